@@ -1,0 +1,131 @@
+//! The validated configuration of a task, and the defaults.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use crate::error::ConfigError;
+use crate::retry::RetryPolicy;
+use crate::verdict::{Criteria, Ratio};
+
+/// The default of [`concurrency`](crate::AsyncMapTaskBuilder::concurrency): 4 attempts at once.
+pub const DEFAULT_CONCURRENCY: usize = 4;
+/// The default of [`retries`](crate::AsyncMapTaskBuilder::retries): none.
+pub const DEFAULT_RETRIES: u32 = 0;
+/// The default of [`retry_delay`](crate::AsyncMapTaskBuilder::retry_delay): 1 second.
+pub const DEFAULT_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The default of [`max_retry_delay`](crate::AsyncMapTaskBuilder::max_retry_delay): 60 seconds.
+pub const DEFAULT_MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
+/// The default of [`retry_multiplier`](crate::AsyncMapTaskBuilder::retry_multiplier): 2.
+pub const DEFAULT_RETRY_MULTIPLIER: f64 = 2.0;
+/// The default of [`retry_jitter`](crate::AsyncMapTaskBuilder::retry_jitter): one half.
+pub const DEFAULT_RETRY_JITTER: f64 = 0.5;
+/// The default of [`min_success_ratio`](crate::AsyncMapTaskBuilder::min_success_ratio) where no
+/// other success criterion is set: every item must succeed.
+pub const DEFAULT_MIN_SUCCESS_RATIO: f64 = 1.0;
+
+/// The settings as they were given, before validation.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) name: Option<Cow<'static, str>>,
+    pub(crate) concurrency: usize,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) timeout_per_attempt: Option<Duration>,
+    pub(crate) timeout_per_item: Option<Duration>,
+    pub(crate) run_timeout: Option<Duration>,
+    pub(crate) cancel_grace: Duration,
+    pub(crate) min_success_ratio: Option<f64>,
+    pub(crate) min_successes: Option<usize>,
+    pub(crate) max_failures: Option<usize>,
+    pub(crate) early_success: bool,
+    pub(crate) fail_fast: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            name: None,
+            concurrency: DEFAULT_CONCURRENCY,
+            retry: RetryPolicy {
+                retries: DEFAULT_RETRIES,
+                delay: DEFAULT_RETRY_DELAY,
+                max_delay: DEFAULT_MAX_RETRY_DELAY,
+                multiplier: DEFAULT_RETRY_MULTIPLIER,
+                jitter: DEFAULT_RETRY_JITTER,
+            },
+            timeout_per_attempt: None,
+            timeout_per_item: None,
+            run_timeout: None,
+            cancel_grace: Duration::ZERO,
+            min_success_ratio: None,
+            min_successes: None,
+            max_failures: None,
+            early_success: false,
+            fail_fast: false,
+        }
+    }
+}
+
+/// What a task runs by. Every value here has been validated.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) name: Option<Cow<'static, str>>,
+    pub(crate) concurrency: usize,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) timeout_per_attempt: Option<Duration>,
+    pub(crate) timeout_per_item: Option<Duration>,
+    pub(crate) run_timeout: Option<Duration>,
+    pub(crate) cancel_grace: Duration,
+    pub(crate) criteria: Criteria,
+}
+
+impl TryFrom<Settings> for Config {
+    type Error = ConfigError;
+
+    fn try_from(settings: Settings) -> Result<Self, ConfigError> {
+        let retry = settings.retry;
+        if settings.concurrency == 0 {
+            return Err(ConfigError::new("concurrency", 0, "1 or more; unbounded_concurrency() lifts the limit"));
+        }
+        if !retry.multiplier.is_finite() || retry.multiplier < 1.0 {
+            return Err(ConfigError::new("retry_multiplier", retry.multiplier, "a finite number, 1 or more"));
+        }
+        if !(0.0..=1.0).contains(&retry.jitter) {
+            return Err(ConfigError::new("retry_jitter", retry.jitter, "0 to 1"));
+        }
+        for (field, limit) in [
+            ("timeout_per_attempt", settings.timeout_per_attempt),
+            ("timeout_per_item", settings.timeout_per_item),
+            ("run_timeout", settings.run_timeout),
+        ] {
+            if limit.is_some_and(|limit| limit.is_zero()) {
+                return Err(ConfigError::new(field, "0s", "more than zero; leave it out for no limit"));
+            }
+        }
+        if let Some(limit) = settings.run_timeout.filter(|limit| settings.cancel_grace > *limit) {
+            let allowed = format!("at most the run_timeout of {limit:?}");
+            return Err(ConfigError::new("cancel_grace", format_args!("{:?}", settings.cancel_grace), allowed));
+        }
+        let min_success_ratio = match settings.min_success_ratio {
+            None => None,
+            Some(ratio) => Some(
+                Ratio::new(ratio).ok_or_else(|| ConfigError::new("min_success_ratio", ratio, "0 to 1"))?,
+            ),
+        };
+        Ok(Self {
+            name: settings.name,
+            concurrency: settings.concurrency,
+            retry,
+            timeout_per_attempt: settings.timeout_per_attempt,
+            timeout_per_item: settings.timeout_per_item,
+            run_timeout: settings.run_timeout,
+            cancel_grace: settings.cancel_grace,
+            criteria: Criteria {
+                min_success_ratio,
+                min_successes: settings.min_successes,
+                max_failures: settings.max_failures,
+                early_success: settings.early_success,
+                fail_fast: settings.fail_fast,
+            },
+        })
+    }
+}

@@ -1,0 +1,279 @@
+//! The driver: the only loop. It pulls, admits, settles and judges.
+
+mod attempt;
+pub(crate) mod call;
+mod clock;
+mod core;
+pub(crate) mod hooks;
+mod lane;
+pub(crate) mod source;
+mod timer;
+mod trace;
+mod waiting;
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use futures::Stream;
+use futures::stream::FuturesUnordered;
+use tokio::sync::Semaphore;
+use tokio::task::coop;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tracing::Span;
+
+use self::call::Call;
+use self::clock::deadline;
+use self::core::{Admission, Core, Stop, Tally};
+use self::hooks::Hooks;
+use self::lane::Lane;
+use self::source::Source;
+use self::timer::Timer;
+use crate::config::Config;
+use crate::error::{FailureReason, MapTaskError};
+use crate::observe::Event;
+use crate::result::{MapTaskResult, Summary};
+use crate::verdict::Exceeded;
+
+/// How many empty slots a result gets for items that were never started.
+const UNSTARTED_SLOTS: usize = 1 << 20;
+
+/// The types of one run: its source, its function, its hooks.
+pub trait Work {
+    type Item;
+    type Output;
+    type Error;
+    type Future: Future<Output = Result<Self::Output, Self::Error>>;
+    type Source: Source<Item = Self::Item>;
+    type Call: Call<Self::Item, Output = Self::Output, Error = Self::Error, Future = Self::Future>;
+    type Hooks: Hooks<Self::Error>;
+}
+
+impl<S, C, H> Work for (S, C, H)
+where
+    S: Source,
+    C: Call<S::Item>,
+    H: Hooks<C::Error>,
+{
+    type Item = S::Item;
+    type Output = C::Output;
+    type Error = C::Error;
+    type Future = C::Future;
+    type Source = S;
+    type Call = C;
+    type Hooks = H;
+}
+
+/// What a run ends with.
+pub(crate) type Outcome<W> = Result<
+    MapTaskResult<<W as Work>::Output, <W as Work>::Error>,
+    MapTaskError<<W as Work>::Output, <W as Work>::Error>,
+>;
+
+/// Drives one run. Everything of the run is in here, so that dropping it leaves nothing behind.
+pub(crate) struct Driver<W: Work> {
+    config: Arc<Config>,
+    name: String,
+    span: Span,
+    started: Instant,
+    /// The lanes come first, because what runs in them is dropped before what it may use.
+    lanes: FuturesUnordered<Lane<W>>,
+    core: Arc<Mutex<Core<W>>>,
+    permits: Arc<Semaphore>,
+    cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    timer: Timer,
+    /// Set once the run is stopping: when what still runs is dropped.
+    stop_at: Option<Instant>,
+}
+
+impl<W: Work> Driver<W> {
+    /// Begins the run: its clock starts here.
+    pub(crate) fn new(
+        config: Arc<Config>,
+        name: String,
+        parts: (W::Source, W::Call, W::Hooks),
+        token: Option<CancellationToken>,
+    ) -> Self {
+        let started = Instant::now();
+        let permits = config.concurrency.min(Semaphore::MAX_PERMITS);
+        let cancelled = token.clone().map(|token| Box::pin(token.cancelled_owned()));
+        let core = Core::<W>::new(Arc::clone(&config), parts, token, started);
+        if let Some(observer) = core.hooks.observer() {
+            observer.on_event(&Event::RunStarted);
+        }
+        Self {
+            span: trace::run_span(&name, core.total, config.concurrency),
+            name,
+            config,
+            started,
+            lanes: FuturesUnordered::new(),
+            core: Arc::new(Mutex::new(core)),
+            permits: Arc::new(Semaphore::new(permits)),
+            cancelled,
+            timer: Timer::default(),
+            stop_at: None,
+        }
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<W>> {
+        ready!(coop::poll_proceed(cx)).made_progress();
+        let span = self.span.clone();
+        let _entered = span.enter();
+        // Only the source, the observer and the retry hooks can panic here. That is the caller's to
+        // see, but not before every running item is dropped.
+        match catch_unwind(AssertUnwindSafe(|| self.drive(cx))) {
+            Ok(polled) => polled,
+            Err(payload) => {
+                self.lanes.clear();
+                resume_unwind(payload)
+            }
+        }
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<W>> {
+        // Registered before the token is looked at, so that no cancellation falls between.
+        if let Some(cancelled) = &mut self.cancelled {
+            if cancelled.as_mut().poll(cx).is_ready() {
+                self.cancelled = None;
+            }
+        }
+        lock(&self.core).begin_poll(cx.waker());
+        loop {
+            self.poll_lanes(cx);
+            if self.is_stopping() {
+                match self.poll_stopping(cx) {
+                    Stopping::Told => continue,
+                    Stopping::Waiting => break,
+                    Stopping::Over => return Poll::Ready(self.finish()),
+                }
+            }
+            let admission = lock(&self.core).admit(&self.permits);
+            match admission {
+                Admission::Wake(waker) => waker.wake(),
+                Admission::Open { seat, permit } => {
+                    let core = Arc::clone(&self.core);
+                    self.lanes.push(Lane::new(core, seat, permit, self.config.cancel_grace));
+                }
+                Admission::Stop => {}
+                Admission::Yield => {
+                    cx.waker().wake_by_ref();
+                    break;
+                }
+                Admission::Wait => break,
+                Admission::Finish => return Poll::Ready(self.finish()),
+            }
+        }
+        self.rest(cx);
+        Poll::Pending
+    }
+
+    /// Polls every lane that was woken, until none is, or until one of them has stopped the run. What
+    /// stopped before this poll does not keep finished items from handing in their results.
+    fn poll_lanes(&mut self, cx: &mut Context<'_>) {
+        let stopped_before = self.is_stopping();
+        while let Poll::Ready(Some(())) = Pin::new(&mut self.lanes).poll_next(cx) {
+            if !stopped_before && self.is_stopping() {
+                break;
+            }
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        lock(&self.core).stop.is_some()
+    }
+
+    fn poll_stopping(&mut self, cx: &mut Context<'_>) -> Stopping {
+        let mut core = lock(&self.core);
+        if core.running == 0 {
+            return Stopping::Over;
+        }
+        let now = core.clock.read();
+        drop(core);
+        match self.stop_at {
+            None => {
+                for lane in Pin::new(&mut self.lanes).iter_pin_mut() {
+                    lane.stop();
+                }
+                if self.config.cancel_grace.is_zero() {
+                    return Stopping::Over;
+                }
+                self.stop_at = Some(deadline(now, self.config.cancel_grace));
+                Stopping::Told
+            }
+            Some(stop_at) if self.timer.poll(cx, stop_at).is_ready() => Stopping::Over,
+            Some(_) => Stopping::Waiting,
+        }
+    }
+
+    /// Ends a poll: sees to it that somebody wakes the driver in time.
+    fn rest(&mut self, cx: &mut Context<'_>) {
+        let mut core = lock(&self.core);
+        core.clock.rest();
+        let next = self.stop_at.or_else(|| core.next_deadline());
+        if next.is_some_and(|next| self.timer.poll(cx, next).is_ready()) {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn finish(&mut self) -> Outcome<W> {
+        self.lanes.clear();
+        let mut core = lock(&self.core);
+        let Tally { started, successes, failures, retries, timeouts, panics, first_failure } =
+            mem::take(&mut core.tally);
+        let total = core.final_total();
+        let summary = Summary {
+            total,
+            successes,
+            failures,
+            cancelled: started - successes - failures,
+            not_started: total - started,
+            retries,
+            timeouts,
+            panics,
+            elapsed: self.started.elapsed(),
+        };
+        let reason = match core.stop.take() {
+            Some(Stop::EarlySuccess) => None,
+            Some(Stop::Failed(reason)) => Some(reason),
+            None => match self.config.criteria.at_end(successes, failures) {
+                Ok(()) => None,
+                Err(Exceeded { failures, allowed }) => {
+                    Some(FailureReason::TooManyFailures { failures, allowed })
+                }
+            },
+        };
+        trace::verdict(&self.name, &summary, reason.as_ref());
+        if let Some(observer) = core.hooks.observer() {
+            observer.on_event(&Event::RunFinished { summary: &summary, reason: reason.as_ref() });
+        }
+        let mut results = mem::take(&mut core.results);
+        results.resize_with(total.min(started.saturating_add(UNSTARTED_SLOTS)), || None);
+        let result = MapTaskResult { results, errors: mem::take(&mut core.errors), summary };
+        match reason {
+            None => Ok(result),
+            Some(reason) => {
+                let required = self.config.criteria.required(total);
+                let shortfall = Some(required).filter(|required| *required > total);
+                Err(MapTaskError::new(mem::take(&mut self.name), reason, first_failure, shortfall, result))
+            }
+        }
+    }
+}
+
+/// How far a run that stops has come.
+enum Stopping {
+    /// The running attempts have just been told.
+    Told,
+    /// They have time left to end.
+    Waiting,
+    /// Nothing runs any more, or the time is up.
+    Over,
+}
+
+/// Locks what the lanes share. It is poisoned only where a panic of the caller's is on its way out.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

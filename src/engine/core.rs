@@ -1,0 +1,569 @@
+//! What all lanes and the driver share: which item starts next, and what became of each.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Span;
+
+use super::attempt::{Limit, panic_message};
+use super::call::Call;
+use super::clock::{Clock, deadline};
+use super::hooks::Hooks;
+use super::source::Source;
+use super::waiting::Waiting;
+use super::{Work, trace};
+use crate::config::Config;
+use crate::context::{ItemContext, Signal};
+use crate::error::{ConfigError, FailureReason};
+use crate::observe::Event;
+use crate::outcome::{ItemError, TimeoutScope};
+use crate::verdict::Exceeded;
+
+/// How many attempts one poll of the driver may begin before it yields to its executor.
+const STARTS_PER_POLL: u32 = 128;
+
+/// How many result slots are reserved ahead, however many the source says it will need.
+const RESERVED_SLOTS: usize = 1 << 16;
+
+/// An item on its way through its attempts.
+pub(super) struct Job<I> {
+    pub(super) index: usize,
+    /// The number of the attempt under way; the first is 1.
+    pub(super) attempt: u32,
+    /// The item once more, where another attempt may follow.
+    kept: Option<I>,
+    /// When the first attempt began, where somebody needs to know.
+    started: Option<Instant>,
+    pub(super) span: Span,
+}
+
+/// An item that waits for its next attempt.
+struct Retry<I, E> {
+    job: Job<I>,
+    item: I,
+    error: ItemError<E>,
+}
+
+/// An attempt that has begun.
+pub(super) struct Begun<W: Work> {
+    pub(super) job: Job<W::Item>,
+    pub(super) future: W::Future,
+    pub(super) limit: Option<Limit>,
+}
+
+/// What a lane does next.
+pub(super) enum Turn<W: Work> {
+    /// It makes this attempt.
+    Attempt(Begun<W>),
+    /// It waits until it is woken.
+    Rest,
+    /// It ends: there will be no more work.
+    Retire,
+}
+
+/// What the driver does next.
+pub(super) enum Admission {
+    /// It wakes this resting lane, which has work now.
+    Wake(Waker),
+    /// It opens a new lane, which has work at once.
+    Open { seat: usize, permit: OwnedSemaphorePermit },
+    /// It yields: this poll has begun enough attempts.
+    Yield,
+    /// It waits.
+    Wait,
+    /// It looks at the cause that has just stopped the run.
+    Stop,
+    /// It ends: every item has settled.
+    Finish,
+}
+
+/// Why no further attempt begins.
+pub(super) enum Stop {
+    EarlySuccess,
+    Failed(FailureReason),
+}
+
+/// The source as it answered last.
+#[derive(PartialEq, Eq)]
+enum SourceState {
+    Open,
+    /// It had nothing; it is not asked again in this poll of the driver.
+    Stalled,
+    Ended,
+}
+
+/// A lane as the admission sees it.
+#[derive(Default)]
+struct Seat {
+    waker: Option<Waker>,
+    resting: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Tally {
+    pub(super) started: usize,
+    pub(super) successes: usize,
+    pub(super) failures: usize,
+    pub(super) retries: usize,
+    pub(super) timeouts: usize,
+    pub(super) panics: usize,
+    pub(super) first_failure: Option<usize>,
+}
+
+pub(super) struct Core<W: Work> {
+    config: Arc<Config>,
+    source: W::Source,
+    call: W::Call,
+    pub(super) hooks: W::Hooks,
+    token: Option<CancellationToken>,
+
+    source_state: SourceState,
+    /// The driver's own waker: the source and nothing else is polled with it.
+    driver: Waker,
+    /// The number of items, while the source keeps what its exact size hint has promised.
+    pub(super) total: Option<usize>,
+    pub(super) pulled: usize,
+    /// An item that the driver has pulled for a lane that it has woken.
+    handed: Option<(usize, W::Item)>,
+    waiting: Waiting<Retry<W::Item, W::Error>>,
+    seats: Vec<Seat>,
+    resting: Vec<usize>,
+    starts_left: u32,
+    pub(super) running: usize,
+
+    pub(super) clock: Clock,
+    run_deadline: Option<Instant>,
+    pub(super) stop: Option<Stop>,
+    pub(super) tally: Tally,
+    pub(super) results: Vec<Option<W::Output>>,
+    pub(super) errors: BTreeMap<usize, ItemError<W::Error>>,
+}
+
+impl<W: Work> Core<W> {
+    pub(super) fn new(
+        config: Arc<Config>,
+        parts: (W::Source, W::Call, W::Hooks),
+        token: Option<CancellationToken>,
+        now: Instant,
+    ) -> Self {
+        let (source, call, hooks) = parts;
+        let total = match source.size_hint() {
+            (least, Some(most)) if least == most => Some(most),
+            _ => None,
+        };
+        let stop = (W::Call::ONE_ATTEMPT && config.retry.retries > 0).then(|| {
+            let allowed = "0 with map_once, whose items cannot be tried again";
+            Stop::Failed(FailureReason::Config(ConfigError::new("retries", config.retry.retries, allowed)))
+        });
+        Self {
+            run_deadline: config.run_timeout.map(|limit| deadline(now, limit)),
+            config,
+            source,
+            call,
+            hooks,
+            token,
+            source_state: SourceState::Open,
+            driver: Waker::noop().clone(),
+            total,
+            pulled: 0,
+            handed: None,
+            waiting: Waiting::new(),
+            seats: Vec::new(),
+            resting: Vec::new(),
+            starts_left: 0,
+            running: 0,
+            clock: Clock::default(),
+            stop,
+            tally: Tally::default(),
+            results: Vec::with_capacity(total.unwrap_or(0).min(RESERVED_SLOTS)),
+            errors: BTreeMap::new(),
+        }
+    }
+
+    /// Begins a poll of the driver: looks at the time and at the caller's token.
+    pub(super) fn begin_poll(&mut self, waker: &Waker) {
+        self.driver.clone_from(waker);
+        self.starts_left = STARTS_PER_POLL;
+        if self.source_state == SourceState::Stalled {
+            self.source_state = SourceState::Open;
+        }
+        self.heed_token();
+        if self.run_deadline.is_none() && self.waiting.is_empty() {
+            return;
+        }
+        let now = self.clock.coarse();
+        if let (Some(deadline), Some(limit)) = (self.run_deadline, self.config.run_timeout) {
+            if now >= deadline {
+                self.stop(Stop::Failed(FailureReason::TimedOut { limit }));
+            }
+        }
+        self.waiting.release(now);
+        while let Some(Retry { job, error, .. }) = self.waiting.pop_given_up(now) {
+            self.fail(job, error);
+        }
+    }
+
+    /// How many items there were: as many as came, and, where the run stopped before the end of the
+    /// source, as many as the source had promised.
+    pub(super) fn final_total(&self) -> usize {
+        match self.total {
+            Some(promised) if self.source_state != SourceState::Ended => promised.max(self.pulled),
+            _ => self.pulled,
+        }
+    }
+
+    /// When the driver must look again, if nothing wakes it before.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        match (self.run_deadline, self.waiting.next_deadline()) {
+            (Some(run), Some(waiting)) => Some(run.min(waiting)),
+            (run, waiting) => run.or(waiting),
+        }
+    }
+
+    /// Finds a place for the next item that may start, or says why there is none.
+    pub(super) fn admit(&mut self, permits: &Arc<Semaphore>) -> Admission {
+        let ended = self.source_state == SourceState::Ended && self.handed.is_none();
+        if ended && self.running == 0 && self.waiting.is_empty() {
+            return Admission::Finish;
+        }
+        if self.resting.is_empty() && permits.available_permits() == 0 {
+            return Admission::Wait;
+        }
+        if self.starts_left == 0 {
+            return Admission::Yield;
+        }
+        if !self.waiting.has_due() {
+            if !self.admits_new_items() {
+                return Admission::Wait;
+            }
+            if self.handed.is_none() {
+                self.heed_token();
+                if self.stop.is_none() {
+                    self.handed = self.pull();
+                }
+                if self.stop.is_some() {
+                    return Admission::Stop;
+                }
+            }
+            if self.handed.is_none() {
+                // The end of the source may have been the end of the run.
+                let ended = self.source_state == SourceState::Ended;
+                let finished = ended && self.running == 0 && self.waiting.is_empty();
+                return if finished { Admission::Finish } else { Admission::Wait };
+            }
+        }
+        match self.resting.pop().and_then(|seat| self.seats.get_mut(seat)) {
+            Some(seat) => {
+                seat.resting = false;
+                seat.waker.clone().map_or(Admission::Wait, Admission::Wake)
+            }
+            None => match Arc::clone(permits).try_acquire_owned() {
+                Ok(permit) => {
+                    self.seats.push(Seat::default());
+                    Admission::Open { seat: self.seats.len() - 1, permit }
+                }
+                Err(_) => Admission::Wait,
+            },
+        }
+    }
+
+    /// Takes what became of a lane's attempt and gives the lane its next one.
+    pub(super) fn turn(
+        &mut self,
+        seat: usize,
+        ended: Option<(Job<W::Item>, Result<W::Output, ItemError<W::Error>>)>,
+        signal: &mut Arc<Signal>,
+        waker: &Waker,
+    ) -> Turn<W> {
+        // A lane that rests until it is called may be woken by what an earlier attempt left behind.
+        if self.seats.get(seat).is_some_and(|seat| seat.resting) {
+            return Turn::Rest;
+        }
+        if let Some((job, result)) = ended {
+            self.end_attempt(job, result);
+        }
+        loop {
+            self.heed_token();
+            if self.stop.is_some() {
+                return Turn::Retire;
+            }
+            let Some((job, item)) = self.next_job() else {
+                if self.stop.is_some() || self.source_state == SourceState::Ended && self.waiting.is_empty() {
+                    return Turn::Retire;
+                }
+                self.rest(seat, waker);
+                return Turn::Rest;
+            };
+            match self.begin_attempt(job, item, signal) {
+                Ok(begun) => return Turn::Attempt(begun),
+                Err((job, error)) => self.end_attempt(job, Err(error)),
+            }
+        }
+    }
+
+    /// The item that starts next: one that is ready for its retry before one that is new.
+    fn next_job(&mut self) -> Option<(Job<W::Item>, W::Item)> {
+        if self.starts_left == 0 {
+            return None;
+        }
+        if let Some(Retry { mut job, item, .. }) = self.waiting.pop_due() {
+            job.attempt = job.attempt.saturating_add(1);
+            self.tally.retries += 1;
+            return Some((job, item));
+        }
+        if !self.admits_new_items() {
+            return None;
+        }
+        let (index, item) = match self.handed.take() {
+            Some(handed) => handed,
+            None => self.pull()?,
+        };
+        self.tally.started += 1;
+        self.results.push(None);
+        if let Some(observer) = self.hooks.observer() {
+            observer.on_event(&Event::ItemStarted { index });
+        }
+        let job = Job { index, attempt: 1, kept: None, started: None, span: trace::item_span(index) };
+        Some((job, item))
+    }
+
+    /// Whether so few items wait for their retry that another may be started.
+    fn admits_new_items(&self) -> bool {
+        self.waiting.len() < self.config.concurrency
+    }
+
+    fn pull(&mut self) -> Option<(usize, W::Item)> {
+        if self.source_state != SourceState::Open {
+            return None;
+        }
+        match self.source.poll_pull(&mut Context::from_waker(&self.driver)) {
+            Poll::Ready(Some(Ok(item))) => {
+                let index = self.pulled;
+                self.pulled += 1;
+                if self.total.is_some_and(|total| total < self.pulled) {
+                    self.total = None;
+                }
+                Some((index, item))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.source_state = SourceState::Ended;
+                self.stop(Stop::Failed(FailureReason::Source(error)));
+                None
+            }
+            Poll::Ready(None) => {
+                self.source_state = SourceState::Ended;
+                None
+            }
+            Poll::Pending => {
+                self.source_state = SourceState::Stalled;
+                None
+            }
+        }
+    }
+
+    fn rest(&mut self, seat: usize, waker: &Waker) {
+        self.resting.push(seat);
+        if let Some(seat) = self.seats.get_mut(seat) {
+            seat.resting = true;
+            match &mut seat.waker {
+                Some(known) => known.clone_from(waker),
+                None => seat.waker = Some(waker.clone()),
+            }
+        }
+    }
+
+    /// Calls the map function. It is the caller's code, so it may panic.
+    fn begin_attempt(
+        &mut self,
+        mut job: Job<W::Item>,
+        item: W::Item,
+        signal: &mut Arc<Signal>,
+    ) -> Result<Begun<W>, (Job<W::Item>, ItemError<W::Error>)> {
+        self.starts_left = self.starts_left.saturating_sub(1);
+        self.running += 1;
+        let limit = self.limit_of(&mut job);
+        let may_retry = self.config.retry.allows_after(job.attempt);
+        let (call, run_deadline) = (&self.call, self.run_deadline);
+        let (index, attempt) = (job.index, job.attempt);
+        let context = || {
+            Signal::renew(signal);
+            let own = limit.as_ref().map(Limit::deadline);
+            let deadline = own.map_or(run_deadline, |own| Some(run_deadline.map_or(own, |run| own.min(run))));
+            ItemContext { index, attempt, is_last_attempt: !may_retry, deadline, signal: Arc::clone(signal) }
+        };
+        let kept = &mut job.kept;
+        let built = job.span.in_scope(|| {
+            catch_unwind(AssertUnwindSafe(|| {
+                if may_retry {
+                    *kept = call.again(&item);
+                }
+                call.call(context, item)
+            }))
+        });
+        match built {
+            Ok(future) => Ok(Begun { job, future, limit }),
+            Err(payload) => {
+                let error = ItemError::Panicked { message: panic_message(&*payload), attempts: job.attempt };
+                Err((job, error))
+            }
+        }
+    }
+
+    /// The earlier of the two limits that an attempt has. They count from now.
+    fn limit_of(&mut self, job: &mut Job<W::Item>) -> Option<Limit> {
+        let (per_attempt, per_item) = (self.config.timeout_per_attempt, self.config.timeout_per_item);
+        if self.hooks.observer().is_some() {
+            job.started.get_or_insert(self.clock.read());
+        }
+        if per_attempt.is_none() && per_item.is_none() {
+            return None;
+        }
+        let now = self.clock.coarse();
+        let first = *job.started.get_or_insert(now);
+        let of_attempt = per_attempt.map(|limit| Limit::new(now, limit, TimeoutScope::Attempt));
+        let of_item = per_item.map(|limit| Limit::new(first, limit, TimeoutScope::Item));
+        match (of_attempt, of_item) {
+            (Some(attempt), Some(item)) if item.deadline() < attempt.deadline() => Some(item),
+            (attempt, item) => attempt.or(item),
+        }
+    }
+
+    fn end_attempt(&mut self, job: Job<W::Item>, result: Result<W::Output, ItemError<W::Error>>) {
+        self.running -= 1;
+        match result {
+            Ok(output) => self.succeed(&job, output),
+            Err(error) => self.retry_or_fail(job, error),
+        }
+    }
+
+    fn succeed(&mut self, job: &Job<W::Item>, output: W::Output) {
+        if let Some(slot) = self.results.get_mut(job.index) {
+            *slot = Some(output);
+        }
+        self.tally.successes += 1;
+        if self.config.criteria.enough(self.tally.successes, self.total) {
+            self.stop(Stop::EarlySuccess);
+        }
+        self.tell_settled(job, None);
+    }
+
+    fn retry_or_fail(&mut self, mut job: Job<W::Item>, error: ItemError<W::Error>) {
+        match &error {
+            ItemError::Failed { .. } => {}
+            ItemError::TimedOut { .. } => self.tally.timeouts += 1,
+            ItemError::Panicked { .. } => self.tally.panics += 1,
+        }
+        let retry = match job.kept.take() {
+            Some(item) => self.wait_before_retry(&job, &error).map(|wait| (item, wait)),
+            None => None,
+        };
+        self.tell_attempt_failed(&job, &error, retry.as_ref().map(|(_, (wait, _))| *wait));
+        match retry {
+            Some((item, (wait, give_up))) => {
+                let now = self.clock.read();
+                self.waiting.park(Retry { job, item, error }, deadline(now, wait), give_up);
+                if wait.is_zero() {
+                    self.waiting.release(now);
+                }
+            }
+            None => self.fail(job, error),
+        }
+    }
+
+    /// How long to wait before the next attempt, and after what time not to make it any more. `None`
+    /// where no attempt may follow, or none could begin before a limit.
+    fn wait_before_retry(
+        &mut self,
+        job: &Job<W::Item>,
+        error: &ItemError<W::Error>,
+    ) -> Option<(Duration, Option<Instant>)> {
+        if self.stop.is_some() {
+            return None;
+        }
+        let policy = &self.config.retry;
+        let wait = match error {
+            ItemError::Failed { error, .. } => {
+                if !self.hooks.is_retryable(error) {
+                    return None;
+                }
+                self.hooks.retry_after(error).unwrap_or_else(|| policy.wait_before(job.attempt))
+            }
+            ItemError::TimedOut { scope: TimeoutScope::Attempt, .. } => policy.wait_before(job.attempt),
+            ItemError::TimedOut { scope: TimeoutScope::Item, .. } | ItemError::Panicked { .. } => return None,
+        };
+        let retry_at = deadline(self.clock.read(), wait);
+        let give_up = match (self.config.timeout_per_item, job.started) {
+            (Some(limit), Some(started)) => Some(deadline(started, limit) + self.clock.slack()),
+            _ => None,
+        };
+        let too_late = |limit: Option<Instant>| limit.is_some_and(|limit| retry_at >= limit);
+        if too_late(give_up) || too_late(self.run_deadline) { None } else { Some((wait, give_up)) }
+    }
+
+    /// Settles an item as failed.
+    fn fail(&mut self, job: Job<W::Item>, error: ItemError<W::Error>) {
+        self.tally.failures += 1;
+        self.tally.first_failure.get_or_insert(job.index);
+        let kind = error.kind();
+        let panic = match &error {
+            ItemError::Panicked { message, .. } => Some(message.as_str()),
+            _ => None,
+        };
+        job.span.in_scope(|| trace::failure(job.index, job.attempt, kind, panic));
+        self.errors.insert(job.index, error);
+        if self.config.criteria.fail_fast {
+            self.stop(Stop::Failed(FailureReason::FailFast { index: job.index }));
+        }
+        let judged = self.config.criteria.after_failure(self.tally.failures, self.total);
+        if let Some(Exceeded { failures, allowed }) = judged {
+            self.stop(Stop::Failed(FailureReason::TooManyFailures { failures, allowed }));
+        }
+        self.tell_settled(&job, Some(kind));
+    }
+
+    fn tell_attempt_failed(
+        &self,
+        job: &Job<W::Item>,
+        error: &ItemError<W::Error>,
+        retry_in: Option<Duration>,
+    ) {
+        let (index, attempt, kind) = (job.index, job.attempt, error.kind());
+        if let Some(delay) = retry_in {
+            job.span.in_scope(|| trace::retry(index, attempt, kind, delay));
+        }
+        if let Some(observer) = self.hooks.observer() {
+            observer.on_event(&Event::AttemptFailed { index, attempt, kind, retry_in });
+        }
+    }
+
+    fn tell_settled(&mut self, job: &Job<W::Item>, failure: Option<crate::outcome::FailureKind>) {
+        if let Some(observer) = self.hooks.observer() {
+            let now = self.clock.read();
+            let elapsed = job.started.map_or(Duration::ZERO, |started| now - started);
+            let (index, attempts) = (job.index, job.attempt);
+            observer.on_event(&Event::ItemSettled { index, attempts, elapsed, failure });
+        }
+    }
+
+    /// Stops the run if the caller's token is cancelled.
+    #[inline]
+    fn heed_token(&mut self) {
+        if self.token.as_ref().is_some_and(CancellationToken::is_cancelled) {
+            self.stop(Stop::Failed(FailureReason::Cancelled));
+        }
+    }
+
+    /// Begins nothing more. The first cause is the one that counts.
+    fn stop(&mut self, cause: Stop) {
+        if self.stop.is_none() {
+            self.stop = Some(cause);
+            self.waiting.clear();
+        }
+    }
+}

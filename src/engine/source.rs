@@ -1,0 +1,75 @@
+//! Where items come from.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::Stream;
+
+use crate::error::BoxError;
+
+/// A list or a stream of items, pulled one at a time.
+pub trait Source {
+    /// What it gives.
+    type Item;
+
+    /// The next item, `None` at the end. It is not called again after the end or an error.
+    fn poll_pull(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Self::Item, BoxError>>>;
+
+    /// As [`Iterator::size_hint`].
+    fn size_hint(&self) -> (usize, Option<usize>);
+}
+
+/// A source that is an iterator.
+#[derive(Debug)]
+pub struct FromIter<I>(pub(crate) I);
+
+impl<I: Iterator> Source for FromIter<I> {
+    type Item = I::Item;
+
+    #[inline]
+    fn poll_pull(&mut self, _cx: &mut Context<'_>) -> Poll<Option<Result<I::Item, BoxError>>> {
+        Poll::Ready(self.0.next().map(Ok))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+/// A source that is a stream. It is boxed, so that it need not be `Unpin`.
+#[derive(Debug)]
+pub struct FromStream<S>(pub(crate) Pin<Box<S>>);
+
+impl<S: Stream> Source for FromStream<S> {
+    type Item = S::Item;
+
+    #[inline]
+    fn poll_pull(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<S::Item, BoxError>>> {
+        self.0.as_mut().poll_next(cx).map(|item| item.map(Ok))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+/// A source that is a stream of results.
+#[derive(Debug)]
+pub struct FromTryStream<S>(pub(crate) Pin<Box<S>>);
+
+impl<S, I, X> Source for FromTryStream<S>
+where
+    S: Stream<Item = Result<I, X>>,
+    X: Into<BoxError>,
+{
+    type Item = I;
+
+    #[inline]
+    fn poll_pull(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<I, BoxError>>> {
+        self.0.as_mut().poll_next(cx).map(|item| item.map(|item| item.map_err(Into::into)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}

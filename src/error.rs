@@ -1,0 +1,193 @@
+//! Why a task could not be built, and why a run did not succeed.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use crate::outcome::{Attempts, Cause, ItemError};
+use crate::result::{MapTaskResult, Summary};
+
+/// Any error, as a source gives it.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A setting that cannot be used: which one, what was found, and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is {found}, allowed is {allowed}")]
+pub struct ConfigError {
+    field: &'static str,
+    found: String,
+    allowed: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(field: &'static str, found: impl fmt::Display, allowed: impl Into<String>) -> Self {
+        Self { field, found: found.to_string(), allowed: allowed.into() }
+    }
+
+    /// The name of the setting, as its setter spells it.
+    pub fn field(&self) -> &str {
+        self.field
+    }
+
+    /// The value that was found.
+    pub fn found(&self) -> &str {
+        &self.found
+    }
+
+    /// The values that are allowed.
+    pub fn allowed(&self) -> &str {
+        &self.allowed
+    }
+}
+
+/// Why a run did not succeed: the first cause that stopped it, or the verdict at its end.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FailureReason {
+    /// An item failed, and [`fail_fast`](crate::AsyncMapTaskBuilder::fail_fast) was set.
+    FailFast {
+        /// The index of that item.
+        index: usize,
+    },
+    /// More items failed, or fewer succeeded, than the success criteria allow.
+    TooManyFailures {
+        /// How many items had failed when the run was judged.
+        failures: usize,
+        /// How many were allowed to fail.
+        allowed: usize,
+    },
+    /// The run's [`cancellation_token`](crate::MapRun::cancellation_token) was cancelled.
+    Cancelled,
+    /// The run did not end within [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout).
+    TimedOut {
+        /// That limit.
+        limit: Duration,
+    },
+    /// The stream given to [`over_try_stream`](crate::AsyncMapTask::over_try_stream) gave an error.
+    Source(BoxError),
+    /// The task and the run do not fit together; nothing was started.
+    Config(ConfigError),
+}
+
+impl fmt::Display for FailureReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FailFast { index } => write!(f, "item {index} failed and fail_fast is set"),
+            Self::TooManyFailures { failures, allowed } => {
+                write!(f, "{failures} items failed, {allowed} allowed")
+            }
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::TimedOut { limit } => write!(f, "timed out at its limit of {limit:?} a run"),
+            Self::Source(error) => write!(f, "the source failed: {error}"),
+            Self::Config(error) => error.fmt(f),
+        }
+    }
+}
+
+/// A run that did not succeed. Everything that was finished rides along.
+///
+/// The message carries the first item that failed, because `E` need not be an error type itself:
+/// `resize: 7 of 100 items failed, 5 allowed; item 3 failed first, after 4 attempts: connection refused`.
+pub struct MapTaskError<T, E> {
+    // Boxed, so that a `Result` with this error stays as small as its `Ok`.
+    inner: Box<Failure<T, E>>,
+}
+
+struct Failure<T, E> {
+    name: String,
+    reason: FailureReason,
+    first_failure: Option<usize>,
+    /// How many successes the criteria ask for, where it is more than there are items.
+    shortfall: Option<usize>,
+    partial: MapTaskResult<T, E>,
+}
+
+impl<T, E> MapTaskError<T, E> {
+    pub(crate) fn new(
+        name: String,
+        reason: FailureReason,
+        first_failure: Option<usize>,
+        shortfall: Option<usize>,
+        partial: MapTaskResult<T, E>,
+    ) -> Self {
+        Self { inner: Box::new(Failure { name, reason, first_failure, shortfall, partial }) }
+    }
+
+    /// Why the run did not succeed.
+    pub fn reason(&self) -> &FailureReason {
+        &self.inner.reason
+    }
+
+    /// The account of the run.
+    pub fn summary(&self) -> &Summary {
+        &self.inner.partial.summary
+    }
+
+    /// All results and errors of the items that were finished.
+    pub fn partial(&self) -> &MapTaskResult<T, E> {
+        &self.inner.partial
+    }
+
+    /// All results and errors of the items that were finished, by value.
+    pub fn into_partial(self) -> MapTaskResult<T, E> {
+        self.inner.partial
+    }
+
+    /// The item that settled as failed before all others, with its index.
+    pub fn first_failure(&self) -> Option<(usize, &ItemError<E>)> {
+        let index = self.inner.first_failure?;
+        self.inner.partial.errors.get(&index).map(|error| (index, error))
+    }
+}
+
+impl<T, E: fmt::Debug> fmt::Debug for MapTaskError<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MapTaskError")
+            .field("name", &self.inner.name)
+            .field("reason", &self.inner.reason)
+            .field("first_failure", &self.first_failure())
+            .field("summary", self.summary())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T, E: fmt::Display> fmt::Display for MapTaskError<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { name, reason, shortfall, partial, .. } = &*self.inner;
+        let Summary { total, successes, failures, .. } = partial.summary;
+        write!(f, "{name}: ")?;
+        match (reason, shortfall) {
+            (FailureReason::TooManyFailures { .. }, Some(required)) => {
+                write!(f, "{successes} of {total} items succeeded, {required} required")?;
+            }
+            (FailureReason::TooManyFailures { failures, allowed }, None) => {
+                write!(f, "{failures} of {total} items failed, {allowed} allowed")?;
+            }
+            (FailureReason::FailFast { .. }, _) => {
+                write!(f, "{failures} of {total} items failed, fail_fast is set")?;
+            }
+            (FailureReason::Cancelled | FailureReason::TimedOut { .. }, _) => {
+                write!(f, "{reason} after {} of {total} items", successes + failures)?;
+            }
+            // The error itself is the `source()`.
+            (FailureReason::Source(_), _) => {
+                write!(f, "the source failed after {} items", successes + failures)?;
+            }
+            (FailureReason::Config(_), _) => write!(f, "{reason}")?,
+        }
+        if let Some((index, error)) = self.first_failure() {
+            let attempts = Attempts(error.attempts());
+            write!(f, "; item {index} failed first, after {attempts}: {}", Cause(error))?;
+        }
+        Ok(())
+    }
+}
+
+impl<T, E: fmt::Debug + fmt::Display> Error for MapTaskError<T, E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.inner.reason {
+            FailureReason::Source(error) => Some(error.as_ref()),
+            _ => None,
+        }
+    }
+}

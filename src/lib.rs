@@ -1,0 +1,22 @@
+//! x
+mod config;
+mod context;
+mod engine;
+mod error;
+mod observe;
+mod outcome;
+mod result;
+mod retry;
+mod run;
+mod task;
+mod verdict;
+mod zip;
+pub use config::*;
+pub use context::ItemContext;
+pub use error::{BoxError, ConfigError, FailureReason, MapTaskError};
+pub use observe::{Event, Observer};
+pub use outcome::{FailureKind, ItemError, TimeoutScope};
+pub use result::{MapTaskResult, Summary};
+pub use run::{MapRun, Over};
+pub use task::{AsyncMapTask, AsyncMapTaskBuilder};
+pub use zip::{LengthMismatch, zip_exact, zip3_exact};

@@ -1,0 +1,126 @@
+//! How one item ended.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Why an item failed. `E` is the error type of the map function.
+///
+/// Implements [`std::error::Error`] for every `E: Display + Debug`, so also where `E` is a `String`
+/// or an `anyhow::Error`; the text of `E` is part of the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ItemError<E> {
+    /// The map function returned an error, and no further attempt was allowed or possible.
+    Failed {
+        /// The error of the last attempt.
+        error: E,
+        /// How many attempts were made, the first included.
+        attempts: u32,
+    },
+    /// A time limit ran out.
+    TimedOut {
+        /// The limit that ran out.
+        limit: Duration,
+        /// Which limit it was.
+        scope: TimeoutScope,
+        /// How many attempts were made, the one that was cut off included.
+        attempts: u32,
+    },
+    /// The map function panicked, while it built its future or while the future was polled.
+    Panicked {
+        /// The panic's message, or a note that it carried no text.
+        message: String,
+        /// How many attempts were made, the one that panicked included.
+        attempts: u32,
+    },
+}
+
+impl<E> ItemError<E> {
+    /// How many attempts were made, the first included.
+    pub fn attempts(&self) -> u32 {
+        match self {
+            Self::Failed { attempts, .. }
+            | Self::TimedOut { attempts, .. }
+            | Self::Panicked { attempts, .. } => *attempts,
+        }
+    }
+
+    /// Which kind of failure it was, without its data.
+    pub(crate) fn kind(&self) -> FailureKind {
+        match self {
+            Self::Failed { .. } => FailureKind::Failed,
+            Self::TimedOut { .. } => FailureKind::TimedOut,
+            Self::Panicked { .. } => FailureKind::Panicked,
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for ItemError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "failed after {}: {}", Attempts(self.attempts()), Cause(self))
+    }
+}
+
+impl<E: fmt::Debug + fmt::Display> std::error::Error for ItemError<E> {}
+
+/// Which of the two limits of an item ran out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TimeoutScope {
+    /// The limit of one attempt,
+    /// [`timeout_per_attempt`](crate::AsyncMapTaskBuilder::timeout_per_attempt).
+    Attempt,
+    /// The limit of the item over all its attempts and waits,
+    /// [`timeout_per_item`](crate::AsyncMapTaskBuilder::timeout_per_item).
+    Item,
+}
+
+/// The variants of [`ItemError`] without their data, as an [`Event`](crate::Event) tells them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The map function returned an error.
+    Failed,
+    /// A time limit ran out.
+    TimedOut,
+    /// The map function panicked.
+    Panicked,
+}
+
+impl FailureKind {
+    /// The word for it in a log line.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "error",
+            Self::TimedOut => "timeout",
+            Self::Panicked => "panic",
+        }
+    }
+}
+
+/// What went wrong, without the number of attempts.
+pub(crate) struct Cause<'a, E>(pub(crate) &'a ItemError<E>);
+
+impl<E: fmt::Display> fmt::Display for Cause<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ItemError::Failed { error, .. } => error.fmt(f),
+            ItemError::TimedOut { limit, scope: TimeoutScope::Attempt, .. } => {
+                write!(f, "timed out at its limit of {limit:?} an attempt")
+            }
+            ItemError::TimedOut { limit, scope: TimeoutScope::Item, .. } => {
+                write!(f, "timed out at its limit of {limit:?} an item")
+            }
+            ItemError::Panicked { message, .. } => write!(f, "panicked: {message}"),
+        }
+    }
+}
+
+/// "1 attempt", "4 attempts".
+pub(crate) struct Attempts(pub(crate) u32);
+
+impl fmt::Display for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.0 == 1 { "" } else { "s" };
+        write!(f, "{} attempt{plural}", self.0)
+    }
+}

@@ -1,0 +1,112 @@
+//! What a run gives back: every result by its input index, and the account of the whole run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use crate::outcome::ItemError;
+
+/// The results of a run by input index, the errors, and the account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MapTaskResult<T, E> {
+    /// `results[i]` belongs to input `i`: `Some` where that item succeeded, `None` where it did not.
+    ///
+    /// There are [`total`](Self::total) of them. The one exception is a run that stopped while more
+    /// than 2<sup>20</sup> items had not been started (an endless range, say): then the slots behind the
+    /// last started item are left out, because none of them would hold anything.
+    pub results: Vec<Option<T>>,
+    /// The items that failed, and only those, by input index.
+    pub errors: BTreeMap<usize, ItemError<E>>,
+    /// The account of the run.
+    pub summary: Summary,
+}
+
+impl<T, E> MapTaskResult<T, E> {
+    /// How many items succeeded.
+    pub fn successes(&self) -> usize {
+        self.summary.successes
+    }
+
+    /// How many items failed.
+    pub fn failures(&self) -> usize {
+        self.summary.failures
+    }
+
+    /// How many items were started and stopped before they settled.
+    pub fn cancelled(&self) -> usize {
+        self.summary.cancelled
+    }
+
+    /// How many items were known of and never started.
+    pub fn not_started(&self) -> usize {
+        self.summary.not_started
+    }
+
+    /// How many items there were: the sum of the four counts above.
+    pub fn total(&self) -> usize {
+        self.summary.total
+    }
+
+    /// The part of all items that succeeded, from 0 to 1; 1.0 where there were none.
+    pub fn success_ratio(&self) -> f64 {
+        self.summary.success_ratio()
+    }
+
+    /// The results of the items that succeeded, in input order. A `T` that is itself an
+    /// `Option::None` counts as the success that it is.
+    pub fn successful_results(&self) -> impl Iterator<Item = &T> {
+        self.results.iter().flatten()
+    }
+
+    /// The results of the items that succeeded, in input order, by value.
+    pub fn into_successful_results(self) -> Vec<T> {
+        self.results.into_iter().flatten().collect()
+    }
+}
+
+/// The account of one run in numbers:
+/// `total = successes + failures + cancelled + not_started`, always.
+///
+/// Its `Display` is one line for a log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// How many items there were.
+    pub total: usize,
+    /// How many items succeeded.
+    pub successes: usize,
+    /// How many items failed.
+    pub failures: usize,
+    /// How many items were started and stopped before they settled.
+    pub cancelled: usize,
+    /// How many items were known of, from the source or from its exact size hint, and never started.
+    pub not_started: usize,
+    /// How many attempts were made after the first of their item.
+    pub retries: usize,
+    /// How many attempts a time limit cut off.
+    pub timeouts: usize,
+    /// How many attempts panicked.
+    pub panics: usize,
+    /// From the run's first poll to its end.
+    pub elapsed: Duration,
+}
+
+impl Summary {
+    /// The part of all items that succeeded, from 0 to 1; 1.0 where there were none.
+    pub fn success_ratio(&self) -> f64 {
+        if self.total == 0 { 1.0 } else { self.successes as f64 / self.total as f64 }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { total, successes, failures, cancelled, not_started, retries, timeouts, panics, elapsed } =
+            self;
+        write!(
+            f,
+            "{total} items in {elapsed:.3?}: {successes} succeeded, {failures} failed, {cancelled} cancelled, \
+             {not_started} not started; {retries} retries, {timeouts} timeouts, {panics} panics"
+        )
+    }
+}

@@ -1,0 +1,82 @@
+//! Several lists as one, element by element.
+
+use std::iter::Zip;
+
+/// Two lists that should be zipped do not have the same length.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the lists to zip must have one length, but list {list} has {found} items and list 1 has {required}")]
+pub struct LengthMismatch {
+    list: usize,
+    found: usize,
+    required: usize,
+}
+
+impl LengthMismatch {
+    fn check(list: usize, found: usize, required: usize) -> Result<(), Self> {
+        if found == required { Ok(()) } else { Err(Self { list, found, required }) }
+    }
+}
+
+/// Zips two lists of one length.
+///
+/// [`Iterator::zip`] ends with the shorter list and so loses what the longer one has more; this does not.
+///
+/// # Errors
+///
+/// [`LengthMismatch`] where the lengths differ. Nothing is taken from either list then.
+///
+/// # Examples
+///
+/// ```
+/// use async_map_task::zip_exact;
+///
+/// let pairs: Vec<_> = zip_exact(["ada", "grace"], [36, 85])?.collect();
+/// assert_eq!(pairs, [("ada", 36), ("grace", 85)]);
+///
+/// let error = zip_exact(["ada", "grace"], [36]).unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "the lists to zip must have one length, but list 2 has 1 items and list 1 has 2"
+/// );
+/// # Ok::<_, async_map_task::LengthMismatch>(())
+/// ```
+pub fn zip_exact<A, B>(a: A, b: B) -> Result<Zip<A::IntoIter, B::IntoIter>, LengthMismatch>
+where
+    A: IntoIterator<IntoIter: ExactSizeIterator>,
+    B: IntoIterator<IntoIter: ExactSizeIterator>,
+{
+    let (a, b) = (a.into_iter(), b.into_iter());
+    LengthMismatch::check(2, b.len(), a.len())?;
+    Ok(a.zip(b))
+}
+
+/// Zips three lists of one length; see [`zip_exact`].
+///
+/// # Errors
+///
+/// [`LengthMismatch`] where the lengths differ. Nothing is taken from any list then.
+///
+/// # Examples
+///
+/// ```
+/// use async_map_task::zip3_exact;
+///
+/// let rows: Vec<_> = zip3_exact([1, 2], ['a', 'b'], [true, false])?.collect();
+/// assert_eq!(rows, [(1, 'a', true), (2, 'b', false)]);
+/// # Ok::<_, async_map_task::LengthMismatch>(())
+/// ```
+pub fn zip3_exact<A, B, C>(
+    a: A,
+    b: B,
+    c: C,
+) -> Result<impl ExactSizeIterator<Item = (A::Item, B::Item, C::Item)>, LengthMismatch>
+where
+    A: IntoIterator<IntoIter: ExactSizeIterator>,
+    B: IntoIterator<IntoIter: ExactSizeIterator>,
+    C: IntoIterator<IntoIter: ExactSizeIterator>,
+{
+    let (a, b, c) = (a.into_iter(), b.into_iter(), c.into_iter());
+    LengthMismatch::check(2, b.len(), a.len())?;
+    LengthMismatch::check(3, c.len(), a.len())?;
+    Ok(a.zip(b).zip(c).map(|((a, b), c)| (a, b, c)))
+}
