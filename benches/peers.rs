@@ -1,7 +1,7 @@
 //! What a run costs an item, beside what people use today. `cargo bench --bench peers`
 //!
 //! All contenders do the same work, interleaved in one process on a current-thread runtime; the figure
-//! is the median of the CPU time. Only ratios within one run mean anything: the machine has its moods.
+//! is the median. Only ratios within one run mean anything: the machine has its moods.
 
 use std::fmt;
 use std::hint::black_box;
@@ -88,7 +88,7 @@ fn total(results: impl IntoIterator<Item = Result<u64, u32>>) -> u64 {
     results.into_iter().map(|result| result.expect("no item fails")).sum()
 }
 
-async fn sequential<F: Future<Output = Result<u64, u32>>>(f: fn(u64) -> F) -> u64 {
+async fn sequential<F: Future<Output = Result<u64, u32>>>(f: impl Fn(u64) -> F + Copy) -> u64 {
     let mut results = Vec::with_capacity(ITEMS as usize);
     for n in 0..ITEMS {
         results.push(f(n).await);
@@ -96,12 +96,12 @@ async fn sequential<F: Future<Output = Result<u64, u32>>>(f: fn(u64) -> F) -> u6
     total(results)
 }
 
-async fn buffer_unordered<F: Future<Output = Result<u64, u32>>>(c: usize, f: fn(u64) -> F) -> u64 {
+async fn buffer_unordered<F: Future<Output = Result<u64, u32>>>(c: usize, f: impl Fn(u64) -> F + Copy) -> u64 {
     let results: Vec<_> = stream::iter(0..ITEMS).map(f).buffer_unordered(c).collect().await;
     total(results)
 }
 
-async fn join_set<F>(c: usize, f: fn(u64) -> F) -> u64
+async fn join_set<F>(c: usize, f: impl Fn(u64) -> F + Copy) -> u64
 where
     F: Future<Output = Result<u64, u32>> + Send + 'static,
 {
@@ -119,7 +119,7 @@ where
     total(set.join_all().await)
 }
 
-async fn map_task<F: Future<Output = Result<u64, u32>>>(c: usize, f: fn(u64) -> F) -> u64 {
+async fn map_task<F: Future<Output = Result<u64, u32>>>(c: usize, f: impl Fn(u64) -> F + Copy) -> u64 {
     let task = AsyncMapTask::builder()
         .name("bench")
         .concurrency(c)
@@ -141,18 +141,10 @@ async fn map_task<F: Future<Output = Result<u64, u32>>>(c: usize, f: fn(u64) -> 
     result.into_successful_results().into_iter().sum()
 }
 
-/// The CPU time of this thread where the system tells it, and the time of day where it does not.
-fn cpu_time(origin: Instant) -> Duration {
-    let spent = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let nanos = spent.and_then(|text| text.split_whitespace().next()?.parse().ok());
-    nanos.map_or_else(|| origin.elapsed(), Duration::from_nanos)
-}
-
 fn nanos_per_item(runtime: &Runtime, contender: &Contender, work: Workload, c: usize) -> f64 {
-    let origin = Instant::now();
-    let before = cpu_time(origin);
+    let start = Instant::now();
     let sum = runtime.block_on((contender.run)(work, c));
-    let spent = cpu_time(origin) - before;
+    let spent = start.elapsed();
     assert_eq!(sum, ITEMS * (ITEMS - 1), "{} has lost an item", contender.name);
     spent.as_nanos() as f64 / ITEMS as f64
 }
@@ -164,7 +156,7 @@ fn median(mut figures: Vec<f64>) -> f64 {
 
 fn main() {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-    println!("{ITEMS} items, {ROUNDS} interleaved rounds, median CPU ns an item (ratio to buffer_unordered)\n");
+    println!("{ITEMS} items, {ROUNDS} interleaved rounds, median ns an item (ratio to buffer_unordered)\n");
     print!("{:<28}", "");
     CONTENDERS.iter().for_each(|contender| print!("{:>24}", contender.name));
     println!();

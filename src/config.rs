@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::error::ConfigError;
+use crate::outcome::TimeoutScope;
 use crate::retry::RetryPolicy;
 use crate::verdict::{Criteria, Ratio};
 
@@ -76,6 +77,8 @@ pub(crate) struct Config {
     pub(crate) run_timeout: Option<Duration>,
     pub(crate) cancel_grace: Duration,
     pub(crate) criteria: Criteria,
+    /// The shorter of the limits of an attempt and of an item: all that limits a first attempt.
+    pub(crate) first_limit: Option<(Duration, TimeoutScope)>,
 }
 
 impl TryFrom<Settings> for Config {
@@ -111,7 +114,10 @@ impl TryFrom<Settings> for Config {
                 Ratio::new(ratio).ok_or_else(|| ConfigError::new("min_success_ratio", ratio, "0 to 1"))?,
             ),
         };
+        let of_attempt = settings.timeout_per_attempt.map(|limit| (limit, TimeoutScope::Attempt));
+        let of_item = settings.timeout_per_item.map(|limit| (limit, TimeoutScope::Item));
         Ok(Self {
+            first_limit: of_attempt.into_iter().chain(of_item).min_by_key(|(limit, _)| *limit),
             name: settings.name,
             concurrency: settings.concurrency,
             retry,

@@ -154,8 +154,8 @@ impl<W: Work> Driver<W> {
             match admission {
                 Admission::Wake(waker) => waker.wake(),
                 Admission::Open { seat, permit } => {
-                    let core = Arc::clone(&self.core);
-                    self.lanes.push(Lane::new(core, seat, permit, self.config.cancel_grace));
+                    let (core, config) = (Arc::clone(&self.core), Arc::clone(&self.config));
+                    self.lanes.push(Lane::new(core, config, seat, permit));
                 }
                 Admission::Stop => {}
                 Admission::Yield => {

@@ -78,15 +78,21 @@ impl Criteria {
     }
 
     /// Whether no later failure could take the success away: called when an item has succeeded.
+    #[inline]
     pub(crate) fn enough(&self, successes: usize, total: Option<usize>) -> bool {
-        let needed = match (total, self.min_successes) {
-            (Some(total), _) => self
-                .required(total)
-                .max(self.max_failures.map_or(0, |most| total.saturating_sub(most))),
-            (None, Some(least)) if self.min_success_ratio.is_none() && self.max_failures.is_none() => least,
-            (None, _) => return false,
-        };
-        self.early_success && successes >= needed
+        self.early_success && self.needed(total).is_some_and(|needed| successes >= needed)
+    }
+
+    /// How many successes make the run's success certain; `None` where no number does before its end.
+    fn needed(&self, total: Option<usize>) -> Option<usize> {
+        match total {
+            Some(total) => {
+                let by_failures = self.max_failures.map_or(0, |most| total.saturating_sub(most));
+                Some(self.required(total).max(by_failures))
+            }
+            None if self.min_success_ratio.is_none() && self.max_failures.is_none() => self.min_successes,
+            None => None,
+        }
     }
 
     /// The judgement over a run in which every item has settled.

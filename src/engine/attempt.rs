@@ -9,34 +9,55 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::clock::deadline;
+use crate::config::Config;
 use crate::outcome::{ItemError, TimeoutScope};
 
-/// The time limit of an attempt, and whether it has run out.
+/// What is known of an attempt's time. Most attempts end before anybody has to know more than their
+/// start, so the limit is worked out when an attempt first has to wait.
+#[derive(Default)]
+pub(super) enum Watch {
+    /// Nothing limits it.
+    #[default]
+    Unlimited,
+    /// It began at this time.
+    Begun(Instant),
+    /// It has this limit.
+    Until(Limit),
+    /// Its limit has passed, its token is cancelled, and it has until this time to end.
+    Grace(Limit, Instant),
+}
+
+/// The earlier of the two limits of an attempt.
+#[derive(Clone, Copy)]
 pub(super) struct Limit {
     deadline: Instant,
     limit: Duration,
     scope: TimeoutScope,
-    /// The limit has passed, the token is cancelled, and the attempt has until the deadline to end.
-    in_grace: bool,
+}
+
+impl Watch {
+    /// The limit of an attempt whose item began at `first`. Where both fall together, it is the
+    /// attempt's own.
+    pub(super) fn limit(&self, config: &Config, first: Option<Instant>) -> Option<Limit> {
+        let now = match *self {
+            Self::Unlimited => return None,
+            Self::Begun(now) => now,
+            Self::Until(limit) | Self::Grace(limit, _) => return Some(limit),
+        };
+        let begin = |start, limit, scope| Limit { deadline: deadline(start, limit), limit, scope };
+        if first == Some(now) {
+            return config.first_limit.map(|(limit, scope)| begin(now, limit, scope));
+        }
+        let of_attempt = config.timeout_per_attempt.map(|limit| begin(now, limit, TimeoutScope::Attempt));
+        let of_item =
+            config.timeout_per_item.map(|limit| begin(first.unwrap_or(now), limit, TimeoutScope::Item));
+        of_attempt.into_iter().chain(of_item).min_by_key(|limit| limit.deadline)
+    }
 }
 
 impl Limit {
-    pub(super) fn new(start: Instant, limit: Duration, scope: TimeoutScope) -> Self {
-        Self { deadline: deadline(start, limit), limit, scope, in_grace: false }
-    }
-
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
-    }
-
-    pub(super) fn in_grace(&self) -> bool {
-        self.in_grace
-    }
-
-    /// Gives the attempt a last while to end in.
-    pub(super) fn begin_grace(&mut self, until: Instant) {
-        self.deadline = until;
-        self.in_grace = true;
     }
 
     pub(super) fn error<E>(&self, attempts: u32) -> ItemError<E> {

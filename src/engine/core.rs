@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
-use super::attempt::{Limit, panic_message};
+use super::attempt::{Watch, panic_message};
 use super::call::Call;
 use super::clock::{Clock, deadline};
 use super::hooks::Hooks;
@@ -39,7 +40,7 @@ pub(super) struct Job<I> {
     /// The item once more, where another attempt may follow.
     kept: Option<I>,
     /// When the first attempt began, where somebody needs to know.
-    started: Option<Instant>,
+    pub(super) started: Option<Instant>,
     pub(super) span: Span,
 }
 
@@ -50,17 +51,18 @@ struct Retry<I, E> {
     error: ItemError<E>,
 }
 
-/// An attempt that has begun.
-pub(super) struct Begun<W: Work> {
-    pub(super) job: Job<W::Item>,
-    pub(super) future: W::Future,
-    pub(super) limit: Option<Limit>,
+/// Where a lane keeps the attempt that it makes. An attempt is built in place and stays there.
+pub(super) struct Desk<'a, W: Work> {
+    pub(super) job: &'a mut Option<Job<W::Item>>,
+    pub(super) attempt: Pin<&'a mut Option<W::Future>>,
+    pub(super) watch: &'a mut Watch,
+    pub(super) signal: &'a mut Arc<Signal>,
 }
 
 /// What a lane does next.
-pub(super) enum Turn<W: Work> {
-    /// It makes this attempt.
-    Attempt(Begun<W>),
+pub(super) enum Turn {
+    /// It makes the attempt that is on its desk.
+    Attempt,
     /// It waits until it is woken.
     Rest,
     /// It ends: there will be no more work.
@@ -115,6 +117,9 @@ pub(super) struct Tally {
     pub(super) panics: usize,
     pub(super) first_failure: Option<usize>,
 }
+
+/// What became of an attempt.
+pub(super) type Ended<W> = Result<<W as Work>::Output, ItemError<<W as Work>::Error>>;
 
 pub(super) struct Core<W: Work> {
     config: Arc<Config>,
@@ -228,8 +233,7 @@ impl<W: Work> Core<W> {
 
     /// Finds a place for the next item that may start, or says why there is none.
     pub(super) fn admit(&mut self, permits: &Arc<Semaphore>) -> Admission {
-        let ended = self.source_state == SourceState::Ended && self.handed.is_none();
-        if ended && self.running == 0 && self.waiting.is_empty() {
+        if self.is_exhausted() && self.running == 0 {
             return Admission::Finish;
         }
         if self.resting.is_empty() && permits.available_permits() == 0 {
@@ -253,8 +257,7 @@ impl<W: Work> Core<W> {
             }
             if self.handed.is_none() {
                 // The end of the source may have been the end of the run.
-                let ended = self.source_state == SourceState::Ended;
-                let finished = ended && self.running == 0 && self.waiting.is_empty();
+                let finished = self.is_exhausted() && self.running == 0;
                 return if finished { Admission::Finish } else { Admission::Wait };
             }
         }
@@ -277,45 +280,48 @@ impl<W: Work> Core<W> {
     pub(super) fn turn(
         &mut self,
         seat: usize,
-        ended: Option<(Job<W::Item>, Result<W::Output, ItemError<W::Error>>)>,
-        signal: &mut Arc<Signal>,
+        ended: Option<Ended<W>>,
+        mut desk: Desk<'_, W>,
         waker: &Waker,
-    ) -> Turn<W> {
+    ) -> Turn {
         // A lane that rests until it is called may be woken by what an earlier attempt left behind.
         if self.seats.get(seat).is_some_and(|seat| seat.resting) {
             return Turn::Rest;
         }
-        if let Some((job, result)) = ended {
-            self.end_attempt(job, result);
+        if let Some(ended) = ended {
+            self.end_attempt(desk.job, ended);
         }
         loop {
             self.heed_token();
             if self.stop.is_some() {
+                *desk.job = None;
                 return Turn::Retire;
             }
-            let Some((job, item)) = self.next_job() else {
-                if self.stop.is_some() || self.source_state == SourceState::Ended && self.waiting.is_empty() {
+            let Some(item) = self.next_item(desk.job) else {
+                *desk.job = None;
+                if self.stop.is_some() || self.is_exhausted() {
                     return Turn::Retire;
                 }
                 self.rest(seat, waker);
                 return Turn::Rest;
             };
-            match self.begin_attempt(job, item, signal) {
-                Ok(begun) => return Turn::Attempt(begun),
-                Err((job, error)) => self.end_attempt(job, Err(error)),
+            match self.begin_attempt(&mut desk, item) {
+                Ok(()) => return Turn::Attempt,
+                Err(error) => self.end_attempt(desk.job, Err(error)),
             }
         }
     }
 
     /// The item that starts next: one that is ready for its retry before one that is new.
-    fn next_job(&mut self) -> Option<(Job<W::Item>, W::Item)> {
+    fn next_item(&mut self, slot: &mut Option<Job<W::Item>>) -> Option<W::Item> {
         if self.starts_left == 0 {
             return None;
         }
         if let Some(Retry { mut job, item, .. }) = self.waiting.pop_due() {
             job.attempt = job.attempt.saturating_add(1);
+            *slot = Some(job);
             self.tally.retries += 1;
-            return Some((job, item));
+            return Some(item);
         }
         if !self.admits_new_items() {
             return None;
@@ -324,13 +330,18 @@ impl<W: Work> Core<W> {
             Some(handed) => handed,
             None => self.pull()?,
         };
+        *slot = Some(Job { index, attempt: 1, kept: None, started: None, span: trace::item_span(index) });
         self.tally.started += 1;
         self.results.push(None);
         if let Some(observer) = self.hooks.observer() {
             observer.on_event(&Event::ItemStarted { index });
         }
-        let job = Job { index, attempt: 1, kept: None, started: None, span: trace::item_span(index) };
-        Some((job, item))
+        Some(item)
+    }
+
+    /// Whether no item will ever start again.
+    fn is_exhausted(&self) -> bool {
+        self.source_state == SourceState::Ended && self.handed.is_none() && self.waiting.is_empty()
     }
 
     /// Whether so few items wait for their retry that another may be started.
@@ -379,66 +390,59 @@ impl<W: Work> Core<W> {
     }
 
     /// Calls the map function. It is the caller's code, so it may panic.
-    fn begin_attempt(
-        &mut self,
-        mut job: Job<W::Item>,
-        item: W::Item,
-        signal: &mut Arc<Signal>,
-    ) -> Result<Begun<W>, (Job<W::Item>, ItemError<W::Error>)> {
-        self.starts_left = self.starts_left.saturating_sub(1);
+    fn begin_attempt(&mut self, desk: &mut Desk<'_, W>, item: W::Item) -> Result<(), ItemError<W::Error>> {
+        let Some(job) = desk.job else { return Ok(()) };
+        self.starts_left -= 1;
         self.running += 1;
-        let limit = self.limit_of(&mut job);
-        let may_retry = self.config.retry.allows_after(job.attempt);
-        let (call, run_deadline) = (&self.call, self.run_deadline);
-        let (index, attempt) = (job.index, job.attempt);
+        *desk.watch = self.watch(job);
+        let (config, call, run_deadline) = (&*self.config, &self.call, self.run_deadline);
+        let Job { index, attempt, ref mut kept, started, ref span } = *job;
+        let may_retry = config.retry.allows_after(attempt);
+        let (future, watch, signal) = (&mut desk.attempt, &*desk.watch, &mut *desk.signal);
         let context = || {
             Signal::renew(signal);
-            let own = limit.as_ref().map(Limit::deadline);
-            let deadline = own.map_or(run_deadline, |own| Some(run_deadline.map_or(own, |run| own.min(run))));
+            let limit = watch.limit(config, started).map(|limit| limit.deadline());
+            let deadline = limit.into_iter().chain(run_deadline).min();
             ItemContext { index, attempt, is_last_attempt: !may_retry, deadline, signal: Arc::clone(signal) }
         };
-        let kept = &mut job.kept;
-        let built = job.span.in_scope(|| {
-            catch_unwind(AssertUnwindSafe(|| {
-                if may_retry {
-                    *kept = call.again(&item);
-                }
-                call.call(context, item)
-            }))
-        });
-        match built {
-            Ok(future) => Ok(Begun { job, future, limit }),
-            Err(payload) => {
-                let error = ItemError::Panicked { message: panic_message(&*payload), attempts: job.attempt };
-                Err((job, error))
+        let _entered = span.enter();
+        let built = catch_unwind(AssertUnwindSafe(|| {
+            if may_retry {
+                *kept = call.again(&item);
             }
-        }
+            future.set(Some(call.call(context, item)));
+        }));
+        built.map_err(|payload| ItemError::Panicked { message: panic_message(&*payload), attempts: attempt })
     }
 
-    /// The earlier of the two limits that an attempt has. They count from now.
-    fn limit_of(&mut self, job: &mut Job<W::Item>) -> Option<Limit> {
-        let (per_attempt, per_item) = (self.config.timeout_per_attempt, self.config.timeout_per_item);
+    /// Notes when an attempt begins, where a limit or an observer needs to know.
+    #[inline]
+    fn watch(&mut self, job: &mut Job<W::Item>) -> Watch {
         if self.hooks.observer().is_some() {
-            job.started.get_or_insert(self.clock.read());
+            let now = self.clock.read();
+            job.started.get_or_insert(now);
         }
-        if per_attempt.is_none() && per_item.is_none() {
-            return None;
+        if self.config.first_limit.is_none() {
+            return Watch::Unlimited;
         }
         let now = self.clock.coarse();
-        let first = *job.started.get_or_insert(now);
-        let of_attempt = per_attempt.map(|limit| Limit::new(now, limit, TimeoutScope::Attempt));
-        let of_item = per_item.map(|limit| Limit::new(first, limit, TimeoutScope::Item));
-        match (of_attempt, of_item) {
-            (Some(attempt), Some(item)) if item.deadline() < attempt.deadline() => Some(item),
-            (attempt, item) => attempt.or(item),
-        }
+        job.started.get_or_insert(now);
+        Watch::Begun(now)
     }
 
-    fn end_attempt(&mut self, job: Job<W::Item>, result: Result<W::Output, ItemError<W::Error>>) {
+    fn end_attempt(&mut self, job: &mut Option<Job<W::Item>>, ended: Ended<W>) {
         self.running -= 1;
-        match result {
-            Ok(output) => self.succeed(&job, output),
-            Err(error) => self.retry_or_fail(job, error),
+        match ended {
+            Ok(output) => {
+                if let Some(job) = job {
+                    self.succeed(job, output);
+                }
+            }
+            Err(error) => {
+                if let Some(job) = job.take() {
+                    self.retry_or_fail(job, error);
+                }
+            }
         }
     }
 

@@ -2,39 +2,44 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::attempt::{Limit, drop_caught, poll_caught};
+use super::attempt::{Watch, drop_caught, poll_caught};
 use super::clock::deadline;
-use super::core::{Begun, Core, Job, Turn};
+use super::core::{Core, Desk, Ended, Job, Turn};
 use super::timer::Timer;
 use super::{Work, lock};
+use crate::config::Config;
 use crate::context::Signal;
 use crate::outcome::ItemError;
 
 pin_project! {
     /// One permit of the run's semaphore at work: it takes an item, makes one attempt at it in place,
     /// hands in what became of it and takes the next. Between two items it allocates nothing.
+    #[project = LaneProjection]
     pub(super) struct Lane<W: Work> {
         core: Arc<Mutex<Core<W>>>,
+        config: Arc<Config>,
         seat: usize,
         permit: OwnedSemaphorePermit,
-        cancel_grace: Duration,
         job: Option<Job<W::Item>>,
         #[pin]
         attempt: Option<W::Future>,
-        limit: Option<Limit>,
+        watch: Watch,
         timer: Timer,
         signal: Arc<Signal>,
     }
 
     impl<W: Work> PinnedDrop for Lane<W> {
         fn drop(this: Pin<&mut Self>) {
-            this.abandon();
+            let this = this.project();
+            if let Some(job) = this.job {
+                this.signal.cancel();
+                job.span.in_scope(|| drop_caught(this.attempt));
+            }
         }
     }
 }
@@ -42,18 +47,18 @@ pin_project! {
 impl<W: Work> Lane<W> {
     pub(super) fn new(
         core: Arc<Mutex<Core<W>>>,
+        config: Arc<Config>,
         seat: usize,
         permit: OwnedSemaphorePermit,
-        cancel_grace: Duration,
     ) -> Self {
         Self {
             core,
+            config,
             seat,
             permit,
-            cancel_grace,
             job: None,
             attempt: None,
-            limit: None,
+            watch: Watch::Unlimited,
             timer: Timer::default(),
             signal: Arc::default(),
         }
@@ -64,92 +69,91 @@ impl<W: Work> Lane<W> {
         let this = self.project();
         if this.job.is_some() {
             this.signal.cancel();
-            if !this.limit.as_ref().is_some_and(Limit::in_grace) {
-                *this.limit = None;
+            if !matches!(this.watch, Watch::Grace(..)) {
+                *this.watch = Watch::Unlimited;
             }
         }
     }
+}
 
-    /// Drops a running attempt.
-    fn abandon(self: Pin<&mut Self>) {
-        let this = self.project();
-        if let Some(job) = this.job.take() {
-            this.signal.cancel();
-            job.span.in_scope(|| drop_caught(this.attempt));
-        }
-    }
-
+impl<W: Work> LaneProjection<'_, W> {
     /// Polls the attempt, then its limit: a finished result beats a timeout of the same poll.
-    fn poll_attempt(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        attempts: u32,
-    ) -> Poll<Result<W::Output, ItemError<W::Error>>> {
-        let mut this = self.project();
-        if let Poll::Ready(result) = poll_caught(this.attempt.as_mut(), cx, attempts) {
-            return Poll::Ready(match (result, this.limit) {
-                (Err(ItemError::Failed { .. }), Some(limit)) if limit.in_grace() => Err(limit.error(attempts)),
-                (result, _) => result,
-            });
-        }
-        let Some(limit) = this.limit else { return Poll::Pending };
-        let mut wake_at = limit.deadline();
-        loop {
-            if this.timer.poll(cx, wake_at).is_pending() {
-                return Poll::Pending;
-            }
-            let now = if limit.in_grace() {
-                wake_at
-            } else {
-                let mut core = lock(this.core);
-                let now = core.clock.read();
-                let exact = limit.deadline() + core.clock.slack();
-                if now < exact {
-                    wake_at = exact;
-                    continue;
+    #[inline]
+    fn poll_attempt(&mut self, cx: &mut Context<'_>) -> Poll<Ended<W>> {
+        let Some(job) = &*self.job else { return Poll::Pending };
+        let (attempts, started) = (job.attempt, job.started);
+        let polled = job.span.in_scope(|| poll_caught(self.attempt.as_mut(), cx, attempts));
+        match polled {
+            Poll::Ready(Err(ItemError::Failed { error, attempts })) => Poll::Ready(Err(match self.watch {
+                // Whatever it says now, it says because it was told to end.
+                Watch::Grace(limit, _) => limit.error(attempts),
+                _ => ItemError::Failed { error, attempts },
+            })),
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => {
+                if let Watch::Begun(_) = self.watch {
+                    *self.watch = self.watch.limit(self.config, started).map_or(Watch::Unlimited, Watch::Until);
                 }
-                now
-            };
-            this.signal.cancel();
-            if limit.in_grace() || this.cancel_grace.is_zero() {
-                drop_caught(this.attempt);
-                return Poll::Ready(Err(limit.error(attempts)));
+                self.poll_watch(cx, attempts)
             }
-            wake_at = deadline(now, *this.cancel_grace);
-            limit.begin_grace(wake_at);
         }
+    }
+
+    /// Ready once the attempt is out of time, and dropped.
+    fn poll_watch(&mut self, cx: &mut Context<'_>, attempts: u32) -> Poll<Ended<W>> {
+        let limit = match *self.watch {
+            Watch::Unlimited | Watch::Begun(_) => return Poll::Pending,
+            Watch::Grace(limit, until) => {
+                ready!(self.timer.poll(cx, until));
+                limit
+            }
+            Watch::Until(limit) => {
+                ready!(self.timer.poll(cx, limit.deadline()));
+                // It began by a coarse clock, so it may have begun a little later in truth.
+                let (now, exact) = {
+                    let mut core = lock(self.core);
+                    (core.clock.read(), limit.deadline() + core.clock.slack())
+                };
+                if now < exact {
+                    ready!(self.timer.poll(cx, exact));
+                }
+                self.signal.cancel();
+                if !self.config.cancel_grace.is_zero() {
+                    let until = deadline(now, self.config.cancel_grace);
+                    *self.watch = Watch::Grace(limit, until);
+                    ready!(self.timer.poll(cx, until));
+                }
+                limit
+            }
+        };
+        if let Some(job) = &*self.job {
+            job.span.in_scope(|| drop_caught(self.attempt.as_mut()));
+        }
+        Poll::Ready(Err(limit.error(attempts)))
     }
 }
 
 impl<W: Work> Future for Lane<W> {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
         let mut ended = None;
         loop {
-            let mut this = self.as_mut().project();
-            if this.job.is_none() {
-                match lock(this.core).turn(*this.seat, ended.take(), this.signal, cx.waker()) {
-                    Turn::Attempt(Begun { job, future, limit }) => {
-                        *this.job = Some(job);
-                        *this.limit = limit;
-                        this.attempt.set(Some(future));
-                    }
+            if this.job.is_none() || ended.is_some() {
+                let desk = Desk {
+                    job: this.job,
+                    attempt: this.attempt.as_mut(),
+                    watch: this.watch,
+                    signal: this.signal,
+                };
+                match lock(this.core).turn(*this.seat, ended.take(), desk, cx.waker()) {
+                    Turn::Attempt => {}
                     Turn::Rest => return Poll::Pending,
                     Turn::Retire => return Poll::Ready(()),
                 }
             }
-            let Some(job) = self.as_mut().project().job.take() else { return Poll::Pending };
-            let entered = job.span.enter();
-            let polled = self.as_mut().poll_attempt(cx, job.attempt);
-            drop(entered);
-            match polled {
-                Poll::Pending => {
-                    *self.project().job = Some(job);
-                    return Poll::Pending;
-                }
-                Poll::Ready(result) => ended = Some((job, result)),
-            }
+            ended = Some(ready!(this.poll_attempt(cx)));
         }
     }
 }
