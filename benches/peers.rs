@@ -3,6 +3,14 @@
 //! All contenders do the same work, interleaved in one process on a current-thread runtime; the figure
 //! is the median. Only ratios within one run mean anything: the machine has its moods.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark may"
+)]
+
 use std::fmt;
 use std::hint::black_box;
 use std::pin::Pin;
@@ -96,7 +104,10 @@ async fn sequential<F: Future<Output = Result<u64, u32>>>(f: impl Fn(u64) -> F +
     total(results)
 }
 
-async fn buffer_unordered<F: Future<Output = Result<u64, u32>>>(c: usize, f: impl Fn(u64) -> F + Copy) -> u64 {
+async fn buffer_unordered<F: Future<Output = Result<u64, u32>>>(
+    c: usize,
+    f: impl Fn(u64) -> F + Copy,
+) -> u64 {
     let results: Vec<_> = stream::iter(0..ITEMS).map(f).buffer_unordered(c).collect().await;
     total(results)
 }
@@ -132,11 +143,8 @@ async fn map_task<F: Future<Output = Result<u64, u32>>>(c: usize, f: impl Fn(u64
         .cancel_grace(Duration::from_secs(1))
         .build()
         .expect("the configuration is valid");
-    let run = task
-        .over(0..ITEMS)
-        .map(f)
-        .retry_if(|error| *error != 0)
-        .cancellation_token(CancellationToken::new());
+    let run =
+        task.over(0..ITEMS).map(f).retry_if(|error| *error != 0).cancellation_token(CancellationToken::new());
     let result = run.await.unwrap_or_else(|error| panic!("no item fails: {}", error.reason()));
     result.into_successful_results().into_iter().sum()
 }

@@ -85,9 +85,13 @@ impl TryFrom<Settings> for Config {
     type Error = ConfigError;
 
     fn try_from(settings: Settings) -> Result<Self, ConfigError> {
-        let retry = settings.retry;
+        let retry = &settings.retry;
         if settings.concurrency == 0 {
-            return Err(ConfigError::new("concurrency", 0, "1 or more; unbounded_concurrency() lifts the limit"));
+            return Err(ConfigError::new(
+                "concurrency",
+                0,
+                "1 or more; unbounded_concurrency() lifts the limit",
+            ));
         }
         if !retry.multiplier.is_finite() || retry.multiplier < 1.0 {
             return Err(ConfigError::new("retry_multiplier", retry.multiplier, "a finite number, 1 or more"));
@@ -106,7 +110,11 @@ impl TryFrom<Settings> for Config {
         }
         if let Some(limit) = settings.run_timeout.filter(|limit| settings.cancel_grace > *limit) {
             let allowed = format!("at most the run_timeout of {limit:?}");
-            return Err(ConfigError::new("cancel_grace", format_args!("{:?}", settings.cancel_grace), allowed));
+            return Err(ConfigError::new(
+                "cancel_grace",
+                format_args!("{:?}", settings.cancel_grace),
+                allowed,
+            ));
         }
         let min_success_ratio = match settings.min_success_ratio {
             None => None,
@@ -114,13 +122,20 @@ impl TryFrom<Settings> for Config {
                 Ratio::new(ratio).ok_or_else(|| ConfigError::new("min_success_ratio", ratio, "0 to 1"))?,
             ),
         };
+        Ok(Self::new(settings, min_success_ratio))
+    }
+}
+
+impl Config {
+    /// From settings that hold, with their ratio in its exact form.
+    fn new(settings: Settings, min_success_ratio: Option<Ratio>) -> Self {
         let of_attempt = settings.timeout_per_attempt.map(|limit| (limit, TimeoutScope::Attempt));
         let of_item = settings.timeout_per_item.map(|limit| (limit, TimeoutScope::Item));
-        Ok(Self {
+        Self {
             first_limit: of_attempt.into_iter().chain(of_item).min_by_key(|(limit, _)| *limit),
             name: settings.name,
             concurrency: settings.concurrency,
-            retry,
+            retry: settings.retry,
             timeout_per_attempt: settings.timeout_per_attempt,
             timeout_per_item: settings.timeout_per_item,
             run_timeout: settings.run_timeout,
@@ -132,6 +147,24 @@ impl TryFrom<Settings> for Config {
                 early_success: settings.early_success,
                 fail_fast: settings.fail_fast,
             },
-        })
+        }
+    }
+}
+
+/// The defaults, which hold: they are what the builder starts from, and no ratio is among them.
+impl Default for Config {
+    fn default() -> Self {
+        Self::new(Settings::default(), None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_what_an_untouched_builder_builds() {
+        let built = Config::try_from(Settings::default()).unwrap();
+        assert_eq!(format!("{built:?}"), format!("{:?}", Config::default()));
     }
 }

@@ -5,12 +5,16 @@ pub(crate) mod call;
 mod clock;
 mod core;
 pub(crate) mod hooks;
+mod job;
 mod lane;
+mod settle;
 pub(crate) mod source;
 mod timer;
+
 mod trace;
 mod waiting;
 
+use std::marker::PhantomData;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
@@ -41,40 +45,65 @@ use crate::verdict::Exceeded;
 /// How many empty slots a result gets for items that were never started.
 const UNSTARTED_SLOTS: usize = 1 << 20;
 
-/// The types of one run: its source, its function, its hooks.
-pub trait Work {
+/// The types of one run, and nothing else: no bound, so that the compiler can tell what they are, and
+/// whether a run is `Send`, without having to prove anything of a closure.
+///
+/// It matters where items hold references: inside a spawned future the compiler forgets which lifetime
+/// is which, and a proof that a closure takes an item would have to hold for all of them
+/// (<https://github.com/rust-lang/rust/issues/102211>).
+pub trait Types {
     type Item;
     type Output;
     type Error;
-    type Future: Future<Output = Result<Self::Output, Self::Error>>;
-    type Source: Source<Item = Self::Item>;
-    type Call: Call<Self::Item, Output = Self::Output, Error = Self::Error, Future = Self::Future>;
-    type Hooks: Hooks<Self::Error>;
+    type Future;
+    type Source;
+    type Call;
+    type Hooks;
 }
 
-impl<S, C, H> Work for (S, C, H)
-where
-    S: Source,
-    C: Call<S::Item>,
-    H: Hooks<C::Error>,
-{
-    type Item = S::Item;
-    type Output = C::Output;
-    type Error = C::Error;
-    type Future = C::Future;
+/// The [`Types`] of a run, one by one.
+#[derive(Debug)]
+pub struct Parts<S, C, H, I, T, E, Fut>(PhantomData<fn() -> (S, C, H, I, T, E, Fut)>);
+
+impl<S, C, H, I, T, E, Fut> Types for Parts<S, C, H, I, T, E, Fut> {
+    type Item = I;
+    type Output = T;
+    type Error = E;
+    type Future = Fut;
     type Source = S;
     type Call = C;
     type Hooks = H;
 }
 
+/// [`Types`] that fit together, so that a run can be driven.
+pub trait Work:
+    Types<
+        Source: Source<Item = Self::Item>,
+        Call: Call<Self::Item, Output = Self::Output, Error = Self::Error, Future = Self::Future>,
+        Hooks: Hooks<Self::Error>,
+        Future: Future<Output = Result<Self::Output, Self::Error>>,
+    >
+{
+}
+
+impl<W> Work for W where
+    W: Types<
+            Source: Source<Item = W::Item>,
+            Call: Call<W::Item, Output = W::Output, Error = W::Error, Future = W::Future>,
+            Hooks: Hooks<W::Error>,
+            Future: Future<Output = Result<W::Output, W::Error>>,
+        >
+{
+}
+
 /// What a run ends with.
 pub(crate) type Outcome<W> = Result<
-    MapTaskResult<<W as Work>::Output, <W as Work>::Error>,
-    MapTaskError<<W as Work>::Output, <W as Work>::Error>,
+    MapTaskResult<<W as Types>::Output, <W as Types>::Error>,
+    MapTaskError<<W as Types>::Output, <W as Types>::Error>,
 >;
 
 /// Drives one run. Everything of the run is in here, so that dropping it leaves nothing behind.
-pub(crate) struct Driver<W: Work> {
+pub(crate) struct Driver<W: Types> {
     config: Arc<Config>,
     name: String,
     span: Span,
@@ -140,12 +169,17 @@ impl<W: Work> Driver<W> {
                 self.cancelled = None;
             }
         }
-        lock(&self.core).begin_poll(cx.waker());
+        // What has stopped the run from outside does not keep finished items from handing in their
+        // results; a failure that stops it is the last that counts.
+        let mut stopped = lock(&self.core).begin_poll(cx.waker());
         loop {
-            self.poll_lanes(cx);
+            self.poll_lanes(cx, stopped);
             if self.is_stopping() {
                 match self.poll_stopping(cx) {
-                    Stopping::Told => continue,
+                    Stopping::Told => {
+                        stopped = true;
+                        continue;
+                    }
                     Stopping::Waiting => break,
                     Stopping::Over => return Poll::Ready(self.finish()),
                 }
@@ -157,7 +191,7 @@ impl<W: Work> Driver<W> {
                     let (core, config) = (Arc::clone(&self.core), Arc::clone(&self.config));
                     self.lanes.push(Lane::new(core, config, seat, permit));
                 }
-                Admission::Stop => {}
+                Admission::Stop => stopped = true,
                 Admission::Yield => {
                     cx.waker().wake_by_ref();
                     break;
@@ -170,14 +204,10 @@ impl<W: Work> Driver<W> {
         Poll::Pending
     }
 
-    /// Polls every lane that was woken, until none is, or until one of them has stopped the run. What
-    /// stopped before this poll does not keep finished items from handing in their results.
-    fn poll_lanes(&mut self, cx: &mut Context<'_>) {
-        let stopped_before = self.is_stopping();
-        while let Poll::Ready(Some(())) = Pin::new(&mut self.lanes).poll_next(cx) {
-            if !stopped_before && self.is_stopping() {
-                break;
-            }
+    /// Polls every lane that was woken, until none is or until the run stops, unless it had `stopped` before.
+    fn poll_lanes(&mut self, cx: &mut Context<'_>, stopped: bool) {
+        while stopped || !self.is_stopping() {
+            let Poll::Ready(Some(())) = Pin::new(&mut self.lanes).poll_next(cx) else { break };
         }
     }
 

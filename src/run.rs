@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::context::ItemContext;
-use crate::engine::Driver;
-use crate::engine::call::{Call, Once, Plain, WithContext};
-use crate::engine::hooks::{HookSet, Hooks, NoHooks};
+use crate::engine::call::{Once, Plain, WithContext};
+use crate::engine::hooks::{HookSet, NoHooks};
 use crate::engine::source::Source;
+use crate::engine::{Driver, Parts, Types, Work};
 use crate::error::MapTaskError;
 use crate::observe::Observer;
 use crate::result::MapTaskResult;
@@ -53,7 +53,7 @@ impl<S: Source> Over<S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn map<F, Fut, T, E>(self, f: F) -> MapRun<S, Plain<F>, NoHooks<E>>
+    pub fn map<F, Fut, T, E>(self, f: F) -> Plan<S, Plain<F>, S::Item, T, E, Fut>
     where
         F: Fn(S::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
@@ -80,7 +80,7 @@ impl<S: Source> Over<S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn map_with_context<F, Fut, T, E>(self, f: F) -> MapRun<S, WithContext<F>, NoHooks<E>>
+    pub fn map_with_context<F, Fut, T, E>(self, f: F) -> Plan<S, WithContext<F>, S::Item, T, E, Fut>
     where
         F: Fn(ItemContext, S::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
@@ -111,7 +111,7 @@ impl<S: Source> Over<S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn map_once<F, Fut, T, E>(self, f: F) -> MapRun<S, Once<F>, NoHooks<E>>
+    pub fn map_once<F, Fut, T, E>(self, f: F) -> Plan<S, Once<F>, S::Item, T, E, Fut>
     where
         F: Fn(S::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
@@ -119,15 +119,15 @@ impl<S: Source> Over<S> {
         self.start_with(Once(f), type_name::<F>())
     }
 
-    fn start_with<C, E>(self, call: C, function: &'static str) -> MapRun<S, C, NoHooks<E>>
-    where
-        C: Call<S::Item, Error = E>,
-    {
+    fn start_with<C, T, E, Fut>(self, call: C, function: &'static str) -> Plan<S, C, S::Item, T, E, Fut> {
         let Self { config, source } = self;
         let hooks = HookSet::NONE;
         MapRun { state: State::Ready(Ready { config, function, source, call, hooks, token: None }) }
     }
 }
+
+/// A run without hooks.
+pub(crate) type Plan<S, C, I, T, E, Fut> = MapRun<Parts<S, C, NoHooks<E>, I, T, E, Fut>>;
 
 impl<S> fmt::Debug for Over<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -160,35 +160,28 @@ impl<S> fmt::Debug for Over<S> {
 /// A panic of the map function is not among these: it is its item's
 /// [`Panicked`](crate::ItemError::Panicked).
 #[must_use = "a run does nothing until it is awaited"]
-pub struct MapRun<S: Source, C: Call<S::Item>, H: Hooks<C::Error>> {
-    state: State<S, C, H>,
+pub struct MapRun<W: Types> {
+    state: State<W>,
 }
 
-enum State<S: Source, C: Call<S::Item>, H: Hooks<C::Error>> {
-    Ready(Ready<S, C, H>),
-    Running(Box<Driver<(S, C, H)>>),
+enum State<W: Types> {
+    Ready(Ready<W>),
+    Running(Box<Driver<W>>),
     Over,
 }
 
 /// A run that was not polled yet.
-struct Ready<S, C, H> {
+struct Ready<W: Types> {
     config: Arc<Config>,
     /// The type name of the map function, which names the run where the task has no name.
     function: &'static str,
-    source: S,
-    call: C,
-    hooks: H,
+    source: W::Source,
+    call: W::Call,
+    hooks: W::Hooks,
     token: Option<CancellationToken>,
 }
 
-impl<S, C, P, A, O> MapRun<S, C, HookSet<P, A, O>>
-where
-    S: Source,
-    C: Call<S::Item>,
-    P: Fn(&C::Error) -> bool,
-    A: Fn(&C::Error) -> Option<Duration>,
-    O: Observer,
-{
+impl<S, C, P, A, O, I, T, E, Fut> MapRun<Parts<S, C, HookSet<P, A, O>, I, T, E, Fut>> {
     /// Retries only the errors that this function accepts. The default is every error.
     ///
     /// It is asked only where a retry is left. A timeout of one attempt is always retried, a panic never.
@@ -212,9 +205,9 @@ where
     /// # Ok(())
     /// # }
     /// ```
-    pub fn retry_if<Q>(self, retry_if: Q) -> MapRun<S, C, HookSet<Q, A, O>>
+    pub fn retry_if<Q>(self, retry_if: Q) -> MapRun<Parts<S, C, HookSet<Q, A, O>, I, T, E, Fut>>
     where
-        Q: Fn(&C::Error) -> bool,
+        Q: Fn(&E) -> bool,
     {
         self.with_hooks(|HookSet { retry_after, observer, .. }| HookSet {
             retry_if: Some(retry_if),
@@ -252,9 +245,9 @@ where
     /// # Ok(())
     /// # }
     /// ```
-    pub fn retry_after<B>(self, retry_after: B) -> MapRun<S, C, HookSet<P, B, O>>
+    pub fn retry_after<B>(self, retry_after: B) -> MapRun<Parts<S, C, HookSet<P, B, O>, I, T, E, Fut>>
     where
-        B: Fn(&C::Error) -> Option<Duration>,
+        B: Fn(&E) -> Option<Duration>,
     {
         self.with_hooks(|HookSet { retry_if, observer, .. }| HookSet {
             retry_if,
@@ -264,7 +257,7 @@ where
     }
 
     /// Shows every event of the run to an observer; see [`Observer`].
-    pub fn observe<N: Observer>(self, observer: N) -> MapRun<S, C, HookSet<P, A, N>> {
+    pub fn observe<N: Observer>(self, observer: N) -> MapRun<Parts<S, C, HookSet<P, A, N>, I, T, E, Fut>> {
         self.with_hooks(|HookSet { retry_if, retry_after, .. }| HookSet {
             retry_if,
             retry_after,
@@ -310,10 +303,10 @@ where
         self
     }
 
-    fn with_hooks<G: Hooks<C::Error>>(
+    fn with_hooks<G>(
         self,
         change: impl FnOnce(HookSet<P, A, O>) -> G,
-    ) -> MapRun<S, C, G> {
+    ) -> MapRun<Parts<S, C, G, I, T, E, Fut>> {
         let state = match self.state {
             State::Ready(Ready { config, function, source, call, hooks, token }) => {
                 State::Ready(Ready { config, function, source, call, hooks: change(hooks), token })
@@ -326,10 +319,10 @@ where
 }
 
 // Nothing in a run is pinned in place: the source, the lanes and the timers have heap places of their own.
-impl<S: Source, C: Call<S::Item>, H: Hooks<C::Error>> Unpin for MapRun<S, C, H> {}
+impl<W: Types> Unpin for MapRun<W> {}
 
-impl<S: Source, C: Call<S::Item>, H: Hooks<C::Error>> Future for MapRun<S, C, H> {
-    type Output = Result<MapTaskResult<C::Output, C::Error>, MapTaskError<C::Output, C::Error>>;
+impl<W: Work> Future for MapRun<W> {
+    type Output = Result<MapTaskResult<W::Output, W::Error>, MapTaskError<W::Output, W::Error>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let State::Ready(_) = self.state {
@@ -351,7 +344,7 @@ impl<S: Source, C: Call<S::Item>, H: Hooks<C::Error>> Future for MapRun<S, C, H>
     }
 }
 
-impl<S: Source, C: Call<S::Item>, H: Hooks<C::Error>> fmt::Debug for MapRun<S, C, H> {
+impl<W: Types> fmt::Debug for MapRun<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Ready(_) => "ready",

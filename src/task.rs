@@ -1,30 +1,96 @@
-//! The task and its builder.
+//! The task: what to run by, made once and shared freely.
 
-use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::Stream;
 
-use crate::config::{Config, Settings};
+use crate::config::Config;
 use crate::engine::call::Plain;
-use crate::engine::hooks::NoHooks;
 use crate::engine::source::{FromIter, FromStream, FromTryStream};
-use crate::error::{BoxError, ConfigError};
-use crate::run::{MapRun, Over};
+use crate::error::BoxError;
+use crate::run::{Over, Plan};
 
-/// How to run an async function over many items: how many at once, how often, how long, and how many may fail.
-#[derive(Debug, Clone)]
+/// How to run an async function over many items: how many at once, how often, how long, and how many
+/// may fail.
+///
+/// A task is configuration and nothing else: it holds no items, no function and no run, and has no type
+/// parameters. Build it once with [`builder`](Self::builder) and use it as often as you like, also at the
+/// same time: each run counts for itself. `concurrency(4)` means four attempts *in each run*.
+///
+/// A clone is one reference count and means the same task, so a task lives well in an `axum` state, in a
+/// struct of your own, or in a `static`:
+///
+/// ```
+/// use std::sync::LazyLock;
+/// use async_map_task::AsyncMapTask;
+///
+/// static RESIZE: LazyLock<AsyncMapTask> = LazyLock::new(|| {
+///     AsyncMapTask::builder().name("resize").concurrency(16).build().expect("the settings are valid")
+/// });
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let widths = RESIZE.run([640, 1280], |width| async move { Ok::<u32, String>(width / 2) }).await?;
+/// assert_eq!(widths.results, [Some(320), Some(640)]);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [`AsyncMapTask::default()`](Self::default) is a task with all the builder's defaults: 4 attempts at
+/// once, no retry, no time limit, and every item must succeed.
+#[derive(Debug, Clone, Default)]
 pub struct AsyncMapTask {
     config: Arc<Config>,
 }
 
 impl AsyncMapTask {
-    /// A builder.
-    pub fn builder() -> AsyncMapTaskBuilder { AsyncMapTaskBuilder { settings: Settings::default() } }
+    pub(crate) fn new(config: Config) -> Self {
+        Self { config: Arc::new(config) }
+    }
 
-    /// Short door.
-    pub fn run<I, F, Fut, T, E>(&self, items: I, f: F) -> MapRun<FromIter<I::IntoIter>, Plain<F>, NoHooks<E>>
+    /// Runs an async function over a list: short for [`over`](Self::over)`(items).`[`map`](Over::map)`(f)`.
+    ///
+    /// `items` is anything that can be iterated over, `f` any `Fn` from an item to a future of a `Result`;
+    /// both may borrow. The run is lazy: nothing happens before it is awaited.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the run cancels it; see [`MapRun`](crate::MapRun).
+    ///
+    /// # Errors
+    ///
+    /// Awaiting the run gives a [`MapTaskError`](crate::MapTaskError), with all that was finished, where
+    /// the run did not succeed.
+    ///
+    /// # Examples
+    ///
+    /// A plain `async fn` will do, and so will a closure that borrows:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// async fn parse(text: &str) -> Result<u32, std::num::ParseIntError> {
+    ///     text.parse()
+    /// }
+    ///
+    /// let task = AsyncMapTask::default();
+    /// let numbers = task.run(["1", "2", "3"], parse).await?.into_successful_results();
+    /// assert_eq!(numbers, [1, 2, 3]);
+    ///
+    /// let unit = String::from("kg");
+    /// let unit = unit.as_str();
+    /// let labels = task.run(numbers, |n| async move { Ok::<_, String>(format!("{n} {unit}")) }).await?;
+    /// assert_eq!(labels.into_successful_results(), ["1 kg", "2 kg", "3 kg"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn run<I, F, Fut, T, E>(
+        &self,
+        items: I,
+        f: F,
+    ) -> Plan<FromIter<I::IntoIter>, Plain<F>, I::Item, T, E, Fut>
     where
         I: IntoIterator<Item: Clone>,
         F: Fn(I::Item) -> Fut,
@@ -33,17 +99,119 @@ impl AsyncMapTask {
         self.over(items).map(f)
     }
 
-    /// List
+    /// Takes the items of a list, or of anything else that can be iterated over. The function comes next:
+    /// [`map`](Over::map), [`map_with_context`](Over::map_with_context) or [`map_once`](Over::map_once).
+    ///
+    /// The iterator is lazy here, too. It is asked for an item when that item can start and not before, so
+    /// it may be endless, or make each item only when there is room for it.
+    ///
+    /// Where its [`size_hint`](Iterator::size_hint) is exact, as that of every `Vec`, array, slice and range
+    /// is, the run knows its total from the start: it stops at the first failure that makes the success
+    /// criteria unreachable, and counts as [`not_started`](crate::Summary::not_started) what it then leaves.
+    /// Adapters such as `filter` or `flat_map` have no exact hint; see [`over_stream`](Self::over_stream)
+    /// for what an unknown total means.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// let result = AsyncMapTask::default()
+    ///     .over((1..=5).filter(|n| n % 2 == 1))
+    ///     .map_with_context(|cx, n| async move { Ok::<_, String>((cx.index(), n)) })
+    ///     .await?;
+    /// assert_eq!(result.into_successful_results(), [(0, 1), (1, 3), (2, 5)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn over<I: IntoIterator>(&self, items: I) -> Over<FromIter<I::IntoIter>> {
         Over::new(Arc::clone(&self.config), FromIter(items.into_iter()))
     }
 
-    /// Stream
+    /// Takes the items of a stream: a channel, the rows of a query, the lines of a socket.
+    ///
+    /// It is polled for an item only when that item can start, so a slow function holds the stream back,
+    /// and no more than `concurrency` items are under way. While the stream has nothing, the items that run
+    /// go on; while items run, the stream is asked on. It need not be `Unpin`.
+    ///
+    /// Most streams cannot say how many items they will give. With an unknown total, the run cannot know
+    /// that [`min_success_ratio`](crate::AsyncMapTaskBuilder::min_success_ratio) or
+    /// [`min_successes`](crate::AsyncMapTaskBuilder::min_successes) has become unreachable, so these are judged
+    /// when the stream has ended. [`max_failures`](crate::AsyncMapTaskBuilder::max_failures) and
+    /// [`fail_fast`](crate::AsyncMapTaskBuilder::fail_fast) stop such a run early. A stream whose
+    /// [`size_hint`](Stream::size_hint) is exact is treated as a list is.
+    ///
+    /// A hint that lies costs accuracy of the total only: no item is lost, and no memory is reserved for
+    /// items that never come. Until a stream that gave less than it promised has ended, verdicts are
+    /// reckoned with the number it promised; one that gives more is treated as of unknown total from the
+    /// first item too many.
+    ///
+    /// # Examples
+    ///
+    /// A channel as the source:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    /// use futures::stream;
+    ///
+    /// let (sender, mut receiver) = tokio::sync::mpsc::channel(8);
+    /// tokio::spawn(async move {
+    ///     for n in 0..100 {
+    ///         sender.send(n).await.unwrap();
+    ///     }
+    /// });
+    ///
+    /// let result = AsyncMapTask::default()
+    ///     .over_stream(stream::poll_fn(move |cx| receiver.poll_recv(cx)))
+    ///     .map(|n: u64| async move { Ok::<_, String>(n * n) })
+    ///     .await?;
+    /// assert_eq!(result.total(), 100);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn over_stream<S: Stream>(&self, stream: S) -> Over<FromStream<S>> {
         Over::new(Arc::clone(&self.config), FromStream(Box::pin(stream)))
     }
 
-    /// Try stream
+    /// Takes the items of a stream that can fail, such as a database cursor: an `Err` of the stream ends the
+    /// run.
+    ///
+    /// The error is one of the source, not of an item: it has no index, it is not retried, and no success
+    /// criterion forgives it. The run then stops as every run that stops does: it begins nothing more, gives
+    /// what runs the [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace), and ends with
+    /// [`FailureReason::Source`](crate::FailureReason::Source). What was finished is in
+    /// [`partial`](crate::MapTaskError::partial), the stream's error is the
+    /// [`source`](std::error::Error::source) of the run's. All else is as with
+    /// [`over_stream`](Self::over_stream).
+    ///
+    /// To treat an error of the stream as the failure of one item instead, hand the `Result` to the function
+    /// with `over_stream`, and let the function return its error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::{AsyncMapTask, FailureReason};
+    /// use futures::stream;
+    ///
+    /// let rows = stream::iter([Ok("ada"), Ok("grace"), Err("the connection was closed")]);
+    /// let error = AsyncMapTask::builder()
+    ///     .concurrency(1)
+    ///     .build()?
+    ///     .over_try_stream(rows)
+    ///     .map(|name: &str| async move { Ok::<_, String>(name.len()) })
+    ///     .await
+    ///     .unwrap_err();
+    /// assert!(matches!(error.reason(), FailureReason::Source(_)));
+    /// assert_eq!(error.into_partial().results, [Some(3), Some(5)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn over_try_stream<S, I, X>(&self, stream: S) -> Over<FromTryStream<S>>
     where
         S: Stream<Item = Result<I, X>>,
@@ -52,32 +220,3 @@ impl AsyncMapTask {
         Over::new(Arc::clone(&self.config), FromTryStream(Box::pin(stream)))
     }
 }
-/// b
-#[derive(Debug, Clone)]
-pub struct AsyncMapTaskBuilder { settings: Settings }
-macro_rules! s { ($($n:ident, $t:ty, $f:expr;)*) => { impl AsyncMapTaskBuilder { $(
- /// x
- pub fn $n(mut self, v: $t) -> Self { let f: fn(&mut Settings, $t) = $f; f(&mut self.settings, v); self })* } } }
-s! { concurrency, usize, |s, v| s.concurrency = v;
- retries, u32, |s, v| s.retry.retries = v;
- retry_delay, Duration, |s, v| s.retry.delay = v;
- max_retry_delay, Duration, |s, v| s.retry.max_delay = v;
- retry_multiplier, f64, |s, v| s.retry.multiplier = v;
- retry_jitter, f64, |s, v| s.retry.jitter = v;
- timeout_per_attempt, Duration, |s, v| s.timeout_per_attempt = Some(v);
- timeout_per_item, Duration, |s, v| s.timeout_per_item = Some(v);
- run_timeout, Duration, |s, v| s.run_timeout = Some(v);
- cancel_grace, Duration, |s, v| s.cancel_grace = v;
- min_success_ratio, f64, |s, v| s.min_success_ratio = Some(v);
- min_successes, usize, |s, v| s.min_successes = Some(v);
- max_failures, usize, |s, v| s.max_failures = Some(v);
- early_success, bool, |s, v| s.early_success = v;
- fail_fast, bool, |s, v| s.fail_fast = v;
-}
-impl AsyncMapTaskBuilder {
-    /// n
-    pub fn name(mut self, n: impl Into<Cow<'static, str>>) -> Self { self.settings.name = Some(n.into()); self }
-    /// b
-    pub fn build(self) -> Result<AsyncMapTask, ConfigError> { Ok(AsyncMapTask { config: Arc::new(Config::try_from(self.settings)?) }) }
-}
-impl Default for AsyncMapTask { fn default() -> Self { AsyncMapTask::builder().build().unwrap_or_else(|_| unreachable!()) } }

@@ -50,6 +50,9 @@ where
     Ok(a.zip(b))
 }
 
+/// One element of each of three lists.
+type Triple<A, B, C> = (<A as IntoIterator>::Item, <B as IntoIterator>::Item, <C as IntoIterator>::Item);
+
 /// Zips three lists of one length; see [`zip_exact`].
 ///
 /// # Errors
@@ -69,7 +72,7 @@ pub fn zip3_exact<A, B, C>(
     a: A,
     b: B,
     c: C,
-) -> Result<impl ExactSizeIterator<Item = (A::Item, B::Item, C::Item)>, LengthMismatch>
+) -> Result<impl ExactSizeIterator<Item = Triple<A, B, C>>, LengthMismatch>
 where
     A: IntoIterator<IntoIter: ExactSizeIterator>,
     B: IntoIterator<IntoIter: ExactSizeIterator>,

@@ -2,62 +2,32 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::Span;
 
 use super::attempt::{Watch, panic_message};
 use super::call::Call;
 use super::clock::{Clock, deadline};
 use super::hooks::Hooks;
+use super::job::{Desk, Ended, Job, Retry};
 use super::source::Source;
 use super::waiting::Waiting;
-use super::{Work, trace};
+use super::{Types, Work, trace};
 use crate::config::Config;
 use crate::context::{ItemContext, Signal};
 use crate::error::{ConfigError, FailureReason};
 use crate::observe::Event;
-use crate::outcome::{ItemError, TimeoutScope};
-use crate::verdict::Exceeded;
+use crate::outcome::ItemError;
 
 /// How many attempts one poll of the driver may begin before it yields to its executor.
 const STARTS_PER_POLL: u32 = 128;
 
 /// How many result slots are reserved ahead, however many the source says it will need.
 const RESERVED_SLOTS: usize = 1 << 16;
-
-/// An item on its way through its attempts.
-pub(super) struct Job<I> {
-    pub(super) index: usize,
-    /// The number of the attempt under way; the first is 1.
-    pub(super) attempt: u32,
-    /// The item once more, where another attempt may follow.
-    kept: Option<I>,
-    /// When the first attempt began, where somebody needs to know.
-    pub(super) started: Option<Instant>,
-    pub(super) span: Span,
-}
-
-/// An item that waits for its next attempt.
-struct Retry<I, E> {
-    job: Job<I>,
-    item: I,
-    error: ItemError<E>,
-}
-
-/// Where a lane keeps the attempt that it makes. An attempt is built in place and stays there.
-pub(super) struct Desk<'a, W: Work> {
-    pub(super) job: &'a mut Option<Job<W::Item>>,
-    pub(super) attempt: Pin<&'a mut Option<W::Future>>,
-    pub(super) watch: &'a mut Watch,
-    pub(super) signal: &'a mut Arc<Signal>,
-}
 
 /// What a lane does next.
 pub(super) enum Turn {
@@ -93,7 +63,7 @@ pub(super) enum Stop {
 
 /// The source as it answered last.
 #[derive(PartialEq, Eq)]
-enum SourceState {
+pub(super) enum SourceState {
     Open,
     /// It had nothing; it is not asked again in this poll of the driver.
     Stalled,
@@ -118,17 +88,14 @@ pub(super) struct Tally {
     pub(super) first_failure: Option<usize>,
 }
 
-/// What became of an attempt.
-pub(super) type Ended<W> = Result<<W as Work>::Output, ItemError<<W as Work>::Error>>;
-
-pub(super) struct Core<W: Work> {
-    config: Arc<Config>,
+pub(super) struct Core<W: Types> {
+    pub(super) config: Arc<Config>,
     source: W::Source,
     call: W::Call,
     pub(super) hooks: W::Hooks,
     token: Option<CancellationToken>,
 
-    source_state: SourceState,
+    pub(super) source_state: SourceState,
     /// The driver's own waker: the source and nothing else is polled with it.
     driver: Waker,
     /// The number of items, while the source keeps what its exact size hint has promised.
@@ -136,14 +103,14 @@ pub(super) struct Core<W: Work> {
     pub(super) pulled: usize,
     /// An item that the driver has pulled for a lane that it has woken.
     handed: Option<(usize, W::Item)>,
-    waiting: Waiting<Retry<W::Item, W::Error>>,
+    pub(super) waiting: Waiting<Retry<W::Item, W::Error>>,
     seats: Vec<Seat>,
     resting: Vec<usize>,
     starts_left: u32,
     pub(super) running: usize,
 
     pub(super) clock: Clock,
-    run_deadline: Option<Instant>,
+    pub(super) run_deadline: Option<Instant>,
     pub(super) stop: Option<Stop>,
     pub(super) tally: Tally,
     pub(super) results: Vec<Option<W::Output>>,
@@ -191,8 +158,9 @@ impl<W: Work> Core<W> {
         }
     }
 
-    /// Begins a poll of the driver: looks at the time and at the caller's token.
-    pub(super) fn begin_poll(&mut self, waker: &Waker) {
+    /// Begins a poll of the driver: looks at the time and at the caller's token. Says whether these,
+    /// or what came before, have stopped the run.
+    pub(super) fn begin_poll(&mut self, waker: &Waker) -> bool {
         self.driver.clone_from(waker);
         self.starts_left = STARTS_PER_POLL;
         if self.source_state == SourceState::Stalled {
@@ -200,7 +168,7 @@ impl<W: Work> Core<W> {
         }
         self.heed_token();
         if self.run_deadline.is_none() && self.waiting.is_empty() {
-            return;
+            return self.stop.is_some();
         }
         let now = self.clock.coarse();
         if let (Some(deadline), Some(limit)) = (self.run_deadline, self.config.run_timeout) {
@@ -208,19 +176,12 @@ impl<W: Work> Core<W> {
                 self.stop(Stop::Failed(FailureReason::TimedOut { limit }));
             }
         }
+        let stopped = self.stop.is_some();
         self.waiting.release(now);
         while let Some(Retry { job, error, .. }) = self.waiting.pop_given_up(now) {
             self.fail(job, error);
         }
-    }
-
-    /// How many items there were: as many as came, and, where the run stopped before the end of the
-    /// source, as many as the source had promised.
-    pub(super) fn final_total(&self) -> usize {
-        match self.total {
-            Some(promised) if self.source_state != SourceState::Ended => promised.max(self.pulled),
-            _ => self.pulled,
-        }
+        stopped
     }
 
     /// When the driver must look again, if nothing wakes it before.
@@ -430,144 +391,11 @@ impl<W: Work> Core<W> {
         Watch::Begun(now)
     }
 
-    fn end_attempt(&mut self, job: &mut Option<Job<W::Item>>, ended: Ended<W>) {
-        self.running -= 1;
-        match ended {
-            Ok(output) => {
-                if let Some(job) = job {
-                    self.succeed(job, output);
-                }
-            }
-            Err(error) => {
-                if let Some(job) = job.take() {
-                    self.retry_or_fail(job, error);
-                }
-            }
-        }
-    }
-
-    fn succeed(&mut self, job: &Job<W::Item>, output: W::Output) {
-        if let Some(slot) = self.results.get_mut(job.index) {
-            *slot = Some(output);
-        }
-        self.tally.successes += 1;
-        if self.config.criteria.enough(self.tally.successes, self.total) {
-            self.stop(Stop::EarlySuccess);
-        }
-        self.tell_settled(job, None);
-    }
-
-    fn retry_or_fail(&mut self, mut job: Job<W::Item>, error: ItemError<W::Error>) {
-        match &error {
-            ItemError::Failed { .. } => {}
-            ItemError::TimedOut { .. } => self.tally.timeouts += 1,
-            ItemError::Panicked { .. } => self.tally.panics += 1,
-        }
-        let retry = match job.kept.take() {
-            Some(item) => self.wait_before_retry(&job, &error).map(|wait| (item, wait)),
-            None => None,
-        };
-        self.tell_attempt_failed(&job, &error, retry.as_ref().map(|(_, (wait, _))| *wait));
-        match retry {
-            Some((item, (wait, give_up))) => {
-                let now = self.clock.read();
-                self.waiting.park(Retry { job, item, error }, deadline(now, wait), give_up);
-                if wait.is_zero() {
-                    self.waiting.release(now);
-                }
-            }
-            None => self.fail(job, error),
-        }
-    }
-
-    /// How long to wait before the next attempt, and after what time not to make it any more. `None`
-    /// where no attempt may follow, or none could begin before a limit.
-    fn wait_before_retry(
-        &mut self,
-        job: &Job<W::Item>,
-        error: &ItemError<W::Error>,
-    ) -> Option<(Duration, Option<Instant>)> {
-        if self.stop.is_some() {
-            return None;
-        }
-        let policy = &self.config.retry;
-        let wait = match error {
-            ItemError::Failed { error, .. } => {
-                if !self.hooks.is_retryable(error) {
-                    return None;
-                }
-                self.hooks.retry_after(error).unwrap_or_else(|| policy.wait_before(job.attempt))
-            }
-            ItemError::TimedOut { scope: TimeoutScope::Attempt, .. } => policy.wait_before(job.attempt),
-            ItemError::TimedOut { scope: TimeoutScope::Item, .. } | ItemError::Panicked { .. } => return None,
-        };
-        let retry_at = deadline(self.clock.read(), wait);
-        let give_up = match (self.config.timeout_per_item, job.started) {
-            (Some(limit), Some(started)) => Some(deadline(started, limit) + self.clock.slack()),
-            _ => None,
-        };
-        let too_late = |limit: Option<Instant>| limit.is_some_and(|limit| retry_at >= limit);
-        if too_late(give_up) || too_late(self.run_deadline) { None } else { Some((wait, give_up)) }
-    }
-
-    /// Settles an item as failed.
-    fn fail(&mut self, job: Job<W::Item>, error: ItemError<W::Error>) {
-        self.tally.failures += 1;
-        self.tally.first_failure.get_or_insert(job.index);
-        let kind = error.kind();
-        let panic = match &error {
-            ItemError::Panicked { message, .. } => Some(message.as_str()),
-            _ => None,
-        };
-        job.span.in_scope(|| trace::failure(job.index, job.attempt, kind, panic));
-        self.errors.insert(job.index, error);
-        if self.config.criteria.fail_fast {
-            self.stop(Stop::Failed(FailureReason::FailFast { index: job.index }));
-        }
-        let judged = self.config.criteria.after_failure(self.tally.failures, self.total);
-        if let Some(Exceeded { failures, allowed }) = judged {
-            self.stop(Stop::Failed(FailureReason::TooManyFailures { failures, allowed }));
-        }
-        self.tell_settled(&job, Some(kind));
-    }
-
-    fn tell_attempt_failed(
-        &self,
-        job: &Job<W::Item>,
-        error: &ItemError<W::Error>,
-        retry_in: Option<Duration>,
-    ) {
-        let (index, attempt, kind) = (job.index, job.attempt, error.kind());
-        if let Some(delay) = retry_in {
-            job.span.in_scope(|| trace::retry(index, attempt, kind, delay));
-        }
-        if let Some(observer) = self.hooks.observer() {
-            observer.on_event(&Event::AttemptFailed { index, attempt, kind, retry_in });
-        }
-    }
-
-    fn tell_settled(&mut self, job: &Job<W::Item>, failure: Option<crate::outcome::FailureKind>) {
-        if let Some(observer) = self.hooks.observer() {
-            let now = self.clock.read();
-            let elapsed = job.started.map_or(Duration::ZERO, |started| now - started);
-            let (index, attempts) = (job.index, job.attempt);
-            observer.on_event(&Event::ItemSettled { index, attempts, elapsed, failure });
-        }
-    }
-
     /// Stops the run if the caller's token is cancelled.
     #[inline]
     fn heed_token(&mut self) {
         if self.token.as_ref().is_some_and(CancellationToken::is_cancelled) {
             self.stop(Stop::Failed(FailureReason::Cancelled));
-        }
-    }
-
-    /// Begins nothing more. The first cause is the one that counts.
-    fn stop(&mut self, cause: Stop) {
-        if self.stop.is_none() {
-            self.stop = Some(cause);
-            self.waiting.clear();
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct HookSet<P, A, O> {
 }
 
 /// No hook at all: every error is retried, no error names its wait, and nobody watches.
-pub type NoHooks<E> = HookSet<fn(&E) -> bool, fn(&E) -> Option<Duration>, fn(&Event<'_>)>;
+pub(crate) type NoHooks<E> = HookSet<fn(&E) -> bool, fn(&E) -> Option<Duration>, fn(&Event<'_>)>;
 
 impl<P, A, O> HookSet<P, A, O> {
     pub(crate) const NONE: Self = Self { retry_if: None, retry_after: None, observer: None };

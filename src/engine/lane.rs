@@ -9,9 +9,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::attempt::{Watch, drop_caught, poll_caught};
 use super::clock::deadline;
-use super::core::{Core, Desk, Ended, Job, Turn};
+use super::core::{Core, Turn};
+use super::job::{Desk, Ended, Job};
 use super::timer::Timer;
-use super::{Work, lock};
+use super::{Types, Work, lock};
 use crate::config::Config;
 use crate::context::Signal;
 use crate::outcome::ItemError;
@@ -20,7 +21,7 @@ pin_project! {
     /// One permit of the run's semaphore at work: it takes an item, makes one attempt at it in place,
     /// hands in what became of it and takes the next. Between two items it allocates nothing.
     #[project = LaneProjection]
-    pub(super) struct Lane<W: Work> {
+    pub(super) struct Lane<W: Types> {
         core: Arc<Mutex<Core<W>>>,
         config: Arc<Config>,
         seat: usize,
@@ -33,7 +34,7 @@ pin_project! {
         signal: Arc<Signal>,
     }
 
-    impl<W: Work> PinnedDrop for Lane<W> {
+    impl<W: Types> PinnedDrop for Lane<W> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if let Some(job) = this.job {
@@ -92,7 +93,8 @@ impl<W: Work> LaneProjection<'_, W> {
             Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => {
                 if let Watch::Begun(_) = self.watch {
-                    *self.watch = self.watch.limit(self.config, started).map_or(Watch::Unlimited, Watch::Until);
+                    *self.watch =
+                        self.watch.limit(self.config, started).map_or(Watch::Unlimited, Watch::Until);
                 }
                 self.poll_watch(cx, attempts)
             }

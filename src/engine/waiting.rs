@@ -84,7 +84,9 @@ impl<J> Waiting<J> {
 
     /// When [`release`](Self::release) or [`pop_given_up`](Self::pop_given_up) should be called next.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        earliest(self.delayed.peek().map(|next| next.until), self.next_give_up)
+        // It may be the time of an item that has found its place meanwhile.
+        let give_up = self.next_give_up.filter(|_| self.has_due());
+        earliest(self.delayed.peek().map(|next| next.until), give_up)
     }
 
     /// Forgets all items.

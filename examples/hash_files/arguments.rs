@@ -1,0 +1,52 @@
+//! The arguments, and the task that they ask for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_map_task::{AsyncMapTask, ConfigError};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+/// Prints the SHA-256 of every file in a tree, in the format of sha256sum.
+#[derive(Debug, Parser)]
+pub(crate) struct Arguments {
+    /// Where the walk begins
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// How many files are hashed at once [default: one for each core]
+    #[arg(long)]
+    concurrency: Option<usize>,
+    /// How many attempts at a file may follow the first
+    #[arg(long, default_value_t = 0)]
+    retries: u32,
+    /// How long one attempt at a file may take [default: no limit]
+    #[arg(long)]
+    timeout_ms: Option<u64>,
+    /// The part of all files that must succeed
+    #[arg(long, default_value_t = 1.0)]
+    min_success_ratio: f64,
+    /// Stop at the first file that fails
+    #[arg(long)]
+    fail_fast: bool,
+}
+
+impl Arguments {
+    /// The task, or the end of the program: a value that the task refuses is an error like any other here.
+    pub(crate) fn task(&self) -> AsyncMapTask {
+        self.build().unwrap_or_else(|error| Self::command().error(ErrorKind::ValueValidation, error).exit())
+    }
+
+    fn build(&self) -> Result<AsyncMapTask, ConfigError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let builder = AsyncMapTask::builder()
+            .name("hash_files")
+            .concurrency(self.concurrency.unwrap_or(cores))
+            .retries(self.retries)
+            .min_success_ratio(self.min_success_ratio)
+            .fail_fast(self.fail_fast);
+        match self.timeout_ms {
+            Some(limit) => builder.timeout_per_attempt(Duration::from_millis(limit)).build(),
+            None => builder.build(),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What the job does to a tree and to one file of it: nothing here knows of tasks and runs.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+use walkdir::{DirEntry, WalkDir};
+
+pub(crate) type Sum = [u8; 32];
+
+const BUFFER_SIZE: usize = 256 * 1024;
+
+/// A file to hash, or something that the walk could not read.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) path: PathBuf,
+    unreadable: Option<io::Error>,
+}
+
+/// Every regular file, every link to one, and every link to nothing; sorted, one directory at a time.
+pub(crate) fn walk(dir: &Path) -> impl Iterator<Item = Arc<Found>> {
+    let entries = WalkDir::new(dir).sort_by_file_name().into_iter();
+    let found = entries.filter_map(move |entry| match entry {
+        Ok(entry) => is_listed(&entry).then(|| Found { path: entry.into_path(), unreadable: None }),
+        Err(error) => {
+            let path = error.path().unwrap_or(dir).to_owned();
+            let error =
+                error.into_io_error().unwrap_or_else(|| io::Error::other("the walk goes in a circle"));
+            Some(Found { path, unreadable: Some(error) })
+        }
+    });
+    found.map(Arc::new)
+}
+
+/// A link to a directory is not followed, because it may lead into a circle or out of the tree. Pipes,
+/// sockets and devices have no content that ends.
+fn is_listed(entry: &DirEntry) -> bool {
+    if entry.file_type().is_symlink() {
+        // A link to nothing is listed, so that it fails where it can be seen.
+        fs::metadata(entry.path()).map_or(true, |target| target.is_file())
+    } else {
+        entry.file_type().is_file()
+    }
+}
+
+/// Reads a file piece by piece, so that its size does not matter, and gives up between two pieces
+/// once nobody waits for the sum any more.
+pub(crate) fn hash(file: &Found, stop: &CancellationToken) -> io::Result<Sum> {
+    if let Some(error) = &file.unreadable {
+        return Err(io::Error::new(error.kind(), error.to_string()));
+    }
+    let mut hasher = Sha256::new();
+    let mut content = File::open(&file.path)?;
+    let mut buffer = vec![0; BUFFER_SIZE];
+    while !stop.is_cancelled() {
+        match content.read(&mut buffer) {
+            Ok(0) => return Ok(hasher.finalize().into()),
+            Ok(length) => hasher.update(buffer.get(..length).unwrap_or_default()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("stopped"))
+}
+
+/// One line as `sha256sum` writes it. A name that would not fit on a line is escaped, and the line
+/// says so with a backslash before the sum.
+pub(crate) fn write_sum(out: &mut impl Write, sum: &Sum, path: &Path) -> io::Result<()> {
+    if path.as_os_str().as_encoded_bytes().iter().any(|byte| escape(*byte).is_some()) {
+        out.write_all(b"\\")?;
+    }
+    for byte in sum {
+        write!(out, "{byte:02x}")?;
+    }
+    out.write_all(b"  ")?;
+    write_name(out, path)?;
+    out.write_all(b"\n")
+}
+
+/// The name byte by byte, because it need not be UTF-8.
+pub(crate) fn write_name(out: &mut impl Write, path: &Path) -> io::Result<()> {
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match escape(*byte) {
+            Some(escaped) => out.write_all(escaped)?,
+            None => out.write_all(&[*byte])?,
+        }
+    }
+    Ok(())
+}
+
+fn escape(byte: u8) -> Option<&'static [u8]> {
+    match byte {
+        b'\\' => Some(b"\\\\"),
+        b'\n' => Some(b"\\n"),
+        b'\r' => Some(b"\\r"),
+        _ => None,
+    }
+}

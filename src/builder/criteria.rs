@@ -1,0 +1,146 @@
+//! The settings that say when a run has succeeded.
+
+use super::AsyncMapTaskBuilder;
+
+/// # Success criteria
+///
+/// Every criterion that is set must hold. Where none of `min_success_ratio`, `min_successes` and
+/// `max_failures` is set, every item must succeed.
+impl AsyncMapTaskBuilder {
+    /// The part of all items that must succeed, from 0 to 1.
+    ///
+    /// The default is [`DEFAULT_MIN_SUCCESS_RATIO`](crate::DEFAULT_MIN_SUCCESS_RATIO), 1: with a known total,
+    /// **the run stops at the first item that fails**, because from there on it could not succeed. The default
+    /// gives way as soon as [`min_successes`](Self::min_successes) or [`max_failures`](Self::max_failures) is
+    /// set. **`min_success_ratio(0.0)` runs everything and collects the errors.**
+    ///
+    /// The ratio is taken as the decimal you wrote, and the least number of successes that reaches it counts:
+    /// 0.07 of 100 items is 7, 0.95 of 30 (28.5) is 29. So 0.95 of 200 items allows 10 failures, and the
+    /// run stops at the 11th. Where the total is not known (see
+    /// [`over_stream`](crate::AsyncMapTask::over_stream)), it is judged when all items have settled; an empty
+    /// input has the ratio 1.
+    ///
+    /// Below 0, above 1 or NaN is an error of [`build`](Self::build).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use async_map_task::AsyncMapTask;
+    /// async fn parse(text: &str) -> Result<i32, std::num::ParseIntError> {
+    ///     text.parse()
+    /// }
+    ///
+    /// let strict = AsyncMapTask::builder().concurrency(1).build()?;
+    /// let error = strict.run(["1", "two", "3"], parse).await.unwrap_err();
+    /// assert_eq!(error.partial().results, [Some(1), None, None]); // "3" was not started
+    ///
+    /// let lenient = AsyncMapTask::builder().min_success_ratio(0.0).build()?;
+    /// let result = lenient.run(["1", "two", "3"], parse).await?;
+    /// assert_eq!(result.results, [Some(1), None, Some(3)]);
+    /// assert!(result.errors.contains_key(&1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn min_success_ratio(mut self, ratio: f64) -> Self {
+        self.settings.min_success_ratio = Some(ratio);
+        self
+    }
+
+    /// How many items must succeed.
+    ///
+    /// The default is none, and the ratio decides. Set alone, it replaces the default ratio: with
+    /// `min_successes(10)`, 90 of 100 items may fail, and the 91st failure stops the run. Set with a ratio, both
+    /// must hold. It is met by nothing where there are fewer items: an empty input then fails, too.
+    /// Where the total is not known it is judged at the end. [`early_success`](Self::early_success) ends the
+    /// run once it is reached. Any number is allowed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use async_map_task::AsyncMapTask;
+    /// let quorum = AsyncMapTask::builder().min_successes(2).build()?;
+    /// let answers = quorum.run([1, 2, 3], |n| async move { if n == 3 { Err("down") } else { Ok(n) } }).await?;
+    /// assert_eq!((answers.successes(), answers.failures()), (2, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn min_successes(mut self, successes: usize) -> Self {
+        self.settings.min_successes = Some(successes);
+        self
+    }
+
+    /// How many items may fail: `max_failures(100)` lets 100 fail, and the 101st failure stops the run.
+    ///
+    /// The default is none, and the ratio decides. Set alone, it replaces the default ratio; set with others,
+    /// all must hold: with a ratio of 0.95 and 200 items, which allows 10, `max_failures(3)` stops at the 4th
+    /// failure. It needs no total, so it is what stops a run over a stream early. 0 allows none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use async_map_task::AsyncMapTask;
+    /// let task = AsyncMapTask::builder().min_success_ratio(0.95).max_failures(100).build()?;
+    /// # Ok::<_, async_map_task::ConfigError>(())
+    /// ```
+    pub fn max_failures(mut self, failures: usize) -> Self {
+        self.settings.max_failures = Some(failures);
+        self
+    }
+
+    /// Whether the run ends as soon as enough items have succeeded, whatever the others would do. What still
+    /// runs is cancelled, with its [`cancel_grace`](Self::cancel_grace), and the run is a success.
+    ///
+    /// The default is `false`: every item is run. "Enough" is when no later failure could take the success
+    /// away: with `min_successes(3)` the third success, with a ratio of 0.5 and 10 items the fifth, with
+    /// `max_failures(4)` and 10 items the sixth. It changes nothing under the default ratio of 1, which needs
+    /// every item; and where the total is not known, only
+    /// [`min_successes`](Self::min_successes) by itself can end a run early.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use async_map_task::AsyncMapTask;
+    /// let first = AsyncMapTask::builder().concurrency(1).min_successes(1).early_success(true).build()?;
+    /// let result = first.run(0..1_000, |n| async move { if n < 2 { Err("no") } else { Ok(n) } }).await?;
+    /// assert_eq!(result.successful_results().next(), Some(&2));
+    /// assert_eq!(result.not_started(), 997);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn early_success(mut self, early_success: bool) -> Self {
+        self.settings.early_success = early_success;
+        self
+    }
+
+    /// Whether the first item that fails for good, all its retries used, stops the run, whatever the other
+    /// criteria allow.
+    ///
+    /// The default is `false`. The run then ends with
+    /// [`FailureReason::FailFast`](crate::FailureReason::FailFast), which names the item. Over a list the
+    /// default ratio of 1 stops a run at the same moment, as
+    /// [`TooManyFailures`](crate::FailureReason::TooManyFailures); over a stream of unknown length, only
+    /// this or [`max_failures(0)`](Self::max_failures) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use async_map_task::{AsyncMapTask, FailureReason};
+    /// let task = AsyncMapTask::builder().fail_fast(true).build()?;
+    /// let error = task.run([1, 0, 2], |n| async move { if n == 0 { Err("zero") } else { Ok(n) } }).await;
+    /// assert!(matches!(error.unwrap_err().reason(), FailureReason::FailFast { index: 1 }));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fail_fast(mut self, fail_fast: bool) -> Self {
+        self.settings.fail_fast = fail_fast;
+        self
+    }
+}

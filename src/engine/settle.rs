@@ -1,0 +1,161 @@
+//! What becomes of an attempt: the item succeeds, fails, or waits for its retry; and what that means for the run.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::clock::deadline;
+use super::core::{Core, SourceState, Stop};
+use super::hooks::Hooks;
+use super::job::{Ended, Job, Retry};
+use super::{Work, trace};
+use crate::error::FailureReason;
+use crate::observe::Event;
+use crate::outcome::{FailureKind, ItemError, TimeoutScope};
+use crate::verdict::Exceeded;
+
+impl<W: Work> Core<W> {
+    pub(super) fn end_attempt(&mut self, job: &mut Option<Job<W::Item>>, ended: Ended<W>) {
+        self.running -= 1;
+        match ended {
+            Ok(output) => {
+                if let Some(job) = job {
+                    self.succeed(job, output);
+                }
+            }
+            Err(error) => {
+                if let Some(job) = job.take() {
+                    self.retry_or_fail(job, error);
+                }
+            }
+        }
+    }
+
+    fn succeed(&mut self, job: &Job<W::Item>, output: W::Output) {
+        if let Some(slot) = self.results.get_mut(job.index) {
+            *slot = Some(output);
+        }
+        self.tally.successes += 1;
+        if self.config.criteria.enough(self.tally.successes, self.total) {
+            self.stop(Stop::EarlySuccess);
+        }
+        self.tell_settled(job, None);
+    }
+
+    fn retry_or_fail(&mut self, mut job: Job<W::Item>, error: ItemError<W::Error>) {
+        match &error {
+            ItemError::Failed { .. } => {}
+            ItemError::TimedOut { .. } => self.tally.timeouts += 1,
+            ItemError::Panicked { .. } => self.tally.panics += 1,
+        }
+        let retry = match job.kept.take() {
+            Some(item) => self.wait_before_retry(&job, &error).map(|wait| (item, wait)),
+            None => None,
+        };
+        self.tell_attempt_failed(&job, &error, retry.as_ref().map(|(_, (wait, _))| *wait));
+        match retry {
+            Some((item, (wait, give_up))) => {
+                let now = self.clock.read();
+                self.waiting.park(Retry { job, item, error }, deadline(now, wait), give_up);
+                if wait.is_zero() {
+                    self.waiting.release(now);
+                }
+            }
+            None => self.fail(job, error),
+        }
+    }
+
+    /// How long to wait before the next attempt, and after what time not to make it any more. `None`
+    /// where no attempt may follow, or none could begin before a limit.
+    fn wait_before_retry(
+        &mut self,
+        job: &Job<W::Item>,
+        error: &ItemError<W::Error>,
+    ) -> Option<(Duration, Option<Instant>)> {
+        if self.stop.is_some() {
+            return None;
+        }
+        let policy = &self.config.retry;
+        let wait = match error {
+            ItemError::Failed { error, .. } => {
+                if !self.hooks.is_retryable(error) {
+                    return None;
+                }
+                self.hooks.retry_after(error).unwrap_or_else(|| policy.wait_before(job.attempt))
+            }
+            ItemError::TimedOut { scope: TimeoutScope::Attempt, .. } => policy.wait_before(job.attempt),
+            ItemError::TimedOut { scope: TimeoutScope::Item, .. } | ItemError::Panicked { .. } => {
+                return None;
+            }
+        };
+        let retry_at = deadline(self.clock.read(), wait);
+        let give_up = match (self.config.timeout_per_item, job.started) {
+            (Some(limit), Some(started)) => Some(deadline(started, limit) + self.clock.slack()),
+            _ => None,
+        };
+        let too_late = |limit: Option<Instant>| limit.is_some_and(|limit| retry_at >= limit);
+        if too_late(give_up) || too_late(self.run_deadline) { None } else { Some((wait, give_up)) }
+    }
+
+    /// Settles an item as failed.
+    pub(super) fn fail(&mut self, job: Job<W::Item>, error: ItemError<W::Error>) {
+        self.tally.failures += 1;
+        self.tally.first_failure.get_or_insert(job.index);
+        let kind = error.kind();
+        let panic = match &error {
+            ItemError::Panicked { message, .. } => Some(message.as_str()),
+            _ => None,
+        };
+        job.span.in_scope(|| trace::failure(job.index, job.attempt, kind, panic));
+        self.errors.insert(job.index, error);
+        if self.config.criteria.fail_fast {
+            self.stop(Stop::Failed(FailureReason::FailFast { index: job.index }));
+        }
+        let judged = self.config.criteria.after_failure(self.tally.failures, self.total);
+        if let Some(Exceeded { failures, allowed }) = judged {
+            self.stop(Stop::Failed(FailureReason::TooManyFailures { failures, allowed }));
+        }
+        self.tell_settled(&job, Some(kind));
+    }
+
+    fn tell_attempt_failed(
+        &self,
+        job: &Job<W::Item>,
+        error: &ItemError<W::Error>,
+        retry_in: Option<Duration>,
+    ) {
+        let (index, attempt, kind) = (job.index, job.attempt, error.kind());
+        if let Some(delay) = retry_in {
+            job.span.in_scope(|| trace::retry(index, attempt, kind, delay));
+        }
+        if let Some(observer) = self.hooks.observer() {
+            observer.on_event(&Event::AttemptFailed { index, attempt, kind, retry_in });
+        }
+    }
+
+    fn tell_settled(&mut self, job: &Job<W::Item>, failure: Option<FailureKind>) {
+        if let Some(observer) = self.hooks.observer() {
+            let now = self.clock.read();
+            let elapsed = job.started.map_or(Duration::ZERO, |started| now - started);
+            let (index, attempts) = (job.index, job.attempt);
+            observer.on_event(&Event::ItemSettled { index, attempts, elapsed, failure });
+        }
+    }
+
+    /// Begins nothing more. The first cause is the one that counts.
+    pub(super) fn stop(&mut self, cause: Stop) {
+        if self.stop.is_none() {
+            self.stop = Some(cause);
+            self.waiting.clear();
+        }
+    }
+
+    /// How many items there were: as many as came, and, where the run stopped before the end of the
+    /// source, as many as the source had promised.
+    pub(super) fn final_total(&self) -> usize {
+        match self.total {
+            Some(promised) if self.source_state != SourceState::Ended => promised.max(self.pulled),
+            _ => self.pulled,
+        }
+    }
+}

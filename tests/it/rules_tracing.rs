@@ -1,0 +1,450 @@
+//! Rule 32: what a run tells a subscriber of `tracing`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
+use std::future::{pending, poll_fn};
+use std::panic::resume_unwind;
+use std::pin::pin;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+
+use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder};
+use futures::poll;
+use tokio::task::yield_now;
+use tokio::time::sleep;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Dispatch, Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::{LookupSpan, Registry};
+
+use crate::support::{millis, secs};
+
+/// A layer that remembers all that it is told.
+#[derive(Debug, Clone, Default)]
+struct Memory(Arc<Mutex<Recorded>>);
+
+#[derive(Debug, Default)]
+struct Recorded {
+    /// In the order of their making.
+    spans: Vec<Seen>,
+    events: Vec<Told>,
+    /// The spans that are entered now, the innermost last, as places in `spans`.
+    entered: Vec<usize>,
+    /// Where a span that is not closed yet is in `spans`.
+    open: HashMap<u64, usize>,
+}
+
+#[derive(Debug, Clone)]
+struct Seen {
+    name: &'static str,
+    target: String,
+    level: Level,
+    fields: Fields,
+    parent: Option<usize>,
+    enters: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Told {
+    level: Level,
+    target: String,
+    fields: Fields,
+    within: Option<usize>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Fields(BTreeMap<&'static str, String>);
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name(), value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0.insert(field.name(), format!("{value:?}"));
+    }
+}
+
+impl Fields {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+impl Memory {
+    fn lock(&self) -> MutexGuard<'_, Recorded> {
+        self.0.lock().unwrap()
+    }
+
+    /// The places of the spans that are entered now, the innermost last.
+    fn entered(&self) -> Vec<usize> {
+        self.lock().entered.clone()
+    }
+
+    /// The innermost span that is entered now.
+    fn current(&self) -> Seen {
+        let recorded = self.lock();
+        recorded.spans[*recorded.entered.last().expect("some span is entered")].clone()
+    }
+
+    fn spans(&self, name: &str) -> Vec<Seen> {
+        self.lock().spans.iter().filter(|span| span.name == name).cloned().collect()
+    }
+
+    /// The events whose message begins so.
+    fn events(&self, message: &str) -> Vec<Told> {
+        let begins = |told: &&Told| told.fields.get("message").is_some_and(|text| text.starts_with(message));
+        self.lock().events.iter().filter(begins).cloned().collect()
+    }
+
+    /// The name and the index of the span in which an event was told.
+    fn place_of(&self, told: &Told) -> (&'static str, Option<String>) {
+        let recorded = self.lock();
+        let span = &recorded.spans[told.within.expect("no event is told outside of all spans")];
+        (span.name, span.fields.get("index").map(str::to_owned))
+    }
+
+    fn all_closed(&self) -> bool {
+        let recorded = self.lock();
+        recorded.open.is_empty() && recorded.entered.is_empty()
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Memory {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let parent = context.span(id).and_then(|span| span.parent().map(|parent| parent.id()));
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        let metadata = attributes.metadata();
+        let mut recorded = self.lock();
+        let place = recorded.spans.len();
+        let parent = parent.map(|parent| recorded.open[&parent.into_u64()]);
+        let (name, target, level) = (metadata.name(), metadata.target().to_owned(), *metadata.level());
+        recorded.spans.push(Seen { name, target, level, fields, parent, enters: 0 });
+        recorded.open.insert(id.into_u64(), place);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, _context: Context<'_, S>) {
+        let mut recorded = self.lock();
+        let place = recorded.open[&id.into_u64()];
+        values.record(&mut recorded.spans[place].fields);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let within = context.event_span(event).map(|span| span.id());
+        let mut recorded = self.lock();
+        let within = within.map(|id| recorded.open[&id.into_u64()]);
+        let (level, target) = (*event.metadata().level(), event.metadata().target().to_owned());
+        recorded.events.push(Told { level, target, fields, within });
+    }
+
+    fn on_enter(&self, id: &Id, _context: Context<'_, S>) {
+        let mut recorded = self.lock();
+        let place = recorded.open[&id.into_u64()];
+        recorded.spans[place].enters += 1;
+        recorded.entered.push(place);
+    }
+
+    fn on_exit(&self, id: &Id, _context: Context<'_, S>) {
+        let mut recorded = self.lock();
+        let place = recorded.open[&id.into_u64()];
+        assert_eq!(recorded.entered.pop(), Some(place), "spans are left in the order of a stack");
+    }
+
+    fn on_close(&self, id: Id, _context: Context<'_, S>) {
+        self.lock().open.remove(&id.into_u64());
+    }
+}
+
+/// Listens in this thread up to a level.
+fn listen(level: LevelFilter) -> (Memory, DefaultGuard) {
+    // Where there is but one subscriber in the process, `tracing` asks the thread that comes to a span
+    // first whether anybody wants it, and keeps the answer for all. That may be the thread of another test.
+    static COMPANY: LazyLock<[Dispatch; 2]> =
+        LazyLock::new(|| [(); 2].map(|()| Dispatch::new(Registry::default())));
+    LazyLock::force(&COMPANY);
+    let memory = Memory::default();
+    let guard = tracing::subscriber::set_default(Registry::default().with(level).with(memory.clone()));
+    (memory, guard)
+}
+
+fn lenient() -> AsyncMapTaskBuilder {
+    AsyncMapTask::builder().retry_jitter(0.0).min_success_ratio(0.0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_32_one_span_a_run_has_its_name_its_total_and_its_concurrency() {
+    let (memory, _guard) = listen(LevelFilter::TRACE);
+    let task = lenient().name("resize").concurrency(3).build().unwrap();
+    task.run(0..10, |n| async move {
+        sleep(millis(n)).await;
+        Ok::<_, String>(())
+    })
+    .await
+    .unwrap();
+    let spans = memory.spans("map_task");
+    assert_eq!(spans.len(), 1);
+    let span = &spans[0];
+    assert_eq!((span.level, span.target.as_str(), span.parent), (Level::INFO, "async_map_task", None));
+    let fields = ["name", "total", "concurrency"].map(|field| span.fields.get(field).unwrap());
+    assert_eq!(fields, ["resize", "10", "3"]);
+    assert!(span.enters > 1);
+    assert!(memory.all_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_32_an_unknown_total_is_left_out_and_the_function_gives_the_name() {
+    let (memory, _guard) = listen(LevelFilter::TRACE);
+    lenient().build().unwrap().run((0..10).filter(|_| true), async |n| Ok::<_, String>(n)).await.unwrap();
+    let span = &memory.spans("map_task")[0];
+    assert_eq!(span.fields.get("total"), None);
+    assert!(span.fields.get("name").unwrap().contains("rules_tracing"), "{:?}", span.fields);
+    assert_eq!(span.fields.get("concurrency"), Some("4"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_32_the_span_of_a_run_is_within_that_of_the_caller() {
+    let (memory, _guard) = listen(LevelFilter::TRACE);
+    let task = lenient().build().unwrap();
+    let run = task.run(0..3, |_| async { Ok::<_, String>(()) });
+    tracing::Instrument::instrument(run, tracing::info_span!("request")).await.unwrap();
+    let recorded = memory.lock();
+    let run = recorded.spans.iter().find(|span| span.name == "map_task").unwrap();
+    assert_eq!(recorded.spans[run.parent.unwrap()].name, "request");
+}
+
+/// Tells of its drop in which span it is.
+struct DropsWithin<'a>(&'a Memory, usize);
+
+impl Drop for DropsWithin<'_> {
+    fn drop(&mut self) {
+        assert_within(self.0, self.1);
+    }
+}
+
+fn assert_within(memory: &Memory, index: usize) {
+    let span = memory.current();
+    assert_eq!((span.name, span.fields.get("index")), ("item", Some(index.to_string().as_str())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_32_the_span_of_an_item_is_entered_on_every_poll_of_it() {
+    let (memory, _guard) = listen(LevelFilter::TRACE);
+    // Some end by themselves, some are retried, time out in a grace, panic, or are dropped with the run.
+    let task = lenient()
+        .concurrency(3)
+        .retries(2)
+        .retry_delay(millis(7))
+        .timeout_per_attempt(millis(90))
+        .cancel_grace(millis(20))
+        .run_timeout(millis(400))
+        .build()
+        .unwrap();
+    let (polls, calls) = (Mutex::new([0_usize; 20]), Mutex::new([0_usize; 20]));
+    let memory = &memory;
+    let run = task.over(0..20).map_with_context(|cx, n| {
+        assert_within(memory, n);
+        calls.lock().unwrap()[n] += 1;
+        let within = DropsWithin(memory, n);
+        let polls = &polls;
+        let mut attempt = Box::pin(async move {
+            let _within = within;
+            for _ in 0..n % 4 {
+                yield_now().await;
+                sleep(millis(3)).await;
+            }
+            match (n % 7, cx.attempt()) {
+                (1, 1 | 2) => return Err("again"),
+                (2, 1) => pending().await,
+                (3, 1) => cx.cancellation_token().cancelled().await,
+                (4, _) => resume_unwind(Box::new("as it happens")),
+                _ => {}
+            }
+            sleep(millis(2)).await;
+            if n >= 17 { pending().await } else { Ok(n) }
+        });
+        poll_fn(move |cx| {
+            assert_within(memory, n);
+            polls.lock().unwrap()[n] += 1;
+            attempt.as_mut().poll(cx)
+        })
+    });
+    let mut run = pin!(run);
+    // Between two polls of the run nothing is entered.
+    let result = poll_fn(|cx| {
+        assert!(memory.entered().is_empty());
+        let polled = run.as_mut().poll(cx);
+        assert!(memory.entered().is_empty());
+        polled
+    })
+    .await
+    .unwrap_err()
+    .into_partial();
+    assert_eq!((result.total(), result.cancelled(), result.not_started()), (20, 2, 0));
+    for (index, error) in &result.errors {
+        // No assertion of a span has failed within an item.
+        assert!(index % 7 == 4 && error.to_string().ends_with("panicked: as it happens"), "{index}: {error}");
+    }
+    assert!(result.summary.retries >= 8 && result.summary.timeouts >= 2, "{}", result.summary);
+
+    let run_at = memory.lock().spans.iter().position(|span| span.name == "map_task").unwrap();
+    let items = memory.spans("item");
+    assert_eq!(items.len(), 20, "one span an item, not an attempt");
+    for (n, item) in items.iter().enumerate() {
+        assert_eq!((item.level, item.target.as_str()), (Level::DEBUG, "async_map_task"));
+        assert_eq!((item.fields.get("index"), item.parent), (Some(n.to_string().as_str()), Some(run_at)));
+        let (polls, calls) = (polls.lock().unwrap()[n], calls.lock().unwrap()[n]);
+        assert!(polls > 0 && item.enters >= polls + calls, "{n}: {} enters, {polls} polls", item.enters);
+        // For each attempt at most its end, its retry and its drop besides.
+        assert!(item.enters <= polls + 4 * calls, "{n}: {} enters, {polls} polls", item.enters);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_32_two_runs_in_one_task_have_spans_of_their_own() {
+    let (memory, _guard) = listen(LevelFilter::TRACE);
+    let new_run = |name: &'static str| {
+        let memory = &memory;
+        let task = lenient().name(name).concurrency(2).build().unwrap();
+        async move {
+            task.run(0..20, |n| async move {
+                for _ in 0..3 {
+                    sleep(millis(1)).await;
+                    let item = memory.current();
+                    let run = memory.lock().spans[item.parent.unwrap()].clone();
+                    assert_eq!((item.name, run.fields.get("name")), ("item", Some(name)));
+                }
+                Ok::<_, String>(n)
+            })
+            .await
+            .unwrap()
+        }
+    };
+    let (one, other) = tokio::join!(new_run("one"), new_run("other"));
+    assert_eq!((one.successes(), other.successes()), (20, 20));
+    assert_eq!((memory.spans("map_task").len(), memory.spans("item").len()), (2, 40));
+    assert!(memory.all_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_32_a_run_that_is_dropped_closes_its_spans() {
+    let (memory, _guard) = listen(LevelFilter::TRACE);
+    let task = lenient().concurrency(2).retries(1).build().unwrap();
+    {
+        let mut run = pin!(task.run(0..5, |n| async move {
+            if n == 0 { Err::<(), _>("waits for its retry") } else { pending().await }
+        }));
+        assert!(poll!(&mut run).is_pending());
+        assert_eq!((memory.spans("item").len(), memory.lock().open.len()), (3, 4));
+    }
+    assert!(memory.all_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_32_a_retry_is_a_warning_with_its_delay() {
+    let (memory, _guard) = listen(LevelFilter::TRACE);
+    let task = lenient().concurrency(1).retries(2).timeout_per_attempt(secs(9)).build().unwrap();
+    let run = task.over(0..3).map_with_context(|cx, n| async move {
+        match (n, cx.attempt()) {
+            (0, _) => Err("no"),
+            (2, 1) => pending().await,
+            _ => Ok(n),
+        }
+    });
+    run.await.unwrap();
+    let retries = memory.events("attempt failed, will retry");
+    let told: Vec<_> = retries
+        .iter()
+        .map(|told| ["index", "attempt", "kind", "delay"].map(|field| told.fields.get(field).unwrap()))
+        .collect();
+    assert_eq!(told, [["0", "1", "error", "1s"], ["0", "2", "error", "2s"], ["2", "1", "timeout", "1s"]]);
+    for (told, index) in retries.iter().zip(["0", "0", "2"]) {
+        assert_eq!((told.level, told.target.as_str()), (Level::WARN, "async_map_task"));
+        assert_eq!(memory.place_of(told), ("item", Some(index.to_owned())));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_32_each_failure_of_an_item_is_told() {
+    let (memory, _guard) = listen(LevelFilter::TRACE);
+    let task = lenient().concurrency(1).retries(1).timeout_per_attempt(secs(9)).build().unwrap();
+    let run = task.run(0..4, |n| async move {
+        match n {
+            0 => Err("no"),
+            1 => pending().await,
+            2 => resume_unwind(Box::new("as it happens")),
+            _ => Ok(n),
+        }
+    });
+    run.await.unwrap();
+    let failures = memory.events("item failed");
+    let told: Vec<_> = failures
+        .iter()
+        .map(|told| ["index", "attempts", "kind", "panic"].map(|field| told.fields.get(field)))
+        .collect();
+    let expected = [
+        [Some("0"), Some("2"), Some("error"), None],
+        [Some("1"), Some("2"), Some("timeout"), None],
+        [Some("2"), Some("1"), Some("panic"), Some("as it happens")],
+    ];
+    assert_eq!(told, expected);
+    for (told, index) in failures.iter().zip(["0", "1", "2"]) {
+        assert_eq!((told.level, told.target.as_str()), (Level::WARN, "async_map_task"));
+        assert_eq!(memory.place_of(told), ("item", Some(index.to_owned())));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_32_the_verdict_is_told_once_within_the_span_of_the_run() {
+    let verdicts = |memory: &Memory| -> Vec<(Level, String, Option<String>)> {
+        let all = memory.events("sums");
+        assert!(all.iter().all(|told| memory.place_of(told) == ("map_task", None)));
+        let told = |told: &Told| {
+            let reason = told.fields.get("reason").map(str::to_owned);
+            (told.level, told.fields.get("message").unwrap().to_owned(), reason)
+        };
+        all.iter().map(told).collect()
+    };
+    let account = "3 items in 2.000s: 2 succeeded, 1 failed, 0 cancelled, 0 not started; 0 retries, 0 timeouts, 0 panics";
+    let item = |n| async move {
+        sleep(secs(n)).await;
+        if n == 2 { Err("no") } else { Ok(n) }
+    };
+    let (memory, guard) = listen(LevelFilter::TRACE);
+    lenient().name("sums").build().unwrap().run(0..3, item).await.unwrap();
+    assert_eq!(verdicts(&memory), [(Level::INFO, format!("sums succeeded: {account}"), None)]);
+    drop(guard);
+
+    let (memory, _guard) = listen(LevelFilter::TRACE);
+    AsyncMapTask::builder().name("sums").build().unwrap().run(0..3, item).await.unwrap_err();
+    let reason = Some("1 items failed, 0 allowed".to_owned());
+    assert_eq!(verdicts(&memory), [(Level::WARN, format!("sums failed: {account}"), reason)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_32_at_the_level_of_info_no_span_of_an_item_is_made() {
+    let fails_once = |cx: async_map_task::ItemContext, n: u64| async move {
+        sleep(millis(n)).await;
+        if cx.attempt() == 1 { Err("again") } else { Ok(n) }
+    };
+    let task = lenient().retries(1).name("quiet").build().unwrap();
+    for (level, runs, items) in [
+        (LevelFilter::TRACE, 1, 5),
+        (LevelFilter::DEBUG, 1, 5),
+        (LevelFilter::INFO, 1, 0),
+        (LevelFilter::WARN, 0, 0),
+        (LevelFilter::OFF, 0, 0),
+    ] {
+        let (memory, _guard) = listen(level);
+        task.over(0..5).map_with_context(fails_once).await.unwrap();
+        assert_eq!((memory.spans("map_task").len(), memory.spans("item").len()), (runs, items), "{level}");
+        // The events have levels of their own.
+        let warnings = if level == LevelFilter::OFF { 0 } else { 5 };
+        assert_eq!(memory.events("attempt failed").len(), warnings, "{level}");
+        assert_eq!(memory.events("quiet succeeded").len(), runs, "{level}");
+    }
+}

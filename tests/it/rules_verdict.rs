@@ -1,0 +1,490 @@
+//! Rules 17 to 24: when a run has succeeded, when it has not, and how soon it can tell.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+
+use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder, FailureReason, MapTaskError, MapTaskResult};
+use futures::stream;
+use tokio::time::sleep;
+
+use crate::support::{Gauge, Hinted, millis, secs};
+
+type Outcome = Result<MapTaskResult<usize, &'static str>, MapTaskError<usize, &'static str>>;
+
+fn one_by_one() -> AsyncMapTaskBuilder {
+    AsyncMapTask::builder().concurrency(1)
+}
+
+/// Whether the source says how many items it has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Total {
+    Known,
+    Unknown,
+}
+
+/// Runs over items that succeed where the script says so, one after another.
+async fn run(builder: AsyncMapTaskBuilder, total: Total, script: &[bool]) -> Outcome {
+    let task = builder.build().unwrap();
+    let items = script.iter().copied().enumerate();
+    let call = |(index, succeeds): (usize, bool)| async move { if succeeds { Ok(index) } else { Err("no") } };
+    match total {
+        Total::Known => task.run(items, call).await,
+        Total::Unknown => task.run(items.filter(|_| true), call).await,
+    }
+}
+
+/// `successes` items that succeed, then `failures` that fail.
+fn script(successes: usize, failures: usize) -> Vec<bool> {
+    (0..successes + failures).map(|index| index < successes).collect()
+}
+
+/// The failures at the end, the failures allowed, and the items that were started.
+fn too_many(outcome: Outcome) -> (usize, usize, usize) {
+    let error = outcome.expect_err("too many have failed");
+    let started = error.summary().total - error.summary().not_started;
+    match *error.reason() {
+        FailureReason::TooManyFailures { failures, allowed } => (failures, allowed, started),
+        ref other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_17_without_a_criterion_every_item_must_succeed() {
+    for total in [Total::Known, Total::Unknown] {
+        assert!(run(one_by_one(), total, &script(1_000, 0)).await.is_ok());
+        assert_eq!(too_many(run(one_by_one(), total, &script(999, 1)).await), (1, 0, 1_000));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_17_any_criterion_takes_the_place_of_the_ratio_of_1() {
+    for total in [Total::Known, Total::Unknown] {
+        let of = |successes, failures| script(successes, failures);
+        assert!(run(one_by_one().min_successes(3), total, &of(3, 97)).await.is_ok());
+        assert!(run(one_by_one().min_successes(0), total, &of(0, 100)).await.is_ok());
+        assert!(run(one_by_one().max_failures(97), total, &of(3, 97)).await.is_ok());
+        assert!(run(one_by_one().max_failures(usize::MAX), total, &of(0, 9)).await.is_ok());
+        // Options that are no criterion leave it in force.
+        assert!(run(one_by_one().early_success(true), total, &of(2, 1)).await.is_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_17_every_criterion_that_is_set_must_hold() {
+    for total in [Total::Known, Total::Unknown] {
+        let all = || one_by_one().min_success_ratio(0.5).min_successes(4).max_failures(3);
+        assert!(run(all(), total, &script(4, 3)).await.is_ok());
+        // Each of them alone fails it, and the narrowest is the one that is told.
+        let (_, allowed, _) = too_many(run(all(), total, &script(10, 4)).await);
+        assert_eq!(allowed, 3, "max_failures");
+        let (_, allowed, _) = too_many(run(all(), total, &script(3, 2)).await);
+        assert_eq!(allowed, 1, "min_successes");
+        let (_, allowed, _) = too_many(run(all().min_successes(0), total, &script(2, 3)).await);
+        assert_eq!(allowed, 2, "min_success_ratio");
+    }
+}
+
+/// The decimal text as `digits / 10^scale`.
+fn decimal(text: &str) -> (u128, u32) {
+    let (number, exponent) = text.split_once('e').unwrap_or((text, "0"));
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let scale = i32::try_from(fraction.len()).unwrap() - exponent.parse::<i32>().unwrap();
+    (format!("{whole}{fraction}").parse().unwrap(), u32::try_from(scale).unwrap())
+}
+
+/// The least `k` with `k / total >= ratio`, by whole numbers.
+fn least(text: &str, total: usize) -> usize {
+    let (digits, scale) = decimal(text);
+    (0..=total).find(|k| *k as u128 * 10_u128.pow(scale) >= digits * total as u128).unwrap()
+}
+
+fn decimals() -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    all.extend((0..=9).map(|tenths| format!("0.{tenths}")));
+    all.extend((0..=99).map(|hundredths| format!("0.{hundredths:02}")));
+    all.extend((0..=999).step_by(7).map(|thousandths| format!("0.{thousandths:03}")));
+    all.extend((1..=9_999).step_by(331).map(|parts| format!("0.{parts:04}")));
+    let special = "0 1 1.0 1e-17 5e-17 0.999999999999 0.000000000001 0.3333333333333333 0.6666666666666666 \
+                   0.1234567890123456 9.999e-1 1e-1 0.9999999999999999";
+    all.extend(special.split_whitespace().map(str::to_owned));
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_18_the_ratio_is_the_decimal_that_was_written() {
+    let table = decimals();
+    assert!(table.len() >= 200, "{} decimals", table.len());
+    for text in &table {
+        let ratio: f64 = text.parse().unwrap();
+        for total in [1, 3, 7, 10, 30, 100] {
+            let required = least(text, total);
+            // All items fail, so the run ends at the failure after the last that is allowed.
+            let outcome = run(one_by_one().min_success_ratio(ratio), Total::Known, &vec![false; total]).await;
+            if required == 0 {
+                assert_eq!(outcome.expect("none is required").failures(), total, "{text} of {total}");
+                continue;
+            }
+            let allowed = total - required;
+            assert_eq!(too_many(outcome), (allowed + 1, allowed, allowed + 1), "{text} of {total}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_18_as_many_as_required_are_enough_and_one_less_is_not() {
+    let known = [
+        ("0.07", 100, 7),
+        ("0.29", 100, 29),
+        ("0.57", 100, 57),
+        ("0.58", 100, 58),
+        ("0.99", 100, 99),
+        ("0.1", 10, 1),
+        ("0.6", 10, 6),
+        ("0.7", 10, 7),
+        ("0.3", 10, 3),
+        ("0.35", 20, 7),
+        ("0.55", 20, 11),
+        ("0.14", 50, 7),
+        ("1e-17", 100, 1),
+        ("1e-300", 100, 1),
+        ("5e-324", 1, 1),
+        ("0.999999999999", 100, 100),
+        ("0.95", 7, 7),
+        ("0.5", 7, 4),
+        ("0.05", 7, 1),
+        ("1", 5, 5),
+        ("0", 5, 0),
+    ];
+    for (text, total, required) in known {
+        if !text.contains("e-3") {
+            assert_eq!(least(text, total), required, "{text} of {total}");
+        }
+        let builder = || one_by_one().min_success_ratio(text.parse().unwrap());
+        for hint in [Total::Known, Total::Unknown] {
+            let just = run(builder(), hint, &script(required, total - required)).await;
+            assert_eq!(just.unwrap().successes(), required, "{text} of {total}, {hint:?}");
+            if required > 0 {
+                let (failures, allowed, _) =
+                    too_many(run(builder(), hint, &script(required - 1, total - required + 1)).await);
+                assert_eq!(
+                    (failures, allowed),
+                    (total - required + 1, total - required),
+                    "{text} of {total}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_18_the_arithmetic_is_exact_for_large_totals_too() {
+    // The items are never all run: the first failure too many ends it.
+    let cases: [(f64, u64, usize); 8] = [
+        (0.999_999_999_999, 1_000_000_000_000, 1),
+        (0.999_999_999_999, 999_999_999_999, 0),
+        (0.999_999_999_999, 3_000_000_000_000, 3),
+        (0.999_999_999_999_999, 1_000_000_000_000_000, 1),
+        (0.999_999_999_999_999, 9_007_199_254_740_993, 9),
+        (0.999_999_999_999_999_9, 1_000_000_000_000_000_001, 100),
+        (1.0, u64::MAX, 0),
+        (0.999_999_999_999_999_9, u64::MAX, 1_844),
+    ];
+    for (ratio, total, allowed) in cases {
+        let task = one_by_one().min_success_ratio(ratio).build().unwrap();
+        let items = Hinted { items: 0..total, hint: (total as usize, Some(total as usize)) };
+        let error = task.run(items, |_| async { Err::<(), _>("no") }).await.unwrap_err();
+        let FailureReason::TooManyFailures { failures, allowed: found } = *error.reason() else { panic!() };
+        assert_eq!((failures, found), (allowed + 1, allowed), "{ratio} of {total}");
+        assert_eq!(error.summary().not_started, total as usize - failures);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_19_with_a_known_total_the_run_stops_at_the_failure_that_decides() {
+    // 100 items, 95 required: the sixth failure decides, wherever it comes.
+    let mixed: Vec<_> = (0..100).map(|index| index % 3 != 1).collect();
+    let error = run(one_by_one().min_success_ratio(0.95), Total::Known, &mixed).await.unwrap_err();
+    assert!(matches!(error.reason(), FailureReason::TooManyFailures { failures: 6, allowed: 5 }));
+    // The failures are 1, 4, 7, 10, 13 and 16.
+    let result = error.into_partial();
+    assert_eq!((result.successes(), result.failures(), result.not_started()), (11, 6, 83));
+    assert_eq!(*result.errors.last_key_value().unwrap().0, 16);
+    assert_eq!(result.total(), 100);
+
+    let decided = run(one_by_one().min_successes(90), Total::Known, &script(50, 50)).await;
+    assert_eq!(too_many(decided), (11, 10, 61));
+    let decided = run(one_by_one().max_failures(3), Total::Known, &script(50, 50)).await;
+    assert_eq!(too_many(decided), (4, 3, 54));
+    // More successes than there are items: nothing can make up for it, but nothing has failed yet.
+    let decided = run(one_by_one().min_successes(101), Total::Known, &script(50, 50)).await;
+    assert_eq!(too_many(decided), (1, 0, 51));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_19_a_range_a_vec_and_a_stream_of_a_vec_have_known_totals() {
+    let task = one_by_one().min_success_ratio(0.9).build().unwrap();
+    let fails = |_: usize| async { Err::<usize, _>("no") };
+    let vec: Vec<usize> = (0..20).collect();
+    assert_eq!(too_many(task.run(0..20, fails).await), (3, 2, 3));
+    assert_eq!(too_many(task.run(vec.clone(), fails).await), (3, 2, 3));
+    assert_eq!(too_many(task.over_stream(stream::iter(vec.clone())).map(fails).await), (3, 2, 3));
+    let results = stream::iter(vec.into_iter().map(Ok::<_, String>));
+    assert_eq!(too_many(task.over_try_stream(results).map(fails).await), (3, 2, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_19_with_an_unknown_total_ratio_and_successes_are_judged_at_the_end() {
+    let decided = run(one_by_one().min_success_ratio(0.95), Total::Unknown, &script(50, 50)).await;
+    assert_eq!(too_many(decided), (50, 5, 100));
+    let decided = run(one_by_one().min_successes(90), Total::Unknown, &script(50, 50)).await;
+    assert_eq!(too_many(decided), (50, 10, 100));
+    // The first ten fail, and yet it is well in the end.
+    let turns: Vec<_> = (0..100).map(|index| index >= 10).collect();
+    assert!(run(one_by_one().min_success_ratio(0.9), Total::Unknown, &turns).await.is_ok());
+    assert!(run(one_by_one().min_successes(90), Total::Unknown, &turns).await.is_ok());
+
+    let task = one_by_one().min_success_ratio(0.5).build().unwrap();
+    let source = stream::unfold(0, |n| async move { (n < 30).then_some((n, n + 1)) });
+    let outcome =
+        task.over_stream(source).map(|n: usize| async move { if n > 20 { Ok(n) } else { Err("no") } });
+    assert_eq!(too_many(outcome.await), (21, 15, 30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_19_max_failures_stops_early_with_an_unknown_total_too() {
+    let decided = run(one_by_one().max_failures(3), Total::Unknown, &script(50, 50)).await;
+    assert_eq!(too_many(decided), (4, 3, 54));
+    let builder = one_by_one().max_failures(30).min_success_ratio(0.1).min_successes(2);
+    assert_eq!(too_many(run(builder, Total::Unknown, &script(50, 50)).await), (31, 30, 81));
+    let task = one_by_one().max_failures(0).build().unwrap();
+    let source = stream::unfold(0, |n| async move { Some((n, n + 1)) });
+    let outcome =
+        task.over_stream(source).map(|n: usize| async move { if n < 9 { Ok(n) } else { Err("no") } });
+    assert_eq!(too_many(outcome.await), (1, 0, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_20_a_run_that_stops_early_has_one_failure_more_than_allowed() {
+    // Twenty fail at one time, and again a moment later, within the grace.
+    for (concurrency, total) in [(1, 100), (20, 100), (100, 100)] {
+        for at_one_time in [true, false] {
+            let task = AsyncMapTask::builder()
+                .concurrency(concurrency)
+                .min_success_ratio(0.95)
+                .cancel_grace(secs(5))
+                .build()
+                .unwrap();
+            let run = task.run(0..total, |n| async move {
+                sleep(millis(if at_one_time { 10 } else { 10 + n })).await;
+                Err::<usize, _>("no")
+            });
+            let error = run.await.unwrap_err();
+            assert!(matches!(error.reason(), FailureReason::TooManyFailures { failures: 6, allowed: 5 }));
+            // What still failed in the grace is in the account, if not in the reason.
+            let result = error.into_partial();
+            assert_eq!(result.failures(), result.errors.len());
+            assert!(result.failures() >= 6);
+            assert_eq!(result.failures() + result.cancelled() + result.not_started(), 100);
+            if concurrency == 20 && !at_one_time {
+                assert_eq!((result.failures(), result.cancelled()), (25, 0));
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_20_without_an_early_stop_the_failures_are_counted_at_the_end() {
+    let decided = run(one_by_one(), Total::Unknown, &script(3, 7)).await;
+    assert_eq!(too_many(decided), (7, 0, 10));
+    let error = run(one_by_one(), Total::Unknown, &script(3, 7)).await.unwrap_err();
+    assert_eq!(error.first_failure().map(|(index, _)| index), Some(3));
+    assert_eq!(error.partial().successes(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_21_a_run_waits_for_every_item_however_many_are_enough() {
+    let task =
+        AsyncMapTask::builder().concurrency(10).min_successes(1).min_success_ratio(0.1).build().unwrap();
+    let run = task.run(1..=10, |n| async move {
+        sleep(secs(n)).await;
+        if n == 10 { Err("no") } else { Ok(n) }
+    });
+    let result = run.await.unwrap();
+    assert_eq!((result.successes(), result.failures(), result.summary.elapsed), (9, 1, secs(10)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_21_with_early_success_it_ends_with_the_last_success_that_is_needed() {
+    let alive = Gauge::default();
+    let builders = [
+        AsyncMapTask::builder().min_successes(3),
+        AsyncMapTask::builder().min_success_ratio(0.15),
+        AsyncMapTask::builder().max_failures(17),
+        AsyncMapTask::builder().min_successes(3).min_success_ratio(0.1).max_failures(18),
+        AsyncMapTask::builder().min_successes(1).min_success_ratio(0.15).max_failures(19),
+        AsyncMapTask::builder().min_successes(2).min_success_ratio(0.1).max_failures(17),
+    ];
+    for builder in builders {
+        let task = builder.concurrency(6).early_success(true).build().unwrap();
+        let run = task.run(0..20_u64, |n| {
+            let alive = alive.enter();
+            async move {
+                let _alive = alive;
+                sleep(secs(10 - n % 6)).await;
+                if n == 5 { Err("no") } else { Ok(n) }
+            }
+        });
+        let result = run.await.unwrap();
+        // Of the first six: 5 fails at 5 s, 4, 3 and 2 succeed at 6, 7 and 8 s.
+        assert_eq!(result.summary.elapsed, secs(8));
+        assert_eq!((result.successes(), result.failures()), (3, 1));
+        // 0, 1, and 6, 7 and 8 in the three places that were free before the end.
+        assert_eq!((result.cancelled(), result.not_started(), result.total()), (5, 11, 20));
+        assert_eq!(alive.now(), 0);
+        assert_eq!(result.results[..6], [None, None, Some(2), Some(3), Some(4), None]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_21_early_success_needs_a_certain_success() {
+    // Of an unknown total neither a ratio nor a number of failures is certain before the end.
+    let early = || one_by_one().early_success(true);
+    let turns = |successes, failures| script(successes, failures);
+    assert!(run(early().min_success_ratio(0.5), Total::Unknown, &turns(5, 6)).await.is_err());
+    assert_eq!(run(early().min_success_ratio(0.5), Total::Unknown, &turns(5, 5)).await.unwrap().total(), 10);
+    let both = || early().min_successes(2).max_failures(4);
+    assert_eq!(too_many(run(both(), Total::Unknown, &turns(5, 6)).await), (5, 4, 10));
+    assert_eq!(run(both(), Total::Known, &turns(7, 4)).await.unwrap().not_started(), 4);
+    // The least number of successes alone is.
+    let result = run(early().min_successes(2), Total::Unknown, &turns(5, 6)).await.unwrap();
+    assert_eq!((result.successes(), result.total()), (2, 2));
+    // And with nothing set, success is certain with the last item only.
+    assert_eq!(run(early(), Total::Known, &turns(9, 0)).await.unwrap().successes(), 9);
+    assert!(run(early(), Total::Known, &turns(9, 1)).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_21_early_success_cancels_the_rest_with_the_grace() {
+    let task =
+        AsyncMapTask::builder().min_successes(1).early_success(true).cancel_grace(secs(5)).build().unwrap();
+    let run = task.over(0..9).map_with_context(|cx, n| async move {
+        match n {
+            0 => sleep(secs(1)).await,
+            1 => cx.cancellation_token().cancelled().await,
+            2 => {
+                cx.cancellation_token().cancelled().await;
+                return Err("told to end");
+            }
+            _ => std::future::pending().await,
+        }
+        Ok(n)
+    });
+    let result = run.await.unwrap();
+    assert_eq!(
+        (result.successes(), result.failures(), result.cancelled(), result.not_started()),
+        (2, 1, 1, 5)
+    );
+    assert_eq!(result.summary.elapsed, secs(6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_22_fail_fast_stops_at_the_first_item_that_fails_whatever_is_allowed() {
+    for total in [Total::Known, Total::Unknown] {
+        let builder =
+            one_by_one().fail_fast(true).min_success_ratio(0.0).max_failures(1_000).min_successes(0);
+        let error = run(builder, total, &[true, true, false, true, false]).await.unwrap_err();
+        assert!(matches!(error.reason(), FailureReason::FailFast { index: 2 }));
+        assert_eq!(error.summary().total - error.summary().not_started, 3, "no item may start after it");
+        assert_eq!((error.partial().successes(), error.partial().failures()), (2, 1));
+        assert_eq!(error.partial().total(), if total == Total::Known { 5 } else { 3 });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_22_fail_fast_starts_nothing_more_in_any_place() {
+    // Two fail at one time, and a third would be started in the place of each.
+    let (started, pulled) = (Cell::new(0), Cell::new(0));
+    let task = AsyncMapTask::builder().concurrency(3).fail_fast(true).cancel_grace(secs(1)).build().unwrap();
+    let source = (0..9).inspect(|_| pulled.set(pulled.get() + 1));
+    let run = task.run(source, |n| {
+        started.set(started.get() + 1);
+        async move {
+            sleep(millis(if n == 2 { 1_500 } else { 1_000 })).await;
+            if n < 2 { Err("no") } else { Ok(n) }
+        }
+    });
+    let error = run.await.unwrap_err();
+    assert!(matches!(error.reason(), FailureReason::FailFast { index: 0 }));
+    assert_eq!((started.get(), pulled.get()), (3, 3));
+    assert_eq!((error.partial().successes(), error.partial().failures()), (1, 2));
+    assert_eq!(error.first_failure().map(|(index, _)| index), Some(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_22_only_an_item_that_has_settled_as_failed_stops_a_run_that_fails_fast() {
+    let task = AsyncMapTask::builder().fail_fast(true).retries(2).build().unwrap();
+    let run = task.over(0..9).map_with_context(|cx, n| async move {
+        if cx.attempt() == 3 || n % 2 == 0 { Ok(()) } else { Err("again") }
+    });
+    let result = run.await.unwrap();
+    assert_eq!((result.successes(), result.summary.retries), (9, 8));
+    // A timeout and a panic settle an item as failed, too.
+    let task = one_by_one().fail_fast(true).timeout_per_item(secs(1)).build().unwrap();
+    let error = task.run(0..3, |_| std::future::pending::<Result<(), &str>>()).await.unwrap_err();
+    assert!(matches!(error.reason(), FailureReason::FailFast { index: 0 }));
+    let error = task.run(0..3, |n| async move { if n == 1 { panic!() } else { Ok::<_, &str>(()) } });
+    assert!(matches!(error.await.unwrap_err().reason(), FailureReason::FailFast { index: 1 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_23_an_empty_input_succeeds_unless_successes_are_required() {
+    for total in [Total::Known, Total::Unknown] {
+        let full = || AsyncMapTask::builder().min_success_ratio(1.0).max_failures(0).min_successes(0);
+        for builder in [AsyncMapTask::builder(), full(), full().fail_fast(true), full().early_success(true)] {
+            let result = run(builder, total, &[]).await.unwrap();
+            assert_eq!((result.total(), result.results.len(), result.errors.len()), (0, 0, 0));
+            assert!(result.success_ratio() >= 1.0 && result.summary.success_ratio() >= 1.0);
+        }
+        let error = run(AsyncMapTask::builder().min_successes(1), total, &[]).await.unwrap_err();
+        assert!(matches!(error.reason(), FailureReason::TooManyFailures { failures: 0, allowed: 0 }));
+        assert!(error.first_failure().is_none());
+    }
+    let task = AsyncMapTask::default();
+    let run = task.over_stream(stream::empty::<usize>()).map(|n| async move { Ok::<_, String>(n) });
+    assert_eq!(run.await.unwrap().total(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_23_a_ratio_of_0_accepts_any_number_of_failures() {
+    for total in [Total::Known, Total::Unknown] {
+        for zero in [0.0, -0.0] {
+            let result = run(one_by_one().min_success_ratio(zero), total, &[false; 50]).await.unwrap();
+            assert_eq!((result.failures(), result.successes()), (50, 0));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_24_failure_is_noticed_in_completion_order() {
+    // Item 0 is the slowest, items 7 and 5 fail first; results stay in input order all the same.
+    let task = AsyncMapTask::builder().concurrency(10).max_failures(1).build().unwrap();
+    let run = task.run(0..10_usize, |n| async move {
+        sleep(secs([90, 9, 4, 80, 5, 2, 3, 1, 70, 60][n])).await;
+        if n == 5 || n == 7 || n == 0 { Err("no") } else { Ok(n) }
+    });
+    let error = run.await.unwrap_err();
+    assert_eq!(error.summary().elapsed, secs(2));
+    assert_eq!(error.first_failure().map(|(index, _)| index), Some(7));
+    let result = error.into_partial();
+    assert_eq!(result.errors.keys().collect::<Vec<_>>(), [&5, &7]);
+    assert_eq!((result.successes(), result.cancelled()), (0, 8));
+
+    let task = AsyncMapTask::builder().concurrency(10).fail_fast(true).build().unwrap();
+    let run = task.run(0..10_u64, |n| async move {
+        sleep(secs(20 - n)).await;
+        if n < 9 { Err("no") } else { Ok(n) }
+    });
+    let error = run.await.unwrap_err();
+    assert!(matches!(error.reason(), FailureReason::FailFast { index: 8 }));
+    assert_eq!(error.summary().elapsed, secs(12));
+}
