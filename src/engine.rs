@@ -42,8 +42,8 @@ use crate::observe::Event;
 use crate::result::{MapTaskResult, Summary};
 use crate::verdict::Exceeded;
 
-/// How many empty slots a result gets for items that were never started.
-const UNSTARTED_SLOTS: usize = 1 << 20;
+/// How many bytes of empty slots a result may get for items that were never started.
+const UNSTARTED_BYTES: usize = 1 << 28;
 
 /// The types of one run, and nothing else: no bound, so that the compiler can tell what they are, and
 /// whether a run is `Send`, without having to prove anything of a closure.
@@ -218,6 +218,9 @@ impl<W: Work> Driver<W> {
     fn poll_stopping(&mut self, cx: &mut Context<'_>) -> Stopping {
         let mut core = lock(&self.core);
         if core.running == 0 {
+            if self.stop_at.is_none() {
+                core.forgive_timeout();
+            }
             return Stopping::Over;
         }
         let now = core.clock.read();
@@ -280,7 +283,9 @@ impl<W: Work> Driver<W> {
             observer.on_event(&Event::RunFinished { summary: &summary, reason: reason.as_ref() });
         }
         let mut results = mem::take(&mut core.results);
-        results.resize_with(total.min(started.saturating_add(UNSTARTED_SLOTS)), || None);
+        if (total - results.len()).saturating_mul(size_of::<Option<W::Output>>()) <= UNSTARTED_BYTES {
+            results.resize_with(total, || None);
+        }
         let result = MapTaskResult { results, errors: mem::take(&mut core.errors), summary };
         match reason {
             None => Ok(result),

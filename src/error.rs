@@ -74,7 +74,8 @@ impl fmt::Display for FailureReason {
         match self {
             Self::FailFast { index } => write!(f, "item {index} failed and fail_fast is set"),
             Self::TooManyFailures { failures, allowed } => {
-                write!(f, "{failures} items failed, {allowed} allowed")
+                let plural = if *failures == 1 { "" } else { "s" };
+                write!(f, "{failures} item{plural} failed, {allowed} allowed")
             }
             Self::Cancelled => f.write_str("cancelled"),
             Self::TimedOut { limit } => write!(f, "timed out at its limit of {limit:?} a run"),

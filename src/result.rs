@@ -12,9 +12,9 @@ use crate::outcome::ItemError;
 pub struct MapTaskResult<T, E> {
     /// `results[i]` belongs to input `i`: `Some` where that item succeeded, `None` where it did not.
     ///
-    /// There are [`total`](Self::total) of them. The one exception is a run that stopped while more
-    /// than 2<sup>20</sup> items had not been started (an endless range, say): then the slots behind the
-    /// last started item are left out, because none of them would hold anything.
+    /// There are [`total`](Self::total) of them. The one exception is a run that stopped when the empty
+    /// slots of items that were never started would have taken more than 256 MiB (those of an endless
+    /// range, say): then these slots, which are the last, are left out.
     pub results: Vec<Option<T>>,
     /// The items that failed, and only those, by input index.
     pub errors: BTreeMap<usize, ItemError<E>>,

@@ -26,8 +26,8 @@ use crate::outcome::ItemError;
 /// How many attempts one poll of the driver may begin before it yields to its executor.
 const STARTS_PER_POLL: u32 = 128;
 
-/// How many result slots are reserved ahead, however many the source says it will need.
-const RESERVED_SLOTS: usize = 1 << 16;
+/// How many bytes of result slots are reserved ahead, however many slots the source says it will need.
+const RESERVED_BYTES: usize = 1 << 20;
 
 /// What a lane does next.
 pub(super) enum Turn {
@@ -153,7 +153,9 @@ impl<W: Work> Core<W> {
             clock: Clock::default(),
             stop,
             tally: Tally::default(),
-            results: Vec::with_capacity(total.unwrap_or(0).min(RESERVED_SLOTS)),
+            results: Vec::with_capacity(
+                total.unwrap_or(0).min(RESERVED_BYTES / size_of::<Option<W::Output>>().max(1)),
+            ),
             errors: BTreeMap::new(),
         }
     }
@@ -301,7 +303,7 @@ impl<W: Work> Core<W> {
     }
 
     /// Whether no item will ever start again.
-    fn is_exhausted(&self) -> bool {
+    pub(super) fn is_exhausted(&self) -> bool {
         self.source_state == SourceState::Ended && self.handed.is_none() && self.waiting.is_empty()
     }
 

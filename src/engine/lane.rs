@@ -37,7 +37,7 @@ pin_project! {
     impl<W: Types> PinnedDrop for Lane<W> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if let Some(job) = this.job {
+            if let (Some(job), true) = (this.job, this.attempt.is_some()) {
                 this.signal.cancel();
                 job.span.in_scope(|| drop_caught(this.attempt));
             }
@@ -68,7 +68,7 @@ impl<W: Work> Lane<W> {
     /// Tells a running attempt to end. From here on the run's grace is its only limit.
     pub(super) fn stop(self: Pin<&mut Self>) {
         let this = self.project();
-        if this.job.is_some() {
+        if this.attempt.is_some() {
             this.signal.cancel();
             if !matches!(this.watch, Watch::Grace(..)) {
                 *this.watch = Watch::Unlimited;

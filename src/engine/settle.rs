@@ -150,6 +150,15 @@ impl<W: Work> Core<W> {
         }
     }
 
+    /// A run whose last item has ended in the very poll in which its time was up has ended in time.
+    pub(super) fn forgive_timeout(&mut self) {
+        let timed_out = matches!(self.stop, Some(Stop::Failed(FailureReason::TimedOut { .. })));
+        let all_settled = self.tally.started == self.tally.successes + self.tally.failures;
+        if timed_out && all_settled && self.is_exhausted() {
+            self.stop = None;
+        }
+    }
+
     /// How many items there were: as many as came, and, where the run stopped before the end of the
     /// source, as many as the source had promised.
     pub(super) fn final_total(&self) -> usize {

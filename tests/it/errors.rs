@@ -55,7 +55,7 @@ async fn too_many_failures() {
         error.to_string(),
         "resize: 1 of 10 items failed, 0 allowed; item 1 failed first, after 1 attempt: odd"
     );
-    assert_eq!(error.reason().to_string(), "1 items failed, 0 allowed");
+    assert_eq!(error.reason().to_string(), "1 item failed, 0 allowed");
     let error =
         resize().concurrency(1).max_failures(2).build().unwrap().run(0..10, odd_fails).await.unwrap_err();
     assert_eq!(

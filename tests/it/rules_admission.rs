@@ -12,7 +12,7 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Dice, Gauge, Log, millis, secs};
+use crate::support::{Dice, Gauge, Log, after, millis, secs};
 
 fn at_once(concurrency: usize) -> AsyncMapTaskBuilder {
     AsyncMapTask::builder().concurrency(concurrency)
@@ -501,10 +501,10 @@ async fn rule_06_a_ready_retry_goes_before_an_item_that_has_not_started() {
                 match (n, cx.attempt()) {
                     (0, 1) => Err(secs(2)),
                     (1, 1) => Err(secs(1)),
-                    (2, 1) => Ok(sleep(secs(3)).await),
-                    (3, 1) => Ok(sleep(secs(4)).await),
-                    (4, 1) => Ok(sleep(secs(5)).await),
-                    _ => Ok(sleep(secs(9)).await),
+                    (2, 1) => after(secs(3), Ok(())).await,
+                    (3, 1) => after(secs(4), Ok(())).await,
+                    (4, 1) => after(secs(5), Ok(())).await,
+                    _ => after(secs(9), Ok(())).await,
                 }
             }
         })

@@ -12,7 +12,7 @@ use futures::{FutureExt, StreamExt, stream};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Gauge, Log, millis, secs};
+use crate::support::{Gauge, Log, after, millis, secs};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -351,7 +351,7 @@ async fn rule_12_each_attempt_has_the_whole_limit_of_an_attempt() {
             match (n, cx.attempt()) {
                 (0, 1) => Err("soon again"),
                 (0, 2) => pending().await,
-                _ => Ok(sleep(secs(9)).await),
+                _ => after(secs(9), Ok(())).await,
             }
         }
     });
@@ -407,9 +407,9 @@ async fn rule_12_the_limit_of_an_item_runs_while_its_retry_waits_for_a_place() {
             log.note((n, cx.attempt()));
             async move {
                 match n {
-                    0 => Err(sleep(secs(3)).map(|()| "first").await),
-                    1 => Ok(sleep(secs(2)).await),
-                    _ => Ok(sleep(millis(4_500)).await),
+                    0 => after(secs(3), Err("first")).await,
+                    1 => after(secs(2), Ok(())).await,
+                    _ => after(millis(4_500), Ok(())).await,
                 }
             }
         })
@@ -440,10 +440,10 @@ async fn rule_12_of_two_that_wait_for_a_place_each_gives_up_at_its_own_limit() {
         }))
         .map(|n| async move {
             match n {
-                0 => Err(sleep(secs(8)).map(|()| secs(1)).await),
-                1 => Err(sleep(secs(6)).map(|()| millis(1_500)).await),
-                2 => Ok(sleep(secs(5)).await),
-                _ => Ok(sleep(millis(9_900)).await),
+                0 => after(secs(8), Err(secs(1))).await,
+                1 => after(secs(6), Err(millis(1_500))).await,
+                2 => after(secs(5), Ok(())).await,
+                _ => after(millis(9_900), Ok(())).await,
             }
         })
         .retry_after(|wait| Some(*wait))
@@ -469,8 +469,8 @@ async fn rule_12_an_item_that_waits_for_a_place_keeps_its_timeout_as_its_error()
     let run = task.run(0..6, |n| async move {
         match n {
             0 => pending().await,
-            1 => Ok::<_, &str>(sleep(secs(2)).await),
-            _ => Ok(sleep(millis(2_900)).await),
+            1 => after(secs(2), Ok::<_, &str>(())).await,
+            _ => after(millis(2_900), Ok(())).await,
         }
     });
     let result = run.await.unwrap();
@@ -480,8 +480,8 @@ async fn rule_12_an_item_that_waits_for_a_place_keeps_its_timeout_as_its_error()
     let run = task.run(0..6, |n| async move {
         match n {
             0 => pending().await,
-            1 => Ok::<_, &str>(sleep(millis(2_500)).await),
-            _ => Ok(sleep(millis(2_900)).await),
+            1 => after(millis(2_500), Ok::<_, &str>(())).await,
+            _ => after(millis(2_900), Ok(())).await,
         }
     });
     let result = run.await.unwrap();
@@ -674,7 +674,7 @@ async fn rule_13_the_token_is_cancelled_without_a_grace_too_and_not_where_an_att
                 (1, 1) => Err("again"),
                 (2, 1) => pending().await,
                 (3, _) => panic!("as it happens"),
-                _ => Ok(sleep(secs(9)).await),
+                _ => after(secs(9), Ok(())).await,
             }
         }
     });
@@ -907,8 +907,8 @@ async fn rule_16_a_panic_of_the_caller_propagates_after_every_running_item_is_dr
                     let _alive = alive;
                     match n {
                         0..3 => pending().await,
-                        3 => Err(sleep(secs(1)).map(|()| "no").await),
-                        _ => Ok(sleep(secs(1)).await),
+                        3 => after(secs(1), Err("no")).await,
+                        _ => after(secs(1), Ok(())).await,
                     }
                 }
             })
@@ -1027,7 +1027,7 @@ async fn rule_33_a_paused_clock_runs_everything_in_no_real_time() {
                     // Three attempts of six hours with their grace, and waits of one and two hours.
                     0 if cx.attempt() < 3 => pending::<Result<(), &str>>().await,
                     0 => Ok(()),
-                    1 => Ok(sleep(HOUR * 4).await),
+                    1 => after(HOUR * 4, Ok(())).await,
                     _ => pending().await,
                 }
             }

@@ -13,7 +13,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Dice, Gauge, Hinted, Log, millis, secs};
+use crate::support::{Dice, Gauge, Hinted, Log, after, millis, secs};
 
 fn lenient() -> AsyncMapTaskBuilder {
     AsyncMapTask::builder().retry_jitter(0.0).min_success_ratio(0.0)
@@ -90,8 +90,8 @@ async fn rule_25_the_first_cause_wins() {
             .unwrap();
         let run = task.run(0..5, |n| async move {
             match n {
-                0 => Err(sleep(secs(failure)).await),
-                1 => Err(sleep(secs(failure + 1)).await),
+                0 => after(secs(failure), Err(())).await,
+                1 => after(secs(failure + 1), Err(())).await,
                 _ => pending::<Result<(), ()>>().await,
             }
         });
@@ -130,8 +130,8 @@ async fn rule_25_an_early_success_that_came_first_stays_a_success() {
         .unwrap();
     let run = task.run(0..8, |n| async move {
         match n {
-            0 => Ok(sleep(secs(1)).await),
-            1 => Err(sleep(secs(2)).await),
+            0 => after(secs(1), Ok(())).await,
+            1 => after(secs(2), Err(())).await,
             _ => pending().await,
         }
     });
@@ -151,13 +151,13 @@ async fn rule_25_an_error_of_the_source_is_a_cause_like_the_others() {
     };
     let source =
         stream::iter([Ok(2), Ok(9)]).chain(late(1, Err("first"))).chain(late(0, Err("never asked for")));
-    let run = task.over_try_stream(source).map(|n| async move { Err::<(), _>(sleep(secs(n)).await) });
+    let run = task.over_try_stream(source).map(|n| async move { after(secs(n), Err::<(), _>(())).await });
     let error = run.await.unwrap_err();
     assert!(matches!(error.reason(), FailureReason::Source(error) if error.to_string() == "first"));
     assert_eq!((error.partial().failures(), error.partial().cancelled(), error.partial().total()), (1, 1, 2));
     assert_eq!(error.summary().elapsed, secs(6));
     let source = stream::iter([Ok(1), Ok(9)]).chain(late(2, Err("too late")));
-    let run = task.over_try_stream(source).map(|n| async move { Err::<(), _>(sleep(secs(n)).await) });
+    let run = task.over_try_stream(source).map(|n| async move { after(secs(n), Err::<(), _>(())).await });
     assert_eq!(word(run.await.unwrap_err().reason()), "fail fast");
 }
 
@@ -207,7 +207,7 @@ async fn rule_26_stopping_starts_nothing_new() {
             match n {
                 0 => Err("to be retried at 1 s"),
                 4 => pending().await,
-                _ => Ok(sleep(millis(500 * n)).await),
+                _ => after(millis(500 * n), Ok(())).await,
             }
         }
     });
@@ -647,7 +647,10 @@ async fn rule_28_a_run_that_was_never_polled_has_started_nothing() {
         calls.set(calls.get() + 1);
         Some(())
     });
-    let run = task.run(source, |()| async { Ok::<_, String>(calls.set(calls.get() + 1)) });
+    let run = task.run(source, |()| async {
+        calls.set(calls.get() + 1);
+        Ok::<_, String>(())
+    });
     sleep(secs(10)).await;
     drop(run);
     assert_eq!(calls.get(), 0);

@@ -409,7 +409,8 @@ async fn rule_32_the_verdict_is_told_once_within_the_span_of_the_run() {
         };
         all.iter().map(told).collect()
     };
-    let account = "3 items in 2.000s: 2 succeeded, 1 failed, 0 cancelled, 0 not started; 0 retries, 0 timeouts, 0 panics";
+    let account = "3 items in 2.000s: 2 succeeded, 1 failed, 0 cancelled, 0 not started; \
+                   0 retries, 0 timeouts, 0 panics";
     let item = |n| async move {
         sleep(secs(n)).await;
         if n == 2 { Err("no") } else { Ok(n) }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 pub(crate) fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -13,6 +13,12 @@ pub(crate) fn secs(seconds: u64) -> Duration {
 
 pub(crate) fn millis(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
+}
+
+/// The value, after some time.
+pub(crate) async fn after<T>(wait: Duration, value: T) -> T {
+    sleep(wait).await;
+    value
 }
 
 /// Counts guards: how many are alive, how many were alive at most, and how many there ever were.

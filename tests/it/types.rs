@@ -154,12 +154,12 @@ async fn an_async_closure_is_a_map_function() {
 
 #[tokio::test]
 async fn a_function_pointer_to_boxed_futures_is_a_map_function() {
+    type Outcome = Result<MapTaskResult<u32, String>, MapTaskError<u32, String>>;
     type Boxed = Pin<Box<dyn Future<Output = Result<u32, String>> + Send>>;
     let functions: [fn(u32) -> Boxed; 2] = [|n| Box::pin(async move { Ok(n) }), |n| Box::pin(double(n))];
     let mut totals = Vec::new();
     for f in functions {
-        let run: Pin<Box<dyn Future<Output = Result<MapTaskResult<u32, String>, _>> + Send>> =
-            Box::pin(task().run([1, 2], f));
+        let run: Pin<Box<dyn Future<Output = Outcome> + Send>> = Box::pin(task().run([1, 2], f));
         totals.push(run.await.unwrap().successful_results().sum::<u32>());
     }
     assert_eq!(totals, [3, 6]);
@@ -208,7 +208,7 @@ async fn borrowed_items_with_static_data_run_inside_spawn() {
 #[tokio::test]
 async fn items_borrowed_within_a_spawned_task_run_inside_it() {
     let lengths = tokio::spawn(async {
-        let names = vec![String::from("ada"), String::from("grace")];
+        let names = [String::from("ada"), String::from("grace")];
         let extra = 1;
         let result = task()
             .run(names.iter(), |name| {

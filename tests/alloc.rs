@@ -1,0 +1,225 @@
+//! What a run allocates: the lanes, once; the results; and nothing for an item.
+//!
+//! The counts are those of the test's own thread, so the tests may run side by side.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may")]
+
+use std::hint::black_box;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use allocation_counter::{AllocationInfo, measure};
+use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder};
+use futures::stream::{self, Stream};
+use tokio::runtime::Runtime;
+use tokio::task::yield_now;
+use tokio_util::sync::CancellationToken;
+
+const FEW: u64 = 1_000;
+const MANY: u64 = 100_000;
+
+/// The slots that are reserved ahead; beyond them the results grow by doubling.
+const RESERVED: u64 = 1 << 16;
+
+/// All that a task can be asked for.
+fn everything() -> AsyncMapTaskBuilder {
+    AsyncMapTask::builder()
+        .name("everything")
+        .concurrency(64)
+        .retries(3)
+        .timeout_per_attempt(Duration::from_secs(5))
+        .timeout_per_item(Duration::from_secs(30))
+        .run_timeout(Duration::from_secs(600))
+        .min_success_ratio(0.95)
+        .cancel_grace(Duration::from_secs(2))
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+/// Measures a run over that many items, from its making to its end, results included.
+fn measure_run<R>(items: u64, run: impl AsyncFn(u64) -> R) -> AllocationInfo {
+    let runtime = runtime();
+    // The first run of a thread sets up what is set up once: the thread's budget, its clock, its parker.
+    runtime.block_on(run(10));
+    let info = measure(|| {
+        black_box(runtime.block_on(run(items)));
+    });
+    assert_eq!((info.count_current, info.bytes_current), (0, 0), "a run gives back what it took");
+    info
+}
+
+/// Holds that a run over many items allocates as often as one over few, but for the doublings of the results
+/// beyond the slots reserved ahead.
+fn assert_nothing_for_an_item<R>(what: &str, run: impl AsyncFn(u64) -> R) {
+    let few = measure_run(FEW, &run);
+    let many = measure_run(MANY, &run);
+    eprintln!("{what}: {} allocations for {FEW} items, {} for {MANY}", few.count_total, many.count_total);
+    let doublings = u64::from(MANY.div_ceil(RESERVED).next_power_of_two().ilog2());
+    assert!(many.count_total <= few.count_total + doublings, "{what}: {few:?} grew to {many:?}");
+    assert!(few.count_total < 64 * 3 + 32, "{what}: a few for a lane and a few for the run: {few:?}");
+}
+
+#[test]
+fn items_that_are_ready_allocate_nothing() {
+    let task = everything().build().unwrap();
+    let token = CancellationToken::new();
+    assert_nothing_for_an_item("ready", async |items| {
+        let run = task.run(0..items, |n| async move { Ok::<_, u32>(black_box(n * 2)) });
+        let result = run.retry_if(|error| *error < 500).cancellation_token(token.clone()).await.unwrap();
+        assert_eq!(result.successes() as u64, items);
+        result
+    });
+}
+
+#[test]
+fn items_that_yield_once_allocate_nothing() {
+    let task = everything().build().unwrap();
+    let token = CancellationToken::new();
+    assert_nothing_for_an_item("yields once", async |items| {
+        let run = task.run(0..items, |n| async move {
+            yield_now().await;
+            Ok::<_, u32>(black_box(n * 2))
+        });
+        let result = run.retry_if(|error| *error < 500).cancellation_token(token.clone()).await.unwrap();
+        assert_eq!(result.successes() as u64, items);
+        result
+    });
+}
+
+#[test]
+fn the_defaults_allocate_nothing_for_an_item() {
+    let task = AsyncMapTask::default();
+    assert_nothing_for_an_item("defaults", async |items| {
+        task.run(0..items, |n| async move { Ok::<_, u32>(n) }).await.unwrap()
+    });
+}
+
+#[test]
+fn a_context_whose_token_is_not_asked_for_allocates_nothing() {
+    let task = everything().build().unwrap();
+    for yields in [false, true] {
+        assert_nothing_for_an_item("with a context", async |items| {
+            let run = task.over(0..items).map_with_context(|cx, n| async move {
+                if yields {
+                    yield_now().await;
+                }
+                black_box((cx.index(), cx.attempt(), cx.is_last_attempt(), cx.deadline()));
+                Ok::<_, u32>(n)
+            });
+            run.await.unwrap()
+        });
+    }
+}
+
+#[test]
+fn map_once_and_an_observer_allocate_nothing_for_an_item() {
+    let task = everything().retries(0).build().unwrap();
+    assert_nothing_for_an_item("map_once", async |items| {
+        task.over(0..items).map_once(|n| async move { Ok::<_, u32>(n) }).await.unwrap()
+    });
+    let task = everything().build().unwrap();
+    let settled = std::cell::Cell::new(0);
+    assert_nothing_for_an_item("observed", async |items| {
+        let run = task.run(0..items, |n| async move { Ok::<_, u32>(n) });
+        run.observe(|_: &async_map_task::Event<'_>| settled.set(settled.get() + 1)).await.unwrap()
+    });
+    assert!(settled.get() > MANY);
+}
+
+#[test]
+fn without_a_subscriber_the_spans_allocate_nothing() {
+    assert!(!tracing::dispatcher::has_been_set(), "no test of this binary sets a subscriber");
+    let task = everything().build().unwrap();
+    // Nothing but the spans of the items is in the way: without a subscriber they are not made.
+    assert_nothing_for_an_item("no subscriber", async |items| {
+        task.run(0..items, |n| async move {
+            tracing::trace!(n, "nobody hears this");
+            Ok::<_, u32>(n)
+        })
+        .await
+        .unwrap()
+    });
+}
+
+/// A source of ten items that says it has more than there is memory for.
+struct Boastful(u64, (usize, Option<usize>));
+
+impl Iterator for Boastful {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        self.0 = self.0.checked_sub(1)?;
+        Some(self.0)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.1
+    }
+}
+
+impl Stream for Boastful {
+    type Item = u64;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<u64>> {
+        Poll::Ready(self.next())
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.1
+    }
+}
+
+#[test]
+fn a_boastful_source_reserves_little() {
+    let task = everything().build().unwrap();
+    for hint in
+        [(usize::MAX, None), (usize::MAX, Some(usize::MAX)), (0, Some(usize::MAX)), (1 << 40, Some(1 << 40))]
+    {
+        let bytes = |info: AllocationInfo| {
+            eprintln!("{hint:?}: {} bytes at most", info.bytes_max);
+            assert!(info.bytes_max < 2 * RESERVED * size_of::<Option<u64>>() as u64, "{hint:?}: {info:?}");
+        };
+        bytes(measure_run(10, async |items| {
+            let result = task.run(Boastful(items, hint), |n| async move { Ok::<_, u32>(n) }).await.unwrap();
+            assert_eq!((result.total(), result.results.len()), (10, 10), "{hint:?}");
+        }));
+        bytes(measure_run(10, async |items| {
+            let run = task.over_stream(Boastful(items, hint)).map(|n| async move { Ok::<_, u32>(n) });
+            assert_eq!(run.await.unwrap().total(), 10, "{hint:?}");
+        }));
+        // A run that is stopped has slots for what was started, and few for what was only promised.
+        let bytes = |info: AllocationInfo| {
+            eprintln!("{hint:?}, stopped: {} bytes at most", info.bytes_max);
+            assert!(info.bytes_max < (4 << 20) * size_of::<Option<u64>>() as u64, "{hint:?}: {info:?}");
+        };
+        bytes(measure_run(10, async |items| {
+            let token = CancellationToken::new();
+            let stop = &token;
+            let run = task.run(Boastful(items, hint), |n| async move {
+                stop.cancel();
+                Ok::<_, u32>(n)
+            });
+            let error = run.cancellation_token(token.clone()).await.unwrap_err();
+            assert_eq!(error.partial().successes(), 1, "{hint:?}");
+        }));
+    }
+}
+
+#[test]
+fn a_stream_allocates_nothing_for_an_item() {
+    let task = everything().build().unwrap();
+    // Its length is not known, so nothing is reserved, and the results double from the start.
+    let run = async |items| {
+        task.over_stream(stream::iter((0..items).filter(|_| true)))
+            .map(async |n| Ok::<_, u32>(n))
+            .await
+            .unwrap()
+    };
+    let (few, many) = (measure_run(FEW, run), measure_run(MANY, run));
+    eprintln!("stream: {} allocations for {FEW} items, {} for {MANY}", few.count_total, many.count_total);
+    let doublings = u64::from(MANY.div_ceil(FEW).next_power_of_two().ilog2());
+    assert!(many.count_total <= few.count_total + doublings, "{few:?} grew to {many:?}");
+}
