@@ -124,3 +124,46 @@ impl fmt::Display for Attempts {
         write!(f, "{} attempt{plural}", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_happened_and_how_often_it_was_tried() {
+        let limit = Duration::from_millis(1_500);
+        for (error, kind, word, attempts, text) in [
+            (
+                ItemError::Failed { error: "refused", attempts: 1 },
+                FailureKind::Failed,
+                "error",
+                1,
+                "failed after 1 attempt: refused",
+            ),
+            (
+                ItemError::TimedOut { limit, scope: TimeoutScope::Attempt, attempts: 4 },
+                FailureKind::TimedOut,
+                "timeout",
+                4,
+                "failed after 4 attempts: timed out at its limit of 1.5s an attempt",
+            ),
+            (
+                ItemError::TimedOut { limit, scope: TimeoutScope::Item, attempts: 2 },
+                FailureKind::TimedOut,
+                "timeout",
+                2,
+                "failed after 2 attempts: timed out at its limit of 1.5s an item",
+            ),
+            (
+                ItemError::Panicked { message: "index 9".to_owned(), attempts: 3 },
+                FailureKind::Panicked,
+                "panic",
+                3,
+                "failed after 3 attempts: panicked: index 9",
+            ),
+        ] {
+            assert_eq!((error.attempts(), error.kind()), (attempts, kind));
+            assert_eq!((kind.as_str(), error.to_string().as_str()), (word, text));
+        }
+    }
+}

@@ -56,3 +56,58 @@ impl RetryPolicy {
         interval.next_backoff().map_or(wait, |jittered| jittered.min(self.max_delay))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: RetryPolicy = RetryPolicy {
+        retries: 3,
+        delay: Duration::from_secs(1),
+        max_delay: Duration::from_secs(60),
+        multiplier: 2.0,
+        jitter: 0.0,
+    };
+
+    #[test]
+    fn as_many_attempts_as_retries_and_one() {
+        let allowed: Vec<_> = (1..=5).map(|attempt| POLICY.allows_after(attempt)).collect();
+        assert_eq!(allowed, [true, true, true, false, false]);
+        assert!(!RetryPolicy { retries: 0, ..POLICY }.allows_after(1));
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let waits: Vec<_> = (1..=8).map(|retry| POLICY.wait_before(retry).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+
+    #[test]
+    fn no_retry_and_no_delay_overflows() {
+        let longest =
+            RetryPolicy { delay: Duration::MAX, max_delay: Duration::MAX, multiplier: 1e300, ..POLICY };
+        for retry in [0, 1, 2, 64, 1_025, u32::MAX] {
+            assert!(POLICY.wait_before(retry) <= POLICY.max_delay);
+            assert!(longest.wait_before(retry) >= Duration::from_secs(u64::MAX / 2));
+            assert_eq!(RetryPolicy { delay: Duration::ZERO, ..longest }.wait_before(retry), Duration::ZERO);
+        }
+        assert_eq!(POLICY.wait_before(u32::MAX), POLICY.max_delay);
+        assert_eq!(RetryPolicy { multiplier: 1.0, ..POLICY }.wait_before(u32::MAX), POLICY.delay);
+    }
+
+    #[test]
+    fn jitter_is_uniform_within_its_bounds_and_below_the_longest() {
+        let jittered = RetryPolicy { jitter: 0.5, max_delay: Duration::from_secs(3), ..POLICY };
+        let draw = |retry| (0..10_000).map(move |_| jittered.wait_before(retry).as_secs_f64());
+        let quarter = |from: f64| draw(1).filter(|wait| (from..from + 0.25).contains(wait)).count();
+        assert!(draw(1).all(|wait| (0.5..=1.5 + 1e-8).contains(&wait)));
+        for from in [0.5, 0.75, 1.0, 1.25] {
+            // A quarter of 10,000, and eleven standard deviations (43 each) to either side.
+            assert!((2_000..3_000).contains(&quarter(from)), "{} from {from}", quarter(from));
+        }
+        assert!(draw(2).all(|wait| (1.0..=3.0).contains(&wait)) && draw(2).any(|wait| wait > 2.9));
+        assert!(draw(3).all(|wait| (1.5..=3.0).contains(&wait)), "capped at 3 before and after the jitter");
+        let none = RetryPolicy { delay: Duration::ZERO, ..jittered };
+        assert_eq!(none.wait_before(1), Duration::ZERO);
+    }
+}

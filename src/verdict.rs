@@ -125,3 +125,131 @@ impl Criteria {
         self.min_success_ratio.or(none_set.then_some(Ratio::ONE))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn criteria(
+        min_success_ratio: Option<f64>,
+        min_successes: Option<usize>,
+        max_failures: Option<usize>,
+    ) -> Criteria {
+        let min_success_ratio = min_success_ratio.map(|ratio| Ratio::new(ratio).unwrap());
+        Criteria { min_success_ratio, min_successes, max_failures, early_success: true, fail_fast: false }
+    }
+
+    #[test]
+    fn a_ratio_is_the_decimal_that_was_written() {
+        for (ratio, total, required) in [
+            (0.07, 100, 7),
+            (0.29, 100, 29),
+            (0.57, 100, 57),
+            (0.99, 100, 99),
+            (0.1, 10, 1),
+            (0.6, 10, 6),
+            (0.95, 200, 190),
+            (0.951, 200, 191),
+            (0.5, 3, 2),
+            (1.0, 7, 7),
+            (1.0, usize::MAX, usize::MAX),
+            (0.0, 7, 0),
+            (-0.0, 7, 0),
+            (0.3, 0, 0),
+            (1e-17, 1, 1),
+            (1e-19, usize::MAX, 2),
+            (1e-20, usize::MAX, 1),
+            (1.5e-19, usize::MAX, 3),
+            (f64::MIN_POSITIVE, usize::MAX, 1),
+            (5e-324, 1, 1),
+            (0.999_999_999_999_999_9, usize::MAX, 18_446_744_073_709_549_771),
+        ] {
+            assert_eq!(Ratio::new(ratio).unwrap().required(total), required, "{ratio} of {total}");
+        }
+    }
+
+    #[test]
+    fn the_scale_from_which_a_ratio_vanishes_is_the_least_that_is_right() {
+        // The largest product of all, 17 digits of 9 and `u64::MAX`, is below 10^37 and above 10^36.
+        let largest = 99_999_999_999_999_999 * u128::from(u64::MAX);
+        assert!(largest < 10_u128.pow(VANISHING_SCALE) && largest > 10_u128.pow(VANISHING_SCALE - 1));
+        let at_the_edge = |scale| Ratio { mantissa: 99_999_999_999_999_999, scale }.required(usize::MAX);
+        assert_eq!((at_the_edge(36), at_the_edge(37)), (2, 1));
+    }
+
+    #[test]
+    fn a_ratio_is_within_0_and_1() {
+        for bad in [-0.1, 1.000_000_1, f64::NAN, f64::INFINITY, -1e-300] {
+            assert_eq!(Ratio::new(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_first_failure_too_many() {
+        for (criteria, total, allowed) in [
+            (criteria(None, None, None), Some(10), 0),
+            (criteria(Some(0.8), None, None), Some(10), 2),
+            (criteria(None, Some(7), None), Some(10), 3),
+            (criteria(None, Some(12), None), Some(10), 0),
+            (criteria(None, None, Some(4)), Some(10), 4),
+            (criteria(None, None, Some(4)), None, 4),
+            (criteria(Some(0.5), Some(6), Some(9)), Some(10), 4),
+            (criteria(Some(0.5), Some(2), Some(3)), Some(10), 3),
+            (criteria(Some(0.5), Some(2), Some(3)), None, 3),
+        ] {
+            assert_eq!(criteria.after_failure(allowed, total), None, "{criteria:?} of {total:?}");
+            let exceeded = Exceeded { failures: allowed + 1, allowed };
+            assert_eq!(criteria.after_failure(allowed + 1, total), Some(exceeded), "{criteria:?}");
+        }
+        for criteria in [criteria(None, None, None), criteria(Some(1.0), Some(5), None)] {
+            assert_eq!(criteria.after_failure(1_000, None), None, "nobody knows yet: {criteria:?}");
+        }
+    }
+
+    #[test]
+    fn the_success_that_is_enough() {
+        for (criteria, total, needed) in [
+            (criteria(None, None, None), Some(10), 10),
+            (criteria(Some(0.8), None, None), Some(10), 8),
+            (criteria(None, Some(3), None), Some(10), 3),
+            (criteria(None, Some(3), None), None, 3),
+            (criteria(None, None, Some(4)), Some(10), 6),
+            (criteria(Some(0.8), None, Some(4)), Some(10), 8),
+            (criteria(Some(0.2), Some(3), Some(9)), Some(10), 3),
+        ] {
+            assert!(!criteria.enough(needed - 1, total), "{criteria:?} of {total:?}");
+            assert!(criteria.enough(needed, total), "{criteria:?} of {total:?}");
+            assert!(!Criteria { early_success: false, ..criteria }.enough(needed, total));
+        }
+        for never in [
+            criteria(None, None, None),
+            criteria(Some(0.1), None, None),
+            criteria(Some(0.1), Some(1), None),
+            criteria(None, None, Some(4)),
+            criteria(None, Some(1), Some(4)),
+        ] {
+            assert!(!never.enough(1_000, None), "nobody knows yet: {never:?}");
+        }
+    }
+
+    #[test]
+    fn the_judgement_at_the_end() {
+        let fails = |failures, allowed| Err(Exceeded { failures, allowed });
+        for (criteria, successes, failures, judgement) in [
+            (criteria(None, None, None), 0, 0, Ok(())),
+            (criteria(None, None, None), 9, 1, fails(1, 0)),
+            (criteria(Some(0.9), None, None), 9, 1, Ok(())),
+            (criteria(Some(0.9), None, None), 8, 2, fails(2, 1)),
+            (criteria(Some(0.0), None, None), 0, 9, Ok(())),
+            (criteria(None, Some(1), None), 0, 0, fails(0, 0)),
+            (criteria(None, Some(3), None), 3, 50, Ok(())),
+            (criteria(None, Some(3), None), 2, 50, fails(50, 49)),
+            (criteria(None, None, Some(2)), 0, 2, Ok(())),
+            (criteria(None, None, Some(2)), 90, 3, fails(3, 2)),
+            (criteria(Some(0.1), None, Some(2)), 90, 3, fails(3, 2)),
+            (criteria(Some(0.1), Some(91), None), 90, 3, fails(3, 2)),
+        ] {
+            assert_eq!(criteria.at_end(successes, failures), judgement, "{criteria:?}");
+        }
+    }
+}

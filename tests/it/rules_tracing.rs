@@ -422,7 +422,7 @@ async fn rule_32_the_verdict_is_told_once_within_the_span_of_the_run() {
 
     let (memory, _guard) = listen(LevelFilter::TRACE);
     AsyncMapTask::builder().name("sums").build().unwrap().run(0..3, item).await.unwrap_err();
-    let reason = Some("1 items failed, 0 allowed".to_owned());
+    let reason = Some("1 item failed, 0 allowed".to_owned());
     assert_eq!(verdicts(&memory), [(Level::WARN, format!("sums failed: {account}"), reason)]);
 }
 
