@@ -60,8 +60,13 @@ impl Signal {
         self.token.get_or_init(CancellationToken::new)
     }
 
-    pub(crate) fn cancel(&self) {
-        self.token().cancel();
+    /// Cancels the token, and makes it for that only where somebody may still ask for it.
+    pub(crate) fn cancel(this: &Arc<Self>) {
+        match this.token.get() {
+            Some(token) => token.cancel(),
+            None if Arc::strong_count(this) > 1 => this.token().cancel(),
+            None => {}
+        }
     }
 
     /// A signal for the next attempt: this one, where nobody else holds it any more.

@@ -38,7 +38,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if let (Some(job), true) = (this.job, this.attempt.is_some()) {
-                this.signal.cancel();
+                Signal::cancel(this.signal);
                 job.span.in_scope(|| drop_caught(this.attempt));
             }
         }
@@ -69,7 +69,7 @@ impl<W: Work> Lane<W> {
     pub(super) fn stop(self: Pin<&mut Self>) {
         let this = self.project();
         if this.attempt.is_some() {
-            this.signal.cancel();
+            Signal::cancel(this.signal);
             if !matches!(this.watch, Watch::Grace(..)) {
                 *this.watch = Watch::Unlimited;
             }
@@ -119,7 +119,7 @@ impl<W: Work> LaneProjection<'_, W> {
                 if now < exact {
                     ready!(self.timer.poll(cx, exact));
                 }
-                self.signal.cancel();
+                Signal::cancel(self.signal);
                 if !self.config.cancel_grace.is_zero() {
                     let until = deadline(now, self.config.cancel_grace);
                     *self.watch = Watch::Grace(limit, until);

@@ -196,6 +196,18 @@ async fn rule_25_a_token_is_heeded_between_any_two_items() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rule_25_nothing_is_pulled_after_a_running_item_has_cancelled_the_token() {
+    let (token, pulled) = (CancellationToken::new(), Cell::new(0));
+    let task = lenient().concurrency(3).build().unwrap();
+    let run = task.run((0..9).inspect(|_| pulled.set(pulled.get() + 1)), |_| async {
+        token.cancel();
+        pending::<Result<(), &str>>().await
+    });
+    let error = run.cancellation_token(token.clone()).await.unwrap_err();
+    assert_eq!((pulled.get(), error.partial().cancelled(), error.partial().not_started()), (1, 1, 8));
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_26_stopping_starts_nothing_new() {
     // Places fall free in the grace, a retry becomes ready in it, and the source has more.
     let (log, pulled) = (Log::open(), Cell::new(0));
