@@ -105,7 +105,6 @@ pub(crate) type Outcome<W> = Result<
 /// Drives one run. Everything of the run is in here, so that dropping it leaves nothing behind.
 pub(crate) struct Driver<W: Types> {
     config: Arc<Config>,
-    name: String,
     span: Span,
     started: Instant,
     /// The lanes come first, because what runs in them is dropped before what it may use.
@@ -129,13 +128,12 @@ impl<W: Work> Driver<W> {
         let started = Instant::now();
         let permits = config.concurrency.min(Semaphore::MAX_PERMITS);
         let cancelled = token.clone().map(|token| Box::pin(token.cancelled_owned()));
-        let core = Core::<W>::new(Arc::clone(&config), parts, token, started);
+        let core = Core::<W>::new(Arc::clone(&config), name, parts, token, started);
         if let Some(observer) = core.hooks.observer() {
             observer.on_event(&Event::RunStarted);
         }
         Self {
-            span: trace::run_span(&name, core.total, config.concurrency),
-            name,
+            span: trace::run_span(&core.name, core.total, config.concurrency),
             config,
             started,
             lanes: FuturesUnordered::new(),
@@ -278,7 +276,16 @@ impl<W: Work> Driver<W> {
                 }
             },
         };
-        trace::verdict(&self.name, &summary, reason.as_ref());
+        let required = self.config.criteria.required(total);
+        let shortfall = Some(required).filter(|required| *required > total);
+        match (&reason, shortfall) {
+            (Some(FailureReason::TooManyFailures { .. }), Some(required)) => {
+                let text = format_args!("{successes} items succeeded, {required} required");
+                trace::verdict(&core.name, &summary, reason.as_ref(), &text);
+            }
+            (Some(text), _) => trace::verdict(&core.name, &summary, Some(text), text),
+            (None, _) => trace::verdict(&core.name, &summary, None, &""),
+        }
         if let Some(observer) = core.hooks.observer() {
             observer.on_event(&Event::RunFinished { summary: &summary, reason: reason.as_ref() });
         }
@@ -290,9 +297,8 @@ impl<W: Work> Driver<W> {
         match reason {
             None => Ok(result),
             Some(reason) => {
-                let required = self.config.criteria.required(total);
-                let shortfall = Some(required).filter(|required| *required > total);
-                Err(MapTaskError::new(mem::take(&mut self.name), reason, first_failure, shortfall, result))
+                let name = mem::take(&mut core.name);
+                Err(MapTaskError::new(name, reason, first_failure, shortfall, result))
             }
         }
     }

@@ -89,6 +89,12 @@ impl fmt::Display for FailureReason {
 ///
 /// The message carries the first item that failed, because `E` need not be an error type itself:
 /// `resize: 7 of 100 items failed, 5 allowed; item 3 failed first, after 4 attempts: connection refused`.
+/// The alternate form, `{:#}`, shows that error in its alternate form: with its causes, where it is an
+/// `anyhow::Error`.
+///
+/// `?` turns it into an `anyhow::Error` where `T` and `E` are `Send + Sync + 'static`, and into a
+/// `Box<dyn Error>` where they are `'static`, because it carries what was finished. Where they borrow, give up
+/// the partial result first: `.map_err(|error| anyhow!("{error}"))?`.
 pub struct MapTaskError<T, E> {
     // Boxed, so that a `Result` with this error stays as small as its `Ok`.
     inner: Box<Failure<T, E>>,
@@ -176,11 +182,15 @@ impl<T, E: fmt::Display> fmt::Display for MapTaskError<T, E> {
             }
             (FailureReason::Config(_), _) => write!(f, "{reason}")?,
         }
-        if let Some((index, error)) = self.first_failure() {
-            let attempts = Attempts(error.attempts());
-            write!(f, "; item {index} failed first, after {attempts}: {}", Cause(error))?;
+        match self.first_failure() {
+            // What failed in the source is nothing that an item did.
+            Some((index, error)) if !matches!(reason, FailureReason::Source(_)) => {
+                let attempts = Attempts(error.attempts());
+                write!(f, "; item {index} failed first, after {attempts}: ")?;
+                Cause(error).fmt(f)
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

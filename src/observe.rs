@@ -54,7 +54,39 @@ pub enum Event<'a> {
 
 /// Sees every event of a run and steers nothing; see [`observe`](crate::MapRun::observe).
 ///
-/// It is called on the driver, between the items, so it must be quick. A closure is an observer, too:
+/// It is called on the driver, between the items, so it must be quick. A type of your own is given by value or
+/// in an [`Arc`], so that it can be read while the run goes on:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use async_map_task::{AsyncMapTask, Event, Observer};
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// #[derive(Default)]
+/// struct Metrics { retries: AtomicU64 }
+///
+/// impl Observer for Metrics {
+///     fn on_event(&self, event: &Event<'_>) {
+///         if let Event::AttemptFailed { retry_in: Some(_), .. } = event {
+///             self.retries.fetch_add(1, Ordering::Relaxed);
+///         }
+///     }
+/// }
+///
+/// let metrics = Arc::new(Metrics::default());
+/// let task = AsyncMapTask::builder().retries(1).retry_delay(std::time::Duration::ZERO).build()?;
+/// task.over([1])
+///     .map_with_context(|cx, n| async move { if cx.attempt() == 1 { Err("again") } else { Ok(n) } })
+///     .observe(Arc::clone(&metrics))
+///     .await?;
+/// assert_eq!(metrics.retries.load(Ordering::Relaxed), 1);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A closure is an observer, too. Its parameter needs its type:
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

@@ -45,8 +45,8 @@ impl<E> ItemError<E> {
         }
     }
 
-    /// Which kind of failure it was, without its data.
-    pub(crate) fn kind(&self) -> FailureKind {
+    /// Which kind of failure it was, without its data: a label for a metric, say.
+    pub fn kind(&self) -> FailureKind {
         match self {
             Self::Failed { .. } => FailureKind::Failed,
             Self::TimedOut { .. } => FailureKind::TimedOut,
@@ -55,9 +55,11 @@ impl<E> ItemError<E> {
     }
 }
 
+/// The alternate form, `{:#}`, shows the error of the function in its alternate form, too.
 impl<E: fmt::Display> fmt::Display for ItemError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "failed after {}: {}", Attempts(self.attempts()), Cause(self))
+        write!(f, "failed after {}: ", Attempts(self.attempts()))?;
+        Cause(self).fmt(f)
     }
 }
 
@@ -87,8 +89,8 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// The word for it in a log line.
-    pub(crate) fn as_str(self) -> &'static str {
+    /// The word for it in a log line or a label: `error`, `timeout` or `panic`.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "error",
             Self::TimedOut => "timeout",

@@ -118,9 +118,9 @@ mod tests {
     #[test]
     fn a_result_counts_and_gives_what_it_holds() {
         let summary = Summary {
-            total: 10,
-            successes: 2,
-            failures: 1,
+            total: 20,
+            successes: 5,
+            failures: 8,
             cancelled: 3,
             not_started: 4,
             retries: 5,
@@ -128,14 +128,14 @@ mod tests {
             panics: 7,
             elapsed: Duration::from_micros(1_234_567),
         };
-        let text = "10 items in 1.235s: 2 succeeded, 1 failed, 3 cancelled, 4 not started; \
+        let text = "20 items in 1.235s: 5 succeeded, 8 failed, 3 cancelled, 4 not started; \
                     5 retries, 6 timeouts, 7 panics";
         assert_eq!(summary.to_string(), text);
         let errors = BTreeMap::from([(1, ItemError::Failed { error: "no", attempts: 1 })]);
         let result = MapTaskResult { results: vec![Some(None), None, Some(Some('c'))], errors, summary };
         let counts = [result.successes(), result.failures(), result.cancelled(), result.not_started()];
-        assert_eq!((counts, result.total()), ([2, 1, 3, 4], 10));
-        assert!((result.success_ratio() - 0.2).abs() < 1e-12);
+        assert_eq!((counts, result.total()), ([5, 8, 3, 4], 20));
+        assert!((result.success_ratio() - 0.25).abs() < 1e-12);
         assert_eq!(result.successful_results().collect::<Vec<_>>(), [&None, &Some('c')]);
         assert_eq!(result.into_successful_results(), [None, Some('c')]);
         assert!((Summary::default().success_ratio() - 1.0).abs() < 1e-12);

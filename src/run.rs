@@ -140,6 +140,9 @@ impl<S> fmt::Debug for Over<S> {
 /// Made by [`AsyncMapTask::run`](crate::AsyncMapTask::run) or by [`Over::map`] and its siblings. Awaiting
 /// it gives `Result<MapTaskResult<T, E>, MapTaskError<T, E>>`.
 ///
+/// A function of yours returns it as `impl Future<Output = Result<MapTaskResult<T, E>, MapTaskError<T, E>>>`. It
+/// is `Send` where the source, the function and its futures, the options, `T` and `E` are.
+///
 /// # Cancel safety
 ///
 /// Dropping the run at any point stops it: all running items are dropped with it, and nothing of it is
@@ -257,6 +260,9 @@ impl<S, C, P, A, O, I, T, E, Fut> MapRun<Parts<S, C, HookSet<P, A, O>, I, T, E, 
     }
 
     /// Shows every event of the run to an observer; see [`Observer`].
+    ///
+    /// Where it is a closure, write its type, `|event: &Event<'_>| ..`: without it the compiler takes the
+    /// closure for one of a single lifetime, which is not general enough.
     pub fn observe<N: Observer>(self, observer: N) -> MapRun<Parts<S, C, HookSet<P, A, N>, I, T, E, Fut>> {
         self.with_hooks(|HookSet { retry_if, retry_after, .. }| HookSet {
             retry_if,

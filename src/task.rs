@@ -51,7 +51,8 @@ impl AsyncMapTask {
     /// Runs an async function over a list: short for [`over`](Self::over)`(items).`[`map`](Over::map)`(f)`.
     ///
     /// `items` is anything that can be iterated over, `f` any `Fn` from an item to a future of a `Result`;
-    /// both may borrow. The run is lazy: nothing happens before it is awaited.
+    /// both may borrow. The run is lazy: nothing happens before it is awaited. The items must be `Clone`,
+    /// because a retry needs the item again; for items that are not there is [`map_once`](Over::map_once).
     ///
     /// # Cancel safety
     ///
@@ -150,7 +151,7 @@ impl AsyncMapTask {
     ///
     /// # Examples
     ///
-    /// A channel as the source:
+    /// A channel as the source. A Tokio receiver is no `Stream` itself; `poll_fn` makes one of it:
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser};
 
 /// Prints the SHA-256 of every file in a tree, in the format of sha256sum.
 #[derive(Debug, Parser)]
+#[command(name = "hash_files")]
 pub(crate) struct Arguments {
     /// Where the walk begins
     #[arg(default_value = ".")]

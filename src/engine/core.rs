@@ -90,6 +90,8 @@ pub(super) struct Tally {
 
 pub(super) struct Core<W: Types> {
     pub(super) config: Arc<Config>,
+    /// The name of the run.
+    pub(super) name: String,
     source: W::Source,
     call: W::Call,
     pub(super) hooks: W::Hooks,
@@ -120,6 +122,7 @@ pub(super) struct Core<W: Types> {
 impl<W: Work> Core<W> {
     pub(super) fn new(
         config: Arc<Config>,
+        name: String,
         parts: (W::Source, W::Call, W::Hooks),
         token: Option<CancellationToken>,
         now: Instant,
@@ -136,6 +139,7 @@ impl<W: Work> Core<W> {
         Self {
             run_deadline: config.run_timeout.map(|limit| deadline(now, limit)),
             config,
+            name,
             source,
             call,
             hooks,
@@ -181,7 +185,7 @@ impl<W: Work> Core<W> {
         let stopped = self.stop.is_some();
         self.waiting.release(now);
         while let Some(Retry { job, error, .. }) = self.waiting.pop_given_up(now) {
-            self.fail(job, error);
+            self.fail(&job, error, "no place was free before the item's time was up");
         }
         stopped
     }

@@ -50,43 +50,44 @@ impl<W: Work> Core<W> {
         }
         let retry = match job.kept.take() {
             Some(item) => self.wait_before_retry(&job, &error).map(|wait| (item, wait)),
-            None => None,
+            None => Err("no retry is left"),
         };
-        self.tell_attempt_failed(&job, &error, retry.as_ref().map(|(_, (wait, _))| *wait));
+        self.tell_attempt_failed(&job, &error, retry.as_ref().ok().map(|(_, (wait, _))| *wait));
         match retry {
-            Some((item, (wait, give_up))) => {
+            Ok((item, (wait, give_up))) => {
                 let now = self.clock.read();
                 self.waiting.park(Retry { job, item, error }, deadline(now, wait), give_up);
                 if wait.is_zero() {
                     self.waiting.release(now);
                 }
             }
-            None => self.fail(job, error),
+            Err(why) => self.fail(&job, error, why),
         }
     }
 
-    /// How long to wait before the next attempt, and after what time not to make it any more. `None`
-    /// where no attempt may follow, or none could begin before a limit.
+    /// How long to wait before the next attempt, and after what time not to make it any more; or why
+    /// there is no next attempt.
     fn wait_before_retry(
         &mut self,
         job: &Job<W::Item>,
         error: &ItemError<W::Error>,
-    ) -> Option<(Duration, Option<Instant>)> {
+    ) -> Result<(Duration, Option<Instant>), &'static str> {
         if self.stop.is_some() {
-            return None;
+            return Err("the run is stopping");
         }
         let policy = &self.config.retry;
         let wait = match error {
             ItemError::Failed { error, .. } => {
                 if !self.hooks.is_retryable(error) {
-                    return None;
+                    return Err("retry_if says no");
                 }
                 self.hooks.retry_after(error).unwrap_or_else(|| policy.wait_before(job.attempt))
             }
             ItemError::TimedOut { scope: TimeoutScope::Attempt, .. } => policy.wait_before(job.attempt),
-            ItemError::TimedOut { scope: TimeoutScope::Item, .. } | ItemError::Panicked { .. } => {
-                return None;
+            ItemError::TimedOut { scope: TimeoutScope::Item, .. } => {
+                return Err("the item's time is up");
             }
+            ItemError::Panicked { .. } => return Err("a panic is not retried"),
         };
         let retry_at = deadline(self.clock.read(), wait);
         let give_up = match (self.config.timeout_per_item, job.started) {
@@ -94,19 +95,18 @@ impl<W: Work> Core<W> {
             _ => None,
         };
         let too_late = |limit: Option<Instant>| limit.is_some_and(|limit| retry_at >= limit);
-        if too_late(give_up) || too_late(self.run_deadline) { None } else { Some((wait, give_up)) }
+        if too_late(give_up) || too_late(self.run_deadline) {
+            return Err("a retry would come after a limit");
+        }
+        Ok((wait, give_up))
     }
 
-    /// Settles an item as failed.
-    pub(super) fn fail(&mut self, job: Job<W::Item>, error: ItemError<W::Error>) {
+    /// Settles an item as failed. `why` says why it is not tried once more.
+    pub(super) fn fail(&mut self, job: &Job<W::Item>, error: ItemError<W::Error>, why: &str) {
         self.tally.failures += 1;
         self.tally.first_failure.get_or_insert(job.index);
         let kind = error.kind();
-        let panic = match &error {
-            ItemError::Panicked { message, .. } => Some(message.as_str()),
-            _ => None,
-        };
-        job.span.in_scope(|| trace::failure(job.index, job.attempt, kind, panic));
+        job.span.in_scope(|| trace::failure(&self.name, job.index, &error, why));
         self.errors.insert(job.index, error);
         if self.config.criteria.fail_fast {
             self.stop(Stop::Failed(FailureReason::FailFast { index: job.index }));
@@ -115,7 +115,7 @@ impl<W: Work> Core<W> {
         if let Some(Exceeded { failures, allowed }) = judged {
             self.stop(Stop::Failed(FailureReason::TooManyFailures { failures, allowed }));
         }
-        self.tell_settled(&job, Some(kind));
+        self.tell_settled(job, Some(kind));
     }
 
     fn tell_attempt_failed(
@@ -126,7 +126,7 @@ impl<W: Work> Core<W> {
     ) {
         let (index, attempt, kind) = (job.index, job.attempt, error.kind());
         if let Some(delay) = retry_in {
-            job.span.in_scope(|| trace::retry(index, attempt, kind, delay));
+            job.span.in_scope(|| trace::retry(&self.name, index, attempt, kind, delay));
         }
         if let Some(observer) = self.hooks.observer() {
             observer.on_event(&Event::AttemptFailed { index, attempt, kind, retry_in });

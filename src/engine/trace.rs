@@ -1,11 +1,13 @@
 //! What a run says to `tracing`: one span a run, one span an item, and what went wrong.
 
+use std::fmt::Display;
 use std::time::Duration;
 
+use tracing::field::debug;
 use tracing::{Span, debug_span, info, info_span, warn};
 
 use crate::error::FailureReason;
-use crate::outcome::FailureKind;
+use crate::outcome::{FailureKind, ItemError};
 use crate::result::Summary;
 
 pub(super) fn run_span(name: &str, total: Option<usize>, concurrency: usize) -> Span {
@@ -17,17 +19,41 @@ pub(super) fn item_span(index: usize) -> Span {
     debug_span!(target: "async_map_task", "item", index)
 }
 
-pub(super) fn retry(index: usize, attempt: u32, kind: FailureKind, delay: Duration) {
-    warn!(target: "async_map_task", index, attempt, kind = kind.as_str(), ?delay, "attempt failed, will retry");
+pub(super) fn retry(task: &str, index: usize, attempt: u32, kind: FailureKind, delay: Duration) {
+    warn!(
+        target: "async_map_task",
+        task,
+        index,
+        attempt,
+        kind = kind.as_str(),
+        ?delay,
+        "attempt failed, will retry"
+    );
 }
 
-pub(super) fn failure(index: usize, attempts: u32, kind: FailureKind, panic: Option<&str>) {
-    warn!(target: "async_map_task", index, attempts, kind = kind.as_str(), panic, "item failed");
+/// `why` says why the item was not tried once more.
+pub(super) fn failure<E>(task: &str, index: usize, error: &ItemError<E>, why: &str) {
+    let (limit, panic) = match error {
+        ItemError::Failed { .. } => (None, None),
+        ItemError::TimedOut { limit, .. } => (Some(debug(limit)), None),
+        ItemError::Panicked { message, .. } => (None, Some(message.as_str())),
+    };
+    let (attempts, kind) = (error.attempts(), error.kind().as_str());
+    warn!(target: "async_map_task", task, index, attempts, kind, limit, panic, why, "item failed");
 }
 
-pub(super) fn verdict(name: &str, summary: &Summary, reason: Option<&FailureReason>) {
+/// The end of a run. One that the caller has cancelled is no reason to worry.
+pub(super) fn verdict(task: &str, summary: &Summary, reason: Option<&FailureReason>, text: &dyn Display) {
+    let Summary { successes, failures, cancelled, not_started, .. } = *summary;
     match reason {
-        None => info!(target: "async_map_task", "{name} succeeded: {summary}"),
-        Some(reason) => warn!(target: "async_map_task", %reason, "{name} failed: {summary}"),
+        None => {
+            info!(target: "async_map_task", successes, failures, cancelled, not_started, "{task} succeeded: {summary}");
+        }
+        Some(FailureReason::Cancelled) => {
+            info!(target: "async_map_task", successes, failures, cancelled, not_started, "{task} was cancelled: {summary}");
+        }
+        Some(_) => {
+            warn!(target: "async_map_task", reason = %text, successes, failures, cancelled, not_started, "{task} failed: {summary}");
+        }
     }
 }

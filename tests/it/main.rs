@@ -8,15 +8,27 @@
     reason = "tests may"
 )]
 
+mod awaiting;
 mod config;
 mod drop_anywhere;
 mod errors;
+mod inputs;
 mod model;
+mod rules_account;
 mod rules_admission;
-mod rules_attempts;
+mod rules_grace;
+mod rules_leftovers;
+mod rules_limits;
+mod rules_panics;
+mod rules_progress;
+mod rules_ratio;
+mod rules_results;
+mod rules_retries;
 mod rules_stopping;
 mod rules_tracing;
 mod rules_verdict;
+mod rules_waiting;
+mod snippets;
 mod snooze;
 mod support;
 mod tidy;

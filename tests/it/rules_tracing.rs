@@ -7,7 +7,7 @@ use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
-use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder};
+use async_map_task::AsyncMapTask;
 use futures::poll;
 use tokio::task::yield_now;
 use tokio::time::sleep;
@@ -19,7 +19,7 @@ use tracing::{Dispatch, Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
-use crate::support::{millis, secs};
+use crate::support::{lenient, millis, secs};
 
 /// A layer that remembers all that it is told.
 #[derive(Debug, Clone, Default)]
@@ -170,10 +170,6 @@ fn listen(level: LevelFilter) -> (Memory, DefaultGuard) {
     let memory = Memory::default();
     let guard = tracing::subscriber::set_default(Registry::default().with(level).with(memory.clone()));
     (memory, guard)
-}
-
-fn lenient() -> AsyncMapTaskBuilder {
-    AsyncMapTask::builder().retry_jitter(0.0).min_success_ratio(0.0)
 }
 
 #[tokio::test(start_paused = true)]
@@ -369,30 +365,61 @@ async fn rule_32_a_retry_is_a_warning_with_its_delay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_each_failure_of_an_item_is_told() {
+async fn rule_32_each_failure_of_an_item_is_told_and_why_it_is_not_tried_again() {
     let (memory, _guard) = listen(LevelFilter::TRACE);
-    let task = lenient().concurrency(1).retries(1).timeout_per_attempt(secs(9)).build().unwrap();
-    let run = task.run(0..4, |n| async move {
-        match n {
-            0 => Err("no"),
-            1 => pending().await,
-            2 => resume_unwind(Box::new("as it happens")),
-            _ => Ok(n),
-        }
-    });
+    let task = lenient()
+        .name("sums")
+        .concurrency(1)
+        .retries(1)
+        .timeout_per_attempt(secs(9))
+        .timeout_per_item(secs(20))
+        .build()
+        .unwrap();
+    let run = task
+        .over(0..6)
+        .map_with_context(|cx, n| async move {
+            match n {
+                0 => Err("no"),
+                1 => pending().await,
+                2 => resume_unwind(Box::new("as it happens")),
+                3 => Err("for good"),
+                4 => Err("much later"),
+                // The second attempt would begin at 13 s and end at 22 s, beyond the limit of the item.
+                5 if cx.attempt() == 2 => pending().await,
+                5 => {
+                    sleep(secs(8)).await;
+                    Err("later")
+                }
+                _ => Ok(n),
+            }
+        })
+        .retry_if(|error| *error != "for good")
+        .retry_after(|error| match *error {
+            "much later" => Some(secs(3_600)),
+            "later" => Some(secs(5)),
+            _ => None,
+        });
     run.await.unwrap();
     let failures = memory.events("item failed");
     let told: Vec<_> = failures
         .iter()
-        .map(|told| ["index", "attempts", "kind", "panic"].map(|field| told.fields.get(field)))
+        .map(|told| {
+            ["task", "index", "attempts", "kind", "limit", "panic", "why"].map(|field| told.fields.get(field))
+        })
         .collect();
+    let told_of = |index, attempts, kind, limit, panic, why| {
+        [Some("sums"), Some(index), Some(attempts), Some(kind), limit, panic, Some(why)]
+    };
     let expected = [
-        [Some("0"), Some("2"), Some("error"), None],
-        [Some("1"), Some("2"), Some("timeout"), None],
-        [Some("2"), Some("1"), Some("panic"), Some("as it happens")],
+        told_of("0", "2", "error", None, None, "no retry is left"),
+        told_of("1", "2", "timeout", Some("9s"), None, "no retry is left"),
+        told_of("2", "1", "panic", None, Some("as it happens"), "a panic is not retried"),
+        told_of("3", "1", "error", None, None, "retry_if says no"),
+        told_of("4", "1", "error", None, None, "a retry would come after a limit"),
+        told_of("5", "2", "timeout", Some("20s"), None, "no retry is left"),
     ];
     assert_eq!(told, expected);
-    for (told, index) in failures.iter().zip(["0", "1", "2"]) {
+    for (told, index) in failures.iter().zip(["0", "1", "2", "3", "4", "5"]) {
         assert_eq!((told.level, told.target.as_str()), (Level::WARN, "async_map_task"));
         assert_eq!(memory.place_of(told), ("item", Some(index.to_owned())));
     }
@@ -424,6 +451,39 @@ async fn rule_32_the_verdict_is_told_once_within_the_span_of_the_run() {
     AsyncMapTask::builder().name("sums").build().unwrap().run(0..3, item).await.unwrap_err();
     let reason = Some("1 item failed, 0 allowed".to_owned());
     assert_eq!(verdicts(&memory), [(Level::WARN, format!("sums failed: {account}"), reason)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_32_the_verdict_says_what_was_missing_and_a_cancelled_run_is_no_warning() {
+    let verdict = |memory: &Memory| {
+        let told = memory.events("sums").remove(0);
+        let counts = ["successes", "failures", "cancelled", "not_started"];
+        let counts = counts.map(|field| told.fields.get(field).unwrap().to_owned());
+        let message = told.fields.get("message").unwrap().split(':').next().unwrap().to_owned();
+        (told.level, message, told.fields.get("reason").map(str::to_owned), counts)
+    };
+    let (memory, guard) = listen(LevelFilter::TRACE);
+    let task = AsyncMapTask::builder().name("sums").min_successes(5).build().unwrap();
+    task.run(0..3, |n| async move { Ok::<_, &str>(n) }).await.unwrap_err();
+    let reason = Some("3 items succeeded, 5 required".to_owned());
+    let counts = ["3", "0", "0", "0"].map(str::to_owned);
+    assert_eq!(verdict(&memory), (Level::WARN, "sums failed".to_owned(), reason, counts));
+    drop(guard);
+
+    let (memory, _guard) = listen(LevelFilter::TRACE);
+    let token = tokio_util::sync::CancellationToken::new();
+    let stop = &token;
+    let run = lenient().name("sums").concurrency(2).build().unwrap();
+    let run = run.run(0..9, |n| async move {
+        sleep(secs(n)).await;
+        if n == 2 {
+            stop.cancel();
+        }
+        if n == 1 { Err("no") } else { Ok(n) }
+    });
+    run.cancellation_token(token.clone()).await.unwrap_err();
+    let counts = ["2", "1", "1", "5"].map(str::to_owned);
+    assert_eq!(verdict(&memory), (Level::INFO, "sums was cancelled".to_owned(), None, counts));
 }
 
 #[tokio::test(start_paused = true)]

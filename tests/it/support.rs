@@ -1,11 +1,18 @@
-//! What the tests of the rules share: a gauge of what is alive, a log of what happened when, numbers that
-//! look random, and an iterator that says of its length what it is told to say.
+//! What the tests share: the tasks they begin with, a gauge of what is alive, a log of what happened when,
+//! numbers that look random, sources that say of their length what they are told to say, and the words for
+//! how items and runs end.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_map_task::{
+    AsyncMapTask, AsyncMapTaskBuilder, FailureReason, ItemError, MapTaskError, MapTaskResult, Summary,
+    TimeoutScope,
+};
+use futures::stream::{self, Stream};
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -19,6 +26,33 @@ pub(crate) fn millis(milliseconds: u64) -> Duration {
 pub(crate) async fn after<T>(wait: Duration, value: T) -> T {
     sleep(wait).await;
     value
+}
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
+
+/// The default task.
+pub(crate) fn task() -> AsyncMapTask {
+    AsyncMapTask::default()
+}
+
+/// So many places, and everything else as it comes.
+pub(crate) fn at_once(concurrency: usize) -> AsyncMapTaskBuilder {
+    AsyncMapTask::builder().concurrency(concurrency)
+}
+
+/// One retry after exactly a second for every item, and any number of failures is fine.
+pub(crate) fn retrying(concurrency: usize) -> AsyncMapTaskBuilder {
+    at_once(concurrency).retries(1).retry_delay(secs(1)).retry_jitter(0.0).min_success_ratio(0.0)
+}
+
+/// One item at a time, so that items settle in input order.
+pub(crate) fn one_by_one() -> AsyncMapTaskBuilder {
+    AsyncMapTask::builder().concurrency(1)
+}
+
+/// Any number of failures is fine, and nothing is left to chance.
+pub(crate) fn lenient() -> AsyncMapTaskBuilder {
+    AsyncMapTask::builder().retry_jitter(0.0).min_success_ratio(0.0)
 }
 
 /// Counts guards: how many are alive, how many were alive at most, and how many there ever were.
@@ -131,5 +165,101 @@ impl<I: Iterator> Iterator for Hinted<I> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.hint
+    }
+}
+
+/// A stream that is not `Unpin` and does not know its length.
+pub(crate) fn count_to(end: u32) -> impl Stream<Item = u32> {
+    stream::unfold(0, move |n| async move {
+        tokio::task::yield_now().await;
+        (n < end).then_some((n, n + 1))
+    })
+}
+
+/// A map function that waits a moment.
+pub(crate) async fn double(n: u32) -> Result<u32, String> {
+    tokio::task::yield_now().await;
+    Ok(n * 2)
+}
+
+/// The error of an item whose last attempt gave this error.
+pub(crate) fn failed(error: &'static str, attempts: u32) -> ItemError<&'static str> {
+    ItemError::Failed { error, attempts }
+}
+
+/// The error of an item that was out of time.
+pub(crate) fn timed_out(limit: Duration, scope: TimeoutScope, attempts: u32) -> ItemError<&'static str> {
+    ItemError::TimedOut { limit, scope, attempts }
+}
+
+/// The error of an item that panicked.
+pub(crate) fn panicked(message: &str, attempts: u32) -> ItemError<&'static str> {
+    ItemError::Panicked { message: message.to_owned(), attempts }
+}
+
+/// Panics when it is dropped, unless something panics already.
+#[derive(Debug)]
+pub(crate) struct PanicsOnDrop;
+
+impl Drop for PanicsOnDrop {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "dropped");
+    }
+}
+
+/// A token that is cancelled after some time.
+pub(crate) fn cancelled_after(wait: Duration) -> CancellationToken {
+    let token = CancellationToken::new();
+    let stop = token.clone();
+    tokio::spawn(async move {
+        sleep(wait).await;
+        stop.cancel();
+    });
+    token
+}
+
+/// Checks what every result promises, however its run ended.
+pub(crate) fn check_account<T, E>(result: &MapTaskResult<T, E>) {
+    let Summary { total, successes, failures, cancelled, not_started, .. } = result.summary;
+    assert_eq!(total, successes + failures + cancelled + not_started, "{}", result.summary);
+    assert_eq!(result.results.len(), total);
+    assert_eq!(result.results.iter().flatten().count(), successes);
+    assert_eq!(result.errors.len(), failures);
+    assert!(result.errors.keys().all(|index| result.results[*index].is_none()));
+}
+
+/// What a run by [`run`] ends with.
+pub(crate) type Outcome = Result<MapTaskResult<usize, &'static str>, MapTaskError<usize, &'static str>>;
+
+/// Whether the source says how many items it has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Total {
+    Known,
+    Unknown,
+}
+
+/// Runs over items that succeed where the script says so, one after another.
+pub(crate) async fn run(builder: AsyncMapTaskBuilder, total: Total, script: &[bool]) -> Outcome {
+    let task = builder.build().unwrap();
+    let items = script.iter().copied().enumerate();
+    let call = |(index, succeeds): (usize, bool)| async move { if succeeds { Ok(index) } else { Err("no") } };
+    match total {
+        Total::Known => task.run(items, call).await,
+        Total::Unknown => task.run(items.filter(|_| true), call).await,
+    }
+}
+
+/// `successes` items that succeed, then `failures` that fail.
+pub(crate) fn script(successes: usize, failures: usize) -> Vec<bool> {
+    (0..successes + failures).map(|index| index < successes).collect()
+}
+
+/// The failures at the end, the failures allowed, and the items that were started.
+pub(crate) fn too_many(outcome: Outcome) -> (usize, usize, usize) {
+    let error = outcome.expect_err("too many have failed");
+    let started = error.summary().total - error.summary().not_started;
+    match *error.reason() {
+        FailureReason::TooManyFailures { failures, allowed } => (failures, allowed, started),
+        ref other => panic!("{other:?}"),
     }
 }

@@ -1,0 +1,231 @@
+//! Rule 6: what an item that waits for its retry holds, and who goes first when it comes back.
+
+use std::cell::Cell;
+
+use async_map_task::Event;
+use tokio::time::sleep;
+
+use crate::support::{Gauge, Log, after, at_once, millis, retrying, secs};
+
+#[tokio::test(start_paused = true)]
+async fn rule_06_an_item_that_waits_for_its_retry_holds_no_place() {
+    let (log, running) = (Log::open(), Gauge::default());
+    let task = retrying(2).build().unwrap();
+    let run = task.over([0_u64, 5_000, 400, 400, 400, 400]).map_with_context(|cx, duration| {
+        let (log, running) = (log.clone(), &running);
+        async move {
+            log.note((cx.index(), cx.attempt()));
+            let _alive = running.enter();
+            sleep(millis(duration)).await;
+            if cx.index() == 0 && cx.attempt() == 1 { Err("again") } else { Ok(()) }
+        }
+    });
+    let result = run.await.unwrap();
+    assert_eq!(result.successes(), 6);
+    let expected = [
+        (0, (0, 1)),
+        (0, (1, 1)),
+        (0, (2, 1)),
+        (400, (3, 1)),
+        (800, (4, 1)),
+        (1_200, (0, 2)),
+        (1_200, (5, 1)),
+    ];
+    assert_eq!(log.timed(), expected);
+    assert_eq!(running.peak(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_06_with_one_place_no_other_item_starts_before_the_retry() {
+    let (log, pulled) = (Log::open(), Cell::new(0));
+    let task = retrying(1).build().unwrap();
+    let source = (0..3).inspect(|_| pulled.set(pulled.get() + 1));
+    let run = task.over(source).map_with_context(|cx, _| {
+        log.note((cx.index(), cx.attempt(), pulled.get()));
+        async move { if cx.attempt() == 1 { Err("again") } else { Ok(()) } }
+    });
+    run.await.unwrap();
+    let expected = [
+        (0, (0, 1, 1)),
+        (1_000, (0, 2, 1)),
+        (1_000, (1, 1, 2)),
+        (2_000, (1, 2, 2)),
+        (2_000, (2, 1, 3)),
+        (3_000, (2, 2, 3)),
+    ];
+    assert_eq!(log.timed(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_06_with_two_places_a_third_item_starts_at_once() {
+    let log = Log::open();
+    let task = retrying(2).build().unwrap();
+    let run = task.over(0..3).map_with_context(|cx, n| {
+        log.note((cx.index(), cx.attempt()));
+        async move {
+            sleep(millis([100, 10_000, 10_000][n])).await;
+            if n == 0 && cx.attempt() == 1 { Err("again") } else { Ok(()) }
+        }
+    });
+    run.await.unwrap();
+    assert_eq!(log.timed(), [(0, (0, 1)), (0, (1, 1)), (100, (2, 1)), (10_000, (0, 2))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_06_at_most_as_many_wait_for_a_retry_as_may_run() {
+    let (log, pulled) = (Log::open(), Cell::new(0));
+    let task = retrying(2).build().unwrap();
+    let source = (0..5).inspect(|_| pulled.set(pulled.get() + 1));
+    let run = task.over(source).map_with_context(|cx, _| {
+        log.note((cx.index(), cx.attempt(), pulled.get()));
+        async move { if cx.attempt() == 1 { Err("again") } else { Ok(()) } }
+    });
+    run.await.unwrap();
+    let expected = [
+        (0, (0, 1, 1)),
+        (0, (1, 1, 2)),
+        (1_000, (0, 2, 2)),
+        (1_000, (1, 2, 2)),
+        (1_000, (2, 1, 3)),
+        (1_000, (3, 1, 4)),
+        (2_000, (2, 2, 4)),
+        (2_000, (3, 2, 4)),
+        (2_000, (4, 1, 5)),
+        (3_000, (4, 2, 5)),
+    ];
+    assert_eq!(log.timed(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_06_one_that_comes_back_from_its_wait_lets_one_new_item_in() {
+    let log = Log::open();
+    let task = retrying(2).build().unwrap();
+    let run = task
+        .over(0..4_u64)
+        .map_with_context(|cx, n| {
+            log.note((cx.index(), cx.attempt()));
+            async move {
+                if n < 2 && cx.attempt() == 1 {
+                    return Err(secs(1 + 4 * n));
+                }
+                sleep(secs(2)).await;
+                Ok(())
+            }
+        })
+        .retry_after(|wait| Some(*wait));
+    run.await.unwrap();
+    let expected =
+        [(0, (0, 1)), (0, (1, 1)), (1_000, (0, 2)), (1_000, (2, 1)), (3_000, (3, 1)), (5_000, (1, 2))];
+    assert_eq!(log.timed(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_06_no_item_is_admitted_while_as_many_wait_as_may_run() {
+    for concurrency in [1, 2, 3, 8] {
+        let (waiting, full) = (Cell::new(0_usize), Cell::new(0));
+        let task = at_once(concurrency)
+            .retries(4)
+            .retry_delay(millis(30))
+            .retry_jitter(1.0)
+            .min_success_ratio(0.0)
+            .build()
+            .unwrap();
+        let run = task
+            .over(0..300_u64)
+            .map_with_context(|cx, n| {
+                if cx.attempt() > 1 {
+                    waiting.set(waiting.get() - 1);
+                }
+                async move {
+                    sleep(millis(n * u64::from(cx.attempt()) % 17)).await;
+                    if (n + u64::from(cx.attempt())) % 7 < 5 { Err("again") } else { Ok(()) }
+                }
+            })
+            .observe(|event: &Event<'_>| match event {
+                Event::AttemptFailed { retry_in: Some(_), .. } => {
+                    waiting.set(waiting.get() + 1);
+                    full.set(full.get() + usize::from(waiting.get() >= concurrency));
+                    // Admission stops at the bound; only what then ran can still join.
+                    assert!(waiting.get() < 2 * concurrency);
+                }
+                Event::ItemStarted { .. } => assert!(waiting.get() < concurrency),
+                _ => {}
+            });
+        let result = run.await.unwrap();
+        assert_eq!(result.successes() + result.failures(), 300);
+        assert!(full.get() > 20, "the bound on waiting items was hardly ever reached: {}", full.get());
+        assert_eq!(waiting.get(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_06_a_ready_retry_goes_before_an_item_that_has_not_started() {
+    // Both retries become ready while every place is taken; the one that was ready first goes first.
+    let (log, running) = (Log::open(), Gauge::default());
+    let task = retrying(3).build().unwrap();
+    let run = task
+        .over(0..8_u64)
+        .map_with_context(|cx, n| {
+            let (log, running) = (log.clone(), &running);
+            async move {
+                log.note((cx.index(), cx.attempt()));
+                let _alive = running.enter();
+                match (n, cx.attempt()) {
+                    (0, 1) => Err(secs(2)),
+                    (1, 1) => Err(secs(1)),
+                    (2, 1) => after(secs(3), Ok(())).await,
+                    (3, 1) => after(secs(4), Ok(())).await,
+                    (4, 1) => after(secs(5), Ok(())).await,
+                    _ => after(secs(9), Ok(())).await,
+                }
+            }
+        })
+        .retry_after(|wait| Some(*wait));
+    run.await.unwrap();
+    let expected = [
+        (0, (0, 1)),
+        (0, (1, 1)),
+        (0, (2, 1)),
+        (0, (3, 1)),
+        (0, (4, 1)),
+        (3_000, (1, 2)),
+        (4_000, (0, 2)),
+        (5_000, (5, 1)),
+        (12_000, (6, 1)),
+        (13_000, (7, 1)),
+    ];
+    assert_eq!(log.timed(), expected);
+    assert_eq!(running.peak(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_06_a_retry_that_becomes_ready_as_a_place_falls_free_goes_first() {
+    let log = Log::open();
+    let task = retrying(2).build().unwrap();
+    let run = task.over(0..6).map_with_context(|cx, n| {
+        log.note((cx.index(), cx.attempt()));
+        async move {
+            if n == 0 && cx.attempt() == 1 {
+                return Err("again");
+            }
+            sleep(secs(1)).await;
+            Ok(())
+        }
+    });
+    run.await.unwrap();
+    let order: Vec<_> = log.lines();
+    assert_eq!(order, [(0, 1), (1, 1), (2, 1), (0, 2), (3, 1), (4, 1), (5, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_06_a_retry_without_a_wait_goes_before_a_new_item_too() {
+    let log = Log::open();
+    let task = at_once(1).retries(2).retry_delay(secs(0)).min_success_ratio(0.0).build().unwrap();
+    let run = task.over(0..3).map_with_context(|cx, _| {
+        log.note((cx.index(), cx.attempt()));
+        async { Err::<(), _>("again") }
+    });
+    run.await.unwrap();
+    assert_eq!(log.lines(), [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)]);
+    assert_eq!(log.millis(), 0);
+}
