@@ -82,8 +82,8 @@ impl AsyncMapTaskBuilder {
     ///
     /// The default is [`DEFAULT_CONCURRENCY`](crate::DEFAULT_CONCURRENCY), 4. A place that becomes free is
     /// filled at once, there are no batches. An item that waits for its retry holds no place: with
-    /// `concurrency(8)` and 3 items waiting, 8 others can run. At most this many items wait; then no new one
-    /// is started until one of them comes back.
+    /// `concurrency(8)` and 3 items waiting, 8 others can run. Once that many items wait,
+    /// no new one is started until one of them comes back; what runs at that moment may still join them.
     ///
     /// 0 is an error of [`build`](Self::build).
     /// How to choose the number: [the guide](crate#choosing-the-concurrency).

@@ -197,6 +197,10 @@ impl<W: Work> Driver<W> {
                 Admission::Wait => break,
                 Admission::Finish => return Poll::Ready(self.finish()),
             }
+            if !coop::has_budget_remaining() {
+                cx.waker().wake_by_ref();
+                break;
+            }
         }
         self.rest(cx);
         Poll::Pending
@@ -204,8 +208,16 @@ impl<W: Work> Driver<W> {
 
     /// Polls every lane that was woken, until none is or until the run stops, unless it had `stopped` before.
     fn poll_lanes(&mut self, cx: &mut Context<'_>, stopped: bool) {
+        // The set takes a break after two futures that have woken themselves. Before running attempts are
+        // told to end, and before they are dropped, all that are ready must have their turn.
+        let is_last_turn = stopped && self.stop_at.is_none_or(|stop_at| Instant::now() >= stop_at);
+        let mut breaks = if is_last_turn { self.lanes.len() / 2 + 1 } else { 0 };
         while stopped || !self.is_stopping() {
-            let Poll::Ready(Some(())) = Pin::new(&mut self.lanes).poll_next(cx) else { break };
+            match Pin::new(&mut self.lanes).poll_next(cx) {
+                Poll::Ready(Some(())) => {}
+                Poll::Pending if breaks > 0 => breaks -= 1,
+                Poll::Pending | Poll::Ready(None) => break,
+            }
         }
     }
 
@@ -266,7 +278,11 @@ impl<W: Work> Driver<W> {
             panics,
             elapsed: self.started.elapsed(),
         };
-        let reason = match core.stop.take() {
+        let stop = core.stop.take();
+        // Where the run was judged at its end, successes can be missing although nothing has failed.
+        let required = self.config.criteria.required(total);
+        let shortfall = Some(required).filter(|required| stop.is_none() && *required > total);
+        let reason = match stop {
             Some(Stop::EarlySuccess) => None,
             Some(Stop::Failed(reason)) => Some(reason),
             None => match self.config.criteria.at_end(successes, failures) {
@@ -276,8 +292,6 @@ impl<W: Work> Driver<W> {
                 }
             },
         };
-        let required = self.config.criteria.required(total);
-        let shortfall = Some(required).filter(|required| *required > total);
         match (&reason, shortfall) {
             (Some(FailureReason::TooManyFailures { .. }), Some(required)) => {
                 let text = format_args!("{successes} items succeeded, {required} required");
@@ -290,7 +304,7 @@ impl<W: Work> Driver<W> {
             observer.on_event(&Event::RunFinished { summary: &summary, reason: reason.as_ref() });
         }
         let mut results = mem::take(&mut core.results);
-        if (total - results.len()).saturating_mul(size_of::<Option<W::Output>>()) <= UNSTARTED_BYTES {
+        if (total - results.len()).saturating_mul(size_of::<Option<W::Output>>().max(1)) <= UNSTARTED_BYTES {
             results.resize_with(total, || None);
         }
         let result = MapTaskResult { results, errors: mem::take(&mut core.errors), summary };

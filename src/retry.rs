@@ -34,10 +34,10 @@ impl RetryPolicy {
     /// The wait before a retry without its jitter: `delay * multiplier^(retry - 1)`, at most
     /// `max_delay`. Too large for a number is `max_delay`, too.
     fn backoff(&self, retry: u32) -> Duration {
-        if self.delay.is_zero() {
-            return Duration::ZERO;
-        }
         let exponent = i32::try_from(retry.saturating_sub(1)).unwrap_or(i32::MAX);
+        if exponent == 0 || self.delay.is_zero() {
+            return self.delay.min(self.max_delay);
+        }
         let seconds = self.delay.as_secs_f64() * self.multiplier.powi(exponent);
         Duration::try_from_secs_f64(seconds).map_or(self.max_delay, |wait| wait.min(self.max_delay))
     }
@@ -92,21 +92,28 @@ mod tests {
             assert_eq!(RetryPolicy { delay: Duration::ZERO, ..longest }.wait_before(retry), Duration::ZERO);
         }
         assert_eq!(POLICY.wait_before(u32::MAX), POLICY.max_delay);
+        let exact = Duration::new(1 << 34, 1);
+        assert_eq!(RetryPolicy { delay: exact, ..longest }.wait_before(1), exact);
         assert_eq!(RetryPolicy { multiplier: 1.0, ..POLICY }.wait_before(u32::MAX), POLICY.delay);
     }
 
     #[test]
     fn jitter_is_uniform_within_its_bounds_and_below_the_longest() {
-        let jittered = RetryPolicy { jitter: 0.5, max_delay: Duration::from_secs(3), ..POLICY };
+        let jittered = RetryPolicy { jitter: 0.25, max_delay: Duration::from_millis(2_250), ..POLICY };
         let draw = |retry| (0..10_000).map(move |_| jittered.wait_before(retry).as_secs_f64());
-        let quarter = |from: f64| draw(1).filter(|wait| (from..from + 0.25).contains(wait)).count();
-        assert!(draw(1).all(|wait| (0.5..=1.5 + 1e-8).contains(&wait)));
-        for from in [0.5, 0.75, 1.0, 1.25] {
+        let quarter = |from: f64| draw(1).filter(|wait| (from..from + 0.125).contains(wait)).count();
+        assert!(draw(1).all(|wait| (0.75..=1.25 + 1e-8).contains(&wait)));
+        for from in [0.75, 0.875, 1.0, 1.125] {
             // A quarter of 10,000, and eleven standard deviations (43 each) to either side.
             assert!((2_000..3_000).contains(&quarter(from)), "{} from {from}", quarter(from));
         }
-        assert!(draw(2).all(|wait| (1.0..=3.0).contains(&wait)) && draw(2).any(|wait| wait > 2.9));
-        assert!(draw(3).all(|wait| (1.5..=3.0).contains(&wait)), "capped at 3 before and after the jitter");
+        assert!(draw(2).all(|wait| (1.5..=2.25).contains(&wait)) && draw(2).any(|wait| wait > 2.2));
+        assert!(draw(3).all(|wait| (1.68..=2.25).contains(&wait)), "capped before and after the jitter");
+        let hours = Duration::from_secs(36_000);
+        let long = RetryPolicy { delay: hours, max_delay: hours * 2, ..jittered };
+        assert!(
+            (0..100).any(|_| long.wait_before(1) > hours) && (0..100).any(|_| long.wait_before(1) < hours)
+        );
         let none = RetryPolicy { delay: Duration::ZERO, ..jittered };
         assert_eq!(none.wait_before(1), Duration::ZERO);
     }

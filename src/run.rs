@@ -156,8 +156,9 @@ impl<S> fmt::Debug for Over<S> {
 ///
 /// # Panics
 ///
-/// Where the source, the observer, `retry_if` or `retry_after` panic: their panic goes on after every
-/// running item was dropped. Where it is polled after it has ended. Where it needs a timer (a limit, or a
+/// Where the source, the observer, `retry_if` or `retry_after` panic, or the destructor of an item, a result or
+/// an error does: their panic goes on after every running item was dropped. Where it is polled after it has
+/// ended, or after an option was set that should have been set before its first poll, which drops the run. Where it needs a timer (a limit, or a
 /// wait before a retry) and is polled outside a Tokio runtime with its time driver enabled.
 ///
 /// A panic of the map function is not among these: it is its item's
@@ -303,8 +304,9 @@ impl<S, C, P, A, O, I, T, E, Fut> MapRun<Parts<S, C, HookSet<P, A, O>, I, T, E, 
     /// # }
     /// ```
     pub fn cancellation_token(mut self, token: CancellationToken) -> Self {
-        if let State::Ready(ready) = &mut self.state {
-            ready.token = Some(token);
+        match &mut self.state {
+            State::Ready(ready) => ready.token = Some(token),
+            State::Running(_) | State::Over => self.state = State::Over,
         }
         self
     }
@@ -317,7 +319,7 @@ impl<S, C, P, A, O, I, T, E, Fut> MapRun<Parts<S, C, HookSet<P, A, O>, I, T, E, 
             State::Ready(Ready { config, function, source, call, hooks, token }) => {
                 State::Ready(Ready { config, function, source, call, hooks: change(hooks), token })
             }
-            // An option takes the run by value, and a run that was polled is pinned.
+            // Options come before the first poll, as the type says.
             State::Running(_) | State::Over => State::Over,
         };
         MapRun { state }
@@ -331,20 +333,18 @@ impl<W: Work> Future for MapRun<W> {
     type Output = Result<MapTaskResult<W::Output, W::Error>, MapTaskError<W::Output, W::Error>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let State::Ready(_) = self.state {
-            if let State::Ready(ready) = std::mem::replace(&mut self.state, State::Over) {
-                let Ready { config, function, source, call, hooks, token } = ready;
+        // Out of its place while it is polled, so that a panic leaves nothing half done behind.
+        let mut driver = match std::mem::replace(&mut self.state, State::Over) {
+            State::Ready(Ready { config, function, source, call, hooks, token }) => {
                 let name = config.name.as_deref().unwrap_or(function).to_owned();
-                let driver = Driver::new(config, name, (source, call, hooks), token);
-                self.state = State::Running(Box::new(driver));
+                Box::new(Driver::new(config, name, (source, call, hooks), token))
             }
-        }
-        let State::Running(driver) = &mut self.state else {
-            unreachable!("a run was polled after it had ended")
+            State::Running(driver) => driver,
+            State::Over => unreachable!("a run was polled after it had ended"),
         };
         let polled = driver.poll(cx);
-        if polled.is_ready() {
-            self.state = State::Over;
+        if polled.is_pending() {
+            self.state = State::Running(driver);
         }
         polled
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::clock::deadline;
+use super::clock::{Clock, deadline};
 use crate::config::Config;
 use crate::outcome::{ItemError, TimeoutScope};
 
@@ -30,7 +30,7 @@ pub(super) enum Watch {
 /// The earlier of the two limits of an attempt.
 #[derive(Clone, Copy)]
 pub(super) struct Limit {
-    deadline: Instant,
+    start: Instant,
     limit: Duration,
     scope: TimeoutScope,
 }
@@ -44,20 +44,25 @@ impl Watch {
             Self::Begun(now) => now,
             Self::Until(limit) | Self::Grace(limit, _) => return Some(limit),
         };
-        let begin = |start, limit, scope| Limit { deadline: deadline(start, limit), limit, scope };
+        let begin = |start, limit, scope| Limit { start, limit, scope };
         if first == Some(now) {
             return config.first_limit.map(|(limit, scope)| begin(now, limit, scope));
         }
         let of_attempt = config.timeout_per_attempt.map(|limit| begin(now, limit, TimeoutScope::Attempt));
         let of_item =
             config.timeout_per_item.map(|limit| begin(first.unwrap_or(now), limit, TimeoutScope::Item));
-        of_attempt.into_iter().chain(of_item).min_by_key(|limit| limit.deadline)
+        of_attempt.into_iter().chain(of_item).min_by_key(Limit::deadline)
     }
 }
 
 impl Limit {
     pub(super) fn deadline(&self) -> Instant {
-        self.deadline
+        deadline(self.start, self.limit)
+    }
+
+    /// The deadline, given that what it limits may have begun later than it was dated.
+    pub(super) fn latest_deadline(&self, clock: &Clock) -> Instant {
+        deadline(clock.latest_start(self.start), self.limit)
     }
 
     pub(super) fn error<E>(&self, attempts: u32) -> ItemError<E> {
@@ -77,15 +82,14 @@ where
 {
     let polled = catch_unwind(AssertUnwindSafe(|| {
         let Some(future) = attempt.as_mut().as_pin_mut() else { return Poll::Pending };
-        let polled = future.poll(cx);
-        if polled.is_ready() {
-            attempt.set(None);
-        }
-        polled
+        future.poll(cx)
     }));
     match polled {
         Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(result)) => Poll::Ready(result.map_err(|error| ItemError::Failed { error, attempts })),
+        Ok(Poll::Ready(result)) => {
+            drop_caught(attempt);
+            Poll::Ready(result.map_err(|error| ItemError::Failed { error, attempts }))
+        }
         Err(payload) => {
             let message = panic_message(&*payload);
             drop_caught(attempt);

@@ -7,22 +7,41 @@ use tokio::time::Instant;
 /// How many times one reading may be used.
 const USES_OF_A_READING: u32 = 32;
 
+/// A reading that was kept for no longer than this is as good as a new one: Tokio's timers have a
+/// resolution of a millisecond.
+const RESOLUTION: Duration = Duration::from_micros(100);
+
+/// How many hold-ups are remembered apart from one another.
+const HOLD_UPS: usize = 32;
+
 /// Gives the time for a fraction of the price of reading it.
 ///
 /// A reading is kept for the rest of the driver's poll or for [`USES_OF_A_READING`] uses. So what is
-/// timed from it may in truth have begun later, by at most [`slack`](Self::slack): the longest time
-/// the driver ever ran between two readings. A limit that has passed by the clock is given that much
-/// more before it counts. So a limit never ends early; it ends late by no more than the items
-/// themselves have held up the thread.
-#[derive(Debug, Default)]
+/// dated by it may in truth have begun later, by as much as the items have held up the thread before
+/// the next reading. Where that is long, it is remembered, and [`latest_start`](Self::latest_start)
+/// says so. A limit that is reckoned from there never ends early.
+#[derive(Debug)]
 pub(super) struct Clock {
     reading: Option<Instant>,
     uses: u32,
-    slack: Duration,
+    /// In the order of time.
+    hold_ups: Vec<HoldUp>,
+}
+
+/// From one reading to another nobody has looked at the clock for up to `longest`.
+#[derive(Debug)]
+struct HoldUp {
+    from: Instant,
+    to: Instant,
+    longest: Duration,
 }
 
 impl Clock {
-    /// The time, at most [`slack`](Self::slack) ago.
+    pub(super) fn new() -> Self {
+        Self { reading: None, uses: 0, hold_ups: Vec::with_capacity(HOLD_UPS + 1) }
+    }
+
+    /// The time, or the time when it was last read.
     #[inline]
     pub(super) fn coarse(&mut self) -> Instant {
         match self.reading {
@@ -38,7 +57,9 @@ impl Clock {
     pub(super) fn read(&mut self) -> Instant {
         let now = Instant::now();
         if let Some(before) = self.reading.replace(now) {
-            self.slack = self.slack.max(now.saturating_duration_since(before));
+            if now.saturating_duration_since(before) > RESOLUTION {
+                self.remember(before, now);
+            }
         }
         self.uses = 0;
         now
@@ -52,9 +73,29 @@ impl Clock {
         }
     }
 
-    /// By how much a coarse time can be too early.
-    pub(super) fn slack(&self) -> Duration {
-        self.slack
+    /// The latest time at which something can have begun that was dated `start`.
+    pub(super) fn latest_start(&self, start: Instant) -> Instant {
+        let known = self.hold_ups.iter().find(|hold_up| hold_up.from <= start && start < hold_up.to);
+        known.map_or(start, |hold_up| start + hold_up.longest)
+    }
+
+    #[cold]
+    fn remember(&mut self, from: Instant, to: Instant) {
+        self.hold_ups.push(HoldUp { from, to, longest: to - from });
+        if self.hold_ups.len() > HOLD_UPS {
+            // The two neighbours that differ least become one, so that a long one stays by itself.
+            let lengths = self.hold_ups.windows(2).map(|pair| match pair {
+                [one, other] => one.longest.abs_diff(other.longest),
+                _ => Duration::MAX,
+            });
+            if let Some((at, _)) = lengths.enumerate().min_by_key(|(_, difference)| *difference) {
+                let later = self.hold_ups.remove(at + 1);
+                if let Some(earlier) = self.hold_ups.get_mut(at) {
+                    earlier.to = later.to;
+                    earlier.longest = earlier.longest.max(later.longest);
+                }
+            }
+        }
     }
 }
 
@@ -62,4 +103,51 @@ impl Clock {
 pub(super) fn deadline(start: Instant, limit: Duration) -> Instant {
     const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
     start + limit.min(NEVER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_up_moves_what_began_in_it_and_nothing_else() {
+        let mut clock = Clock::new();
+        let millis = Duration::from_millis;
+        let first = clock.coarse();
+        tokio::time::advance(millis(50)).await;
+        // It began some time in those 50 ms, dated by their start.
+        assert_eq!(clock.coarse(), first);
+        let second = clock.read();
+        assert_eq!((clock.latest_start(first), clock.latest_start(second)), (second, second));
+        clock.rest();
+        tokio::time::advance(millis(10_000)).await;
+        let third = clock.coarse();
+        clock.rest();
+        assert_eq!((clock.latest_start(second), clock.latest_start(third)), (second, third));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hold_ups_are_forgotten_only_by_blurring_them_with_their_like() {
+        let mut clock = Clock::new();
+        let mut starts = Vec::new();
+        for n in 0..1_000 {
+            let start = clock.coarse();
+            let longest = Duration::from_micros(if n == 70 { 10_000_000 } else { 200 + n % 7 });
+            tokio::time::advance(longest).await;
+            clock.read();
+            clock.rest();
+            starts.push((start, start + longest));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert!(clock.hold_ups.len() <= HOLD_UPS);
+        for (n, (start, end)) in starts.into_iter().enumerate() {
+            let latest = clock.latest_start(start);
+            assert!(latest >= end, "{n} ends early");
+            assert!(
+                n == 70 || latest - start < Duration::from_millis(1),
+                "{n} ends late by {:?}",
+                latest - end
+            );
+        }
+    }
 }

@@ -104,7 +104,7 @@ pub(super) struct Core<W: Types> {
     pub(super) total: Option<usize>,
     pub(super) pulled: usize,
     /// An item that the driver has pulled for a lane that it has woken.
-    handed: Option<(usize, W::Item)>,
+    pub(super) handed: Option<(usize, W::Item)>,
     pub(super) waiting: Waiting<Retry<W::Item, W::Error>>,
     seats: Vec<Seat>,
     resting: Vec<usize>,
@@ -154,7 +154,7 @@ impl<W: Work> Core<W> {
             resting: Vec::new(),
             starts_left: 0,
             running: 0,
-            clock: Clock::default(),
+            clock: Clock::new(),
             stop,
             tally: Tally::default(),
             results: Vec::with_capacity(
@@ -307,7 +307,7 @@ impl<W: Work> Core<W> {
     }
 
     /// Whether no item will ever start again.
-    pub(super) fn is_exhausted(&self) -> bool {
+    fn is_exhausted(&self) -> bool {
         self.source_state == SourceState::Ended && self.handed.is_none() && self.waiting.is_empty()
     }
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::coop;
 
 use super::attempt::{Watch, drop_caught, poll_caught};
 use super::clock::deadline;
@@ -111,13 +112,12 @@ impl<W: Work> LaneProjection<'_, W> {
             }
             Watch::Until(limit) => {
                 ready!(self.timer.poll(cx, limit.deadline()));
-                // It began by a coarse clock, so it may have begun a little later in truth.
-                let (now, exact) = {
+                let (now, latest) = {
                     let mut core = lock(self.core);
-                    (core.clock.read(), limit.deadline() + core.clock.slack())
+                    (core.clock.read(), limit.latest_deadline(&core.clock))
                 };
-                if now < exact {
-                    ready!(self.timer.poll(cx, exact));
+                if now < latest {
+                    ready!(self.timer.poll(cx, latest));
                 }
                 Signal::cancel(self.signal);
                 if !self.config.cancel_grace.is_zero() {
@@ -139,6 +139,12 @@ impl<W: Work> Future for Lane<W> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // Without budget nothing of Tokio's would be ready here, and what was polled for nothing would
+        // come after those that have used it up, time and again.
+        if !coop::has_budget_remaining() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let mut this = self.project();
         let mut ended = None;
         loop {

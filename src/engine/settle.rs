@@ -91,7 +91,7 @@ impl<W: Work> Core<W> {
         };
         let retry_at = deadline(self.clock.read(), wait);
         let give_up = match (self.config.timeout_per_item, job.started) {
-            (Some(limit), Some(started)) => Some(deadline(started, limit) + self.clock.slack()),
+            (Some(limit), Some(started)) => Some(deadline(self.clock.latest_start(started), limit)),
             _ => None,
         };
         let too_late = |limit: Option<Instant>| limit.is_some_and(|limit| retry_at >= limit);
@@ -154,7 +154,8 @@ impl<W: Work> Core<W> {
     pub(super) fn forgive_timeout(&mut self) {
         let timed_out = matches!(self.stop, Some(Stop::Failed(FailureReason::TimedOut { .. })));
         let all_settled = self.tally.started == self.tally.successes + self.tally.failures;
-        if timed_out && all_settled && self.is_exhausted() {
+        let all_pulled = self.source_state == SourceState::Ended || self.total == Some(self.pulled);
+        if timed_out && all_settled && all_pulled && self.handed.is_none() {
             self.stop = None;
         }
     }
