@@ -16,6 +16,7 @@ mod inputs;
 mod model;
 mod rules_account;
 mod rules_admission;
+mod rules_corners;
 mod rules_grace;
 mod rules_leftovers;
 mod rules_limits;

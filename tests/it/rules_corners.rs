@@ -1,0 +1,159 @@
+//! Corners of several rules, in which an engine once went wrong.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::task::{Context, Poll};
+
+use async_map_task::{AsyncMapTask, ItemError};
+use futures::{FutureExt, poll};
+use tokio::sync::Notify;
+use tokio::task::coop::consume_budget;
+use tokio::time::{advance, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{HOUR, after, lenient, millis, secs};
+
+#[tokio::test(start_paused = true)]
+async fn rule_07_items_that_use_up_the_budget_do_not_keep_another_from_its_own() {
+    // The one between has budget only where it gets its turn before the other two have used all of it.
+    let done = Cell::new(false);
+    let run = lenient().concurrency(3).build().unwrap();
+    let run = run.run(0..3, |n| {
+        let done = &done;
+        async move {
+            if n == 1 {
+                consume_budget().await;
+                done.set(true);
+                return Ok(());
+            }
+            for _ in 0..100_000 {
+                consume_budget().await;
+                if done.get() {
+                    return Ok(());
+                }
+            }
+            Err("the other item never had its turn")
+        }
+    });
+    assert_eq!(run.await.unwrap().successes(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_an_item_that_holds_up_the_thread_does_not_lengthen_the_limits_of_later_ones() {
+    let task = lenient().concurrency(1).timeout_per_attempt(secs(20)).build().unwrap();
+    let run = task.run(0..3, |n| async move {
+        match n {
+            0 => advance(secs(10)).await,
+            1 => sleep(secs(21)).await,
+            _ => sleep(secs(19)).await,
+        }
+        Ok::<_, String>(())
+    });
+    let result = run.await.unwrap();
+    assert!(matches!(result.errors[&1], ItemError::TimedOut { .. }), "{}", result.summary);
+    assert_eq!(result.summary.elapsed, secs(10 + 20 + 19));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_limit_does_not_begin_while_another_item_holds_up_the_thread() {
+    // The second item begins in the poll in which the first has let 50 ms pass: they are not its own.
+    let task = lenient().concurrency(2).timeout_per_attempt(millis(40)).build().unwrap();
+    let run = task.run(0..2, |n| {
+        let mut passes = Box::pin(advance(millis(50)));
+        async move {
+            if n == 0 {
+                poll_fn(|cx| Poll::Ready(passes.as_mut().poll(cx))).await.is_ready();
+                return Ok(());
+            }
+            sleep(millis(39)).await;
+            Ok::<_, String>(())
+        }
+    });
+    let result = run.await.unwrap();
+    assert_eq!((result.successes(), result.summary.timeouts), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_14_a_run_with_one_place_that_finishes_with_its_limit_has_finished() {
+    let task = AsyncMapTask::builder().concurrency(1).run_timeout(secs(1)).build().unwrap();
+    let result = task.run([()], |()| after(secs(1), Ok::<_, String>(()))).await;
+    assert_eq!(result.unwrap().successes(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_14_a_result_is_handed_in_although_others_keep_waking_themselves() {
+    let (token, gate) = (CancellationToken::new(), Notify::new());
+    let task = AsyncMapTask::builder().concurrency(8).build().unwrap();
+    let run = task.run(0..8, |n| {
+        let gate = &gate;
+        async move {
+            if n == 7 {
+                gate.notified().await;
+                return Ok::<_, String>(());
+            }
+            poll_fn(|cx: &mut Context<'_>| {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await
+        }
+    });
+    let mut run = pin!(run.cancellation_token(token.clone()));
+    for _ in 0..20 {
+        assert!(poll!(&mut run).is_pending());
+    }
+    gate.notify_one();
+    token.cancel();
+    assert_eq!(run.await.unwrap_err().summary().successes, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_16_a_destructor_that_panics_takes_no_result_away() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("a destructor");
+        }
+    }
+    // The bomb belongs to the future and not to its last poll, so it goes off after the result is there.
+    let run = lenient().build().unwrap();
+    let run = run.run([7], |n| {
+        let mut bomb = Some(Bomb);
+        poll_fn(move |_| {
+            let _ = &mut bomb;
+            Poll::Ready(Ok::<_, String>(n))
+        })
+    });
+    assert_eq!(run.await.unwrap().results, [Some(7)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_16_a_run_that_has_panicked_is_over() {
+    for concurrency in [1, 2, 4] {
+        let task = lenient().concurrency(concurrency).build().unwrap();
+        let source = (0..5).inspect(|n| assert_ne!(*n, 1, "a bad source"));
+        let mut run = task.run(source, |_| after(millis(1), Ok::<_, String>(())));
+        assert!(AssertUnwindSafe(&mut run).catch_unwind().await.is_err());
+        let again = timeout(HOUR, AssertUnwindSafe(&mut run).catch_unwind()).await;
+        assert!(again.expect("it neither hangs").is_err(), "nor does it succeed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_20_the_message_of_a_run_that_stopped_early_is_of_failures() {
+    let task = AsyncMapTask::builder().name("few").min_successes(10).max_failures(0).build().unwrap();
+    let error = task.run((0..20).filter(|_| true), |_| async { Err::<(), _>("no") }).await.unwrap_err();
+    let message = error.to_string();
+    assert!(message.starts_with("few: 1 of 1 items failed, 0 allowed; item 0 failed first"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_27_a_run_over_an_endless_range_of_nothing_ends() {
+    let task = AsyncMapTask::builder().build().unwrap();
+    let run = task.run(0..usize::MAX, |_| async { Err::<Infallible, _>("no") });
+    let partial = run.await.unwrap_err().into_partial();
+    assert_eq!((partial.total(), partial.failures()), (usize::MAX, 1));
+}
