@@ -279,9 +279,10 @@ impl<W: Work> Driver<W> {
             elapsed: self.started.elapsed(),
         };
         let stop = core.stop.take();
-        // Where the run was judged at its end, successes can be missing although nothing has failed.
+        // More successes can be required than there are items, once it is known how many there are.
         let required = self.config.criteria.required(total);
-        let shortfall = Some(required).filter(|required| stop.is_none() && *required > total);
+        let known = stop.is_none() || core.total.is_some();
+        let shortfall = Some(required).filter(|required| known && *required > total);
         let reason = match stop {
             Some(Stop::EarlySuccess) => None,
             Some(Stop::Failed(reason)) => Some(reason),
