@@ -233,10 +233,10 @@ impl<W: Work> Driver<W> {
             }
             return Stopping::Over;
         }
-        let now = core.clock.read();
-        drop(core);
         match self.stop_at {
             None => {
+                let now = core.clock.read();
+                drop(core);
                 for lane in Pin::new(&mut self.lanes).iter_pin_mut() {
                     lane.stop();
                 }

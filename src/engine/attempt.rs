@@ -14,10 +14,8 @@ use crate::outcome::{ItemError, TimeoutScope};
 
 /// What is known of an attempt's time. Most attempts end before anybody has to know more than their
 /// start, so the limit is worked out when an attempt first has to wait.
-#[derive(Default)]
 pub(super) enum Watch {
     /// Nothing limits it.
-    #[default]
     Unlimited,
     /// It began at this time.
     Begun(Instant),

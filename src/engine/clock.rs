@@ -105,6 +105,14 @@ pub(super) fn deadline(start: Instant, limit: Duration) -> Instant {
     start + limit.min(NEVER)
 }
 
+/// The earlier of two times, where there are two.
+pub(super) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

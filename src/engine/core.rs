@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Watch, panic_message};
 use super::call::Call;
-use super::clock::{Clock, deadline};
+use super::clock::{Clock, deadline, earliest};
 use super::hooks::Hooks;
 use super::job::{Desk, Ended, Job, Retry};
 use super::source::Source;
@@ -192,15 +192,12 @@ impl<W: Work> Core<W> {
 
     /// When the driver must look again, if nothing wakes it before.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        match (self.run_deadline, self.waiting.next_deadline()) {
-            (Some(run), Some(waiting)) => Some(run.min(waiting)),
-            (run, waiting) => run.or(waiting),
-        }
+        earliest(self.run_deadline, self.waiting.next_deadline())
     }
 
     /// Finds a place for the next item that may start, or says why there is none.
     pub(super) fn admit(&mut self, permits: &Arc<Semaphore>) -> Admission {
-        if self.is_exhausted() && self.running == 0 {
+        if self.is_finished() {
             return Admission::Finish;
         }
         if self.resting.is_empty() && permits.available_permits() == 0 {
@@ -224,8 +221,7 @@ impl<W: Work> Core<W> {
             }
             if self.handed.is_none() {
                 // The end of the source may have been the end of the run.
-                let finished = self.is_exhausted() && self.running == 0;
-                return if finished { Admission::Finish } else { Admission::Wait };
+                return if self.is_finished() { Admission::Finish } else { Admission::Wait };
             }
         }
         match self.resting.pop().and_then(|seat| self.seats.get_mut(seat)) {
@@ -311,6 +307,11 @@ impl<W: Work> Core<W> {
         self.source_state == SourceState::Ended && self.handed.is_none() && self.waiting.is_empty()
     }
 
+    /// Whether every item has settled.
+    fn is_finished(&self) -> bool {
+        self.running == 0 && self.is_exhausted()
+    }
+
     /// Whether so few items wait for their retry that another may be started.
     fn admits_new_items(&self) -> bool {
         self.waiting.len() < self.config.concurrency
@@ -369,7 +370,7 @@ impl<W: Work> Core<W> {
         let context = || {
             Signal::renew(signal);
             let limit = watch.limit(config, started).map(|limit| limit.deadline());
-            let deadline = limit.into_iter().chain(run_deadline).min();
+            let deadline = earliest(limit, run_deadline);
             ItemContext { index, attempt, is_last_attempt: !may_retry, deadline, signal: Arc::clone(signal) }
         };
         let _entered = span.enter();

@@ -14,6 +14,14 @@ use crate::observe::Event;
 use crate::outcome::{FailureKind, ItemError, TimeoutScope};
 use crate::verdict::Exceeded;
 
+/// The wait of an item before its next attempt.
+struct Wait {
+    length: Duration,
+    until: Instant,
+    /// After this time the attempt is not made any more.
+    give_up: Option<Instant>,
+}
+
 impl<W: Work> Core<W> {
     pub(super) fn end_attempt(&mut self, job: &mut Option<Job<W::Item>>, ended: Ended<W>) {
         self.running -= 1;
@@ -52,31 +60,29 @@ impl<W: Work> Core<W> {
             Some(item) => self.wait_before_retry(&job, &error).map(|wait| (item, wait)),
             None => Err("no retry is left"),
         };
-        self.tell_attempt_failed(&job, &error, retry.as_ref().ok().map(|(_, (wait, _))| *wait));
+        self.tell_attempt_failed(&job, &error, retry.as_ref().ok().map(|(_, wait)| wait.length));
         match retry {
-            Ok((item, (wait, give_up))) => {
-                let now = self.clock.read();
-                self.waiting.park(Retry { job, item, error }, deadline(now, wait), give_up);
-                if wait.is_zero() {
-                    self.waiting.release(now);
+            Ok((item, Wait { length, until, give_up })) => {
+                self.waiting.park(Retry { job, item, error }, until, give_up);
+                if length.is_zero() {
+                    self.waiting.release(until);
                 }
             }
             Err(why) => self.fail(&job, error, why),
         }
     }
 
-    /// How long to wait before the next attempt, and after what time not to make it any more; or why
-    /// there is no next attempt.
+    /// The wait before the next attempt, or why there is no next attempt.
     fn wait_before_retry(
         &mut self,
         job: &Job<W::Item>,
         error: &ItemError<W::Error>,
-    ) -> Result<(Duration, Option<Instant>), &'static str> {
+    ) -> Result<Wait, &'static str> {
         if self.stop.is_some() {
             return Err("the run is stopping");
         }
         let policy = &self.config.retry;
-        let wait = match error {
+        let length = match error {
             ItemError::Failed { error, .. } => {
                 if !self.hooks.is_retryable(error) {
                     return Err("retry_if says no");
@@ -89,16 +95,16 @@ impl<W: Work> Core<W> {
             }
             ItemError::Panicked { .. } => return Err("a panic is not retried"),
         };
-        let retry_at = deadline(self.clock.read(), wait);
+        let until = deadline(self.clock.read(), length);
         let give_up = match (self.config.timeout_per_item, job.started) {
             (Some(limit), Some(started)) => Some(deadline(self.clock.latest_start(started), limit)),
             _ => None,
         };
-        let too_late = |limit: Option<Instant>| limit.is_some_and(|limit| retry_at >= limit);
+        let too_late = |limit: Option<Instant>| limit.is_some_and(|limit| until >= limit);
         if too_late(give_up) || too_late(self.run_deadline) {
             return Err("a retry would come after a limit");
         }
-        Ok((wait, give_up))
+        Ok(Wait { length, until, give_up })
     }
 
     /// Settles an item as failed. `why` says why it is not tried once more.

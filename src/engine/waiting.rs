@@ -5,6 +5,8 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use tokio::time::Instant;
 
+use super::clock::earliest;
+
 /// Items between two attempts: first until their delay is over, then until there is a place.
 ///
 /// It holds no more than twice `concurrency` of them: admission stops at `concurrency`, and only the
@@ -94,13 +96,6 @@ impl<J> Waiting<J> {
         self.delayed.clear();
         self.due.clear();
         self.next_give_up = None;
-    }
-}
-
-fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
     }
 }
 
