@@ -35,16 +35,22 @@ async fn rule_06_an_item_that_waits_for_its_retry_holds_no_place() {
     assert_eq!(running.peak(), 2);
 }
 
-#[tokio::test(start_paused = true)]
-async fn rule_06_with_one_place_no_other_item_starts_before_the_retry() {
+/// When each attempt starts where every item fails at once and only once: the time, and the item, its
+/// attempt, and how many items had been pulled by then.
+async fn starts_where_each_fails_once(concurrency: usize, items: usize) -> Vec<(u64, (usize, u32, usize))> {
     let (log, pulled) = (Log::open(), Cell::new(0));
-    let task = retrying(1).build().unwrap();
-    let source = (0..3).inspect(|_| pulled.set(pulled.get() + 1));
+    let task = retrying(concurrency).build().unwrap();
+    let source = (0..items).inspect(|_| pulled.set(pulled.get() + 1));
     let run = task.over(source).map_with_context(|cx, _| {
         log.note((cx.index(), cx.attempt(), pulled.get()));
         async move { if cx.attempt() == 1 { Err("again") } else { Ok(()) } }
     });
     run.await.unwrap();
+    log.timed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_06_with_one_place_no_other_item_starts_before_the_retry() {
     let expected = [
         (0, (0, 1, 1)),
         (1_000, (0, 2, 1)),
@@ -53,7 +59,7 @@ async fn rule_06_with_one_place_no_other_item_starts_before_the_retry() {
         (2_000, (2, 1, 3)),
         (3_000, (2, 2, 3)),
     ];
-    assert_eq!(log.timed(), expected);
+    assert_eq!(starts_where_each_fails_once(1, 3).await, expected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,14 +79,6 @@ async fn rule_06_with_two_places_a_third_item_starts_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_06_at_most_as_many_wait_for_a_retry_as_may_run() {
-    let (log, pulled) = (Log::open(), Cell::new(0));
-    let task = retrying(2).build().unwrap();
-    let source = (0..5).inspect(|_| pulled.set(pulled.get() + 1));
-    let run = task.over(source).map_with_context(|cx, _| {
-        log.note((cx.index(), cx.attempt(), pulled.get()));
-        async move { if cx.attempt() == 1 { Err("again") } else { Ok(()) } }
-    });
-    run.await.unwrap();
     let expected = [
         (0, (0, 1, 1)),
         (0, (1, 1, 2)),
@@ -93,7 +91,7 @@ async fn rule_06_at_most_as_many_wait_for_a_retry_as_may_run() {
         (2_000, (4, 1, 5)),
         (3_000, (4, 2, 5)),
     ];
-    assert_eq!(log.timed(), expected);
+    assert_eq!(starts_where_each_fails_once(2, 5).await, expected);
 }
 
 #[tokio::test(start_paused = true)]
