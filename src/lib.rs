@@ -1,10 +1,13 @@
 #![doc = include_str!("guide.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod builder;
 mod config;
 mod context;
 mod engine;
 mod error;
+#[cfg(feature = "serde")]
+mod map_task_config;
 mod observe;
 mod outcome;
 mod result;
@@ -21,6 +24,8 @@ pub use config::{
 };
 pub use context::ItemContext;
 pub use error::{BoxError, ConfigError, FailureReason, MapTaskError};
+#[cfg(feature = "serde")]
+pub use map_task_config::MapTaskConfig;
 pub use observe::{Event, Observer};
 pub use outcome::{FailureKind, ItemError, TimeoutScope};
 pub use result::{MapTaskResult, Summary};

@@ -261,5 +261,296 @@ run load_shards "$work/shards"
 check "load_shards refuses lists of unequal length" exits 1
 check "load_shards names both lengths" err_has "list 2 has 6 items and list 1 has 5"
 
+# --- run_commands -------------------------------------------------------------------------------
+
+# given TEXT NAME...: runs an example with that text as its standard input.
+given() {
+    local text=$1 name=$2
+    shift 2
+    status=0
+    printf '%s' "$text" | timeout 60 "$bin/$name" "$@" >"$work/out" 2>"$work/err" || status=$?
+}
+
+# err_shows TEXT: as err_has, of several lines.
+err_shows() { [[ $(<"$work/err") == *"$1"* ]]; }
+
+# Each command waits for the one after it, so the last one is the first to end.
+mkfifo "$work/first" "$work/second"
+run run_commands --jobs 3 '
+    case {} in
+    1) read -r word <'"$work/first"' ;;
+    2) read -r word <'"$work/second"'; echo go >'"$work/first"' ;;
+    3) echo go >'"$work/second"' ;;
+    esac
+    echo {} on stdout
+    echo {} on stderr >&2' 1 2 3
+check "run_commands runs several commands at once" exits 0
+check "run_commands prints in the order of the input" out_is_text "1 on stdout
+2 on stdout
+3 on stdout"
+check "run_commands passes stderr on" eval 'head -3 "$work/err" | cmp -s - <(printf "%s on stderr\n" 1 2 3)'
+check "run_commands gives its account" err_has "3 items in "
+
+run run_commands 'for line in $(seq 3000); do echo {} $line; done' a b c
+for name in a b c; do seq 3000 | sed "s/^/$name /"; done >"$work/expected"
+check "the outputs are not mixed" out_is "$work/expected"
+
+nasty=("it's" '$(id) `id` "$HOME"' 'two  words' '*' $'caf\xe9' $'new\nline' '' '{}')
+run run_commands 'printf "[%s]\n"' "${nasty[@]}"
+printf '[%s]\n' "${nasty[@]}" >"$work/expected"
+check "arguments come through unquoted and whole" out_is "$work/expected"
+run run_commands 'echo {} and {}, not $2' a
+check "an argument stands wherever it is asked for" out_is_text "a and a, not"
+given $'b\n\n  a b\n' run_commands 'printf "[%s]\n" {}'
+check "the lines of standard input are arguments" out_is_text $'[b]\n[  a b]'
+given $'echo one\n\n  \necho two >&2; echo $0 $#\n-c' run_commands
+check "the lines of standard input are commands" out_is_text $'one\nsh 0'
+check "a line that looks like an option is a command" err_has "-c: failed after 1 attempt: exit code 127"
+run run_commands
+check "nothing to do is no failure" exits 0
+given 'cat' run_commands
+check "the commands have no standard input" exits 0
+
+run run_commands --jobs 1 'echo out; echo first >&2; echo oops >&2; exit {}' 0 3 0
+check "a command that fails fails the run" exits 1
+check "a command that fails does not stop the others" out_is_text $'out\nout\nout'
+check "a command that fails is named" err_shows "exit 3: failed after 1 attempt: exit code 3
+    first
+    oops"
+check "one failure is counted" err_has "2 succeeded, 1 failed"
+given 'seq 100 >&2; exit 1' run_commands
+check "of a long stderr, the end is shown" err_shows "exit code 1
+    ...
+    91
+"
+given $'kill -9 $$\nnot-a-command\n/\nexec yes' run_commands --retries 1
+check "a signal is told" err_has 'kill -9 $$: failed after 2 attempts: signal: 9 (SIGKILL)'
+check "a command that is not there is not tried again" err_has "not-a-command: failed after 1 attempt: exit code 127: "
+check "a command that cannot be executed is not tried again" err_has "/: failed after 1 attempt: exit code 126: "
+check "a command that writes without end is ended" err_has "exec yes: failed after 1 attempt: it wrote more than 64 MiB"
+run run_commands --retries 1 'test -e {} || { : >{}; exit 1; }' "$work/made by the first attempt"
+check "a retry may succeed" exits 0
+check "a retry of a command is counted" err_has "1 retries"
+run run_commands --fail-fast --jobs 1 'exit {}' 0 4 0
+check "the first command that fails ends a run that fails fast" err_has "1 succeeded, 1 failed, 0 cancelled, 1 not started"
+
+# No other process sleeps for as long as the commands here, so what is left of them can be found.
+sleep_time=300.$$
+left() { pgrep -f "^sleep $sleep_time"; }
+# comes_true COMMAND...: waits until it is.
+comes_true() {
+    local tries
+    for ((tries = 0; tries < 300; tries++)); do
+        if "$@" >/dev/null; then return 0; fi
+        sleep 0.1
+    done
+    return 1
+}
+none_left() { comes_true eval '! left'; }
+are_left() { [ "$(left | wc -l)" -eq "$1" ]; }
+
+# A shell, a child that heeds no SIGTERM and writes elsewhere, and a child of a child.
+stubborn="(trap '' TERM; exec sleep $sleep_time >/dev/null 2>&1) & sh -c 'sleep $sleep_time & wait' & echo started >>"
+run run_commands --timeout 2 --grace 1 "$stubborn {}; sleep $sleep_time" "$work/started"
+check "a command over its time limit fails the run" exits 1
+check "a command over its time limit is told" err_has "failed after 1 attempt: timed out at its limit of 2s an attempt"
+check "a command over its time limit had started others" test -s "$work/started"
+check "with a command over its time limit, its children are killed" none_left
+run run_commands --timeout 1s --grace 0 --retries 1 "$stubborn" "$work/started"
+check "what a shell that has ended leaves behind is killed at the time limit" none_left
+check "a time limit is worth a retry" err_has "1 retries, 2 timeouts"
+run run_commands --timeout 1 "trap 'echo {} tidied up; exit 0' TERM; sleep $sleep_time & wait" it
+check "a command may end well when it is told to" exits 0
+check "a command that tidies up succeeds" out_is_text "it tidied up"
+check "what it has not tidied up is killed" none_left
+
+mkfifo "$work/running"
+run run_commands --fail-fast --jobs 2 "
+    case {} in
+    slow) echo go >$work/running; sleep $sleep_time & sleep $sleep_time ;;
+    wrong) read -r word <$work/running; exit 1 ;;
+    esac" slow wrong
+check "a command that fails ends its siblings" exits 1
+check "with the siblings, their children are killed" none_left
+
+# interrupt_with SIGNAL GRACE IGNORED: starts a run and interrupts it when one of four commands has ended
+# and two are running, each with three processes that ignore a signal.
+interrupt_with() {
+    "$bin/run_commands" --jobs 2 --grace "$2" "case {} in quick) echo done; exit ;; esac
+        trap '' $3; (exec sleep $sleep_time >/dev/null 2>&1) & sh -c 'sleep $sleep_time & wait' & sleep $sleep_time" \
+        quick a b c >"$work/out" 2>"$work/err" &
+    started=$!
+    check "six processes are running" comes_true are_left 6
+    kill "-$1" "$started"
+}
+ends() {
+    status=0
+    wait "$started" 2>/dev/null || status=$?
+    started=
+}
+for signal in INT TERM HUP; do
+    interrupt_with "$signal" 30 USR1
+    ends
+    check "SIG$signal ends the run with 1" exits 1
+    check "SIG$signal leaves no process" none_left
+    check "SIG$signal leaves the output of what was finished" out_is_text "done"
+    check "SIG$signal is told" err_has "run_commands: cancelled after 3 of 4 items"
+done
+interrupt_with INT 1 TERM
+ends
+check "commands that heed no SIGTERM are killed after the grace" none_left
+check "commands that heed no SIGTERM are counted" err_has "1 succeeded, 0 failed, 2 cancelled, 1 not started"
+interrupt_with INT 300 TERM
+sleep 0.5
+check "commands that heed no SIGTERM have a grace" are_left 6
+kill -INT "$started"
+ends
+check "a second SIGINT ends the program" exits 130
+check "a second SIGINT kills what is left" none_left
+
+run run_commands --jobs 0 true x
+check "run_commands refuses 0 jobs" refused "--jobs"
+run run_commands --timeout soon true x
+check "run_commands refuses a time limit that is no number" refused "not a number of seconds"
+run run_commands --timeout 0 true x
+check "run_commands refuses a time limit of 0" refused "timeout_per_attempt is 0s"
+run run_commands --help
+check "run_commands helps" out_has "find . -name"
+status=0
+"$bin/run_commands" echo x </dev/null >/dev/full 2>"$work/err" || status=$?
+check "output that cannot be printed fails run_commands" exits 1
+check "output that cannot be printed is told" err_has "cannot print the output: No space left on device"
+status=0
+"$bin/run_commands" 'seq 100000; : {}; exit 3' x y 2>"$work/err" | true || status=${PIPESTATUS[0]}
+check "a reader that went away fails run_commands" exits 1
+check "a reader that went away is told" err_has "cannot print the output: Broken pipe"
+check "commands that fail are told all the same" err_has ": y; exit 3: failed after 1 attempt: exit code 3"
+
+# --- resize_images ------------------------------------------------------------------------------
+
+hex() { od -An -v -tx1 | tr -d ' \n'; }
+# is_whole FILE WIDTH HEIGHT: the file is a PNG or JPEG of that size, and its end is there.
+is_whole() {
+    local size
+    case $1 in
+    *.png)
+        size=$(printf '%08x%08x' "$2" "$3")
+        [ "$(head -c 24 "$1" | hex)" = "89504e470d0a1a0a0000000d49484452$size" ] &&
+            [ "$(tail -c 12 "$1" | hex)" = 0000000049454e44ae426082 ]
+        ;;
+    *.jpg)
+        size=$(printf '%04x%04x' "$3" "$2")
+        [[ $(hex <"$1") == ffd8*ffc0001108$size*ffd9 ]]
+        ;;
+    *) return 1 ;;
+    esac
+}
+# are_whole FOLDER WIDTH HEIGHT COUNT: that many pictures of that size are there, and nothing else.
+are_whole() {
+    local file
+    [ "$(ls -A "$1" | wc -l)" -eq "$4" ] || return 1
+    for file in "$1"/*; do is_whole "$file" "$2" "$3" || return 1; done
+}
+
+mkdir "$work/home"
+status=0
+(cd "$work/home" && timeout 60 "$bin/resize_images" >"$work/out" 2>"$work/err") || status=$?
+check "resize_images makes pictures and resizes them" exits 0
+check "three of 60 pictures may be broken" err_has "60 items in "
+check "the others are resized" are_whole "$work/home/target/resize_images/resized" 224 224 57
+for name in broken-empty.png broken-half.png broken-text.jpg; do
+    check "$name is named and not tried again" \
+        err_has "target/resize_images/raw/$name: failed after 1 attempt: cannot resize it: "
+done
+raw=$work/raw
+mv "$work/home/target/resize_images/raw" "$raw"
+
+run resize_images "$raw" "$work/small" --width 48 --height 32
+check "pictures are resized from one folder to another" exits 0
+check "they have the width and height that was asked for" are_whole "$work/small" 48 32 57
+touch "$raw/notes.txt"
+run resize_images "$raw" "$work/small" --width 16 --height 32 --min-success-ratio 0.96
+check "57 of 60 are less than 0.96" exits 1
+check "the verdict on the pictures is told" err_has "resize_images: 3 of 60 items failed, 2 allowed"
+run resize_images "$raw" "$work/small" --width 16 --height 32 --concurrency 1
+check "57 of 60 are 0.95" err_has "57 succeeded, 3 failed"
+check "earlier pictures are replaced" are_whole "$work/small" 16 32 57
+mkdir "$work/few"
+cp "$raw/picture-00.png" "$raw/picture-01.jpg" "$work/few"
+run resize_images "$work/few" "$work/wide" --width 10000 --height 1
+check "a picture fits the widest shape" are_whole "$work/wide" 10000 1 2
+run resize_images "$work/few" "$work/high" --width 1 --height 10000
+check "a picture fits the highest shape" are_whole "$work/high" 1 10000 2
+clear_pixel=iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==
+base64 -d <<<"$clear_pixel" >"$work/few/clear.jpg"
+run resize_images "$work/few" "$work/clear"
+check "a transparent picture can become a JPEG" are_whole "$work/clear" 224 224 3
+
+# The link leads nowhere until the first attempt has failed.
+ln -s ../late "$work/few/late.png"
+run resize_images "$work/few" "$work/retried" --retries 1
+check "a picture that cannot be read fails the run" exits 1
+check "a picture that cannot be read is tried again" \
+    err_has "few/late.png: failed after 2 attempts: cannot read it: No such file or directory"
+"$bin/resize_images" "$work/few" "$work/retried" --retries 8 >"$work/out" 2>"$work/err" &
+started=$!
+check "a retry is told" when_so_far "few/late.png: attempt 1 failed, the next is in "
+cp "$raw/picture-02.png" "$work/new"
+mv "$work/new" "$work/late"
+ends
+check "a picture that can be read later is resized" exits 0
+check "it is resized like the others" are_whole "$work/retried" 224 224 4
+mkdir -p "$work/taken/late.png"
+run resize_images "$work/few" "$work/taken" --retries 0 --min-success-ratio 0.75
+check "a picture that cannot be written may be tolerated" exits 0
+check "a picture that cannot be written is named" err_has "few/late.png: failed after 1 attempt: cannot write it: "
+rmdir "$work/taken/late.png"
+check "a picture that cannot be written leaves nothing behind" are_whole "$work/taken" 224 224 3
+
+for signal in INT KILL; do
+    rm -rf "$work/stopped"
+    "$bin/resize_images" "$raw" "$work/stopped" --width 700 --height 700 >"$work/out" 2>"$work/err" &
+    started=$!
+    check "pictures are coming" comes_true eval 'compgen -G "$work/stopped/picture*"'
+    kill "-$signal" "$started"
+    ends
+    check "SIG$signal ends the run" eval '[ "$status" -ne 0 ]'
+    # A killed program cannot remove the temporary files, which are hidden.
+    [ "$signal" = INT ] || rm -f "$work/stopped"/.*.tmp
+    check "SIG$signal comes before the last picture" eval '[ "$(ls "$work/stopped" | wc -l)" -lt 57 ]'
+    check "SIG$signal leaves no half picture" are_whole "$work/stopped" 700 700 "$(ls "$work/stopped" | wc -l)"
+    [ "$signal" = KILL ] || check "SIGINT is told" err_has "resize_images: cancelled after "
+    [ "$signal" = KILL ] || check "pictures begun before SIGINT are finished" err_has " 0 cancelled, "
+done
+
+# A limit on the size of a file kills the program in the middle of a write.
+status=0
+{ (
+    ulimit -c 0
+    ulimit -f 2
+    exec "$bin/resize_images" "$raw" "$work/torn" --width 700 --height 700 >"$work/out" 2>"$work/err"
+) || status=$?; } 2>/dev/null
+check "a program may be killed while it writes" exits $((128 + $(kill -l XFSZ)))
+check "the half of a picture is there" eval 'ls -A "$work/torn" | grep -q "tmp$"'
+check "it does not have the name of a picture" eval '[ -z "$(ls "$work/torn")" ]'
+
+run resize_images "$work/not there" "$work/small"
+check "a folder that is not there is refused" refused "cannot list the folder $work/not there: No such file"
+run resize_images "$raw" "$raw/../raw"
+check "a folder is not resized into itself" refused "would be replaced"
+run resize_images "$raw" "$raw/notes.txt"
+check "a file is no folder for pictures" refused "cannot make the folder $raw/notes.txt: File exists"
+run resize_images "$raw"
+check "a folder for the resized pictures is required" refused "<OUTPUT>"
+run resize_images --width 0
+check "a width of 0 is refused" refused "--width"
+run resize_images --min-success-ratio 2
+check "resize_images refuses a ratio above 1" refused "min_success_ratio is 2"
+run resize_images --help
+check "resize_images helps" out_has "--min-success-ratio"
+status=0
+"$bin/resize_images" "$work/few" "$work/quiet" 2>&- || status=$?
+check "nobody need read what resize_images says" exits 0
+
 echo "examples: $passed passed, $failed failed"
 [ "$failed" -eq 0 ]

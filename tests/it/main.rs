@@ -29,6 +29,8 @@ mod rules_stopping;
 mod rules_tracing;
 mod rules_verdict;
 mod rules_waiting;
+#[cfg(feature = "serde")]
+mod serde_config;
 mod snippets;
 mod snooze;
 mod support;

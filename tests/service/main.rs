@@ -1,0 +1,18 @@
+//! The example `axum_service` as its clients see it: its endpoints, and itself under load.
+//!
+//! It is a test of its own, because the service must be a process of its own: what is measured is the tasks of
+//! its runtime and its resident memory, and in one process those of two hundred clients would be among them. It
+//! builds the example as it was built itself, so `cargo test --release --test service` tests the release build.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may"
+)]
+
+mod endpoints;
+mod lines;
+mod load;
+mod server;

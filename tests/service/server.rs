@@ -1,0 +1,148 @@
+//! The example as a process of its own, and what a client asks of it.
+
+use std::process::{ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use reqwest::{Client, Response, StatusCode};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::{Instant, sleep};
+
+/// How long anything may take that should happen soon.
+const SOON: Duration = Duration::from_secs(15);
+
+/// The binary, built as this test is. The test runs behind the build, so this waits for nobody.
+static BINARY: LazyLock<String> = LazyLock::new(|| {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = std::process::Command::new(cargo);
+    build.args([
+        "build",
+        "--quiet",
+        "--all-features",
+        "--example",
+        "axum_service",
+        "--message-format",
+        "json",
+    ]);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit()).output().unwrap();
+    assert!(built.status.success(), "the example could not be built");
+    let messages = String::from_utf8(built.stdout).unwrap();
+    let messages = messages.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let binary = messages.filter_map(|message| message["executable"].as_str().map(str::to_owned)).last();
+    binary.expect("the build names what it has built")
+});
+
+/// A running service, which is killed when this is dropped.
+pub struct Server {
+    child: Child,
+    out: Lines<BufReader<ChildStdout>>,
+    pub origin: String,
+}
+
+/// What an operator sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    pub in_use: u64,
+    pub permits: u64,
+    pub alive: u64,
+    pub kept: u64,
+    pub tasks: u64,
+}
+
+impl Server {
+    pub async fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(&*BINARY)
+            .args(["--listen", "127.0.0.1:0", "--log", "error"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = out.next_line().await.unwrap().expect("the service says where it listens");
+        let origin = first.strip_prefix("listening on ").expect("an address").to_owned();
+        Self { child, out, origin }
+    }
+
+    /// Asks on a connection of its own, so that it makes no difference to what is counted.
+    pub async fn health(&self) -> Health {
+        let health = self.get("/health").await;
+        let number = |pointer: &str| health.pointer(pointer).and_then(Value::as_u64).unwrap();
+        Health {
+            in_use: number("/limiter/in_use"),
+            permits: number("/limiter/permits"),
+            alive: number("/jobs/alive"),
+            kept: number("/jobs/kept"),
+            tasks: number("/tasks"),
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        json(client().get(self.url(path)).send().await.unwrap(), StatusCode::OK).await
+    }
+
+    pub async fn post(&self, path: &str) -> Value {
+        json(client().post(self.url(path)).send().await.unwrap(), StatusCode::OK).await
+    }
+
+    pub async fn start_job(&self, order: &Value) -> u64 {
+        let job = client().post(self.url("/jobs")).json(order).send().await.unwrap();
+        json(job, StatusCode::CREATED).await["id"].as_u64().unwrap()
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.origin)
+    }
+
+    /// The resident memory in KiB, as the kernel counts it.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Sends SIGTERM, and waits for the end.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        let id = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+        tokio::time::timeout(SOON, self.child.wait()).await.expect("the service ends soon").unwrap()
+    }
+
+    pub async fn next_line(&mut self) -> Option<String> {
+        self.out.next_line().await.unwrap()
+    }
+}
+
+/// A client with no connection yet.
+pub fn client() -> Client {
+    Client::builder().no_proxy().timeout(Duration::from_secs(50)).build().unwrap()
+}
+
+pub async fn json(response: Response, expected: StatusCode) -> Value {
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    assert_eq!(status, expected, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Asks again and again until the answer will do.
+pub async fn until<T: std::fmt::Debug>(
+    what: &str,
+    mut ask: impl AsyncFnMut() -> T,
+    mut will_do: impl FnMut(&T) -> bool,
+) -> T {
+    let end = Instant::now() + SOON;
+    loop {
+        let found = ask().await;
+        if will_do(&found) {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what} within {SOON:?}, found {found:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
