@@ -5,11 +5,17 @@ mod config;
 mod context;
 mod engine;
 mod error;
+mod for_each;
+mod handle;
+mod limiter;
 mod observe;
 mod outcome;
+mod over;
+mod progress;
 mod result;
 mod retry;
 mod run;
+mod stream;
 mod task;
 mod verdict;
 mod zip;
@@ -20,11 +26,16 @@ pub use config::{
     DEFAULT_RETRY_DELAY, DEFAULT_RETRY_JITTER, DEFAULT_RETRY_MULTIPLIER,
 };
 pub use context::ItemContext;
-pub use error::{BoxError, ConfigError, FailureReason, MapTaskError};
+pub use error::{BoxError, ConfigError, FailureReason, MapTaskError, RunError};
+pub use handle::MapHandle;
+pub use limiter::Limiter;
 pub use observe::{Event, Observer};
-pub use outcome::{FailureKind, ItemError, TimeoutScope};
+pub use outcome::{FailureKind, ItemError, ItemOutcome, TimeoutScope};
+pub use over::Over;
+pub use progress::Progress;
 pub use result::{MapTaskResult, Summary};
-pub use run::{MapRun, Over};
+pub use run::MapRun;
+pub use stream::MapStream;
 pub use task::AsyncMapTask;
 pub use zip::{LengthMismatch, zip_exact, zip3_exact};
 
