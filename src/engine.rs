@@ -9,6 +9,7 @@ mod core;
 mod ending;
 mod gate;
 pub(crate) mod hooks;
+pub(crate) mod in_context;
 mod job;
 mod lane;
 pub(crate) mod mode;

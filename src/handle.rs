@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::engine::mode::in_current_context;
+use crate::engine::in_context::in_current_context;
 use crate::engine::running::{Running, Setup};
 use crate::engine::sink::NoSink;
 use crate::engine::{Drive, Types};

@@ -11,7 +11,7 @@ use futures::Stream;
 use tokio::task::JoinHandle;
 
 use crate::engine::collector::Collector;
-use crate::engine::mode::in_current_context;
+use crate::engine::in_context::in_current_context;
 use crate::engine::outbox::Outbox;
 use crate::engine::running::{Running, Setup};
 use crate::engine::sink::NoSink;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::Span;
 
-use super::mode::{current_dispatch, in_context};
+use super::in_context::{current_dispatch, in_context};
 use crate::context::ItemContext;
 use crate::limiter::Permit;
 

@@ -1,18 +1,15 @@
 //! Where the lanes of a run are polled: in the task that polls the run, or on tasks of their own.
 
-use std::fmt;
 use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures::Stream;
 use futures::stream::FuturesUnordered;
-use pin_project_lite::pin_project;
 use tokio::task::JoinSet;
 use tracing::Span;
-use tracing::dispatcher::{self, Dispatch};
-use tracing::subscriber::NoSubscriber;
 
+use super::in_context::{InContext, current_dispatch};
 use super::lane::Lane;
 use super::{Types, Work};
 
@@ -116,51 +113,5 @@ where
         lanes.abort_all();
         while ready!(lanes.poll_join_next(cx)).is_some() {}
         Poll::Ready(())
-    }
-}
-
-pin_project! {
-    /// A future that is polled in the span and with the subscriber of whoever has made it.
-    pub(crate) struct InContext<F> {
-        pub(crate) span: Span,
-        pub(crate) dispatch: Option<Dispatch>,
-        #[pin]
-        pub(crate) future: F,
-    }
-}
-
-impl<F: Future> Future for InContext<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        in_context(this.dispatch.as_ref(), || {
-            let _entered = this.span.enter();
-            this.future.poll(cx)
-        })
-    }
-}
-
-impl<F> fmt::Debug for InContext<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InContext").field("span", &self.span).finish_non_exhaustive()
-    }
-}
-
-/// A future for another task, which is polled in the span and with the subscriber that are current here.
-pub(crate) fn in_current_context<F: Future>(future: F) -> InContext<F> {
-    InContext { span: Span::current(), dispatch: current_dispatch(), future }
-}
-
-/// The subscriber of this thread, where there is one: another thread may have none, or another.
-pub(crate) fn current_dispatch() -> Option<Dispatch> {
-    dispatcher::get_default(|dispatch| (!dispatch.is::<NoSubscriber>()).then(|| dispatch.clone()))
-}
-
-/// Calls a function with this subscriber, where there is one.
-pub(crate) fn in_context<R>(dispatch: Option<&Dispatch>, f: impl FnOnce() -> R) -> R {
-    match dispatch {
-        Some(dispatch) => dispatcher::with_default(dispatch, f),
-        None => f(),
     }
 }
