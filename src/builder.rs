@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Settings};
 use crate::error::ConfigError;
+use crate::limiter::Limiter;
 use crate::task::AsyncMapTask;
 
 impl AsyncMapTask {
@@ -355,6 +356,16 @@ impl AsyncMapTaskBuilder {
     /// ```
     pub fn cancel_grace(mut self, grace: Duration) -> Self {
         self.settings.cancel_grace = grace;
+        self
+    }
+
+    /// A limit that this task shares with others: an attempt needs a place within
+    /// [`concurrency`](Self::concurrency) *and* permits of the [`Limiter`], as many as the item's
+    /// [`weight`](crate::MapRun::weight), which is 1 unless the run says otherwise.
+    ///
+    /// The default is none.
+    pub fn limiter(mut self, limiter: &Limiter) -> Self {
+        self.settings.limiter = Some(limiter.clone());
         self
     }
 }

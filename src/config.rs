@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::error::ConfigError;
+use crate::limiter::Limiter;
 use crate::outcome::TimeoutScope;
 use crate::retry::RetryPolicy;
 use crate::verdict::{Criteria, Ratio};
@@ -39,6 +40,7 @@ pub(crate) struct Settings {
     pub(crate) max_failures: Option<usize>,
     pub(crate) early_success: bool,
     pub(crate) fail_fast: bool,
+    pub(crate) limiter: Option<Limiter>,
 }
 
 impl Default for Settings {
@@ -62,6 +64,7 @@ impl Default for Settings {
             max_failures: None,
             early_success: false,
             fail_fast: false,
+            limiter: None,
         }
     }
 }
@@ -77,6 +80,7 @@ pub(crate) struct Config {
     pub(crate) run_timeout: Option<Duration>,
     pub(crate) cancel_grace: Duration,
     pub(crate) criteria: Criteria,
+    pub(crate) limiter: Option<Limiter>,
     /// The shorter of the limits of an attempt and of an item: all that limits a first attempt.
     pub(crate) first_limit: Option<(Duration, TimeoutScope)>,
 }
@@ -134,6 +138,7 @@ impl Config {
         Self {
             first_limit: of_attempt.into_iter().chain(of_item).min_by_key(|(limit, _)| *limit),
             name: settings.name,
+            limiter: settings.limiter,
             concurrency: settings.concurrency,
             retry: settings.retry,
             timeout_per_attempt: settings.timeout_per_attempt,

@@ -1,19 +1,28 @@
 //! The driver: the only loop. It pulls, admits, settles and judges.
 
+mod admission;
 mod attempt;
 pub(crate) mod call;
 mod clock;
+pub(crate) mod collector;
 mod core;
+mod ending;
+mod gate;
 pub(crate) mod hooks;
+pub(crate) mod in_context;
 mod job;
 mod lane;
+pub(crate) mod mode;
+pub(crate) mod outbox;
+pub(crate) mod running;
 mod settle;
+pub(crate) mod sink;
 pub(crate) mod source;
 mod timer;
-
 mod trace;
 mod waiting;
 
+use std::any::Any;
 use std::marker::PhantomData;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -21,29 +30,29 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use futures::Stream;
-use futures::stream::FuturesUnordered;
-use tokio::sync::Semaphore;
 use tokio::task::coop;
 use tokio::time::Instant;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::Span;
 
+use self::admission::Admission;
 use self::call::Call;
 use self::clock::deadline;
-use self::core::{Admission, Core, Stop, Tally};
+use self::collector::Collector;
+use self::core::{Core, Stop, Tally};
+pub(crate) use self::ending::Ending;
 use self::hooks::Hooks;
-use self::lane::Lane;
+use self::lane::{Alone, Lane};
+use self::mode::{Mode, PollLanes};
+use self::running::Setup;
+use self::sink::Deliver;
 use self::source::Source;
 use self::timer::Timer;
 use crate::config::Config;
-use crate::error::{FailureReason, MapTaskError};
+use crate::error::FailureReason;
 use crate::observe::Event;
-use crate::result::{MapTaskResult, Summary};
+use crate::result::Summary;
 use crate::verdict::Exceeded;
-
-/// How many bytes of empty slots a result may get for items that were never started.
-const UNSTARTED_BYTES: usize = 1 << 28;
 
 /// The types of one run, and nothing else: no bound, so that the compiler can tell what they are, and
 /// whether a run is `Send`, without having to prove anything of a closure.
@@ -59,13 +68,14 @@ pub trait Types {
     type Source;
     type Call;
     type Hooks;
+    type Mode: Mode;
 }
 
 /// The [`Types`] of a run, one by one.
 #[derive(Debug)]
-pub struct Parts<S, C, H, I, T, E, Fut>(PhantomData<fn() -> (S, C, H, I, T, E, Fut)>);
+pub struct Parts<S, C, H, I, T, E, Fut, M>(PhantomData<fn() -> (S, C, H, I, T, E, Fut, M)>);
 
-impl<S, C, H, I, T, E, Fut> Types for Parts<S, C, H, I, T, E, Fut> {
+impl<S, C, H, I, T, E, Fut, M: Mode> Types for Parts<S, C, H, I, T, E, Fut, M> {
     type Item = I;
     type Output = T;
     type Error = E;
@@ -73,14 +83,15 @@ impl<S, C, H, I, T, E, Fut> Types for Parts<S, C, H, I, T, E, Fut> {
     type Source = S;
     type Call = C;
     type Hooks = H;
+    type Mode = M;
 }
 
-/// [`Types`] that fit together, so that a run can be driven.
+/// [`Types`] that fit together, so that attempts can be made.
 pub trait Work:
     Types<
         Source: Source<Item = Self::Item>,
         Call: Call<Self::Item, Output = Self::Output, Error = Self::Error, Future = Self::Future>,
-        Hooks: Hooks<Self::Error>,
+        Hooks: Hooks<Self::Item, Self::Error>,
         Future: Future<Output = Result<Self::Output, Self::Error>>,
     >
 {
@@ -90,17 +101,16 @@ impl<W> Work for W where
     W: Types<
             Source: Source<Item = W::Item>,
             Call: Call<W::Item, Output = W::Output, Error = W::Error, Future = W::Future>,
-            Hooks: Hooks<W::Error>,
+            Hooks: Hooks<W::Item, W::Error>,
             Future: Future<Output = Result<W::Output, W::Error>>,
         >
 {
 }
 
-/// What a run ends with.
-pub(crate) type Outcome<W> = Result<
-    MapTaskResult<<W as Types>::Output, <W as Types>::Error>,
-    MapTaskError<<W as Types>::Output, <W as Types>::Error>,
->;
+/// [`Work`] whose lanes can be polled, so that a run can be driven.
+pub trait Drive: Sized + Work + Types<Mode: PollLanes<Self>> {}
+
+impl<W: Work + Types<Mode: PollLanes<W>>> Drive for W {}
 
 /// Drives one run. Everything of the run is in here, so that dropping it leaves nothing behind.
 pub(crate) struct Driver<W: Types> {
@@ -108,27 +118,26 @@ pub(crate) struct Driver<W: Types> {
     span: Span,
     started: Instant,
     /// The lanes come first, because what runs in them is dropped before what it may use.
-    lanes: FuturesUnordered<Lane<W>>,
+    lanes: <W::Mode as Mode>::Lanes<W>,
     core: Arc<Mutex<Core<W>>>,
-    permits: Arc<Semaphore>,
     cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     timer: Timer,
     /// Set once the run is stopping: when what still runs is dropped.
     stop_at: Option<Instant>,
+    /// Whether nothing runs any more, or shall.
+    is_over: bool,
+    /// Whether the sink has failed, so that nothing more is handed to it.
+    sink_failed: bool,
+    /// A panic of the caller's, which goes on once every running item was dropped.
+    panic: Option<Box<dyn Any + Send>>,
 }
 
-impl<W: Work> Driver<W> {
+impl<W: Drive> Driver<W> {
     /// Begins the run: its clock starts here.
-    pub(crate) fn new(
-        config: Arc<Config>,
-        name: String,
-        parts: (W::Source, W::Call, W::Hooks),
-        token: Option<CancellationToken>,
-    ) -> Self {
+    pub(crate) fn new(setup: Setup<W>) -> Self {
         let started = Instant::now();
-        let permits = config.concurrency.min(Semaphore::MAX_PERMITS);
-        let cancelled = token.clone().map(|token| Box::pin(token.cancelled_owned()));
-        let core = Core::<W>::new(Arc::clone(&config), name, parts, token, started);
+        let (config, token) = (Arc::clone(&setup.config), setup.token.clone());
+        let core = Core::<W>::new(setup, W::Mode::SPAWNED, started);
         if let Some(observer) = core.hooks.observer() {
             observer.on_event(&Event::RunStarted);
         }
@@ -136,31 +145,52 @@ impl<W: Work> Driver<W> {
             span: trace::run_span(&core.name, core.total, config.concurrency),
             config,
             started,
-            lanes: FuturesUnordered::new(),
+            lanes: Default::default(),
             core: Arc::new(Mutex::new(core)),
-            permits: Arc::new(Semaphore::new(permits)),
-            cancelled,
+            cancelled: token.map(|token| Box::pin(token.cancelled_owned())),
             timer: Timer::default(),
             stop_at: None,
+            is_over: false,
+            sink_failed: false,
+            panic: None,
         }
     }
 
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<W>> {
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut impl Deliver,
+    ) -> Poll<Ending<W::Output, W::Error>> {
         ready!(coop::poll_proceed(cx)).made_progress();
         let span = self.span.clone();
         let _entered = span.enter();
-        // Only the source, the observer and the retry hooks can panic here. That is the caller's to
-        // see, but not before every running item is dropped.
-        match catch_unwind(AssertUnwindSafe(|| self.drive(cx))) {
-            Ok(polled) => polled,
-            Err(payload) => {
-                self.lanes.clear();
-                resume_unwind(payload)
+        if self.panic.is_none() {
+            // Only the source, the sink, the observer and the hooks can panic here. That is the caller's to
+            // see, but not before every running item is dropped.
+            match catch_unwind(AssertUnwindSafe(|| self.drive(cx, sink))) {
+                Ok(polled) => return polled,
+                Err(payload) => self.panic = Some(payload),
             }
         }
+        ready!(W::Mode::poll_clear(&mut self.lanes, cx));
+        self.panic.take().map_or(Poll::Pending, |payload| resume_unwind(payload))
     }
 
-    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<W>> {
+    fn drive(&mut self, cx: &mut Context<'_>, sink: &mut impl Deliver) -> Poll<Ending<W::Output, W::Error>> {
+        if !self.is_over {
+            ready!(self.work(cx, sink));
+            self.is_over = true;
+        }
+        ready!(W::Mode::poll_clear(&mut self.lanes, cx));
+        if let Collector::Outbox(outbox) = &lock(&self.core).collector {
+            outbox.complete();
+        }
+        ready!(self.poll_sink(cx, sink));
+        Poll::Ready(self.finish())
+    }
+
+    /// Ready once nothing runs any more, or shall.
+    fn work(&mut self, cx: &mut Context<'_>, sink: &mut impl Deliver) -> Poll<()> {
         // Registered before the token is looked at, so that no cancellation falls between.
         if let Some(cancelled) = &mut self.cancelled {
             if cancelled.as_mut().poll(cx).is_ready() {
@@ -172,6 +202,7 @@ impl<W: Work> Driver<W> {
         let mut stopped = lock(&self.core).begin_poll(cx.waker());
         loop {
             self.poll_lanes(cx, stopped);
+            let _is_busy = self.poll_sink(cx, sink);
             if self.is_stopping() {
                 match self.poll_stopping(cx) {
                     Stopping::Told => {
@@ -179,15 +210,22 @@ impl<W: Work> Driver<W> {
                         continue;
                     }
                     Stopping::Waiting => break,
-                    Stopping::Over => return Poll::Ready(self.finish()),
+                    Stopping::Over => return Poll::Ready(()),
                 }
             }
-            let admission = lock(&self.core).admit(&self.permits);
+            let admission = lock(&self.core).admit();
             match admission {
                 Admission::Wake(waker) => waker.wake(),
-                Admission::Open { seat, permit } => {
+                Admission::Open { seat, place } => {
+                    let lane = {
+                        let core = lock(&self.core);
+                        let alone = core.call.share().zip(core.alarm.clone());
+                        let run_deadline = core.run_deadline;
+                        alone.map(|(call, alarm)| Alone { call, alarm, run_deadline })
+                    };
                     let (core, config) = (Arc::clone(&self.core), Arc::clone(&self.config));
-                    self.lanes.push(Lane::new(core, config, seat, permit));
+                    let lane = Lane::new(core, config, seat, place, lane);
+                    W::Mode::open(&mut self.lanes, lane, &self.span);
                 }
                 Admission::Stop => stopped = true,
                 Admission::Yield => {
@@ -195,7 +233,7 @@ impl<W: Work> Driver<W> {
                     break;
                 }
                 Admission::Wait => break,
-                Admission::Finish => return Poll::Ready(self.finish()),
+                Admission::Finish => return Poll::Ready(()),
             }
             if !coop::has_budget_remaining() {
                 cx.waker().wake_by_ref();
@@ -211,14 +249,26 @@ impl<W: Work> Driver<W> {
         // The set takes a break after two futures that have woken themselves. Before running attempts are
         // told to end, and before they are dropped, all that are ready must have their turn.
         let is_last_turn = stopped && self.stop_at.is_none_or(|stop_at| Instant::now() >= stop_at);
-        let mut breaks = if is_last_turn { self.lanes.len() / 2 + 1 } else { 0 };
+        let mut breaks =
+            if is_last_turn && !W::Mode::SPAWNED { W::Mode::count(&self.lanes) / 2 + 1 } else { 0 };
         while stopped || !self.is_stopping() {
-            match Pin::new(&mut self.lanes).poll_next(cx) {
+            match W::Mode::poll_next(&mut self.lanes, cx) {
                 Poll::Ready(Some(())) => {}
                 Poll::Pending if breaks > 0 => breaks -= 1,
                 Poll::Pending | Poll::Ready(None) => break,
             }
         }
+    }
+
+    /// Lets the sink have what has settled. Pending while it is busy.
+    fn poll_sink(&mut self, cx: &mut Context<'_>, sink: &mut impl Deliver) -> Poll<()> {
+        if !self.sink_failed {
+            if let Err(error) = ready!(sink.poll_deliver(cx)) {
+                self.sink_failed = true;
+                lock(&self.core).stop_for_sink(error);
+            }
+        }
+        Poll::Ready(())
     }
 
     fn is_stopping(&self) -> bool {
@@ -233,13 +283,15 @@ impl<W: Work> Driver<W> {
             }
             return Stopping::Over;
         }
+        if core.draining {
+            return Stopping::Waiting;
+        }
         match self.stop_at {
             None => {
                 let now = core.clock.read();
+                core.sound_alarm();
                 drop(core);
-                for lane in Pin::new(&mut self.lanes).iter_pin_mut() {
-                    lane.stop();
-                }
+                W::Mode::stop(&mut self.lanes);
                 if self.config.cancel_grace.is_zero() {
                     return Stopping::Over;
                 }
@@ -254,6 +306,7 @@ impl<W: Work> Driver<W> {
     /// Ends a poll: sees to it that somebody wakes the driver in time.
     fn rest(&mut self, cx: &mut Context<'_>) {
         let mut core = lock(&self.core);
+        core.report();
         core.clock.rest();
         let next = self.stop_at.or_else(|| core.next_deadline());
         if next.is_some_and(|next| self.timer.poll(cx, next).is_ready()) {
@@ -261,12 +314,10 @@ impl<W: Work> Driver<W> {
         }
     }
 
-    fn finish(&mut self) -> Outcome<W> {
-        self.lanes.clear();
+    fn finish(&mut self) -> Ending<W::Output, W::Error> {
         let mut core = lock(&self.core);
-        let Tally { started, successes, failures, retries, timeouts, panics, first_failure } =
-            mem::take(&mut core.tally);
-        let total = core.final_total();
+        let Tally { started, successes, failures, retries, timeouts, panics, first_failure } = core.tally;
+        let (total, now) = (core.final_total(), Instant::now());
         let summary = Summary {
             total,
             successes,
@@ -276,8 +327,9 @@ impl<W: Work> Driver<W> {
             retries,
             timeouts,
             panics,
-            elapsed: self.started.elapsed(),
+            elapsed: now - self.started,
         };
+        core.end_report(total, now, self.started);
         let stop = core.stop.take();
         // More successes can be required than there are items, once it is known how many there are.
         let required = self.config.criteria.required(total);
@@ -304,18 +356,9 @@ impl<W: Work> Driver<W> {
         if let Some(observer) = core.hooks.observer() {
             observer.on_event(&Event::RunFinished { summary: &summary, reason: reason.as_ref() });
         }
-        let mut results = mem::take(&mut core.results);
-        if (total - results.len()).saturating_mul(size_of::<Option<W::Output>>().max(1)) <= UNSTARTED_BYTES {
-            results.resize_with(total, || None);
-        }
-        let result = MapTaskResult { results, errors: mem::take(&mut core.errors), summary };
-        match reason {
-            None => Ok(result),
-            Some(reason) => {
-                let name = mem::take(&mut core.name);
-                Err(MapTaskError::new(name, reason, first_failure, shortfall, result))
-            }
-        }
+        let name = mem::take(&mut core.name);
+        let collector = mem::replace(&mut core.collector, Collector::results());
+        Ending { name, summary, reason, first_failure, shortfall, collector }
     }
 }
 

@@ -56,7 +56,8 @@ pub enum FailureReason {
         /// How many were allowed to fail.
         allowed: usize,
     },
-    /// The run's [`cancellation_token`](crate::MapRun::cancellation_token) was cancelled.
+    /// The run's [`cancellation_token`](crate::MapRun::cancellation_token) was cancelled, or its
+    /// [`MapHandle`](crate::MapHandle) was told to cancel or to drain it.
     Cancelled,
     /// The run did not end within [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout).
     TimedOut {
@@ -65,8 +66,27 @@ pub enum FailureReason {
     },
     /// The stream given to [`over_try_stream`](crate::AsyncMapTask::over_try_stream) gave an error.
     Source(BoxError),
-    /// The task and the run do not fit together; nothing was started.
+    /// The function given to [`try_for_each`](crate::MapRun::try_for_each) returned an error.
+    Sink(BoxError),
+    /// The task and the run do not fit together: retries with [`map_once`](crate::Over::map_once), or an item
+    /// whose [`weight`](crate::MapRun::weight) is above a limit. That item was not started.
     Config(ConfigError),
+}
+
+impl FailureReason {
+    /// The error that is the reason, where it is one from beside the items.
+    fn error(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Source(error) | Self::Sink(error) => Some(error.as_ref()),
+            _ => None,
+        }
+    }
+
+    /// Whether the items have to do with it. What failed in the source or in the sink is nothing that an item
+    /// did.
+    fn is_about_items(&self) -> bool {
+        self.error().is_none()
+    }
 }
 
 impl fmt::Display for FailureReason {
@@ -80,6 +100,7 @@ impl fmt::Display for FailureReason {
             Self::Cancelled => f.write_str("cancelled"),
             Self::TimedOut { limit } => write!(f, "timed out at its limit of {limit:?} a run"),
             Self::Source(error) => write!(f, "the source failed: {error}"),
+            Self::Sink(error) => write!(f, "the sink failed: {error}"),
             Self::Config(error) => error.fmt(f),
         }
     }
@@ -161,30 +182,9 @@ impl<T, E: fmt::Debug> fmt::Debug for MapTaskError<T, E> {
 impl<T, E: fmt::Display> fmt::Display for MapTaskError<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Failure { name, reason, shortfall, partial, .. } = &*self.inner;
-        let Summary { total, successes, failures, .. } = partial.summary;
-        write!(f, "{name}: ")?;
-        match (reason, shortfall) {
-            (FailureReason::TooManyFailures { .. }, Some(required)) => {
-                write!(f, "{successes} of {total} items succeeded, {required} required")?;
-            }
-            (FailureReason::TooManyFailures { failures, allowed }, None) => {
-                write!(f, "{failures} of {total} items failed, {allowed} allowed")?;
-            }
-            (FailureReason::FailFast { .. }, _) => {
-                write!(f, "{failures} of {total} items failed, fail_fast is set")?;
-            }
-            (FailureReason::Cancelled | FailureReason::TimedOut { .. }, _) => {
-                write!(f, "{reason} after {} of {total} items", successes + failures)?;
-            }
-            // The error itself is the `source()`.
-            (FailureReason::Source(_), _) => {
-                write!(f, "the source failed after {} items", successes + failures)?;
-            }
-            (FailureReason::Config(_), _) => write!(f, "{reason}")?,
-        }
+        Headline { name, reason, shortfall: *shortfall, summary: &partial.summary }.fmt(f)?;
         match self.first_failure() {
-            // What failed in the source is nothing that an item did.
-            Some((index, error)) if !matches!(reason, FailureReason::Source(_)) => {
+            Some((index, error)) if reason.is_about_items() => {
                 let attempts = Attempts(error.attempts());
                 write!(f, "; item {index} failed first, after {attempts}: ")?;
                 Cause(error).fmt(f)
@@ -196,9 +196,111 @@ impl<T, E: fmt::Display> fmt::Display for MapTaskError<T, E> {
 
 impl<T, E: fmt::Debug + fmt::Display> Error for MapTaskError<T, E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.inner.reason {
-            FailureReason::Source(error) => Some(error.as_ref()),
-            _ => None,
+        self.inner.reason.error()
+    }
+}
+
+/// A run by [`for_each`](crate::MapRun::for_each), [`try_for_each`](crate::MapRun::try_for_each) or
+/// [`stream`](crate::MapRun::stream) that did not succeed. The outcomes of its items were given out before.
+///
+/// The message names the first item that failed: `resize: 7 of 100 items failed, 5 allowed; item 3 failed first,
+/// after 4 attempts`. Its error was in its outcome.
+pub struct RunError {
+    // Boxed, so that a `Result` with this error stays as small as its `Ok`.
+    inner: Box<RunFailure>,
+}
+
+struct RunFailure {
+    name: String,
+    reason: FailureReason,
+    first_failure: Option<(usize, u32)>,
+    shortfall: Option<usize>,
+    summary: Summary,
+}
+
+impl RunError {
+    pub(crate) fn new(
+        name: String,
+        reason: FailureReason,
+        first_failure: Option<(usize, u32)>,
+        shortfall: Option<usize>,
+        summary: Summary,
+    ) -> Self {
+        Self { inner: Box::new(RunFailure { name, reason, first_failure, shortfall, summary }) }
+    }
+
+    /// Why the run did not succeed.
+    pub fn reason(&self) -> &FailureReason {
+        &self.inner.reason
+    }
+
+    /// The account of the run.
+    pub fn summary(&self) -> &Summary {
+        &self.inner.summary
+    }
+}
+
+impl fmt::Debug for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunError")
+            .field("name", &self.inner.name)
+            .field("reason", &self.inner.reason)
+            .field("first_failure", &self.inner.first_failure.map(|(index, _)| index))
+            .field("summary", &self.inner.summary)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RunFailure { name, reason, first_failure, shortfall, summary } = &*self.inner;
+        Headline { name, reason, shortfall: *shortfall, summary }.fmt(f)?;
+        match first_failure {
+            Some((index, attempts)) if reason.is_about_items() => {
+                write!(f, "; item {index} failed first, after {}", Attempts(*attempts))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Error for RunError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.inner.reason.error()
+    }
+}
+
+/// What the messages of both errors of a run begin with.
+struct Headline<'a> {
+    name: &'a str,
+    reason: &'a FailureReason,
+    shortfall: Option<usize>,
+    summary: &'a Summary,
+}
+
+impl fmt::Display for Headline<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, reason, shortfall, summary } = *self;
+        let Summary { total, successes, failures, .. } = *summary;
+        let settled = successes + failures;
+        write!(f, "{name}: ")?;
+        match (reason, shortfall) {
+            (FailureReason::TooManyFailures { .. }, Some(required)) => {
+                write!(f, "{successes} of {total} items succeeded, {required} required")
+            }
+            (FailureReason::TooManyFailures { failures, allowed }, None) => {
+                write!(f, "{failures} of {total} items failed, {allowed} allowed")
+            }
+            (FailureReason::FailFast { .. }, _) => {
+                write!(f, "{failures} of {total} items failed, fail_fast is set")
+            }
+            (FailureReason::Cancelled | FailureReason::TimedOut { .. }, _) => {
+                write!(f, "{reason} after {settled} of {total} items")
+            }
+            // The error itself is the `source()`.
+            (FailureReason::Source(_), _) => write!(f, "the source failed after {settled} items"),
+            (FailureReason::Sink(_), _) => write!(f, "the sink failed after {settled} items"),
+            (FailureReason::Config(_), _) => write!(f, "{reason}"),
         }
     }
 }

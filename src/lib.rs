@@ -6,13 +6,19 @@ mod config;
 mod context;
 mod engine;
 mod error;
+mod for_each;
+mod handle;
+mod limiter;
 #[cfg(feature = "serde")]
 mod map_task_config;
 mod observe;
 mod outcome;
+mod over;
+mod progress;
 mod result;
 mod retry;
 mod run;
+mod stream;
 mod task;
 mod verdict;
 mod zip;
@@ -23,13 +29,18 @@ pub use config::{
     DEFAULT_RETRY_DELAY, DEFAULT_RETRY_JITTER, DEFAULT_RETRY_MULTIPLIER,
 };
 pub use context::ItemContext;
-pub use error::{BoxError, ConfigError, FailureReason, MapTaskError};
+pub use error::{BoxError, ConfigError, FailureReason, MapTaskError, RunError};
+pub use handle::MapHandle;
+pub use limiter::Limiter;
 #[cfg(feature = "serde")]
 pub use map_task_config::MapTaskConfig;
 pub use observe::{Event, Observer};
-pub use outcome::{FailureKind, ItemError, TimeoutScope};
+pub use outcome::{FailureKind, ItemError, ItemOutcome, TimeoutScope};
+pub use over::Over;
+pub use progress::Progress;
 pub use result::{MapTaskResult, Summary};
-pub use run::{MapRun, Over};
+pub use run::MapRun;
+pub use stream::MapStream;
 pub use task::AsyncMapTask;
 pub use zip::{LengthMismatch, zip_exact, zip3_exact};
 

@@ -3,6 +3,22 @@
 use std::fmt;
 use std::time::Duration;
 
+/// What became of one item: what [`for_each`](crate::MapRun::for_each),
+/// [`try_for_each`](crate::MapRun::try_for_each) and [`stream`](crate::MapRun::stream) give for each item that
+/// settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ItemOutcome<T, E> {
+    /// The item's place in the input, from 0.
+    pub index: usize,
+    /// How many attempts were made, the first included.
+    pub attempts: u32,
+    /// From the start of the first attempt to the end of the last, the waits between them included.
+    pub elapsed: Duration,
+    /// What the function returned, or why the item failed.
+    pub result: Result<T, ItemError<E>>,
+}
+
 /// Why an item failed. `E` is the error type of the map function.
 ///
 /// Implements [`std::error::Error`] for every `E: Display + Debug`, so also where `E` is a `String`

@@ -1,6 +1,5 @@
-//! One task over one input: the function, the options of the run, and its end.
+//! One run of a task: its options, and the future of its result.
 
-use std::any::type_name;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,131 +8,15 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
-use crate::context::ItemContext;
-use crate::engine::call::{Once, Plain, WithContext};
-use crate::engine::hooks::{HookSet, NoHooks};
-use crate::engine::source::Source;
-use crate::engine::{Driver, Parts, Types, Work};
+use crate::engine::call::Shared;
+use crate::engine::hooks::HookSet;
+use crate::engine::mode::{Mode, Spawned};
+use crate::engine::running::{Running, Setup};
+use crate::engine::sink::NoSink;
+use crate::engine::{Drive, Ending, Parts, Types};
 use crate::error::MapTaskError;
 use crate::observe::Observer;
 use crate::result::MapTaskResult;
-
-/// A task and the items it is to run over, until the function is given. Made by
-/// [`AsyncMapTask::over`](crate::AsyncMapTask::over) and its siblings.
-#[must_use = "a run does nothing until it has a function and is awaited"]
-pub struct Over<S> {
-    config: Arc<Config>,
-    source: S,
-}
-
-impl<S: Source> Over<S> {
-    pub(crate) fn new(config: Arc<Config>, source: S) -> Self {
-        Self { config, source }
-    }
-
-    /// Runs an async function over every item.
-    ///
-    /// The item is cloned for each attempt that another one may follow: never, where the task has no
-    /// retries. For items that are not `Clone` there is [`map_once`](Self::map_once).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use async_map_task::AsyncMapTask;
-    ///
-    /// let words = ["snow", "rain"];
-    /// let lengths = AsyncMapTask::default()
-    ///     .over(words)
-    ///     .map(|word| async move { u8::try_from(word.len()) })
-    ///     .await?;
-    /// assert_eq!(lengths.results, [Some(4), Some(4)]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn map<F, Fut, T, E>(self, f: F) -> Plan<S, Plain<F>, S::Item, T, E, Fut>
-    where
-        F: Fn(S::Item) -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-        S::Item: Clone,
-    {
-        self.start_with(Plain(f), type_name::<F>())
-    }
-
-    /// As [`map`](Self::map), with an [`ItemContext`] that tells the function its index, its attempt, its
-    /// deadline and when to stop.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use async_map_task::AsyncMapTask;
-    ///
-    /// let numbered = AsyncMapTask::default()
-    ///     .over(["a", "b"])
-    ///     .map_with_context(|cx, name| async move { Ok::<_, String>(format!("{} {name}", cx.index())) })
-    ///     .await?;
-    /// assert_eq!(numbered.into_successful_results(), ["0 a", "1 b"]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn map_with_context<F, Fut, T, E>(self, f: F) -> Plan<S, WithContext<F>, S::Item, T, E, Fut>
-    where
-        F: Fn(ItemContext, S::Item) -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-        S::Item: Clone,
-    {
-        self.start_with(WithContext(f), type_name::<F>())
-    }
-
-    /// As [`map`](Self::map), for items that are not `Clone`: each gets one attempt.
-    ///
-    /// # Errors
-    ///
-    /// A task with retries cannot keep its promise here; its run ends with
-    /// [`FailureReason::Config`](crate::FailureReason::Config) before any item is started.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use async_map_task::AsyncMapTask;
-    ///
-    /// struct Ticket(u32); // not Clone
-    ///
-    /// let task = AsyncMapTask::default();
-    /// let result = task.over([Ticket(7)]).map_once(|ticket| async move { Ok::<_, String>(ticket.0) }).await?;
-    /// assert_eq!(result.results, [Some(7)]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn map_once<F, Fut, T, E>(self, f: F) -> Plan<S, Once<F>, S::Item, T, E, Fut>
-    where
-        F: Fn(S::Item) -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-    {
-        self.start_with(Once(f), type_name::<F>())
-    }
-
-    fn start_with<C, T, E, Fut>(self, call: C, function: &'static str) -> Plan<S, C, S::Item, T, E, Fut> {
-        let Self { config, source } = self;
-        let hooks = HookSet::NONE;
-        MapRun { state: State::Ready(Ready { config, function, source, call, hooks, token: None }) }
-    }
-}
-
-/// A run without hooks.
-pub(crate) type Plan<S, C, I, T, E, Fut> = MapRun<Parts<S, C, NoHooks<E>, I, T, E, Fut>>;
-
-impl<S> fmt::Debug for Over<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Over").field("config", &self.config).finish_non_exhaustive()
-    }
-}
 
 /// One run of a task: a future that does nothing until it is polled, and cancels the run when it is dropped.
 ///
@@ -165,27 +48,20 @@ impl<S> fmt::Debug for Over<S> {
 /// [`Panicked`](crate::ItemError::Panicked).
 #[must_use = "a run does nothing until it is awaited"]
 pub struct MapRun<W: Types> {
-    state: State<W>,
+    running: Running<W, NoSink>,
 }
 
-enum State<W: Types> {
-    Ready(Ready<W>),
-    Running(Box<Driver<W>>),
-    Over,
+impl<W: Types> MapRun<W> {
+    pub(crate) fn new(setup: Option<Setup<W>>) -> Self {
+        Self { running: Running::new(setup, NoSink) }
+    }
+
+    pub(crate) fn into_setup(self) -> Option<Setup<W>> {
+        self.running.into_setup()
+    }
 }
 
-/// A run that was not polled yet.
-struct Ready<W: Types> {
-    config: Arc<Config>,
-    /// The type name of the map function, which names the run where the task has no name.
-    function: &'static str,
-    source: W::Source,
-    call: W::Call,
-    hooks: W::Hooks,
-    token: Option<CancellationToken>,
-}
-
-impl<S, C, P, A, O, I, T, E, Fut> MapRun<Parts<S, C, HookSet<P, A, O>, I, T, E, Fut>> {
+impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G, O>, I, T, E, Fut, M>> {
     /// Retries only the errors that this function accepts. The default is every error.
     ///
     /// It is asked only where a retry is left. A timeout of one attempt is always retried, a panic never.
@@ -209,13 +85,14 @@ impl<S, C, P, A, O, I, T, E, Fut> MapRun<Parts<S, C, HookSet<P, A, O>, I, T, E, 
     /// # Ok(())
     /// # }
     /// ```
-    pub fn retry_if<Q>(self, retry_if: Q) -> MapRun<Parts<S, C, HookSet<Q, A, O>, I, T, E, Fut>>
+    pub fn retry_if<Q>(self, retry_if: Q) -> MapRun<Parts<S, C, HookSet<Q, A, G, O>, I, T, E, Fut, M>>
     where
         Q: Fn(&E) -> bool,
     {
-        self.with_hooks(|HookSet { retry_after, observer, .. }| HookSet {
+        self.with_hooks(|HookSet { retry_after, weight, observer, .. }| HookSet {
             retry_if: Some(retry_if),
             retry_after,
+            weight,
             observer,
         })
     }
@@ -249,13 +126,14 @@ impl<S, C, P, A, O, I, T, E, Fut> MapRun<Parts<S, C, HookSet<P, A, O>, I, T, E, 
     /// # Ok(())
     /// # }
     /// ```
-    pub fn retry_after<B>(self, retry_after: B) -> MapRun<Parts<S, C, HookSet<P, B, O>, I, T, E, Fut>>
+    pub fn retry_after<B>(self, retry_after: B) -> MapRun<Parts<S, C, HookSet<P, B, G, O>, I, T, E, Fut, M>>
     where
         B: Fn(&E) -> Option<Duration>,
     {
-        self.with_hooks(|HookSet { retry_if, observer, .. }| HookSet {
+        self.with_hooks(|HookSet { retry_if, weight, observer, .. }| HookSet {
             retry_if,
             retry_after: Some(retry_after),
+            weight,
             observer,
         })
     }
@@ -264,11 +142,68 @@ impl<S, C, P, A, O, I, T, E, Fut> MapRun<Parts<S, C, HookSet<P, A, O>, I, T, E, 
     ///
     /// Where it is a closure, write its type, `|event: &Event<'_>| ..`: without it the compiler takes the
     /// closure for one of a single lifetime, which is not general enough.
-    pub fn observe<N: Observer>(self, observer: N) -> MapRun<Parts<S, C, HookSet<P, A, N>, I, T, E, Fut>> {
-        self.with_hooks(|HookSet { retry_if, retry_after, .. }| HookSet {
+    pub fn observe<N: Observer>(
+        self,
+        observer: N,
+    ) -> MapRun<Parts<S, C, HookSet<P, A, G, N>, I, T, E, Fut, M>> {
+        self.with_hooks(|HookSet { retry_if, retry_after, weight, .. }| HookSet {
             retry_if,
             retry_after,
+            weight,
             observer: Some(observer),
+        })
+    }
+
+    /// How many permits an item takes, of the run's own limit,
+    /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency), and of the shared
+    /// [`limiter`](crate::AsyncMapTaskBuilder::limiter). The default is 1, and 0 counts as 1.
+    ///
+    /// It turns both limits from a number of items into an amount of whatever is scarce: megabytes, connections,
+    /// cores. Items start in their order also here: a heavy one waits until there is room for it, and those
+    /// behind it wait, too, so it is not starved. The weight is asked once, when the item is pulled.
+    ///
+    /// # Errors
+    ///
+    /// An item that weighs more than one of the limits could never start. It ends the run with
+    /// [`FailureReason::Config`](crate::FailureReason::Config) when it is its turn.
+    ///
+    /// # Examples
+    ///
+    /// At most 100 megabytes at once:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// #[derive(Clone)]
+    /// struct Image { megabytes: u32 }
+    ///
+    /// let images = [40, 80, 20, 60].map(|megabytes| Image { megabytes });
+    /// let in_memory = &std::cell::Cell::new(0);
+    /// let task = AsyncMapTask::builder().concurrency(100).build()?;
+    /// task.over(images)
+    ///     .map(|image| async move {
+    ///         in_memory.set(in_memory.get() + image.megabytes);
+    ///         assert!(in_memory.get() <= 100);
+    ///         tokio::task::yield_now().await;
+    ///         in_memory.set(in_memory.get() - image.megabytes);
+    ///         Ok::<_, String>(())
+    ///     })
+    ///     .weight(|image| image.megabytes)
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn weight<Q>(self, weight: Q) -> MapRun<Parts<S, C, HookSet<P, A, Q, O>, I, T, E, Fut, M>>
+    where
+        Q: Fn(&I) -> u32,
+    {
+        self.with_hooks(|HookSet { retry_if, retry_after, observer, .. }| HookSet {
+            retry_if,
+            retry_after,
+            weight: Some(weight),
+            observer,
         })
     }
 
@@ -303,60 +238,122 @@ impl<S, C, P, A, O, I, T, E, Fut> MapRun<Parts<S, C, HookSet<P, A, O>, I, T, E, 
     /// # Ok(())
     /// # }
     /// ```
-    pub fn cancellation_token(mut self, token: CancellationToken) -> Self {
-        match &mut self.state {
-            State::Ready(ready) => ready.token = Some(token),
-            State::Running(_) | State::Over => self.state = State::Over,
-        }
-        self
+    pub fn cancellation_token(self, token: CancellationToken) -> Self {
+        Self::new(self.into_setup().map(|setup| Setup { token: Some(token), ..setup }))
     }
 
-    fn with_hooks<G>(
+    /// Gives the outcomes of [`for_each`](Self::for_each), [`try_for_each`](Self::try_for_each) or
+    /// [`stream`](Self::stream) in the order of the input; without it they come in the order of completion. The
+    /// results of a run that is awaited or [spawned](Self::spawn) are in the order of the input anyway.
+    ///
+    /// Only the giving waits. Items still start and end as they do, and a failure that ends the run does so when it
+    /// happens. Outcomes that come before their turn are held back; while as many as
+    /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) are held, no new item starts. So one slow item can
+    /// slow the run down, but not fill the memory. Items that were cancelled are passed over.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    /// use std::time::Duration;
+    ///
+    /// let mut order = Vec::new();
+    /// AsyncMapTask::default()
+    ///     .over([30, 10, 20])
+    ///     .map(|millis| async move {
+    ///         tokio::time::sleep(Duration::from_millis(millis)).await;
+    ///         Ok::<_, String>(millis)
+    ///     })
+    ///     .ordered()
+    ///     .for_each(|outcome| {
+    ///         order.push(outcome.index);
+    ///         async {}
+    ///     })
+    ///     .await?;
+    /// assert_eq!(order, [0, 1, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ordered(self) -> Self {
+        Self::new(self.into_setup().map(|setup| Setup { ordered: true, ..setup }))
+    }
+
+    /// Runs the items on Tokio tasks of their own, so that they use all the cores that the runtime has.
+    ///
+    /// Without it the items run in the task that awaits the run: many at once, but one core for all of them, as
+    /// with `join_all` or `buffer_unordered`. That is right for items that mostly wait, and cheaper; it lets the
+    /// function borrow; and items need not be `Send`. Use this for items that compute between their waits, from
+    /// about a microsecond each. For a function that blocks its thread there is
+    /// [`map_blocking`](crate::Over::map_blocking).
+    ///
+    /// It spawns at most [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) tasks, and each works through
+    /// one item after another. All else is the same: order, limits, retries, verdict, account. The source, the
+    /// hooks, the observer and the function's own body, up to its future, may be called on any of the runtime's
+    /// threads; the source, the hooks and the observer by one at a time, the function by several. The subscriber
+    /// and the span that the run was first polled with are those of its items, too.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the run aborts its tasks. An item that is being polled on another thread at that moment ends that
+    /// poll, and is then dropped.
+    ///
+    /// # Panics
+    ///
+    /// The run panics where it is polled outside a Tokio runtime, or while that is being shut down.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// let primes = AsyncMapTask::builder()
+    ///     .concurrency(64)
+    ///     .build()?
+    ///     .over(2..10_000_u32)
+    ///     .map(|n| async move { Ok::<_, String>((2..n).take_while(|d| d * d <= n).all(|d| n % d != 0)) })
+    ///     .spawned()
+    ///     .await?
+    ///     .into_successful_results();
+    /// assert_eq!(primes.into_iter().filter(|is_prime| *is_prime).count(), 1_229);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn spawned(self) -> MapRun<Parts<S, Shared<C>, HookSet<P, A, G, O>, I, T, E, Fut, Spawned>>
+    where
+        S: Send + 'static,
+        C: Send + Sync + 'static,
+        HookSet<P, A, G, O>: Send + 'static,
+        I: Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+        Fut: Send + 'static,
+    {
+        let setup = self.into_setup();
+        MapRun::new(setup.map(|setup| setup.change(|call, hooks| (Shared(Arc::new(call)), hooks))))
+    }
+
+    fn with_hooks<H>(
         self,
-        change: impl FnOnce(HookSet<P, A, O>) -> G,
-    ) -> MapRun<Parts<S, C, G, I, T, E, Fut>> {
-        let state = match self.state {
-            State::Ready(Ready { config, function, source, call, hooks, token }) => {
-                State::Ready(Ready { config, function, source, call, hooks: change(hooks), token })
-            }
-            // Options come before the first poll, as the type says.
-            State::Running(_) | State::Over => State::Over,
-        };
-        MapRun { state }
+        change: impl FnOnce(HookSet<P, A, G, O>) -> H,
+    ) -> MapRun<Parts<S, C, H, I, T, E, Fut, M>> {
+        MapRun::new(self.into_setup().map(|setup| setup.change(|call, hooks| (call, change(hooks)))))
     }
 }
 
-// Nothing in a run is pinned in place: the source, the lanes and the timers have heap places of their own.
-impl<W: Types> Unpin for MapRun<W> {}
-
-impl<W: Work> Future for MapRun<W> {
+impl<W: Drive> Future for MapRun<W> {
     type Output = Result<MapTaskResult<W::Output, W::Error>, MapTaskError<W::Output, W::Error>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // Out of its place while it is polled, so that a panic leaves nothing half done behind.
-        let mut driver = match std::mem::replace(&mut self.state, State::Over) {
-            State::Ready(Ready { config, function, source, call, hooks, token }) => {
-                let name = config.name.as_deref().unwrap_or(function).to_owned();
-                Box::new(Driver::new(config, name, (source, call, hooks), token))
-            }
-            State::Running(driver) => driver,
-            State::Over => unreachable!("a run was polled after it had ended"),
-        };
-        let polled = driver.poll(cx);
-        if polled.is_pending() {
-            self.state = State::Running(driver);
-        }
-        polled
+        Pin::new(&mut self.running).poll(cx).map(Ending::into_result)
     }
 }
 
 impl<W: Types> fmt::Debug for MapRun<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = match &self.state {
-            State::Ready(_) => "ready",
-            State::Running(_) => "running",
-            State::Over => "over",
-        };
-        f.debug_struct("MapRun").field("state", &state).finish_non_exhaustive()
+        f.debug_struct("MapRun").field("state", &self.running).finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::engine::call::Plain;
 use crate::engine::source::{FromIter, FromStream, FromTryStream};
 use crate::error::BoxError;
-use crate::run::{Over, Plan};
+use crate::over::{Over, Plan};
 
 /// How to run an async function over many items: how many at once, how often, how long, and how many
 /// may fail.

@@ -1,6 +1,16 @@
 //! The map function in its forms.
 
+use std::panic::resume_unwind;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::Span;
+
+use super::in_context::{current_dispatch, in_context};
 use crate::context::ItemContext;
+use crate::limiter::Permit;
 
 /// A function that makes one attempt at an item.
 pub trait Call<I> {
@@ -14,11 +24,28 @@ pub trait Call<I> {
     /// Whether an item can be tried once only, because it cannot be cloned.
     const ONE_ATTEMPT: bool = false;
 
-    /// Begins an attempt. The context is made only where the function takes one.
-    fn call(&self, context: impl FnOnce() -> ItemContext, item: I) -> Self::Future;
+    /// Whether an attempt goes on when its future is dropped, so that its place is taken until it ends.
+    const LINGERS: bool = false;
+
+    /// Begins an attempt. The context is made only where the function takes one. What is taken of a shared
+    /// limit is left where it is, unless the attempt may outlive its run.
+    fn call(
+        &self,
+        context: impl FnOnce() -> ItemContext,
+        item: I,
+        permit: &mut Option<Permit>,
+    ) -> Self::Future;
 
     /// The item once more, for a later attempt.
     fn again(&self, item: &I) -> Option<I>;
+
+    /// The function for a lane of its own, where lanes run side by side.
+    fn share(&self) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
 }
 
 /// `map`: the function gets the item.
@@ -35,7 +62,7 @@ where
     type Future = Fut;
 
     #[inline]
-    fn call(&self, _context: impl FnOnce() -> ItemContext, item: I) -> Fut {
+    fn call(&self, _context: impl FnOnce() -> ItemContext, item: I, _permit: &mut Option<Permit>) -> Fut {
         (self.0)(item)
     }
 
@@ -61,7 +88,7 @@ where
     const ONE_ATTEMPT: bool = true;
 
     #[inline]
-    fn call(&self, _context: impl FnOnce() -> ItemContext, item: I) -> Fut {
+    fn call(&self, _context: impl FnOnce() -> ItemContext, item: I, _permit: &mut Option<Permit>) -> Fut {
         (self.0)(item)
     }
 
@@ -83,11 +110,98 @@ where
     type Error = E;
     type Future = Fut;
 
-    fn call(&self, context: impl FnOnce() -> ItemContext, item: I) -> Fut {
+    fn call(&self, context: impl FnOnce() -> ItemContext, item: I, _permit: &mut Option<Permit>) -> Fut {
         (self.0)(context(), item)
     }
 
     fn again(&self, item: &I) -> Option<I> {
         Some(item.clone())
+    }
+}
+
+/// `map_blocking`: the function runs on Tokio's blocking pool.
+#[derive(Debug)]
+pub struct Blocking<F>(pub(crate) Arc<F>);
+
+impl<I, F, T, E> Call<I> for Blocking<F>
+where
+    I: Clone + Send + 'static,
+    F: Fn(I) -> Result<T, E> + Send + Sync + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    type Output = T;
+    type Error = E;
+    type Future = BlockingAttempt<T, E>;
+
+    const LINGERS: bool = true;
+
+    fn call(
+        &self,
+        _context: impl FnOnce() -> ItemContext,
+        item: I,
+        permit: &mut Option<Permit>,
+    ) -> BlockingAttempt<T, E> {
+        let (function, span, dispatch) = (Arc::clone(&self.0), Span::current(), current_dispatch());
+        // The limit counts what really runs, so the permit stays with the function.
+        let permit = permit.take();
+        BlockingAttempt(spawn_blocking(move || {
+            let _permit = permit;
+            in_context(dispatch.as_ref(), || span.in_scope(|| function(item)))
+        }))
+    }
+
+    fn again(&self, item: &I) -> Option<I> {
+        Some(item.clone())
+    }
+}
+
+/// A function on the blocking pool. Dropped, it is taken out of the pool's queue; if it runs already, it
+/// runs on.
+#[derive(Debug)]
+pub struct BlockingAttempt<T, E>(JoinHandle<Result<T, E>>);
+
+impl<T, E> Future for BlockingAttempt<T, E> {
+    type Output = Result<T, E>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match ready!(Pin::new(&mut self.0).poll(cx)) {
+            Ok(result) => Poll::Ready(result),
+            // The attempt's own panic, or one that says why it cannot be made.
+            Err(error) => resume_unwind(
+                error.try_into_panic().unwrap_or_else(|_| Box::new("the blocking pool was shut down")),
+            ),
+        }
+    }
+}
+
+impl<T, E> Drop for BlockingAttempt<T, E> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A function that lanes on several threads call at once.
+#[derive(Debug)]
+pub struct Shared<C>(pub(crate) Arc<C>);
+
+impl<I, C: Call<I>> Call<I> for Shared<C> {
+    type Output = C::Output;
+    type Error = C::Error;
+    type Future = C::Future;
+
+    const ONE_ATTEMPT: bool = C::ONE_ATTEMPT;
+    const LINGERS: bool = C::LINGERS;
+
+    fn call(&self, context: impl FnOnce() -> ItemContext, item: I, permit: &mut Option<Permit>) -> C::Future {
+        self.0.call(context, item, permit)
+    }
+
+    fn again(&self, item: &I) -> Option<I> {
+        self.0.again(item)
+    }
+
+    fn share(&self) -> Option<Self> {
+        Some(Self(Arc::clone(&self.0)))
     }
 }

@@ -22,6 +22,8 @@ const HOLD_UPS: usize = 32;
 /// says so. A limit that is reckoned from there never ends early.
 #[derive(Debug)]
 pub(super) struct Clock {
+    /// Whether each reading is a new one, because those who ask are not all within one poll.
+    exact: bool,
     reading: Option<Instant>,
     uses: u32,
     /// In the order of time.
@@ -37,8 +39,8 @@ struct HoldUp {
 }
 
 impl Clock {
-    pub(super) fn new() -> Self {
-        Self { reading: None, uses: 0, hold_ups: Vec::with_capacity(HOLD_UPS + 1) }
+    pub(super) fn new(exact: bool) -> Self {
+        Self { exact, reading: None, uses: 0, hold_ups: Vec::with_capacity(HOLD_UPS + 1) }
     }
 
     /// The time, or the time when it was last read.
@@ -56,6 +58,9 @@ impl Clock {
     /// The time now.
     pub(super) fn read(&mut self) -> Instant {
         let now = Instant::now();
+        if self.exact {
+            return now;
+        }
         if let Some(before) = self.reading.replace(now) {
             if now.saturating_duration_since(before) > RESOLUTION {
                 self.remember(before, now);
@@ -119,7 +124,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_hold_up_moves_what_began_in_it_and_nothing_else() {
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(false);
         let millis = Duration::from_millis;
         let first = clock.coarse();
         tokio::time::advance(millis(50)).await;
@@ -136,7 +141,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn hold_ups_are_forgotten_only_by_blurring_them_with_their_like() {
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(false);
         let mut starts = Vec::new();
         for n in 0..1_000 {
             let start = clock.coarse();

@@ -1,58 +1,43 @@
-//! What all lanes and the driver share: which item starts next, and what became of each.
+//! What all lanes and the driver share: what runs, what waits, and what became of each item.
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{Watch, panic_message};
 use super::call::Call;
 use super::clock::{Clock, deadline, earliest};
+use super::collector::Collector;
+use super::gate::{Gate, Place};
 use super::hooks::Hooks;
-use super::job::{Desk, Ended, Job, Retry};
+use super::job::{Desk, Ended, Pulled, Retry};
+use super::running::Setup;
 use super::source::Source;
 use super::waiting::Waiting;
-use super::{Types, Work, trace};
+use super::{Types, Work};
 use crate::config::Config;
-use crate::context::{ItemContext, Signal};
 use crate::error::{ConfigError, FailureReason};
-use crate::observe::Event;
-use crate::outcome::ItemError;
+use crate::progress::{Progress, Reporter};
 
-/// How many attempts one poll of the driver may begin before it yields to its executor.
-const STARTS_PER_POLL: u32 = 128;
-
-/// How many bytes of result slots are reserved ahead, however many slots the source says it will need.
-const RESERVED_BYTES: usize = 1 << 20;
+/// How many attempts one poll of the driver, or of a lane that runs by itself, may begin before it yields to its
+/// executor.
+pub(super) const STARTS_PER_POLL: u32 = 128;
 
 /// What a lane does next.
-pub(super) enum Turn {
+pub(super) enum Turn<I> {
     /// It makes the attempt that is on its desk.
     Attempt,
+    /// It begins the attempt that is on its desk, with this item.
+    Begin(I),
     /// It waits until it is woken.
     Rest,
+    /// It waits until the attempt that has ended for its item has ended in truth.
+    Linger,
     /// It ends: there will be no more work.
     Retire,
-}
-
-/// What the driver does next.
-pub(super) enum Admission {
-    /// It wakes this resting lane, which has work now.
-    Wake(Waker),
-    /// It opens a new lane, which has work at once.
-    Open { seat: usize, permit: OwnedSemaphorePermit },
-    /// It yields: this poll has begun enough attempts.
-    Yield,
-    /// It waits.
-    Wait,
-    /// It looks at the cause that has just stopped the run.
-    Stop,
-    /// It ends: every item has settled.
-    Finish,
 }
 
 /// Why no further attempt begins.
@@ -72,9 +57,13 @@ pub(super) enum SourceState {
 
 /// A lane as the admission sees it.
 #[derive(Default)]
-struct Seat {
-    waker: Option<Waker>,
-    resting: bool,
+pub(super) struct Seat {
+    pub(super) waker: Option<Waker>,
+    pub(super) resting: bool,
+    /// It was called for work that is there, and has not come yet. This is its place, unless it was opened with
+    /// one.
+    pub(super) called: bool,
+    pub(super) place: Option<Place>,
 }
 
 #[derive(Default)]
@@ -85,49 +74,56 @@ pub(super) struct Tally {
     pub(super) retries: usize,
     pub(super) timeouts: usize,
     pub(super) panics: usize,
-    pub(super) first_failure: Option<usize>,
+    /// The item that settled as failed before all others, and how many attempts it had.
+    pub(super) first_failure: Option<(usize, u32)>,
 }
 
 pub(super) struct Core<W: Types> {
     pub(super) config: Arc<Config>,
     /// The name of the run.
     pub(super) name: String,
-    source: W::Source,
-    call: W::Call,
+    pub(super) source: W::Source,
+    pub(super) call: W::Call,
     pub(super) hooks: W::Hooks,
     token: Option<CancellationToken>,
+    reporter: Option<Reporter>,
 
     pub(super) source_state: SourceState,
-    /// The driver's own waker: the source and nothing else is polled with it.
-    driver: Waker,
+    /// The driver's own waker: the source and the shared limit are polled with it and with nothing else.
+    pub(super) driver: Waker,
     /// The number of items, while the source keeps what its exact size hint has promised.
     pub(super) total: Option<usize>,
     pub(super) pulled: usize,
-    /// An item that the driver has pulled for a lane that it has woken.
-    pub(super) handed: Option<(usize, W::Item)>,
+    /// Items that were pulled and wait for their lane or for permits, in their order.
+    pub(super) handed: VecDeque<Pulled<W::Item>>,
     pub(super) waiting: Waiting<Retry<W::Item, W::Error>>,
-    seats: Vec<Seat>,
-    resting: Vec<usize>,
-    starts_left: u32,
+    pub(super) gate: Gate,
+    pub(super) seats: Vec<Seat>,
+    pub(super) resting: Vec<usize>,
+    /// How many lanes are on their way to work that is there for them.
+    pub(super) called: usize,
+    pub(super) starts_left: u32,
     pub(super) running: usize,
+    /// Where lanes run by themselves: set once they are to end their attempts.
+    pub(super) alarm: Option<Arc<AtomicBool>>,
+    /// Whether the driver was woken since it was last polled.
+    driver_is_woken: bool,
 
     pub(super) clock: Clock,
     pub(super) run_deadline: Option<Instant>,
     pub(super) stop: Option<Stop>,
+    /// Whether what runs may end by itself although the run is stopping.
+    pub(super) draining: bool,
     pub(super) tally: Tally,
-    pub(super) results: Vec<Option<W::Output>>,
-    pub(super) errors: BTreeMap<usize, ItemError<W::Error>>,
+    pub(super) collector: Collector<W::Output, W::Error>,
+    /// Whether somebody is told how long each item took.
+    pub(super) timed: bool,
 }
 
 impl<W: Work> Core<W> {
-    pub(super) fn new(
-        config: Arc<Config>,
-        name: String,
-        parts: (W::Source, W::Call, W::Hooks),
-        token: Option<CancellationToken>,
-        now: Instant,
-    ) -> Self {
-        let (source, call, hooks) = parts;
+    pub(super) fn new(setup: Setup<W>, spawned: bool, now: Instant) -> Self {
+        let name = setup.name().to_owned();
+        let Setup { config, source, call, hooks, token, mut collector, reporter, .. } = setup;
         let total = match source.size_hint() {
             (least, Some(most)) if least == most => Some(most),
             _ => None,
@@ -136,50 +132,65 @@ impl<W: Work> Core<W> {
             let allowed = "0 with map_once, whose items cannot be tried again";
             Stop::Failed(FailureReason::Config(ConfigError::new("retries", config.retry.retries, allowed)))
         });
+        collector.expect(total);
+        if let Some(reporter) = &reporter {
+            reporter.start(now);
+        }
         Self {
             run_deadline: config.run_timeout.map(|limit| deadline(now, limit)),
+            gate: Gate::new(config.concurrency, config.limiter.clone()),
+            timed: collector.is_timed() || hooks.observer().is_some(),
             config,
             name,
             source,
             call,
             hooks,
             token,
+            reporter,
             source_state: SourceState::Open,
             driver: Waker::noop().clone(),
             total,
             pulled: 0,
-            handed: None,
+            handed: VecDeque::new(),
             waiting: Waiting::new(),
             seats: Vec::new(),
             resting: Vec::new(),
+            called: 0,
             starts_left: 0,
             running: 0,
-            clock: Clock::new(),
+            alarm: spawned.then(Arc::default),
+            driver_is_woken: false,
+            clock: Clock::new(spawned),
             stop,
+            draining: false,
             tally: Tally::default(),
-            results: Vec::with_capacity(
-                total.unwrap_or(0).min(RESERVED_BYTES / size_of::<Option<W::Output>>().max(1)),
-            ),
-            errors: BTreeMap::new(),
+            collector,
         }
     }
 
-    /// Begins a poll of the driver: looks at the time and at the caller's token. Says whether these,
-    /// or what came before, have stopped the run.
+    /// Begins a poll of the driver: looks at the time, at the caller's token and at what was ordered. Says
+    /// whether these, or what came before, have stopped the run.
     pub(super) fn begin_poll(&mut self, waker: &Waker) -> bool {
         self.driver.clone_from(waker);
+        self.driver_is_woken = false;
         self.starts_left = STARTS_PER_POLL;
         if self.source_state == SourceState::Stalled {
             self.source_state = SourceState::Open;
         }
-        self.heed_token();
+        if let Some(reporter) = &self.reporter {
+            reporter.listen(waker);
+            if let Some(concurrency) = reporter.new_concurrency() {
+                self.gate.set_capacity(concurrency);
+            }
+        }
+        self.heed_orders();
         if self.run_deadline.is_none() && self.waiting.is_empty() {
             return self.stop.is_some();
         }
         let now = self.clock.coarse();
         if let (Some(deadline), Some(limit)) = (self.run_deadline, self.config.run_timeout) {
             if now >= deadline {
-                self.stop(Stop::Failed(FailureReason::TimedOut { limit }));
+                self.halt(FailureReason::TimedOut { limit });
             }
         }
         let stopped = self.stop.is_some();
@@ -195,161 +206,87 @@ impl<W: Work> Core<W> {
         earliest(self.run_deadline, self.waiting.next_deadline())
     }
 
-    /// Finds a place for the next item that may start, or says why there is none.
-    pub(super) fn admit(&mut self, permits: &Arc<Semaphore>) -> Admission {
-        if self.is_finished() {
-            return Admission::Finish;
-        }
-        if self.resting.is_empty() && permits.available_permits() == 0 {
-            return Admission::Wait;
-        }
-        if self.starts_left == 0 {
-            return Admission::Yield;
-        }
-        if !self.waiting.has_due() {
-            if !self.admits_new_items() {
-                return Admission::Wait;
-            }
-            if self.handed.is_none() {
-                self.heed_token();
-                if self.stop.is_none() {
-                    self.handed = self.pull();
-                }
-                if self.stop.is_some() {
-                    return Admission::Stop;
-                }
-            }
-            if self.handed.is_none() {
-                // The end of the source may have been the end of the run.
-                return if self.is_finished() { Admission::Finish } else { Admission::Wait };
-            }
-        }
-        match self.resting.pop().and_then(|seat| self.seats.get_mut(seat)) {
-            Some(seat) => {
-                seat.resting = false;
-                seat.waker.clone().map_or(Admission::Wait, Admission::Wake)
-            }
-            None => match Arc::clone(permits).try_acquire_owned() {
-                Ok(permit) => {
-                    self.seats.push(Seat::default());
-                    Admission::Open { seat: self.seats.len() - 1, permit }
-                }
-                Err(_) => Admission::Wait,
-            },
-        }
-    }
-
     /// Takes what became of a lane's attempt and gives the lane its next one.
     pub(super) fn turn(
         &mut self,
         seat: usize,
         ended: Option<Ended<W>>,
-        mut desk: Desk<'_, W>,
+        desk: &mut Desk<'_, W>,
         waker: &Waker,
-    ) -> Turn {
-        // A lane that rests until it is called may be woken by what an earlier attempt left behind.
-        if self.seats.get(seat).is_some_and(|seat| seat.resting) {
-            return Turn::Rest;
+    ) -> Turn<W::Item> {
+        if let Some(seat) = self.seats.get_mut(seat) {
+            // A lane that rests until it is called may be woken by what an earlier attempt left behind.
+            if seat.resting {
+                return Turn::Rest;
+            }
+            if seat.called {
+                seat.called = false;
+                self.called -= 1;
+                if let Some(place) = seat.place.take() {
+                    *desk.place = place;
+                }
+            }
         }
+        let was_woken = self.driver_is_woken;
         if let Some(ended) = ended {
             self.end_attempt(desk.job, ended);
         }
+        let turn = self.next_turn(seat, desk, waker);
+        self.report();
+        if self.alarm.is_some() {
+            self.call_driver_for_others();
+            desk.yields = self.driver_is_woken && !was_woken;
+        }
+        turn
+    }
+
+    fn next_turn(&mut self, seat: usize, desk: &mut Desk<'_, W>, waker: &Waker) -> Turn<W::Item> {
+        if !desk.lingers {
+            self.gate.give_back(desk.place);
+        }
         loop {
-            self.heed_token();
+            self.heed_orders();
             if self.stop.is_some() {
                 *desk.job = None;
                 return Turn::Retire;
             }
-            let Some(item) = self.next_item(desk.job) else {
+            if desk.lingers {
+                return Turn::Linger;
+            }
+            let Some(item) = self.next_item(desk) else {
                 *desk.job = None;
                 if self.stop.is_some() || self.is_exhausted() {
                     return Turn::Retire;
                 }
+                *desk.place = Place::default();
                 self.rest(seat, waker);
                 return Turn::Rest;
             };
-            match self.begin_attempt(&mut desk, item) {
+            self.begin_attempt(desk);
+            if self.alarm.is_some() {
+                self.remember(seat, waker);
+                return Turn::Begin(item);
+            }
+            match desk.call(&self.call, &self.config, self.run_deadline, item) {
                 Ok(()) => return Turn::Attempt,
-                Err(error) => self.end_attempt(desk.job, Err(error)),
-            }
-        }
-    }
-
-    /// The item that starts next: one that is ready for its retry before one that is new.
-    fn next_item(&mut self, slot: &mut Option<Job<W::Item>>) -> Option<W::Item> {
-        if self.starts_left == 0 {
-            return None;
-        }
-        if let Some(Retry { mut job, item, .. }) = self.waiting.pop_due() {
-            job.attempt = job.attempt.saturating_add(1);
-            *slot = Some(job);
-            self.tally.retries += 1;
-            return Some(item);
-        }
-        if !self.admits_new_items() {
-            return None;
-        }
-        let (index, item) = match self.handed.take() {
-            Some(handed) => handed,
-            None => self.pull()?,
-        };
-        *slot = Some(Job { index, attempt: 1, kept: None, started: None, span: trace::item_span(index) });
-        self.tally.started += 1;
-        self.results.push(None);
-        if let Some(observer) = self.hooks.observer() {
-            observer.on_event(&Event::ItemStarted { index });
-        }
-        Some(item)
-    }
-
-    /// Whether no item will ever start again.
-    fn is_exhausted(&self) -> bool {
-        self.source_state == SourceState::Ended && self.handed.is_none() && self.waiting.is_empty()
-    }
-
-    /// Whether every item has settled.
-    fn is_finished(&self) -> bool {
-        self.running == 0 && self.is_exhausted()
-    }
-
-    /// Whether so few items wait for their retry that another may be started.
-    fn admits_new_items(&self) -> bool {
-        self.waiting.len() < self.config.concurrency
-    }
-
-    fn pull(&mut self) -> Option<(usize, W::Item)> {
-        if self.source_state != SourceState::Open {
-            return None;
-        }
-        match self.source.poll_pull(&mut Context::from_waker(&self.driver)) {
-            Poll::Ready(Some(Ok(item))) => {
-                let index = self.pulled;
-                self.pulled += 1;
-                if self.total.is_some_and(|total| total < self.pulled) {
-                    self.total = None;
+                Err(error) => {
+                    self.end_attempt(desk.job, Err(error));
+                    self.gate.give_back(desk.place);
                 }
-                Some((index, item))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                self.source_state = SourceState::Ended;
-                self.stop(Stop::Failed(FailureReason::Source(error)));
-                None
-            }
-            Poll::Ready(None) => {
-                self.source_state = SourceState::Ended;
-                None
-            }
-            Poll::Pending => {
-                self.source_state = SourceState::Stalled;
-                None
             }
         }
     }
 
     fn rest(&mut self, seat: usize, waker: &Waker) {
         self.resting.push(seat);
+        self.remember(seat, waker);
         if let Some(seat) = self.seats.get_mut(seat) {
             seat.resting = true;
+        }
+    }
+
+    fn remember(&mut self, seat: usize, waker: &Waker) {
+        if let Some(seat) = self.seats.get_mut(seat) {
             match &mut seat.waker {
                 Some(known) => known.clone_from(waker),
                 None => seat.waker = Some(waker.clone()),
@@ -357,52 +294,63 @@ impl<W: Work> Core<W> {
         }
     }
 
-    /// Calls the map function. It is the caller's code, so it may panic.
-    fn begin_attempt(&mut self, desk: &mut Desk<'_, W>, item: W::Item) -> Result<(), ItemError<W::Error>> {
-        let Some(job) = desk.job else { return Ok(()) };
-        self.starts_left -= 1;
-        self.running += 1;
-        *desk.watch = self.watch(job);
-        let (config, call, run_deadline) = (&*self.config, &self.call, self.run_deadline);
-        let Job { index, attempt, ref mut kept, started, ref span } = *job;
-        let may_retry = config.retry.allows_after(attempt);
-        let (future, watch, signal) = (&mut desk.attempt, &*desk.watch, &mut *desk.signal);
-        let context = || {
-            Signal::renew(signal);
-            let limit = watch.limit(config, started).map(|limit| limit.deadline());
-            let deadline = earliest(limit, run_deadline);
-            ItemContext { index, attempt, is_last_attempt: !may_retry, deadline, signal: Arc::clone(signal) }
-        };
-        let _entered = span.enter();
-        let built = catch_unwind(AssertUnwindSafe(|| {
-            if may_retry {
-                *kept = call.again(&item);
-            }
-            future.set(Some(call.call(context, item)));
-        }));
-        built.map_err(|payload| ItemError::Panicked { message: panic_message(&*payload), attempts: attempt })
+    /// Tells the attempts of lanes that run by themselves to end.
+    pub(super) fn sound_alarm(&self) {
+        if let Some(alarm) = &self.alarm {
+            alarm.store(true, Ordering::Release);
+            self.seats.iter().filter_map(|seat| seat.waker.as_ref()).for_each(Waker::wake_by_ref);
+        }
     }
 
-    /// Notes when an attempt begins, where a limit or an observer needs to know.
-    #[inline]
-    fn watch(&mut self, job: &mut Job<W::Item>) -> Watch {
-        if self.hooks.observer().is_some() {
-            let now = self.clock.read();
-            job.started.get_or_insert(now);
+    /// Wakes the driver, where it does not look anyway after each lane.
+    pub(super) fn call_driver(&mut self) {
+        if self.alarm.is_some() && !self.driver_is_woken {
+            self.driver_is_woken = true;
+            self.driver.wake_by_ref();
         }
-        if self.config.first_limit.is_none() {
-            return Watch::Unlimited;
-        }
-        let now = self.clock.coarse();
-        job.started.get_or_insert(now);
-        Watch::Begun(now)
     }
 
-    /// Stops the run if the caller's token is cancelled.
+    /// Whether an order from outside keeps everything from starting.
+    pub(super) fn is_paused(&self) -> bool {
+        self.reporter.as_ref().is_some_and(Reporter::is_paused)
+    }
+
+    /// Stops the run if the caller's token is cancelled, or if it was ordered to.
     #[inline]
-    fn heed_token(&mut self) {
+    pub(super) fn heed_orders(&mut self) {
         if self.token.as_ref().is_some_and(CancellationToken::is_cancelled) {
-            self.stop(Stop::Failed(FailureReason::Cancelled));
+            self.halt(FailureReason::Cancelled);
         }
+        if let Some(reporter) = &self.reporter {
+            let (cancelled, draining) = (reporter.is_cancelled(), reporter.is_draining());
+            if cancelled {
+                self.halt(FailureReason::Cancelled);
+            } else if draining && self.stop.is_none() {
+                self.stop(Stop::Failed(FailureReason::Cancelled));
+                self.draining = true;
+            }
+        }
+    }
+
+    /// Tells how far the run has come, where somebody may ask.
+    pub(super) fn report(&self) {
+        if let Some(reporter) = &self.reporter {
+            reporter.report(self.progress());
+        }
+    }
+
+    /// The last report.
+    pub(super) fn end_report(&mut self, total: usize, now: Instant, started: Instant) {
+        if let Some(reporter) = self.reporter.take() {
+            let progress = Progress { total: Some(total), running: 0, ..self.progress() };
+            reporter.end(progress, now - started);
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        let Tally { successes, failures, retries, .. } = self.tally;
+        let total = if self.source_state == SourceState::Ended { Some(self.pulled) } else { self.total };
+        let (running, waiting_for_retry) = (self.running, self.waiting.len());
+        Progress { total, successes, failures, running, waiting_for_retry, retries, ..Progress::default() }
     }
 }

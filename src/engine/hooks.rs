@@ -6,35 +6,42 @@ use std::time::Duration;
 use crate::observe::{Event, Observer};
 
 /// What the caller wants to be asked and told.
-pub trait Hooks<E> {
+pub trait Hooks<I, E> {
     /// Whether an error may be retried.
     fn is_retryable(&self, error: &E) -> bool;
 
     /// The wait before the retry, where the error itself names one.
     fn retry_after(&self, error: &E) -> Option<Duration>;
 
+    /// How many permits an item takes.
+    fn weight(&self, item: &I) -> u32;
+
     /// Who wants to see the events.
     fn observer(&self) -> Option<&dyn Observer>;
 }
 
 /// The hooks as they were given, each one optional.
-pub struct HookSet<P, A, O> {
+pub struct HookSet<P, A, G, O> {
     pub(crate) retry_if: Option<P>,
     pub(crate) retry_after: Option<A>,
+    pub(crate) weight: Option<G>,
     pub(crate) observer: Option<O>,
 }
 
-/// No hook at all: every error is retried, no error names its wait, and nobody watches.
-pub(crate) type NoHooks<E> = HookSet<fn(&E) -> bool, fn(&E) -> Option<Duration>, fn(&Event<'_>)>;
+/// No hook at all: every error is retried, no error names its wait, every item takes one permit, and nobody
+/// watches.
+pub(crate) type NoHooks<I, E> =
+    HookSet<fn(&E) -> bool, fn(&E) -> Option<Duration>, fn(&I) -> u32, fn(&Event<'_>)>;
 
-impl<P, A, O> HookSet<P, A, O> {
-    pub(crate) const NONE: Self = Self { retry_if: None, retry_after: None, observer: None };
+impl<P, A, G, O> HookSet<P, A, G, O> {
+    pub(crate) const NONE: Self = Self { retry_if: None, retry_after: None, weight: None, observer: None };
 }
 
-impl<P, A, O, E> Hooks<E> for HookSet<P, A, O>
+impl<P, A, G, O, I, E> Hooks<I, E> for HookSet<P, A, G, O>
 where
     P: Fn(&E) -> bool,
     A: Fn(&E) -> Option<Duration>,
+    G: Fn(&I) -> u32,
     O: Observer,
 {
     fn is_retryable(&self, error: &E) -> bool {
@@ -45,16 +52,22 @@ where
         self.retry_after.as_ref().and_then(|retry_after| retry_after(error))
     }
 
+    #[inline]
+    fn weight(&self, item: &I) -> u32 {
+        self.weight.as_ref().map_or(1, |weight| weight(item).max(1))
+    }
+
     fn observer(&self) -> Option<&dyn Observer> {
         self.observer.as_ref().map(|observer| observer as &dyn Observer)
     }
 }
 
-impl<P, A, O> fmt::Debug for HookSet<P, A, O> {
+impl<P, A, G, O> fmt::Debug for HookSet<P, A, G, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HookSet")
             .field("retry_if", &self.retry_if.is_some())
             .field("retry_after", &self.retry_after.is_some())
+            .field("weight", &self.weight.is_some())
             .field("observer", &self.observer.is_some())
             .finish()
     }

@@ -1,16 +1,19 @@
 //! A place that works through one item after another.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::coop;
+use tokio::time::Instant;
 
 use super::attempt::{Watch, drop_caught, poll_caught};
+use super::call::Call;
 use super::clock::deadline;
-use super::core::{Core, Turn};
+use super::core::{Core, STARTS_PER_POLL, Turn};
+use super::gate::Place;
 use super::job::{Desk, Ended, Job};
 use super::timer::Timer;
 use super::{Types, Work, lock};
@@ -19,17 +22,21 @@ use crate::context::Signal;
 use crate::outcome::ItemError;
 
 pin_project! {
-    /// One permit of the run's semaphore at work: it takes an item, makes one attempt at it in place,
-    /// hands in what became of it and takes the next. Between two items it allocates nothing.
+    /// A place of the run at work: it takes an item, makes one attempt at it, hands in what became of it and
+    /// takes the next. It holds its permits for as long as there is work. Between two items it allocates nothing.
     #[project = LaneProjection]
-    pub(super) struct Lane<W: Types> {
+    pub struct Lane<W: Types> {
         core: Arc<Mutex<Core<W>>>,
         config: Arc<Config>,
         seat: usize,
-        permit: OwnedSemaphorePermit,
+        place: Place,
+        // Only where lanes run by themselves.
+        alone: Option<Alone<W::Call>>,
         job: Option<Job<W::Item>>,
         #[pin]
         attempt: Option<W::Future>,
+        // Whether the attempt has ended for its item and not yet in truth.
+        lingers: bool,
         watch: Watch,
         timer: Timer,
         signal: Arc<Signal>,
@@ -46,20 +53,30 @@ pin_project! {
     }
 }
 
+/// What a lane needs to run by itself, side by side with others.
+pub(super) struct Alone<C> {
+    pub(super) call: C,
+    pub(super) alarm: Arc<AtomicBool>,
+    pub(super) run_deadline: Option<Instant>,
+}
+
 impl<W: Work> Lane<W> {
     pub(super) fn new(
         core: Arc<Mutex<Core<W>>>,
         config: Arc<Config>,
         seat: usize,
-        permit: OwnedSemaphorePermit,
+        place: Place,
+        alone: Option<Alone<W::Call>>,
     ) -> Self {
         Self {
             core,
             config,
             seat,
-            permit,
+            place,
+            alone,
             job: None,
             attempt: None,
+            lingers: false,
             watch: Watch::Unlimited,
             timer: Timer::default(),
             signal: Arc::default(),
@@ -68,17 +85,20 @@ impl<W: Work> Lane<W> {
 
     /// Tells a running attempt to end. From here on the run's grace is its only limit.
     pub(super) fn stop(self: Pin<&mut Self>) {
-        let this = self.project();
-        if this.attempt.is_some() {
-            Signal::cancel(this.signal);
-            if !matches!(this.watch, Watch::Grace(..)) {
-                *this.watch = Watch::Unlimited;
-            }
-        }
+        self.project().stop();
     }
 }
 
 impl<W: Work> LaneProjection<'_, W> {
+    fn stop(&mut self) {
+        if self.attempt.is_some() {
+            Signal::cancel(self.signal);
+            if !matches!(self.watch, Watch::Grace(..)) {
+                *self.watch = Watch::Unlimited;
+            }
+        }
+    }
+
     /// Polls the attempt, then its limit: a finished result beats a timeout of the same poll.
     #[inline]
     fn poll_attempt(&mut self, cx: &mut Context<'_>) -> Poll<Ended<W>> {
@@ -128,7 +148,9 @@ impl<W: Work> LaneProjection<'_, W> {
                 limit
             }
         };
-        if let Some(job) = &*self.job {
+        if W::Call::LINGERS {
+            *self.lingers = true;
+        } else if let Some(job) = &*self.job {
             job.span.in_scope(|| drop_caught(self.attempt.as_mut()));
         }
         Poll::Ready(Err(limit.error(attempts)))
@@ -146,18 +168,44 @@ impl<W: Work> Future for Lane<W> {
             return Poll::Pending;
         }
         let mut this = self.project();
+        if this.alone.as_ref().is_some_and(|alone| alone.alarm.load(Ordering::Acquire)) {
+            this.stop();
+        }
+        if *this.lingers {
+            ready!(poll_caught(this.attempt.as_mut(), cx, 0)).ok();
+            *this.lingers = false;
+        }
         let mut ended = None;
+        let mut starts_left = STARTS_PER_POLL;
         loop {
             if this.job.is_none() || ended.is_some() {
-                let desk = Desk {
+                let mut desk = Desk {
                     job: this.job,
                     attempt: this.attempt.as_mut(),
                     watch: this.watch,
                     signal: this.signal,
+                    place: this.place,
+                    lingers: *this.lingers,
+                    yields: false,
                 };
-                match lock(this.core).turn(*this.seat, ended.take(), desk, cx.waker()) {
+                let turn = lock(this.core).turn(*this.seat, ended.take(), &mut desk, cx.waker());
+                match turn {
                     Turn::Attempt => {}
-                    Turn::Rest => return Poll::Pending,
+                    Turn::Begin(item) => {
+                        if let Some(Alone { call, run_deadline, .. }) = this.alone {
+                            ended = desk.call(call, this.config, *run_deadline, item).err().map(Err);
+                        }
+                        starts_left = starts_left.saturating_sub(1);
+                        if ended.is_some() {
+                            continue;
+                        }
+                        // A driver that was woken on this thread has to wait until this lane has rested.
+                        if desk.yields || starts_left == 0 {
+                            cx.waker().wake_by_ref();
+                            return Poll::Pending;
+                        }
+                    }
+                    Turn::Rest | Turn::Linger => return Poll::Pending,
                     Turn::Retire => return Poll::Ready(()),
                 }
             }

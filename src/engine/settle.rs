@@ -5,13 +5,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::clock::deadline;
+use super::collector::Collector;
 use super::core::{Core, SourceState, Stop};
 use super::hooks::Hooks;
 use super::job::{Ended, Job, Retry};
 use super::{Work, trace};
-use crate::error::FailureReason;
+use crate::error::{BoxError, FailureReason};
 use crate::observe::Event;
-use crate::outcome::{FailureKind, ItemError, TimeoutScope};
+use crate::outcome::{FailureKind, ItemError, ItemOutcome, TimeoutScope};
 use crate::verdict::Exceeded;
 
 /// The wait of an item before its next attempt.
@@ -40,14 +41,11 @@ impl<W: Work> Core<W> {
     }
 
     fn succeed(&mut self, job: &Job<W::Item>, output: W::Output) {
-        if let Some(slot) = self.results.get_mut(job.index) {
-            *slot = Some(output);
-        }
         self.tally.successes += 1;
         if self.config.criteria.enough(self.tally.successes, self.total) {
             self.stop(Stop::EarlySuccess);
         }
-        self.tell_settled(job, None);
+        self.settle(job, Ok(output));
     }
 
     fn retry_or_fail(&mut self, mut job: Job<W::Item>, error: ItemError<W::Error>) {
@@ -66,6 +64,8 @@ impl<W: Work> Core<W> {
                 self.waiting.park(Retry { job, item, error }, until, give_up);
                 if length.is_zero() {
                     self.waiting.release(until);
+                } else {
+                    self.call_driver();
                 }
             }
             Err(why) => self.fail(&job, error, why),
@@ -110,10 +110,8 @@ impl<W: Work> Core<W> {
     /// Settles an item as failed. `why` says why it is not tried once more.
     pub(super) fn fail(&mut self, job: &Job<W::Item>, error: ItemError<W::Error>, why: &str) {
         self.tally.failures += 1;
-        self.tally.first_failure.get_or_insert(job.index);
-        let kind = error.kind();
+        self.tally.first_failure.get_or_insert((job.index, error.attempts()));
         job.span.in_scope(|| trace::failure(&self.name, job.index, &error, why));
-        self.errors.insert(job.index, error);
         if self.config.criteria.fail_fast {
             self.stop(Stop::Failed(FailureReason::FailFast { index: job.index }));
         }
@@ -121,7 +119,7 @@ impl<W: Work> Core<W> {
         if let Some(Exceeded { failures, allowed }) = judged {
             self.stop(Stop::Failed(FailureReason::TooManyFailures { failures, allowed }));
         }
-        self.tell_settled(job, Some(kind));
+        self.settle(job, Err(error));
     }
 
     fn tell_attempt_failed(
@@ -139,13 +137,18 @@ impl<W: Work> Core<W> {
         }
     }
 
-    fn tell_settled(&mut self, job: &Job<W::Item>, failure: Option<FailureKind>) {
-        if let Some(observer) = self.hooks.observer() {
+    fn settle(&mut self, job: &Job<W::Item>, result: Ended<W>) {
+        let (index, attempts) = (job.index, job.attempt);
+        let mut elapsed = Duration::ZERO;
+        if self.timed {
             let now = self.clock.read();
-            let elapsed = job.started.map_or(Duration::ZERO, |started| now - started);
-            let (index, attempts) = (job.index, job.attempt);
+            elapsed = job.started.map_or(Duration::ZERO, |started| now - started);
+        }
+        if let Some(observer) = self.hooks.observer() {
+            let failure: Option<FailureKind> = result.as_ref().err().map(ItemError::kind);
             observer.on_event(&Event::ItemSettled { index, attempts, elapsed, failure });
         }
+        self.collector.settle(ItemOutcome { index, attempts, elapsed, result });
     }
 
     /// Begins nothing more. The first cause is the one that counts.
@@ -153,6 +156,25 @@ impl<W: Work> Core<W> {
         if self.stop.is_none() {
             self.stop = Some(cause);
             self.waiting.clear();
+            self.gate.leave_queue();
+            self.call_driver();
+        }
+    }
+
+    /// Stops the run for a cause from outside, which also ends the patience with what runs.
+    pub(super) fn halt(&mut self, reason: FailureReason) {
+        self.stop(Stop::Failed(reason));
+        self.draining = false;
+    }
+
+    /// Stops the run because its sink wants no more. A success that was early is none then.
+    pub(super) fn stop_for_sink(&mut self, error: BoxError) {
+        if let Some(Stop::EarlySuccess) = self.stop {
+            self.stop = None;
+        }
+        self.stop(Stop::Failed(FailureReason::Sink(error)));
+        if let Collector::Outbox(outbox) = &self.collector {
+            outbox.clear();
         }
     }
 
@@ -161,7 +183,7 @@ impl<W: Work> Core<W> {
         let timed_out = matches!(self.stop, Some(Stop::Failed(FailureReason::TimedOut { .. })));
         let all_settled = self.tally.started == self.tally.successes + self.tally.failures;
         let all_pulled = self.source_state == SourceState::Ended || self.total == Some(self.pulled);
-        if timed_out && all_settled && all_pulled && self.handed.is_none() {
+        if timed_out && all_settled && all_pulled && self.handed.is_empty() {
             self.stop = None;
         }
     }

@@ -48,6 +48,15 @@ impl<J> Waiting<J> {
         !self.due.is_empty()
     }
 
+    pub(super) fn count_due(&self) -> usize {
+        self.due.len()
+    }
+
+    /// One of the items that may start next, counted from the first.
+    pub(super) fn peek_due(&self, nth: usize) -> Option<&J> {
+        self.due.get(nth).map(|due| &due.job)
+    }
+
     /// Puts an item aside until a time. After `give_up` it is not tried again.
     pub(super) fn park(&mut self, job: J, until: Instant, give_up: Option<Instant>) {
         self.delayed.push(Delayed { until, order: self.order, job: Due { give_up, job } });

@@ -11,6 +11,7 @@
 mod awaiting;
 mod config;
 mod drop_anywhere;
+mod ends;
 mod errors;
 mod inputs;
 mod model;

@@ -8,14 +8,20 @@ use std::path::{Path, PathBuf};
 
 /// The floor of each file of `src`; what is in a folder stands on the folder's floor. A file imports
 /// from lower floors, or from its own without a circle.
-const FLOORS: [(&str, u8); 15] = [
+const FLOORS: &[(&str, u8)] = &[
     ("lib", 5),
     ("task", 4),
+    ("over", 4),
     ("run", 4),
+    ("for_each", 4),
+    ("stream", 4),
+    ("handle", 4),
     ("builder", 4),
     ("map_task_config", 4),
     ("engine", 3),
     ("context", 2),
+    ("limiter", 2),
+    ("progress", 2),
     ("observe", 2),
     ("config", 2),
     ("result", 1),
@@ -30,10 +36,7 @@ const FLOORS: [(&str, u8); 15] = [
 const MOST_LINES: usize = 420;
 
 /// The rules that have a test each.
-const RULES: [u8; 29] = [
-    1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 32,
-    33,
-];
+const RULES: std::ops::RangeInclusive<u8> = 1..=33;
 
 struct SourceFile {
     /// Below the root of the project, with `/` between its parts.
@@ -410,7 +413,7 @@ fn every_rule_has_a_test() {
             }
         }
     }
-    let missing = RULES.iter().filter(|rule| !found.contains_key(rule));
+    let missing = RULES.filter(|rule| !found.contains_key(rule));
     let wrong: Vec<_> =
         missing.map(|rule| format!("rule {rule} has no test fn rule_{rule:02}_...")).collect();
     let tests: usize = found.values().sum();

@@ -44,11 +44,11 @@ async fn a_run_is_unpin_and_debug_whatever_it_holds() {
         Ok::<_, String>(Rc::new(opaque.0))
     }));
     let mut run = run;
-    assert_eq!(format!("{run:?}"), r#"MapRun { state: "ready", .. }"#);
+    assert_eq!(format!("{run:?}"), "MapRun { state: ready, .. }");
     assert!(futures::poll!(&mut run).is_pending());
-    assert_eq!(format!("{run:?}"), r#"MapRun { state: "running", .. }"#);
+    assert_eq!(format!("{run:?}"), "MapRun { state: running, .. }");
     assert_eq!((&mut run).await.unwrap().successes(), 2);
-    assert_eq!(format!("{run:?}"), r#"MapRun { state: "over", .. }"#);
+    assert_eq!(format!("{run:?}"), "MapRun { state: over, .. }");
 
     let run = assert_run(task().over_stream(count_to(3)).map(double));
     assert_eq!(run.await.unwrap().successes(), 3);

@@ -1,0 +1,78 @@
+//! What is kept of the items that have settled.
+
+use std::collections::BTreeMap;
+
+use super::outbox::Outbox;
+use crate::outcome::{ItemError, ItemOutcome};
+
+/// How many bytes of result slots are reserved ahead, however many slots the source says it will need.
+const RESERVED_BYTES: usize = 1 << 20;
+
+/// How many bytes of empty slots a result may get for items that were never started.
+const UNSTARTED_BYTES: usize = 1 << 28;
+
+/// Where the outcomes go.
+#[derive(Debug)]
+pub(crate) enum Collector<T, E> {
+    /// All are kept until the end, by input index.
+    Results { results: Vec<Option<T>>, errors: BTreeMap<usize, ItemError<E>> },
+    /// Each is given to somebody as soon as it is there.
+    Outbox(Outbox<T, E>),
+}
+
+impl<T, E> Collector<T, E> {
+    pub(crate) fn results() -> Self {
+        Self::Results { results: Vec::new(), errors: BTreeMap::new() }
+    }
+
+    /// Prepares for so many items.
+    pub(super) fn expect(&mut self, total: Option<usize>) {
+        if let (Self::Results { results, .. }, Some(total)) = (self, total) {
+            results.reserve(total.min(RESERVED_BYTES / size_of::<Option<T>>().max(1)));
+        }
+    }
+
+    /// Whether somebody is told how long each item took.
+    pub(super) fn is_timed(&self) -> bool {
+        matches!(self, Self::Outbox(_))
+    }
+
+    /// The next item has started.
+    #[inline]
+    pub(super) fn start(&mut self) {
+        if let Self::Results { results, .. } = self {
+            results.push(None);
+        }
+    }
+
+    #[inline]
+    pub(super) fn settle(&mut self, outcome: ItemOutcome<T, E>) {
+        match self {
+            Self::Results { results, errors } => match outcome.result {
+                Ok(output) => {
+                    if let Some(slot) = results.get_mut(outcome.index) {
+                        *slot = Some(output);
+                    }
+                }
+                Err(error) => {
+                    errors.insert(outcome.index, error);
+                }
+            },
+            Self::Outbox(outbox) => outbox.push(outcome),
+        }
+    }
+
+    /// The results and the errors, with a slot for each of `total` items.
+    pub(super) fn into_parts(self, total: usize) -> (Vec<Option<T>>, BTreeMap<usize, ItemError<E>>) {
+        match self {
+            Self::Results { mut results, errors } => {
+                let missing = (total - results.len()).saturating_mul(size_of::<Option<T>>().max(1));
+                if missing <= UNSTARTED_BYTES {
+                    results.resize_with(total, || None);
+                }
+                (results, errors)
+            }
+            Self::Outbox(_) => (Vec::new(), BTreeMap::new()),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The limits on running attempts: the run's own, and one that it may share with others.
+
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::ConfigError;
+use crate::limiter::{Acquired, Limiter, Permit, Ticket, TooHeavy};
+
+/// What an attempt holds of the limits while it runs.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    own: Option<OwnedSemaphorePermit>,
+    pub(super) shared: Option<Permit>,
+}
+
+/// Lets attempts through, one at a time, in their order.
+#[derive(Debug)]
+pub(super) struct Gate {
+    permits: Arc<Semaphore>,
+    /// The concurrency as it is now.
+    capacity: usize,
+    /// How many permits are to be forgotten when they come back, because `capacity` was lowered.
+    debt: usize,
+    limiter: Option<Limiter>,
+    /// The turn of the next attempt, while it waits for the shared limit and for nothing else.
+    ticket: Option<Ticket>,
+}
+
+impl Gate {
+    pub(super) fn new(concurrency: usize, limiter: Option<Limiter>) -> Self {
+        let capacity = concurrency.min(Semaphore::MAX_PERMITS);
+        Self { permits: Arc::new(Semaphore::new(capacity)), capacity, debt: 0, limiter, ticket: None }
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Whether the run's own limit lets nothing through.
+    pub(super) fn is_full(&self) -> bool {
+        self.permits.available_permits() == 0
+    }
+
+    /// Whether an attempt that needs one permit can take over the place of the one before it as it is.
+    #[inline]
+    fn is_handed_over(&self, place: &Place, weight: u32) -> bool {
+        let held = place.own.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        held == weight as usize && self.limiter.is_none()
+    }
+
+    /// Makes a place fit for an attempt. Where it cannot be had now, the place is as good as none; where the
+    /// shared limit is what is missing, `waker` is woken when it is there.
+    #[inline]
+    pub(super) fn take(
+        &mut self,
+        place: &mut Place,
+        weight: u32,
+        waker: &Waker,
+    ) -> Result<bool, ConfigError> {
+        if self.is_handed_over(place, weight) {
+            return Ok(true);
+        }
+        Ok(self.take_own(place, weight)? && self.take_shared(place, weight, waker)?)
+    }
+
+    fn take_own(&mut self, place: &mut Place, weight: u32) -> Result<bool, ConfigError> {
+        let needed = weight as usize;
+        if needed > self.capacity {
+            return Err(too_heavy(weight, self.capacity, "concurrency"));
+        }
+        let held = place.own.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        if held > needed {
+            drop(place.own.as_mut().and_then(|own| own.split(held - needed)));
+        } else if held < needed {
+            let missing = u32::try_from(needed - held).unwrap_or(u32::MAX);
+            match (Arc::clone(&self.permits).try_acquire_many_owned(missing), &mut place.own) {
+                (Ok(more), Some(own)) => own.merge(more),
+                (Ok(all), none) => *none = Some(all),
+                (Err(_), _) => {
+                    // Whoever cannot start does not stand in another's way.
+                    self.ticket = None;
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn take_shared(&mut self, place: &mut Place, weight: u32, waker: &Waker) -> Result<bool, ConfigError> {
+        let Some(limiter) = &self.limiter else { return Ok(true) };
+        if place.shared.as_ref().is_some_and(|permit| permit.weight() == weight) {
+            return Ok(true);
+        }
+        place.shared = None;
+        let too_heavy = |TooHeavy { permits }| too_heavy(weight, permits, "limiter's permits");
+        let ticket = match self.ticket.take().filter(|ticket| ticket.weight() == weight) {
+            Some(ticket) => ticket,
+            None => match limiter.acquire(weight, waker).map_err(too_heavy)? {
+                Acquired::Later(ticket) => ticket,
+                Acquired::Now(permit) => {
+                    place.shared = Some(permit);
+                    return Ok(true);
+                }
+            },
+        };
+        match ticket.poll(waker) {
+            Poll::Ready(permit) => {
+                place.shared = Some(permit.map_err(too_heavy)?);
+                Ok(true)
+            }
+            Poll::Pending => {
+                self.ticket = Some(ticket);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Takes back what an attempt held that has ended, except for what the next one may have at once.
+    #[inline]
+    pub(super) fn give_back(&mut self, place: &mut Place) {
+        if self.limiter.is_some() {
+            place.shared = None;
+        }
+        if self.debt > 0 {
+            self.settle_debt(place);
+        }
+    }
+
+    #[cold]
+    fn settle_debt(&mut self, place: &mut Place) {
+        let held = place.own.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let paid = held.min(self.debt);
+        if let Some(own) = place.own.as_mut().and_then(|own| own.split(paid)) {
+            own.forget();
+            self.debt -= paid;
+        }
+        if paid == held {
+            place.own = None;
+        }
+    }
+
+    /// Changes the run's own limit. What runs goes on.
+    pub(super) fn set_capacity(&mut self, concurrency: usize) {
+        let capacity = concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        if capacity > self.capacity {
+            let more = capacity - self.capacity;
+            let forgiven = more.min(self.debt);
+            self.debt -= forgiven;
+            self.permits.add_permits(more - forgiven);
+        } else {
+            let fewer = self.capacity - capacity;
+            self.debt += fewer - self.permits.forget_permits(fewer);
+        }
+        self.capacity = capacity;
+    }
+
+    /// Leaves the queue of the shared limit.
+    pub(super) fn leave_queue(&mut self) {
+        self.ticket = None;
+    }
+}
+
+fn too_heavy(weight: u32, most: usize, limit: &str) -> ConfigError {
+    ConfigError::new("weight", weight, format!("at most {most}, the {limit}"))
+}

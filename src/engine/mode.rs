@@ -1,0 +1,117 @@
+//! Where the lanes of a run are polled: in the task that polls the run, or on tasks of their own.
+
+use std::panic::resume_unwind;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures::Stream;
+use futures::stream::FuturesUnordered;
+use tokio::task::JoinSet;
+use tracing::Span;
+
+use super::in_context::{InContext, current_dispatch};
+use super::lane::Lane;
+use super::{Types, Work};
+
+/// A way to poll lanes.
+pub trait Mode {
+    /// The lanes that were opened and have not ended.
+    type Lanes<W: Types>: Default;
+}
+
+/// A [`Mode`] that can poll the lanes of a run of these types.
+pub trait PollLanes<W: Types>: Mode {
+    /// Whether lanes run by themselves, side by side with the driver.
+    const SPAWNED: bool;
+
+    /// Opens a lane.
+    fn open(lanes: &mut Self::Lanes<W>, lane: Lane<W>, span: &Span);
+
+    /// Polls the lanes that were woken, or learns of one that has ended.
+    fn poll_next(lanes: &mut Self::Lanes<W>, cx: &mut Context<'_>) -> Poll<Option<()>>;
+
+    /// How many lanes there are.
+    fn count(lanes: &Self::Lanes<W>) -> usize;
+
+    /// Tells every attempt that runs to end.
+    fn stop(lanes: &mut Self::Lanes<W>);
+
+    /// Drops all lanes. Ready once nothing of them is left.
+    fn poll_clear(lanes: &mut Self::Lanes<W>, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// Lanes are polled by the driver. They may borrow, and need not be `Send`.
+#[derive(Debug)]
+pub struct InTask;
+
+impl Mode for InTask {
+    type Lanes<W: Types> = FuturesUnordered<Lane<W>>;
+}
+
+impl<W: Work> PollLanes<W> for InTask {
+    const SPAWNED: bool = false;
+
+    fn open(lanes: &mut FuturesUnordered<Lane<W>>, lane: Lane<W>, _span: &Span) {
+        lanes.push(lane);
+    }
+
+    #[inline]
+    fn poll_next(lanes: &mut FuturesUnordered<Lane<W>>, cx: &mut Context<'_>) -> Poll<Option<()>> {
+        Pin::new(lanes).poll_next(cx)
+    }
+
+    fn count(lanes: &FuturesUnordered<Lane<W>>) -> usize {
+        lanes.len()
+    }
+
+    fn stop(lanes: &mut FuturesUnordered<Lane<W>>) {
+        for lane in Pin::new(lanes).iter_pin_mut() {
+            lane.stop();
+        }
+    }
+
+    fn poll_clear(lanes: &mut FuturesUnordered<Lane<W>>, _cx: &mut Context<'_>) -> Poll<()> {
+        lanes.clear();
+        Poll::Ready(())
+    }
+}
+
+/// Each lane is a Tokio task, so that they use every core that the runtime has.
+#[derive(Debug)]
+pub struct Spawned;
+
+impl Mode for Spawned {
+    type Lanes<W: Types> = JoinSet<()>;
+}
+
+impl<W: Work> PollLanes<W> for Spawned
+where
+    Lane<W>: Send + 'static,
+{
+    const SPAWNED: bool = true;
+
+    fn open(lanes: &mut JoinSet<()>, lane: Lane<W>, span: &Span) {
+        lanes.spawn(InContext { span: span.clone(), dispatch: current_dispatch(), future: lane });
+    }
+
+    fn poll_next(lanes: &mut JoinSet<()>, cx: &mut Context<'_>) -> Poll<Option<()>> {
+        match ready!(lanes.poll_join_next(cx)) {
+            Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
+            ended => Poll::Ready(ended.map(|_| ())),
+        }
+    }
+
+    fn count(lanes: &JoinSet<()>) -> usize {
+        lanes.len()
+    }
+
+    fn stop(_lanes: &mut JoinSet<()>) {
+        // They hear of it by their own alarm.
+    }
+
+    fn poll_clear(lanes: &mut JoinSet<()>, cx: &mut Context<'_>) -> Poll<()> {
+        lanes.abort_all();
+        while ready!(lanes.poll_join_next(cx)).is_some() {}
+        Poll::Ready(())
+    }
+}

@@ -1,0 +1,130 @@
+//! A run from before its first poll to its end.
+
+use std::fmt;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio_util::sync::CancellationToken;
+
+use super::collector::Collector;
+use super::sink::Deliver;
+use super::{Drive, Driver, Ending, Types};
+use crate::config::Config;
+use crate::progress::Reporter;
+
+/// What a run is made of.
+pub(crate) struct Setup<W: Types> {
+    pub(crate) config: Arc<Config>,
+    /// The type name of the map function, which names the run where the task has no name.
+    pub(crate) function: &'static str,
+    pub(crate) source: W::Source,
+    pub(crate) call: W::Call,
+    pub(crate) hooks: W::Hooks,
+    pub(crate) token: Option<CancellationToken>,
+    /// Whether outcomes are given out in the order of the input.
+    pub(crate) ordered: bool,
+    pub(crate) collector: Collector<W::Output, W::Error>,
+    /// Where somebody steers the run from outside.
+    pub(crate) reporter: Option<Reporter>,
+}
+
+impl<W: Types> Setup<W> {
+    pub(crate) fn new(
+        config: Arc<Config>,
+        function: &'static str,
+        (source, call, hooks): (W::Source, W::Call, W::Hooks),
+    ) -> Self {
+        Self {
+            config,
+            function,
+            source,
+            call,
+            hooks,
+            token: None,
+            ordered: false,
+            collector: Collector::results(),
+            reporter: None,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.config.name.as_deref().unwrap_or(self.function)
+    }
+
+    /// The same run with another function or other hooks.
+    pub(crate) fn change<V>(self, change: impl FnOnce(W::Call, W::Hooks) -> (V::Call, V::Hooks)) -> Setup<V>
+    where
+        V: Types<Source = W::Source, Output = W::Output, Error = W::Error>,
+    {
+        let Self { config, function, source, call, hooks, token, ordered, collector, reporter } = self;
+        let (call, hooks) = change(call, hooks);
+        Setup { config, function, source, call, hooks, token, ordered, collector, reporter }
+    }
+}
+
+/// A run and whoever takes its outcomes meanwhile: a future of its end.
+pub struct Running<W: Types, D> {
+    state: State<W>,
+    sink: D,
+}
+
+enum State<W: Types> {
+    Ready(Setup<W>),
+    Running(Box<Driver<W>>),
+    Over,
+}
+
+impl<W: Types, D> Running<W, D> {
+    pub(crate) fn new(setup: Option<Setup<W>>, sink: D) -> Self {
+        Self { state: setup.map_or(State::Over, State::Ready), sink }
+    }
+
+    /// What the run is made of. Once it was polled it can be made no other, and is dropped instead.
+    pub(crate) fn into_setup(self) -> Option<Setup<W>> {
+        match self.state {
+            State::Ready(setup) => Some(setup),
+            State::Running(_) | State::Over => None,
+        }
+    }
+}
+
+// Nothing in a run is pinned in place: the source, the lanes, the timers and the sink's calls have heap places
+// of their own.
+impl<W: Types, D> Unpin for Running<W, D> {}
+
+impl<W: Drive, D: Deliver> Future for Running<W, D> {
+    type Output = Ending<W::Output, W::Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        // Out of its place while it is polled, so that a panic leaves nothing half done behind.
+        let mut driver = match mem::replace(&mut this.state, State::Over) {
+            State::Ready(setup) => Box::new(Driver::new(setup)),
+            State::Running(driver) => driver,
+            State::Over => unreachable!("a run was polled after it had ended"),
+        };
+        let polled = driver.poll(cx, &mut this.sink);
+        if polled.is_pending() {
+            this.state = State::Running(driver);
+        }
+        polled
+    }
+}
+
+impl<W: Types, D> fmt::Debug for Running<W, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.state {
+            State::Ready(_) => "ready",
+            State::Running(_) => "running",
+            State::Over => "over",
+        })
+    }
+}
+
+impl<W: Types> fmt::Debug for Setup<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup").field("config", &self.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,168 @@
+//! The ends of a run that give out each outcome as soon as it is there, in the task that awaits them.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::engine::collector::Collector;
+use crate::engine::mode::PollLanes;
+use crate::engine::outbox::Outbox;
+use crate::engine::running::{Running, Setup};
+use crate::engine::sink::{Sink, Verdict};
+use crate::engine::{Drive, Types};
+use crate::error::{BoxError, RunError};
+use crate::outcome::ItemOutcome;
+use crate::result::Summary;
+use crate::run::MapRun;
+
+/// # The ends
+///
+/// A run is awaited for all its results at once; or it ends in one of these.
+impl<W: Types> MapRun<W> {
+    /// Hands each outcome to an async function as soon as the item has settled, one after another, and keeps none:
+    /// the run holds memory for `concurrency` items, however many there are.
+    ///
+    /// The function is polled together with the items, so these go on while it waits, and no time limit runs out
+    /// because it is slow. While as many outcomes as
+    /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) wait for it, no new item starts. The outcomes come
+    /// in the order of completion, or of the input with [`ordered`](Self::ordered). Each settled item is given
+    /// once, also after the run has been stopped; items that were cancelled are only counted.
+    ///
+    /// No limit of the task applies to the function: the run ends when it has taken every outcome, however long
+    /// that takes.
+    ///
+    /// Awaiting it gives the [`Summary`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As that of the [run](MapRun#cancel-safety). A call of the function that is under way is dropped with it,
+    /// and so are the outcomes that wait for theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] where the run did not succeed; the outcomes were given out before.
+    ///
+    /// # Panics
+    ///
+    /// As the [run](MapRun#panics), and where the function panics.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// let (mut sum, mut failed) = (0, Vec::new());
+    /// let summary = AsyncMapTask::builder()
+    ///     .min_success_ratio(0.5)
+    ///     .build()?
+    ///     .over(["1", "2", "three", "4"])
+    ///     .map(|text| async move { text.parse::<u32>() })
+    ///     .for_each(|outcome| {
+    ///         match outcome.result {
+    ///             Ok(n) => sum += n,
+    ///             Err(_) => failed.push(outcome.index),
+    ///         }
+    ///         async {}
+    ///     })
+    ///     .await?;
+    /// assert_eq!((sum, failed, summary.successes), (7, vec![2], 3));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn for_each<G, Fut>(self, function: G) -> ForEach<W, G, Fut>
+    where
+        W: Drive,
+        G: FnMut(ItemOutcome<W::Output, W::Error>) -> Fut,
+        Fut: Future<Output = ()>,
+    {
+        ForEach::new(self, function)
+    }
+
+    /// As [`for_each`](Self::for_each), with a function that can fail: its first error stops the run, as every
+    /// cause does, and is the reason of its end. Nothing more is handed to it.
+    ///
+    /// # Cancel safety
+    ///
+    /// As that of [`for_each`](Self::for_each).
+    ///
+    /// # Errors
+    ///
+    /// [`RunError`] with [`FailureReason::Sink`](crate::FailureReason::Sink) where the function returned an
+    /// error and nothing had made the run fail before, and for every other reason why a run does not succeed.
+    ///
+    /// # Panics
+    ///
+    /// As [`for_each`](Self::for_each).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::{AsyncMapTask, FailureReason};
+    /// use tokio::io::AsyncWriteExt;
+    ///
+    /// let (mut sender, receiver) = tokio::io::simplex(64);
+    /// drop(receiver);
+    /// let error = AsyncMapTask::default()
+    ///     .over(0..1_000)
+    ///     .map(|n| async move { Ok::<_, String>(format!("{n}\n")) })
+    ///     .ordered()
+    ///     .try_for_each(async |outcome| match outcome.result {
+    ///         Ok(line) => sender.write_all(line.as_bytes()).await,
+    ///         Err(_) => Ok(()),
+    ///     })
+    ///     .await
+    ///     .unwrap_err();
+    /// assert!(matches!(error.reason(), FailureReason::Sink(_)));
+    /// assert!(error.summary().not_started > 900);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn try_for_each<G, Fut, X>(self, function: G) -> ForEach<W, G, Fut>
+    where
+        W: Drive,
+        G: FnMut(ItemOutcome<W::Output, W::Error>) -> Fut,
+        Fut: Future<Output = Result<(), X>>,
+        X: Into<BoxError>,
+    {
+        ForEach::new(self, function)
+    }
+}
+
+/// The future of [`for_each`](MapRun::for_each) and [`try_for_each`](MapRun::try_for_each).
+#[must_use = "a run does nothing until it is awaited"]
+pub struct ForEach<W: Types, G, Fut> {
+    running: Running<W, Sink<W::Output, W::Error, G, Fut>>,
+}
+
+impl<W: Drive, G, Fut> ForEach<W, G, Fut> {
+    fn new(run: MapRun<W>, function: G) -> Self {
+        let setup = run.into_setup();
+        let outbox = Outbox::new(setup.as_ref().is_some_and(|setup| setup.ordered));
+        let collector = Collector::Outbox(outbox.clone());
+        let sink = Sink::new(outbox, W::Mode::SPAWNED, function);
+        Self { running: Running::new(setup.map(|setup| Setup { collector, ..setup }), sink) }
+    }
+}
+
+impl<W, G, Fut> Future for ForEach<W, G, Fut>
+where
+    W: Drive,
+    G: FnMut(ItemOutcome<W::Output, W::Error>) -> Fut,
+    Fut: Future<Output: Verdict>,
+{
+    type Output = Result<Summary, RunError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.running).poll(cx).map(|ending| ending.into_summary())
+    }
+}
+
+impl<W: Types, G, Fut> fmt::Debug for ForEach<W, G, Fut> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForEach").field("state", &self.running).finish_non_exhaustive()
+    }
+}

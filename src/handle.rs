@@ -1,0 +1,182 @@
+//! A run that lives on by itself.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::resume_unwind;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::engine::in_context::in_current_context;
+use crate::engine::running::{Running, Setup};
+use crate::engine::sink::NoSink;
+use crate::engine::{Drive, Types};
+use crate::error::{FailureReason, MapTaskError};
+use crate::progress::{Control, Progress};
+use crate::result::MapTaskResult;
+use crate::run::MapRun;
+
+impl<W: Types> MapRun<W> {
+    /// Starts the run in a Tokio task of its own, at once, and gives a handle to it: for a run that goes on when
+    /// the request that has started it is answered, and that can be watched and steered meanwhile.
+    ///
+    /// Because of that task, everything of the run must be `Send + 'static`. Its items share that one task; with
+    /// [`spawned`](Self::spawned) they have tasks of their own.
+    ///
+    /// # Panics
+    ///
+    /// Where it is called outside a Tokio runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// let handle = AsyncMapTask::default().over(0..100).map(|n| async move { Ok::<_, String>(n * 2) }).spawn();
+    /// println!("{:?}", handle.progress());
+    /// let result = handle.await?;
+    /// assert_eq!(result.successes(), 100);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn spawn(self) -> MapHandle<W::Output, W::Error>
+    where
+        W: Drive,
+        Running<W, NoSink>: Send + 'static,
+        W::Output: Send + 'static,
+        W::Error: Send + 'static,
+    {
+        let (control, reporter) = Control::new();
+        let setup = self.into_setup();
+        let name = setup.as_ref().map_or_else(String::new, |setup| setup.name().to_owned());
+        let running = Running::new(setup.map(|setup| Setup { reporter: Some(reporter), ..setup }), NoSink);
+        let end = async move { running.await.into_result() };
+        MapHandle { name, control, task: tokio::spawn(in_current_context(end)) }
+    }
+}
+
+/// A run that lives on by itself: a future of its result. Made by [`MapRun::spawn`].
+///
+/// Dropping the handle lets the run go on, as with Tokio's `JoinHandle`; nothing of its result is seen then. To end
+/// the run with the handle, call [`cancel`](Self::cancel) first, or give the run a
+/// [`cancellation_token`](MapRun::cancellation_token) and drop its guard.
+///
+/// Every order takes effect at once, and none blocks. An order to a run that has ended does nothing.
+///
+/// # Cancel safety
+///
+/// Awaiting `&mut handle` is cancel safe: the run goes on and its result is kept for the next one who awaits it.
+///
+/// # Errors
+///
+/// As those of the [run](MapRun#errors).
+///
+/// # Panics
+///
+/// Awaiting it panics as the [run](MapRun#panics) does, and where it is awaited again after it gave its result.
+#[must_use = "without its handle a run cannot be stopped, and its result is lost"]
+pub struct MapHandle<T, E> {
+    name: String,
+    control: Arc<Control>,
+    task: JoinHandle<Result<MapTaskResult<T, E>, MapTaskError<T, E>>>,
+}
+
+impl<T, E> MapHandle<T, E> {
+    /// How far the run has come.
+    pub fn progress(&self) -> Progress {
+        self.control.progress()
+    }
+
+    /// Every change of the progress from now on; values that nobody has looked at are skipped. The channel is
+    /// closed when the run has ended, with the last progress in it, and not before.
+    ///
+    /// Do not keep what [`borrow`](watch::Receiver::borrow) gives: while it lives, the run cannot go on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// let run = AsyncMapTask::default().over(0..1_000).map(|n| async move { Ok::<_, String>(n) });
+    /// let handle = run.spawn();
+    /// let mut progress = handle.watch();
+    /// while progress.changed().await.is_ok() {
+    ///     println!("{} of 1000", progress.borrow_and_update().successes);
+    /// }
+    /// assert_eq!(progress.borrow().successes, 1_000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn watch(&self) -> watch::Receiver<Progress> {
+        self.control.watch()
+    }
+
+    /// Starts nothing more until [`resume`](Self::resume): no new item, and no retry. What runs goes on, and so do
+    /// the time limits: an item that waits for its retry can run out of its
+    /// [`timeout_per_item`](crate::AsyncMapTaskBuilder::timeout_per_item) meanwhile, and the run out of its
+    /// [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout).
+    pub fn pause(&self) {
+        self.control.pause(true);
+    }
+
+    /// Ends a [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.control.pause(false);
+    }
+
+    /// Changes how many attempts may run at once; see
+    /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency). With more, items start at once; with fewer, what
+    /// runs goes on, and nothing starts until enough of it has ended. 0 counts as 1; to start nothing, there is
+    /// [`pause`](Self::pause). With [`weight`](MapRun::weight) it is an amount of permits.
+    pub fn set_concurrency(&self, concurrency: usize) {
+        self.control.set_concurrency(concurrency.max(1));
+    }
+
+    /// Starts nothing more, lets what runs end by itself, and ends the run as
+    /// [`Cancelled`](FailureReason::Cancelled). Items that wait for their retry are not tried again. Running
+    /// attempts keep their time limits; [`cancel`](Self::cancel) ends the patience.
+    pub fn drain(&self) {
+        self.control.drain();
+    }
+
+    /// Stops the run now: tells what runs to end, waits for it for
+    /// [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace), drops it, and ends the run as
+    /// [`Cancelled`](FailureReason::Cancelled).
+    pub fn cancel(&self) {
+        self.control.cancel();
+    }
+}
+
+impl<T, E> Future for MapHandle<T, E> {
+    type Output = Result<MapTaskResult<T, E>, MapTaskError<T, E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match ready!(Pin::new(&mut self.task).poll(cx)) {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(payload) => resume_unwind(payload),
+                // The runtime was shut down, and the results with it.
+                Err(_) => {
+                    let (results, errors) = (Vec::new(), BTreeMap::new());
+                    let partial = MapTaskResult { results, errors, summary: self.progress().into_summary() };
+                    let (name, reason) = (self.name.clone(), FailureReason::Cancelled);
+                    Err(MapTaskError::new(name, reason, None, None, partial))
+                }
+            },
+        })
+    }
+}
+
+impl<T, E> fmt::Debug for MapHandle<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, progress) = (&self.name, self.progress());
+        f.debug_struct("MapHandle").field("name", name).field("progress", &progress).finish_non_exhaustive()
+    }
+}

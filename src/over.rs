@@ -1,0 +1,169 @@
+//! A task and the items it is to run over, until the function is given.
+
+use std::any::type_name;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::context::ItemContext;
+use crate::engine::Parts;
+use crate::engine::call::{Blocking, BlockingAttempt, Once, Plain, WithContext};
+use crate::engine::hooks::{HookSet, NoHooks};
+use crate::engine::mode::InTask;
+use crate::engine::running::Setup;
+use crate::engine::source::Source;
+use crate::run::MapRun;
+
+/// A task and the items it is to run over, until the function is given. Made by
+/// [`AsyncMapTask::over`](crate::AsyncMapTask::over) and its siblings.
+#[must_use = "a run does nothing until it has a function and is awaited"]
+pub struct Over<S> {
+    config: Arc<Config>,
+    source: S,
+}
+
+impl<S: Source> Over<S> {
+    pub(crate) fn new(config: Arc<Config>, source: S) -> Self {
+        Self { config, source }
+    }
+
+    /// Runs an async function over every item.
+    ///
+    /// The item is cloned for each attempt that another one may follow: never, where the task has no
+    /// retries. For items that are not `Clone` there is [`map_once`](Self::map_once).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// let words = ["snow", "rain"];
+    /// let lengths = AsyncMapTask::default()
+    ///     .over(words)
+    ///     .map(|word| async move { u8::try_from(word.len()) })
+    ///     .await?;
+    /// assert_eq!(lengths.results, [Some(4), Some(4)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn map<F, Fut, T, E>(self, f: F) -> Plan<S, Plain<F>, S::Item, T, E, Fut>
+    where
+        F: Fn(S::Item) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        S::Item: Clone,
+    {
+        self.start_with(Plain(f), type_name::<F>())
+    }
+
+    /// As [`map`](Self::map), with an [`ItemContext`] that tells the function its index, its attempt, its
+    /// deadline and when to stop.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// let numbered = AsyncMapTask::default()
+    ///     .over(["a", "b"])
+    ///     .map_with_context(|cx, name| async move { Ok::<_, String>(format!("{} {name}", cx.index())) })
+    ///     .await?;
+    /// assert_eq!(numbered.into_successful_results(), ["0 a", "1 b"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn map_with_context<F, Fut, T, E>(self, f: F) -> Plan<S, WithContext<F>, S::Item, T, E, Fut>
+    where
+        F: Fn(ItemContext, S::Item) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        S::Item: Clone,
+    {
+        self.start_with(WithContext(f), type_name::<F>())
+    }
+
+    /// As [`map`](Self::map), for items that are not `Clone`: each gets one attempt.
+    ///
+    /// # Errors
+    ///
+    /// A task with retries cannot keep its promise here; its run ends with
+    /// [`FailureReason::Config`](crate::FailureReason::Config) before any item is started.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// struct Ticket(u32); // not Clone
+    ///
+    /// let task = AsyncMapTask::default();
+    /// let result = task.over([Ticket(7)]).map_once(|ticket| async move { Ok::<_, String>(ticket.0) }).await?;
+    /// assert_eq!(result.results, [Some(7)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn map_once<F, Fut, T, E>(self, f: F) -> Plan<S, Once<F>, S::Item, T, E, Fut>
+    where
+        F: Fn(S::Item) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        self.start_with(Once(f), type_name::<F>())
+    }
+
+    /// As [`map`](Self::map), for a function that blocks: it runs on Tokio's blocking pool, where it does not hold
+    /// up the runtime. For file work, for compression, for a C library, for a database client without async.
+    ///
+    /// Nothing can stop a blocking function. An item that runs out of time settles then, but its place, and its
+    /// permits of a [`Limiter`](crate::Limiter), come back only when its function has really returned, so the
+    /// bound on running work stays true. When the run is over, cancelled or dropped, it does not wait for such
+    /// functions: they run to their end unheard, and those that the pool has not begun are not begun.
+    ///
+    /// The pool is the runtime's, with up to 512 threads unless it was built with
+    /// [`max_blocking_threads`](tokio::runtime::Builder::max_blocking_threads), and shared with all that uses it.
+    /// While it is full, attempts wait in its queue and their limits run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// let files = ["Cargo.toml", "README.md"];
+    /// let sizes = AsyncMapTask::default()
+    ///     .over(files)
+    ///     .map_blocking(|path| std::fs::metadata(path).map(|metadata| metadata.len()))
+    ///     .await?
+    ///     .into_successful_results();
+    /// assert!(sizes.iter().all(|size| *size > 0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn map_blocking<F, T, E>(self, f: F) -> Plan<S, Blocking<F>, S::Item, T, E, BlockingAttempt<T, E>>
+    where
+        S::Item: Clone + Send + 'static,
+        F: Fn(S::Item) -> Result<T, E> + Send + Sync + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.start_with(Blocking(Arc::new(f)), type_name::<F>())
+    }
+
+    fn start_with<C, T, E, Fut>(self, call: C, function: &'static str) -> Plan<S, C, S::Item, T, E, Fut> {
+        let Self { config, source } = self;
+        MapRun::new(Some(Setup::new(config, function, (source, call, HookSet::NONE))))
+    }
+}
+
+/// A run without options.
+pub(crate) type Plan<S, C, I, T, E, Fut> = MapRun<Parts<S, C, NoHooks<I, E>, I, T, E, Fut, InTask>>;
+
+impl<S> fmt::Debug for Over<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Over").field("config", &self.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,228 @@
+//! How far a run has come, and the orders that reach it from outside while it goes on.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::task::AtomicWaker;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::result::Summary;
+
+/// How far a run has come: what [`MapHandle::progress`](crate::MapHandle::progress) and
+/// [`MapStream::progress`](crate::MapStream::progress) give.
+///
+/// All its numbers are of one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// How many items there are, where the source has said so or has ended.
+    pub total: Option<usize>,
+    /// How many items have succeeded.
+    pub successes: usize,
+    /// How many items have failed.
+    pub failures: usize,
+    /// How many attempts run.
+    pub running: usize,
+    /// How many items wait for their next attempt.
+    pub waiting_for_retry: usize,
+    /// How many attempts were made after the first of their item.
+    pub retries: usize,
+    /// From the run's first poll to now, or to its end.
+    pub elapsed: Duration,
+    /// How long the rest will take if it goes on as it did: `elapsed / settled * (total - settled)`, where
+    /// settled items are those that have succeeded or failed. `None` while there is no total or nothing has
+    /// settled; zero once the run has ended.
+    pub eta: Option<Duration>,
+}
+
+impl Progress {
+    /// Fills in what follows from the time.
+    fn at(mut self, elapsed: Duration) -> Self {
+        let settled = self.successes + self.failures;
+        self.elapsed = elapsed;
+        self.eta = self.total.filter(|_| settled > 0).map(|total| {
+            let left = total.saturating_sub(settled);
+            Duration::try_from_secs_f64(elapsed.as_secs_f64() / settled as f64 * left as f64)
+                .unwrap_or(Duration::MAX)
+        });
+        self
+    }
+}
+
+impl Progress {
+    /// The account of a run that came no further than this.
+    pub(crate) fn into_summary(self) -> Summary {
+        let Self { total, successes, failures, running, waiting_for_retry, retries, elapsed, .. } = self;
+        let cancelled = running + waiting_for_retry;
+        let started = successes + failures + cancelled;
+        let total = total.unwrap_or(started).max(started);
+        let not_started = total - started;
+        Summary { total, successes, failures, cancelled, not_started, retries, elapsed, ..Summary::default() }
+    }
+}
+
+/// What a run and whoever steers it from outside share.
+#[derive(Debug)]
+pub(crate) struct Control {
+    paused: AtomicBool,
+    draining: AtomicBool,
+    cancelled: AtomicBool,
+    /// The concurrency that was asked for last; 0 where none was.
+    concurrency: AtomicUsize,
+    driver: AtomicWaker,
+    report: Mutex<Report>,
+    /// Whether anybody has asked to be told of every change.
+    watched: AtomicBool,
+    watch: watch::Receiver<Progress>,
+}
+
+#[derive(Debug)]
+struct Report {
+    started: Option<Instant>,
+    ended: Option<Duration>,
+    latest: Progress,
+}
+
+impl Control {
+    pub(crate) fn new() -> (Arc<Self>, Reporter) {
+        let (sender, watch) = watch::channel(Progress::default());
+        let control = Arc::new(Self {
+            paused: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
+            concurrency: AtomicUsize::new(0),
+            driver: AtomicWaker::new(),
+            report: Mutex::new(Report { started: None, ended: None, latest: Progress::default() }),
+            watched: AtomicBool::new(false),
+            watch,
+        });
+        let reporter = Reporter { control: Arc::clone(&control), sender };
+        (control, reporter)
+    }
+
+    pub(crate) fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
+        self.driver.wake();
+    }
+
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.driver.wake();
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Release);
+        self.driver.wake();
+    }
+
+    pub(crate) fn set_concurrency(&self, concurrency: usize) {
+        self.concurrency.store(concurrency, Ordering::Release);
+        self.driver.wake();
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        self.report().now()
+    }
+
+    /// Every change from now on. The channel closes when the run ends.
+    pub(crate) fn watch(&self) -> watch::Receiver<Progress> {
+        self.watched.store(true, Ordering::Release);
+        // The next report may be far away.
+        self.driver.wake();
+        self.watch.clone()
+    }
+
+    fn report(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Report {
+    fn now(&self) -> Progress {
+        let elapsed = self.ended.or_else(|| self.started.map(|started| started.elapsed()));
+        let progress = self.latest.clone().at(elapsed.unwrap_or_default());
+        let eta = if self.ended.is_some() { Some(Duration::ZERO) } else { progress.eta };
+        Progress { eta, ..progress }
+    }
+}
+
+/// The run's end of a [`Control`]: takes orders and reports. When it is dropped, those who watch learn it.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    control: Arc<Control>,
+    sender: watch::Sender<Progress>,
+}
+
+impl Reporter {
+    /// From here on an order wakes the driver.
+    pub(crate) fn listen(&self, driver: &std::task::Waker) {
+        self.control.driver.register(driver);
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.control.paused.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.control.draining.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.control.cancelled.load(Ordering::Acquire)
+    }
+
+    /// The concurrency that was asked for since the last time.
+    pub(crate) fn new_concurrency(&self) -> Option<usize> {
+        match self.control.concurrency.swap(0, Ordering::AcqRel) {
+            0 => None,
+            concurrency => Some(concurrency),
+        }
+    }
+
+    pub(crate) fn start(&self, now: Instant) {
+        self.control.report().started = Some(now);
+    }
+
+    pub(crate) fn report(&self, latest: Progress) {
+        let mut report = self.control.report();
+        report.latest = latest;
+        if self.control.watched.load(Ordering::Acquire) {
+            let now = report.now();
+            drop(report);
+            self.sender.send_if_modified(|known| {
+                let counts = |progress: &Progress| progress.clone().at(Duration::ZERO);
+                let changed = counts(known) != counts(&now);
+                *known = now;
+                changed
+            });
+        }
+    }
+
+    /// The last report, whoever watches.
+    pub(crate) fn end(self, latest: Progress, elapsed: Duration) {
+        let mut report = self.control.report();
+        (report.latest, report.ended) = (latest, Some(elapsed));
+        let last = report.now();
+        drop(report);
+        self.sender.send_replace(last);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_is_reckoned_from_what_has_settled() {
+        let of = |total, successes, failures| {
+            Progress { total, successes, failures, ..Progress::default() }.at(Duration::from_secs(10)).eta
+        };
+        assert_eq!(of(Some(100), 15, 5), Some(Duration::from_secs(40)));
+        assert_eq!(of(Some(20), 20, 0), Some(Duration::ZERO));
+        assert_eq!(of(Some(20), 0, 0), None);
+        assert_eq!(of(None, 20, 0), None);
+        assert_eq!(of(Some(usize::MAX), 1, 0), Some(Duration::MAX));
+    }
+}
