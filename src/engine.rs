@@ -28,7 +28,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::task::coop;
 use tokio::time::Instant;
@@ -120,7 +120,8 @@ pub(crate) struct Driver<W: Types> {
     /// The lanes come first, because what runs in them is dropped before what it may use.
     lanes: <W::Mode as Mode>::Lanes<W>,
     core: Arc<Mutex<Core<W>>>,
-    cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// The caller's token, for as long as it may ring the bell.
+    _cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     timer: Timer,
     /// Set once the run is stopping: when what still runs is dropped.
     stop_at: Option<Instant>,
@@ -141,13 +142,22 @@ impl<W: Drive> Driver<W> {
         if let Some(observer) = core.hooks.observer() {
             observer.on_event(&Event::RunStarted);
         }
+        let cancelled = token.map(|token| {
+            let mut cancelled = Box::pin(token.cancelled_owned());
+            let waker = Waker::from(Arc::clone(&core.bell));
+            let mut registered = coop::unconstrained(cancelled.as_mut());
+            if Pin::new(&mut registered).poll(&mut Context::from_waker(&waker)).is_ready() {
+                core.bell.look_at_token();
+            }
+            cancelled
+        });
         Self {
             span: trace::run_span(&core.name, core.total, config.concurrency),
             config,
             started,
             lanes: Default::default(),
             core: Arc::new(Mutex::new(core)),
-            cancelled: token.map(|token| Box::pin(token.cancelled_owned())),
+            _cancelled: cancelled,
             timer: Timer::default(),
             stop_at: None,
             is_over: false,
@@ -191,12 +201,6 @@ impl<W: Drive> Driver<W> {
 
     /// Ready once nothing runs any more, or shall.
     fn work(&mut self, cx: &mut Context<'_>, sink: &mut impl Deliver) -> Poll<()> {
-        // Registered before the token is looked at, so that no cancellation falls between.
-        if let Some(cancelled) = &mut self.cancelled {
-            if cancelled.as_mut().poll(cx).is_ready() {
-                self.cancelled = None;
-            }
-        }
         // What has stopped the run from outside does not keep finished items from handing in their
         // results; a failure that stops it is the last that counts.
         let mut stopped = lock(&self.core).begin_poll(cx.waker());
@@ -220,8 +224,8 @@ impl<W: Drive> Driver<W> {
                     let lane = {
                         let core = lock(&self.core);
                         let alone = core.call.share().zip(core.alarm.clone());
-                        let run_deadline = core.run_deadline;
-                        alone.map(|(call, alarm)| Alone { call, alarm, run_deadline })
+                        let (run_deadline, timed) = (core.run_deadline, core.timed);
+                        alone.map(|(call, alarm)| Alone { call, alarm, run_deadline, timed })
                     };
                     let (core, config) = (Arc::clone(&self.core), Arc::clone(&self.config));
                     let lane = Lane::new(core, config, seat, place, lane);

@@ -123,12 +123,12 @@ impl<T, E> MapHandle<T, E> {
     /// [`timeout_per_item`](crate::AsyncMapTaskBuilder::timeout_per_item) meanwhile, and the run out of its
     /// [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout).
     pub fn pause(&self) {
-        self.control.pause(true);
+        self.control.bell().pause();
     }
 
     /// Ends a [`pause`](Self::pause).
     pub fn resume(&self) {
-        self.control.pause(false);
+        self.control.bell().resume();
     }
 
     /// Changes how many attempts may run at once; see
@@ -143,14 +143,14 @@ impl<T, E> MapHandle<T, E> {
     /// [`Cancelled`](FailureReason::Cancelled). Items that wait for their retry are not tried again. Running
     /// attempts keep their time limits; [`cancel`](Self::cancel) ends the patience.
     pub fn drain(&self) {
-        self.control.drain();
+        self.control.bell().drain();
     }
 
     /// Stops the run now: tells what runs to end, waits for it for
     /// [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace), drops it, and ends the run as
     /// [`Cancelled`](FailureReason::Cancelled).
     pub fn cancel(&self) {
-        self.control.cancel();
+        self.control.bell().cancel();
     }
 }
 

@@ -1,6 +1,7 @@
 #![doc = include_str!("guide.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod bell;
 mod builder;
 mod config;
 mod context;

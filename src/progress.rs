@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::task::AtomicWaker;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::bell::Bell;
 use crate::result::Summary;
 
 /// How far a run has come: what [`MapHandle::progress`](crate::MapHandle::progress) and
@@ -66,12 +66,9 @@ impl Progress {
 /// What a run and whoever steers it from outside share.
 #[derive(Debug)]
 pub(crate) struct Control {
-    paused: AtomicBool,
-    draining: AtomicBool,
-    cancelled: AtomicBool,
+    bell: Arc<Bell>,
     /// The concurrency that was asked for last; 0 where none was.
     concurrency: AtomicUsize,
-    driver: AtomicWaker,
     report: Mutex<Report>,
     /// Whether anybody has asked to be told of every change.
     watched: AtomicBool,
@@ -89,11 +86,8 @@ impl Control {
     pub(crate) fn new() -> (Arc<Self>, Reporter) {
         let (sender, watch) = watch::channel(Progress::default());
         let control = Arc::new(Self {
-            paused: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
-            cancelled: AtomicBool::new(false),
+            bell: Arc::default(),
             concurrency: AtomicUsize::new(0),
-            driver: AtomicWaker::new(),
             report: Mutex::new(Report { started: None, ended: None, latest: Progress::default() }),
             watched: AtomicBool::new(false),
             watch,
@@ -102,24 +96,13 @@ impl Control {
         (control, reporter)
     }
 
-    pub(crate) fn pause(&self, paused: bool) {
-        self.paused.store(paused, Ordering::Release);
-        self.driver.wake();
-    }
-
-    pub(crate) fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
-        self.driver.wake();
-    }
-
-    pub(crate) fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Release);
-        self.driver.wake();
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        &self.bell
     }
 
     pub(crate) fn set_concurrency(&self, concurrency: usize) {
         self.concurrency.store(concurrency, Ordering::Release);
-        self.driver.wake();
+        self.bell.ring();
     }
 
     pub(crate) fn progress(&self) -> Progress {
@@ -130,7 +113,7 @@ impl Control {
     pub(crate) fn watch(&self) -> watch::Receiver<Progress> {
         self.watched.store(true, Ordering::Release);
         // The next report may be far away.
-        self.driver.wake();
+        self.bell.ring();
         self.watch.clone()
     }
 
@@ -156,21 +139,8 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    /// From here on an order wakes the driver.
-    pub(crate) fn listen(&self, driver: &std::task::Waker) {
-        self.control.driver.register(driver);
-    }
-
-    pub(crate) fn is_paused(&self) -> bool {
-        self.control.paused.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        self.control.draining.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.control.cancelled.load(Ordering::Acquire)
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        &self.control.bell
     }
 
     /// The concurrency that was asked for since the last time.

@@ -105,15 +105,8 @@ impl<W: Work> Core<W> {
         if self.is_paused() || (self.starts_left == 0 && self.alarm.is_none()) {
             return None;
         }
-        if let Some(weight) = self.waiting.peek_due(0).map(|retry| retry.job.weight) {
-            if !self.take(desk.place, weight) {
-                return None;
-            }
-            let Retry { mut job, item, .. } = self.waiting.pop_due()?;
-            job.attempt = job.attempt.saturating_add(1);
-            *desk.job = Some(job);
-            self.tally.retries += 1;
-            return Some(item);
+        if self.waiting.has_due() {
+            return self.next_retry(desk);
         }
         if !self.admits_new_items() {
             return None;
@@ -137,19 +130,34 @@ impl<W: Work> Core<W> {
         Some(item)
     }
 
+    #[cold]
+    fn next_retry(&mut self, desk: &mut Desk<'_, W>) -> Option<W::Item> {
+        let weight = self.waiting.peek_due(0)?.job.weight;
+        if !self.take(desk.place, weight) {
+            return None;
+        }
+        let Retry { mut job, item, .. } = self.waiting.pop_due()?;
+        job.attempt = job.attempt.saturating_add(1);
+        *desk.job = Some(job);
+        self.tally.retries += 1;
+        Some(item)
+    }
+
     /// Notes that an attempt begins, and when, where a limit or somebody else needs to know.
     #[inline]
     pub(super) fn begin_attempt(&mut self, desk: &mut Desk<'_, W>) {
         let Some(job) = desk.job else { return };
-        if self.alarm.is_none() {
-            self.starts_left -= 1;
-        }
         self.running += 1;
+        *desk.watch = Watch::Unlimited;
+        // A lane that runs by itself looks at the clock by itself.
+        if self.alarm.is_some() {
+            return;
+        }
+        self.starts_left -= 1;
         if self.timed {
             let now = self.clock.read();
             job.started.get_or_insert(now);
         }
-        *desk.watch = Watch::Unlimited;
         if self.config.first_limit.is_some() {
             let now = self.clock.coarse();
             job.started.get_or_insert(now);

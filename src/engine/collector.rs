@@ -1,6 +1,7 @@
 //! What is kept of the items that have settled.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::outbox::Outbox;
 use crate::outcome::{ItemError, ItemOutcome};
@@ -45,20 +46,26 @@ impl<T, E> Collector<T, E> {
         }
     }
 
-    #[inline]
-    pub(super) fn settle(&mut self, outcome: ItemOutcome<T, E>) {
+    #[inline(always)]
+    pub(super) fn settle(
+        &mut self,
+        index: usize,
+        attempts: u32,
+        elapsed: Duration,
+        result: Result<T, ItemError<E>>,
+    ) {
         match self {
-            Self::Results { results, errors } => match outcome.result {
+            Self::Results { results, errors } => match result {
                 Ok(output) => {
-                    if let Some(slot) = results.get_mut(outcome.index) {
+                    if let Some(slot) = results.get_mut(index) {
                         *slot = Some(output);
                     }
                 }
                 Err(error) => {
-                    errors.insert(outcome.index, error);
+                    errors.insert(index, error);
                 }
             },
-            Self::Outbox(outbox) => outbox.push(outcome),
+            Self::Outbox(outbox) => outbox.push(ItemOutcome { index, attempts, elapsed, result }),
         }
     }
 

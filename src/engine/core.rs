@@ -18,6 +18,7 @@ use super::running::Setup;
 use super::source::Source;
 use super::waiting::Waiting;
 use super::{Types, Work};
+use crate::bell::{Bell, Orders};
 use crate::config::Config;
 use crate::error::{ConfigError, FailureReason};
 use crate::progress::{Progress, Reporter};
@@ -86,6 +87,8 @@ pub(super) struct Core<W: Types> {
     pub(super) call: W::Call,
     pub(super) hooks: W::Hooks,
     token: Option<CancellationToken>,
+    /// Rings where the run is to do something else; the caller's token rings it.
+    pub(super) bell: Arc<Bell>,
     reporter: Option<Reporter>,
 
     pub(super) source_state: SourceState,
@@ -106,6 +109,9 @@ pub(super) struct Core<W: Types> {
     pub(super) running: usize,
     /// Where lanes run by themselves: set once they are to end their attempts.
     pub(super) alarm: Option<Arc<AtomicBool>>,
+    /// Whether there is somebody beside the lanes who wants to know how far they are: the driver, where it runs
+    /// by itself, or somebody outside.
+    is_accompanied: bool,
     /// Whether the driver was woken since it was last polled.
     driver_is_woken: bool,
 
@@ -146,6 +152,8 @@ impl<W: Work> Core<W> {
             call,
             hooks,
             token,
+            bell: reporter.as_ref().map_or_else(Arc::default, |reporter| Arc::clone(reporter.bell())),
+            is_accompanied: spawned || reporter.is_some(),
             reporter,
             source_state: SourceState::Open,
             driver: Waker::noop().clone(),
@@ -177,8 +185,8 @@ impl<W: Work> Core<W> {
         if self.source_state == SourceState::Stalled {
             self.source_state = SourceState::Open;
         }
+        self.bell.listen(waker);
         if let Some(reporter) = &self.reporter {
-            reporter.listen(waker);
             if let Some(concurrency) = reporter.new_concurrency() {
                 self.gate.set_capacity(concurrency);
             }
@@ -232,8 +240,8 @@ impl<W: Work> Core<W> {
             self.end_attempt(desk.job, ended);
         }
         let turn = self.next_turn(seat, desk, waker);
-        self.report();
-        if self.alarm.is_some() {
+        if self.is_accompanied {
+            self.report();
             self.call_driver_for_others();
             desk.yields = self.driver_is_woken && !was_woken;
         }
@@ -311,24 +319,28 @@ impl<W: Work> Core<W> {
     }
 
     /// Whether an order from outside keeps everything from starting.
+    #[inline]
     pub(super) fn is_paused(&self) -> bool {
-        self.reporter.as_ref().is_some_and(Reporter::is_paused)
+        self.bell.orders().is_paused()
     }
 
     /// Stops the run if the caller's token is cancelled, or if it was ordered to.
     #[inline]
     pub(super) fn heed_orders(&mut self) {
-        if self.token.as_ref().is_some_and(CancellationToken::is_cancelled) {
-            self.halt(FailureReason::Cancelled);
+        let orders = self.bell.orders();
+        if !orders.is_none() {
+            self.obey(orders);
         }
-        if let Some(reporter) = &self.reporter {
-            let (cancelled, draining) = (reporter.is_cancelled(), reporter.is_draining());
-            if cancelled {
-                self.halt(FailureReason::Cancelled);
-            } else if draining && self.stop.is_none() {
-                self.stop(Stop::Failed(FailureReason::Cancelled));
-                self.draining = true;
-            }
+    }
+
+    #[cold]
+    fn obey(&mut self, orders: Orders) {
+        let is_token_cancelled = || self.token.as_ref().is_some_and(CancellationToken::is_cancelled);
+        if orders.is_cancelled() || (orders.is_token() && is_token_cancelled()) {
+            self.halt(FailureReason::Cancelled);
+        } else if orders.is_draining() && self.stop.is_none() {
+            self.stop(Stop::Failed(FailureReason::Cancelled));
+            self.draining = true;
         }
     }
 

@@ -120,9 +120,7 @@ impl Gate {
     /// Takes back what an attempt held that has ended, except for what the next one may have at once.
     #[inline]
     pub(super) fn give_back(&mut self, place: &mut Place) {
-        if self.limiter.is_some() {
-            place.shared = None;
-        }
+        place.shared = None;
         if self.debt > 0 {
             self.settle_debt(place);
         }

@@ -61,6 +61,18 @@ pub(super) struct Pulled<I> {
 pub(super) type Ended<W> = Result<<W as Types>::Output, ItemError<<W as Types>::Error>>;
 
 impl<W: Work> Desk<'_, W> {
+    /// Notes when an attempt begins, where a limit or somebody else needs to know.
+    pub(super) fn date(&mut self, config: &Config, timed: bool) {
+        let Some(job) = self.job else { return };
+        if timed || config.first_limit.is_some() {
+            let now = Instant::now();
+            job.started.get_or_insert(now);
+            if config.first_limit.is_some() {
+                *self.watch = Watch::Begun(now);
+            }
+        }
+    }
+
     /// Calls the map function. It is the caller's code, so it may panic.
     pub(super) fn call(
         &mut self,

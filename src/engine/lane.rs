@@ -58,6 +58,8 @@ pub(super) struct Alone<C> {
     pub(super) call: C,
     pub(super) alarm: Arc<AtomicBool>,
     pub(super) run_deadline: Option<Instant>,
+    /// Whether somebody is told how long each item took.
+    pub(super) timed: bool,
 }
 
 impl<W: Work> Lane<W> {
@@ -192,7 +194,8 @@ impl<W: Work> Future for Lane<W> {
                 match turn {
                     Turn::Attempt => {}
                     Turn::Begin(item) => {
-                        if let Some(Alone { call, run_deadline, .. }) = this.alone {
+                        if let Some(Alone { call, run_deadline, timed, .. }) = this.alone {
+                            desk.date(this.config, *timed);
                             ended = desk.call(call, this.config, *run_deadline, item).err().map(Err);
                         }
                         starts_left = starts_left.saturating_sub(1);

@@ -12,7 +12,7 @@ use super::job::{Ended, Job, Retry};
 use super::{Work, trace};
 use crate::error::{BoxError, FailureReason};
 use crate::observe::Event;
-use crate::outcome::{FailureKind, ItemError, ItemOutcome, TimeoutScope};
+use crate::outcome::{FailureKind, ItemError, TimeoutScope};
 use crate::verdict::Exceeded;
 
 /// The wait of an item before its next attempt.
@@ -137,18 +137,25 @@ impl<W: Work> Core<W> {
         }
     }
 
+    #[inline]
     fn settle(&mut self, job: &Job<W::Item>, result: Ended<W>) {
         let (index, attempts) = (job.index, job.attempt);
         let mut elapsed = Duration::ZERO;
         if self.timed {
-            let now = self.clock.read();
-            elapsed = job.started.map_or(Duration::ZERO, |started| now - started);
+            elapsed = self.tell_settled(job, result.as_ref().err().map(ItemError::kind));
         }
+        self.collector.settle(index, attempts, elapsed, result);
+    }
+
+    /// Tells the observer, and how long the item took.
+    fn tell_settled(&mut self, job: &Job<W::Item>, failure: Option<FailureKind>) -> Duration {
+        let now = self.clock.read();
+        let elapsed = job.started.map_or(Duration::ZERO, |started| now - started);
         if let Some(observer) = self.hooks.observer() {
-            let failure: Option<FailureKind> = result.as_ref().err().map(ItemError::kind);
+            let (index, attempts) = (job.index, job.attempt);
             observer.on_event(&Event::ItemSettled { index, attempts, elapsed, failure });
         }
-        self.collector.settle(ItemOutcome { index, attempts, elapsed, result });
+        elapsed
     }
 
     /// Begins nothing more. The first cause is the one that counts.

@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("map_task_config", 4),
     ("engine", 3),
     ("context", 2),
+    ("bell", 2),
     ("limiter", 2),
     ("progress", 2),
     ("observe", 2),

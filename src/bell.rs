@@ -1,0 +1,105 @@
+//! What reaches a run from outside while it goes on: a flag for each order, and the driver's waker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Wake, Waker};
+
+use futures::task::AtomicWaker;
+
+const CANCELLED: u8 = 1;
+const DRAINING: u8 = 2;
+const PAUSED: u8 = 4;
+const TOKEN: u8 = 8;
+
+/// Tells a run what it is to do, from wherever.
+///
+/// It is the waker of the caller's cancellation token, too. So a token that is cancelled is seen at once, in the
+/// middle of a poll as well, and looking for it costs no more than looking at a flag.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    orders: AtomicU8,
+    driver: AtomicWaker,
+}
+
+/// What was ordered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Orders(u8);
+
+impl Orders {
+    #[inline]
+    pub(crate) fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) fn is_cancelled(self) -> bool {
+        self.0 & CANCELLED != 0
+    }
+
+    pub(crate) fn is_draining(self) -> bool {
+        self.0 & DRAINING != 0
+    }
+
+    /// Whether the caller's token has rung, so that it is worth a look.
+    pub(crate) fn is_token(self) -> bool {
+        self.0 & TOKEN != 0
+    }
+
+    #[inline]
+    pub(crate) fn is_paused(self) -> bool {
+        self.0 & PAUSED != 0
+    }
+}
+
+impl Bell {
+    #[inline]
+    pub(crate) fn orders(&self) -> Orders {
+        Orders(self.orders.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn cancel(&self) {
+        self.order(CANCELLED);
+    }
+
+    pub(crate) fn drain(&self) {
+        self.order(DRAINING);
+    }
+
+    pub(crate) fn pause(&self) {
+        self.order(PAUSED);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.orders.fetch_and(!PAUSED, Ordering::AcqRel);
+        self.ring();
+    }
+
+    /// Has the run look at the caller's token.
+    pub(crate) fn look_at_token(&self) {
+        self.order(TOKEN);
+    }
+
+    fn order(&self, order: u8) {
+        self.orders.fetch_or(order, Ordering::AcqRel);
+        self.ring();
+    }
+
+    /// Wakes the driver.
+    pub(crate) fn ring(&self) {
+        self.driver.wake();
+    }
+
+    /// From here on the bell is heard by this waker.
+    pub(crate) fn listen(&self, driver: &Waker) {
+        self.driver.register(driver);
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.look_at_token();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.look_at_token();
+    }
+}

@@ -1,0 +1,256 @@
+//! Every end of a run behind one door, so that what holds for all of them is written once: awaited, `for_each`,
+//! `try_for_each`, `stream` and `spawn`, each in the task that polls it and `spawned()`, and, where outcomes are
+//! given out, in both orders.
+
+use std::sync::Arc;
+
+use async_map_task::{
+    AsyncMapTask, FailureReason, ItemContext, ItemError, ItemOutcome, MapTaskError, MapTaskResult, RunError,
+    Summary,
+};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, Stream};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{Alive, Gauge, check_account};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Terminal {
+    Await,
+    ForEach,
+    TryForEach,
+    Stream,
+    Spawn,
+}
+
+/// One way to end a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct End {
+    pub(crate) terminal: Terminal,
+    pub(crate) ordered: bool,
+    pub(crate) spawned: bool,
+}
+
+impl End {
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let terminals =
+            [Terminal::Await, Terminal::Spawn, Terminal::ForEach, Terminal::TryForEach, Terminal::Stream];
+        let modes = [(false, false), (false, true), (true, false), (true, true)];
+        let all = terminals.into_iter().flat_map(move |terminal| {
+            modes.into_iter().map(move |(ordered, spawned)| Self { terminal, ordered, spawned })
+        });
+        all.filter(|end| end.gives_outcomes() || !end.ordered)
+    }
+
+    /// Those that give out each outcome while the run goes on.
+    pub(crate) fn giving() -> impl Iterator<Item = Self> {
+        Self::all().filter(|end| end.gives_outcomes())
+    }
+
+    pub(crate) fn gives_outcomes(self) -> bool {
+        !matches!(self.terminal, Terminal::Await | Terminal::Spawn)
+    }
+}
+
+/// An item that can be seen to live.
+#[derive(Debug, Clone)]
+struct Item {
+    n: u64,
+    _alive: Arc<Alive>,
+}
+
+/// A result that can be seen to live.
+#[derive(Debug)]
+struct Given {
+    n: u64,
+    _alive: Alive,
+}
+
+type Attempt = BoxFuture<'static, Result<u64, &'static str>>;
+type Call = Arc<dyn Fn(ItemContext, u64) -> Attempt + Send + Sync>;
+type Sink = Arc<dyn Fn(usize) -> BoxFuture<'static, Result<(), &'static str>> + Send + Sync>;
+
+/// A run, up to its end. With a function that boxes its futures, so that one driver is compiled for all tests.
+pub(crate) struct Plan {
+    task: AsyncMapTask,
+    source: BoxStream<'static, u64>,
+    call: Call,
+    sink: Sink,
+    weight: fn(u64) -> u32,
+    token: CancellationToken,
+    /// The items that live, in the source's hands no more.
+    pub(crate) items: Gauge,
+    /// The results that live.
+    pub(crate) results: Gauge,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) summary: Summary,
+    /// The reason of its failure, as `{:?}` shows it.
+    pub(crate) reason: Option<String>,
+    /// The index and the result of each item that settled: in the order in which they were given, or by index.
+    pub(crate) outcomes: Vec<(usize, Result<u64, ItemError<&'static str>>)>,
+}
+
+impl Report {
+    pub(crate) fn indices(&self) -> Vec<usize> {
+        self.outcomes.iter().map(|(index, _)| *index).collect()
+    }
+
+    pub(crate) fn sorted_indices(&self) -> Vec<usize> {
+        let mut indices = self.indices();
+        indices.sort_unstable();
+        indices
+    }
+
+    fn of_results(result: Result<MapTaskResult<Given, &'static str>, MapTaskError<Given, &'static str>>) -> Self {
+        let (result, reason) = match result {
+            Ok(result) => (result, None),
+            Err(error) => {
+                let reason = reason(error.reason());
+                (error.into_partial(), Some(reason))
+            }
+        };
+        check_account(&result);
+        let MapTaskResult { results, errors, summary, .. } = result;
+        let successes = results.into_iter().enumerate().filter_map(|(at, given)| Some((at, Ok(given?.n))));
+        let mut outcomes: Vec<_> = successes.collect();
+        outcomes.extend(errors.into_iter().map(|(at, error)| (at, Err(error))));
+        outcomes.sort_by_key(|(index, _)| *index);
+        Self { summary, reason, outcomes }
+    }
+
+    fn of_outcomes(ending: Result<Summary, RunError>, outcomes: Vec<ItemOutcome<Given, &'static str>>) -> Self {
+        let (summary, reason) = match ending {
+            Ok(summary) => (summary, None),
+            Err(error) => (error.summary().clone(), Some(reason(error.reason()))),
+        };
+        let outcomes = outcomes
+            .into_iter()
+            .map(|outcome| {
+                let attempts = outcome.result.as_ref().err().map_or(outcome.attempts, ItemError::attempts);
+                assert_eq!(outcome.attempts, attempts);
+                (outcome.index, outcome.result.map(|given| given.n))
+            })
+            .collect();
+        Self { summary, reason, outcomes }
+    }
+}
+
+fn reason(reason: &FailureReason) -> String {
+    format!("{reason:?}")
+}
+
+/// Ends a run in one of its ways.
+macro_rules! finish {
+    ($run:expr, $end:expr, $sink:expr) => {{
+        let run = if $end.ordered { $run.ordered() } else { $run };
+        let sink: Sink = $sink;
+        let mut outcomes = Vec::new();
+        match $end.terminal {
+            Terminal::Await => Report::of_results(run.await),
+            Terminal::Spawn => Report::of_results(run.spawn().await),
+            Terminal::ForEach => {
+                let give = |outcome: ItemOutcome<Given, &'static str>| {
+                    let call = sink(outcome.index);
+                    outcomes.push(outcome);
+                    async move { call.await.unwrap() }
+                };
+                let ending = run.for_each(give).await;
+                Report::of_outcomes(ending, outcomes)
+            }
+            Terminal::TryForEach => {
+                let give = |outcome: ItemOutcome<Given, &'static str>| {
+                    let call = sink(outcome.index);
+                    outcomes.push(outcome);
+                    call
+                };
+                let ending = run.try_for_each(give).await;
+                Report::of_outcomes(ending, outcomes)
+            }
+            Terminal::Stream => {
+                let mut stream = run.stream();
+                let mut error = None;
+                while let Some(outcome) = stream.next().await {
+                    assert!(error.is_none(), "something came after the error");
+                    match outcome {
+                        Ok(outcome) => {
+                            let call = sink(outcome.index);
+                            outcomes.push(outcome);
+                            assert!(stream.summary().is_none(), "there was an account before the end");
+                            call.await.unwrap();
+                        }
+                        Err(failed) => error = Some(failed),
+                    }
+                }
+                assert!(stream.next().await.is_none(), "something came after the end");
+                let summary = stream.summary().expect("it has ended").clone();
+                if let Some(error) = &error {
+                    assert_eq!(error.summary(), &summary);
+                }
+                Report::of_outcomes(error.map_or(Ok(summary), Err), outcomes)
+            }
+        }
+    }};
+}
+
+impl Plan {
+    pub(crate) fn new<Fut>(
+        task: &AsyncMapTask,
+        source: impl Stream<Item = u64> + Send + 'static,
+        call: impl Fn(ItemContext, u64) -> Fut + Send + Sync + 'static,
+    ) -> Self
+    where
+        Fut: Future<Output = Result<u64, &'static str>> + Send + 'static,
+    {
+        Self {
+            task: task.clone(),
+            source: source.boxed(),
+            call: Arc::new(move |cx, n| Box::pin(call(cx, n))),
+            sink: Arc::new(|_| Box::pin(async { Ok(()) })),
+            weight: |_| 1,
+            token: CancellationToken::new(),
+            items: Gauge::default(),
+            results: Gauge::default(),
+        }
+    }
+
+    /// Calls this with the index of each outcome: in the run's own sink, or between two outcomes of its stream.
+    pub(crate) fn sink<Fut>(mut self, sink: impl Fn(usize) -> Fut + Send + Sync + 'static) -> Self
+    where
+        Fut: Future<Output = Result<(), &'static str>> + Send + 'static,
+    {
+        self.sink = Arc::new(move |index| Box::pin(sink(index)));
+        self
+    }
+
+    pub(crate) fn weight(self, weight: fn(u64) -> u32) -> Self {
+        Self { weight, ..self }
+    }
+
+    pub(crate) fn token(self, token: &CancellationToken) -> Self {
+        Self { token: token.clone(), ..self }
+    }
+
+    /// The whole run. Dropped, it drops the run.
+    pub(crate) async fn run(self, end: End) -> Report {
+        let Self { task, source, call, sink, weight, token, items, results } = self;
+        let source = source.map(move |n| Item { n, _alive: Arc::new(items.enter()) });
+        let call = move |cx: ItemContext, item: Item| {
+            let (attempt, results) = (call(cx, item.n), results.clone());
+            async move {
+                let _item = item;
+                attempt.await.map(|n| Given { n, _alive: results.enter() })
+            }
+        };
+        let run = task
+            .over_stream(source)
+            .map_with_context(call)
+            .weight(move |item| weight(item.n))
+            .cancellation_token(token);
+        if end.spawned { finish!(run.spawned(), end, sink) } else { finish!(run, end, sink) }
+    }
+}
