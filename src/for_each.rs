@@ -29,7 +29,9 @@ impl<W: Types> MapRun<W> {
     /// once, also after the run has been stopped; items that were cancelled are only counted.
     ///
     /// No limit of the task applies to the function: the run ends when it has taken every outcome, however long
-    /// that takes.
+    /// that takes. Its futures cannot borrow from the function itself, so what it needs by `&mut`, such as a
+    /// writer, goes into a [`Mutex`](tokio::sync::Mutex), which nobody contends for; see
+    /// [`try_for_each`](Self::try_for_each#examples).
     ///
     /// Awaiting it gives the [`Summary`].
     ///
@@ -103,15 +105,17 @@ impl<W: Types> MapRun<W> {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use async_map_task::{AsyncMapTask, FailureReason};
     /// use tokio::io::AsyncWriteExt;
+    /// use tokio::sync::Mutex;
     ///
-    /// let (mut sender, receiver) = tokio::io::simplex(64);
-    /// drop(receiver);
+    /// let (writer, reader) = tokio::io::duplex(64);
+    /// drop(reader);
+    /// let writer = Mutex::new(writer);
     /// let error = AsyncMapTask::default()
     ///     .over(0..1_000)
     ///     .map(|n| async move { Ok::<_, String>(format!("{n}\n")) })
     ///     .ordered()
     ///     .try_for_each(async |outcome| match outcome.result {
-    ///         Ok(line) => sender.write_all(line.as_bytes()).await,
+    ///         Ok(line) => writer.lock().await.write_all(line.as_bytes()).await,
     ///         Err(_) => Ok(()),
     ///     })
     ///     .await

@@ -364,6 +364,10 @@ check "a command may end well when it is told to" exits 0
 check "a command that tidies up succeeds" out_is_text "it tidied up"
 check "what it has not tidied up is killed" none_left
 
+run run_commands "sleep $sleep_time >/dev/null 2>&1 & : {}" x
+check "a command may leave a process in the background" are_left 1
+kill "$(left)"
+
 mkfifo "$work/running"
 run run_commands --fail-fast --jobs 2 "
     case {} in
@@ -381,6 +385,7 @@ interrupt_with() {
         quick a b c >"$work/out" 2>"$work/err" &
     started=$!
     check "six processes are running" comes_true are_left 6
+    check "what a command has written is printed when it has ended" comes_true out_is_text "done"
     kill "-$1" "$started"
 }
 ends() {
@@ -424,7 +429,10 @@ status=0
 "$bin/run_commands" 'seq 100000; : {}; exit 3' x y 2>"$work/err" | true || status=${PIPESTATUS[0]}
 check "a reader that went away fails run_commands" exits 1
 check "a reader that went away is told" err_has "cannot print the output: Broken pipe"
-check "commands that fail are told all the same" err_has ": y; exit 3: failed after 1 attempt: exit code 3"
+check "a command whose output nobody reads is told all the same" \
+    err_has ": x; exit 3: failed after 1 attempt: exit code 3"
+"$bin/run_commands" --jobs 2 'seq 100000; sleep {}' 0 "$sleep_time" 2>"$work/err" | true || true
+check "a reader that went away ends the commands" none_left
 
 # --- resize_images ------------------------------------------------------------------------------
 

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use async_map_task::{
-    AsyncMapTask, FailureReason, ItemContext, ItemError, ItemOutcome, MapTaskError, MapTaskResult, RunError,
-    Summary,
+    AsyncMapTask, FailureReason, ItemContext, ItemError, ItemOutcome, MapHandle, MapStream, MapTaskError,
+    MapTaskResult, RunError, Summary,
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -62,8 +62,8 @@ struct Item {
 
 /// A result that can be seen to live.
 #[derive(Debug)]
-struct Given {
-    n: u64,
+pub(crate) struct Given {
+    pub(crate) n: u64,
     _alive: Alive,
 }
 
@@ -92,7 +92,17 @@ pub(crate) struct Report {
     /// The reason of its failure, as `{:?}` shows it.
     pub(crate) reason: Option<String>,
     /// The index and the result of each item that settled: in the order in which they were given, or by index.
-    pub(crate) outcomes: Vec<(usize, Result<u64, ItemError<&'static str>>)>,
+    pub(crate) outcomes: Vec<Outcome>,
+}
+
+type Outcome = (usize, Result<u64, ItemError<&'static str>>);
+
+/// What is remembered of an outcome; the result itself lives no longer.
+fn remember(outcome: ItemOutcome<Given, &'static str>) -> Outcome {
+    let ItemOutcome { index, attempts, result, .. } = outcome;
+    let result = result.map(|given| given.n);
+    assert_eq!(attempts, result.as_ref().err().map_or(attempts, ItemError::attempts));
+    (index, result)
 }
 
 impl Report {
@@ -123,19 +133,11 @@ impl Report {
         Self { summary, reason, outcomes }
     }
 
-    fn of_outcomes(ending: Result<Summary, RunError>, outcomes: Vec<ItemOutcome<Given, &'static str>>) -> Self {
+    fn of_outcomes(ending: Result<Summary, RunError>, outcomes: Vec<Outcome>) -> Self {
         let (summary, reason) = match ending {
             Ok(summary) => (summary, None),
             Err(error) => (error.summary().clone(), Some(reason(error.reason()))),
         };
-        let outcomes = outcomes
-            .into_iter()
-            .map(|outcome| {
-                let attempts = outcome.result.as_ref().err().map_or(outcome.attempts, ItemError::attempts);
-                assert_eq!(outcome.attempts, attempts);
-                (outcome.index, outcome.result.map(|given| given.n))
-            })
-            .collect();
         Self { summary, reason, outcomes }
     }
 }
@@ -147,8 +149,7 @@ fn reason(reason: &FailureReason) -> String {
 /// Ends a run in one of its ways.
 macro_rules! finish {
     ($run:expr, $end:expr, $sink:expr) => {{
-        let run = if $end.ordered { $run.ordered() } else { $run };
-        let sink: Sink = $sink;
+        let (run, sink) = ($run, $sink);
         let mut outcomes = Vec::new();
         match $end.terminal {
             Terminal::Await => Report::of_results(run.await),
@@ -156,7 +157,7 @@ macro_rules! finish {
             Terminal::ForEach => {
                 let give = |outcome: ItemOutcome<Given, &'static str>| {
                     let call = sink(outcome.index);
-                    outcomes.push(outcome);
+                    outcomes.push(remember(outcome));
                     async move { call.await.unwrap() }
                 };
                 let ending = run.for_each(give).await;
@@ -165,7 +166,7 @@ macro_rules! finish {
             Terminal::TryForEach => {
                 let give = |outcome: ItemOutcome<Given, &'static str>| {
                     let call = sink(outcome.index);
-                    outcomes.push(outcome);
+                    outcomes.push(remember(outcome));
                     call
                 };
                 let ending = run.try_for_each(give).await;
@@ -179,7 +180,7 @@ macro_rules! finish {
                     match outcome {
                         Ok(outcome) => {
                             let call = sink(outcome.index);
-                            outcomes.push(outcome);
+                            outcomes.push(remember(outcome));
                             assert!(stream.summary().is_none(), "there was an account before the end");
                             call.await.unwrap();
                         }
@@ -193,6 +194,34 @@ macro_rules! finish {
                 }
                 Report::of_outcomes(error.map_or(Ok(summary), Err), outcomes)
             }
+        }
+    }};
+}
+
+/// Makes a run of a plan, in both of its types.
+macro_rules! with_run {
+    ($plan:expr, $end:expr, $run:ident => $then:expr) => {{
+        let Plan { task, source, call, weight, token, items, results, .. } = $plan;
+        let source = source.map(move |n| Item { n, _alive: Arc::new(items.enter()) });
+        let call = move |cx: ItemContext, item: Item| {
+            let (attempt, results) = (call(cx, item.n), results.clone());
+            async move {
+                let _item = item;
+                attempt.await.map(|n| Given { n, _alive: results.enter() })
+            }
+        };
+        let run = task
+            .over_stream(source)
+            .map_with_context(call)
+            .weight(move |item| weight(item.n))
+            .cancellation_token(token);
+        let run = if $end.ordered { run.ordered() } else { run };
+        if $end.spawned {
+            let $run = run.spawned();
+            $then
+        } else {
+            let $run = run;
+            $then
         }
     }};
 }
@@ -237,20 +266,17 @@ impl Plan {
 
     /// The whole run. Dropped, it drops the run.
     pub(crate) async fn run(self, end: End) -> Report {
-        let Self { task, source, call, sink, weight, token, items, results } = self;
-        let source = source.map(move |n| Item { n, _alive: Arc::new(items.enter()) });
-        let call = move |cx: ItemContext, item: Item| {
-            let (attempt, results) = (call(cx, item.n), results.clone());
-            async move {
-                let _item = item;
-                attempt.await.map(|n| Given { n, _alive: results.enter() })
-            }
-        };
-        let run = task
-            .over_stream(source)
-            .map_with_context(call)
-            .weight(move |item| weight(item.n))
-            .cancellation_token(token);
-        if end.spawned { finish!(run.spawned(), end, sink) } else { finish!(run, end, sink) }
+        let sink = Arc::clone(&self.sink);
+        with_run!(self, end, run => finish!(run, end, sink))
+    }
+
+    /// The run as a stream; the end's terminal does not count.
+    pub(crate) fn stream(self, end: End) -> MapStream<Given, &'static str> {
+        with_run!(self, end, run => run.stream())
+    }
+
+    /// The run by itself; the end's terminal does not count.
+    pub(crate) fn spawn(self, end: End) -> MapHandle<Given, &'static str> {
+        with_run!(self, end, run => run.spawn())
     }
 }

@@ -59,7 +59,9 @@ async fn rule_04_weights_bound_what_runs_and_nobody_passes_a_heavy_item() {
     for (concurrency, permits) in [(6, None), (100, Some(6)), (6, Some(6)), (6, Some(7)), (7, Some(6))] {
         for end in End::all() {
             let limiter = Limiter::new(permits.unwrap_or(1_000));
-            let task = at_once(concurrency).limiter(&limiter).build().unwrap();
+            let task = at_once(concurrency);
+            let task = if permits.is_some() { task.limiter(&limiter) } else { task };
+            let task = task.build().unwrap();
             let log = Log::open();
             let latches: Arc<[_]> = (0..7).map(|_| Semaphore::new(0)).collect();
             let (started, opened) = (log.clone(), Arc::clone(&latches));

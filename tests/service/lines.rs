@@ -6,21 +6,21 @@ use reqwest::{Response, StatusCode};
 use serde_json::Value;
 
 /// The lines of a response that have come so far.
-pub struct Results {
+pub(crate) struct Results {
     response: Response,
     rest: Vec<u8>,
-    pub lines: Vec<Value>,
+    pub(crate) lines: Vec<Value>,
 }
 
 impl Results {
-    pub fn new(response: Response) -> Self {
+    pub(crate) fn new(response: Response) -> Self {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "application/x-ndjson");
         Self { response, rest: Vec::new(), lines: Vec::new() }
     }
 
     /// Waits for some more; `false` says that it was all.
-    pub async fn more(&mut self) -> bool {
+    pub(crate) async fn more(&mut self) -> bool {
         let Some(chunk) = self.response.chunk().await.unwrap() else {
             assert!(self.rest.is_empty(), "the last line is whole");
             return false;
@@ -34,7 +34,7 @@ impl Results {
     }
 
     /// Reads to the end: one line for each item that settled, each of them once, and one for the run.
-    pub async fn all(mut self) -> Account {
+    pub(crate) async fn all(mut self) -> Account {
         while self.more().await {}
         let last = self.lines.pop().expect("a line for the run");
         let items = self.lines.len();
@@ -45,7 +45,7 @@ impl Results {
 }
 
 #[derive(Debug)]
-pub struct Account {
-    pub items: usize,
-    pub end: String,
+pub(crate) struct Account {
+    pub(crate) items: usize,
+    pub(crate) end: String,
 }

@@ -32,30 +32,30 @@ static BINARY: LazyLock<String> = LazyLock::new(|| {
     let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit()).output().unwrap();
     assert!(built.status.success(), "the example could not be built");
     let messages = String::from_utf8(built.stdout).unwrap();
-    let messages = messages.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let binary = messages.filter_map(|message| message["executable"].as_str().map(str::to_owned)).last();
+    let mut messages = messages.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let binary = messages.find_map(|message| message["executable"].as_str().map(str::to_owned));
     binary.expect("the build names what it has built")
 });
 
 /// A running service, which is killed when this is dropped.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     out: Lines<BufReader<ChildStdout>>,
-    pub origin: String,
+    pub(crate) origin: String,
 }
 
 /// What an operator sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Health {
-    pub in_use: u64,
-    pub permits: u64,
-    pub alive: u64,
-    pub kept: u64,
-    pub tasks: u64,
+pub(crate) struct Health {
+    pub(crate) in_use: u64,
+    pub(crate) permits: u64,
+    pub(crate) alive: u64,
+    pub(crate) kept: u64,
+    pub(crate) tasks: u64,
 }
 
 impl Server {
-    pub async fn start(arguments: &[&str]) -> Self {
+    pub(crate) async fn start(arguments: &[&str]) -> Self {
         let mut child = Command::new(&*BINARY)
             .args(["--listen", "127.0.0.1:0", "--log", "error"])
             .args(arguments)
@@ -70,7 +70,7 @@ impl Server {
     }
 
     /// Asks on a connection of its own, so that it makes no difference to what is counted.
-    pub async fn health(&self) -> Health {
+    pub(crate) async fn health(&self) -> Health {
         let health = self.get("/health").await;
         let number = |pointer: &str| health.pointer(pointer).and_then(Value::as_u64).unwrap();
         Health {
@@ -82,48 +82,48 @@ impl Server {
         }
     }
 
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         json(client().get(self.url(path)).send().await.unwrap(), StatusCode::OK).await
     }
 
-    pub async fn post(&self, path: &str) -> Value {
+    pub(crate) async fn post(&self, path: &str) -> Value {
         json(client().post(self.url(path)).send().await.unwrap(), StatusCode::OK).await
     }
 
-    pub async fn start_job(&self, order: &Value) -> u64 {
+    pub(crate) async fn start_job(&self, order: &Value) -> u64 {
         let job = client().post(self.url("/jobs")).json(order).send().await.unwrap();
         json(job, StatusCode::CREATED).await["id"].as_u64().unwrap()
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.origin)
     }
 
     /// The resident memory in KiB, as the kernel counts it.
-    pub fn resident_kib(&self) -> u64 {
+    pub(crate) fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
 
     /// Sends SIGTERM, and waits for the end.
-    pub async fn terminate(&mut self) -> ExitStatus {
+    pub(crate) async fn terminate(&mut self) -> ExitStatus {
         let id = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
         tokio::time::timeout(SOON, self.child.wait()).await.expect("the service ends soon").unwrap()
     }
 
-    pub async fn next_line(&mut self) -> Option<String> {
+    pub(crate) async fn next_line(&mut self) -> Option<String> {
         self.out.next_line().await.unwrap()
     }
 }
 
 /// A client with no connection yet.
-pub fn client() -> Client {
+pub(crate) fn client() -> Client {
     Client::builder().no_proxy().timeout(Duration::from_secs(50)).build().unwrap()
 }
 
-pub async fn json(response: Response, expected: StatusCode) -> Value {
+pub(crate) async fn json(response: Response, expected: StatusCode) -> Value {
     let status = response.status();
     let text = response.text().await.unwrap();
     assert_eq!(status, expected, "{text}");
@@ -131,7 +131,7 @@ pub async fn json(response: Response, expected: StatusCode) -> Value {
 }
 
 /// Asks again and again until the answer will do.
-pub async fn until<T: std::fmt::Debug>(
+pub(crate) async fn until<T: std::fmt::Debug>(
     what: &str,
     mut ask: impl AsyncFnMut() -> T,
     mut will_do: impl FnMut(&T) -> bool,
