@@ -224,8 +224,8 @@ impl<W: Drive> Driver<W> {
                     let lane = {
                         let core = lock(&self.core);
                         let alone = core.call.share().zip(core.alarm.clone());
-                        let (run_deadline, timed) = (core.run_deadline, core.timed);
-                        alone.map(|(call, alarm)| Alone { call, alarm, run_deadline, timed })
+                        let run_deadline = core.run_deadline;
+                        alone.map(|(call, alarm)| Alone { call, alarm, run_deadline })
                     };
                     let (core, config) = (Arc::clone(&self.core), Arc::clone(&self.config));
                     let lane = Lane::new(core, config, seat, place, lane);

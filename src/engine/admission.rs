@@ -217,7 +217,7 @@ impl<W: Work> Core<W> {
 
     /// Has the driver call other lanes, where these could work and no lane of their own accord comes for it.
     pub(super) fn call_driver_for_others(&mut self) {
-        if self.gate.is_full() || self.stop.is_some() || self.is_paused() {
+        if self.alarm.is_none() || self.gate.is_full() || self.stop.is_some() || self.is_paused() {
             return;
         }
         let is_new = !self.handed.is_empty() || self.source_state == SourceState::Open;

@@ -46,6 +46,7 @@ impl<T, E> Collector<T, E> {
         }
     }
 
+    /// Takes what became of an item. Says whether somebody was woken for it.
     #[inline(always)]
     pub(super) fn settle(
         &mut self,
@@ -53,18 +54,21 @@ impl<T, E> Collector<T, E> {
         attempts: u32,
         elapsed: Duration,
         result: Result<T, ItemError<E>>,
-    ) {
+    ) -> bool {
         match self {
-            Self::Results { results, errors } => match result {
-                Ok(output) => {
-                    if let Some(slot) = results.get_mut(index) {
-                        *slot = Some(output);
+            Self::Results { results, errors } => {
+                match result {
+                    Ok(output) => {
+                        if let Some(slot) = results.get_mut(index) {
+                            *slot = Some(output);
+                        }
+                    }
+                    Err(error) => {
+                        errors.insert(index, error);
                     }
                 }
-                Err(error) => {
-                    errors.insert(index, error);
-                }
-            },
+                false
+            }
             Self::Outbox(outbox) => outbox.push(ItemOutcome { index, attempts, elapsed, result }),
         }
     }

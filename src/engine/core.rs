@@ -1,6 +1,7 @@
 //! What all lanes and the driver share: what runs, what waits, and what became of each item.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
@@ -23,8 +24,8 @@ use crate::config::Config;
 use crate::error::{ConfigError, FailureReason};
 use crate::progress::{Progress, Reporter};
 
-/// How many attempts one poll of the driver, or of a lane that runs by itself, may begin before it yields to its
-/// executor.
+/// How many attempts one poll of the driver may begin, or how many lanes that run by themselves it may call, before
+/// it yields to its executor; and how many attempts one poll of such a lane.
 pub(super) const STARTS_PER_POLL: u32 = 128;
 
 /// What a lane does next.
@@ -33,6 +34,8 @@ pub(super) enum Turn<I> {
     Attempt,
     /// It begins the attempt that is on its desk, with this item.
     Begin(I),
+    /// It lets others have their turn, and comes back at once.
+    Yield,
     /// It waits until it is woken.
     Rest,
     /// It waits until the attempt that has ended for its item has ended in truth.
@@ -114,6 +117,8 @@ pub(super) struct Core<W: Types> {
     is_accompanied: bool,
     /// Whether the driver was woken since it was last polled.
     driver_is_woken: bool,
+    /// Whether this turn has woken somebody who may have to wait now until the lane rests.
+    pub(super) has_called: bool,
 
     pub(super) clock: Clock,
     pub(super) run_deadline: Option<Instant>,
@@ -168,6 +173,7 @@ impl<W: Work> Core<W> {
             running: 0,
             alarm: spawned.then(Arc::default),
             driver_is_woken: false,
+            has_called: false,
             clock: Clock::new(spawned),
             stop,
             draining: false,
@@ -235,23 +241,41 @@ impl<W: Work> Core<W> {
                 }
             }
         }
-        let was_woken = self.driver_is_woken;
+        let has_ended = ended.is_some();
         if let Some(ended) = ended {
             self.end_attempt(desk.job, ended);
         }
-        let turn = self.next_turn(seat, desk, waker);
+        if !desk.lingers {
+            self.has_called |= self.gate.give_back(desk.place);
+        }
+        let turn = if has_ended && self.is_to_yield(desk) {
+            *desk.job = None;
+            Turn::Yield
+        } else {
+            self.next_turn(seat, desk, waker)
+        };
         if self.is_accompanied {
             self.report();
-            self.call_driver_for_others();
-            desk.yields = self.driver_is_woken && !was_woken;
+            if !has_ended {
+                self.call_driver_for_others();
+            }
         }
         turn
     }
 
-    fn next_turn(&mut self, seat: usize, desk: &mut Desk<'_, W>, waker: &Waker) -> Turn<W::Item> {
-        if !desk.lingers {
-            self.gate.give_back(desk.place);
+    /// Whether a lane that runs by itself is to rest a moment before its next item: because it has had its share,
+    /// or because whoever it has woken may have to wait for it, in a place where no other thread can fetch him.
+    #[inline]
+    fn is_to_yield(&mut self, desk: &Desk<'_, W>) -> bool {
+        if self.alarm.is_none() {
+            return false;
         }
+        self.call_driver_for_others();
+        let has_called = mem::take(&mut self.has_called);
+        (has_called || desk.is_tired) && !desk.lingers && self.stop.is_none()
+    }
+
+    fn next_turn(&mut self, seat: usize, desk: &mut Desk<'_, W>, waker: &Waker) -> Turn<W::Item> {
         loop {
             self.heed_orders();
             if self.stop.is_some() {
@@ -313,7 +337,7 @@ impl<W: Work> Core<W> {
     /// Wakes the driver, where it does not look anyway after each lane.
     pub(super) fn call_driver(&mut self) {
         if self.alarm.is_some() && !self.driver_is_woken {
-            self.driver_is_woken = true;
+            (self.driver_is_woken, self.has_called) = (true, true);
             self.driver.wake_by_ref();
         }
     }

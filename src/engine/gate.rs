@@ -117,13 +117,14 @@ impl Gate {
         }
     }
 
-    /// Takes back what an attempt held that has ended, except for what the next one may have at once.
+    /// Takes back what an attempt held that has ended, except for what the next one may have at once. Says
+    /// whether somebody else may have it now.
     #[inline]
-    pub(super) fn give_back(&mut self, place: &mut Place) {
-        place.shared = None;
+    pub(super) fn give_back(&mut self, place: &mut Place) -> bool {
         if self.debt > 0 {
             self.settle_debt(place);
         }
+        place.shared.take().is_some()
     }
 
     #[cold]

@@ -46,8 +46,8 @@ pub(super) struct Desk<'a, W: Types> {
     pub(super) place: &'a mut Place,
     /// Whether the attempt has ended for its item and not yet in truth.
     pub(super) lingers: bool,
-    /// Set where the driver has been woken, so that the lane lets it have its turn.
-    pub(super) yields: bool,
+    /// Whether the lane has had its share of this poll.
+    pub(super) is_tired: bool,
 }
 
 /// An item that was pulled and has not started.
@@ -61,11 +61,9 @@ pub(super) struct Pulled<I> {
 pub(super) type Ended<W> = Result<<W as Types>::Output, ItemError<<W as Types>::Error>>;
 
 impl<W: Work> Desk<'_, W> {
-    /// Notes when an attempt begins, where a limit or somebody else needs to know.
-    pub(super) fn date(&mut self, config: &Config, timed: bool) {
-        let Some(job) = self.job else { return };
-        if timed || config.first_limit.is_some() {
-            let now = Instant::now();
+    /// Notes when an attempt begins.
+    pub(super) fn date(&mut self, config: &Config, now: Instant) {
+        if let Some(job) = self.job {
             job.started.get_or_insert(now);
             if config.first_limit.is_some() {
                 *self.watch = Watch::Begun(now);

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::task::coop;
@@ -20,6 +21,9 @@ use super::{Types, Work, lock};
 use crate::config::Config;
 use crate::context::Signal;
 use crate::outcome::ItemError;
+
+/// How long a lane that runs by itself may begin one attempt after another before it yields to its executor.
+const LONGEST_POLL: Duration = Duration::from_micros(100);
 
 pin_project! {
     /// A place of the run at work: it takes an item, makes one attempt at it, hands in what became of it and
@@ -58,8 +62,6 @@ pub(super) struct Alone<C> {
     pub(super) call: C,
     pub(super) alarm: Arc<AtomicBool>,
     pub(super) run_deadline: Option<Instant>,
-    /// Whether somebody is told how long each item took.
-    pub(super) timed: bool,
 }
 
 impl<W: Work> Lane<W> {
@@ -178,9 +180,10 @@ impl<W: Work> Future for Lane<W> {
             *this.lingers = false;
         }
         let mut ended = None;
-        let mut starts_left = STARTS_PER_POLL;
+        let mut shift = Shift::default();
         loop {
             if this.job.is_none() || ended.is_some() {
+                let now = this.alone.as_ref().map(|_| Instant::now());
                 let mut desk = Desk {
                     job: this.job,
                     attempt: this.attempt.as_mut(),
@@ -188,31 +191,43 @@ impl<W: Work> Future for Lane<W> {
                     signal: this.signal,
                     place: this.place,
                     lingers: *this.lingers,
-                    yields: false,
+                    is_tired: now.is_some_and(|now| shift.is_over(now)),
                 };
                 let turn = lock(this.core).turn(*this.seat, ended.take(), &mut desk, cx.waker());
-                match turn {
-                    Turn::Attempt => {}
-                    Turn::Begin(item) => {
-                        if let Some(Alone { call, run_deadline, timed, .. }) = this.alone {
-                            desk.date(this.config, *timed);
-                            ended = desk.call(call, this.config, *run_deadline, item).err().map(Err);
-                        }
-                        starts_left = starts_left.saturating_sub(1);
-                        if ended.is_some() {
+                match (turn, this.alone.as_ref().zip(now)) {
+                    (Turn::Attempt, _) => {}
+                    (Turn::Begin(item), Some((alone, now))) => {
+                        desk.date(this.config, now);
+                        let begun = desk.call(&alone.call, this.config, alone.run_deadline, item);
+                        if let Err(error) = begun {
+                            ended = Some(Err(error));
                             continue;
                         }
-                        // A driver that was woken on this thread has to wait until this lane has rested.
-                        if desk.yields || starts_left == 0 {
-                            cx.waker().wake_by_ref();
-                            return Poll::Pending;
-                        }
                     }
-                    Turn::Rest | Turn::Linger => return Poll::Pending,
-                    Turn::Retire => return Poll::Ready(()),
+                    (Turn::Yield, _) => {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    (Turn::Rest | Turn::Linger | Turn::Begin(_), _) => return Poll::Pending,
+                    (Turn::Retire, _) => return Poll::Ready(()),
                 }
             }
             ended = Some(ready!(this.poll_attempt(cx)));
         }
+    }
+}
+
+/// What one poll of a lane that runs by itself has done so far.
+#[derive(Default)]
+struct Shift {
+    began: Option<Instant>,
+    turns: u32,
+}
+
+impl Shift {
+    fn is_over(&mut self, now: Instant) -> bool {
+        self.turns += 1;
+        // Where the clock is paused, only the number counts.
+        self.turns > STARTS_PER_POLL || now - *self.began.get_or_insert(now) > LONGEST_POLL
     }
 }

@@ -41,7 +41,8 @@ impl<T, E> Outbox<T, E> {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    pub(super) fn push(&self, outcome: ItemOutcome<T, E>) {
+    /// Says whether somebody was woken for it.
+    pub(super) fn push(&self, outcome: ItemOutcome<T, E>) -> bool {
         let mut state = self.lock();
         state.held += 1;
         if state.ordered {
@@ -55,7 +56,7 @@ impl<T, E> Outbox<T, E> {
         } else {
             state.slots.push_back(Some(outcome));
         }
-        state.call_taker();
+        state.call_taker()
     }
 
     /// Whether fewer than so many outcomes are held; if not, `giver` is woken when one was taken.
@@ -122,11 +123,14 @@ impl<T, E> State<T, E> {
         None
     }
 
-    fn call_taker(&mut self) {
-        if self.complete || self.slots.front().is_some_and(Option::is_some) {
-            if let Some(taker) = self.taker.take() {
+    fn call_taker(&mut self) -> bool {
+        let is_next_there = self.complete || self.slots.front().is_some_and(Option::is_some);
+        match self.taker.take_if(|_| is_next_there) {
+            Some(taker) => {
                 taker.wake();
+                true
             }
+            None => false,
         }
     }
 }

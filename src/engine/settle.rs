@@ -144,7 +144,7 @@ impl<W: Work> Core<W> {
         if self.timed {
             elapsed = self.tell_settled(job, result.as_ref().err().map(ItemError::kind));
         }
-        self.collector.settle(index, attempts, elapsed, result);
+        self.has_called |= self.collector.settle(index, attempts, elapsed, result);
     }
 
     /// Tells the observer, and how long the item took.

@@ -1,0 +1,109 @@
+//! The arguments: the commands, and the task that they ask for.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Read};
+use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
+
+use async_map_task::{AsyncMapTask, ConfigError};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+use crate::command::ShellCommand;
+
+/// Runs shell commands, several at once, and prints what each of them wrote, in their order.
+#[derive(Debug, Parser)]
+#[command(name = "run_commands", after_help = MORE)]
+pub(crate) struct Arguments {
+    /// How many commands run at once [default: one for each core]
+    #[arg(short, long, value_name = "NUMBER")]
+    jobs: Option<NonZeroUsize>,
+    /// How long one attempt at a command may take [default: no limit]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
+    /// How long a command that has to stop is given between SIGTERM and SIGKILL
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "2")]
+    grace: Duration,
+    /// How many attempts at a command may follow the first
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    retries: u32,
+    /// Stop at the first command that fails
+    #[arg(long)]
+    fail_fast: bool,
+    /// A shell command, run once for each argument; {} stands for the argument and needs no quotes,
+    /// and without {} the argument comes last [default: the lines of standard input are commands]
+    #[arg(value_name = "COMMAND")]
+    template: Option<String>,
+    /// What the command is run for [default: the lines of standard input]
+    arguments: Vec<OsString>,
+}
+
+const MORE: &str = "\
+The first Ctrl-C ends the commands and still gives the account, a second one kills them.
+
+Exit codes:
+  0    all commands succeeded
+  1    not all of them did
+  2    the arguments are wrong
+  130  there was a second Ctrl-C
+
+Examples:
+  run_commands --jobs 4 --timeout 60 --retries 1 'gzip -k {}' *.log
+  find . -name '*.flac' | run_commands 'flac --test --silent'
+  run_commands <commands.txt";
+
+impl Arguments {
+    pub(crate) fn task(&self) -> AsyncMapTask {
+        self.build().unwrap_or_else(|error| refuse(error))
+    }
+
+    pub(crate) fn commands(&mut self) -> Vec<ShellCommand> {
+        let mut arguments = std::mem::take(&mut self.arguments);
+        if arguments.is_empty() {
+            arguments = lines_of_stdin()
+                .unwrap_or_else(|error| refuse(format!("cannot read the standard input: {error}")));
+        }
+        let commands = arguments.into_iter().map(|argument| match &self.template {
+            Some(template) => ShellCommand::with_argument(template, argument),
+            None => ShellCommand::new(argument),
+        });
+        commands.collect()
+    }
+
+    fn build(&self) -> Result<AsyncMapTask, ConfigError> {
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let builder = AsyncMapTask::builder()
+            .name("run_commands")
+            .concurrency(self.jobs.unwrap_or(cores).get())
+            .retries(self.retries)
+            .cancel_grace(self.grace)
+            .fail_fast(self.fail_fast)
+            // A command that fails is no reason not to run the others.
+            .min_success_ratio(0.0);
+        match self.timeout {
+            Some(limit) => builder.timeout_per_attempt(limit).build(),
+            None => builder.build(),
+        }
+    }
+}
+
+/// The end of the program: what cannot be used is told like any other mistake in the arguments.
+fn refuse(error: impl Display) -> ! {
+    Arguments::command().error(ErrorKind::ValueValidation, error).exit()
+}
+
+/// As `timeout` of the coreutils takes them: `2`, `0.5` and `2s`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.strip_suffix('s').unwrap_or(text).parse().map_err(|_| "not a number of seconds")?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// Byte by byte, because a file name need not be UTF-8. Blank lines are left out.
+fn lines_of_stdin() -> io::Result<Vec<OsString>> {
+    let mut text = Vec::new();
+    io::stdin().lock().read_to_end(&mut text)?;
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    Ok(lines.map(|line| OsString::from_vec(line.to_vec())).collect())
+}

@@ -1,0 +1,127 @@
+//! Runs shell commands, several at once: one child process per item, as `xargs -P` or GNU parallel do.
+//!
+//! ```text
+//! cargo run --example run_commands -- --jobs 4 --timeout 60 --retries 1 'gzip -k {}' *.log
+//! cargo run --example run_commands < commands.txt
+//! ```
+//!
+//! It shows a function that owns something outside of the program: however an item ends, by itself, at its
+//! time limit, with its run or because the run is dropped, its processes end, too. They get SIGTERM
+//! first and, after a grace, SIGKILL. It shows `ordered` and `try_for_each` as well: what a command wrote is
+//! printed when it and all before it have ended, and when nobody reads that any more, the run ends. It
+//! needs a Unix.
+
+mod arguments;
+mod command;
+
+use std::process::Output;
+
+use anyhow::Context;
+use async_map_task::{AsyncMapTask, ItemError, ItemOutcome};
+use clap::Parser;
+use tokio::io::{self, AsyncWriteExt};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::arguments::Arguments;
+use crate::command::{CommandError, ShellCommand};
+
+#[tokio::main]
+async fn main() -> io::Result<()> {
+    let mut arguments = Arguments::parse();
+    let task = arguments.task();
+    let commands = arguments.commands();
+    let interrupts = Interrupts::listen()?;
+
+    let stop = CancellationToken::new();
+    let code = tokio::select! {
+        biased;
+        all_well = run(&task, &commands, stop.clone()) => i32::from(!all_well),
+        // By now the run was dropped, and with it whatever was running.
+        () = interrupts.twice(&stop) => 130,
+    };
+    // A return would wait for output that nobody reads.
+    std::process::exit(code)
+}
+
+/// Runs the commands and prints what comes of them. Says whether all has gone well.
+async fn run(task: &AsyncMapTask, commands: &[ShellCommand], stop: CancellationToken) -> bool {
+    let run = task
+        .over(commands)
+        .map_with_context(|cx, command| async move { command.run(cx.cancellation_token()).await })
+        .retry_if(|error| error.may_pass())
+        .cancellation_token(stop)
+        .ordered()
+        .try_for_each(|outcome| print(commands, outcome));
+    let (summary, failure) = match run.await {
+        Ok(summary) => (summary, None),
+        Err(error) => (error.summary().clone(), Some(anyhow::Error::from(error))),
+    };
+    if let Some(failure) = &failure {
+        print_error(format!("{failure:#}\n").as_bytes()).await;
+    }
+    print_error(format!("{summary}\n").as_bytes()).await;
+    failure.is_none() && summary.failures == 0
+}
+
+/// What a command wrote, to where it wrote it; of one that failed, the error in the place of stderr.
+async fn print(
+    commands: &[ShellCommand],
+    ItemOutcome { index, result, .. }: ItemOutcome<Output, CommandError>,
+) -> anyhow::Result<()> {
+    let Some(command) = commands.get(index) else { return Ok(()) };
+    let (stdout, stderr) = match result {
+        Ok(output) => (output.stdout, output.stderr),
+        Err(error) => {
+            let message = format!("{command}: {error}\n");
+            (stdout_of(error), message.into_bytes())
+        }
+    };
+    print_error(&stderr).await;
+    let mut out = io::stdout();
+    out.write_all(&stdout).await.context("cannot print the output")?;
+    out.flush().await.context("cannot print the output")
+}
+
+/// Whoever has closed stderr does not want to know.
+async fn print_error(text: &[u8]) {
+    let mut err = io::stderr();
+    let _ = err.write_all(text).await;
+    let _ = err.flush().await;
+}
+
+fn stdout_of(error: ItemError<CommandError>) -> Vec<u8> {
+    match error {
+        ItemError::Failed { error: CommandError::Unsuccessful(output), .. } => output.stdout,
+        _ => Vec::new(),
+    }
+}
+
+/// Ctrl-C, and the other two by which a user or a terminal ends a program. The commands do not get them,
+/// because they are in groups of their own.
+struct Interrupts([Signal; 3]);
+
+impl Interrupts {
+    fn listen() -> io::Result<Self> {
+        let [interrupt, terminate, hangup] =
+            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+        Ok(Self([interrupt?, terminate?, hangup?]))
+    }
+
+    /// The first one stops the run, which ends in its own way; with the second one, this has ended.
+    async fn twice(mut self, stop: &CancellationToken) {
+        self.once().await;
+        stop.cancel();
+        self.once().await;
+    }
+
+    async fn once(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! Rules 1, 7, 8 and 31 where outcomes are given out one by one: the consumer may be slow, and the memory stays.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use async_map_task::{AsyncMapTask, FailureReason, ItemContext, Limiter};
+use futures::stream::{self, StreamExt};
+use futures::{future, poll};
+use tokio::sync::{Mutex, Notify};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::every_end::{End, Plan, Terminal};
+use crate::support::{Gauge, HOUR, Log, after, at_once, lenient, millis, secs};
+
+/// The ends of one terminal.
+fn ends(terminal: Terminal) -> impl Iterator<Item = End> {
+    End::all().filter(move |end| end.terminal == terminal)
+}
+
+/// Each item takes so long, and notes its index when it is done.
+fn each_takes(
+    wait: std::time::Duration,
+    log: &Log<u64>,
+) -> impl Fn(ItemContext, u64) -> future::BoxFuture<'static, Result<u64, &'static str>> + Send + Sync + 'static {
+    let log = log.clone();
+    move |_, n| {
+        let log = log.clone();
+        Box::pin(async move {
+            sleep(wait).await;
+            log.note(n);
+            Ok(n)
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_a_consumer_that_reads_one_result_and_sleeps_makes_nothing_late() {
+    for end in ends(Terminal::Stream) {
+        let done = Log::open();
+        let task = at_once(4).timeout_per_attempt(secs(3)).timeout_per_item(secs(3)).build().unwrap();
+        let mut stream = Plan::new(&task, stream::iter(0..12), each_takes(secs(2), &done)).stream(end);
+        assert_eq!(stream.next().await.unwrap().unwrap().index, 0);
+        sleep(HOUR).await;
+        // Four ran; the first three of the others began when these ended, and the fourth because one outcome had
+        // been taken by then. Two more waited for room among the outcomes that nobody took.
+        let times: Vec<_> = done.timed().into_iter().map(|(at, _)| at).collect();
+        assert_eq!(times, [[2_000; 4], [4_000; 4]].concat(), "{end:?}");
+        assert_eq!(stream.progress().running, 0, "{end:?}");
+        let rest: Vec<_> = (&mut stream).map(|outcome| outcome.unwrap().result.unwrap().n).collect().await;
+        assert_eq!(rest.len(), 11, "{end:?}");
+        let summary = stream.summary().unwrap();
+        assert_eq!((summary.successes, summary.timeouts, summary.total), (12, 0, 12), "{end:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_07_a_slow_sink_makes_nothing_late_and_holds_back_no_more_than_is_written() {
+    for end in End::giving().filter(|end| end.terminal != Terminal::Stream) {
+        let done = Log::open();
+        let task = at_once(4).timeout_per_attempt(secs(3)).timeout_per_item(secs(3)).build().unwrap();
+        let plan = Plan::new(&task, stream::iter(0..30), each_takes(secs(2), &done))
+            .sink(|_| after(HOUR, Ok(())));
+        let results = plan.results.clone();
+        let mut run = tokio::spawn(plan.run(end));
+        assert!(timeout(HOUR, &mut run).await.is_err());
+        // One outcome is with the sink from the 2nd second on; of those that came with it and after it, four were
+        // too many, and the other three that ran by then could still join.
+        let times: Vec<_> = done.timed().into_iter().map(|(at, _)| at).collect();
+        assert_eq!(times, [[2_000; 4], [4_000; 4]].concat(), "{end:?}");
+        assert_eq!(results.now(), 7, "{end:?}");
+        let report = run.await.unwrap();
+        assert_eq!((report.summary.successes, report.summary.timeouts), (30, 0), "{end:?}");
+        assert_eq!(results.peak(), 7, "{end:?}");
+        assert_eq!(report.sorted_indices(), (0..30).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_a_consumer_that_never_reads_stops_admission_and_not_what_runs() {
+    for end in ends(Terminal::Stream) {
+        // How long each item takes, and how many are done for at most when nobody takes one. Those that are ready at
+        // once fill the buffer exactly; of those that wait, all that ran when it was full still join.
+        for (concurrency, wait, held) in [(1, 0, 1), (4, 0, 4), (1, 5, 1), (4, 5, 7), (64, 5, 127)] {
+            let done = Log::open();
+            let wait = millis(wait);
+            let call = each_takes(wait, &done);
+            let call = move |cx, n| {
+                let call = call(cx, n);
+                async move { if wait.is_zero() { Ok(n) } else { call.await } }
+            };
+            let plan = Plan::new(&at_once(concurrency).build().unwrap(), stream::iter(0..), call);
+            let (items, results) = (plan.items.clone(), plan.results.clone());
+            let mut stream = plan.stream(end);
+            sleep(secs(1)).await;
+            assert_eq!(items.ever(), 0, "{end:?}: nothing starts before the first poll");
+            assert!(poll!(stream.next()).is_pending());
+            sleep(HOUR).await;
+            let what = format!("{end:?}, {concurrency} at once, {wait:?} each");
+            assert_eq!(results.now(), held, "{what}");
+            assert_eq!(stream.progress().successes, held, "{what}");
+            assert_eq!((stream.progress().running, stream.summary()), (0, None), "{what}");
+            // What was pulled beside them had its place when the buffer got full.
+            assert!(items.now() < concurrency, "{what}: {} items", items.now());
+            // Every one that is taken makes room, and those that come are still given once.
+            for _ in 0..200 {
+                stream.next().await.unwrap().unwrap();
+            }
+            sleep(HOUR).await;
+            assert_eq!(results.ever(), 200 + results.now(), "{what}");
+            assert!(results.now() >= concurrency && results.peak() < 2 * concurrency, "{what}");
+            drop(stream);
+            sleep(secs(1)).await;
+            assert_eq!((items.now(), results.now()), (0, 0), "{what}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_a_stream_that_is_dropped_stops_everything() {
+    for end in ends(Terminal::Stream) {
+        let (running, source, function) = (Gauge::default(), Gauge::default(), Gauge::default());
+        let limiter = Limiter::new(5);
+        let task = at_once(5).limiter(&limiter).cancel_grace(secs(9)).build().unwrap();
+        let (in_source, in_function, alive) = (source.enter(), function.enter(), running.clone());
+        let endless = stream::iter(0..).inspect(move |_| {
+            let _held = &in_source;
+        });
+        let call = move |_: ItemContext, n: u64| {
+            let (_held, alive) = (&in_function, alive.enter());
+            async move {
+                let _alive = alive;
+                after(secs(n), Ok(n)).await
+            }
+        };
+        let plan = Plan::new(&task, endless, call);
+        let (items, results) = (plan.items.clone(), plan.results.clone());
+        let mut stream = plan.stream(end);
+        assert_eq!(stream.next().await.unwrap().unwrap().index, 0);
+        sleep(millis(2_500)).await;
+        assert_eq!((running.now(), limiter.in_use(), results.now()), (5, 5, 2), "{end:?}");
+        drop(stream);
+        // Its grace is for a run that somebody waits for.
+        sleep(millis(1)).await;
+        let left = [&running, &source, &function, &items, &results].map(Gauge::now);
+        assert_eq!((left, limiter.in_use()), ([0; 5], 0), "{end:?}");
+        assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0, "{end:?}");
+        let started = running.ever();
+        sleep(HOUR).await;
+        assert_eq!(running.ever(), started, "{end:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_01_over_an_endless_source_the_memory_stays_what_it_is() {
+    for end in End::giving() {
+        for (concurrency, sink_takes) in [(1, 0), (8, 0), (8, 3)] {
+            let count = Arc::new(AtomicUsize::new(0));
+            let seen = Arc::clone(&count);
+            let call = |_: ItemContext, n: u64| async move {
+                match n % 7 {
+                    0 => Ok(n),
+                    1 => Err("no"),
+                    _ => after(millis(n % 5), Ok(n)).await,
+                }
+            };
+            let stop = tokio_util::sync::CancellationToken::new();
+            let (task, token) = (lenient().concurrency(concurrency).build().unwrap(), stop.clone());
+            let plan = Plan::new(&task, stream::iter(0..), call).token(&stop).sink(move |_| {
+                if seen.fetch_add(1, SeqCst) == 5_000 {
+                    token.cancel();
+                }
+                after(millis(sink_takes), Ok(()))
+            });
+            let (items, results) = (plan.items.clone(), plan.results.clone());
+            let report = plan.run(end).await;
+            assert_eq!(report.reason.as_deref(), Some("Cancelled"));
+            let what = format!("{end:?}, {concurrency} at once");
+            assert!(items.ever() >= 5_000, "{what}");
+            // Those that run, and those that were pulled and have their place.
+            assert!(items.peak() <= concurrency + 1, "{what}: {} items at once", items.peak());
+            assert!(results.peak() < 2 * concurrency, "{what}: {} results at once", results.peak());
+            assert_eq!(report.outcomes.len(), count.load(SeqCst), "{what}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_31_a_slow_head_holds_back_so_many_and_then_admission_stops() {
+    for end in End::giving().filter(|end| end.ordered) {
+        let started = Log::open();
+        let given = Log::open();
+        let (starts, gives) = (started.clone(), given.clone());
+        let call = move |_: ItemContext, n| {
+            starts.note(n);
+            after(if n == 3 { HOUR } else { secs(1) }, Ok(n))
+        };
+        let plan = Plan::new(&at_once(4).build().unwrap(), stream::iter(0..40), call).sink(move |index| {
+            gives.note(index);
+            async { Ok(()) }
+        });
+        let results = plan.results.clone();
+        let run = tokio::spawn(plan.run(end));
+        sleep(millis(HOUR.as_millis() as u64 - 1)).await;
+        // 0 to 2 are given at once. Behind 3, of 4 to 9 three ended in the 2nd second; the 4th to be held was the last
+        // one that was waited for, and the two that ran beside it joined.
+        let what = format!("{end:?}");
+        assert_eq!(given.lines(), [0, 1, 2], "{what}");
+        assert_eq!(results.now(), 6, "{what}");
+        assert_eq!(started.lines().len(), 10, "{what}");
+        assert_eq!(started.timed().last(), Some(&(2_000, 9)), "{what}");
+        let report = run.await.unwrap();
+        assert_eq!(report.indices(), (0..40).collect::<Vec<_>>(), "{what}");
+        assert_eq!(given.timed()[3..10].iter().map(|(at, _)| *at).collect::<Vec<_>>(), [3_600_000; 7], "{what}");
+        assert!(results.peak() <= 7, "{what}: {}", results.peak());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_back_pressure_goes_through_two_runs() {
+    for end in ends(Terminal::Stream) {
+        let plan = Plan::new(&at_once(3).build().unwrap(), stream::iter(0..), |_, n| after(millis(1), Ok(n)));
+        let first = plan.items.clone();
+        let outcomes = plan.stream(end);
+        let second = at_once(2).max_failures(0).build().unwrap();
+        let call = |n: u64| async move {
+            if n == 4 { pending().await } else { Ok::<_, &str>(n) }
+        };
+        let run = second
+            .over_try_stream(outcomes.map(|outcome| outcome.map(|outcome| outcome.result.unwrap().n)))
+            .map(call)
+            .for_each(|_| after(secs(10), ()));
+        // After nine items of the second run its sink is busy: what flows stops in the first, too.
+        assert!(timeout(secs(25), run).await.is_err());
+        let pulled = first.ever();
+        assert!((6..=20).contains(&pulled), "{end:?}: {pulled} were pulled");
+        sleep(secs(1)).await;
+        assert_eq!(first.now(), 0, "{end:?}: the second run was dropped, and the first with it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_07_a_sink_may_wait_for_an_item_and_an_item_for_the_sink() {
+    for end in End::giving() {
+        let (from_item, from_sink) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (notify, notified) = (Arc::clone(&from_item), Arc::clone(&from_sink));
+        let call = move |_: ItemContext, n| {
+            let (notify, notified) = (Arc::clone(&notify), Arc::clone(&notified));
+            async move {
+                match n {
+                    // The sink's first call waits for item 1, and item 2 for the sink's second.
+                    1 => after(secs(5), notify.notify_one()).await,
+                    2 => notified.notified().await,
+                    _ => {}
+                }
+                Ok(n)
+            }
+        };
+        let task = at_once(3).timeout_per_attempt(HOUR).build().unwrap();
+        let plan = Plan::new(&task, stream::iter(0..9), call).sink(move |index| {
+            let (notify, notified) = (Arc::clone(&from_sink), Arc::clone(&from_item));
+            async move {
+                match index {
+                    0 => notified.notified().await,
+                    1 => notify.notify_one(),
+                    _ => {}
+                }
+                Ok(())
+            }
+        });
+        let report = timeout(2 * HOUR, plan.run(end)).await.expect("the run hangs");
+        assert_eq!((report.summary.successes, report.summary.timeouts), (9, 0), "{end:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_07_items_may_share_a_lock_with_the_sink() {
+    for end in End::giving() {
+        let lock = Arc::new(Mutex::new(0));
+        let (of_items, of_sink) = (Arc::clone(&lock), Arc::clone(&lock));
+        let hold = |lock: Arc<Mutex<u32>>| async move {
+            let mut held = lock.lock_owned().await;
+            yield_now().await;
+            sleep(millis(10)).await;
+            *held += 1;
+        };
+        let call = move |_: ItemContext, n| {
+            let held = hold(Arc::clone(&of_items));
+            async move {
+                held.await;
+                Ok(n)
+            }
+        };
+        let task = at_once(2).timeout_per_attempt(secs(5)).build().unwrap();
+        let plan = Plan::new(&task, stream::iter(0..50), call).sink(move |_| {
+            let held = hold(Arc::clone(&of_sink));
+            async move {
+                held.await;
+                Ok(())
+            }
+        });
+        let report = timeout(HOUR, plan.run(end)).await.expect("the run hangs");
+        assert_eq!((report.summary.successes, report.summary.timeouts), (50, 0), "{end:?}");
+        assert_eq!(*lock.lock().await, 100, "{end:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_07_two_runs_in_one_task_share_a_full_limit() {
+    // Each run's items hold the whole limit, in turn; the sink of each waits for the other run to get on.
+    for end in End::all() {
+        let limiter = Limiter::new(2);
+        let task = at_once(4).limiter(&limiter).timeout_per_attempt(secs(3)).build().unwrap();
+        let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let plan = |me: usize| {
+            let counts = Arc::clone(&counts);
+            Plan::new(&task, stream::iter(0..20), |_, n| after(secs(2), Ok(n))).sink(move |_| {
+                let counts = Arc::clone(&counts);
+                let mine = counts[me].fetch_add(1, SeqCst);
+                async move {
+                    while counts[1 - me].load(SeqCst) + 2 < mine {
+                        sleep(millis(10)).await;
+                    }
+                    Ok(())
+                }
+            })
+        };
+        let begun = Instant::now();
+        let both = async { tokio::join!(plan(0).run(end), plan(1).run(end)) };
+        let (one, other) = timeout(HOUR, both).await.expect("the runs hang");
+        for report in [one, other] {
+            assert_eq!((report.summary.successes, report.summary.timeouts), (20, 0), "{end:?}");
+        }
+        assert_eq!(begun.elapsed(), secs(40), "{end:?}: 40 items, two at a time, two seconds each");
+        assert_eq!(limiter.in_use(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_30_after_an_error_of_the_sink_nothing_is_handed_to_it_and_what_runs_is_stopped() {
+    for end in ends(Terminal::TryForEach) {
+        for fails_before in [false, true] {
+            let calls = Log::open();
+            let log = calls.clone();
+            let call = move |_: ItemContext, n| async move {
+                match n {
+                    0..4 if fails_before && n == 2 => Err("no"),
+                    0..4 => Ok(n),
+                    _ => pending().await,
+                }
+            };
+            let task = at_once(6).fail_fast(fails_before).min_success_ratio(0.0).build().unwrap();
+            let plan = Plan::new(&task, stream::iter(0..20), call).sink(move |index| {
+                log.note(index);
+                after(secs(1), if index == 1 { Err("the disk is full") } else { Ok(()) })
+            });
+            let (items, results) = (plan.items.clone(), plan.results.clone());
+            let report = plan.run(end).await;
+            assert_eq!(calls.timed(), [(0, 0), (1_000, 1)], "{end:?}");
+            // A failure that came first stays the reason.
+            let reason = if fails_before { "FailFast { index: 2 }" } else { "Sink(\"the disk is full\")" };
+            assert_eq!(report.reason.as_deref(), Some(reason), "{end:?}");
+            assert_eq!((items.now(), results.now()), (0, 0), "{end:?}");
+            let summary = &report.summary;
+            assert_eq!(summary.successes + summary.failures + summary.cancelled + summary.not_started, 20);
+            assert_eq!(summary.failures, usize::from(fails_before), "{end:?}: {summary}");
+            assert!(summary.not_started >= 14, "{end:?}: {summary}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_30_a_stream_tells_its_progress_at_any_time_and_its_account_after_its_end() {
+    for end in ends(Terminal::Stream) {
+        let task = AsyncMapTask::builder().concurrency(2).max_failures(0).build().unwrap();
+        let call = |_: ItemContext, n| after(secs(1), if n == 3 { Err("no") } else { Ok(n) });
+        let mut stream = Plan::new(&task, stream::iter(0..10), call).stream(end);
+        assert_eq!((stream.progress().total, stream.progress().successes), (None, 0));
+        let mut outcomes = Vec::new();
+        let error = loop {
+            assert!(stream.summary().is_none());
+            match stream.next().await {
+                Some(Ok(outcome)) => {
+                    assert_eq!(outcome.elapsed, secs(1));
+                    outcomes.push(outcome.index);
+                    assert_eq!(stream.progress().total, Some(10));
+                }
+                Some(Err(error)) => break error,
+                None => panic!("the run fails"),
+            }
+        };
+        assert!(matches!(error.reason(), FailureReason::TooManyFailures { failures: 1, allowed: 0 }));
+        assert_eq!(outcomes, [0, 1, 2, 3], "{end:?}");
+        assert_eq!(stream.summary(), Some(error.summary()), "{end:?}");
+        assert_eq!((error.summary().successes, error.summary().not_started), (3, 6), "{end:?}");
+        for _ in 0..3 {
+            assert!(stream.next().await.is_none(), "{end:?}");
+        }
+        assert_eq!(stream.progress().successes, 3);
+    }
+}
