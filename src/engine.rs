@@ -16,6 +16,7 @@ pub(crate) mod mode;
 pub(crate) mod outbox;
 pub(crate) mod running;
 mod settle;
+mod shift;
 pub(crate) mod sink;
 pub(crate) mod source;
 mod timer;
@@ -224,8 +225,8 @@ impl<W: Drive> Driver<W> {
                     let lane = {
                         let core = lock(&self.core);
                         let alone = core.call.share().zip(core.alarm.clone());
-                        let run_deadline = core.run_deadline;
-                        alone.map(|(call, alarm)| Alone { call, alarm, run_deadline })
+                        let (run_deadline, timed) = (core.run_deadline, core.timed);
+                        alone.map(|(call, alarm)| Alone { call, alarm, run_deadline, timed })
                     };
                     let (core, config) = (Arc::clone(&self.core), Arc::clone(&self.config));
                     let lane = Lane::new(core, config, seat, place, lane);

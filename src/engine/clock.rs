@@ -9,7 +9,7 @@ const USES_OF_A_READING: u32 = 32;
 
 /// A reading that was kept for no longer than this is as good as a new one: Tokio's timers have a
 /// resolution of a millisecond.
-const RESOLUTION: Duration = Duration::from_micros(100);
+pub(super) const RESOLUTION: Duration = Duration::from_micros(100);
 
 /// How many hold-ups are remembered apart from one another.
 const HOLD_UPS: usize = 32;

@@ -296,7 +296,9 @@ impl<W: Work> Core<W> {
             };
             self.begin_attempt(desk);
             if self.alarm.is_some() {
-                self.remember(seat, waker);
+                if self.seats.get(seat).is_some_and(|seat| seat.waker.is_none()) {
+                    self.remember(seat, waker);
+                }
                 return Turn::Begin(item);
             }
             match desk.call(&self.call, &self.config, self.run_deadline, item) {

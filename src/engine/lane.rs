@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::task::coop;
@@ -13,17 +12,15 @@ use tokio::time::Instant;
 use super::attempt::{Watch, drop_caught, poll_caught};
 use super::call::Call;
 use super::clock::deadline;
-use super::core::{Core, STARTS_PER_POLL, Turn};
+use super::core::{Core, Turn};
 use super::gate::Place;
 use super::job::{Desk, Ended, Job};
+use super::shift::Shift;
 use super::timer::Timer;
 use super::{Types, Work, lock};
 use crate::config::Config;
 use crate::context::Signal;
 use crate::outcome::ItemError;
-
-/// How long a lane that runs by itself may begin one attempt after another before it yields to its executor.
-const LONGEST_POLL: Duration = Duration::from_micros(100);
 
 pin_project! {
     /// A place of the run at work: it takes an item, makes one attempt at it, hands in what became of it and
@@ -62,6 +59,8 @@ pub(super) struct Alone<C> {
     pub(super) call: C,
     pub(super) alarm: Arc<AtomicBool>,
     pub(super) run_deadline: Option<Instant>,
+    /// Whether somebody is told how long each item took.
+    pub(super) timed: bool,
 }
 
 impl<W: Work> Lane<W> {
@@ -107,7 +106,7 @@ impl<W: Work> LaneProjection<'_, W> {
     #[inline]
     fn poll_attempt(&mut self, cx: &mut Context<'_>) -> Poll<Ended<W>> {
         let Some(job) = &*self.job else { return Poll::Pending };
-        let (attempts, started) = (job.attempt, job.started);
+        let attempts = job.attempt;
         let polled = job.span.in_scope(|| poll_caught(self.attempt.as_mut(), cx, attempts));
         match polled {
             Poll::Ready(Err(ItemError::Failed { error, attempts })) => Poll::Ready(Err(match self.watch {
@@ -117,11 +116,26 @@ impl<W: Work> LaneProjection<'_, W> {
             })),
             Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => {
-                if let Watch::Begun(_) = self.watch {
+                if let Watch::Begun(dated) = *self.watch {
+                    if self.alone.is_some() {
+                        self.date_late(dated);
+                    }
+                    let started = self.job.as_ref().and_then(|job| job.started);
                     *self.watch =
                         self.watch.limit(self.config, started).map_or(Watch::Unlimited, Watch::Until);
                 }
                 self.poll_watch(cx, attempts)
+            }
+        }
+    }
+
+    /// Corrects when an attempt began, where others of the same poll have held it up.
+    fn date_late(&mut self, dated: Instant) {
+        let start = Shift::latest_start(dated);
+        *self.watch = Watch::Begun(start);
+        if let Some(first) = self.job.as_mut().and_then(|job| job.started.as_mut()) {
+            if *first == dated {
+                *first = start;
             }
         }
     }
@@ -180,10 +194,10 @@ impl<W: Work> Future for Lane<W> {
             *this.lingers = false;
         }
         let mut ended = None;
-        let mut shift = Shift::default();
+        let mut shift = this.alone.as_ref().map(|_| Shift::begin());
         loop {
             if this.job.is_none() || ended.is_some() {
-                let now = this.alone.as_ref().map(|_| Instant::now());
+                let is_tired = shift.as_ref().is_some_and(Shift::is_over);
                 let mut desk = Desk {
                     job: this.job,
                     attempt: this.attempt.as_mut(),
@@ -191,13 +205,13 @@ impl<W: Work> Future for Lane<W> {
                     signal: this.signal,
                     place: this.place,
                     lingers: *this.lingers,
-                    is_tired: now.is_some_and(|now| shift.is_over(now)),
+                    is_tired,
                 };
                 let turn = lock(this.core).turn(*this.seat, ended.take(), &mut desk, cx.waker());
-                match (turn, this.alone.as_ref().zip(now)) {
+                match (turn, this.alone.as_ref().zip(shift.as_mut())) {
                     (Turn::Attempt, _) => {}
-                    (Turn::Begin(item), Some((alone, now))) => {
-                        desk.date(this.config, now);
+                    (Turn::Begin(item), Some((alone, shift))) => {
+                        desk.date(this.config, shift.turn(alone.timed));
                         let begun = desk.call(&alone.call, this.config, alone.run_deadline, item);
                         if let Err(error) = begun {
                             ended = Some(Err(error));
@@ -214,20 +228,5 @@ impl<W: Work> Future for Lane<W> {
             }
             ended = Some(ready!(this.poll_attempt(cx)));
         }
-    }
-}
-
-/// What one poll of a lane that runs by itself has done so far.
-#[derive(Default)]
-struct Shift {
-    began: Option<Instant>,
-    turns: u32,
-}
-
-impl Shift {
-    fn is_over(&mut self, now: Instant) -> bool {
-        self.turns += 1;
-        // Where the clock is paused, only the number counts.
-        self.turns > STARTS_PER_POLL || now - *self.began.get_or_insert(now) > LONGEST_POLL
     }
 }

@@ -327,6 +327,7 @@ async fn rule_07_two_runs_in_one_task_share_a_full_limit() {
             })
         };
         let begun = Instant::now();
+        eprintln!("{end:?}");
         let both = async { tokio::join!(plan(0).run(end), plan(1).run(end)) };
         let (one, other) = timeout(HOUR, both).await.expect("the runs hang");
         for report in [one, other] {
