@@ -8,6 +8,9 @@ mod context;
 mod engine;
 mod error;
 mod for_each;
+// Pages of documentation: nobody can import them.
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod handle;
 mod limiter;
 #[cfg(feature = "serde")]

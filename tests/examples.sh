@@ -560,5 +560,295 @@ status=0
 "$bin/resize_images" "$work/few" "$work/quiet" 2>&- || status=$?
 check "nobody need read what resize_images says" exits 0
 
+# --- pipeline -----------------------------------------------------------------------------------
+
+status=0
+(cd "$work/home" && timeout 60 "$bin/pipeline" >"$work/out" 2>"$work/err") || status=$?
+check "pipeline runs over the shards" exits 0
+check "every shard has its end in the account" eval '[ "$(grep -c "\.csv: done, [0-9]* readings$" "$work/out")" -eq 6 ]'
+values=$(cat examples/data/shards/*.csv | grep -c '^s[0-9]')
+reported=$(cat "$work"/home/target/pipeline/*.json | awk '/"readings":/ { sum += $2 } END { print sum }')
+check "every reading is in a report" [ "$reported" -eq "$values" ]
+
+# csv NAME LINE...: writes such a file to the folder $csv.
+csv() {
+    local name=$1
+    shift
+    printf '%s\n' sensor,value "$@" >"$csv/$name"
+}
+csv=$work/csv
+reports=$work/reports
+mkdir -p "$csv" "$reports/unwritable.json"
+csv good.csv s1,1 s2,-4.5 s1,2 s1,6
+csv last.csv s1,7
+csv none.csv
+csv unwritable.csv s1,1
+csv word.csv s1,1 s1,many
+csv short.csv s1
+printf 'value,sensor\n' >"$csv/header.csv"
+printf 'sensor,value\ncaf\xe9,1\n' >"$csv/latin1.csv"
+printf 'not asked for\n' >"$csv/notes.txt"
+run pipeline "$csv" "$reports"
+check "a few broken files do not end a pipeline" exits 0
+check "one account has the end of every file, whichever task it was in" out_is_text "\
+$csv/good.csv: done, 4 readings
+$csv/header.csv: parse failed after 1 attempt: the header is \"value,sensor\", required is \"sensor,value\"
+$csv/last.csv: done, 1 readings
+$csv/latin1.csv: parse failed after 1 attempt: stream did not contain valid UTF-8
+$csv/none.csv: report failed after 1 attempt: there are no readings
+$csv/short.csv: parse failed after 1 attempt: line 2 has no value: \"s1\"
+$csv/unwritable.csv: report failed after 1 attempt: cannot write $reports/unwritable.json: Is a directory (os error 21)
+$csv/word.csv: parse failed after 1 attempt: line 3 has the value \"many\": invalid float literal"
+check "the first task counts its files" err_has "4 succeeded, 4 failed"
+check "the second task counts what came through" err_has "2 succeeded, 2 failed"
+cat >"$work/expected" <<'JSON'
+{
+  "s1": {
+    "readings": 3,
+    "min": 1.0,
+    "mean": 3.0,
+    "max": 6.0
+  },
+  "s2": {
+    "readings": 1,
+    "min": -4.5,
+    "mean": -4.5,
+    "max": -4.5
+  }
+}
+JSON
+check "a report has the figures of every sensor" cmp -s "$work/expected" <(cat "$reports/good.json" && echo)
+cp "$work/out" "$work/account"
+run pipeline "$csv" "$reports" --parsers 1 --writers 1
+check "the account does not depend on how many work at once" out_is "$work/account"
+
+# A report that is a pipe is not written before somebody reads it. So the second task can be held up.
+new_case() {
+    rm -rf "$csv" "$reports"
+    mkdir "$csv" "$reports"
+}
+# files_ahead: how many the last two lines of the progress tell, once where they agree.
+files_ahead() { sed -n 's/^files ahead: \([0-9]*\) of at most .*/\1/p' "$work/err" | tail -2 | uniq; }
+new_case
+for n in {10..29}; do
+    csv "$n.csv" "s1,$n"
+    mkfifo "$reports/$n.json"
+done
+"$bin/pipeline" "$csv" "$reports" --parsers 4 --writers 2 >"$work/out" 2>"$work/err" &
+started=$!
+check "the first task runs ahead" comes_true eval '[[ $(wc -l <"$work/err") -ge 2 && $(files_ahead) =~ ^([6-9]|10)$ ]]'
+before=$(files_ahead)
+told=$(wc -l <"$work/err")
+check "the progress is told on" comes_true eval '[ "$(wc -l <"$work/err")" -ge "$((told + 2))" ]'
+check "the first task waits for the second" [ "$(files_ahead)" = "$before" ]
+for n in {10..29}; do cat "$reports/$n.json" >"$reports/$n.txt" & done
+ends
+check "both tasks go on when the reports are taken" exits 0
+check "all of the files are reported" eval '[ "$(grep -c ": done, 1 readings$" "$work/out")" -eq 20 ]'
+most=$(sed -n 's/^most files ahead: \([0-9]*\) of at most 10$/\1/p' "$work/err")
+check "the first task was never further ahead than its limit" eval '[ "$before" -le "$most" ] && [ "$most" -le 10 ]'
+
+# hold_up OPTION...: starts a pipeline with one place in each task, and waits until both are held up.
+hold_up() {
+    "$bin/pipeline" "$csv" "$reports" --parsers 1 --writers 1 "$@" >"$work/out" 2>"$work/err" &
+    started=$!
+    check "a file is reported and another one waits" when_so_far "files ahead: 2 of at most 2"
+}
+new_case
+for n in {1..4}; do csv "$n.csv" "s1,$n"; done
+rm "$csv/3.csv"
+mkfifo "$reports/1.json" "$csv/3.csv"
+hold_up
+check "the file after them is not opened" eval '! timeout 1 bash -c ": >$csv/3.csv"'
+kill -INT "$started"
+timeout 60 cat "$reports/1.json" >"$work/report"
+ends
+check "Ctrl-C ends a pipeline with 1" exits 1
+check "what was parsed before Ctrl-C is reported" out_is_text "\
+$csv/1.csv: done, 1 readings
+$csv/2.csv: done, 1 readings
+$csv/3.csv: not parsed
+$csv/4.csv: not parsed"
+check "the end of the first task is the cause of the other's" \
+    err_has "report: the source failed after 2 items: parse: cancelled after 2 of 4 items"
+check "its reports are whole" eval 'tail -c 1 "$work/report" "$reports/2.json" | grep -c "^}" | grep -qx 2'
+hold_up
+for ((tries = 0; tries < 20; tries++)); do
+    kill -INT "$started" 2>/dev/null || true
+    sleep 0.1
+done
+ends
+check "a second Ctrl-C ends the pipeline at once" exits 130
+
+new_case
+for n in 1 2 4; do csv "$n.csv" "s1,$n"; done
+csv 3.csv s1,broken
+mkfifo "$reports/1.json"
+one_too_many=(--parsers 1 --writers 2 --max-failures 0)
+"$bin/pipeline" "$csv" "$reports" "${one_too_many[@]}" --grace 60 >"$work/out" 2>"$work/err" &
+started=$!
+check "a report is under way when the first task fails" when_so_far "files ahead: 1 of at most 4"
+timeout 60 cat "$reports/1.json" >"$work/report"
+ends
+check "a run of the first task that fails ends the second" exits 1
+check "the report under way is finished" out_is_text "\
+$csv/1.csv: done, 1 readings
+$csv/2.csv: done, 1 readings
+$csv/3.csv: parse failed after 1 attempt: line 2 has the value \"broken\": invalid float literal
+$csv/4.csv: not parsed"
+check "the error of the first run is told" err_has "report: the source failed after 2 items: \
+parse: 1 of 4 items failed, 0 allowed; item 2 failed first, after 1 attempt"
+run pipeline "$csv" "$reports" "${one_too_many[@]}" --grace 0
+check "a report that is never finished does not hold up the end" exits 1
+check "it is told in the account" out_has "$csv/1.csv: parsed, not reported"
+
+# This report does not fit into the pipe, so it fails when its reader goes away.
+new_case
+mapfile -t sensors < <(seq 20000 | sed 's/.*/s&,1/')
+csv 1.csv "${sensors[@]}"
+for n in 2 3; do csv "$n.csv" "s1,$n"; done
+mkfifo "$reports/1.json"
+hold_up --max-failures 0
+timeout 60 bash -c "true <$reports/1.json"
+ends
+check "a run of the second task that fails ends the first" exits 1
+check "what was parsed by then is in the account" out_is_text "\
+$csv/1.csv: report failed after 1 attempt: cannot write $reports/1.json: Broken pipe (os error 32)
+$csv/2.csv: parsed, not reported
+$csv/3.csv: not parsed"
+check "its own error is told" err_has "report: 1 of 1 items failed, 0 allowed; item 0 failed first, after 1 attempt"
+
+run pipeline "$work/empty" "$reports"
+check "a folder that is not there is refused by pipeline" refused "cannot list the folder $work/empty: No such file"
+run pipeline "$csv" "$csv/1.csv"
+check "a file is no folder for reports" refused "cannot make the folder $csv/1.csv: File exists"
+run pipeline "$csv" "$reports" --parsers 0
+check "pipeline refuses 0 parsers" refused "--parsers: concurrency is 0"
+run pipeline "$csv" "$reports" --writers 0
+check "pipeline refuses 0 writers" refused "--writers: concurrency is 0"
+run pipeline "$tree/empty dir" "$reports"
+check "an empty folder is no failure" exits 0
+check "an empty folder has an empty account" out_is /dev/null
+status=0
+"$bin/pipeline" examples/data/shards "$reports" >/dev/full 2>"$work/err" || status=$?
+check "an account that cannot be printed fails pipeline" exits 1
+check "an account that cannot be printed is told" err_has "cannot print the account: No space left on device"
+
+# to_nobody NAME ARGUMENT...: runs an example whose reader went away before it began.
+to_nobody() {
+    local name=$1
+    shift
+    true <"$work/closed" &
+    exec 3>"$work/closed"
+    wait $!
+    status=0
+    timeout 60 "$bin/$name" "$@" >&3 2>"$work/err" || status=$?
+    exec 3>&-
+}
+to_nobody pipeline examples/data/shards "$reports"
+check "a reader of the account that went away is no panic" err_has "cannot print the account: Broken pipe"
+check "pipeline then exits with 1" exits 1
+
+# --- stream_rows --------------------------------------------------------------------------------
+
+awk 'BEGIN {
+    for (id = 1; id <= 1000000; id++) {
+        cents = id % 10000 * 7919 % 10000
+        total = (id % 7 + 1) * cents
+        printf "%d,%d,%d,%d.%02d\n", id, id % 7 + 1, cents, total / 100, total % 100
+    }
+}' >"$work/rows"
+run stream_rows --rows 1000000
+check "a million rows are streamed" exits 0
+check "every row is there, in its order" out_is "$work/rows"
+check "the rows are counted" err_has "1000000 items in "
+rows_ahead() {
+    local most
+    most=$(sed -n 's/^most rows ahead: \([0-9]*\) of at most 32$/\1/p' "$work/err")
+    [ "$most" -ge 1 ] && [ "$most" -le 32 ]
+}
+check "the source waits for the sink" rows_ahead
+# memory_growth: how many kB the resident memory has grown since it was told first.
+memory_growth() {
+    sed -n 's/^[0-9]* rows, \([0-9]*\) kB resident$/\1/p' "$work/err" |
+        awk 'NR == 1 { first = $1 } $1 > most { most = $1 } END { print most - first }'
+}
+# Nine hundred thousand rows follow the first look; a byte kept of each would be 879 kB.
+if [ -r /proc/self/status ]; then
+    check "the memory is told" eval '[ "$(grep -c "^[0-9]*00000 rows, [0-9]* kB resident$" "$work/err")" -eq 10 ]'
+    check "the memory is flat" [ "$(memory_growth)" -lt 800 ]
+fi
+# Where a user may have a /proc of his own, it can be an empty one.
+without_proc=(unshare --user --map-root-user --mount bash -c 'mount -t tmpfs none /proc && exec "$0" "$@"')
+if "${without_proc[@]}" true 2>/dev/null; then
+    status=0
+    "${without_proc[@]}" "$bin/stream_rows" --rows 1000 --tell-every 1000 >"$work/out" 2>"$work/err" || status=$?
+    check "stream_rows runs without /proc" exits 0
+    check "without /proc, the memory is said not to be known" err_has "1000 rows, the resident memory is not known"
+fi
+
+# stalls: for a second, nothing is told.
+stalls() {
+    local told
+    told=$(wc -c <"$work/err")
+    sleep 1
+    [ "$(wc -c <"$work/err")" -eq "$told" ]
+}
+# The reader takes nothing until it is told to.
+mkfifo "$work/stream" "$work/go"
+{
+    read -r _ <"$work/go"
+    cat
+} <"$work/stream" >"$work/out" &
+reader=$!
+"$bin/stream_rows" --tell-every 1000 >"$work/stream" 2>"$work/err" &
+started=$!
+check "a table without an end comes" when_so_far "2000 rows, "
+check "it stalls while its reader takes nothing" comes_true stalls
+check "it has stalled when the pipe was full" eval '! err_has "00000 rows"'
+kill -INT "$started"
+echo >"$work/go"
+ends
+wait "$reader"
+check "Ctrl-C ends a table well" exits 0
+check "the source has waited for the reader" rows_ahead
+rows=$(sed -n 's/.*: \([0-9]*\) succeeded, 0 failed.*/\1/p' "$work/err")
+check "the rows before Ctrl-C are in the account" [ "$rows" -ge 2000 ]
+head -n "$rows" "$work/rows" >"$work/expected"
+check "all of the rows in the account are written" out_is "$work/expected"
+sleep 60 <"$work/stream" &
+reader=$!
+"$bin/stream_rows" --tell-every 1000 >"$work/stream" 2>"$work/err" &
+started=$!
+check "a table fills the pipe" when_so_far "2000 rows, "
+check "a table that nobody takes stalls" comes_true stalls
+for ((tries = 0; tries < 20; tries++)); do
+    kill -INT "$started" 2>/dev/null || true
+    sleep 0.1
+done
+ends
+kill "$reader"
+check "a second Ctrl-C ends a table that nobody takes" exits 130
+
+run stream_rows --rows 0
+check "a table may be empty" exits 0
+check "an empty table has no rows" out_is /dev/null
+run stream_rows --tell-every 0
+check "stream_rows refuses to tell after 0 rows" refused "--tell-every"
+to_nobody stream_rows
+check "a reader of the rows that went away ends the run with 1" exits 1
+check "a reader of the rows that went away is no panic" err_has "stream_rows: the sink failed after "
+check "a reader of the rows that went away is told" err_has " items: Broken pipe"
+to_nobody stream_rows --rows 5
+check "the last rows fail, too" err_has "cannot write the last rows: Broken pipe"
+check "the last rows fail the run" exits 1
+status=0
+"$bin/stream_rows" >/dev/full 2>"$work/err" || status=$?
+check "a full disk ends the run with 1" exits 1
+check "a full disk is told" err_has " items: No space left on device"
+status=0
+"$bin/stream_rows" --rows 1000 --tell-every 1 >"$work/out" 2>&- || status=$?
+check "nobody need read what stream_rows tells" exits 0
+
 echo "examples: $passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -228,25 +228,23 @@ impl<W: Work> Core<W> {
         desk: &mut Desk<'_, W>,
         waker: &Waker,
     ) -> Turn<W::Item> {
-        if let Some(seat) = self.seats.get_mut(seat) {
-            // A lane that rests until it is called may be woken by what an earlier attempt left behind.
-            if seat.resting {
-                return Turn::Rest;
-            }
-            if seat.called {
-                seat.called = false;
-                self.called -= 1;
-                if let Some(place) = seat.place.take() {
-                    *desk.place = place;
-                }
-            }
+        let Some(own) = self.seats.get_mut(seat) else { return Turn::Retire };
+        // A lane that rests until it is called may be woken by what an earlier attempt left behind.
+        if own.resting {
+            return Turn::Rest;
         }
         let has_ended = ended.is_some();
+        if own.called {
+            own.called = false;
+            self.called -= 1;
+            if let Some(place) = own.place.take() {
+                *desk.place = place;
+            }
+        } else if !desk.lingers {
+            self.has_called |= self.gate.give_back(desk.place);
+        }
         if let Some(ended) = ended {
             self.end_attempt(desk.job, ended);
-        }
-        if !desk.lingers {
-            self.has_called |= self.gate.give_back(desk.place);
         }
         let turn = if has_ended && self.is_to_yield(desk) {
             *desk.job = None;

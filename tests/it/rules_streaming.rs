@@ -327,8 +327,14 @@ async fn rule_07_two_runs_in_one_task_share_a_full_limit() {
             })
         };
         let begun = Instant::now();
-        eprintln!("{end:?}");
-        let both = async { tokio::join!(plan(0).run(end), plan(1).run(end)) };
+        let mut both = Box::pin(async { tokio::join!(plan(0).run(end), plan(1).run(end)) });
+        let mut polls = 0;
+        // Two that wake each other for nothing would keep a paused clock from going on.
+        let both = future::poll_fn(|cx| {
+            polls += 1;
+            assert!(polls < 100_000, "{end:?}: the runs spin");
+            both.as_mut().poll(cx)
+        });
         let (one, other) = timeout(HOUR, both).await.expect("the runs hang");
         for report in [one, other] {
             assert_eq!((report.summary.successes, report.summary.timeouts), (20, 0), "{end:?}");
@@ -366,7 +372,9 @@ async fn rule_30_after_an_error_of_the_sink_nothing_is_handed_to_it_and_what_run
             let summary = &report.summary;
             assert_eq!(summary.successes + summary.failures + summary.cancelled + summary.not_started, 20);
             assert_eq!(summary.failures, usize::from(fails_before), "{end:?}: {summary}");
-            assert!(summary.not_started >= 14, "{end:?}: {summary}");
+            // Those that were ready at once made room for as many others, until the first that failed.
+            let not_started = if fails_before { 20 - summary.cancelled - 3 } else { 10 };
+            assert_eq!(summary.not_started, not_started, "{end:?}: {summary}");
         }
     }
 }
@@ -394,7 +402,9 @@ async fn rule_30_a_stream_tells_its_progress_at_any_time_and_its_account_after_i
         assert!(matches!(error.reason(), FailureReason::TooManyFailures { failures: 1, allowed: 0 }));
         assert_eq!(outcomes, [0, 1, 2, 3], "{end:?}");
         assert_eq!(stream.summary(), Some(error.summary()), "{end:?}");
-        assert_eq!((error.summary().successes, error.summary().not_started), (3, 6), "{end:?}");
+        // Item 4 began when item 2 ended, before item 3 failed.
+        let summary = error.summary();
+        assert_eq!([summary.successes, summary.cancelled, summary.not_started], [3, 1, 5], "{end:?}");
         for _ in 0..3 {
             assert!(stream.next().await.is_none(), "{end:?}");
         }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 /// from lower floors, or from its own without a circle.
 const FLOORS: &[(&str, u8)] = &[
     ("lib", 5),
+    ("guide", 5),
     ("task", 4),
     ("over", 4),
     ("run", 4),

@@ -161,11 +161,16 @@ try {
   check("a failure says why", what.includes("410 Gone"), what);
   await picture("failures");
 
-  await start({ count: 500, delay_ms: 400, gone: 0, concurrency: 4 });
-  await until("the third job runs", settled, (found) => found >= 4);
+  await start({ ratio: 50 });
+  await until("too many failures end a job", state, (found) => found === "failed");
+  check("it says why", (await text("account")).includes("21 items failed, 20 allowed"), await text("account"));
+
+  await start({ count: 500, delay_ms: 400, gone: 0, concurrency: 4, ratio: 0 });
+  await until("the fourth job is shown", () => text("job-title"), (found) => found === "Job 4");
+  await until("it runs", settled, (found) => found >= 4);
   await button("Drain").click();
   await until("it ends when what runs has finished", state, (found) => found === "cancelled");
-  const drained = await ask("/jobs/3");
+  const drained = await ask("/jobs/4");
   check("draining cancels nothing that runs", drained.cancelled === 0 && drained.successes >= 8, drained);
 
   // --- what is refused ---------------------------------------------------------------------------
@@ -179,7 +184,7 @@ try {
   await picture("refused");
   await page.locator("[name=list]").fill(`${service}/health\n\n${service}/nowhere\n`);
   await button("Start").click();
-  await until("a list of URLs runs", () => text("job-title"), (found) => found === "Job 4");
+  await until("a list of URLs runs", () => text("job-title"), (found) => found === "Job 5");
   await until("it ends", state, (found) => found === "succeeded");
   const both = [await number("successes"), await number("failures")];
   check("one page is there and one is not", both[0] === 1 && both[1] === 1, both);

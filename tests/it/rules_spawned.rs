@@ -1,0 +1,301 @@
+//! `spawned()`: several cores, and everything else as it is without.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use async_map_task::{Event, ItemContext};
+use futures::{FutureExt, StreamExt, poll, stream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep};
+use tracing::span::{Attributes, Id};
+use tracing::{Dispatch, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::{LookupSpan, Registry};
+
+use crate::every_end::{End, Plan};
+use crate::support::{Gauge, after, at_once, lenient, millis, secs};
+
+/// All ends on tasks of their own.
+fn ends() -> impl Iterator<Item = End> {
+    End::all().filter(|end| end.spawned)
+}
+
+fn two_workers() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap()
+}
+
+/// Keeps its thread busy until this holds, and gives up after far longer than it can take.
+fn spin_until(holds: impl Fn() -> bool) -> Result<(), &'static str> {
+    let begun = std::time::Instant::now();
+    while !holds() {
+        if begun.elapsed() > Duration::from_secs(20) {
+            return Err("waited in vain");
+        }
+        thread::yield_now();
+    }
+    Ok(())
+}
+
+#[test]
+fn rule_07_two_items_really_run_at_the_same_time() {
+    for end in ends() {
+        // Each item keeps its thread until another one has come, too.
+        let arrived = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&arrived);
+        let call = move |_: ItemContext, n| {
+            let count = Arc::clone(&count);
+            async move {
+                yield_now().await;
+                let place = count.fetch_add(1, SeqCst);
+                spin_until(|| count.load(SeqCst) > (place | 1)).map(|()| n)
+            }
+        };
+        let plan = Plan::new(&at_once(2).build().unwrap(), stream::iter(0..40), call);
+        // The run is awaited beside the workers, by a thread that is none of them.
+        let report = two_workers().block_on(plan.run(end));
+        assert_eq!((report.summary.successes, report.reason), (40, None), "{end:?}");
+    }
+}
+
+#[test]
+fn rule_07_a_hog_holds_back_nobody_who_could_run_on_another_core() {
+    for end in ends() {
+        // The hog keeps its thread until all others are done: as many as an outcome's receiver lets go on.
+        for (concurrency, hog) in [(2, 0), (2, 7), (4, 0), (4, 13), (8, 19)] {
+            let done = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&done);
+            // With an ordered output, no more than this start behind the hog.
+            let others = if end.ordered { 20.min(hog + concurrency as u64) - u64::from(concurrency > 20) } else { 19 };
+            let others = if end.ordered { others.min(hog + concurrency as u64 - 1) } else { others };
+            let call = move |_: ItemContext, n| {
+                let count = Arc::clone(&count);
+                async move {
+                    if n == hog {
+                        return spin_until(|| count.load(SeqCst) >= others as usize).map(|()| n);
+                    }
+                    yield_now().await;
+                    count.fetch_add(1, SeqCst);
+                    Ok(n)
+                }
+            };
+            let plan = Plan::new(&at_once(concurrency).build().unwrap(), stream::iter(0..20), call);
+            // In a task of the runtime, whose thread the hog may take.
+            let report = two_workers().block_on(async { tokio::spawn(plan.run(end)).await.unwrap() });
+            assert_eq!((report.summary.successes, report.reason), (20, None), "{end:?}, {concurrency}, {hog}");
+        }
+    }
+}
+
+#[test]
+fn rule_28_a_run_that_is_dropped_on_several_threads_leaves_nothing() {
+    for end in ends() {
+        let runtime = two_workers();
+        let alive = Gauge::default();
+        let gauge = alive.clone();
+        let call = move |_: ItemContext, n| {
+            let gauge = gauge.clone();
+            async move {
+                let _alive = gauge.enter();
+                for _ in 0..n % 5 {
+                    yield_now().await;
+                }
+                Ok(n)
+            }
+        };
+        let plan = Plan::new(&at_once(8).build().unwrap(), stream::iter(0..), call);
+        let (items, results) = (plan.items.clone(), plan.results.clone());
+        let run = runtime.spawn(async move { plan.run(end).await.summary.successes });
+        spin_until(|| alive.ever() > 1_000).unwrap();
+        run.abort();
+        let tasks = runtime.metrics();
+        spin_until(|| tasks.num_alive_tasks() == 0).unwrap_or_else(|_| {
+            // A spawned run goes on without its handle, until its runtime ends.
+            assert_eq!(end.terminal, crate::every_end::Terminal::Spawn);
+        });
+        drop(runtime);
+        assert_eq!([alive.now(), items.now(), results.now()], [0; 3], "{end:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_02_no_more_tasks_than_places() {
+    let most = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&most);
+    let run = at_once(7).build().unwrap().over(0..1_000_u64).map(move |n| {
+        seen.fetch_max(tokio::runtime::Handle::current().metrics().num_alive_tasks(), SeqCst);
+        after(millis(n % 3), Ok::<_, String>(n))
+    });
+    assert_eq!(run.spawned().await.unwrap().successes(), 1_000);
+    assert_eq!(most.load(SeqCst), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_16_a_panic_of_the_caller_propagates_after_all_that_ran_is_dropped() {
+    for culprit in ["source", "retry_if", "retry_after", "weight", "observer", "sink"] {
+        let alive = Gauge::default();
+        let gauge = alive.clone();
+        let bang = move |who: &str| assert_ne!(culprit, who, "bang");
+        let items = (0..9).inspect(move |n| {
+            if *n == 3 {
+                bang("source");
+            }
+        });
+        let task = lenient().concurrency(4).retries(1).cancel_grace(secs(9)).build().unwrap();
+        let run = task
+            .over(items)
+            .map(move |n| {
+                let alive = gauge.enter();
+                async move {
+                    let _alive = alive;
+                    match n {
+                        0 => after(secs(1), Err("no")).await,
+                        1 => after(secs(2), Ok(n)).await,
+                        _ => std::future::pending().await,
+                    }
+                }
+            })
+            .retry_if(move |_| {
+                bang("retry_if");
+                true
+            })
+            .retry_after(move |_| {
+                bang("retry_after");
+                None
+            })
+            .weight(move |n| {
+                if *n == 3 {
+                    bang("weight");
+                }
+                1
+            })
+            .observe(move |event: &Event<'_>| {
+                if let Event::ItemSettled { .. } = event {
+                    bang("observer");
+                }
+            });
+        let run = run.spawned().for_each(move |_| {
+            bang("sink");
+            async {}
+        });
+        let payload = std::panic::AssertUnwindSafe(run).catch_unwind().await.unwrap_err();
+        assert!(payload.downcast_ref::<String>().unwrap().contains("bang"), "{culprit}");
+        assert!(alive.ever() >= 3 && alive.now() == 0, "{culprit}: {} live", alive.now());
+        assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0, "{culprit}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_16_a_panic_of_an_item_is_its_own_end_on_a_task_of_its_own_too() {
+    for end in ends() {
+        let call = |_: ItemContext, n| {
+            assert_ne!(n, 1, "built");
+            async move {
+                sleep(millis(n)).await;
+                assert_ne!(n, 5, "polled");
+                Ok(n)
+            }
+        };
+        let report = Plan::new(&lenient().build().unwrap(), stream::iter(0..9), call).run(end).await;
+        let summary = &report.summary;
+        assert_eq!((summary.successes, summary.panics, summary.failures), (7, 2, 2), "{end:?}");
+    }
+}
+
+/// Notes the names of the spans that a thread is in, for whoever asks from within.
+#[derive(Clone, Default)]
+struct Spans(Arc<Mutex<Vec<(&'static str, u64)>>>);
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, _: Context<'_, S>) {
+        self.0.lock().unwrap().push((attributes.metadata().name(), id.into_u64()));
+    }
+}
+
+/// The name of the span that is current on this thread, where this subscriber hears it.
+fn current_span() -> Option<&'static str> {
+    tracing::Span::current().metadata().map(|metadata| metadata.name())
+}
+
+#[test]
+fn rule_32_the_subscriber_and_the_span_reach_every_thread() {
+    let spans = Spans::default();
+    // With a second one in the process no answer of another test's thread is kept for this one.
+    let _company = Dispatch::new(Registry::default());
+    let _guard = tracing::subscriber::set_default(Registry::default().with(spans.clone()));
+    let runtime = two_workers();
+    for blocking in [false, true] {
+        let task = at_once(4).build().unwrap();
+        let here = thread::current().id();
+        let inside = move |n: u64| {
+            assert_ne!(thread::current().id(), here, "it runs on a worker");
+            let span = tracing::info_span!("inner");
+            assert!(!span.is_disabled(), "the subscriber is there");
+            (current_span() == Some("item")).then_some(n).ok_or("it is not in its span")
+        };
+        let successes = runtime.block_on(async {
+            let outer = tracing::info_span!("outer");
+            let _entered = outer.enter();
+            if blocking {
+                task.over(0..20).map_blocking(inside).spawned().await.unwrap().successes()
+            } else {
+                let call = move |n| async move {
+                    inside(n)?;
+                    yield_now().await;
+                    inside(n)
+                };
+                task.over(0..20).map(call).spawned().await.unwrap().successes()
+            }
+        });
+        assert_eq!(successes, 20);
+    }
+    let made = spans.0.lock().unwrap();
+    let count = |name| made.iter().filter(|(made, _)| *made == name).count();
+    assert_eq!([count("map_task"), count("item"), count("inner")], [2, 40, 60]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_33_a_paused_clock_runs_every_wait_in_no_real_time() {
+    let real = std::time::Instant::now();
+    for end in ends() {
+        let begun = Instant::now();
+        let task = lenient().concurrency(2).retries(2).retry_delay(secs(100)).timeout_per_attempt(secs(50));
+        let call = |cx: ItemContext, n| async move {
+            match (n, cx.attempt()) {
+                (0, 1) => Err("no"),
+                (0, 2) => std::future::pending().await,
+                _ => after(secs(20), Ok(n)).await,
+            }
+        };
+        let report = Plan::new(&task.build().unwrap(), stream::iter(0..3), call).run(end).await;
+        assert_eq!((report.summary.successes, report.summary.retries), (3, 2), "{end:?}");
+        // 100 of wait, 50 to the limit, 200 of wait, and 20 to the end.
+        assert_eq!(begun.elapsed(), secs(370), "{end:?}");
+    }
+    assert!(real.elapsed() < Duration::from_secs(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_08_a_spawned_run_that_is_polled_once_goes_on_by_itself() {
+    // The items have tasks of their own, so they go on while nobody polls the run, up to what was handed out.
+    let done = Gauge::default();
+    let gauge = done.clone();
+    let run = at_once(3).timeout_per_attempt(secs(2)).build().unwrap();
+    let run = run.over(0..6).map(move |n| {
+        let gauge = gauge.clone();
+        async move {
+            sleep(secs(1)).await;
+            drop(gauge.enter());
+            Ok::<_, String>(n)
+        }
+    });
+    let mut run = Box::pin(run.spawned());
+    assert!(poll!(&mut run).is_pending());
+    sleep(secs(60)).await;
+    assert!(done.ever() >= 3);
+    assert_eq!(run.await.unwrap().summary.timeouts, 0);
+    let stream = lenient().build().unwrap().over(0..6).map(|n| async move { Ok::<_, String>(n) });
+    assert_eq!(stream.spawned().stream().count().await, 6);
+}

@@ -1,0 +1,253 @@
+//! Rule 4 in depth: weights, the shared limit, its fairness, its resizing, and what can never start.
+
+use std::sync::Arc;
+use std::thread;
+
+use async_map_task::{ItemContext, Limiter};
+use futures::stream;
+use tokio::sync::Semaphore;
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::every_end::{End, Plan, Terminal};
+use crate::support::{Gauge, HOUR, Log, after, at_once, lenient, millis, secs};
+
+/// Awaited, in both modes.
+fn modes() -> impl Iterator<Item = End> {
+    End::all().filter(|end| end.terminal == Terminal::Await)
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_04_a_heavy_item_of_one_run_is_not_starved_by_the_light_ones_of_another() {
+    for end in modes() {
+        let limiter = Limiter::new(4);
+        let task = at_once(4).limiter(&limiter).build().unwrap();
+        // The light ones come and go one by one, so that all four permits are never free by themselves.
+        let light = |_: ItemContext, n| after(millis(400 + 100 * (n % 4)), Ok(n));
+        let busy = tokio::spawn(Plan::new(&task, stream::iter(0..400), light).run(end));
+        sleep(secs(10)).await;
+        let begun = Instant::now();
+        let heavy = Plan::new(&task, stream::iter([4]), |_, n| after(secs(1), Ok(n))).weight(|_| 4);
+        heavy.run(end).await;
+        let waited = begun.elapsed() - secs(1);
+        assert!(waited <= millis(700), "{end:?}: the heavy item waited {waited:?}, no light one runs longer");
+        assert_eq!(busy.await.unwrap().summary.successes, 400, "{end:?}");
+        assert_eq!(limiter.in_use(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_04_runs_that_share_a_limit_are_served_in_turn() {
+    for end in modes() {
+        let limiter = Limiter::new(1);
+        let task = at_once(8).limiter(&limiter).build().unwrap();
+        let log = Log::open();
+        let run = |name: char| {
+            let log = log.clone();
+            let call = move |_: ItemContext, n| {
+                log.note(name);
+                after(secs(1), Ok(n))
+            };
+            tokio::spawn(Plan::new(&task, stream::iter(0..10), call).run(end))
+        };
+        for run in [run('a'), run('b'), run('c')] {
+            run.await.unwrap();
+        }
+        let order: String = log.lines().into_iter().collect();
+        assert_eq!(order, "abc".repeat(10), "{end:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_04_the_shared_limit_changes_while_runs_go_on() {
+    for end in End::all() {
+        let limiter = Limiter::new(2);
+        let task = at_once(50).limiter(&limiter).build().unwrap();
+        let running = Gauge::default();
+        let latch = Arc::new(Semaphore::new(0));
+        let (gauge, opened) = (running.clone(), Arc::clone(&latch));
+        let call = move |_: ItemContext, n| {
+            let (gauge, opened) = (gauge.clone(), Arc::clone(&opened));
+            async move {
+                let _alive = gauge.enter();
+                opened.acquire().await.unwrap().forget();
+                Ok(n)
+            }
+        };
+        let run = tokio::spawn(Plan::new(&task, stream::iter(0..60), call).run(end));
+        // The permits, how many items end then, and how many run after that.
+        for (permits, ends, expected) in
+            [(2, 0, 2), (6, 0, 6), (3, 0, 6), (3, 2, 4), (3, 1, 3), (3, 1, 3), (1, 1, 2), (40, 0, 40), (9, 39, 9)]
+        {
+            limiter.set_permits(permits);
+            sleep(millis(1)).await;
+            latch.add_permits(ends);
+            sleep(millis(1)).await;
+            let what = format!("{end:?}: {permits} permits, {ends} have ended");
+            assert_eq!((running.now(), limiter.in_use()), (expected, expected), "{what}");
+            assert_eq!(limiter.permits(), permits);
+        }
+        latch.add_permits(60);
+        assert_eq!(run.await.unwrap().summary.successes, 60, "{end:?}: nothing that ran was killed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_04_what_can_never_start_ends_the_run_when_it_is_its_turn() {
+    let too_heavy = |limit: &str, weight: u32, most: usize, reason: Option<String>| {
+        let reason = reason.expect("it fails");
+        assert!(reason.starts_with("Config("), "{reason}");
+        for word in ["weight", limit, &weight.to_string(), &most.to_string()] {
+            assert!(reason.contains(word), "{reason}: {word}");
+        }
+    };
+    for end in End::all() {
+        let plan = |permits, concurrency, items: &[u64]| {
+            let task = at_once(concurrency).limiter(&Limiter::new(permits)).build().unwrap();
+            let call = |_: ItemContext, n| after(secs(1), Ok(n));
+            Plan::new(&task, stream::iter(items.to_vec()), call).weight(|n| n as u32)
+        };
+        // Two end before it is the turn of the third; nothing is started after it.
+        let run = plan(100, 4, &[2, 2, 5, 1]).run(end);
+        let report = timeout(HOUR, run).await.expect("the run hangs");
+        too_heavy("concurrency", 5, 4, report.reason);
+        let summary = &report.summary;
+        assert_eq!([summary.successes, summary.not_started, summary.failures], [2, 2, 0], "{end:?}: {summary}");
+        let report = timeout(HOUR, plan(3, 100, &[3, 4]).run(end)).await.expect("the run hangs");
+        too_heavy("permits", 4, 3, report.reason);
+        // No permits at all.
+        let report = timeout(HOUR, plan(0, 4, &[1, 1]).run(end)).await.expect("the run hangs");
+        too_heavy("permits", 1, 0, report.reason);
+        assert_eq!(report.summary.not_started, 2, "{end:?}");
+        let report = plan(u32::MAX as usize, usize::MAX, &[u64::from(u32::MAX), 1]).run(end).await;
+        assert_eq!((report.reason, report.summary.successes), (None, 2), "{end:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_04_a_limit_that_is_lowered_under_an_item_that_waits_ends_its_run() {
+    for end in End::all() {
+        let limiter = Limiter::new(4);
+        let task = lenient().concurrency(9).limiter(&limiter).build().unwrap();
+        let call = |_: ItemContext, n| after(secs(10), Ok(n));
+        let run = tokio::spawn(Plan::new(&task, stream::iter([3, 4]), call).weight(|n| n as u32).run(end));
+        sleep(secs(1)).await;
+        limiter.set_permits(3);
+        let report = timeout(secs(20), run).await.expect("the run hangs").unwrap();
+        assert!(report.reason.unwrap().contains("weight"), "{end:?}");
+        assert_eq!([report.summary.cancelled, report.summary.not_started], [1, 1], "{end:?}");
+        assert_eq!(limiter.in_use(), 0);
+    }
+    for end in End::all().filter(|end| end.terminal == Terminal::Spawn) {
+        let call = |_: ItemContext, n| after(secs(10), Ok(n));
+        let plan = Plan::new(&at_once(4).build().unwrap(), stream::iter([3, 4]), call);
+        let handle = plan.weight(|n| n as u32).spawn(end);
+        sleep(secs(1)).await;
+        handle.set_concurrency(3);
+        let error = timeout(secs(20), handle).await.expect("the run hangs").unwrap_err();
+        assert!(format!("{:?}", error.reason()).contains("weight"), "{end:?}: {error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_04_who_does_not_want_a_permit_any_more_stands_in_nobodys_way() {
+    for end in modes() {
+        // Each in turn waits at the head of the queue and leaves it: dropped, paused, without a place.
+        for leaves in ["dropped", "paused"] {
+            let limiter = Limiter::new(2);
+            let task = at_once(4).limiter(&limiter).build().unwrap();
+            let plan = |n: u64| Plan::new(&task, stream::iter([n]), |_, n| after(secs(60), Ok(n)));
+            let holder = tokio::spawn(plan(1).run(end));
+            sleep(millis(1)).await;
+            let heavy = plan(2).weight(|n| n as u32).spawn(end);
+            sleep(millis(1)).await;
+            let light = tokio::spawn(plan(1).run(end));
+            sleep(millis(1)).await;
+            assert_eq!(limiter.in_use(), 1, "{end:?}: the light one waits behind the heavy one");
+            if leaves == "dropped" { heavy.cancel() } else { heavy.pause() }
+            sleep(millis(1)).await;
+            assert_eq!(limiter.in_use(), 2, "{end:?}: the heavy one was {leaves}");
+            heavy.resume();
+            let begun = Instant::now();
+            assert_eq!(heavy.await.is_ok(), leaves == "paused");
+            assert_eq!(begun.elapsed() >= secs(100), leaves == "paused");
+            holder.await.unwrap();
+            light.await.unwrap();
+            assert_eq!(limiter.in_use(), 0);
+        }
+    }
+}
+
+#[test]
+fn rule_04_a_limit_holds_across_two_runtimes_in_two_threads() {
+    let limiter = Limiter::new(3);
+    let running = Gauge::default();
+    let threads: Vec<_> = [0, 1]
+        .into_iter()
+        .flat_map(|_| modes())
+        .map(|end| {
+            let (limiter, running) = (limiter.clone(), running.clone());
+            thread::spawn(move || {
+                let call = move |_: ItemContext, n| {
+                    let running = running.clone();
+                    async move {
+                        let _alive = running.enter();
+                        for _ in 0..n % 4 {
+                            yield_now().await;
+                        }
+                        Ok(n)
+                    }
+                };
+                run_here(&limiter, 0..2_000, end, call)
+            })
+        })
+        .collect();
+    for thread in threads {
+        assert_eq!(thread.join().unwrap(), 2_000);
+    }
+    assert!((2..=3).contains(&running.peak()), "{} at once", running.peak());
+    assert_eq!((running.ever(), running.now(), limiter.in_use()), (8_000, 0, 0));
+}
+
+/// Runs over the items in a runtime of this thread's own, and says how many succeeded.
+fn run_here<Fut>(
+    limiter: &Limiter,
+    items: std::ops::Range<u64>,
+    end: End,
+    call: impl Fn(ItemContext, u64) -> Fut + Send + Sync + 'static,
+) -> usize
+where
+    Fut: Future<Output = Result<u64, &'static str>> + Send + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let task = at_once(8).limiter(limiter).build().unwrap();
+    runtime.block_on(Plan::new(&task, stream::iter(items), call).run(end)).summary.successes
+}
+
+#[test]
+fn rule_04_a_permit_that_comes_back_in_one_thread_wakes_a_run_in_another() {
+    let limiter = Limiter::new(1);
+    let end = modes().next().unwrap();
+    let (limit, seen) = (limiter.clone(), limiter.clone());
+    let first = thread::spawn(move || {
+        // Its one item goes on until somebody waits for its permit.
+        let call = move |_: ItemContext, n| {
+            let seen = seen.clone();
+            async move {
+                while !format!("{seen:?}").contains("waiting: 1") {
+                    yield_now().await;
+                }
+                Ok(n)
+            }
+        };
+        run_here(&limit, 0..1, end, call)
+    });
+    let limit = limiter.clone();
+    let second = thread::spawn(move || {
+        while limit.in_use() == 0 {
+            thread::yield_now();
+        }
+        run_here(&limit, 0..5, end, |_, n| std::future::ready(Ok(n)))
+    });
+    assert_eq!((first.join().unwrap(), second.join().unwrap(), limiter.in_use()), (1, 5, 0));
+}

@@ -1,0 +1,12 @@
+use std::rc::Rc;
+
+use async_map_task::AsyncMapTask;
+
+fn count(names: Vec<Rc<str>>) {
+    let run = AsyncMapTask::default().over(names).map(|name| async move { Ok::<_, String>(name.len()) });
+    drop(run.spawned());
+}
+
+fn main() {
+    count(Vec::new());
+}
