@@ -33,6 +33,7 @@ mod rules_waiting;
 #[cfg(feature = "serde")]
 mod serde_config;
 mod snippets;
+mod snippets_ends;
 mod snooze;
 mod support;
 mod tidy;

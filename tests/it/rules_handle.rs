@@ -31,7 +31,7 @@ fn is_cancelled(reason: &FailureReason) -> bool {
 #[tokio::test(start_paused = true)]
 async fn rule_27_the_progress_is_exact_at_every_moment() {
     for end in modes() {
-        // Each takes a second; item 1 fails, waits a second and succeeds; item 2 fails twice.
+        // Each takes a second; item 1 fails, waits nearly a second and succeeds; item 2 fails twice.
         let call = |cx: ItemContext, n| {
             let result = match (n, cx.attempt()) {
                 (1, 1) | (2, _) => Err("no"),
@@ -39,7 +39,8 @@ async fn rule_27_the_progress_is_exact_at_every_moment() {
             };
             after(secs(1), result)
         };
-        let handle = Plan::new(&retrying(3).build().unwrap(), stream::iter(0..10), call).spawn(end);
+        let task = retrying(3).retry_delay(millis(900)).build().unwrap();
+        let handle = Plan::new(&task, stream::iter(0..10), call).spawn(end);
         assert_eq!((handle.progress(), handle.progress().eta), (Progress::default(), None));
         let expected = [
             ([0, 0, 3, 0, 0], None),

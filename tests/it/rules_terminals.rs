@@ -111,12 +111,14 @@ async fn rule_06_an_item_that_waits_for_its_retry_holds_no_place_and_goes_before
         let task = retrying(2).limiter(&limiter).build().unwrap();
         let run = tokio::spawn(Plan::new(&task, stream::iter(0..9), call).run(end));
         sleep(millis(500)).await;
-        // Two may wait; the third was on its way when the second joined the first.
-        assert_eq!(log.lines(), [(0, 1), (1, 1), (2, 1)], "{end:?}");
+        // Two may wait; a third one may have been on its way when the second joined the first.
+        let first = log.lines();
+        assert!(first == [(0, 1), (1, 1), (2, 1)] || (end.spawned && first == [(0, 1), (1, 1)]), "{end:?}");
         assert_eq!(seen.in_use(), 0, "{end:?}: what waits holds nothing");
         sleep(millis(600)).await;
         let lines = log.lines();
-        assert_eq!(lines[3..6], [(0, 2), (1, 2), (2, 2)], "{end:?}: retries go first");
+        let retries: Vec<_> = first.iter().map(|(n, _)| (*n, 2)).collect();
+        assert_eq!(lines[first.len()..2 * first.len()], retries, "{end:?}: retries go first");
         let report = run.await.unwrap();
         assert_eq!((report.summary.successes, report.summary.retries), (9, 9), "{end:?}");
     }

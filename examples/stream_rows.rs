@@ -1,0 +1,146 @@
+//! Streams the rows of a table without an end, in memory that does not grow: the source is as fast as it can
+//! be, and whoever takes the rows is slow.
+//!
+//! ```text
+//! cargo run --release --example stream_rows > rows.csv             # until Ctrl-C
+//! cargo run --release --example stream_rows -- --rows 1000000 > rows.csv
+//! cargo run --release --example stream_rows | less                 # a reader that takes its time
+//! ```
+//!
+//! It shows `try_for_each` with a sink that waits. The rows are made one at a time, when there is room for
+//! them, so there are never more under way than twice the concurrency. The resident memory is told on stderr
+//! every so many rows. Ctrl-C and `--rows` both end it well, with an account; a reader that went away ends it
+//! with 1.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::fs;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use async_map_task::{AsyncMapTask, BoxError, FailureReason};
+use clap::Parser;
+use tokio::io::{AsyncWriteExt, BufWriter};
+use tokio::sync::Mutex;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+const CONCURRENCY: usize = 16;
+/// While as many rows wait for the sink as may be under way, no other is begun; those that are can still join
+/// them. One more is in the sink.
+const AHEAD_LIMIT: u64 = 2 * CONCURRENCY as u64;
+const BATCH: u64 = 1_000;
+
+/// Prints the rows of an endless table as CSV.
+#[derive(Debug, Parser)]
+#[command(name = "stream_rows")]
+struct Arguments {
+    /// How many rows there are [default: no end]
+    #[arg(long)]
+    rows: Option<u64>,
+    /// After how many rows the memory is told
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    tell_every: u64,
+    /// How many milliseconds the sink waits after every 1000 rows, as a disk or a network would
+    #[arg(long, default_value_t = 1)]
+    wait_ms: u64,
+}
+
+/// A row as it comes from the source.
+#[derive(Debug, Clone)]
+struct Order {
+    id: u64,
+    pieces: u64,
+    cents_a_piece: u64,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let stop = CancellationToken::new();
+    tokio::spawn(cancel_on_ctrl_c(stop.clone()));
+    match print_rows(arguments, stop).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn print_rows(arguments: Arguments, stop: CancellationToken) -> anyhow::Result<()> {
+    let task = AsyncMapTask::builder().name("stream_rows").concurrency(CONCURRENCY).build()?;
+    // One row is written after the other, but the compiler cannot know that: hence the lock.
+    let out = Mutex::new(BufWriter::new(tokio::io::stdout()));
+    let (made, written, most_ahead) = (Cell::new(0), Cell::new(0), Cell::new(0));
+    let run = task
+        .over(orders(arguments.rows).inspect(|_| {
+            made.set(made.get() + 1);
+            most_ahead.set(most_ahead.get().max(made.get() - written.get()));
+        }))
+        .map(line)
+        .ordered()
+        .cancellation_token(stop)
+        .try_for_each(async |outcome| {
+            let mut out = out.lock().await;
+            out.write_all(outcome.result?.as_bytes()).await?;
+            written.set(written.get() + 1);
+            if written.get() % BATCH == 0 {
+                out.flush().await?;
+                sleep(Duration::from_millis(arguments.wait_ms)).await;
+            }
+            if written.get() % arguments.tell_every == 0 {
+                tell(&format!("{} rows, {}", written.get(), resident_memory()));
+            }
+            Ok::<_, BoxError>(())
+        })
+        .await;
+
+    tell(&run.as_ref().unwrap_or_else(|error| error.summary()).to_string());
+    tell(&format!("most rows ahead: {} of at most {AHEAD_LIMIT}", most_ahead.get()));
+    if let Err(error) = run {
+        // For a table without an end, this is the way to end it.
+        let is_cancelled = matches!(error.reason(), FailureReason::Cancelled);
+        ensure!(is_cancelled, error);
+    }
+    out.into_inner().flush().await.context("cannot write the last rows")
+}
+
+/// The table: every row is made when it is asked for.
+fn orders(rows: Option<u64>) -> impl Iterator<Item = Order> {
+    let ids = (1..).take_while(move |id| rows.is_none_or(|rows| *id <= rows));
+    ids.map(|id| Order { id, pieces: id % 7 + 1, cents_a_piece: id % 10_000 * 7_919 % 10_000 })
+}
+
+/// What becomes of a row. It could ask a service here; the rows would come in their order all the same.
+async fn line(order: Order) -> Result<String, Infallible> {
+    let Order { id, pieces, cents_a_piece } = order;
+    let total = pieces * cents_a_piece;
+    Ok(format!("{id},{pieces},{cents_a_piece},{}.{:02}\n", total / 100, total % 100))
+}
+
+/// How much of the memory is this program's.
+fn resident_memory() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    match status.lines().find_map(|line| line.strip_prefix("VmRSS:")) {
+        Some(size) => format!("{} resident", size.trim()),
+        None => "the resident memory is not known: /proc/self/status does not tell it".to_owned(),
+    }
+}
+
+/// One line on stderr. Whoever has closed it does not want to know.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// The first Ctrl-C ends the run, which still gives its account; a second one ends the program.
+async fn cancel_on_ctrl_c(stop: CancellationToken) {
+    if tokio::signal::ctrl_c().await.is_ok() {
+        stop.cancel();
+    }
+    if tokio::signal::ctrl_c().await.is_ok() {
+        std::process::exit(130);
+    }
+}

@@ -1,0 +1,217 @@
+//! Rule 15: a blocking function cannot be stopped, so it keeps its place until it really returns.
+
+use std::sync::Arc;
+
+use async_map_task::{AsyncMapTaskBuilder, ItemError, Limiter, MapHandle, TimeoutScope};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::yield_now;
+use tokio::time::advance;
+
+use crate::support::{Gauge, at_once, check_account, lenient, millis, secs, timed_out};
+
+/// A function that blocks its thread until it is let go on, and tells when it begins.
+struct Blocker {
+    begun: mpsc::UnboundedReceiver<u64>,
+    /// Each item has a gate.
+    gates: Arc<[Semaphore; 8]>,
+    running: Gauge,
+}
+
+type Handle = MapHandle<u64, &'static str>;
+
+impl Blocker {
+    /// Starts a run over the items 0 to 7. A blocked thread keeps a paused clock where it is, so time goes on only
+    /// where a test says so.
+    fn start(builder: AsyncMapTaskBuilder, items: u64, spawned: bool) -> (Self, Handle) {
+        let (tell, begun) = mpsc::unbounded_channel();
+        let gates = Arc::new([(); 8].map(|()| Semaphore::new(0)));
+        let running = Gauge::default();
+        let (opened, gauge) = (Arc::clone(&gates), running.clone());
+        let run = builder.build().unwrap().over(0..items).map_blocking(move |n| {
+            let _alive = gauge.enter();
+            tell.send(n).unwrap();
+            let gate = opened[n as usize].acquire();
+            futures::executor::block_on(gate).unwrap().forget();
+            Ok(n)
+        });
+        let handle = if spawned { run.spawned().spawn() } else { run.spawn() };
+        (Self { begun, gates, running }, handle)
+    }
+
+    /// Waits until so many more have begun, and says which.
+    async fn begun(&mut self, count: usize) -> Vec<u64> {
+        let mut begun = Vec::new();
+        for _ in 0..count {
+            begun.push(self.begun.recv().await.unwrap());
+        }
+        begun.sort_unstable();
+        begun
+    }
+
+    fn let_go(&self, n: usize) {
+        self.gates[n].add_permits(1);
+    }
+
+    /// Whether nothing more begins, however often the run has its turn.
+    async fn is_quiet(&mut self) -> bool {
+        settle().await;
+        self.begun.try_recv().is_err()
+    }
+
+    /// Waits until so many functions run.
+    async fn wait_for_running(&self, count: usize) {
+        while self.running.now() != count {
+            yield_now().await;
+        }
+        settle().await;
+    }
+}
+
+async fn settle() {
+    for _ in 0..50 {
+        yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_15_a_function_that_is_out_of_time_keeps_its_place_and_its_permit_until_it_returns() {
+    for spawned in [false, true] {
+        let limiter = Limiter::new(5);
+        let task = lenient().concurrency(2).limiter(&limiter).timeout_per_attempt(secs(1));
+        let (mut blocker, handle) = Blocker::start(task, 5, spawned);
+        assert_eq!(blocker.begun(2).await, [0, 1]);
+        assert!(blocker.is_quiet().await);
+        advance(millis(1_001)).await;
+        assert!(blocker.is_quiet().await, "both have settled, and both still run");
+        let progress = handle.progress();
+        assert_eq!((progress.failures, progress.running, limiter.in_use()), (2, 0, 2), "{spawned}");
+        blocker.let_go(1);
+        assert_eq!(blocker.begun(1).await, [2]);
+        assert!(blocker.is_quiet().await);
+        assert_eq!((handle.progress().running, limiter.in_use()), (1, 2), "{spawned}");
+        // What was late has settled; its result is nobody's.
+        (2..5).for_each(|n| blocker.let_go(n));
+        blocker.let_go(0);
+        let result = handle.await.unwrap();
+        check_account(&result);
+        assert_eq!(result.results, [None, None, Some(2), Some(3), Some(4)]);
+        assert_eq!(result.errors[&0], timed_out(secs(1), TimeoutScope::Attempt, 1));
+        assert_eq!((blocker.running.peak(), result.summary.timeouts), (2, 2), "{spawned}");
+        blocker.wait_for_running(0).await;
+        assert_eq!(limiter.in_use(), 0, "{spawned}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_15_the_retry_of_a_function_that_still_runs_waits_for_a_place() {
+    for spawned in [false, true] {
+        let task = lenient().concurrency(1).retries(1).retry_delay(secs(1)).timeout_per_attempt(secs(1));
+        let (mut blocker, handle) = Blocker::start(task, 1, spawned);
+        assert_eq!(blocker.begun(1).await, [0]);
+        for _ in 0..5 {
+            advance(millis(1_001)).await;
+            assert!(blocker.is_quiet().await, "{spawned}: the first attempt still runs");
+        }
+        assert_eq!(handle.progress().waiting_for_retry, 1);
+        blocker.let_go(0);
+        assert_eq!(blocker.begun(1).await, [0]);
+        blocker.let_go(0);
+        let result = handle.await.unwrap();
+        assert_eq!((result.results[0], result.summary.retries), (Some(0), 1), "{spawned}");
+        assert_eq!(blocker.running.peak(), 1, "{spawned}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_15_a_run_that_is_over_does_not_wait_and_the_limiter_does() {
+    for spawned in [false, true] {
+        for cancels in [false, true] {
+            let limiter = Limiter::new(2);
+            let task = lenient().concurrency(2).limiter(&limiter).timeout_per_item(secs(1));
+            let (mut blocker, handle) = Blocker::start(task, 2, spawned);
+            assert_eq!(blocker.begun(2).await, [0, 1]);
+            if cancels {
+                handle.cancel();
+                let partial = handle.await.unwrap_err().into_partial();
+                assert_eq!(partial.cancelled(), 2);
+            } else {
+                advance(millis(1_001)).await;
+                let result = handle.await.unwrap();
+                assert_eq!(result.errors[&1], timed_out(secs(1), TimeoutScope::Item, 1));
+            }
+            assert_eq!((blocker.running.now(), limiter.in_use()), (2, 2), "{spawned}, {cancels}");
+            blocker.let_go(0);
+            blocker.wait_for_running(1).await;
+            blocker.let_go(1);
+            while limiter.in_use() > 0 {
+                yield_now().await;
+            }
+            assert_eq!(blocker.running.now(), 0);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_15_a_function_that_returns_within_the_grace_succeeds() {
+    for spawned in [false, true] {
+        let task = lenient().concurrency(1).timeout_per_attempt(secs(1)).cancel_grace(secs(5));
+        let (mut blocker, handle) = Blocker::start(task, 1, spawned);
+        blocker.begun(1).await;
+        advance(secs(3)).await;
+        settle().await;
+        assert_eq!(handle.progress().running, 1);
+        blocker.let_go(0);
+        assert_eq!(handle.await.unwrap().results, [Some(0)], "{spawned}");
+    }
+}
+
+#[tokio::test]
+async fn rule_02_no_more_functions_block_than_the_bound_says() {
+    for spawned in [false, true] {
+        let (mut blocker, handle) = Blocker::start(at_once(3), 8, spawned);
+        assert_eq!(blocker.begun(3).await, [0, 1, 2]);
+        for n in 0..8 {
+            assert!(blocker.is_quiet().await, "{spawned}: {n} are done");
+            blocker.let_go(n);
+            if n < 5 {
+                assert_eq!(blocker.begun(1).await, [n as u64 + 3], "{spawned}");
+            }
+        }
+        assert_eq!(handle.await.unwrap().successes(), 8);
+        assert_eq!(blocker.running.peak(), 3, "{spawned}");
+    }
+}
+
+#[test]
+fn rule_15_a_function_that_the_pool_has_not_begun_is_not_begun_after_its_run() {
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_time().build();
+    runtime.unwrap().block_on(async {
+        let limiter = Limiter::new(4);
+        let (mut blocker, handle) = Blocker::start(lenient().limiter(&limiter), 4, false);
+        assert_eq!(blocker.begun(1).await, [0]);
+        settle().await;
+        assert_eq!((handle.progress().running, limiter.in_use()), (4, 4));
+        handle.cancel();
+        assert_eq!(handle.await.unwrap_err().partial().cancelled(), 4);
+        assert_eq!(limiter.in_use(), 1, "only what really runs holds a permit");
+        blocker.let_go(0);
+        blocker.wait_for_running(0).await;
+        assert_eq!(blocker.running.ever(), 1);
+        while limiter.in_use() > 0 {
+            yield_now().await;
+        }
+    });
+}
+
+#[tokio::test]
+async fn rule_16_a_panic_of_a_blocking_function_is_its_items_end() {
+    for spawned in [false, true] {
+        let run = lenient().build().unwrap().over(0..4).map_blocking(|n| {
+            assert_ne!(n, 2, "bad");
+            Ok::<_, &str>(n)
+        });
+        let result = if spawned { run.spawned().await } else { run.await }.unwrap();
+        assert_eq!((result.successes(), result.summary.panics), (3, 1));
+        assert!(matches!(&result.errors[&2], ItemError::Panicked { message, .. } if message.contains("bad")));
+    }
+}
