@@ -10,6 +10,7 @@ const CANCELLED: u8 = 1;
 const DRAINING: u8 = 2;
 const PAUSED: u8 = 4;
 const TOKEN: u8 = 8;
+const RESIZED: u8 = 16;
 
 /// Tells a run what it is to do, from wherever.
 ///
@@ -44,6 +45,11 @@ impl Orders {
         self.0 & TOKEN != 0
     }
 
+    /// Whether another concurrency was asked for.
+    pub(crate) fn is_resized(self) -> bool {
+        self.0 & RESIZED != 0
+    }
+
     #[inline]
     pub(crate) fn is_paused(self) -> bool {
         self.0 & PAUSED != 0
@@ -76,6 +82,16 @@ impl Bell {
     /// Has the run look at the caller's token.
     pub(crate) fn look_at_token(&self) {
         self.order(TOKEN);
+    }
+
+    /// Has the run look at the concurrency that was asked for.
+    pub(crate) fn resize(&self) {
+        self.order(RESIZED);
+    }
+
+    /// To be called before the run looks at it, so that it is not missed if it changes once more.
+    pub(crate) fn acknowledge_size(&self) {
+        self.orders.fetch_and(!RESIZED, Ordering::AcqRel);
     }
 
     fn order(&self, order: u8) {

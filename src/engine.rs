@@ -2,6 +2,7 @@
 
 mod admission;
 mod attempt;
+pub(crate) mod blocking;
 pub(crate) mod call;
 mod clock;
 pub(crate) mod collector;

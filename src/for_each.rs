@@ -30,8 +30,8 @@ impl<W: Types> MapRun<W> {
     ///
     /// No limit of the task applies to the function: the run ends when it has taken every outcome, however long
     /// that takes. Its futures cannot borrow from the function itself, so what it needs by `&mut`, such as a
-    /// writer, goes into a [`Mutex`](tokio::sync::Mutex), which nobody contends for; see
-    /// [`try_for_each`](Self::try_for_each#examples).
+    /// writer, goes into a [`Mutex`](tokio::sync::Mutex), which nobody contends for; the example of
+    /// [`try_for_each`](Self::try_for_each) shows it.
     ///
     /// Awaiting it gives the [`Summary`].
     ///

@@ -102,7 +102,7 @@ impl Control {
 
     pub(crate) fn set_concurrency(&self, concurrency: usize) {
         self.concurrency.store(concurrency, Ordering::Release);
-        self.bell.ring();
+        self.bell.resize();
     }
 
     pub(crate) fn progress(&self) -> Progress {

@@ -20,7 +20,7 @@ use crate::result::MapTaskResult;
 
 /// One run of a task: a future that does nothing until it is polled, and cancels the run when it is dropped.
 ///
-/// Made by [`AsyncMapTask::run`](crate::AsyncMapTask::run) or by [`Over::map`] and its siblings. Awaiting
+/// Made by [`AsyncMapTask::run`](crate::AsyncMapTask::run) or by [`Over::map`](crate::Over::map) and its siblings. Awaiting
 /// it gives `Result<MapTaskResult<T, E>, MapTaskError<T, E>>`.
 ///
 /// A function of yours returns it as `impl Future<Output = Result<MapTaskResult<T, E>, MapTaskError<T, E>>>`. It

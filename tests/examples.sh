@@ -32,8 +32,8 @@ check() {
     else
         failed=$((failed + 1))
         echo "FAILED: $what (the example exited with $status)" >&2
-        sed 's/^/  stdout: /' "$work/out" | head -20 >&2
-        sed 's/^/  stderr: /' "$work/err" | head -20 >&2
+        sed -n '1,20s/^/  stdout: /p' "$work/out" >&2
+        sed -n '1,20s/^/  stderr: /p' "$work/err" >&2
     fi
 }
 

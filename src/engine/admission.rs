@@ -43,6 +43,8 @@ impl<W: Work> Core<W> {
             return Admission::Yield;
         }
         let Some(weight) = self.next_weight() else {
+            // Whoever has nothing to start does not keep others from it.
+            self.gate.leave_queue();
             // The end of the source may have been the end of the run.
             return match self.stop {
                 Some(_) => Admission::Stop,

@@ -1,13 +1,10 @@
 //! The map function in its forms.
 
-use std::panic::resume_unwind;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
-use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::Span;
 
+use super::blocking::BlockingAttempt;
 use super::in_context::{current_dispatch, in_context};
 use crate::context::ItemContext;
 use crate::limiter::Permit;
@@ -24,9 +21,6 @@ pub trait Call<I> {
     /// Whether an item can be tried once only, because it cannot be cloned.
     const ONE_ATTEMPT: bool = false;
 
-    /// Whether an attempt goes on when its future is dropped, so that its place is taken until it ends.
-    const LINGERS: bool = false;
-
     /// Begins an attempt. The context is made only where the function takes one. What is taken of a shared
     /// limit is left where it is, unless the attempt may outlive its run.
     fn call(
@@ -38,6 +32,11 @@ pub trait Call<I> {
 
     /// The item once more, for a later attempt.
     fn again(&self, item: &I) -> Option<I>;
+
+    /// Gives up an attempt. It may go on all the same, so that its place is taken until it ends.
+    fn goes_on(_attempt: &Self::Future) -> bool {
+        false
+    }
 
     /// The function for a lane of its own, where lanes run side by side.
     fn share(&self) -> Option<Self>
@@ -134,8 +133,6 @@ where
     type Error = E;
     type Future = BlockingAttempt<T, E>;
 
-    const LINGERS: bool = true;
-
     fn call(
         &self,
         _context: impl FnOnce() -> ItemContext,
@@ -145,39 +142,18 @@ where
         let (function, span, dispatch) = (Arc::clone(&self.0), Span::current(), current_dispatch());
         // The limit counts what really runs, so the permit stays with the function.
         let permit = permit.take();
-        BlockingAttempt(spawn_blocking(move || {
+        BlockingAttempt::begin(move || {
             let _permit = permit;
             in_context(dispatch.as_ref(), || span.in_scope(|| function(item)))
-        }))
+        })
     }
 
     fn again(&self, item: &I) -> Option<I> {
         Some(item.clone())
     }
-}
 
-/// A function on the blocking pool. Dropped, it is taken out of the pool's queue; if it runs already, it
-/// runs on.
-#[derive(Debug)]
-pub struct BlockingAttempt<T, E>(JoinHandle<Result<T, E>>);
-
-impl<T, E> Future for BlockingAttempt<T, E> {
-    type Output = Result<T, E>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match ready!(Pin::new(&mut self.0).poll(cx)) {
-            Ok(result) => Poll::Ready(result),
-            // The attempt's own panic, or one that says why it cannot be made.
-            Err(error) => resume_unwind(
-                error.try_into_panic().unwrap_or_else(|_| Box::new("the blocking pool was shut down")),
-            ),
-        }
-    }
-}
-
-impl<T, E> Drop for BlockingAttempt<T, E> {
-    fn drop(&mut self) {
-        self.0.abort();
+    fn goes_on(attempt: &BlockingAttempt<T, E>) -> bool {
+        !attempt.give_up()
     }
 }
 
@@ -191,7 +167,6 @@ impl<I, C: Call<I>> Call<I> for Shared<C> {
     type Future = C::Future;
 
     const ONE_ATTEMPT: bool = C::ONE_ATTEMPT;
-    const LINGERS: bool = C::LINGERS;
 
     fn call(&self, context: impl FnOnce() -> ItemContext, item: I, permit: &mut Option<Permit>) -> C::Future {
         self.0.call(context, item, permit)
@@ -199,6 +174,10 @@ impl<I, C: Call<I>> Call<I> for Shared<C> {
 
     fn again(&self, item: &I) -> Option<I> {
         self.0.again(item)
+    }
+
+    fn goes_on(attempt: &C::Future) -> bool {
+        C::goes_on(attempt)
     }
 
     fn share(&self) -> Option<Self> {

@@ -192,11 +192,6 @@ impl<W: Work> Core<W> {
             self.source_state = SourceState::Open;
         }
         self.bell.listen(waker);
-        if let Some(reporter) = &self.reporter {
-            if let Some(concurrency) = reporter.new_concurrency() {
-                self.gate.set_capacity(concurrency);
-            }
-        }
         self.heed_orders();
         if self.run_deadline.is_none() && self.waiting.is_empty() {
             return self.stop.is_some();
@@ -246,6 +241,7 @@ impl<W: Work> Core<W> {
         if let Some(ended) = ended {
             self.end_attempt(desk.job, ended);
         }
+        let held = desk.place.own_permits();
         let turn = if has_ended && self.is_to_yield(desk) {
             *desk.job = None;
             Turn::Yield
@@ -254,7 +250,7 @@ impl<W: Work> Core<W> {
         };
         if self.is_accompanied {
             self.report();
-            if !has_ended {
+            if desk.place.own_permits() < held {
                 self.call_driver_for_others();
             }
         }
@@ -359,6 +355,12 @@ impl<W: Work> Core<W> {
 
     #[cold]
     fn obey(&mut self, orders: Orders) {
+        if orders.is_resized() {
+            self.bell.acknowledge_size();
+            if let Some(concurrency) = self.reporter.as_ref().and_then(Reporter::new_concurrency) {
+                self.gate.set_capacity(concurrency);
+            }
+        }
         let is_token_cancelled = || self.token.as_ref().is_some_and(CancellationToken::is_cancelled);
         if orders.is_cancelled() || (orders.is_token() && is_token_cancelled()) {
             self.halt(FailureReason::Cancelled);

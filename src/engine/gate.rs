@@ -15,6 +15,14 @@ pub(super) struct Place {
     pub(super) shared: Option<Permit>,
 }
 
+impl Place {
+    /// How many of the run's own permits it has.
+    #[inline]
+    pub(super) fn own_permits(&self) -> usize {
+        self.own.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+    }
+}
+
 /// Lets attempts through, one at a time, in their order.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -46,8 +54,7 @@ impl Gate {
     /// Whether an attempt that needs one permit can take over the place of the one before it as it is.
     #[inline]
     fn is_handed_over(&self, place: &Place, weight: u32) -> bool {
-        let held = place.own.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        held == weight as usize && self.limiter.is_none()
+        place.own_permits() == weight as usize && self.limiter.is_none()
     }
 
     /// Makes a place fit for an attempt. Where it cannot be had now, the place is as good as none; where the
@@ -70,7 +77,7 @@ impl Gate {
         if needed > self.capacity {
             return Err(too_heavy(weight, self.capacity, "concurrency"));
         }
-        let held = place.own.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let held = place.own_permits();
         if held > needed {
             drop(place.own.as_mut().and_then(|own| own.split(held - needed)));
         } else if held < needed {
@@ -129,7 +136,7 @@ impl Gate {
 
     #[cold]
     fn settle_debt(&mut self, place: &mut Place) {
-        let held = place.own.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let held = place.own_permits();
         let paid = held.min(self.debt);
         if let Some(own) = place.own.as_mut().and_then(|own| own.split(paid)) {
             own.forget();

@@ -166,7 +166,7 @@ impl<W: Work> LaneProjection<'_, W> {
                 limit
             }
         };
-        if W::Call::LINGERS {
+        if self.attempt.as_ref().as_pin_ref().is_some_and(|attempt| W::Call::goes_on(&attempt)) {
             *self.lingers = true;
         } else if let Some(job) = &*self.job {
             job.span.in_scope(|| drop_caught(self.attempt.as_mut()));

@@ -96,7 +96,12 @@ where
 
     fn poll_next(lanes: &mut JoinSet<()>, cx: &mut Context<'_>) -> Poll<Option<()>> {
         match ready!(lanes.poll_join_next(cx)) {
-            Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
+            // A panic of the caller's. A task that nobody here has aborted was dropped by its runtime.
+            Some(Err(error)) => resume_unwind(
+                error
+                    .try_into_panic()
+                    .unwrap_or_else(|_| Box::new("the runtime of a spawned run was shut down")),
+            ),
             ended => Poll::Ready(ended.map(|_| ())),
         }
     }

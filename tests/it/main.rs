@@ -18,6 +18,7 @@ mod model;
 mod rules_account;
 mod rules_admission;
 mod rules_corners;
+mod rules_corners_ends;
 mod rules_grace;
 mod rules_leftovers;
 mod rules_limits;

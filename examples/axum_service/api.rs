@@ -1,0 +1,212 @@
+//! What the service answers: one function for each endpoint.
+
+use std::sync::Arc;
+
+use async_map_task::Limiter;
+use axum::body::Body;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
+use axum::response::sse::{KeepAlive, Sse};
+use axum::response::{Html, IntoResponse};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use reqwest::Client;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use crate::fetch::fetch;
+use crate::flaky::flaky;
+use crate::job::{Asked, Job, Status};
+use crate::jobs::Jobs;
+use crate::order::{Order, check_concurrency};
+use crate::reply::ApiError;
+
+/// The most bytes of a request.
+pub(crate) const MAX_BODY: usize = 1 << 20;
+
+/// The page needs nothing but itself and this service.
+const PAGE_POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; \
+                           style-src 'unsafe-inline'; script-src 'unsafe-inline'";
+
+/// What all requests share.
+pub(crate) struct Service {
+    pub(crate) client: Client,
+    /// The limit over all jobs and all requests, whatever each of them may do for itself.
+    pub(crate) limiter: Limiter,
+    pub(crate) jobs: Jobs,
+    /// Where the service finds its own `/flaky`.
+    pub(crate) origin: String,
+}
+
+type Shared = State<Arc<Service>>;
+type Answer<T> = Result<T, ApiError>;
+
+pub(crate) fn router(service: Arc<Service>) -> Router {
+    Router::new()
+        .route("/", get(page))
+        .route("/flaky", get(flaky))
+        .route("/map", get(map))
+        .route("/health", get(health))
+        .route("/limiter", post(resize))
+        .route("/jobs", post(start))
+        .route("/jobs/{id}", get(status).delete(cancel))
+        .route("/jobs/{id}/events", get(events))
+        .route("/jobs/{id}/results", get(results))
+        .route("/jobs/{id}/pause", post(pause))
+        .route("/jobs/{id}/resume", post(resume))
+        .route("/jobs/{id}/drain", post(drain))
+        .route("/jobs/{id}/concurrency", post(set_concurrency))
+        .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "there is nothing here"))
+        .method_not_allowed_fallback(async || {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods")
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(service)
+}
+
+async fn page() -> impl IntoResponse {
+    ([(CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(include_str!("page.html")))
+}
+
+/// Starts a job, which goes on whether or not somebody watches.
+async fn start(
+    State(service): Shared,
+    body: Result<Json<Value>, JsonRejection>,
+) -> Answer<impl IntoResponse> {
+    let order = order(body?.0)?;
+    let urls = order.urls(&service.origin)?;
+    let job = service.jobs.add(|id| {
+        let task = order.task(format!("job {id}"), &service.limiter)?;
+        Ok(Job::start(id, &task, urls, &service.client))
+    })?;
+    let location = format!("/jobs/{}", job.id());
+    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(job.status())))
+}
+
+/// A plain list stands for an order with nothing but URLs.
+fn order(body: Value) -> Answer<Order> {
+    let body = if body.is_array() { json!({ "urls": body }) } else { body };
+    serde_json::from_value(body).map_err(ApiError::unprocessable)
+}
+
+async fn status(State(service): Shared, Path(id): Path<String>) -> Answer<Json<Status>> {
+    Ok(Json(service.jobs.get(&id)?.status()))
+}
+
+async fn events(State(service): Shared, Path(id): Path<String>) -> Answer<impl IntoResponse> {
+    let events = service.jobs.get(&id)?.events();
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+async fn results(State(service): Shared, Path(id): Path<String>) -> Answer<impl IntoResponse> {
+    let lines = service.jobs.get(&id)?.record().lines();
+    let headers = [(CONTENT_TYPE, "application/x-ndjson"), (CACHE_CONTROL, "no-store")];
+    Ok((headers, Body::from_stream(lines)))
+}
+
+async fn cancel(State(service): Shared, Path(id): Path<String>) -> Answer<Json<Status>> {
+    ask(&service, &id, Asked::Cancel)
+}
+
+async fn pause(State(service): Shared, Path(id): Path<String>) -> Answer<Json<Status>> {
+    ask(&service, &id, Asked::Pause)
+}
+
+async fn resume(State(service): Shared, Path(id): Path<String>) -> Answer<Json<Status>> {
+    ask(&service, &id, Asked::Run)
+}
+
+async fn drain(State(service): Shared, Path(id): Path<String>) -> Answer<Json<Status>> {
+    ask(&service, &id, Asked::Drain)
+}
+
+fn ask(service: &Service, id: &str, wish: Asked) -> Answer<Json<Status>> {
+    let job = service.jobs.get(id)?;
+    told(&job, job.ask(wish))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Places {
+    concurrency: usize,
+}
+
+async fn set_concurrency(
+    State(service): Shared,
+    Path(id): Path<String>,
+    places: Result<Json<Places>, JsonRejection>,
+) -> Answer<Json<Status>> {
+    let Json(Places { concurrency }) = places?;
+    check_concurrency(concurrency)?;
+    let job = service.jobs.get(&id)?;
+    told(&job, job.set_concurrency(concurrency))
+}
+
+/// The status of a job after it was told something, or that it did not heed it.
+fn told(job: &Job, heeded: bool) -> Answer<Json<Status>> {
+    let status = job.status();
+    if heeded {
+        Ok(Json(status))
+    } else {
+        let message = format!("too late: the state of job {} is {}", job.id(), status.state);
+        Err(ApiError::new(StatusCode::CONFLICT, message))
+    }
+}
+
+/// Awaits a run within the request. When the client disconnects, axum drops this future, and with it the
+/// run: its connections are closed, and its permits are back.
+async fn map(
+    State(service): Shared,
+    query: Result<Query<Order>, QueryRejection>,
+) -> Answer<impl IntoResponse> {
+    let Query(order) = query?;
+    let urls = order.urls(&service.origin)?;
+    let task = order.task(String::from("map"), &service.limiter)?;
+    let client = &service.client;
+    let run = task
+        .over(urls)
+        .map(|url| async move { fetch(client, &url).await })
+        .retry_if(|error| error.is_transient())
+        .retry_after(|error| error.retry_after());
+    let (status, error, result) = match run.await {
+        Ok(result) => (StatusCode::OK, None, result),
+        Err(error) => (StatusCode::BAD_GATEWAY, Some(error.to_string()), error.into_partial()),
+    };
+    let errors: Vec<_> = result
+        .errors
+        .iter()
+        .map(|(index, error)| json!({ "index": index, "error": error.to_string() }))
+        .collect();
+    let account = result.summary.to_string();
+    let body = json!({ "error": error, "account": account, "results": result.results, "errors": errors });
+    Ok((status, Json(body)))
+}
+
+/// What an operator wants to know.
+async fn health(State(service): Shared) -> Json<Value> {
+    let (alive, kept) = service.jobs.counts();
+    Json(json!({
+        "limiter": { "permits": service.limiter.permits(), "in_use": service.limiter.in_use() },
+        "jobs": { "alive": alive, "kept": kept },
+        "tasks": Handle::current().metrics().num_alive_tasks(),
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Permits {
+    permits: usize,
+}
+
+/// Widens or narrows the limit of the whole service. What runs goes on; less is started.
+async fn resize(state: Shared, permits: Result<Json<Permits>, JsonRejection>) -> Answer<Json<Value>> {
+    let Json(Permits { permits }) = permits?;
+    if !(1..=4_096).contains(&permits) {
+        return Err(ApiError::unprocessable(format!("permits is {permits}, allowed is 1 to 4096")));
+    }
+    state.limiter.set_permits(permits);
+    Ok(health(state).await)
+}

@@ -1,0 +1,178 @@
+//! Corners of the limits, the ends and the modes in which the engine once went wrong.
+
+use std::future::pending;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use async_map_task::{AsyncMapTask, Limiter, MapHandle};
+use futures::{StreamExt, poll};
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
+use tokio::time::{sleep, timeout};
+
+use crate::support::{HOUR, at_once, millis, secs, task};
+
+/// What an attempt was granted of a shared limit was given back before the attempt began.
+#[tokio::test(start_paused = true)]
+async fn rule_04_runs_that_share_a_limit_do_not_pass_it_to_and_fro() {
+    for (concurrency, permits) in [(2, 1), (4, 1), (4, 2)] {
+        let limiter = Limiter::new(permits);
+        let task = at_once(concurrency).limiter(&limiter).build().unwrap();
+        let f = |n: u32| async move {
+            yield_now().await;
+            Ok::<_, String>(n)
+        };
+        let all =
+            async { tokio::join!(task.run(0..50, f), task.run(0..50, f), task.over(0..50).map(f).spawned()) };
+        let (one, other, spawned) = timeout(HOUR, all).await.expect("nothing starts any more");
+        let successes = [one, other, spawned].map(|result| result.unwrap().successes());
+        assert_eq!((successes, limiter.in_use()), ([50; 3], 0));
+    }
+}
+
+/// A run that could start nothing more stayed in the queue, and kept what it was granted there.
+#[tokio::test(start_paused = true)]
+async fn rule_04_who_has_nothing_to_start_does_not_stand_in_the_queue() {
+    let limiter = Limiter::new(2);
+    let task = at_once(2).limiter(&limiter).build().unwrap();
+    let (let_go, gate) = oneshot::channel::<()>();
+    let other = task.over([gate]).map_once(async |gate| gate.await).spawn();
+    yield_now().await;
+
+    let mut unread = task.over(0..100).map(async |n| Ok::<_, String>((sleep(millis(5)).await, n))).stream();
+    unread.next().await.unwrap().unwrap();
+    sleep(millis(100)).await;
+    assert_eq!(limiter.in_use(), 1, "the other run's");
+    let_go.send(()).unwrap();
+    other.await.unwrap();
+    sleep(millis(100)).await;
+    assert_eq!(limiter.in_use(), 0, "nobody's");
+
+    let heavy = task.over([()]).map(async |()| Ok::<_, String>(())).weight(|()| 2);
+    timeout(HOUR, heavy).await.expect("a place that nobody uses is kept from it").unwrap();
+}
+
+/// The same where all that may wait for a retry do.
+#[tokio::test(start_paused = true)]
+async fn rule_06_items_that_wait_for_a_retry_leave_the_shared_limit_to_others() {
+    let limiter = Limiter::new(1);
+    let task =
+        at_once(2).retries(1).retry_delay(secs(60)).retry_jitter(0.0).limiter(&limiter).build().unwrap();
+    let failing = task.over(0..4).map(async |_: u32| Err::<(), _>("no")).spawn();
+    sleep(secs(1)).await;
+    assert_eq!((failing.progress().waiting_for_retry, limiter.in_use()), (2, 0));
+    failing.cancel();
+    failing.await.unwrap_err();
+}
+
+/// A limit that was raised was seen at the driver's next poll, and the next item was judged by the old one.
+#[tokio::test]
+async fn rule_04_a_limit_that_was_raised_holds_for_the_very_next_item() {
+    for spawned in [false, true] {
+        let (give, taken) = oneshot::channel::<MapHandle<u32, String>>();
+        let taken = Arc::new(tokio::sync::Mutex::new(Some(taken)));
+        let run = at_once(1).build().unwrap().over([1, 8]).map(move |weight: u32| {
+            let taken = Arc::clone(&taken);
+            async move {
+                if let Some(handle) = taken.lock().await.take() {
+                    let handle = handle.await.unwrap();
+                    handle.set_concurrency(8);
+                    // The run must not be waited for from within.
+                    tokio::spawn(handle);
+                }
+                Ok(weight)
+            }
+        });
+        let run = run.weight(|weight| *weight);
+        let handle = if spawned { run.spawned().spawn() } else { run.spawn() };
+        let mut progress = handle.watch();
+        give.send(handle).unwrap();
+        while progress.changed().await.is_ok() {}
+        assert_eq!(progress.borrow().successes, 2);
+    }
+}
+
+/// The driver was woken by a lane that went on with a long item, on the one thread that could poll it.
+#[test]
+fn rule_07_an_item_that_hogs_its_thread_holds_up_no_sink() {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    for limited in [false, true] {
+        let (end, until) = mpsc::channel::<()>();
+        let until = Arc::new(std::sync::Mutex::new(until));
+        let limiter = Limiter::new(if limited { 2 } else { 100 });
+        let task = at_once(4).limiter(&limiter).build().unwrap();
+        let run = task.over(0..40).map(move |n| {
+            let until = Arc::clone(&until);
+            async move {
+                if n == 0 {
+                    // It ends when all others have been taken by the sink.
+                    until.lock().unwrap().recv_timeout(secs(20)).map_err(|error| error.to_string())?;
+                } else {
+                    sleep(millis(1)).await;
+                }
+                Ok::<_, String>(n)
+            }
+        });
+        let mut taken = 0;
+        let summary = run.spawned().for_each(move |outcome| {
+            taken += 1;
+            if taken == 39 {
+                end.send(()).unwrap();
+            }
+            assert_eq!(outcome.result.map_err(|error| error.to_string()), Ok(outcome.index));
+            async {}
+        });
+        let summary = runtime.block_on(async { tokio::spawn(summary).await.unwrap().unwrap() });
+        assert_eq!((summary.successes, limiter.in_use()), (40, 0));
+    }
+}
+
+/// Lanes that the runtime had dropped were taken for lanes that had ended, and the source was drawn into memory.
+#[test]
+fn rule_16_a_spawned_run_whose_runtime_is_shut_down_says_so() {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let handle = runtime.handle().clone();
+    let (begun, has_begun) = mpsc::channel();
+    let run = thread::spawn(move || {
+        handle.block_on(
+            task()
+                .over(0..u32::MAX)
+                .map(move |_| {
+                    begun.send(()).unwrap();
+                    pending::<Result<(), String>>()
+                })
+                .spawned(),
+        )
+    });
+    has_begun.recv().unwrap();
+    runtime.shutdown_background();
+    let panic = run.join().unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"the runtime of a spawned run was shut down"));
+}
+
+/// The pool kept the permits of functions that it had not begun and never would.
+#[test]
+fn rule_28_a_blocking_function_that_never_begins_leaves_no_permit() {
+    // A pool of one thread, which is taken.
+    let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let (let_go, gate) = mpsc::channel::<()>();
+        let hog = tokio::task::spawn_blocking(move || gate.recv());
+        let limiter = Limiter::new(8);
+        let task = AsyncMapTask::builder().limiter(&limiter).build().unwrap();
+        let mut run = Box::pin(task.over(0..3).map_blocking(|_| Ok::<(), String>(())));
+        assert!(poll!(&mut run).is_pending());
+        assert_eq!(limiter.in_use(), 3);
+        drop(run);
+        assert_eq!(limiter.in_use(), 0);
+
+        // Nor its place: each of three items has its turn, and is out of time in the queue.
+        let limits = at_once(1).timeout_per_attempt(millis(20)).min_success_ratio(0.0).limiter(&limiter);
+        let queued = limits.build().unwrap().over(0..3).map_blocking(|_| Ok::<(), String>(()));
+        let result = queued.await.unwrap();
+        assert_eq!((result.failures(), result.summary.timeouts, limiter.in_use()), (3, 3, 0));
+        let_go.send(()).unwrap();
+        hog.await.unwrap().unwrap();
+    });
+}
