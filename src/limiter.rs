@@ -15,7 +15,11 @@ use std::task::{Poll, Waker};
 /// [`map_blocking`](crate::Over::map_blocking) when its function has really returned.
 ///
 /// It is fair: who comes first is served first. So an attempt that needs many permits is not starved by those
-/// that need few; while it waits, those behind it wait, too. A run stands in the queue with one item at a time.
+/// that need few; while it waits, those behind it wait, too. A run stands in the queue with one item at a time,
+/// so a run of many items gets no more turns than a run of few.
+///
+/// An item that awaits another run under the same limiter holds a permit that the inner items wait for; where all
+/// permits are held so, none moves on. Give inner runs a limiter of their own, or none.
 ///
 /// The runs may live in different runtimes and threads.
 ///

@@ -29,7 +29,7 @@ macro_rules! fields {
             set: |config, found| $read(found).map(|value| config.$field = Some(value)),
         }),*];
 
-        /// For what a file cannot hold: set it on the builder.
+        /// A limiter cannot stand in a file: `AsyncMapTaskBuilder::from(config).limiter(&limiter).build()`.
         impl From<$config> for AsyncMapTaskBuilder {
             fn from(config: $config) -> Self {
                 let builder = AsyncMapTask::builder();

@@ -120,11 +120,12 @@ impl<S: Source> Over<S> {
     ///
     /// Nothing can stop a blocking function. An item that runs out of time settles then, but its place, and its
     /// permits of a [`Limiter`](crate::Limiter), come back only when its function has really returned, so the
-    /// bound on running work stays true. When the run is over, cancelled or dropped, it does not wait for such
+    /// bound on running work stays true. A retry of an item whose function still runs needs a place of its own. When
+    /// the run is over, cancelled or dropped, it does not wait for such
     /// functions: they run to their end unheard, and those that the pool has not begun are not begun.
     ///
     /// The pool is the runtime's, with up to 512 threads unless it was built with
-    /// [`max_blocking_threads`](tokio::runtime::Builder::max_blocking_threads), and shared with all that uses it.
+    /// [`max_blocking_threads`](https://docs.rs/tokio/1/tokio/runtime/struct.Builder.html#method.max_blocking_threads), and shared with all that uses it.
     /// While it is full, attempts wait in its queue and their limits run.
     ///
     /// # Examples

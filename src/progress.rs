@@ -23,11 +23,11 @@ pub struct Progress {
     pub successes: usize,
     /// How many items have failed.
     pub failures: usize,
-    /// How many attempts run.
+    /// How many attempts are running.
     pub running: usize,
     /// How many items wait for their next attempt.
     pub waiting_for_retry: usize,
-    /// How many attempts were made after the first of their item.
+    /// How many retries were made.
     pub retries: usize,
     /// From the run's first poll to now, or to its end.
     pub elapsed: Duration,

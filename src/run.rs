@@ -20,8 +20,8 @@ use crate::result::MapTaskResult;
 
 /// One run of a task: a future that does nothing until it is polled, and cancels the run when it is dropped.
 ///
-/// Made by [`AsyncMapTask::run`](crate::AsyncMapTask::run) or by [`Over::map`](crate::Over::map) and its siblings. Awaiting
-/// it gives `Result<MapTaskResult<T, E>, MapTaskError<T, E>>`.
+/// Made by [`AsyncMapTask::run`](crate::AsyncMapTask::run) or by [`Over::map`](crate::Over::map) and its siblings.
+/// Awaiting it gives `Result<MapTaskResult<T, E>, MapTaskError<T, E>>`.
 ///
 /// A function of yours returns it as `impl Future<Output = Result<MapTaskResult<T, E>, MapTaskError<T, E>>>`. It
 /// is `Send` where the source, the function and its futures, the options, `T` and `E` are.
@@ -39,10 +39,10 @@ use crate::result::MapTaskResult;
 ///
 /// # Panics
 ///
-/// Where the source, the observer, `retry_if` or `retry_after` panic, or the destructor of an item, a result or
-/// an error does: their panic goes on after every running item was dropped. Where it is polled after it has
-/// ended, or after an option was set that should have been set before its first poll, which drops the run. Where it needs a timer (a limit, or a
-/// wait before a retry) and is polled outside a Tokio runtime with its time driver enabled.
+/// Where the source, the observer, or a function given to one of the options panics, or the destructor of an item, a
+/// result or an error does: their panic goes on after every running item was dropped. Where it is polled after it has
+/// ended; an option that is set after the first poll drops the run, and polling what that gives panics, too. Where it
+/// needs a timer (a limit, or a wait before a retry) and is polled outside a Tokio runtime with its time driver enabled.
 ///
 /// A panic of the map function is not among these: it is its item's
 /// [`Panicked`](crate::ItemError::Panicked).
@@ -162,6 +162,8 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// cores. Items start in their order also here: a heavy one waits until there is room for it, and those
     /// behind it wait, too, so it is not starved. The weight is asked once, when the item is pulled.
     ///
+    /// With weights, set `concurrency` to the amount there is: the default of 4 lets no item of weight 5 start.
+    ///
     /// # Errors
     ///
     /// An item that weighs more than one of the limits could never start. It ends the run with
@@ -248,8 +250,9 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     ///
     /// Only the giving waits. Items still start and end as they do, and a failure that ends the run does so when it
     /// happens. Outcomes that come before their turn are held back; while as many as
-    /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) are held, no new item starts. So one slow item can
-    /// slow the run down, but not fill the memory. Items that were cancelled are passed over.
+    /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency), `c`, are held, no new item starts, and what then runs
+    /// can still join them: at most 2c - 1 are held, or 3c - 2 with retries. So one slow item can slow the run down, but
+    /// not fill the memory. Items that were cancelled are passed over.
     ///
     /// # Examples
     ///

@@ -28,8 +28,9 @@ impl<W: Types> MapRun<W> {
     ///
     /// The run goes on in a Tokio task of its own, from the first poll of the stream, so the items are not held
     /// up while the consumer is busy with something else, and no time limit runs out because of it. While as
-    /// many outcomes as [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) wait to be taken, no new item
-    /// starts; those that run go on. So a consumer that is slow slows the run down and does not fill the memory.
+    /// many outcomes as [`concurrency`](crate::AsyncMapTaskBuilder::concurrency), `c`, wait to be taken, no new item
+    /// starts; those that run go on, so that at most 2c - 1 are held, or 3c - 2 with retries. So a consumer that is
+    /// slow slows the run down and does not fill the memory.
     ///
     /// Because of that task, everything of the run must be `Send + 'static`. A run that borrows can be consumed
     /// with [`for_each`](Self::for_each).
@@ -95,9 +96,9 @@ impl<W: Types> MapRun<W> {
 ///
 /// # Cancel safety
 ///
-/// Dropping the stream stops the run at once and drops every item that runs, without
-/// [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace). On a runtime with several threads this happens on
-/// another thread, so an item may be in the middle of a poll, which it ends.
+/// Dropping the stream aborts the run's task. Its items are dropped, without
+/// [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace), as soon as the runtime gets to it; on a runtime with
+/// several threads an item may be in the middle of a poll, which it ends first.
 #[must_use = "a run does nothing until its stream is polled"]
 pub struct MapStream<T, E> {
     name: String,

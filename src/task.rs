@@ -101,7 +101,8 @@ impl AsyncMapTask {
     }
 
     /// Takes the items of a list, or of anything else that can be iterated over. The function comes next:
-    /// [`map`](Over::map), [`map_with_context`](Over::map_with_context) or [`map_once`](Over::map_once).
+    /// [`map`](Over::map), [`map_with_context`](Over::map_with_context), [`map_once`](Over::map_once) or
+    /// [`map_blocking`](Over::map_blocking).
     ///
     /// The iterator is lazy here, too. It is asked for an item when that item can start and not before, so
     /// it may be endless, or make each item only when there is room for it.

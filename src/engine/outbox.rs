@@ -8,8 +8,8 @@ use crate::outcome::ItemOutcome;
 
 /// Holds the outcomes that nobody has taken yet, and gives them out in the order of completion or of the input.
 ///
-/// Admission stops while it holds as many as may run; what then runs can still join. So it never holds more than
-/// those, those that run and those that wait for their retry: fewer than four times the concurrency.
+/// Admission stops while it holds as many as may run, `c`. What then runs, and what waits for its retry, can still
+/// join: it never holds more than 3c - 2.
 #[derive(Debug)]
 pub(crate) struct Outbox<T, E> {
     state: Arc<Mutex<State<T, E>>>,
