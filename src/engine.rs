@@ -14,6 +14,7 @@ pub(crate) mod in_context;
 mod job;
 mod lane;
 pub(crate) mod mode;
+mod orders;
 pub(crate) mod outbox;
 pub(crate) mod running;
 mod settle;
@@ -29,6 +30,7 @@ use std::marker::PhantomData;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -119,7 +121,9 @@ pub(crate) struct Driver<W: Types> {
     config: Arc<Config>,
     span: Span,
     started: Instant,
-    /// The lanes come first, because what runs in them is dropped before what it may use.
+    /// Where lanes run by themselves: set when they are to end.
+    alarm: Option<Arc<AtomicBool>>,
+    /// The lanes come before the core, because what runs in them is dropped before what it may use.
     lanes: <W::Mode as Mode>::Lanes<W>,
     core: Arc<Mutex<Core<W>>>,
     /// The caller's token, for as long as it may ring the bell.
@@ -157,6 +161,7 @@ impl<W: Drive> Driver<W> {
             span: trace::run_span(&core.name, core.total, config.concurrency),
             config,
             started,
+            alarm: core.alarm.clone(),
             lanes: Default::default(),
             core: Arc::new(Mutex::new(core)),
             _cancelled: cancelled,
@@ -365,6 +370,19 @@ impl<W: Drive> Driver<W> {
         let name = mem::take(&mut core.name);
         let collector = mem::replace(&mut core.collector, Collector::results());
         Ending { name, summary, reason, first_failure, shortfall, collector }
+    }
+}
+
+/// A lane that runs by itself may be in the middle of a poll, and keeps the core until it ends. It begins nothing
+/// more, and nothing of what the driver held is kept from others so long.
+impl<W: Types> Drop for Driver<W> {
+    fn drop(&mut self) {
+        if let Some(alarm) = &self.alarm {
+            alarm.store(true, Ordering::Release);
+            if let Ok(mut core) = self.core.try_lock() {
+                core.abandon();
+            }
+        }
     }
 }
 

@@ -107,6 +107,10 @@ impl<W: Work> Core<W> {
         if self.is_paused() || (self.starts_left == 0 && self.alarm.is_none()) {
             return None;
         }
+        // It has paid with its place for a limit that was lowered.
+        if desk.place.own_permits() == 0 && self.gate.is_full() {
+            return None;
+        }
         if self.waiting.has_due() {
             return self.next_retry(desk);
         }
@@ -217,14 +221,15 @@ impl<W: Work> Core<W> {
         }
     }
 
-    /// Has the driver call other lanes, where these could work and no lane of their own accord comes for it.
-    pub(super) fn call_driver_for_others(&mut self) {
-        if self.alarm.is_none() || self.gate.is_full() || self.stop.is_some() || self.is_paused() {
-            return;
+    /// Has the driver call other lanes, where these could work and none comes for it of its own accord. Says whether
+    /// it was woken for that.
+    pub(super) fn call_driver_for_others(&mut self) -> bool {
+        let could_start = self.alarm.is_some() && !self.gate.is_full() && !self.gate.is_in_queue();
+        if !could_start || self.stop.is_some() || self.is_paused() {
+            return false;
         }
         let is_new = !self.handed.is_empty() || self.source_state == SourceState::Open;
-        if self.waiting.has_due() || (is_new && self.admits_new_items()) {
-            self.call_driver();
-        }
+        let is_work = self.waiting.has_due() || (is_new && self.admits_new_items());
+        is_work && self.call_driver()
     }
 }

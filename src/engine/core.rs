@@ -19,10 +19,10 @@ use super::running::Setup;
 use super::source::Source;
 use super::waiting::Waiting;
 use super::{Types, Work};
-use crate::bell::{Bell, Orders};
+use crate::bell::Bell;
 use crate::config::Config;
 use crate::error::{ConfigError, FailureReason};
-use crate::progress::{Progress, Reporter};
+use crate::progress::Reporter;
 
 /// How many attempts one poll of the driver may begin, or how many lanes that run by themselves it may call, before
 /// it yields to its executor; and how many attempts one poll of such a lane.
@@ -89,10 +89,10 @@ pub(super) struct Core<W: Types> {
     pub(super) source: W::Source,
     pub(super) call: W::Call,
     pub(super) hooks: W::Hooks,
-    token: Option<CancellationToken>,
+    pub(super) token: Option<CancellationToken>,
     /// Rings where the run is to do something else; the caller's token rings it.
     pub(super) bell: Arc<Bell>,
-    reporter: Option<Reporter>,
+    pub(super) reporter: Option<Reporter>,
 
     pub(super) source_state: SourceState,
     /// The driver's own waker: the source and the shared limit are polled with it and with nothing else.
@@ -129,6 +129,14 @@ pub(super) struct Core<W: Types> {
     pub(super) collector: Collector<W::Output, W::Error>,
     /// Whether somebody is told how long each item took.
     pub(super) timed: bool,
+}
+
+impl<W: Types> Core<W> {
+    /// Lets go of all that is held of the limits for attempts that have not begun.
+    pub(super) fn abandon(&mut self) {
+        self.gate.leave_queue();
+        self.seats.iter_mut().for_each(|seat| seat.place = None);
+    }
 }
 
 impl<W: Work> Core<W> {
@@ -223,6 +231,11 @@ impl<W: Work> Core<W> {
         desk: &mut Desk<'_, W>,
         waker: &Waker,
     ) -> Turn<W::Item> {
+        if self.is_alarmed() {
+            // The driver may be gone, and what it left is no longer anybody's.
+            self.halt(FailureReason::Cancelled);
+        }
+        self.heed_orders();
         let Some(own) = self.seats.get_mut(seat) else { return Turn::Retire };
         // A lane that rests until it is called may be woken by what an earlier attempt left behind.
         if own.resting {
@@ -241,7 +254,6 @@ impl<W: Work> Core<W> {
         if let Some(ended) = ended {
             self.end_attempt(desk.job, ended);
         }
-        let held = desk.place.own_permits();
         let turn = if has_ended && self.is_to_yield(desk) {
             *desk.job = None;
             Turn::Yield
@@ -250,11 +262,29 @@ impl<W: Work> Core<W> {
         };
         if self.is_accompanied {
             self.report();
-            if desk.place.own_permits() < held {
-                self.call_driver_for_others();
+            if self.call_driver_for_others() {
+                if let Turn::Begin(item) = turn {
+                    *desk.item = Some(item);
+                    return Turn::Yield;
+                }
             }
         }
         turn
+    }
+
+    /// Goes on with an item that was taken before the lane yielded.
+    pub(super) fn resume(&mut self, desk: &mut Desk<'_, W>) -> Option<W::Item> {
+        self.heed_orders();
+        if self.stop.is_some() || self.is_alarmed() {
+            self.running -= 1;
+            (*desk.item, *desk.job) = (None, None);
+        }
+        desk.item.take()
+    }
+
+    #[inline]
+    fn is_alarmed(&self) -> bool {
+        self.alarm.as_ref().is_some_and(|alarm| alarm.load(Ordering::Acquire))
     }
 
     /// Whether a lane that runs by itself is to rest a moment before its next item: because it has had its share,
@@ -330,65 +360,13 @@ impl<W: Work> Core<W> {
         }
     }
 
-    /// Wakes the driver, where it does not look anyway after each lane.
-    pub(super) fn call_driver(&mut self) {
-        if self.alarm.is_some() && !self.driver_is_woken {
+    /// Wakes the driver, where it does not look anyway after each lane and is not awake. Says whether it did.
+    pub(super) fn call_driver(&mut self) -> bool {
+        let is_asleep = self.alarm.is_some() && !self.driver_is_woken;
+        if is_asleep {
             (self.driver_is_woken, self.has_called) = (true, true);
             self.driver.wake_by_ref();
         }
-    }
-
-    /// Whether an order from outside keeps everything from starting.
-    #[inline]
-    pub(super) fn is_paused(&self) -> bool {
-        self.bell.orders().is_paused()
-    }
-
-    /// Stops the run if the caller's token is cancelled, or if it was ordered to.
-    #[inline]
-    pub(super) fn heed_orders(&mut self) {
-        let orders = self.bell.orders();
-        if !orders.is_none() {
-            self.obey(orders);
-        }
-    }
-
-    #[cold]
-    fn obey(&mut self, orders: Orders) {
-        if orders.is_resized() {
-            self.bell.acknowledge_size();
-            if let Some(concurrency) = self.reporter.as_ref().and_then(Reporter::new_concurrency) {
-                self.gate.set_capacity(concurrency);
-            }
-        }
-        let is_token_cancelled = || self.token.as_ref().is_some_and(CancellationToken::is_cancelled);
-        if orders.is_cancelled() || (orders.is_token() && is_token_cancelled()) {
-            self.halt(FailureReason::Cancelled);
-        } else if orders.is_draining() && self.stop.is_none() {
-            self.stop(Stop::Failed(FailureReason::Cancelled));
-            self.draining = true;
-        }
-    }
-
-    /// Tells how far the run has come, where somebody may ask.
-    pub(super) fn report(&self) {
-        if let Some(reporter) = &self.reporter {
-            reporter.report(self.progress());
-        }
-    }
-
-    /// The last report.
-    pub(super) fn end_report(&mut self, total: usize, now: Instant, started: Instant) {
-        if let Some(reporter) = self.reporter.take() {
-            let progress = Progress { total: Some(total), running: 0, ..self.progress() };
-            reporter.end(progress, now - started);
-        }
-    }
-
-    fn progress(&self) -> Progress {
-        let Tally { successes, failures, retries, .. } = self.tally;
-        let total = if self.source_state == SourceState::Ended { Some(self.pulled) } else { self.total };
-        let (running, waiting_for_retry) = (self.running, self.waiting.len());
-        Progress { total, successes, failures, running, waiting_for_retry, retries, ..Progress::default() }
+        is_asleep
     }
 }

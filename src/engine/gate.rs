@@ -162,6 +162,11 @@ impl Gate {
         self.capacity = capacity;
     }
 
+    /// Whether the next attempt waits for the shared limit, which wakes the driver when it is there.
+    pub(super) fn is_in_queue(&self) -> bool {
+        self.ticket.is_some()
+    }
+
     /// Leaves the queue of the shared limit.
     pub(super) fn leave_queue(&mut self) {
         self.ticket = None;

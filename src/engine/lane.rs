@@ -34,6 +34,8 @@ pin_project! {
         // Only where lanes run by themselves.
         alone: Option<Alone<W::Call>>,
         job: Option<Job<W::Item>>,
+        // An item that was taken before the lane had to yield.
+        item: Option<W::Item>,
         #[pin]
         attempt: Option<W::Future>,
         // Whether the attempt has ended for its item and not yet in truth.
@@ -78,6 +80,7 @@ impl<W: Work> Lane<W> {
             place,
             alone,
             job: None,
+            item: None,
             attempt: None,
             lingers: false,
             watch: Watch::Unlimited,
@@ -196,18 +199,23 @@ impl<W: Work> Future for Lane<W> {
         let mut ended = None;
         let mut shift = this.alone.as_ref().map(|_| Shift::begin());
         loop {
-            if this.job.is_none() || ended.is_some() {
-                let is_tired = shift.as_ref().is_some_and(Shift::is_over);
+            if this.attempt.is_none() || ended.is_some() {
+                let is_tired = shift.as_mut().is_some_and(Shift::is_over);
                 let mut desk = Desk {
                     job: this.job,
                     attempt: this.attempt.as_mut(),
                     watch: this.watch,
                     signal: this.signal,
                     place: this.place,
+                    item: this.item,
                     lingers: *this.lingers,
                     is_tired,
                 };
-                let turn = lock(this.core).turn(*this.seat, ended.take(), &mut desk, cx.waker());
+                let turn = if desk.item.is_some() {
+                    lock(this.core).resume(&mut desk).map_or(Turn::Retire, Turn::Begin)
+                } else {
+                    lock(this.core).turn(*this.seat, ended.take(), &mut desk, cx.waker())
+                };
                 match (turn, this.alone.as_ref().zip(shift.as_mut())) {
                     (Turn::Attempt, _) => {}
                     (Turn::Begin(item), Some((alone, shift))) => {

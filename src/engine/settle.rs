@@ -163,7 +163,7 @@ impl<W: Work> Core<W> {
         if self.stop.is_none() {
             self.stop = Some(cause);
             self.waiting.clear();
-            self.gate.leave_queue();
+            self.abandon();
             self.call_driver();
         }
     }

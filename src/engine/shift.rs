@@ -38,16 +38,23 @@ impl Shift {
     pub(super) fn turn(&mut self, exact: bool) -> Instant {
         self.turns += 1;
         if self.uses_left == 0 || exact {
-            let now = Instant::now();
-            self.uses_left = if now - self.reading > SHORT { 1 } else { USES_OF_A_READING };
-            self.reading = now;
+            self.read();
         }
         self.uses_left -= 1;
         self.reading
     }
 
+    fn read(&mut self) {
+        let now = Instant::now();
+        self.uses_left = if now - self.reading > SHORT { 1 } else { USES_OF_A_READING };
+        self.reading = now;
+    }
+
     /// Whether the lane has had its share. Where the clock is paused, only the number of attempts counts.
-    pub(super) fn is_over(&self) -> bool {
+    pub(super) fn is_over(&mut self) -> bool {
+        if self.uses_left == 0 {
+            self.read();
+        }
         self.turns >= STARTS_PER_POLL || self.reading - self.began > LONGEST_POLL
     }
 

@@ -116,7 +116,9 @@ impl Report {
         indices
     }
 
-    fn of_results(result: Result<MapTaskResult<Given, &'static str>, MapTaskError<Given, &'static str>>) -> Self {
+    fn of_results(
+        result: Result<MapTaskResult<Given, &'static str>, MapTaskError<Given, &'static str>>,
+    ) -> Self {
         let (result, reason) = match result {
             Ok(result) => (result, None),
             Err(error) => {

@@ -96,7 +96,11 @@ fn rule_07_a_hog_holds_back_nobody_who_could_run_on_another_core() {
             let plan = Plan::new(&at_once(concurrency).build().unwrap(), stream::iter(0..20), call);
             // In a task of the runtime, whose thread the hog may take.
             let report = two_workers().block_on(async { tokio::spawn(plan.run(end)).await.unwrap() });
-            assert_eq!((report.summary.successes, report.reason), (20, None), "{end:?}, {concurrency}, {hog}");
+            assert_eq!(
+                (report.summary.successes, report.reason),
+                (20, None),
+                "{end:?}, {concurrency}, {hog}"
+            );
         }
     }
 }

@@ -9,7 +9,7 @@ use futures::stream::{self, StreamExt};
 use futures::{future, poll};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::every_end::{End, Plan, Terminal};
 use crate::support::{Gauge, HOUR, Log, after, at_once, lenient, millis, secs};
@@ -29,7 +29,8 @@ fn as_many(end: End, found: usize, most: usize, least: usize) -> bool {
 fn each_takes(
     wait: std::time::Duration,
     log: &Log<u64>,
-) -> impl Fn(ItemContext, u64) -> future::BoxFuture<'static, Result<u64, &'static str>> + Send + Sync + 'static {
+) -> impl Fn(ItemContext, u64) -> future::BoxFuture<'static, Result<u64, &'static str>> + Send + Sync + 'static
+{
     let log = log.clone();
     move |_, n| {
         let log = log.clone();
@@ -67,8 +68,8 @@ async fn rule_07_a_slow_sink_makes_nothing_late_and_holds_back_no_more_than_is_w
     for end in End::giving().filter(|end| end.terminal != Terminal::Stream) {
         let done = Log::open();
         let task = at_once(4).timeout_per_attempt(secs(3)).timeout_per_item(secs(3)).build().unwrap();
-        let plan = Plan::new(&task, stream::iter(0..30), each_takes(secs(2), &done))
-            .sink(|_| after(HOUR, Ok(())));
+        let plan =
+            Plan::new(&task, stream::iter(0..30), each_takes(secs(2), &done)).sink(|_| after(HOUR, Ok(())));
         let results = plan.results.clone();
         let mut run = tokio::spawn(plan.run(end));
         assert!(timeout(HOUR, &mut run).await.is_err());
@@ -220,7 +221,11 @@ async fn rule_31_a_slow_head_holds_back_so_many_and_then_admission_stops() {
         assert!(started.timed().iter().all(|(at, _)| *at <= 2_000), "{what}");
         let report = run.await.unwrap();
         assert_eq!(report.indices(), (0..40).collect::<Vec<_>>(), "{what}");
-        assert_eq!(given.timed()[3..8].iter().map(|(at, _)| *at).collect::<Vec<_>>(), [3_600_000; 5], "{what}");
+        assert_eq!(
+            given.timed()[3..8].iter().map(|(at, _)| *at).collect::<Vec<_>>(),
+            [3_600_000; 5],
+            "{what}"
+        );
         assert!(results.peak() <= 7, "{what}: {}", results.peak());
     }
 }
@@ -232,17 +237,14 @@ async fn rule_08_back_pressure_goes_through_two_runs() {
         let first = plan.items.clone();
         let outcomes = plan.stream(end);
         let second = at_once(2).max_failures(0).build().unwrap();
-        let call = |n: u64| async move {
-            if n == 4 { pending().await } else { Ok::<_, &str>(n) }
-        };
         let run = second
             .over_try_stream(outcomes.map(|outcome| outcome.map(|outcome| outcome.result.unwrap().n)))
-            .map(call)
+            .map(|n| async move { Ok::<_, &str>(n) })
             .for_each(|_| after(secs(10), ()));
-        // After nine items of the second run its sink is busy: what flows stops in the first, too.
+        // The sink takes three in this time. What waits for it is bounded in both runs.
         assert!(timeout(secs(25), run).await.is_err());
         let pulled = first.ever();
-        assert!((6..=20).contains(&pulled), "{end:?}: {pulled} were pulled");
+        assert!((6..=3 + 3 + 5 + 3).contains(&pulled), "{end:?}: {pulled} were pulled");
         sleep(secs(1)).await;
         assert_eq!(first.now(), 0, "{end:?}: the second run was dropped, and the first with it");
     }
@@ -258,7 +260,10 @@ async fn rule_07_a_sink_may_wait_for_an_item_and_an_item_for_the_sink() {
             async move {
                 match n {
                     // The sink's first call waits for item 1, and item 2 for the sink's second.
-                    1 => after(secs(5), notify.notify_one()).await,
+                    1 => {
+                        sleep(secs(5)).await;
+                        notify.notify_one();
+                    }
                     2 => notified.notified().await,
                     _ => {}
                 }
@@ -311,44 +316,6 @@ async fn rule_07_items_may_share_a_lock_with_the_sink() {
         let report = timeout(HOUR, plan.run(end)).await.expect("the run hangs");
         assert_eq!((report.summary.successes, report.summary.timeouts), (50, 0), "{end:?}");
         assert_eq!(*lock.lock().await, 100, "{end:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn rule_07_two_runs_in_one_task_share_a_full_limit() {
-    // Each run's items hold the whole limit, in turn; the sink of each waits for the other run to get on.
-    for end in End::all() {
-        let limiter = Limiter::new(2);
-        let task = at_once(4).limiter(&limiter).timeout_per_attempt(secs(3)).build().unwrap();
-        let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
-        let plan = |me: usize| {
-            let counts = Arc::clone(&counts);
-            Plan::new(&task, stream::iter(0..20), |_, n| after(secs(2), Ok(n))).sink(move |_| {
-                let counts = Arc::clone(&counts);
-                let mine = counts[me].fetch_add(1, SeqCst);
-                async move {
-                    while counts[1 - me].load(SeqCst) + 2 < mine {
-                        sleep(millis(10)).await;
-                    }
-                    Ok(())
-                }
-            })
-        };
-        let begun = Instant::now();
-        let mut both = Box::pin(async { tokio::join!(plan(0).run(end), plan(1).run(end)) });
-        let mut polls = 0;
-        // Two that wake each other for nothing would keep a paused clock from going on.
-        let both = future::poll_fn(|cx| {
-            polls += 1;
-            assert!(polls < 100_000, "{end:?}: the runs spin");
-            both.as_mut().poll(cx)
-        });
-        let (one, other) = timeout(HOUR, both).await.expect("the runs hang");
-        for report in [one, other] {
-            assert_eq!((report.summary.successes, report.summary.timeouts), (20, 0), "{end:?}");
-        }
-        assert_eq!(begun.elapsed(), secs(40), "{end:?}: 40 items, two at a time, two seconds each");
-        assert_eq!(limiter.in_use(), 0);
     }
 }
 

@@ -89,7 +89,10 @@ async fn rule_04_weights_bound_what_runs_and_nobody_passes_a_heavy_item() {
             let expected = [(3, 6), (3, 3), (5, 6), (5, 5), (5, 1), (6, 6), (7, 1)];
             assert_eq!(seen, expected.map(|(started, used)| (started, permits.map(|_| used))), "{what}");
             assert_eq!(run.await.unwrap().summary.successes, 7, "{what}");
-            assert_eq!(log.lines(), [0, 1, 2, 3, 4, 5, 6], "{what}");
+            // Tasks of their own may call the function in another order, at the same moment.
+            let mut starts = log.timed();
+            starts.sort_unstable();
+            assert!(starts.iter().map(|(_, index)| *index).eq(0..7), "{what}: {starts:?}");
             assert_eq!(limiter.in_use(), 0, "{what}");
         }
     }
@@ -112,13 +115,15 @@ async fn rule_06_an_item_that_waits_for_its_retry_holds_no_place_and_goes_before
         let run = tokio::spawn(Plan::new(&task, stream::iter(0..9), call).run(end));
         sleep(millis(500)).await;
         // Two may wait; a third one may have been on its way when the second joined the first.
-        let first = log.lines();
+        let mut first = log.lines();
+        first.sort_unstable();
         assert!(first == [(0, 1), (1, 1), (2, 1)] || (end.spawned && first == [(0, 1), (1, 1)]), "{end:?}");
         assert_eq!(seen.in_use(), 0, "{end:?}: what waits holds nothing");
         sleep(millis(600)).await;
-        let lines = log.lines();
+        let mut again = log.lines()[first.len()..2 * first.len()].to_vec();
+        again.sort_unstable();
         let retries: Vec<_> = first.iter().map(|(n, _)| (*n, 2)).collect();
-        assert_eq!(lines[first.len()..2 * first.len()], retries, "{end:?}: retries go first");
+        assert_eq!(again, retries, "{end:?}: retries go first");
         let report = run.await.unwrap();
         assert_eq!((report.summary.successes, report.summary.retries), (9, 9), "{end:?}");
     }
@@ -151,10 +156,9 @@ async fn rule_07_items_that_wait_for_one_another_are_all_polled() {
 #[tokio::test(start_paused = true)]
 async fn rule_24_a_failure_behind_a_slow_head_stops_the_run_when_it_happens() {
     for end in End::all() {
-        for (fail_fast, reason) in [
-            (true, "FailFast { index: 2 }"),
-            (false, "TooManyFailures { failures: 1, allowed: 0 }"),
-        ] {
+        for (fail_fast, reason) in
+            [(true, "FailFast { index: 2 }"), (false, "TooManyFailures { failures: 1, allowed: 0 }")]
+        {
             let begun = Instant::now();
             let task = at_once(3).fail_fast(fail_fast).build().unwrap();
             let call = |_: ItemContext, n| async move {

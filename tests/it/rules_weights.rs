@@ -1,10 +1,11 @@
 //! Rule 4 in depth: weights, the shared limit, its fairness, its resizing, and what can never start.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
 use async_map_task::{ItemContext, Limiter};
-use futures::stream;
+use futures::{future, stream};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
@@ -77,9 +78,17 @@ async fn rule_04_the_shared_limit_changes_while_runs_go_on() {
         };
         let run = tokio::spawn(Plan::new(&task, stream::iter(0..60), call).run(end));
         // The permits, how many items end then, and how many run after that.
-        for (permits, ends, expected) in
-            [(2, 0, 2), (6, 0, 6), (3, 0, 6), (3, 2, 4), (3, 1, 3), (3, 1, 3), (1, 1, 2), (40, 0, 40), (9, 39, 9)]
-        {
+        for (permits, ends, expected) in [
+            (2, 0, 2),
+            (6, 0, 6),
+            (3, 0, 6),
+            (3, 2, 4),
+            (3, 1, 3),
+            (3, 1, 3),
+            (1, 1, 2),
+            (40, 0, 40),
+            (9, 39, 9),
+        ] {
             limiter.set_permits(permits);
             sleep(millis(1)).await;
             latch.add_permits(ends);
@@ -166,7 +175,11 @@ async fn rule_04_who_does_not_want_a_permit_any_more_stands_in_nobodys_way() {
             let light = tokio::spawn(plan(1).run(end));
             sleep(millis(1)).await;
             assert_eq!(limiter.in_use(), 1, "{end:?}: the light one waits behind the heavy one");
-            if leaves == "dropped" { heavy.cancel() } else { heavy.pause() }
+            if leaves == "dropped" {
+                heavy.cancel()
+            } else {
+                heavy.pause()
+            }
             sleep(millis(1)).await;
             assert_eq!(limiter.in_use(), 2, "{end:?}: the heavy one was {leaves}");
             heavy.resume();
@@ -177,6 +190,44 @@ async fn rule_04_who_does_not_want_a_permit_any_more_stands_in_nobodys_way() {
             light.await.unwrap();
             assert_eq!(limiter.in_use(), 0);
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_07_two_runs_in_one_task_share_a_full_limit() {
+    // Each run's items hold the whole limit, in turn; the sink of each waits for the other run to get on.
+    for end in End::all() {
+        let limiter = Limiter::new(2);
+        let task = at_once(4).limiter(&limiter).timeout_per_attempt(secs(3)).build().unwrap();
+        let counts = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let plan = |me: usize| {
+            let counts = Arc::clone(&counts);
+            Plan::new(&task, stream::iter(0..20), |_, n| after(secs(2), Ok(n))).sink(move |_| {
+                let counts = Arc::clone(&counts);
+                let mine = counts[me].fetch_add(1, SeqCst);
+                async move {
+                    while counts[1 - me].load(SeqCst) + 2 < mine {
+                        sleep(millis(10)).await;
+                    }
+                    Ok(())
+                }
+            })
+        };
+        let begun = Instant::now();
+        let mut both = Box::pin(async { tokio::join!(plan(0).run(end), plan(1).run(end)) });
+        let mut polls = 0;
+        // Two that wake each other for nothing would keep a paused clock from going on.
+        let both = future::poll_fn(|cx| {
+            polls += 1;
+            assert!(polls < 100_000, "{end:?}: the runs spin");
+            both.as_mut().poll(cx)
+        });
+        let (one, other) = timeout(HOUR, both).await.expect("the runs hang");
+        for report in [one, other] {
+            assert_eq!((report.summary.successes, report.summary.timeouts), (20, 0), "{end:?}");
+        }
+        assert_eq!(begun.elapsed(), secs(40), "{end:?}: 40 items, two at a time, two seconds each");
+        assert_eq!(limiter.in_use(), 0);
     }
 }
 

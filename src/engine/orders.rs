@@ -1,0 +1,66 @@
+//! What a run is told from outside, and what it tells.
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Work;
+use super::core::{Core, SourceState, Stop, Tally};
+use crate::bell::Orders;
+use crate::error::FailureReason;
+use crate::progress::{Progress, Reporter};
+
+impl<W: Work> Core<W> {
+    /// Whether an order from outside keeps everything from starting.
+    #[inline]
+    pub(super) fn is_paused(&self) -> bool {
+        self.bell.orders().is_paused()
+    }
+
+    /// Stops the run if the caller's token is cancelled, or if it was ordered to.
+    #[inline]
+    pub(super) fn heed_orders(&mut self) {
+        let orders = self.bell.orders();
+        if !orders.is_none() {
+            self.obey(orders);
+        }
+    }
+
+    #[cold]
+    fn obey(&mut self, orders: Orders) {
+        if orders.is_resized() {
+            self.bell.acknowledge_size();
+            if let Some(concurrency) = self.reporter.as_ref().and_then(Reporter::new_concurrency) {
+                self.gate.set_capacity(concurrency);
+            }
+        }
+        let is_token_cancelled = || self.token.as_ref().is_some_and(CancellationToken::is_cancelled);
+        if orders.is_cancelled() || (orders.is_token() && is_token_cancelled()) {
+            self.halt(FailureReason::Cancelled);
+        } else if orders.is_draining() && self.stop.is_none() {
+            self.stop(Stop::Failed(FailureReason::Cancelled));
+            self.draining = true;
+        }
+    }
+
+    /// Tells how far the run has come, where somebody may ask.
+    pub(super) fn report(&self) {
+        if let Some(reporter) = &self.reporter {
+            reporter.report(self.progress());
+        }
+    }
+
+    /// The last report.
+    pub(super) fn end_report(&mut self, total: usize, now: Instant, started: Instant) {
+        if let Some(reporter) = self.reporter.take() {
+            let progress = Progress { total: Some(total), running: 0, ..self.progress() };
+            reporter.end(progress, now - started);
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        let Tally { successes, failures, retries, .. } = self.tally;
+        let total = if self.source_state == SourceState::Ended { Some(self.pulled) } else { self.total };
+        let (running, waiting_for_retry) = (self.running, self.waiting.len());
+        Progress { total, successes, failures, running, waiting_for_retry, retries, ..Progress::default() }
+    }
+}

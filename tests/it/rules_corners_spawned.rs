@@ -1,0 +1,181 @@
+//! Corners of spawned runs, and of limits that change, in which the engine once went wrong.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_map_task::{AsyncMapTask, Limiter};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::{sleep, timeout};
+
+use crate::support::{Log, at_once, millis, secs};
+
+/// The free place beside a retry that had come back was found only when the retry ended.
+#[tokio::test(start_paused = true)]
+async fn rule_06_a_spawned_retry_that_comes_back_makes_room_for_a_new_item_at_once() {
+    let log = Log::open();
+    let notes = log.clone();
+    let f = move |cx: async_map_task::ItemContext, n: u64| {
+        notes.note((cx.index(), cx.attempt()));
+        let fails = n < 2 && cx.attempt() == 1;
+        async move {
+            if fails {
+                return Err(millis(10 + n * 1_000));
+            }
+            sleep(millis(500)).await;
+            Ok(())
+        }
+    };
+    let task = at_once(2).retries(1).build().unwrap();
+    let run = task.over(0..3).map_with_context(f).retry_after(|wait| Some(*wait)).spawned();
+    assert_eq!(run.await.unwrap().successes(), 3);
+    let expected = [(0, (0, 1)), (0, (1, 1)), (10, (0, 2)), (10, (2, 1)), (1_010, (1, 2))];
+    assert_eq!(log.timed(), expected);
+}
+
+/// Two heavy items do not fit beside each other, so one place of three is empty; the second takes over from the first,
+/// and the third fits into the empty place at that moment.
+#[tokio::test(start_paused = true)]
+async fn rule_02_a_light_item_behind_a_heavy_one_starts_with_it_on_tasks_of_their_own() {
+    let log = Log::open();
+    let notes = log.clone();
+    let task = at_once(3).limiter(&Limiter::new(5)).build().unwrap();
+    let run = task.over([2, 2, 1_u32, 1]).map_with_context(move |cx, _| {
+        notes.note(cx.index());
+        async { Ok::<_, String>(sleep(millis(500)).await) }
+    });
+    assert_eq!(run.weight(|weight| *weight).spawned().await.unwrap().successes(), 4);
+    assert_eq!(log.timed(), [(0, 0), (500, 1), (500, 2), (1_000, 3)]);
+}
+
+/// The lane that pays for a lowered limit pulled one more item, and only then found no place for it.
+#[tokio::test(start_paused = true)]
+async fn rule_01_nothing_is_pulled_while_a_lowered_limit_is_full() {
+    let pulled = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&pulled);
+    let items = (0..4_u64).inspect(move |_| _ = count.fetch_add(1, SeqCst));
+    let run = at_once(2).build().unwrap().over(items).map(|n| async move {
+        sleep(millis(100 + n * 400)).await;
+        Ok::<_, String>(())
+    });
+    let handle = run.spawn();
+    sleep(millis(50)).await;
+    handle.set_concurrency(1);
+    sleep(millis(250)).await;
+    let progress = handle.progress();
+    assert_eq!((progress.successes, progress.running, pulled.load(SeqCst)), (1, 1, 2));
+    handle.await.unwrap();
+}
+
+/// A lane that learned of a lowered limit in its own turn went on as if it had not.
+#[tokio::test(start_paused = true)]
+async fn rule_02_an_item_that_lowers_the_limit_makes_no_place_for_the_next() {
+    for spawned in [false, true] {
+        let log = Log::open();
+        let (notes, handle) =
+            (log.clone(), Arc::new(Mutex::new(None::<async_map_task::MapHandle<(), String>>)));
+        let steered = Arc::clone(&handle);
+        let run = at_once(4).build().unwrap().over(0..8_u32).map(move |n| {
+            notes.note(n);
+            let steered = Arc::clone(&steered);
+            async move {
+                sleep(millis(if n == 0 { 50 } else { 100 })).await;
+                if n == 0 {
+                    steered.lock().unwrap().as_ref().unwrap().set_concurrency(1);
+                }
+                Ok(())
+            }
+        });
+        *handle.lock().unwrap() = Some(if spawned { run.spawned().spawn() } else { run.spawn() });
+        sleep(secs(1)).await;
+        let starts = [(0, 0), (0, 1), (0, 2), (0, 3), (100, 4), (200, 5), (300, 6), (400, 7)];
+        assert_eq!(log.timed(), starts);
+    }
+}
+
+fn two_workers() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Something that a test ends, and that holds up its thread until then.
+#[derive(Clone)]
+struct Hog(Arc<Mutex<Receiver<()>>>);
+
+impl Hog {
+    fn new() -> (Sender<()>, Self) {
+        let (end, until) = mpsc::channel();
+        (end, Self(Arc::new(Mutex::new(until))))
+    }
+
+    /// Whether it was ended, rather than given up.
+    fn hold_up(&self) -> bool {
+        self.0.lock().unwrap().recv_timeout(Duration::from_secs(20)).is_ok()
+    }
+}
+
+/// A lane that had permits to spare woke the driver and went on with an item that hogged their thread.
+#[test]
+fn rule_07_an_item_that_hogs_its_thread_does_not_keep_others_from_the_permits_it_spares() {
+    let (end, hog) = Hog::new();
+    let begun = Arc::new(AtomicUsize::new(0));
+    let run = at_once(2).build().unwrap().over([2, 1, 1, 1_u32]).map(move |weight| {
+        let (hog, end, nth) = (hog.clone(), end.clone(), begun.fetch_add(1, SeqCst));
+        async move {
+            match nth {
+                0 => sleep(millis(20)).await,
+                1 => assert!(hog.hold_up(), "the next item has not begun beside this one"),
+                2 => end.send(()).unwrap(),
+                _ => {}
+            }
+            Ok::<_, String>(weight)
+        }
+    });
+    let run = run.weight(|weight| *weight).spawned();
+    let result = two_workers().block_on(async { tokio::spawn(run).await.unwrap() });
+    assert_eq!(result.unwrap().successes(), 4);
+}
+
+/// A lane in the middle of a poll went on with the next item after its run was dropped, and what the run held of a
+/// shared limit was kept until the poll's end.
+#[test]
+fn rule_28_a_dropped_run_begins_nothing_and_keeps_nothing_although_an_item_hogs_its_thread() {
+    let runtime = two_workers();
+    let (end, hog) = Hog::new();
+    let (notes, is_hogging) = mpsc::channel();
+    let started = Arc::new(AtomicUsize::new(0));
+    let limiter = Limiter::new(2);
+    let task = at_once(4).limiter(&limiter).build().unwrap();
+    let count = Arc::clone(&started);
+    let run = task.over(0..1_000).map(move |n| {
+        let (hog, notes) = (hog.clone(), notes.clone());
+        count.fetch_add(1, SeqCst);
+        async move {
+            if n == 0 {
+                notes.send(()).unwrap();
+                assert!(hog.hold_up(), "the test has not come further");
+                return Ok(());
+            }
+            std::future::pending::<Result<(), String>>().await
+        }
+    });
+    runtime.block_on(async {
+        let mut run = Box::pin(run.spawned());
+        assert!(futures::poll!(&mut run).is_pending());
+        is_hogging.recv().unwrap();
+        while started.load(SeqCst) < 2 {
+            assert!(futures::poll!(&mut run).is_pending());
+        }
+        drop(run);
+        // The second item goes, and neither it nor a ticket of the dead run is in anybody's way.
+        let task = AsyncMapTask::builder().limiter(&limiter).build().unwrap();
+        let other = timeout(secs(20), task.run([1], async |n| Ok::<_, String>(n)));
+        other.await.expect("the dead run keeps its place").unwrap();
+        assert_eq!(started.load(SeqCst), 2);
+        end.send(()).unwrap();
+        while limiter.in_use() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(started.load(SeqCst), 2, "it went on");
+    });
+}
