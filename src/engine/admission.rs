@@ -37,7 +37,12 @@ impl<W: Work> Core<W> {
         }
         if self.gate.is_full() || self.is_paused() {
             self.gate.leave_queue();
-            return Admission::Wait;
+            self.look_for_the_end();
+            return match self.stop {
+                Some(_) => Admission::Stop,
+                None if self.is_finished() => Admission::Finish,
+                None => Admission::Wait,
+            };
         }
         if self.starts_left == 0 {
             return Admission::Yield;
@@ -66,6 +71,17 @@ impl<W: Work> Core<W> {
         }
         self.seats.push(Seat { called: true, ..Seat::default() });
         Admission::Open { seat: self.seats.len() - 1, place }
+    }
+
+    /// Asks the source for its end, where nothing may start: all that was pulled may have settled, and whoever takes
+    /// the places may be blocking functions whose items have settled long ago.
+    fn look_for_the_end(&mut self) {
+        let may_have_ended = self.total == Some(self.pulled) || !self.is_paused();
+        if self.running == 0 && may_have_ended && self.handed.is_empty() && self.waiting.is_empty() {
+            if let Some(pulled) = self.pull() {
+                self.handed.push_back(pulled);
+            }
+        }
     }
 
     /// The weight of the first item that may start and that no lane was called for. Pulls one, if it must.

@@ -307,6 +307,10 @@ impl<W: Work> Core<W> {
                 return Turn::Retire;
             }
             if desk.lingers {
+                if self.running == 0 {
+                    // It may have been the last.
+                    self.call_driver();
+                }
                 return Turn::Linger;
             }
             let Some(item) = self.next_item(desk) else {
