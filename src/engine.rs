@@ -27,7 +27,6 @@ mod waiting;
 
 use std::any::Any;
 use std::marker::PhantomData;
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,20 +42,17 @@ use self::admission::Admission;
 use self::call::Call;
 use self::clock::deadline;
 use self::collector::Collector;
-use self::core::{Core, Stop, Tally};
+use self::core::Core;
 pub(crate) use self::ending::Ending;
 use self::hooks::Hooks;
 use self::lane::{Alone, Lane};
-use self::mode::{Mode, PollLanes};
+use self::mode::PollLanes;
 use self::running::Setup;
 use self::sink::Deliver;
 use self::source::Source;
 use self::timer::Timer;
 use crate::config::Config;
-use crate::error::FailureReason;
 use crate::observe::Event;
-use crate::result::Summary;
-use crate::verdict::Exceeded;
 
 /// The types of one run, and nothing else: no bound, so that the compiler can tell what they are, and
 /// whether a run is `Send`, without having to prove anything of a closure.
@@ -73,6 +69,16 @@ pub trait Types {
     type Call;
     type Hooks;
     type Mode: Mode;
+}
+
+/// A way to poll lanes.
+pub trait Mode {
+    /// Whether lanes run by themselves, side by side with the driver. The compiler leaves out what the others do not
+    /// need.
+    const SPAWNED: bool;
+
+    /// The lanes that were opened and have not ended.
+    type Lanes<W: Types>: Default;
 }
 
 /// The [`Types`] of a run, one by one.
@@ -144,7 +150,7 @@ impl<W: Drive> Driver<W> {
     pub(crate) fn new(setup: Setup<W>) -> Self {
         let started = Instant::now();
         let (config, token) = (Arc::clone(&setup.config), setup.token.clone());
-        let core = Core::<W>::new(setup, W::Mode::SPAWNED, started);
+        let core = Core::<W>::new(setup, started);
         if let Some(observer) = core.hooks.observer() {
             observer.on_event(&Event::RunStarted);
         }
@@ -186,7 +192,10 @@ impl<W: Drive> Driver<W> {
             // see, but not before every running item is dropped.
             match catch_unwind(AssertUnwindSafe(|| self.drive(cx, sink))) {
                 Ok(polled) => return polled,
-                Err(payload) => self.panic = Some(payload),
+                Err(payload) => {
+                    self.sound_alarm();
+                    self.panic = Some(payload);
+                }
             }
         }
         ready!(W::Mode::poll_clear(&mut self.lanes, cx));
@@ -324,52 +333,13 @@ impl<W: Drive> Driver<W> {
             cx.waker().wake_by_ref();
         }
     }
+}
 
-    fn finish(&mut self) -> Ending<W::Output, W::Error> {
-        let mut core = lock(&self.core);
-        let Tally { started, successes, failures, retries, timeouts, panics, first_failure } = core.tally;
-        let (total, now) = (core.final_total(), Instant::now());
-        let summary = Summary {
-            total,
-            successes,
-            failures,
-            cancelled: started - successes - failures,
-            not_started: total - started,
-            retries,
-            timeouts,
-            panics,
-            elapsed: now - self.started,
-        };
-        core.end_report(total, now, self.started);
-        let stop = core.stop.take();
-        // More successes can be required than there are items, once it is known how many there are.
-        let required = self.config.criteria.required(total);
-        let known = stop.is_none() || core.total.is_some();
-        let shortfall = Some(required).filter(|required| known && *required > total);
-        let reason = match stop {
-            Some(Stop::EarlySuccess) => None,
-            Some(Stop::Failed(reason)) => Some(reason),
-            None => match self.config.criteria.at_end(successes, failures) {
-                Ok(()) => None,
-                Err(Exceeded { failures, allowed }) => {
-                    Some(FailureReason::TooManyFailures { failures, allowed })
-                }
-            },
-        };
-        match (&reason, shortfall) {
-            (Some(FailureReason::TooManyFailures { .. }), Some(required)) => {
-                let text = format_args!("{successes} items succeeded, {required} required");
-                trace::verdict(&core.name, &summary, reason.as_ref(), &text);
-            }
-            (Some(text), _) => trace::verdict(&core.name, &summary, Some(text), text),
-            (None, _) => trace::verdict(&core.name, &summary, None, &""),
+impl<W: Types> Driver<W> {
+    fn sound_alarm(&self) {
+        if let Some(alarm) = &self.alarm {
+            alarm.store(true, Ordering::Release);
         }
-        if let Some(observer) = core.hooks.observer() {
-            observer.on_event(&Event::RunFinished { summary: &summary, reason: reason.as_ref() });
-        }
-        let name = mem::take(&mut core.name);
-        let collector = mem::replace(&mut core.collector, Collector::results());
-        Ending { name, summary, reason, first_failure, shortfall, collector }
     }
 }
 
@@ -377,8 +347,8 @@ impl<W: Drive> Driver<W> {
 /// more, and nothing of what the driver held is kept from others so long.
 impl<W: Types> Drop for Driver<W> {
     fn drop(&mut self) {
-        if let Some(alarm) = &self.alarm {
-            alarm.store(true, Ordering::Release);
+        self.sound_alarm();
+        if W::Mode::SPAWNED {
             if let Ok(mut core) = self.core.try_lock() {
                 core.abandon();
             }

@@ -5,11 +5,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::engine::collector::Collector;
-use crate::engine::mode::PollLanes;
 use crate::engine::outbox::Outbox;
 use crate::engine::running::{Running, Setup};
 use crate::engine::sink::{Sink, Verdict};
-use crate::engine::{Drive, Types};
+use crate::engine::{Drive, Mode, Types};
 use crate::error::{BoxError, RunError};
 use crate::outcome::ItemOutcome;
 use crate::result::Summary;

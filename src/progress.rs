@@ -114,7 +114,9 @@ impl Control {
         self.watched.store(true, Ordering::Release);
         // The next report may be far away.
         self.bell.ring();
-        self.watch.clone()
+        let mut watch = self.watch.clone();
+        watch.mark_unchanged();
+        watch
     }
 
     fn report(&self) -> MutexGuard<'_, Report> {

@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::call::Shared;
 use crate::engine::hooks::HookSet;
-use crate::engine::mode::{Mode, Spawned};
+use crate::engine::mode::Spawned;
 use crate::engine::running::{Running, Setup};
 use crate::engine::sink::NoSink;
-use crate::engine::{Drive, Ending, Parts, Types};
+use crate::engine::{Drive, Ending, Mode, Parts, Types};
 use crate::error::MapTaskError;
 use crate::observe::Observer;
 use crate::result::MapTaskResult;

@@ -9,7 +9,7 @@ use super::gate::Place;
 use super::hooks::Hooks;
 use super::job::{Desk, Job, Pulled, Retry};
 use super::source::Source;
-use super::{Work, trace};
+use super::{Mode, Work, trace};
 use crate::error::FailureReason;
 use crate::observe::Event;
 
@@ -61,7 +61,7 @@ impl<W: Work> Core<W> {
         if !self.take(&mut place, weight) {
             return if self.stop.is_some() { Admission::Stop } else { Admission::Wait };
         }
-        if self.alarm.is_some() {
+        if W::Mode::SPAWNED {
             self.starts_left -= 1;
         }
         self.called += 1;
@@ -108,7 +108,12 @@ impl<W: Work> Core<W> {
     }
 
     /// Makes a place fit for an attempt, if it can be had now. A weight for which it never can stops the run.
+    #[inline]
     fn take(&mut self, place: &mut Place, weight: u32) -> bool {
+        self.gate.is_handed_over(place, weight) || self.take_anew(place, weight)
+    }
+
+    fn take_anew(&mut self, place: &mut Place, weight: u32) -> bool {
         match self.gate.take(place, weight, &self.driver) {
             Ok(taken) => taken,
             Err(error) => {
@@ -120,7 +125,7 @@ impl<W: Work> Core<W> {
 
     /// The item that starts next: one that is ready for its retry before one that is new.
     pub(super) fn next_item(&mut self, desk: &mut Desk<'_, W>) -> Option<W::Item> {
-        if self.is_paused() || (self.starts_left == 0 && self.alarm.is_none()) {
+        if self.is_paused() || (self.starts_left == 0 && !W::Mode::SPAWNED) {
             return None;
         }
         // It has paid with its place for a limit that was lowered.
@@ -144,11 +149,7 @@ impl<W: Work> Core<W> {
         let Pulled { index, item, weight } = pulled;
         let span = trace::item_span(index);
         *desk.job = Some(Job { index, attempt: 1, weight, kept: None, started: None, span });
-        self.tally.started += 1;
         self.collector.start();
-        if let Some(observer) = self.hooks.observer() {
-            observer.on_event(&Event::ItemStarted { index });
-        }
         Some(item)
     }
 
@@ -161,7 +162,6 @@ impl<W: Work> Core<W> {
         let Retry { mut job, item, .. } = self.waiting.pop_due()?;
         job.attempt = job.attempt.saturating_add(1);
         *desk.job = Some(job);
-        self.tally.retries += 1;
         Some(item)
     }
 
@@ -170,9 +170,17 @@ impl<W: Work> Core<W> {
     pub(super) fn begin_attempt(&mut self, desk: &mut Desk<'_, W>) {
         let Some(job) = desk.job else { return };
         self.running += 1;
+        if job.attempt == 1 {
+            self.tally.started += 1;
+            if let Some(observer) = self.hooks.observer() {
+                observer.on_event(&Event::ItemStarted { index: job.index });
+            }
+        } else {
+            self.tally.retries += 1;
+        }
         *desk.watch = Watch::Unlimited;
         // A lane that runs by itself looks at the clock by itself.
-        if self.alarm.is_some() {
+        if W::Mode::SPAWNED {
             return;
         }
         self.starts_left -= 1;
@@ -194,7 +202,7 @@ impl<W: Work> Core<W> {
 
     /// Whether every item has settled.
     pub(super) fn is_finished(&self) -> bool {
-        self.running == 0 && self.is_exhausted()
+        self.running == 0 && self.taken == 0 && self.is_exhausted()
     }
 
     /// Whether so few items wait for their retry, and so few outcomes for somebody to take them, that another
@@ -240,11 +248,15 @@ impl<W: Work> Core<W> {
     /// Has the driver call other lanes, where these could work and none comes for it of its own accord. Says whether
     /// it was woken for that.
     pub(super) fn call_driver_for_others(&mut self) -> bool {
-        let could_start = self.alarm.is_some() && !self.gate.is_full() && !self.gate.is_in_queue();
-        if !could_start || self.stop.is_some() || self.is_paused() {
+        if !W::Mode::SPAWNED || self.gate.is_full() || self.gate.is_in_queue() {
             return false;
         }
-        let is_new = !self.handed.is_empty() || self.source_state == SourceState::Open;
+        let handed = self.handed.front().map(|pulled| pulled.weight);
+        let weight = self.waiting.peek_due(0).map(|retry| retry.job.weight).or(handed).unwrap_or(1);
+        if !self.gate.has_room(weight) || self.stop.is_some() || self.is_paused() {
+            return false;
+        }
+        let is_new = handed.is_some() || self.source_state == SourceState::Open;
         let is_work = self.waiting.has_due() || (is_new && self.admits_new_items());
         is_work && self.call_driver()
     }

@@ -18,7 +18,7 @@ use super::job::{Desk, Ended, Pulled, Retry};
 use super::running::Setup;
 use super::source::Source;
 use super::waiting::Waiting;
-use super::{Types, Work};
+use super::{Mode, Types, Work};
 use crate::bell::Bell;
 use crate::config::Config;
 use crate::error::{ConfigError, FailureReason};
@@ -108,13 +108,12 @@ pub(super) struct Core<W: Types> {
     pub(super) resting: Vec<usize>,
     /// How many lanes are on their way to work that is there for them.
     pub(super) called: usize,
+    /// How many items lanes have taken and not begun, because they had to yield first.
+    pub(super) taken: usize,
     pub(super) starts_left: u32,
     pub(super) running: usize,
     /// Where lanes run by themselves: set once they are to end their attempts.
     pub(super) alarm: Option<Arc<AtomicBool>>,
-    /// Whether there is somebody beside the lanes who wants to know how far they are: the driver, where it runs
-    /// by itself, or somebody outside.
-    is_accompanied: bool,
     /// Whether the driver was woken since it was last polled.
     driver_is_woken: bool,
     /// Whether this turn has woken somebody who may have to wait now until the lane rests.
@@ -140,7 +139,7 @@ impl<W: Types> Core<W> {
 }
 
 impl<W: Work> Core<W> {
-    pub(super) fn new(setup: Setup<W>, spawned: bool, now: Instant) -> Self {
+    pub(super) fn new(setup: Setup<W>, now: Instant) -> Self {
         let name = setup.name().to_owned();
         let Setup { config, source, call, hooks, token, mut collector, reporter, .. } = setup;
         let total = match source.size_hint() {
@@ -166,7 +165,6 @@ impl<W: Work> Core<W> {
             hooks,
             token,
             bell: reporter.as_ref().map_or_else(Arc::default, |reporter| Arc::clone(reporter.bell())),
-            is_accompanied: spawned || reporter.is_some(),
             reporter,
             source_state: SourceState::Open,
             driver: Waker::noop().clone(),
@@ -177,12 +175,13 @@ impl<W: Work> Core<W> {
             seats: Vec::new(),
             resting: Vec::new(),
             called: 0,
+            taken: 0,
             starts_left: 0,
             running: 0,
-            alarm: spawned.then(Arc::default),
+            alarm: W::Mode::SPAWNED.then(Arc::default),
             driver_is_woken: false,
             has_called: false,
-            clock: Clock::new(spawned),
+            clock: Clock::new(W::Mode::SPAWNED),
             stop,
             draining: false,
             tally: Tally::default(),
@@ -260,38 +259,45 @@ impl<W: Work> Core<W> {
         } else {
             self.next_turn(seat, desk, waker)
         };
-        if self.is_accompanied {
-            self.report();
-            if self.call_driver_for_others() {
-                if let Turn::Begin(item) = turn {
+        if W::Mode::SPAWNED || self.reporter.is_some() {
+            let is_first = self.call_driver_for_others();
+            match turn {
+                Turn::Begin(item) if is_first => {
+                    self.taken += 1;
                     *desk.item = Some(item);
                     return Turn::Yield;
                 }
+                Turn::Begin(_) => self.begin_attempt(desk),
+                _ => {}
             }
+            self.report();
         }
         turn
     }
 
-    /// Goes on with an item that was taken before the lane yielded.
+    /// Goes on with an item that was taken before the lane had to yield.
     pub(super) fn resume(&mut self, desk: &mut Desk<'_, W>) -> Option<W::Item> {
+        self.taken -= 1;
         self.heed_orders();
         if self.stop.is_some() || self.is_alarmed() {
-            self.running -= 1;
             (*desk.item, *desk.job) = (None, None);
+            return None;
         }
+        self.begin_attempt(desk);
+        self.report();
         desk.item.take()
     }
 
     #[inline]
     fn is_alarmed(&self) -> bool {
-        self.alarm.as_ref().is_some_and(|alarm| alarm.load(Ordering::Acquire))
+        W::Mode::SPAWNED && self.alarm.as_ref().is_some_and(|alarm| alarm.load(Ordering::Acquire))
     }
 
     /// Whether a lane that runs by itself is to rest a moment before its next item: because it has had its share,
     /// or because whoever it has woken may have to wait for it, in a place where no other thread can fetch him.
     #[inline]
     fn is_to_yield(&mut self, desk: &Desk<'_, W>) -> bool {
-        if self.alarm.is_none() {
+        if !W::Mode::SPAWNED {
             return false;
         }
         self.call_driver_for_others();
@@ -322,13 +328,13 @@ impl<W: Work> Core<W> {
                 self.rest(seat, waker);
                 return Turn::Rest;
             };
-            self.begin_attempt(desk);
-            if self.alarm.is_some() {
+            if W::Mode::SPAWNED {
                 if self.seats.get(seat).is_some_and(|seat| seat.waker.is_none()) {
                     self.remember(seat, waker);
                 }
                 return Turn::Begin(item);
             }
+            self.begin_attempt(desk);
             match desk.call(&self.call, &self.config, self.run_deadline, item) {
                 Ok(()) => return Turn::Attempt,
                 Err(error) => {
@@ -366,7 +372,7 @@ impl<W: Work> Core<W> {
 
     /// Wakes the driver, where it does not look anyway after each lane and is not awake. Says whether it did.
     pub(super) fn call_driver(&mut self) -> bool {
-        let is_asleep = self.alarm.is_some() && !self.driver_is_woken;
+        let is_asleep = W::Mode::SPAWNED && !self.driver_is_woken;
         if is_asleep {
             (self.driver_is_woken, self.has_called) = (true, true);
             self.driver.wake_by_ref();

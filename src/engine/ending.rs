@@ -1,8 +1,17 @@
 //! What a run ends with, and what its caller gets of it.
 
+use std::mem;
+
+use tokio::time::Instant;
+
 use super::collector::Collector;
+use super::core::{Stop, Tally};
+use super::hooks::Hooks;
+use super::{Drive, Driver, lock, trace};
 use crate::error::{FailureReason, MapTaskError, RunError};
+use crate::observe::Event;
 use crate::result::{MapTaskResult, Summary};
+use crate::verdict::Exceeded;
 
 /// What a run of these types gives where its results are kept.
 pub(crate) type Outcome<T, E> = Result<MapTaskResult<T, E>, MapTaskError<T, E>>;
@@ -41,5 +50,55 @@ impl<T, E> Ending<T, E> {
             None => Ok(summary),
             Some(reason) => Err(RunError::new(name, reason, first_failure, shortfall, summary)),
         }
+    }
+}
+
+impl<W: Drive> Driver<W> {
+    /// The account of the run, and its verdict.
+    pub(super) fn finish(&mut self) -> Ending<W::Output, W::Error> {
+        let mut core = lock(&self.core);
+        let Tally { started, successes, failures, retries, timeouts, panics, first_failure } = core.tally;
+        let (total, now) = (core.final_total(), Instant::now());
+        let summary = Summary {
+            total,
+            successes,
+            failures,
+            cancelled: started - successes - failures,
+            not_started: total - started,
+            retries,
+            timeouts,
+            panics,
+            elapsed: now - self.started,
+        };
+        core.end_report(total, now, self.started);
+        let stop = core.stop.take();
+        // More successes can be required than there are items, once it is known how many there are.
+        let required = self.config.criteria.required(total);
+        let known = stop.is_none() || core.total.is_some();
+        let shortfall = Some(required).filter(|required| known && *required > total);
+        let reason = match stop {
+            Some(Stop::EarlySuccess) => None,
+            Some(Stop::Failed(reason)) => Some(reason),
+            None => match self.config.criteria.at_end(successes, failures) {
+                Ok(()) => None,
+                Err(Exceeded { failures, allowed }) => {
+                    Some(FailureReason::TooManyFailures { failures, allowed })
+                }
+            },
+        };
+        match (&reason, shortfall) {
+            (Some(FailureReason::TooManyFailures { .. }), Some(required)) => {
+                let text = format_args!("{successes} items succeeded, {required} required");
+                trace::verdict(&core.name, &summary, reason.as_ref(), &text);
+            }
+            (Some(text), _) => trace::verdict(&core.name, &summary, Some(text), text),
+            (None, _) => trace::verdict(&core.name, &summary, None, &""),
+        }
+        if let Some(observer) = core.hooks.observer() {
+            observer.on_event(&Event::RunFinished { summary: &summary, reason: reason.as_ref() });
+        }
+        let name = mem::take(&mut core.name);
+        let collector = mem::replace(&mut core.collector, Collector::results());
+        Ending { name, summary, reason, first_failure, shortfall, collector }
     }
 }

@@ -53,7 +53,7 @@ impl Gate {
 
     /// Whether an attempt that needs one permit can take over the place of the one before it as it is.
     #[inline]
-    fn is_handed_over(&self, place: &Place, weight: u32) -> bool {
+    pub(super) fn is_handed_over(&self, place: &Place, weight: u32) -> bool {
         place.own_permits() == weight as usize && self.limiter.is_none()
     }
 
@@ -66,9 +66,6 @@ impl Gate {
         weight: u32,
         waker: &Waker,
     ) -> Result<bool, ConfigError> {
-        if self.is_handed_over(place, weight) {
-            return Ok(true);
-        }
         Ok(self.take_own(place, weight)? && self.take_shared(place, weight, waker)?)
     }
 
@@ -102,26 +99,19 @@ impl Gate {
         }
         place.shared = None;
         let too_heavy = |TooHeavy { permits }| too_heavy(weight, permits, "limiter's permits");
-        let ticket = match self.ticket.take().filter(|ticket| ticket.weight() == weight) {
-            Some(ticket) => ticket,
-            None => match limiter.acquire(weight, waker).map_err(too_heavy)? {
-                Acquired::Later(ticket) => ticket,
-                Acquired::Now(permit) => {
-                    place.shared = Some(permit);
-                    return Ok(true);
+        let ticket = self.ticket.take().filter(|ticket| ticket.weight() == weight);
+        match ticket.map(|ticket| (ticket.poll(waker), ticket)) {
+            Some((Poll::Ready(Ok(permit)), _)) => place.shared = Some(permit),
+            Some((Poll::Pending, ticket)) => self.ticket = Some(ticket),
+            // Nobody has asked yet; or it was refused, by a limit that may be another one now.
+            Some((Poll::Ready(Err(_)), _)) | None => {
+                match limiter.acquire(weight, waker).map_err(too_heavy)? {
+                    Acquired::Now(permit) => place.shared = Some(permit),
+                    Acquired::Later(ticket) => self.ticket = Some(ticket),
                 }
-            },
-        };
-        match ticket.poll(waker) {
-            Poll::Ready(permit) => {
-                place.shared = Some(permit.map_err(too_heavy)?);
-                Ok(true)
-            }
-            Poll::Pending => {
-                self.ticket = Some(ticket);
-                Ok(false)
             }
         }
+        Ok(place.shared.is_some())
     }
 
     /// Takes back what an attempt held that has ended, except for what the next one may have at once. Says
@@ -160,6 +150,11 @@ impl Gate {
             self.debt += fewer - self.permits.forget_permits(fewer);
         }
         self.capacity = capacity;
+    }
+
+    /// Whether the run's own limit lets an attempt of this weight through.
+    pub(super) fn has_room(&self, weight: u32) -> bool {
+        self.permits.available_permits() >= weight as usize
     }
 
     /// Whether the next attempt waits for the shared limit, which wakes the driver when it is there.

@@ -17,7 +17,7 @@ use super::gate::Place;
 use super::job::{Desk, Ended, Job};
 use super::shift::Shift;
 use super::timer::Timer;
-use super::{Types, Work, lock};
+use super::{Mode, Types, Work, lock};
 use crate::config::Config;
 use crate::context::Signal;
 use crate::outcome::ItemError;
@@ -120,7 +120,7 @@ impl<W: Work> LaneProjection<'_, W> {
             Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => {
                 if let Watch::Begun(dated) = *self.watch {
-                    if self.alone.is_some() {
+                    if W::Mode::SPAWNED {
                         self.date_late(dated);
                     }
                     let started = self.job.as_ref().and_then(|job| job.started);
@@ -189,15 +189,17 @@ impl<W: Work> Future for Lane<W> {
             return Poll::Pending;
         }
         let mut this = self.project();
-        if this.alone.as_ref().is_some_and(|alone| alone.alarm.load(Ordering::Acquire)) {
-            this.stop();
+        if let (true, Some(alone)) = (W::Mode::SPAWNED, &this.alone) {
+            if alone.alarm.load(Ordering::Acquire) {
+                this.stop();
+            }
         }
         if *this.lingers {
             ready!(poll_caught(this.attempt.as_mut(), cx, 0)).ok();
             *this.lingers = false;
         }
         let mut ended = None;
-        let mut shift = this.alone.as_ref().map(|_| Shift::begin());
+        let mut shift = W::Mode::SPAWNED.then(Shift::begin);
         loop {
             if this.attempt.is_none() || ended.is_some() {
                 let is_tired = shift.as_mut().is_some_and(Shift::is_over);
@@ -211,7 +213,7 @@ impl<W: Work> Future for Lane<W> {
                     lingers: *this.lingers,
                     is_tired,
                 };
-                let turn = if desk.item.is_some() {
+                let turn = if W::Mode::SPAWNED && desk.item.is_some() {
                     lock(this.core).resume(&mut desk).map_or(Turn::Retire, Turn::Begin)
                 } else {
                     lock(this.core).turn(*this.seat, ended.take(), &mut desk, cx.waker())

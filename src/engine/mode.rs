@@ -11,19 +11,10 @@ use tracing::Span;
 
 use super::in_context::{InContext, current_dispatch};
 use super::lane::Lane;
-use super::{Types, Work};
-
-/// A way to poll lanes.
-pub trait Mode {
-    /// The lanes that were opened and have not ended.
-    type Lanes<W: Types>: Default;
-}
+use super::{Mode, Types, Work};
 
 /// A [`Mode`] that can poll the lanes of a run of these types.
 pub trait PollLanes<W: Types>: Mode {
-    /// Whether lanes run by themselves, side by side with the driver.
-    const SPAWNED: bool;
-
     /// Opens a lane.
     fn open(lanes: &mut Self::Lanes<W>, lane: Lane<W>, span: &Span);
 
@@ -45,12 +36,12 @@ pub trait PollLanes<W: Types>: Mode {
 pub struct InTask;
 
 impl Mode for InTask {
+    const SPAWNED: bool = false;
+
     type Lanes<W: Types> = FuturesUnordered<Lane<W>>;
 }
 
 impl<W: Work> PollLanes<W> for InTask {
-    const SPAWNED: bool = false;
-
     fn open(lanes: &mut FuturesUnordered<Lane<W>>, lane: Lane<W>, _span: &Span) {
         lanes.push(lane);
     }
@@ -81,6 +72,8 @@ impl<W: Work> PollLanes<W> for InTask {
 pub struct Spawned;
 
 impl Mode for Spawned {
+    const SPAWNED: bool = true;
+
     type Lanes<W: Types> = JoinSet<()>;
 }
 
@@ -88,8 +81,6 @@ impl<W: Work> PollLanes<W> for Spawned
 where
     Lane<W>: Send + 'static,
 {
-    const SPAWNED: bool = true;
-
     fn open(lanes: &mut JoinSet<()>, lane: Lane<W>, span: &Span) {
         lanes.spawn(InContext { span: span.clone(), dispatch: current_dispatch(), future: lane });
     }

@@ -73,7 +73,7 @@ impl<T, E> Outbox<T, E> {
     pub(crate) fn take(&self) -> Option<ItemOutcome<T, E>> {
         let mut state = self.lock();
         let outcome = state.take();
-        let giver = outcome.as_ref().and(state.giver.take());
+        let giver = state.giver.take_if(|_| outcome.is_some());
         drop(state);
         if let Some(giver) = giver {
             giver.wake();

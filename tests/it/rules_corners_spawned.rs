@@ -43,7 +43,10 @@ async fn rule_02_a_light_item_behind_a_heavy_one_starts_with_it_on_tasks_of_thei
     let task = at_once(3).limiter(&Limiter::new(5)).build().unwrap();
     let run = task.over([2, 2, 1_u32, 1]).map_with_context(move |cx, _| {
         notes.note(cx.index());
-        async { Ok::<_, String>(sleep(millis(500)).await) }
+        async {
+            sleep(millis(500)).await;
+            Ok::<_, String>(())
+        }
     });
     assert_eq!(run.weight(|weight| *weight).spawned().await.unwrap().successes(), 4);
     assert_eq!(log.timed(), [(0, 0), (500, 1), (500, 2), (1_000, 3)]);
