@@ -182,3 +182,21 @@ fn rule_28_a_dropped_run_begins_nothing_and_keeps_nothing_although_an_item_hogs_
         assert_eq!(started.load(SeqCst), 2, "it went on");
     });
 }
+
+/// An item that a lane had taken, and had not begun when the run stopped, was counted as begun.
+#[tokio::test]
+async fn rule_27_an_item_whose_function_was_never_called_is_not_counted_as_started() {
+    let called = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&called);
+    let source = futures::stream::iter([Ok(2_u32), Ok(1), Err("closed")]);
+    let run = at_once(2).build().unwrap().over_try_stream(source).map(move |weight| {
+        count.fetch_add(1, SeqCst);
+        async move {
+            tokio::task::yield_now().await;
+            Ok::<_, String>(weight)
+        }
+    });
+    let error = tokio::spawn(run.weight(|weight| *weight).spawned()).await.unwrap().unwrap_err();
+    let summary = error.summary();
+    assert_eq!(summary.total - summary.not_started + summary.retries, called.load(SeqCst), "{summary}");
+}
