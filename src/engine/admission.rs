@@ -76,7 +76,8 @@ impl<W: Work> Core<W> {
     /// Asks the source for its end, where nothing may start: all that was pulled may have settled, and whoever takes
     /// the places may be blocking functions whose items have settled long ago.
     fn look_for_the_end(&mut self) {
-        let may_have_ended = self.total == Some(self.pulled) || !self.is_paused();
+        let may_have_ended =
+            self.total == Some(self.pulled) || (!self.is_paused() && self.admits_new_items());
         if self.running == 0 && may_have_ended && self.handed.is_empty() && self.waiting.is_empty() {
             if let Some(pulled) = self.pull() {
                 self.handed.push_back(pulled);
@@ -202,7 +203,7 @@ impl<W: Work> Core<W> {
 
     /// Whether every item has settled.
     pub(super) fn is_finished(&self) -> bool {
-        self.running == 0 && self.taken == 0 && self.is_exhausted()
+        self.running == 0 && self.is_exhausted()
     }
 
     /// Whether so few items wait for their retry, and so few outcomes for somebody to take them, that another
@@ -248,12 +249,24 @@ impl<W: Work> Core<W> {
     /// Has the driver call other lanes, where these could work and none comes for it of its own accord. Says whether
     /// it was woken for that.
     pub(super) fn call_driver_for_others(&mut self) -> bool {
-        if !W::Mode::SPAWNED || self.gate.is_full() || self.gate.is_in_queue() {
+        if !W::Mode::SPAWNED {
+            return false;
+        }
+        if self.is_paused() {
+            // It may have been the last.
+            return self.running == 0 && self.call_driver();
+        }
+        if self.gate.is_in_queue() {
+            // The shared limit wakes the driver. But a lane may have asked for an item that another was called for,
+            // and then nobody needs what was asked for.
+            return self.called > 0 && self.call_driver();
+        }
+        if self.gate.is_full() {
             return false;
         }
         let handed = self.handed.front().map(|pulled| pulled.weight);
         let weight = self.waiting.peek_due(0).map(|retry| retry.job.weight).or(handed).unwrap_or(1);
-        if !self.gate.has_room(weight) || self.stop.is_some() || self.is_paused() {
+        if !self.gate.has_room(weight) || self.stop.is_some() {
             return false;
         }
         let is_new = handed.is_some() || self.source_state == SourceState::Open;

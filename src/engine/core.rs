@@ -108,8 +108,6 @@ pub(super) struct Core<W: Types> {
     pub(super) resting: Vec<usize>,
     /// How many lanes are on their way to work that is there for them.
     pub(super) called: usize,
-    /// How many items lanes have taken and not begun, because they had to yield first.
-    pub(super) taken: usize,
     pub(super) starts_left: u32,
     pub(super) running: usize,
     /// Where lanes run by themselves: set once they are to end their attempts.
@@ -175,7 +173,6 @@ impl<W: Work> Core<W> {
             seats: Vec::new(),
             resting: Vec::new(),
             called: 0,
-            taken: 0,
             starts_left: 0,
             running: 0,
             alarm: W::Mode::SPAWNED.then(Arc::default),
@@ -260,32 +257,14 @@ impl<W: Work> Core<W> {
             self.next_turn(seat, desk, waker)
         };
         if W::Mode::SPAWNED || self.reporter.is_some() {
-            let is_first = self.call_driver_for_others();
-            match turn {
-                Turn::Begin(item) if is_first => {
-                    self.taken += 1;
-                    *desk.item = Some(item);
-                    return Turn::Yield;
-                }
-                Turn::Begin(_) => self.begin_attempt(desk),
-                _ => {}
+            let has_called = self.call_driver_for_others();
+            if let Turn::Begin(_) = turn {
+                self.begin_attempt(desk);
+                desk.yields = has_called;
             }
             self.report();
         }
         turn
-    }
-
-    /// Goes on with an item that was taken before the lane had to yield.
-    pub(super) fn resume(&mut self, desk: &mut Desk<'_, W>) -> Option<W::Item> {
-        self.taken -= 1;
-        self.heed_orders();
-        if self.stop.is_some() || self.is_alarmed() {
-            (*desk.item, *desk.job) = (None, None);
-            return None;
-        }
-        self.begin_attempt(desk);
-        self.report();
-        desk.item.take()
     }
 
     #[inline]

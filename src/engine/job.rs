@@ -44,10 +44,10 @@ pub(super) struct Desk<'a, W: Types> {
     pub(super) watch: &'a mut Watch,
     pub(super) signal: &'a mut Arc<Signal>,
     pub(super) place: &'a mut Place,
-    /// An item that was taken and whose attempt has not begun, because the lane had to yield first.
-    pub(super) item: &'a mut Option<W::Item>,
     /// Whether the attempt has ended for its item and not yet in truth.
     pub(super) lingers: bool,
+    /// Set where the lane has woken the driver, which may have to wait for it: it yields before it goes on.
+    pub(super) yields: bool,
     /// Whether the lane has had its share of this poll.
     pub(super) is_tired: bool,
 }

@@ -1,5 +1,6 @@
 //! A place that works through one item after another.
 
+use std::mem;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,8 +35,8 @@ pin_project! {
         // Only where lanes run by themselves.
         alone: Option<Alone<W::Call>>,
         job: Option<Job<W::Item>>,
-        // An item that was taken before the lane had to yield.
-        item: Option<W::Item>,
+        // Whether the attempt was begun before the lane had to yield, and not polled since.
+        is_unpolled: bool,
         #[pin]
         attempt: Option<W::Future>,
         // Whether the attempt has ended for its item and not yet in truth.
@@ -80,7 +81,7 @@ impl<W: Work> Lane<W> {
             place,
             alone,
             job: None,
-            item: None,
+            is_unpolled: false,
             attempt: None,
             lingers: false,
             watch: Watch::Unlimited,
@@ -121,7 +122,7 @@ impl<W: Work> LaneProjection<'_, W> {
             Poll::Pending => {
                 if let Watch::Begun(dated) = *self.watch {
                     if W::Mode::SPAWNED {
-                        self.date_late(dated);
+                        self.date_anew(Shift::latest_start(dated));
                     }
                     let started = self.job.as_ref().and_then(|job| job.started);
                     *self.watch =
@@ -132,14 +133,13 @@ impl<W: Work> LaneProjection<'_, W> {
         }
     }
 
-    /// Corrects when an attempt began, where others of the same poll have held it up.
-    fn date_late(&mut self, dated: Instant) {
-        let start = Shift::latest_start(dated);
-        *self.watch = Watch::Begun(start);
-        if let Some(first) = self.job.as_mut().and_then(|job| job.started.as_mut()) {
-            if *first == dated {
-                *first = start;
-            }
+    /// Corrects when an attempt began that has not waited yet: its limits run from its first poll.
+    fn date_anew(&mut self, start: Instant) {
+        if let Some(job) = self.job.as_mut().filter(|job| job.attempt == 1) {
+            job.started = Some(start);
+        }
+        if let Watch::Begun(_) = self.watch {
+            *self.watch = Watch::Begun(start);
         }
     }
 
@@ -200,6 +200,9 @@ impl<W: Work> Future for Lane<W> {
         }
         let mut ended = None;
         let mut shift = W::Mode::SPAWNED.then(Shift::begin);
+        if mem::take(this.is_unpolled) {
+            this.date_anew(Instant::now());
+        }
         loop {
             if this.attempt.is_none() || ended.is_some() {
                 let is_tired = shift.as_mut().is_some_and(Shift::is_over);
@@ -209,15 +212,11 @@ impl<W: Work> Future for Lane<W> {
                     watch: this.watch,
                     signal: this.signal,
                     place: this.place,
-                    item: this.item,
                     lingers: *this.lingers,
+                    yields: false,
                     is_tired,
                 };
-                let turn = if W::Mode::SPAWNED && desk.item.is_some() {
-                    lock(this.core).resume(&mut desk).map_or(Turn::Retire, Turn::Begin)
-                } else {
-                    lock(this.core).turn(*this.seat, ended.take(), &mut desk, cx.waker())
-                };
+                let turn = lock(this.core).turn(*this.seat, ended.take(), &mut desk, cx.waker());
                 match (turn, this.alone.as_ref().zip(shift.as_mut())) {
                     (Turn::Attempt, _) => {}
                     (Turn::Begin(item), Some((alone, shift))) => {
@@ -226,6 +225,11 @@ impl<W: Work> Future for Lane<W> {
                         if let Err(error) = begun {
                             ended = Some(Err(error));
                             continue;
+                        }
+                        if desk.yields {
+                            *this.is_unpolled = true;
+                            cx.waker().wake_by_ref();
+                            return Poll::Pending;
                         }
                     }
                     (Turn::Yield, _) => {

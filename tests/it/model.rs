@@ -1,16 +1,21 @@
 //! The engine against a plain simulation of the rules, over random runs under a paused clock.
 //!
-//! `MODEL_CASES=1000000 cargo test --release --test it model` tries a million; the default is 10,000.
+//! `MODEL_CASES=1000000 cargo test --release --test it model` tries a million; the default is 10,000 runs that are
+//! awaited and 5,000 plans of each further kind.
 
+mod plan;
 pub(crate) mod real;
 pub(crate) mod script;
+mod seen;
 mod simulation;
 
 use std::time::Duration;
 
+use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
-use self::script::Case;
+use self::plan::Plan;
+use self::seen::{Seen, SeenOfPlans};
 
 /// What became of one item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +38,8 @@ enum Ended {
     Cancelled,
     TimedOut,
     Source,
+    Sink,
+    Config,
 }
 
 /// Milliseconds since the start of the run.
@@ -43,17 +50,58 @@ type Millis = u64;
 struct Observed {
     ended: Ended,
     end: Millis,
+    /// When whoever has started the run learnt that it has ended: later, where the outcomes wait for a consumer.
+    closed: Millis,
+    /// How many items there are, or, where nobody knows, how many have started.
+    total: usize,
     /// What became of each item, and how many attempts it had.
     items: Vec<(Status, u32)>,
     /// Every attempt in the order of their starts: index, number, time.
     starts: Vec<(usize, u32, Millis)>,
     /// Every settled item in the order of settling, with its time.
     settled: Vec<(usize, Millis)>,
+    /// Every item whose outcome was given to a sink or a consumer, in this order, with its time.
+    given: Vec<(usize, Millis)>,
+    /// How far the run had come when it was asked.
+    looks: Vec<Look>,
     peak: usize,
     retries: usize,
     timeouts: usize,
     panics: usize,
     first_failure: Option<usize>,
+}
+
+/// What a handle says of its run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Look {
+    at: Millis,
+    successes: usize,
+    failures: usize,
+    running: usize,
+    waiting: usize,
+    retries: usize,
+}
+
+impl Observed {
+    /// Nothing has happened to any item.
+    fn new(items: usize) -> Self {
+        Self {
+            ended: Ended::Succeeded,
+            end: 0,
+            closed: 0,
+            total: 0,
+            items: vec![(Status::NotStarted, 0); items],
+            starts: Vec::new(),
+            settled: Vec::new(),
+            given: Vec::new(),
+            looks: Vec::new(),
+            peak: 0,
+            retries: 0,
+            timeouts: 0,
+            panics: 0,
+            first_failure: None,
+        }
+    }
 }
 
 /// Which of several things that happened to attempts at one instant happened first: the one thing that
@@ -64,110 +112,69 @@ struct TieBreak {
     ends: Vec<(usize, u32)>,
     /// Those that ended as timed out.
     timed_out: Vec<(usize, u32)>,
+    /// All that have begun.
+    begun: Vec<(usize, u32)>,
+    /// The items that were said to have started, also those of them that were stopped before their function was
+    /// called.
+    announced: Vec<usize>,
 }
 
-fn agrees(case: &Case) -> Result<Observed, String> {
-    let (real, ties) = real::run(case);
-    let simulated = simulation::run(case, &ties);
-    if real == simulated {
+fn agrees(plan: &Plan) -> Result<Vec<Observed>, String> {
+    let (real, ties) = real::run(plan);
+    let simulated = simulation::run(plan, &ties);
+    let differ: Vec<_> = (0..real.len()).filter(|run| real[*run] != simulated[*run]).collect();
+    if differ.is_empty() {
         Ok(real)
     } else {
-        Err(format!("\nthe engine did  {real:?}\nthe rules say   {simulated:?}"))
+        Err(format!("\nruns {differ:?}\nthe engine did  {real:?}\nthe rules say   {simulated:?}"))
+    }
+}
+
+/// Tries random plans, and counts what happens in them. Says how many there were.
+fn try_plans(
+    default: u32,
+    plans: impl Strategy<Value = Plan>,
+    mut count: impl FnMut(&Plan, &[Observed]),
+) -> u32 {
+    let cases = std::env::var("MODEL_CASES").ok().map_or(default, |cases| cases.parse().unwrap());
+    let count = std::cell::RefCell::new(&mut count);
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
+    let outcome = TestRunner::new(config).run(&plans, |plan| {
+        let observed = agrees(&plan).map_err(TestCaseError::fail)?;
+        (*count.borrow_mut())(&plan, &observed);
+        Ok(())
+    });
+    match outcome {
+        Ok(()) => cases,
+        Err(TestError::Fail(reason, plan)) => panic!("{reason}\nthe plan is     {plan:?}"),
+        Err(TestError::Abort(reason)) => panic!("{reason}"),
     }
 }
 
 #[test]
 fn model_agrees_with_the_engine() {
-    let cases = std::env::var("MODEL_CASES").ok().map_or(10_000, |cases| cases.parse().unwrap());
     let mut seen = Seen::default();
-    let counted = std::cell::RefCell::new(&mut seen);
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
-    let outcome = TestRunner::new(config).run(&script::case(), |case| {
-        let observed = agrees(&case).map_err(TestCaseError::fail)?;
-        counted.borrow_mut().count(&case, &observed);
-        Ok(())
+    let cases = try_plans(10_000, script::case().prop_map(Plan::from), |plan, observed| {
+        seen.count(&plan.runs[0].case, &observed[0]);
     });
-    match outcome {
-        Ok(()) => {}
-        Err(TestError::Fail(reason, case)) => panic!("{reason}\nthe case is     {case:?}"),
-        Err(TestError::Abort(reason)) => panic!("{reason}"),
-    }
     eprintln!("{cases} cases agreed: {seen:?}");
     seen.assert_nothing_was_left_out(cases);
 }
 
-/// How often each thing that matters has happened, so that a model that tries nothing is found out.
-#[derive(Debug, Default)]
-struct Seen {
-    succeeded: u32,
-    fail_fast: u32,
-    too_many_failures: u32,
-    cancelled: u32,
-    timed_out: u32,
-    source_errors: u32,
-    early_successes: u32,
-    retries: usize,
-    timed_out_attempts: usize,
-    timed_out_items: usize,
-    panics: usize,
-    cancelled_items: usize,
-    saved_in_grace: usize,
-    full_waiting_rooms: usize,
+#[test]
+fn model_agrees_with_every_end_of_a_run() {
+    let mut seen = SeenOfPlans::default();
+    let cases = try_plans(5_000, plan::plan(false), |plan, observed| seen.count(plan, observed));
+    eprintln!("{cases} plans agreed: {seen:?}");
+    seen.assert_nothing_was_left_out(cases, false);
 }
 
-impl Seen {
-    fn count(&mut self, case: &Case, observed: &Observed) {
-        let of = |status| observed.items.iter().filter(|(s, _)| *s == status).count();
-        match observed.ended {
-            Ended::Succeeded => self.succeeded += 1,
-            Ended::FailFast { .. } => self.fail_fast += 1,
-            Ended::TooManyFailures { .. } => self.too_many_failures += 1,
-            Ended::Cancelled => self.cancelled += 1,
-            Ended::TimedOut => self.timed_out += 1,
-            Ended::Source => self.source_errors += 1,
-        }
-        let left = of(Status::Cancelled) + of(Status::NotStarted);
-        self.early_successes += u32::from(observed.ended == Ended::Succeeded && left > 0);
-        self.retries += observed.retries;
-        self.timed_out_attempts += of(Status::TimedOutAttempt);
-        self.timed_out_items += of(Status::TimedOutItem);
-        self.panics += observed.panics;
-        self.cancelled_items += of(Status::Cancelled);
-        self.saved_in_grace += usize::from(case.grace.is_some_and(|grace| {
-            observed.settled.iter().any(|(_, at)| *at > observed.end.saturating_sub(grace) && left > 0)
-        }));
-        self.full_waiting_rooms += usize::from(observed.retries > case.concurrency);
-    }
-
-    fn assert_nothing_was_left_out(&self, cases: u32) {
-        let Self {
-            succeeded,
-            fail_fast,
-            too_many_failures,
-            cancelled,
-            timed_out,
-            source_errors,
-            early_successes,
-            ..
-        } = *self;
-        let ends =
-            [succeeded, fail_fast, too_many_failures, cancelled, timed_out, source_errors, early_successes];
-        for end in ends {
-            assert!(end * 200 >= cases, "an end was tried in fewer than one of 200 cases: {self:?}");
-        }
-        let happenings = [
-            self.retries,
-            self.timed_out_attempts,
-            self.timed_out_items,
-            self.panics,
-            self.cancelled_items,
-            self.saved_in_grace,
-            self.full_waiting_rooms,
-        ];
-        for happened in happenings {
-            assert!(happened * 50 >= cases as usize, "something has hardly happened: {self:?}");
-        }
-    }
+#[test]
+fn model_agrees_with_every_end_of_a_run_on_tasks_of_its_own() {
+    let mut seen = SeenOfPlans::default();
+    let cases = try_plans(5_000, plan::plan(true), |plan, observed| seen.count(plan, observed));
+    eprintln!("{cases} plans agreed on tasks of their own: {seen:?}");
+    seen.assert_nothing_was_left_out(cases, true);
 }
 
 fn millis(duration: Duration) -> Millis {

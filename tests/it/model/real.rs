@@ -1,21 +1,24 @@
 //! A case run by the engine.
 
-use std::cell::{Cell, RefCell};
+mod ends;
+mod observe;
+
 use std::future::pending;
 use std::panic::resume_unwind;
-use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_map_task::{
-    AsyncMapTask, Event, FailureKind, FailureReason, ItemContext, ItemError, MapTaskError, MapTaskResult,
-    TimeoutScope,
+    AsyncMapTask, Event, FailureKind, ItemContext, Limiter, MapTaskError, MapTaskResult, Observer,
 };
 use futures::stream;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::script::{Case, End, Source};
-use super::{Ended, Millis, Observed, Status, TieBreak, millis};
+pub(super) use self::ends::run;
+use super::script::{Attempt, Case, End, Source};
+use super::{Look, Millis, TieBreak, millis};
 
 /// What an item fails with.
 #[derive(Debug)]
@@ -26,37 +29,79 @@ pub(crate) struct Scripted {
 
 pub(crate) type Outcome = Result<MapTaskResult<usize, Scripted>, MapTaskError<usize, Scripted>>;
 
+/// A list that items add to while the run goes on, on whatever thread.
+#[derive(Debug)]
+pub(crate) struct Notes<T>(Mutex<T>);
+
+impl<T> Notes<T> {
+    pub(crate) fn borrow(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl<T: Default> Default for Notes<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+/// Whether something has happened.
+#[derive(Debug, Default)]
+pub(crate) struct Flag(AtomicBool);
+
+impl Flag {
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn set(&self, value: bool) {
+        self.0.store(value, Ordering::SeqCst);
+    }
+}
+
 /// What is seen from inside the items and from the observer.
+#[derive(Debug)]
 pub(crate) struct Log {
     start: Instant,
-    starts: RefCell<Vec<(usize, u32, Millis)>>,
-    settled: RefCell<Vec<(usize, Millis)>>,
-    ties: RefCell<TieBreak>,
-    running: Cell<usize>,
-    peak: Cell<usize>,
+    starts: Notes<Vec<(usize, u32, Millis)>>,
+    settled: Notes<Vec<(usize, Millis)>>,
+    /// The first item that settled as failed.
+    first_failure: Notes<Option<usize>>,
+    /// How each item failed that settled as failed.
+    failures: Notes<Vec<(usize, FailureKind)>>,
+    given: Notes<Vec<(usize, Millis)>>,
+    looks: Notes<Vec<Look>>,
+    ties: Notes<TieBreak>,
+    running: AtomicUsize,
+    peak: AtomicUsize,
     /// What lives of the run: its source, its function, its items and their clones.
-    alive: Cell<usize>,
+    alive: AtomicUsize,
     /// The token of every attempt, and whether it has ended by itself.
-    pub(crate) tokens: RefCell<Vec<(CancellationToken, Rc<Cell<bool>>)>>,
+    pub(crate) tokens: Notes<Vec<(CancellationToken, Arc<Flag>)>>,
 }
 
 impl Log {
-    pub(crate) fn new() -> Self {
-        Self {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
             start: Instant::now(),
-            starts: RefCell::default(),
-            settled: RefCell::default(),
-            ties: RefCell::default(),
-            running: Cell::new(0),
-            peak: Cell::new(0),
-            alive: Cell::new(0),
-            tokens: RefCell::default(),
-        }
+            starts: Notes::default(),
+            settled: Notes::default(),
+            first_failure: Notes::default(),
+            failures: Notes::default(),
+            given: Notes::default(),
+            looks: Notes::default(),
+            ties: Notes::default(),
+            running: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+            alive: AtomicUsize::new(0),
+            tokens: Notes::default(),
+        })
     }
 
     pub(crate) fn assert_nothing_lives(&self) {
-        assert_eq!(self.running.get(), 0, "an attempt has outlived its run");
-        assert_eq!(self.alive.get(), 0, "a source, a function or an item has outlived its run");
+        assert_eq!(self.running.load(Ordering::SeqCst), 0, "an attempt has outlived its run");
+        let alive = self.alive.load(Ordering::SeqCst);
+        assert_eq!(alive, 0, "a source, a function or an item has outlived its run");
     }
 
     fn now(&self) -> Millis {
@@ -65,114 +110,136 @@ impl Log {
 }
 
 /// One running attempt, for as long as its future lives.
-struct Running<'a>(&'a Log);
+struct Running(Arc<Log>);
 
-impl<'a> Running<'a> {
-    fn new(log: &'a Log) -> Self {
-        log.running.set(log.running.get() + 1);
-        log.peak.set(log.peak.get().max(log.running.get()));
-        Self(log)
+impl Running {
+    fn new(log: &Arc<Log>) -> Self {
+        let running = log.running.fetch_add(1, Ordering::SeqCst) + 1;
+        log.peak.fetch_max(running, Ordering::SeqCst);
+        Self(Arc::clone(log))
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
-        self.0.running.set(self.0.running.get() - 1);
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 /// A part of the run, for as long as it lives.
-struct Alive<'a>(&'a Log);
+struct Alive(Arc<Log>);
 
-impl<'a> Alive<'a> {
-    fn new(log: &'a Log) -> Self {
-        log.alive.set(log.alive.get() + 1);
-        Self(log)
+impl Alive {
+    fn new(log: &Arc<Log>) -> Self {
+        log.alive.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(log))
     }
 }
 
-impl Clone for Alive<'_> {
+impl Clone for Alive {
     fn clone(&self) -> Self {
-        Self::new(self.0)
+        Self::new(&self.0)
     }
 }
 
-impl Drop for Alive<'_> {
+impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.alive.set(self.0.alive.get() - 1);
+        self.0.alive.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 #[derive(Clone)]
-struct Item<'a> {
+struct Item {
     index: usize,
-    _alive: Alive<'a>,
+    _alive: Alive,
 }
 
-pub(super) fn run(case: &Case) -> (Observed, TieBreak) {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(async {
-        let log = Log::new();
-        let token = CancellationToken::new();
-        if let Some(at) = case.cancel_at {
-            let token = token.clone();
-            tokio::spawn(async move {
-                sleep(Duration::from_millis(at)).await;
-                token.cancel();
-            });
-        }
-        let limit = Duration::from_secs(1_000_000_000);
-        let outcome = timeout(limit, drive(case, &log, token)).await.expect("the run hangs");
-        log.assert_nothing_lives();
-        (observe(case, &log, outcome), log.ties.into_inner())
-    })
+/// The map function.
+fn attempt(
+    script: Attempt,
+    log: &Arc<Log>,
+    cx: ItemContext,
+    item: Item,
+) -> impl Future<Output = Result<usize, Scripted>> + Send + use<> {
+    let index = item.index;
+    log.starts.borrow().push((index, cx.attempt(), log.now()));
+    log.ties.borrow().begun.push((index, cx.attempt()));
+    if script.end == End::PanicWhileBuilding && script.sleep == 0 {
+        resume_unwind(Box::new("scripted"));
+    }
+    let running = Running::new(log);
+    let ended = Arc::new(Flag::default());
+    log.tokens.borrow().push((cx.cancellation_token().clone(), Arc::clone(&ended)));
+    async move {
+        let (_running, _item) = (running, item);
+        let by_itself = async {
+            for _ in 0..script.yields {
+                tokio::task::yield_now().await;
+            }
+            finish(index, script.sleep, script.end, &ended).await
+        };
+        let told = async {
+            let Some((later, end)) = script.when_told else { return pending().await };
+            cx.cancellation_token().cancelled().await;
+            finish(index, later, end, &ended).await
+        };
+        tokio::select! { biased; result = by_itself => result, result = told => result }
+    }
 }
 
-pub(crate) async fn drive<'a>(case: &'a Case, log: &'a Log, token: CancellationToken) -> Outcome {
-    let task = task(case);
-    let of_function = Alive::new(log);
-    let function = move |cx: ItemContext, item: Item<'a>| {
-        let _part_of_it = &of_function;
-        let index = item.index;
-        log.starts.borrow_mut().push((index, cx.attempt(), log.now()));
-        let script = case.attempt(index, cx.attempt());
-        if script.end == End::PanicWhileBuilding && script.sleep == 0 {
-            resume_unwind(Box::new("scripted"));
+async fn finish(index: usize, later: Millis, end: End, ended: &Flag) -> Result<usize, Scripted> {
+    if later > 0 {
+        sleep(Duration::from_millis(later)).await;
+    }
+    ended.set(end != End::Never);
+    match end {
+        End::Ok => Ok(index),
+        End::Err { retryable, retry_after } => {
+            Err(Scripted { retryable, retry_after: retry_after.map(Duration::from_millis) })
         }
-        let running = Running::new(log);
-        let ended = Rc::new(Cell::new(false));
-        log.tokens.borrow_mut().push((cx.cancellation_token().clone(), Rc::clone(&ended)));
-        async move {
-            let (_running, _item) = (running, item);
-            let by_itself = async {
-                for _ in 0..script.yields {
-                    tokio::task::yield_now().await;
+        // It does not go through the panic hook, so that a million of them are quiet.
+        End::Panic | End::PanicWhileBuilding => resume_unwind(Box::new("scripted")),
+        End::Never => pending().await,
+    }
+}
+
+/// The observer.
+struct Notebook(Arc<Log>);
+
+impl Observer for Notebook {
+    fn on_event(&self, event: &Event<'_>) {
+        let log = &self.0;
+        match *event {
+            Event::ItemStarted { index, .. } => log.ties.borrow().announced.push(index),
+            Event::AttemptFailed { index, attempt, kind, .. } => {
+                log.ties.borrow().ends.push((index, attempt));
+                if kind == FailureKind::TimedOut {
+                    log.ties.borrow().timed_out.push((index, attempt));
                 }
-                finish(index, script.sleep, script.end, &ended).await
-            };
-            let told = async {
-                let Some((later, end)) = script.when_told else { return pending().await };
-                cx.cancellation_token().cancelled().await;
-                finish(index, later, end, &ended).await
-            };
-            tokio::select! { biased; result = by_itself => result, result = told => result }
-        }
-    };
-    let observer = |event: &Event<'_>| match *event {
-        Event::AttemptFailed { index, attempt, kind, .. } => {
-            log.ties.borrow_mut().ends.push((index, attempt));
-            if kind == FailureKind::TimedOut {
-                log.ties.borrow_mut().timed_out.push((index, attempt));
             }
-        }
-        Event::ItemSettled { index, attempts, failure, .. } => {
-            if failure.is_none() {
-                log.ties.borrow_mut().ends.push((index, attempts));
+            Event::ItemSettled { index, attempts, failure, .. } => {
+                match failure {
+                    None => log.ties.borrow().ends.push((index, attempts)),
+                    Some(kind) => {
+                        log.first_failure.borrow().get_or_insert(index);
+                        log.failures.borrow().push((index, kind));
+                    }
+                }
+                log.settled.borrow().push((index, log.now()));
             }
-            log.settled.borrow_mut().push((index, log.now()));
+            _ => {}
         }
-        _ => {}
+    }
+}
+
+/// A run that is awaited, over each kind of source.
+pub(crate) async fn drive(case: &Case, log: &Arc<Log>, token: CancellationToken) -> Outcome {
+    let task = task(case, None);
+    let of_function = Alive::new(log);
+    let function = move |cx: ItemContext, item: Item| {
+        let _part_of_it = &of_function;
+        let script = case.attempt(item.index, cx.attempt());
+        attempt(script, log, cx, item)
     };
     macro_rules! run {
         ($over:expr) => {
@@ -181,7 +248,7 @@ pub(crate) async fn drive<'a>(case: &'a Case, log: &'a Log, token: CancellationT
                 .retry_if(|error: &Scripted| error.retryable)
                 .retry_after(|error: &Scripted| error.retry_after)
                 .cancellation_token(token)
-                .observe(observer)
+                .observe(Notebook(Arc::clone(log)))
                 .await
         };
     }
@@ -209,23 +276,7 @@ pub(crate) async fn drive<'a>(case: &'a Case, log: &'a Log, token: CancellationT
     }
 }
 
-async fn finish(index: usize, later: Millis, end: End, ended: &Cell<bool>) -> Result<usize, Scripted> {
-    if later > 0 {
-        sleep(Duration::from_millis(later)).await;
-    }
-    ended.set(end != End::Never);
-    match end {
-        End::Ok => Ok(index),
-        End::Err { retryable, retry_after } => {
-            Err(Scripted { retryable, retry_after: retry_after.map(Duration::from_millis) })
-        }
-        // It does not go through the panic hook, so that a million of them are quiet.
-        End::Panic | End::PanicWhileBuilding => resume_unwind(Box::new("scripted")),
-        End::Never => pending().await,
-    }
-}
-
-fn task(case: &Case) -> AsyncMapTask {
+fn task(case: &Case, limiter: Option<&Limiter>) -> AsyncMapTask {
     let mut task = AsyncMapTask::builder()
         .name("model")
         .concurrency(case.concurrency)
@@ -258,81 +309,8 @@ fn task(case: &Case) -> AsyncMapTask {
     if let Some(most) = case.max_failures {
         task = task.max_failures(most);
     }
-    task.build().unwrap()
-}
-
-fn observe(case: &Case, log: &Log, outcome: Outcome) -> Observed {
-    let end = log.now();
-    let (ended, first_failure, result) = match outcome {
-        Ok(result) => (Ended::Succeeded, log_first_failure(log, &result), result),
-        Err(error) => {
-            let ended = match *error.reason() {
-                FailureReason::FailFast { index } => Ended::FailFast { index },
-                FailureReason::TooManyFailures { failures, allowed } => {
-                    Ended::TooManyFailures { failures, allowed }
-                }
-                FailureReason::Cancelled => Ended::Cancelled,
-                FailureReason::TimedOut { limit } => {
-                    assert_eq!(Some(millis(limit)), case.per_run);
-                    Ended::TimedOut
-                }
-                FailureReason::Source(_) => Ended::Source,
-                ref other => panic!("no case ends with {other}"),
-            };
-            (ended, error.first_failure().map(|(index, _)| index), error.into_partial())
-        }
-    };
-    let starts = log.starts.borrow().clone();
-    let attempts_of = |index| starts.iter().filter(|(i, _, _)| *i == index).count() as u32;
-    let items: Vec<_> = (0..case.items.len())
-        .map(|index| {
-            let attempts = attempts_of(index);
-            let status = match (result.results.get(index), result.errors.get(&index)) {
-                (Some(Some(value)), None) => {
-                    assert_eq!(*value, index, "a result is in a wrong slot");
-                    Status::Succeeded
-                }
-                (Some(None), Some(error)) => {
-                    assert_eq!(error.attempts(), attempts);
-                    match error {
-                        ItemError::Failed { .. } => Status::Failed,
-                        ItemError::TimedOut { scope: TimeoutScope::Attempt, .. } => Status::TimedOutAttempt,
-                        ItemError::TimedOut { scope: TimeoutScope::Item, .. } => Status::TimedOutItem,
-                        ItemError::Panicked { .. } => Status::Panicked,
-                        other => panic!("an unknown error: {other:?}"),
-                    }
-                }
-                (Some(None) | None, None) if attempts == 0 => Status::NotStarted,
-                (Some(None), None) => Status::Cancelled,
-                (slot, error) => panic!("slot {slot:?} and error {error:?} contradict each other"),
-            };
-            (status, attempts)
-        })
-        .collect();
-    let summary = &result.summary;
-    let of = |status| items.iter().filter(|(s, _)| *s == status).count();
-    assert_eq!(summary.successes, of(Status::Succeeded));
-    assert_eq!(summary.cancelled, of(Status::Cancelled));
-    assert_eq!(summary.failures, result.errors.len());
-    assert_eq!(summary.total, summary.successes + summary.failures + summary.cancelled + summary.not_started);
-    assert_eq!(millis(summary.elapsed), end);
-    assert_eq!(result.results.len(), summary.total);
-    Observed {
-        ended,
-        end,
-        items,
-        starts,
-        settled: log.settled.borrow().clone(),
-        peak: log.peak.get(),
-        retries: summary.retries,
-        timeouts: summary.timeouts,
-        panics: summary.panics,
-        first_failure,
+    if let Some(limiter) = limiter {
+        task = task.limiter(limiter);
     }
-}
-
-/// A run that succeeds does not say which item failed first; the log does.
-fn log_first_failure(log: &Log, result: &MapTaskResult<usize, Scripted>) -> Option<usize> {
-    let settled = log.settled.borrow();
-    settled.iter().map(|(index, _)| *index).find(|index| result.errors.contains_key(index))
+    task.build().unwrap()
 }

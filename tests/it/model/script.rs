@@ -73,7 +73,7 @@ impl Case {
 }
 
 /// Long enough that no two sums of them are equal by chance.
-const LONG: Millis = 100_000_000;
+pub(super) const LONG: Millis = 100_000_000;
 
 fn end() -> impl Strategy<Value = End> {
     prop_oneof![
@@ -86,8 +86,16 @@ fn end() -> impl Strategy<Value = End> {
     ]
 }
 
-fn attempt() -> impl Strategy<Value = Attempt> {
-    let sleep = prop_oneof![1 => Just(0), 4 => 1..LONG, 1 => 1..LONG / 20];
+/// Whether an attempt may end at the instant at which it begins.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Start {
+    MayEnd,
+    TakesTime,
+}
+
+fn attempt(start: Start) -> impl Strategy<Value = Attempt> {
+    let at_once = if start == Start::MayEnd { 0..1 } else { 1..LONG / 20 };
+    let sleep = prop_oneof![1 => at_once, 4 => 1..LONG, 1 => 1..LONG / 20];
     let when_told = weighted(0.4, (prop_oneof![Just(0), 1..LONG / 4], end()));
     (0..3_u8, sleep, end(), when_told).prop_map(|(yields, sleep, end, when_told)| {
         let yields = if sleep == 0 { 0 } else { yields };
@@ -108,7 +116,11 @@ fn source(items: usize) -> impl Strategy<Value = Source> {
 }
 
 pub(crate) fn case() -> impl Strategy<Value = Case> {
-    let items = prop::collection::vec(prop::collection::vec(attempt(), 1..4), 0..14);
+    case_with(Start::MayEnd)
+}
+
+pub(super) fn case_with(start: Start) -> impl Strategy<Value = Case> {
+    let items = prop::collection::vec(prop::collection::vec(attempt(start), 1..4), 0..14);
     let retries = (0..4_u32, prop_oneof![1 => Just(0), 6 => 1..LONG], 1..4_u32, 1..LONG);
     let limits = (
         weighted(0.5, LONG / 10..LONG),

@@ -1,44 +1,35 @@
 //! The rules once more, as plainly as they can be said: one thread, one clock, one thing at a time.
 
+mod attempts;
+mod delivery;
+mod limit;
+mod verdict;
+
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
-use super::script::{Case, End, Source};
-use super::{Ended, Millis, Observed, Status, TieBreak};
-
-/// An attempt under way.
-struct Running {
-    index: usize,
-    number: u32,
-    /// When it ends by itself, and how.
-    by_itself: Option<(Millis, End)>,
-    /// When it ends because it was told to, and how.
-    told: Option<(Millis, End)>,
-    /// When its limit ends it. A run that stops takes it away.
-    limit: Option<(Millis, Status)>,
-    /// Its limit has passed; it has until then to end.
-    grace: Option<(Millis, Status)>,
-}
-
-/// What happens to an attempt next.
-enum Next {
-    Ends(End),
-    OutOfTime(Status),
-    OutOfGrace(Status),
-}
-
-/// An item between two attempts.
-struct Waiting {
-    index: usize,
-    number: u32,
-    due: Millis,
-    failure: Status,
-}
+use self::attempts::{Running, Waiting};
+use self::limit::{Answer, Limit};
+use super::plan::{Order, Plan, Run};
+use super::script::Source;
+use super::{Ended, Look, Millis, Observed, Status, TieBreak};
 
 struct Simulation<'a> {
-    case: &'a Case,
+    run: &'a Run,
     ties: &'a TieBreak,
+    /// Which of the runs it is.
+    id: usize,
+    shared: Option<Rc<RefCell<Limit>>>,
+    begun: bool,
     now: Millis,
+    capacity: usize,
+    paused: bool,
+    /// What is next waits for the shared limit, and for nothing else.
+    queues: bool,
     pulled: usize,
+    started: usize,
+    /// The source has come to its end.
     exhausted: bool,
     running: Vec<Running>,
     /// In the order in which they began to wait.
@@ -46,79 +37,281 @@ struct Simulation<'a> {
     first_start: HashMap<usize, Millis>,
     stop: Option<Ended>,
     stop_at: Millis,
+    /// What runs has not heard yet that the run is stopping.
+    untold: bool,
+    /// It is stopping, and what runs may end by itself.
+    draining: bool,
+    /// Nothing runs any more, or shall.
+    over: bool,
+    /// Settled items that nobody has taken yet, in the order of settling.
+    held: Vec<usize>,
+    /// Until when the taker is busy with what it took last.
+    busy: Option<Millis>,
+    taker_failed: bool,
+    /// The taker has learnt that nothing more will come.
+    closed: bool,
     seen: Observed,
 }
 
-pub(super) fn run(case: &Case, ties: &TieBreak) -> Observed {
-    let seen = Observed {
-        ended: Ended::Succeeded,
-        end: 0,
-        items: vec![(Status::NotStarted, 0); case.items.len()],
-        starts: Vec::new(),
-        settled: Vec::new(),
-        peak: 0,
-        retries: 0,
-        timeouts: 0,
-        panics: 0,
-        first_failure: None,
-    };
-    let mut simulation = Simulation {
-        case,
-        ties,
-        now: 0,
-        pulled: 0,
-        exhausted: false,
-        running: Vec::new(),
-        waiting: Vec::new(),
-        first_start: HashMap::new(),
-        stop: None,
-        stop_at: 0,
-        seen,
-    };
-    simulation.fill();
-    while let Some(next) = simulation.next_instant() {
-        simulation.now = next;
-        simulation.driver_timers();
-        simulation.attempts();
-        simulation.fill();
+pub(super) fn run(plan: &Plan, ties: &[TieBreak]) -> Vec<Observed> {
+    let shared = plan.shared.as_ref();
+    let limit = shared.map(|shared| Rc::new(RefCell::new(Limit::new(shared.permits, plan.runs.len()))));
+    let runs = plan.runs.iter().zip(ties).enumerate();
+    let mut runs: Vec<_> =
+        runs.map(|(id, (run, ties))| Simulation::new(run, ties, id, limit.clone())).collect();
+    let mut changes = shared.map_or(&[][..], |shared| &shared.changes).iter().peekable();
+    // The runs begin, and each goes on where something happens to it.
+    let next = |runs: &[Simulation<'_>]| runs.iter().filter_map(Simulation::next_instant).min();
+    while let Some(now) = next(&runs) {
+        let now = now.min(changes.peek().map_or(Millis::MAX, |(at, _)| *at));
+        if let (Some((_, permits)), Some(limit)) = (changes.next_if(|(at, _)| *at == now), &limit) {
+            limit.borrow_mut().set_permits(*permits);
+        }
+        for run in &mut runs {
+            if run.next_instant() == Some(now) {
+                run.happen(now);
+            }
+        }
+        // Permits that one gives back are there for the other at the same instant.
+        while let Some(next) = limit.as_ref().and_then(|limit| limit.borrow_mut().next_answered()) {
+            runs[next].go_on(now);
+        }
     }
-    simulation.finish()
+    runs.into_iter().map(Simulation::finish).collect()
 }
 
-impl Simulation<'_> {
+impl<'a> Simulation<'a> {
+    fn new(run: &'a Run, ties: &'a TieBreak, id: usize, shared: Option<Rc<RefCell<Limit>>>) -> Self {
+        Self {
+            run,
+            ties,
+            id,
+            shared,
+            begun: false,
+            now: 0,
+            capacity: run.case.concurrency,
+            paused: false,
+            queues: false,
+            pulled: 0,
+            started: 0,
+            exhausted: false,
+            running: Vec::new(),
+            waiting: Vec::new(),
+            first_start: HashMap::new(),
+            stop: None,
+            stop_at: 0,
+            untold: false,
+            draining: false,
+            over: false,
+            held: Vec::new(),
+            busy: None,
+            taker_failed: false,
+            closed: false,
+            seen: Observed::new(run.case.items.len()),
+        }
+    }
+
+    /// When something happens next, by the common clock; `None` after the end.
+    fn next_instant(&self) -> Option<Millis> {
+        let next = match self.begun {
+            false => Some(0),
+            true if self.closed => None,
+            true => self.next_of_run(),
+        };
+        next.map(|next| self.run.begin + next)
+    }
+
+    fn next_of_run(&self) -> Option<Millis> {
+        let ahead = |at: &Millis| *at > self.now;
+        let busy = self.busy.filter(ahead);
+        if self.over {
+            return busy;
+        }
+        let attempts = self.running.iter().filter_map(Running::next).map(|(at, _)| at);
+        let orders = self.run.orders().iter().map(|(at, _)| *at);
+        let outside = orders.chain(self.run.case.per_run).chain(self.run.case.cancel_at);
+        let always = attempts.chain(outside).chain(busy);
+        if self.stop.is_some() {
+            let last = Some(self.stop_at).filter(|_| !self.draining);
+            return always.chain(last).filter(ahead).min();
+        }
+        let waits = self.waiting.iter().filter_map(|waiting| {
+            if waiting.due > self.now { Some(waiting.due) } else { self.item_deadline(waiting.index) }
+        });
+        let arrival = self.arrival().filter(|_| self.may_pull());
+        always.chain(waits).chain(arrival).filter(ahead).min()
+    }
+
+    /// Everything that is due at one instant.
+    fn happen(&mut self, now: Millis) {
+        self.begun = true;
+        self.now = now - self.run.begin;
+        self.orders();
+        self.timers();
+        self.go_on(now);
+    }
+
+    /// Gives out what can be given and starts what can be started, until nothing more can be done at this instant.
+    fn go_on(&mut self, now: Millis) {
+        self.now = now - self.run.begin;
+        loop {
+            let before = self.progress();
+            self.attempts();
+            self.give();
+            self.queues = false;
+            self.fill();
+            if !self.queues {
+                self.leave_queue();
+            }
+            self.end_if_over();
+            if self.closed || before == self.progress() {
+                return;
+            }
+        }
+    }
+
+    /// Something that is another after whatever happens.
+    fn progress(&self) -> (usize, usize, usize, bool, bool, bool) {
+        let Observed { starts, settled, given, .. } = &self.seen;
+        (starts.len(), settled.len(), given.len(), self.stop.is_some(), self.taker_failed, self.over)
+    }
+
     /// Fills the free places.
     fn fill(&mut self) {
-        while self.running.len() < self.case.concurrency && self.fill_place() {}
+        if !self.run.spawned {
+            while self.fill_place() {}
+            return;
+        }
+        // Each has to get to its task first, and what stops the run meanwhile may come before it or after it.
+        let mut called = Vec::new();
+        while let Some(next) = self.next_start(&called, false) {
+            called.push(next);
+        }
+        for (index, number) in called {
+            let begins = self.stop.is_none() || self.ties.begun.contains(&(index, number));
+            if begins {
+                self.untold |= self.stop.is_some();
+                self.begin(index, number);
+                continue;
+            }
+            if number == 1 && self.ties.announced.contains(&index) {
+                self.seen.items[index].0 = Status::Cancelled;
+                self.started += 1;
+            }
+            self.give_back_permits(index);
+        }
     }
 
     /// Fills one place: with those that are due for a retry, then with new items, until one has to wait
     /// there. Says whether one does.
     fn fill_place(&mut self) -> bool {
         let running = self.running.len();
-        while self.stop.is_none() && self.running.len() == running {
-            if let Some(at) = self.first_due(|_| true) {
-                let Waiting { index, number, .. } = self.waiting.remove(at);
-                self.seen.retries += 1;
-                self.start(index, number + 1);
-            } else if self.waiting.len() >= self.case.concurrency {
-                return false;
-            } else {
-                match (self.arrival(), self.source_fails_here()) {
-                    (Some(arrival), _) if arrival > self.now => return false,
-                    (Some(_), true) => self.stop(Ended::Source),
-                    (Some(_), false) => {
-                        self.pulled += 1;
-                        self.first_start.insert(self.pulled - 1, self.now);
-                        self.start(self.pulled - 1, 1);
-                    }
-                    (None, _) => {
-                        self.exhausted = true;
-                        return false;
-                    }
+        while let Some((index, number)) = self.next_start(&[], self.run.spawned) {
+            self.begin(index, number);
+            if self.running.len() > running {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The attempt that begins next, after those that were `called` to begin, with its permits; where what stops
+    /// the run may come before it, only if it `has_begun`.
+    fn next_start(&mut self, called: &[(usize, u32)], has_begun: bool) -> Option<(usize, u32)> {
+        let is_called = |index: usize| called.iter().any(|(called, _)| *called == index);
+        let ties = self.ties;
+        let may_begin = |next: &(usize, u32)| !has_begun || ties.begun.contains(next);
+        while self.stop.is_none() {
+            let due = self.first_due(|waiting| !is_called(waiting.index));
+            if self.is_closed_to_all(called) || (due.is_none() && !self.admits_new()) {
+                // Nothing is left to be resumed.
+                self.exhausted |= self.paused && self.all_are_settled();
+                return None;
+            }
+            if let Some(at) = due {
+                let Waiting { index, number, .. } = self.waiting[at];
+                let next = Some((index, number + 1)).filter(may_begin);
+                return next.filter(|_| self.take_permits(index, called));
+            }
+            let index = self.started + called.iter().filter(|(_, number)| *number == 1).count();
+            if index < self.pulled {
+                let next = Some((index, 1)).filter(may_begin);
+                return next.filter(|_| self.take_permits(index, called));
+            }
+            match (self.arrival(), self.source_fails_here()) {
+                (Some(arrival), _) if arrival > self.now => return None,
+                (Some(_), true) => self.stop(Ended::Source),
+                (Some(_), false) => self.pulled += 1,
+                (None, _) => {
+                    self.exhausted = true;
+                    return None;
                 }
             }
         }
-        self.running.len() > running
+        None
+    }
+
+    fn begin(&mut self, index: usize, number: u32) {
+        if number > 1 {
+            self.waiting.retain(|waiting| waiting.index != index);
+            self.seen.retries += 1;
+        } else {
+            self.first_start.insert(index, self.now);
+            self.started += 1;
+        }
+        self.start(index, number);
+    }
+
+    /// Whether nothing at all may start, because nobody may or because no permit of the run's own is free.
+    fn is_closed_to_all(&self, called: &[(usize, u32)]) -> bool {
+        self.paused || self.in_use(called) >= self.capacity
+    }
+
+    /// Whether so few items wait for their retry, and so few outcomes for their taker, that a new item may start.
+    fn admits_new(&self) -> bool {
+        self.waiting.len() < self.capacity && self.held.len() < self.capacity
+    }
+
+    fn may_pull(&self) -> bool {
+        let due = self.first_due(|_| true).is_some();
+        self.pulled == self.started && !due && !self.is_closed_to_all(&[]) && self.admits_new()
+    }
+
+    fn in_use(&self, called: &[(usize, u32)]) -> usize {
+        let running = self.running.iter().map(|running| running.index);
+        let all = running.chain(called.iter().map(|(index, _)| *index));
+        all.map(|index| self.run.weight(index) as usize).sum()
+    }
+
+    /// Takes what an item needs, of the run's own limit and then of the shared one. One that needs more than
+    /// there is stops the run.
+    fn take_permits(&mut self, index: usize, called: &[(usize, u32)]) -> bool {
+        let needed = self.run.weight(index) as usize;
+        if needed > self.capacity {
+            self.stop(Ended::Config);
+            return false;
+        }
+        if self.in_use(called) + needed > self.capacity {
+            return false;
+        }
+        let answer = self.shared.as_ref().map(|limit| limit.borrow_mut().ask(self.id, needed));
+        if answer == Some(Answer::Never) {
+            self.stop(Ended::Config);
+        }
+        self.queues = answer == Some(Answer::NotYet);
+        answer.is_none_or(|answer| answer == Answer::Yes)
+    }
+
+    fn give_back_permits(&mut self, index: usize) {
+        if let Some(limit) = &self.shared {
+            limit.borrow_mut().give_back(self.run.weight(index) as usize);
+        }
+    }
+
+    fn leave_queue(&mut self) {
+        if let Some(limit) = &self.shared {
+            limit.borrow_mut().leave(self.id);
+        }
     }
 
     /// Among those whose delay is over, the one whose delay was over first.
@@ -130,8 +323,8 @@ impl Simulation<'_> {
 
     /// When the source gives what comes next; `None` where it has come to its end.
     fn arrival(&self) -> Option<Millis> {
-        let at_end = self.pulled == self.case.items.len();
-        match &self.case.source {
+        let at_end = self.pulled == self.run.case.items.len();
+        match &self.run.case.source {
             Source::List | Source::UnsizedList => (!at_end).then_some(0),
             Source::Stream { gaps } | Source::Failing { gaps, .. } if !at_end => {
                 Some(gaps[..=self.pulled].iter().sum())
@@ -142,76 +335,49 @@ impl Simulation<'_> {
     }
 
     fn source_fails_here(&self) -> bool {
-        matches!(self.case.source, Source::Failing { at, .. } if at == self.pulled)
+        matches!(self.run.case.source, Source::Failing { at, .. } if at == self.pulled)
     }
 
-    fn start(&mut self, index: usize, number: u32) {
-        let script = self.case.attempt(index, number);
-        self.seen.starts.push((index, number, self.now));
-        self.seen.items[index] = (Status::Cancelled, number);
-        if script.end == End::PanicWhileBuilding && script.sleep == 0 {
-            return self.end(index, number, script.end, None);
+    /// What is ordered from outside.
+    fn orders(&mut self) {
+        if self.over {
+            return;
         }
-        self.seen.peak = self.seen.peak.max(self.running.len() + 1);
-        if script.sleep == 0 && script.end != End::Never {
-            return self.end(index, number, script.end, None);
+        let (run, now) = (self.run, self.now);
+        for (_, order) in run.orders().iter().filter(|(at, _)| *at == now) {
+            match *order {
+                Order::Concurrency(concurrency) => self.capacity = concurrency,
+                Order::Pause => self.paused = true,
+                Order::Resume => self.paused = false,
+                Order::Drain => self.drain(),
+                Order::Cancel => self.halt(Ended::Cancelled),
+                Order::Look => self.seen.looks.push(Look {
+                    at: self.now,
+                    successes: self.count(true),
+                    failures: self.count(false),
+                    running: self.running.len(),
+                    waiting: self.waiting.len(),
+                    retries: self.seen.retries,
+                }),
+            }
         }
-        let of_attempt = self.case.per_attempt.map(|limit| (self.now + limit, Status::TimedOutAttempt));
-        let of_item = self.item_deadline(index).map(|deadline| (deadline, Status::TimedOutItem));
-        self.running.push(Running {
-            index,
-            number,
-            by_itself: (script.end != End::Never).then_some((self.now + script.sleep, script.end)),
-            told: None,
-            limit: of_attempt.into_iter().chain(of_item).min_by_key(|(deadline, _)| *deadline),
-            grace: None,
-        });
-    }
-
-    fn item_deadline(&self, index: usize) -> Option<Millis> {
-        self.case.per_item.map(|limit| self.first_start[&index] + limit)
-    }
-
-    /// The next thing that happens to an attempt. Where several fall together, a result comes first.
-    fn next_of(running: &Running) -> Option<(Millis, Next)> {
-        let ends = [running.by_itself, running.told].into_iter().flatten();
-        let ends = ends.map(|(at, end)| (at, Next::Ends(end)));
-        let limit = running.limit.map(|(at, failure)| (at, Next::OutOfTime(failure)));
-        let grace = running.grace.map(|(at, failure)| (at, Next::OutOfGrace(failure)));
-        ends.chain(limit).chain(grace).min_by_key(|(at, _)| *at)
-    }
-
-    /// When something happens next; `None` at the end of the run.
-    fn next_instant(&self) -> Option<Millis> {
-        let grace = self.case.grace.unwrap_or(0);
-        let attempts = self.running.iter().filter_map(Self::next_of).map(|(at, _)| at);
-        if self.stop.is_some() {
-            let over = self.running.is_empty() || grace == 0 || self.now >= self.stop_at;
-            return if over { None } else { attempts.chain([self.stop_at]).min() };
-        }
-        if self.exhausted && self.running.is_empty() && self.waiting.is_empty() {
-            return None;
-        }
-        let waits = self.waiting.iter().map(|waiting| {
-            let give_up = self.item_deadline(waiting.index).unwrap_or(Millis::MAX);
-            if waiting.due > self.now { waiting.due } else { give_up }
-        });
-        let place = self.running.len() < self.case.concurrency && self.waiting.len() < self.case.concurrency;
-        let arrival = self.arrival().filter(|_| place);
-        let timers = [self.case.per_run, self.case.cancel_at].into_iter().flatten();
-        attempts.chain(waits).chain(arrival).chain(timers).filter(|at| *at > self.now).min()
     }
 
     /// What the run itself waits for.
-    fn driver_timers(&mut self) {
-        if self.stop.is_some() {
+    fn timers(&mut self) {
+        if self.over {
             return;
         }
-        if self.case.cancel_at == Some(self.now) {
-            self.stop(Ended::Cancelled);
+        if self.run.case.cancel_at == Some(self.now) {
+            self.halt(Ended::Cancelled);
         }
-        if self.case.per_run == Some(self.now) {
-            self.stop(Ended::TimedOut);
+        if self.run.case.per_run == Some(self.now) {
+            // Where the last item has settled, nothing is late; only the outcomes wait for their taker.
+            if self.stop.is_none() && self.all_are_settled() {
+                self.exhausted = true;
+            } else {
+                self.halt(Ended::TimedOut);
+            }
         }
         while let Some(at) = self
             .first_due(|waiting| self.item_deadline(waiting.index).is_some_and(|give_up| give_up <= self.now))
@@ -219,168 +385,5 @@ impl Simulation<'_> {
             let Waiting { index, failure, .. } = self.waiting.remove(at);
             self.fail(index, failure);
         }
-    }
-
-    /// What happens to the attempts at this instant.
-    fn attempts(&mut self) {
-        loop {
-            let over = self.stop.is_some() && self.case.grace.is_none();
-            let due = self.running.iter().enumerate().filter_map(|(at, running)| {
-                let (when, next) = Self::next_of(running)?;
-                let attempt = (running.index, running.number);
-                let rank = self.ties.ends.iter().position(|ended| *ended == attempt);
-                // One that ended as timed out was told so before anything else stopped the run.
-                let told_first = matches!(next, Next::OutOfTime(_))
-                    && self.case.grace.is_some()
-                    && self.ties.timed_out.contains(&attempt);
-                let order = (!told_first, rank.unwrap_or(usize::MAX));
-                (when <= self.now).then_some((order, at, next))
-            });
-            let Some((_, at, next)) = due.min_by_key(|(order, ..)| *order).filter(|_| !over) else { return };
-            match next {
-                Next::OutOfTime(failure) if self.case.grace.is_some() => {
-                    let until = self.now + self.case.grace.unwrap_or(0);
-                    let running = &mut self.running[at];
-                    (running.limit, running.grace) = (None, Some((until, failure)));
-                    Self::tell(self.case, self.now, running);
-                }
-                Next::OutOfTime(failure) | Next::OutOfGrace(failure) => {
-                    let Running { index, number, .. } = self.running.remove(at);
-                    self.attempt_failed(index, number, failure, None);
-                    self.fill_place();
-                }
-                Next::Ends(end) => {
-                    let Running { index, number, grace, .. } = self.running.remove(at);
-                    self.end(index, number, end, grace.map(|(_, failure)| failure));
-                    self.fill_place();
-                }
-            }
-        }
-    }
-
-    fn tell(case: &Case, now: Millis, running: &mut Running) {
-        let script = case.attempt(running.index, running.number);
-        if let (Some((later, end)), None) = (script.when_told, running.told) {
-            running.told = (end != End::Never).then_some((now + later, end));
-        }
-    }
-
-    /// An attempt has ended, in the grace after its limit where `out_of_time` says so.
-    fn end(&mut self, index: usize, number: u32, end: End, out_of_time: Option<Status>) {
-        match (end, out_of_time) {
-            (End::Ok, _) => self.succeed(index),
-            (End::Err { .. }, Some(failure)) => self.attempt_failed(index, number, failure, None),
-            (End::Err { .. }, None) => self.attempt_failed(index, number, Status::Failed, Some(end)),
-            (End::Panic | End::PanicWhileBuilding, _) => {
-                self.attempt_failed(index, number, Status::Panicked, None);
-            }
-            (End::Never, _) => unreachable!("it never ends"),
-        }
-    }
-
-    fn attempt_failed(&mut self, index: usize, number: u32, failure: Status, error: Option<End>) {
-        self.seen.panics += usize::from(failure == Status::Panicked);
-        self.seen.timeouts += usize::from(matches!(failure, Status::TimedOutAttempt | Status::TimedOutItem));
-        let backoff = (1..number)
-            .fold(u128::from(self.case.delay), |delay, _| delay * u128::from(self.case.multiplier));
-        let backoff = Millis::try_from(backoff.min(u128::from(self.case.max_delay))).unwrap();
-        let wait = match (failure, error) {
-            (Status::Failed, Some(End::Err { retryable: true, retry_after })) => {
-                Some(retry_after.unwrap_or(backoff))
-            }
-            (Status::TimedOutAttempt, _) => Some(backoff),
-            _ => None,
-        };
-        let due = wait.map(|wait| self.now + wait).filter(|due| {
-            let in_time = |limit: Option<Millis>| limit.is_none_or(|limit| *due < limit);
-            in_time(self.item_deadline(index)) && in_time(self.case.per_run)
-        });
-        match due {
-            Some(due) if number <= self.case.retries && self.stop.is_none() => {
-                self.waiting.push(Waiting { index, number, due, failure });
-            }
-            _ => self.fail(index, failure),
-        }
-    }
-
-    fn total(&self) -> Option<usize> {
-        matches!(self.case.source, Source::List).then_some(self.case.items.len())
-    }
-
-    /// The fewest successes and the most failures among `total` items.
-    fn criteria(&self, total: usize) -> (usize, usize) {
-        let none = self.case.min_successes.is_none() && self.case.max_failures.is_none();
-        let hundredths = self.case.min_ratio.or(none.then_some(100)).unwrap_or(0) as usize;
-        let least = (hundredths * total).div_ceil(100).max(self.case.min_successes.unwrap_or(0));
-        (least, total.saturating_sub(least).min(self.case.max_failures.unwrap_or(usize::MAX)))
-    }
-
-    fn settle(&mut self, index: usize, status: Status) {
-        self.seen.items[index].0 = status;
-        self.seen.settled.push((index, self.now));
-    }
-
-    fn count(&self, succeeded: bool) -> usize {
-        let settled = self.seen.settled.iter().map(|(index, _)| self.seen.items[*index].0);
-        settled.filter(|status| (*status == Status::Succeeded) == succeeded).count()
-    }
-
-    fn succeed(&mut self, index: usize) {
-        self.settle(index, Status::Succeeded);
-        let certain = match self.total() {
-            Some(total) => {
-                let most = self.case.max_failures.map_or(0, |most| total.saturating_sub(most));
-                Some(self.criteria(total).0.max(most))
-            }
-            None if self.case.min_ratio.is_none() && self.case.max_failures.is_none() => {
-                self.case.min_successes
-            }
-            None => None,
-        };
-        if self.case.early_success && certain.is_some_and(|certain| self.count(true) >= certain) {
-            self.stop(Ended::Succeeded);
-        }
-    }
-
-    fn fail(&mut self, index: usize, failure: Status) {
-        self.settle(index, failure);
-        self.seen.first_failure.get_or_insert(index);
-        let failures = self.count(false);
-        let allowed = match self.total() {
-            Some(total) => self.criteria(total).1,
-            None => self.case.max_failures.unwrap_or(usize::MAX),
-        };
-        if self.case.fail_fast {
-            self.stop(Ended::FailFast { index });
-        }
-        if failures > allowed {
-            self.stop(Ended::TooManyFailures { failures, allowed });
-        }
-    }
-
-    /// The first cause counts. What waits is given up, what runs is told.
-    fn stop(&mut self, cause: Ended) {
-        if self.stop.is_some() {
-            return;
-        }
-        self.stop = Some(cause);
-        self.stop_at = self.now + self.case.grace.unwrap_or(0);
-        self.waiting.clear();
-        for running in &mut self.running {
-            running.limit = None;
-            Self::tell(self.case, self.now, running);
-        }
-    }
-
-    fn finish(mut self) -> Observed {
-        let (successes, failures) = (self.count(true), self.count(false));
-        let (least, allowed) = self.criteria(successes + failures);
-        self.seen.ended = match self.stop {
-            Some(cause) => cause,
-            None if successes >= least && failures <= allowed => Ended::Succeeded,
-            None => Ended::TooManyFailures { failures, allowed },
-        };
-        self.seen.end = self.now;
-        self.seen
     }
 }

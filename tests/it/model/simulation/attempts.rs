@@ -1,0 +1,177 @@
+//! What happens to the attempts of a run.
+
+use super::Simulation;
+use crate::model::script::{Case, End};
+use crate::model::{Millis, Status};
+
+/// An attempt under way.
+pub(super) struct Running {
+    pub(super) index: usize,
+    number: u32,
+    /// When it ends by itself, and how.
+    by_itself: Option<(Millis, End)>,
+    /// When it ends because it was told to, and how.
+    told: Option<(Millis, End)>,
+    /// When its limit ends it. A run that stops takes it away.
+    limit: Option<(Millis, Status)>,
+    /// Its limit has passed; it has until then to end.
+    grace: Option<(Millis, Status)>,
+}
+
+/// What happens to an attempt next.
+pub(super) enum Next {
+    Ends(End),
+    OutOfTime(Status),
+    OutOfGrace(Status),
+}
+
+/// An item between two attempts.
+pub(super) struct Waiting {
+    pub(super) index: usize,
+    pub(super) number: u32,
+    pub(super) due: Millis,
+    pub(super) failure: Status,
+}
+
+impl Running {
+    /// The next thing that happens to it. Where several fall together, a result comes first.
+    pub(super) fn next(&self) -> Option<(Millis, Next)> {
+        let ends = [self.by_itself, self.told].into_iter().flatten();
+        let ends = ends.map(|(at, end)| (at, Next::Ends(end)));
+        let limit = self.limit.map(|(at, failure)| (at, Next::OutOfTime(failure)));
+        let grace = self.grace.map(|(at, failure)| (at, Next::OutOfGrace(failure)));
+        ends.chain(limit).chain(grace).min_by_key(|(at, _)| *at)
+    }
+
+    fn tell(&mut self, case: &Case, now: Millis) {
+        let script = case.attempt(self.index, self.number);
+        if let (Some((later, end)), None) = (script.when_told, self.told) {
+            self.told = (end != End::Never).then_some((now + later, end));
+        }
+    }
+}
+
+impl Simulation<'_> {
+    pub(super) fn start(&mut self, index: usize, number: u32) {
+        let case = &self.run.case;
+        let script = case.attempt(index, number);
+        self.seen.starts.push((index, number, self.now));
+        self.seen.items[index] = (Status::Cancelled, number);
+        if script.end == End::PanicWhileBuilding && script.sleep == 0 {
+            return self.end(index, number, script.end, None);
+        }
+        self.seen.peak = self.seen.peak.max(self.running.len() + 1);
+        if script.sleep == 0 && script.end != End::Never {
+            return self.end(index, number, script.end, None);
+        }
+        let of_attempt = case.per_attempt.map(|limit| (self.now + limit, Status::TimedOutAttempt));
+        let of_item = self.item_deadline(index).map(|deadline| (deadline, Status::TimedOutItem));
+        self.running.push(Running {
+            index,
+            number,
+            by_itself: (script.end != End::Never).then_some((self.now + script.sleep, script.end)),
+            told: None,
+            limit: of_attempt.into_iter().chain(of_item).min_by_key(|(deadline, _)| *deadline),
+            grace: None,
+        });
+    }
+
+    pub(super) fn item_deadline(&self, index: usize) -> Option<Millis> {
+        self.run.case.per_item.map(|limit| self.first_start[&index] + limit)
+    }
+
+    /// What happens to the attempts at this instant.
+    pub(super) fn attempts(&mut self) {
+        let grace = self.run.case.grace;
+        loop {
+            let over = self.stop.is_some() && grace.is_none() && !self.draining && !self.untold;
+            let due = self.running.iter().enumerate().filter_map(|(at, running)| {
+                let (when, next) = running.next()?;
+                let attempt = (running.index, running.number);
+                let rank = self.ties.ends.iter().position(|ended| *ended == attempt);
+                // One that ended as timed out was told so before anything else stopped the run.
+                let told_first = matches!(next, Next::OutOfTime(_))
+                    && grace.is_some()
+                    && self.ties.timed_out.contains(&attempt);
+                let order = (!told_first, rank.unwrap_or(usize::MAX));
+                (when <= self.now).then_some((order, at, next))
+            });
+            let Some((_, at, next)) = due.min_by_key(|(order, ..)| *order).filter(|_| !over) else {
+                if !self.untold {
+                    return;
+                }
+                self.tell_all();
+                continue;
+            };
+            match next {
+                Next::OutOfTime(failure) if grace.is_some() => {
+                    let until = self.now + grace.unwrap_or(0);
+                    let running = &mut self.running[at];
+                    (running.limit, running.grace) = (None, Some((until, failure)));
+                    running.tell(&self.run.case, self.now);
+                }
+                Next::OutOfTime(failure) | Next::OutOfGrace(failure) => {
+                    let Running { index, number, .. } = self.running.remove(at);
+                    self.attempt_failed(index, number, failure, None);
+                    self.give_back_permits(index);
+                    self.fill_place();
+                }
+                Next::Ends(end) => {
+                    let Running { index, number, grace, .. } = self.running.remove(at);
+                    self.end(index, number, end, grace.map(|(_, failure)| failure));
+                    self.fill_place();
+                }
+            }
+        }
+    }
+
+    /// Tells what runs to end. It has until the end of the grace.
+    pub(super) fn tell_all(&mut self) {
+        self.untold = false;
+        self.stop_at = self.now + self.run.case.grace.unwrap_or(0);
+        for running in &mut self.running {
+            running.limit = None;
+            running.tell(&self.run.case, self.now);
+        }
+    }
+
+    /// An attempt has ended, in the grace after its limit where `out_of_time` says so.
+    fn end(&mut self, index: usize, number: u32, end: End, out_of_time: Option<Status>) {
+        match (end, out_of_time) {
+            (End::Ok, _) => self.succeed(index),
+            (End::Err { .. }, Some(failure)) => self.attempt_failed(index, number, failure, None),
+            (End::Err { .. }, None) => self.attempt_failed(index, number, Status::Failed, Some(end)),
+            (End::Panic | End::PanicWhileBuilding, _) => {
+                self.attempt_failed(index, number, Status::Panicked, None);
+            }
+            (End::Never, _) => unreachable!("it never ends"),
+        }
+        self.give_back_permits(index);
+    }
+
+    fn attempt_failed(&mut self, index: usize, number: u32, failure: Status, error: Option<End>) {
+        let case = &self.run.case;
+        self.seen.panics += usize::from(failure == Status::Panicked);
+        self.seen.timeouts += usize::from(matches!(failure, Status::TimedOutAttempt | Status::TimedOutItem));
+        let backoff =
+            (1..number).fold(u128::from(case.delay), |delay, _| delay * u128::from(case.multiplier));
+        let backoff = Millis::try_from(backoff.min(u128::from(case.max_delay))).unwrap();
+        let wait = match (failure, error) {
+            (Status::Failed, Some(End::Err { retryable: true, retry_after })) => {
+                Some(retry_after.unwrap_or(backoff))
+            }
+            (Status::TimedOutAttempt, _) => Some(backoff),
+            _ => None,
+        };
+        let due = wait.map(|wait| self.now + wait).filter(|due| {
+            let in_time = |limit: Option<Millis>| limit.is_none_or(|limit| *due < limit);
+            in_time(self.item_deadline(index)) && in_time(case.per_run)
+        });
+        match due {
+            Some(due) if number <= case.retries && self.stop.is_none() => {
+                self.waiting.push(Waiting { index, number, due, failure });
+            }
+            _ => self.fail(index, failure),
+        }
+    }
+}
