@@ -30,7 +30,7 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio::task::coop;
@@ -52,6 +52,7 @@ use self::sink::Deliver;
 use self::source::Source;
 use self::timer::Timer;
 use crate::config::Config;
+use crate::lock::lock;
 use crate::observe::Event;
 
 /// The types of one run, and nothing else: no bound, so that the compiler can tell what they are, and
@@ -364,9 +365,4 @@ enum Stopping {
     Waiting,
     /// Nothing runs any more, or the time is up.
     Over,
-}
-
-/// Locks what the lanes share. It is poisoned only where a panic of the caller's is on its way out.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

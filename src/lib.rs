@@ -13,6 +13,7 @@ mod for_each;
 pub mod guide;
 mod handle;
 mod limiter;
+mod lock;
 #[cfg(feature = "serde")]
 mod map_task_config;
 mod observe;

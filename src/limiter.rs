@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
+
+use crate::lock::lock;
 
 /// A limit on running attempts that several tasks, runs and requests share; see
 /// [`limiter`](crate::AsyncMapTaskBuilder::limiter).
@@ -267,10 +269,6 @@ impl fmt::Debug for Limiter {
             .field("waiting", &waiting)
             .finish()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

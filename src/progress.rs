@@ -1,13 +1,14 @@
 //! How far a run has come, and the orders that reach it from outside while it goes on.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::bell::Bell;
+use crate::lock::lock;
 use crate::result::Summary;
 
 /// How far a run has come: what [`MapHandle::progress`](crate::MapHandle::progress) and
@@ -120,7 +121,7 @@ impl Control {
     }
 
     fn report(&self) -> MutexGuard<'_, Report> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.report)
     }
 }
 

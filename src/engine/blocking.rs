@@ -4,10 +4,12 @@ use std::fmt;
 use std::mem;
 use std::panic::resume_unwind;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::lock::lock;
 
 /// A function on the blocking pool. Dropped, it is not begun; if it was begun, it runs on.
 pub struct BlockingAttempt<T, E> {
@@ -78,5 +80,5 @@ impl<T, E> fmt::Debug for BlockingAttempt<T, E> {
 }
 
 fn replace<T, E>(work: &Mutex<Work<T, E>>, next: Work<T, E>) -> Work<T, E> {
-    mem::replace(&mut work.lock().unwrap_or_else(PoisonError::into_inner), next)
+    mem::replace(&mut *lock(work), next)
 }

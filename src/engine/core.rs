@@ -82,6 +82,9 @@ pub(super) struct Tally {
     pub(super) first_failure: Option<(usize, u32)>,
 }
 
+/// It begins on cache lines of its own, away from the lock around it, so that those who look at the lock do not take
+/// away from whoever holds it what he works with.
+#[repr(align(128))]
 pub(super) struct Core<W: Types> {
     pub(super) config: Arc<Config>,
     /// The name of the run.

@@ -18,9 +18,10 @@ use super::gate::Place;
 use super::job::{Desk, Ended, Job};
 use super::shift::Shift;
 use super::timer::Timer;
-use super::{Mode, Types, Work, lock};
+use super::{Mode, Types, Work};
 use crate::config::Config;
 use crate::context::Signal;
+use crate::lock::{lock, lock_patiently};
 use crate::outcome::ItemError;
 
 pin_project! {
@@ -216,7 +217,7 @@ impl<W: Work> Future for Lane<W> {
                     yields: false,
                     is_tired,
                 };
-                let turn = lock(this.core).turn(*this.seat, ended.take(), &mut desk, cx.waker());
+                let turn = lock_patiently(this.core).turn(*this.seat, ended.take(), &mut desk, cx.waker());
                 match (turn, this.alone.as_ref().zip(shift.as_mut())) {
                     (Turn::Attempt, _) => {}
                     (Turn::Begin(item), Some((alone, shift))) => {

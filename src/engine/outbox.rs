@@ -1,9 +1,10 @@
 //! Outcomes on their way to a sink or a stream.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Waker};
 
+use crate::lock::lock;
 use crate::outcome::ItemOutcome;
 
 /// Holds the outcomes that nobody has taken yet, and gives them out in the order of completion or of the input.
@@ -107,7 +108,7 @@ impl<T, E> Outbox<T, E> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T, E>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

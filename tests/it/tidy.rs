@@ -32,6 +32,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("retry", 1),
     ("zip", 1),
     ("outcome", 0),
+    ("lock", 0),
 ];
 
 /// The most lines of a file.
