@@ -1,5 +1,6 @@
 //! The driver: the only loop. It pulls, admits, settles and judges.
 
+mod access;
 mod admission;
 mod attempt;
 pub(crate) mod blocking;
@@ -7,6 +8,7 @@ pub(crate) mod call;
 mod clock;
 pub(crate) mod collector;
 mod core;
+mod desk;
 mod ending;
 mod gate;
 pub(crate) mod hooks;
@@ -23,6 +25,7 @@ pub(crate) mod sink;
 pub(crate) mod source;
 mod timer;
 mod trace;
+mod turn;
 mod waiting;
 
 use std::any::Any;
@@ -165,7 +168,7 @@ impl<W: Drive> Driver<W> {
             cancelled
         });
         Self {
-            span: trace::run_span(&core.name, core.total, config.concurrency),
+            span: trace::run_span(&core.name, core.total(), config.concurrency),
             config,
             started,
             alarm: core.alarm.clone(),
@@ -298,7 +301,7 @@ impl<W: Drive> Driver<W> {
 
     fn poll_stopping(&mut self, cx: &mut Context<'_>) -> Stopping {
         let mut core = lock(&self.core);
-        if core.running == 0 {
+        if core.running() == 0 {
             if self.stop_at.is_none() {
                 core.forgive_timeout();
             }

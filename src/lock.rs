@@ -20,12 +20,18 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Whoever waits for it keeps away from it for a while. One who watches it instead gets it whenever the other lets go
 /// of it for a moment, and with it all that the other has just written, so that the two hand it to and fro at the
 /// price of a few messages between their cores each time.
+#[inline]
 pub(crate) fn lock_patiently<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.try_lock().unwrap_or_else(|_| wait(mutex))
+}
+
+#[cold]
+fn wait<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     for _ in 0..LOOKS {
+        (0..PAUSES_BETWEEN_LOOKS).for_each(|_| spin_loop());
         if let Ok(guard) = mutex.try_lock() {
             return guard;
         }
-        (0..PAUSES_BETWEEN_LOOKS).for_each(|_| spin_loop());
     }
     lock(mutex)
 }

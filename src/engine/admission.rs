@@ -4,12 +4,13 @@ use std::task::{Context, Poll, Waker};
 
 use super::attempt::Watch;
 use super::collector::Collector;
-use super::core::{Core, Seat, SourceState, Stop};
+use super::core::{Core, Seat, SourceState, Stop, Tally};
+use super::desk::DeskProjection;
 use super::gate::Place;
 use super::hooks::Hooks;
-use super::job::{Desk, Job, Pulled, Retry};
+use super::job::{Pulled, Retry};
 use super::source::Source;
-use super::{Mode, Work, trace};
+use super::{Mode, Work};
 use crate::error::FailureReason;
 use crate::observe::Event;
 
@@ -77,8 +78,8 @@ impl<W: Work> Core<W> {
     /// the places may be blocking functions whose items have settled long ago.
     fn look_for_the_end(&mut self) {
         let may_have_ended =
-            self.total == Some(self.pulled) || (!self.is_paused() && self.admits_new_items());
-        if self.running == 0 && may_have_ended && self.handed.is_empty() && self.waiting.is_empty() {
+            self.total() == Some(self.pulled) || (!self.is_paused() && self.admits_new_items());
+        if self.running() == 0 && may_have_ended && self.handed.is_empty() && self.waiting.is_empty() {
             if let Some(pulled) = self.pull() {
                 self.handed.push_back(pulled);
             }
@@ -114,6 +115,7 @@ impl<W: Work> Core<W> {
         self.gate.is_handed_over(place, weight) || self.take_anew(place, weight)
     }
 
+    #[cold]
     fn take_anew(&mut self, place: &mut Place, weight: u32) -> bool {
         match self.gate.take(place, weight, &self.driver) {
             Ok(taken) => taken,
@@ -124,8 +126,22 @@ impl<W: Work> Core<W> {
         }
     }
 
+    /// Whether a place that has become free may go to a new item, and nothing has happened or was asked for that
+    /// [`next_item`](Self::next_item) would have to look at. Lanes that run by themselves have more to look at.
+    #[inline(always)]
+    pub(super) fn is_way_clear(&self) -> bool {
+        !W::Mode::SPAWNED
+            && self.bell.orders().is_none()
+            && self.stop.is_none()
+            && self.starts_left > 0
+            && !self.waiting.has_due()
+            && self.handed.is_empty()
+            && self.gate.is_simple()
+            && self.admits_new_items()
+    }
+
     /// The item that starts next: one that is ready for its retry before one that is new.
-    pub(super) fn next_item(&mut self, desk: &mut Desk<'_, W>) -> Option<W::Item> {
+    pub(super) fn next_item(&mut self, desk: &mut DeskProjection<'_, W>) -> Option<W::Item> {
         if self.is_paused() || (self.starts_left == 0 && !W::Mode::SPAWNED) {
             return None;
         }
@@ -148,36 +164,30 @@ impl<W: Work> Core<W> {
             return None;
         }
         let Pulled { index, item, weight } = pulled;
-        let span = trace::item_span(index);
-        *desk.job = Some(Job { index, attempt: 1, weight, kept: None, started: None, span });
-        self.collector.start();
+        desk.job.renew(index, weight);
         Some(item)
     }
 
     #[cold]
-    fn next_retry(&mut self, desk: &mut Desk<'_, W>) -> Option<W::Item> {
+    fn next_retry(&mut self, desk: &mut DeskProjection<'_, W>) -> Option<W::Item> {
         let weight = self.waiting.peek_due(0)?.job.weight;
         if !self.take(desk.place, weight) {
             return None;
         }
         let Retry { mut job, item, .. } = self.waiting.pop_due()?;
         job.attempt = job.attempt.saturating_add(1);
-        *desk.job = Some(job);
+        *desk.job = job;
         Some(item)
     }
 
     /// Notes that an attempt begins, and when, where a limit or somebody else needs to know.
-    #[inline]
-    pub(super) fn begin_attempt(&mut self, desk: &mut Desk<'_, W>) {
-        let Some(job) = desk.job else { return };
-        self.running += 1;
-        if job.attempt == 1 {
-            self.tally.started += 1;
-            if let Some(observer) = self.hooks.observer() {
-                observer.on_event(&Event::ItemStarted { index: job.index });
-            }
-        } else {
+    #[inline(always)]
+    pub(super) fn begin_attempt(&mut self, desk: &mut DeskProjection<'_, W>) {
+        let job = &mut *desk.job;
+        if job.attempt > 1 {
             self.tally.retries += 1;
+        } else if self.timed {
+            self.tell_started(job.index);
         }
         *desk.watch = Watch::Unlimited;
         // A lane that runs by itself looks at the clock by itself.
@@ -185,15 +195,40 @@ impl<W: Work> Core<W> {
             return;
         }
         self.starts_left -= 1;
-        if self.timed {
-            let now = self.clock.read();
-            job.started.get_or_insert(now);
+        let is_limited = self.config.first_limit.is_some();
+        let now = match (self.timed, is_limited) {
+            (true, _) => self.clock.read(),
+            (false, true) => self.clock.coarse(),
+            (false, false) => return,
+        };
+        if job.attempt == 1 {
+            job.started = Some(now);
         }
-        if self.config.first_limit.is_some() {
-            let now = self.clock.coarse();
-            job.started.get_or_insert(now);
+        if is_limited {
             *desk.watch = Watch::Begun(now);
         }
+    }
+
+    fn tell_started(&self, index: usize) {
+        if let Some(observer) = self.hooks.observer() {
+            observer.on_event(&Event::ItemStarted { index });
+        }
+    }
+
+    /// How many items have begun: all that were pulled, but for those that still wait for a lane or for permits.
+    pub(super) fn started(&self) -> usize {
+        self.pulled - self.handed.len()
+    }
+
+    /// How many attempts are under way.
+    pub(super) fn running(&self) -> usize {
+        let Tally { retries, successes, failed_attempts, .. } = self.tally;
+        self.started() + retries - successes - failed_attempts
+    }
+
+    /// The number of items, while the source keeps what its exact size hint has promised.
+    pub(super) fn total(&self) -> Option<usize> {
+        self.promised.filter(|promised| *promised >= self.pulled)
     }
 
     /// Whether no item will ever start again.
@@ -203,7 +238,7 @@ impl<W: Work> Core<W> {
 
     /// Whether every item has settled.
     pub(super) fn is_finished(&self) -> bool {
-        self.running == 0 && self.is_exhausted()
+        self.running() == 0 && self.is_exhausted()
     }
 
     /// Whether so few items wait for their retry, and so few outcomes for somebody to take them, that another
@@ -217,7 +252,8 @@ impl<W: Work> Core<W> {
         has_room && self.waiting.len() < capacity
     }
 
-    fn pull(&mut self) -> Option<Pulled<W::Item>> {
+    #[inline]
+    pub(super) fn pull(&mut self) -> Option<Pulled<W::Item>> {
         if self.source_state != SourceState::Open {
             return None;
         }
@@ -225,9 +261,6 @@ impl<W: Work> Core<W> {
             Poll::Ready(Some(Ok(item))) => {
                 let (index, weight) = (self.pulled, self.hooks.weight(&item));
                 self.pulled += 1;
-                if self.total.is_some_and(|total| total < self.pulled) {
-                    self.total = None;
-                }
                 Some(Pulled { index, item, weight })
             }
             Poll::Ready(Some(Err(error))) => {
@@ -254,7 +287,7 @@ impl<W: Work> Core<W> {
         }
         if self.is_paused() {
             // It may have been the last.
-            return self.running == 0 && self.call_driver();
+            return self.running() == 0 && self.call_driver();
         }
         if self.gate.is_in_queue() {
             // The shared limit wakes the driver. But a lane may have asked for an item that another was called for,

@@ -84,9 +84,13 @@ where
     }));
     match polled {
         Ok(Poll::Pending) => Poll::Pending,
-        Ok(Poll::Ready(result)) => {
+        Ok(Poll::Ready(Ok(output))) => {
             drop_caught(attempt);
-            Poll::Ready(result.map_err(|error| ItemError::Failed { error, attempts }))
+            Poll::Ready(Ok(output))
+        }
+        Ok(Poll::Ready(Err(error))) => {
+            drop_caught(attempt);
+            Poll::Ready(Err(ItemError::Failed { error, attempts }))
         }
         Err(payload) => {
             let message = panic_message(&*payload);

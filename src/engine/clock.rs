@@ -1,5 +1,6 @@
 //! The driver's clock: Tokio's, read rarely.
 
+use std::mem;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -7,8 +8,10 @@ use tokio::time::Instant;
 /// How many times one reading may be used.
 const USES_OF_A_READING: u32 = 32;
 
-/// A reading that was kept for no longer than this is as good as a new one: Tokio's timers have a
-/// resolution of a millisecond.
+/// That of Tokio's timers.
+const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
+
+/// A reading that was kept for no longer than this is as good as a new one.
 pub(super) const RESOLUTION: Duration = Duration::from_micros(100);
 
 /// How many hold-ups are remembered apart from one another.
@@ -24,8 +27,11 @@ const HOLD_UPS: usize = 32;
 pub(super) struct Clock {
     /// Whether each reading is a new one, because those who ask are not all within one poll.
     exact: bool,
-    reading: Option<Instant>,
-    uses: u32,
+    reading: Instant,
+    /// Whether the reading is of this poll of the driver.
+    is_of_this_poll: bool,
+    /// How many times the reading may still be used.
+    uses_left: u32,
     /// In the order of time.
     hold_ups: Vec<HoldUp>,
 }
@@ -39,20 +45,24 @@ struct HoldUp {
 }
 
 impl Clock {
-    pub(super) fn new(exact: bool) -> Self {
-        Self { exact, reading: None, uses: 0, hold_ups: Vec::with_capacity(HOLD_UPS + 1) }
+    pub(super) fn new(reading: Instant, exact: bool) -> Self {
+        Self {
+            exact,
+            reading,
+            is_of_this_poll: false,
+            uses_left: 0,
+            hold_ups: Vec::with_capacity(HOLD_UPS + 1),
+        }
     }
 
     /// The time, or the time when it was last read.
     #[inline]
     pub(super) fn coarse(&mut self) -> Instant {
-        match self.reading {
-            Some(reading) if self.uses < USES_OF_A_READING => {
-                self.uses += 1;
-                reading
-            }
-            _ => self.read(),
+        if self.uses_left == 0 {
+            return self.read();
         }
+        self.uses_left -= 1;
+        self.reading
     }
 
     /// The time now.
@@ -61,20 +71,19 @@ impl Clock {
         if self.exact {
             return now;
         }
-        if let Some(before) = self.reading.replace(now) {
-            if now.saturating_duration_since(before) > RESOLUTION {
-                self.remember(before, now);
-            }
+        let before = mem::replace(&mut self.reading, now);
+        if self.is_of_this_poll && now.saturating_duration_since(before) > RESOLUTION {
+            self.remember(before, now);
         }
-        self.uses = 0;
+        (self.is_of_this_poll, self.uses_left) = (true, USES_OF_A_READING);
         now
     }
 
     /// Ends a poll of the driver: what comes next may be long after.
     pub(super) fn rest(&mut self) {
-        if self.reading.is_some() {
+        if self.is_of_this_poll {
             self.read();
-            self.reading = None;
+            (self.is_of_this_poll, self.uses_left) = (false, 0);
         }
     }
 
@@ -86,7 +95,15 @@ impl Clock {
 
     #[cold]
     fn remember(&mut self, from: Instant, to: Instant) {
-        self.hold_ups.push(HoldUp { from, to, longest: to - from });
+        let longest = to - from;
+        if let Some(last) = self.hold_ups.last_mut() {
+            // Two that no timer can tell apart are one.
+            if longest.max(last.longest) < TIMER_RESOLUTION {
+                (last.to, last.longest) = (to, longest.max(last.longest));
+                return;
+            }
+        }
+        self.hold_ups.push(HoldUp { from, to, longest });
         if self.hold_ups.len() > HOLD_UPS {
             // The two neighbours that differ least become one, so that a long one stays by itself.
             let lengths = self.hold_ups.windows(2).map(|pair| match pair {
@@ -124,7 +141,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_hold_up_moves_what_began_in_it_and_nothing_else() {
-        let mut clock = Clock::new(false);
+        let mut clock = Clock::new(Instant::now(), false);
         let millis = Duration::from_millis;
         let first = clock.coarse();
         tokio::time::advance(millis(50)).await;
@@ -141,7 +158,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn hold_ups_are_forgotten_only_by_blurring_them_with_their_like() {
-        let mut clock = Clock::new(false);
+        let mut clock = Clock::new(Instant::now(), false);
         let mut starts = Vec::new();
         for n in 0..1_000 {
             let start = clock.coarse();

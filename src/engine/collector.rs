@@ -38,14 +38,6 @@ impl<T, E> Collector<T, E> {
         matches!(self, Self::Outbox(_))
     }
 
-    /// The next item has started.
-    #[inline]
-    pub(super) fn start(&mut self) {
-        if let Self::Results { results, .. } = self {
-            results.push(None);
-        }
-    }
-
     /// Takes what became of an item. Says whether somebody was woken for it.
     #[inline(always)]
     pub(super) fn settle(
@@ -58,11 +50,8 @@ impl<T, E> Collector<T, E> {
         match self {
             Self::Results { results, errors } => {
                 match result {
-                    Ok(output) => {
-                        if let Some(slot) = results.get_mut(index) {
-                            *slot = Some(output);
-                        }
-                    }
+                    Ok(output) if results.len() == index => results.push(Some(output)),
+                    Ok(output) => place(results, index, output),
                     Err(error) => {
                         errors.insert(index, error);
                     }
@@ -73,11 +62,16 @@ impl<T, E> Collector<T, E> {
         }
     }
 
-    /// The results and the errors, with a slot for each of `total` items.
-    pub(super) fn into_parts(self, total: usize) -> (Vec<Option<T>>, BTreeMap<usize, ItemError<E>>) {
+    /// The results and the errors, with a slot for each of the items that were `started`, and of all `total`.
+    pub(super) fn into_parts(
+        self,
+        started: usize,
+        total: usize,
+    ) -> (Vec<Option<T>>, BTreeMap<usize, ItemError<E>>) {
         match self {
             Self::Results { mut results, errors } => {
-                let missing = (total - results.len()).saturating_mul(size_of::<Option<T>>().max(1));
+                results.resize_with(started, || None);
+                let missing = (total - started).saturating_mul(size_of::<Option<T>>().max(1));
                 if missing <= UNSTARTED_BYTES {
                     results.resize_with(total, || None);
                 }
@@ -85,5 +79,15 @@ impl<T, E> Collector<T, E> {
             }
             Self::Outbox(_) => (Vec::new(), BTreeMap::new()),
         }
+    }
+}
+
+/// Puts a result where it belongs, before or after those that have come already.
+fn place<T>(results: &mut Vec<Option<T>>, index: usize, output: T) {
+    if results.len() <= index {
+        results.resize_with(index + 1, || None);
+    }
+    if let Some(slot) = results.get_mut(index) {
+        *slot = Some(output);
     }
 }

@@ -1,7 +1,6 @@
 //! What all lanes and the driver share: what runs, what waits, and what became of each item.
 
 use std::collections::VecDeque;
-use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
@@ -14,8 +13,9 @@ use super::clock::{Clock, deadline, earliest};
 use super::collector::Collector;
 use super::gate::{Gate, Place};
 use super::hooks::Hooks;
-use super::job::{Desk, Ended, Pulled, Retry};
+use super::job::{Pulled, Retry};
 use super::running::Setup;
+use super::shift::STARTS_PER_POLL;
 use super::source::Source;
 use super::waiting::Waiting;
 use super::{Mode, Types, Work};
@@ -23,26 +23,6 @@ use crate::bell::Bell;
 use crate::config::Config;
 use crate::error::{ConfigError, FailureReason};
 use crate::progress::Reporter;
-
-/// How many attempts one poll of the driver may begin, or how many lanes that run by themselves it may call, before
-/// it yields to its executor; and how many attempts one poll of such a lane.
-pub(super) const STARTS_PER_POLL: u32 = 128;
-
-/// What a lane does next.
-pub(super) enum Turn<I> {
-    /// It makes the attempt that is on its desk.
-    Attempt,
-    /// It begins the attempt that is on its desk, with this item.
-    Begin(I),
-    /// It lets others have their turn, and comes back at once.
-    Yield,
-    /// It waits until it is woken.
-    Rest,
-    /// It waits until the attempt that has ended for its item has ended in truth.
-    Linger,
-    /// It ends: there will be no more work.
-    Retire,
-}
 
 /// Why no further attempt begins.
 pub(super) enum Stop {
@@ -72,9 +52,9 @@ pub(super) struct Seat {
 
 #[derive(Default)]
 pub(super) struct Tally {
-    pub(super) started: usize,
     pub(super) successes: usize,
     pub(super) failures: usize,
+    pub(super) failed_attempts: usize,
     pub(super) retries: usize,
     pub(super) timeouts: usize,
     pub(super) panics: usize,
@@ -100,8 +80,8 @@ pub(super) struct Core<W: Types> {
     pub(super) source_state: SourceState,
     /// The driver's own waker: the source and the shared limit are polled with it and with nothing else.
     pub(super) driver: Waker,
-    /// The number of items, while the source keeps what its exact size hint has promised.
-    pub(super) total: Option<usize>,
+    /// The number of items, as the source's exact size hint has promised it.
+    pub(super) promised: Option<usize>,
     pub(super) pulled: usize,
     /// Items that were pulled and wait for their lane or for permits, in their order.
     pub(super) handed: VecDeque<Pulled<W::Item>>,
@@ -112,7 +92,6 @@ pub(super) struct Core<W: Types> {
     /// How many lanes are on their way to work that is there for them.
     pub(super) called: usize,
     pub(super) starts_left: u32,
-    pub(super) running: usize,
     /// Where lanes run by themselves: set once they are to end their attempts.
     pub(super) alarm: Option<Arc<AtomicBool>>,
     /// Whether the driver was woken since it was last polled.
@@ -143,7 +122,7 @@ impl<W: Work> Core<W> {
     pub(super) fn new(setup: Setup<W>, now: Instant) -> Self {
         let name = setup.name().to_owned();
         let Setup { config, source, call, hooks, token, mut collector, reporter, .. } = setup;
-        let total = match source.size_hint() {
+        let promised = match source.size_hint() {
             (least, Some(most)) if least == most => Some(most),
             _ => None,
         };
@@ -151,7 +130,7 @@ impl<W: Work> Core<W> {
             let allowed = "0 with map_once, whose items cannot be tried again";
             Stop::Failed(FailureReason::Config(ConfigError::new("retries", config.retry.retries, allowed)))
         });
-        collector.expect(total);
+        collector.expect(promised);
         if let Some(reporter) = &reporter {
             reporter.start(now);
         }
@@ -169,7 +148,7 @@ impl<W: Work> Core<W> {
             reporter,
             source_state: SourceState::Open,
             driver: Waker::noop().clone(),
-            total,
+            promised,
             pulled: 0,
             handed: VecDeque::new(),
             waiting: Waiting::new(),
@@ -177,11 +156,10 @@ impl<W: Work> Core<W> {
             resting: Vec::new(),
             called: 0,
             starts_left: 0,
-            running: 0,
             alarm: W::Mode::SPAWNED.then(Arc::default),
             driver_is_woken: false,
             has_called: false,
-            clock: Clock::new(W::Mode::SPAWNED),
+            clock: Clock::new(now, W::Mode::SPAWNED),
             stop,
             draining: false,
             tally: Tally::default(),
@@ -220,128 +198,6 @@ impl<W: Work> Core<W> {
     /// When the driver must look again, if nothing wakes it before.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         earliest(self.run_deadline, self.waiting.next_deadline())
-    }
-
-    /// Takes what became of a lane's attempt and gives the lane its next one.
-    pub(super) fn turn(
-        &mut self,
-        seat: usize,
-        ended: Option<Ended<W>>,
-        desk: &mut Desk<'_, W>,
-        waker: &Waker,
-    ) -> Turn<W::Item> {
-        if self.is_alarmed() {
-            // The driver may be gone, and what it left is no longer anybody's.
-            self.halt(FailureReason::Cancelled);
-        }
-        self.heed_orders();
-        let Some(own) = self.seats.get_mut(seat) else { return Turn::Retire };
-        // A lane that rests until it is called may be woken by what an earlier attempt left behind.
-        if own.resting {
-            return Turn::Rest;
-        }
-        let has_ended = ended.is_some();
-        if own.called {
-            own.called = false;
-            self.called -= 1;
-            if let Some(place) = own.place.take() {
-                *desk.place = place;
-            }
-        } else if !desk.lingers {
-            self.has_called |= self.gate.give_back(desk.place);
-        }
-        if let Some(ended) = ended {
-            self.end_attempt(desk.job, ended);
-        }
-        let turn = if has_ended && self.is_to_yield(desk) {
-            *desk.job = None;
-            Turn::Yield
-        } else {
-            self.next_turn(seat, desk, waker)
-        };
-        if W::Mode::SPAWNED || self.reporter.is_some() {
-            let has_called = self.call_driver_for_others();
-            if let Turn::Begin(_) = turn {
-                self.begin_attempt(desk);
-                desk.yields = has_called;
-            }
-            self.report();
-        }
-        turn
-    }
-
-    #[inline]
-    fn is_alarmed(&self) -> bool {
-        W::Mode::SPAWNED && self.alarm.as_ref().is_some_and(|alarm| alarm.load(Ordering::Acquire))
-    }
-
-    /// Whether a lane that runs by itself is to rest a moment before its next item: because it has had its share,
-    /// or because whoever it has woken may have to wait for it, in a place where no other thread can fetch him.
-    #[inline]
-    fn is_to_yield(&mut self, desk: &Desk<'_, W>) -> bool {
-        if !W::Mode::SPAWNED {
-            return false;
-        }
-        self.call_driver_for_others();
-        let has_called = mem::take(&mut self.has_called);
-        (has_called || desk.is_tired) && !desk.lingers && self.stop.is_none()
-    }
-
-    fn next_turn(&mut self, seat: usize, desk: &mut Desk<'_, W>, waker: &Waker) -> Turn<W::Item> {
-        loop {
-            self.heed_orders();
-            if self.stop.is_some() {
-                *desk.job = None;
-                return Turn::Retire;
-            }
-            if desk.lingers {
-                if self.running == 0 {
-                    // It may have been the last.
-                    self.call_driver();
-                }
-                return Turn::Linger;
-            }
-            let Some(item) = self.next_item(desk) else {
-                *desk.job = None;
-                if self.stop.is_some() || self.is_exhausted() {
-                    return Turn::Retire;
-                }
-                *desk.place = Place::default();
-                self.rest(seat, waker);
-                return Turn::Rest;
-            };
-            if W::Mode::SPAWNED {
-                if self.seats.get(seat).is_some_and(|seat| seat.waker.is_none()) {
-                    self.remember(seat, waker);
-                }
-                return Turn::Begin(item);
-            }
-            self.begin_attempt(desk);
-            match desk.call(&self.call, &self.config, self.run_deadline, item) {
-                Ok(()) => return Turn::Attempt,
-                Err(error) => {
-                    self.end_attempt(desk.job, Err(error));
-                    self.gate.give_back(desk.place);
-                }
-            }
-        }
-    }
-
-    fn rest(&mut self, seat: usize, waker: &Waker) {
-        self.resting.push(seat);
-        self.remember(seat, waker);
-        if let Some(seat) = self.seats.get_mut(seat) {
-            seat.resting = true;
-        }
-    }
-
-    fn remember(&mut self, seat: usize, waker: &Waker) {
-        if let Some(seat) = self.seats.get_mut(seat) {
-            match &mut seat.waker {
-                Some(known) => known.clone_from(waker),
-                None => seat.waker = Some(waker.clone()),
-            }
-        }
     }
 
     /// Tells the attempts of lanes that run by themselves to end.

@@ -33,7 +33,7 @@ pub struct Ending<T, E> {
 impl<T, E> Ending<T, E> {
     pub(crate) fn into_result(self) -> Outcome<T, E> {
         let Self { name, summary, reason, first_failure, shortfall, collector } = self;
-        let (results, errors) = collector.into_parts(summary.total);
+        let (results, errors) = collector.into_parts(summary.total - summary.not_started, summary.total);
         let result = MapTaskResult { results, errors, summary };
         match reason {
             None => Ok(result),
@@ -57,8 +57,8 @@ impl<W: Drive> Driver<W> {
     /// The account of the run, and its verdict.
     pub(super) fn finish(&mut self) -> Ending<W::Output, W::Error> {
         let mut core = lock(&self.core);
-        let Tally { started, successes, failures, retries, timeouts, panics, first_failure } = core.tally;
-        let (total, now) = (core.final_total(), Instant::now());
+        let Tally { successes, failures, retries, timeouts, panics, first_failure, .. } = core.tally;
+        let (started, total, now) = (core.started(), core.final_total(), Instant::now());
         let summary = Summary {
             total,
             successes,
@@ -74,7 +74,7 @@ impl<W: Drive> Driver<W> {
         let stop = core.stop.take();
         // More successes can be required than there are items, once it is known how many there are.
         let required = self.config.criteria.required(total);
-        let known = stop.is_none() || core.total.is_some();
+        let known = stop.is_none() || core.total().is_some();
         let shortfall = Some(required).filter(|required| known && *required > total);
         let reason = match stop {
             Some(Stop::EarlySuccess) => None,

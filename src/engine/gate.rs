@@ -27,6 +27,8 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Gate {
     permits: Arc<Semaphore>,
+    /// Whether there is no shared limit, and has been no debt since a place was last taken.
+    is_simple: bool,
     /// The concurrency as it is now.
     capacity: usize,
     /// How many permits are to be forgotten when they come back, because `capacity` was lowered.
@@ -39,7 +41,15 @@ pub(super) struct Gate {
 impl Gate {
     pub(super) fn new(concurrency: usize, limiter: Option<Limiter>) -> Self {
         let capacity = concurrency.min(Semaphore::MAX_PERMITS);
-        Self { permits: Arc::new(Semaphore::new(capacity)), capacity, debt: 0, limiter, ticket: None }
+        let is_simple = limiter.is_none();
+        Self {
+            is_simple,
+            permits: Arc::new(Semaphore::new(capacity)),
+            capacity,
+            debt: 0,
+            limiter,
+            ticket: None,
+        }
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -51,10 +61,17 @@ impl Gate {
         self.permits.available_permits() == 0
     }
 
+    /// Whether nothing has to be looked at but the run's own permits: there is no shared limit, and nobody has paid
+    /// for a limit that was lowered.
+    #[inline]
+    pub(super) fn is_simple(&self) -> bool {
+        self.is_simple
+    }
+
     /// Whether an attempt that needs one permit can take over the place of the one before it as it is.
     #[inline]
     pub(super) fn is_handed_over(&self, place: &Place, weight: u32) -> bool {
-        place.own_permits() == weight as usize && self.limiter.is_none()
+        self.is_simple && place.own_permits() == weight as usize
     }
 
     /// Makes a place fit for an attempt. Where it cannot be had now, the place is as good as none; where the
@@ -66,6 +83,7 @@ impl Gate {
         weight: u32,
         waker: &Waker,
     ) -> Result<bool, ConfigError> {
+        self.is_simple = self.debt == 0 && self.limiter.is_none();
         Ok(self.take_own(place, weight)? && self.take_shared(place, weight, waker)?)
     }
 
@@ -118,6 +136,10 @@ impl Gate {
     /// whether somebody else may have it now.
     #[inline]
     pub(super) fn give_back(&mut self, place: &mut Place) -> bool {
+        !self.is_simple && self.settle(place)
+    }
+
+    fn settle(&mut self, place: &mut Place) -> bool {
         if self.debt > 0 {
             self.settle_debt(place);
         }
@@ -150,6 +172,7 @@ impl Gate {
             self.debt += fewer - self.permits.forget_permits(fewer);
         }
         self.capacity = capacity;
+        self.is_simple = false;
     }
 
     /// Whether the run's own limit lets an attempt of this weight through.

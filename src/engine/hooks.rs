@@ -57,6 +57,7 @@ where
         self.weight.as_ref().map_or(1, |weight| weight(item).max(1))
     }
 
+    #[inline]
     fn observer(&self) -> Option<&dyn Observer> {
         self.observer.as_ref().map(|observer| observer as &dyn Observer)
     }

@@ -43,6 +43,7 @@ impl<W: Work> Core<W> {
     }
 
     /// Tells how far the run has come, where somebody may ask.
+    #[inline]
     pub(super) fn report(&self) {
         if let Some(reporter) = &self.reporter {
             reporter.report(self.progress());
@@ -59,8 +60,8 @@ impl<W: Work> Core<W> {
 
     fn progress(&self) -> Progress {
         let Tally { successes, failures, retries, .. } = self.tally;
-        let total = if self.source_state == SourceState::Ended { Some(self.pulled) } else { self.total };
-        let (running, waiting_for_retry) = (self.running, self.waiting.len());
+        let total = if self.source_state == SourceState::Ended { Some(self.pulled) } else { self.total() };
+        let (running, waiting_for_retry) = (self.running(), self.waiting.len());
         Progress { total, successes, failures, running, waiting_for_retry, retries, ..Progress::default() }
     }
 }

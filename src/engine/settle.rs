@@ -1,5 +1,6 @@
 //! What becomes of an attempt: the item succeeds, fails, or waits for its retry; and what that means for the run.
 
+use std::mem;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -24,31 +25,20 @@ struct Wait {
 }
 
 impl<W: Work> Core<W> {
-    pub(super) fn end_attempt(&mut self, job: &mut Option<Job<W::Item>>, ended: Ended<W>) {
-        self.running -= 1;
-        match ended {
-            Ok(output) => {
-                if let Some(job) = job {
-                    self.succeed(job, output);
-                }
-            }
-            Err(error) => {
-                if let Some(job) = job.take() {
-                    self.retry_or_fail(job, error);
-                }
-            }
-        }
-    }
-
-    fn succeed(&mut self, job: &Job<W::Item>, output: W::Output) {
+    #[inline(always)]
+    pub(super) fn succeed(&mut self, job: &Job<W::Item>, output: W::Output) {
         self.tally.successes += 1;
-        if self.config.criteria.enough(self.tally.successes, self.total) {
+        if self.config.criteria.enough(self.tally.successes, self.total()) {
             self.stop(Stop::EarlySuccess);
         }
         self.settle(job, Ok(output));
     }
 
-    fn retry_or_fail(&mut self, mut job: Job<W::Item>, error: ItemError<W::Error>) {
+    /// Ends an attempt that has failed: its item is tried again or fails.
+    #[cold]
+    pub(super) fn fail_attempt(&mut self, job: &mut Job<W::Item>, error: ItemError<W::Error>) {
+        self.tally.failed_attempts += 1;
+        let mut job = mem::replace(job, Job::none());
         match &error {
             ItemError::Failed { .. } => {}
             ItemError::TimedOut { .. } => self.tally.timeouts += 1,
@@ -115,7 +105,7 @@ impl<W: Work> Core<W> {
         if self.config.criteria.fail_fast {
             self.stop(Stop::Failed(FailureReason::FailFast { index: job.index }));
         }
-        let judged = self.config.criteria.after_failure(self.tally.failures, self.total);
+        let judged = self.config.criteria.after_failure(self.tally.failures, self.total());
         if let Some(Exceeded { failures, allowed }) = judged {
             self.stop(Stop::Failed(FailureReason::TooManyFailures { failures, allowed }));
         }
@@ -137,14 +127,16 @@ impl<W: Work> Core<W> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn settle(&mut self, job: &Job<W::Item>, result: Ended<W>) {
         let (index, attempts) = (job.index, job.attempt);
         let mut elapsed = Duration::ZERO;
         if self.timed {
             elapsed = self.tell_settled(job, result.as_ref().err().map(ItemError::kind));
         }
-        self.has_called |= self.collector.settle(index, attempts, elapsed, result);
+        if self.collector.settle(index, attempts, elapsed, result) {
+            self.has_called = true;
+        }
     }
 
     /// Tells the observer, and how long the item took.
@@ -188,8 +180,8 @@ impl<W: Work> Core<W> {
     /// A run whose last item has ended in the very poll in which its time was up has ended in time.
     pub(super) fn forgive_timeout(&mut self) {
         let timed_out = matches!(self.stop, Some(Stop::Failed(FailureReason::TimedOut { .. })));
-        let all_settled = self.tally.started == self.tally.successes + self.tally.failures;
-        let all_pulled = self.source_state == SourceState::Ended || self.total == Some(self.pulled);
+        let all_settled = self.started() == self.tally.successes + self.tally.failures;
+        let all_pulled = self.source_state == SourceState::Ended || self.total() == Some(self.pulled);
         if timed_out && all_settled && all_pulled && self.handed.is_empty() {
             self.stop = None;
         }
@@ -198,7 +190,7 @@ impl<W: Work> Core<W> {
     /// How many items there were: as many as came, and, where the run stopped before the end of the
     /// source, as many as the source had promised.
     pub(super) fn final_total(&self) -> usize {
-        match self.total {
+        match self.total() {
             Some(promised) if self.source_state != SourceState::Ended => promised.max(self.pulled),
             _ => self.pulled,
         }

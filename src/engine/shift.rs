@@ -5,7 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::clock::RESOLUTION;
-use super::core::STARTS_PER_POLL;
+
+/// How many attempts one poll of the driver may begin, or how many lanes that run by themselves it may call, before
+/// it yields to its executor; and how many attempts one poll of such a lane.
+pub(super) const STARTS_PER_POLL: u32 = 128;
 
 /// How long one poll may begin one attempt after another before the lane yields to its executor.
 const LONGEST_POLL: Duration = Duration::from_micros(100);

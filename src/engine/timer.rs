@@ -25,12 +25,15 @@ impl Timer {
     /// Ready once the deadline has passed; otherwise the task is woken at it, at the latest.
     #[inline]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
-        if let Some(Registration { sleep, waker }) = &self.registration {
-            if !sleep.is_elapsed() && sleep.deadline() <= deadline && waker.will_wake(cx.waker()) {
-                return Poll::Pending;
-            }
-        }
-        self.register(cx, deadline)
+        if self.is_early_enough(cx, deadline) { Poll::Pending } else { self.register(cx, deadline) }
+    }
+
+    /// Whether the task is woken at the deadline or before it, as things are.
+    #[inline]
+    pub(super) fn is_early_enough(&self, cx: &Context<'_>, deadline: Instant) -> bool {
+        self.registration.as_ref().is_some_and(|Registration { sleep, waker }| {
+            !sleep.is_elapsed() && sleep.deadline() <= deadline && waker.will_wake(cx.waker())
+        })
     }
 
     #[cold]

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use tracing::field::debug;
+use tracing::level_filters::LevelFilter;
 use tracing::{Span, debug_span, info, info_span, warn};
 
 use crate::error::FailureReason;
@@ -14,8 +15,22 @@ pub(super) fn run_span(name: &str, total: Option<usize>, concurrency: usize) -> 
     info_span!(target: "async_map_task", "map_task", name, total, concurrency)
 }
 
+/// Runs a function in a span, if it is one.
+#[inline(always)]
+pub(super) fn in_span<T>(span: &Span, function: impl FnOnce() -> T) -> T {
+    if span.is_disabled() { function() } else { span.in_scope(function) }
+}
+
+/// Replaces the span of an item by that of the next. Where nobody listens there is none, and nothing to replace.
 #[inline]
-pub(super) fn item_span(index: usize) -> Span {
+pub(super) fn renew_item_span(span: &mut Span, index: usize) {
+    if LevelFilter::current() >= LevelFilter::DEBUG || !span.is_disabled() {
+        *span = item_span(index);
+    }
+}
+
+#[cold]
+fn item_span(index: usize) -> Span {
     debug_span!(target: "async_map_task", "item", index)
 }
 

@@ -1,0 +1,224 @@
+//! Where an attempt is made.
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+
+use super::attempt::{Limit, Watch, drop_caught, panic_message, poll_caught};
+use super::call::Call;
+use super::clock::{deadline, earliest};
+use super::gate::Place;
+use super::job::{Ended, Job};
+use super::shift::Shift;
+use super::timer::Timer;
+use super::{Mode, Types, Work, trace};
+use crate::config::Config;
+use crate::context::{ItemContext, Signal};
+use crate::outcome::ItemError;
+
+pin_project! {
+    /// Where a lane makes its attempts, one after another. An attempt is built in place and stays there.
+    #[project = DeskProjection]
+    pub(super) struct Desk<W: Types> {
+        pub(super) job: Job<W::Item>,
+        #[pin]
+        attempt: Option<W::Future>,
+        // Whether the attempt was begun before the lane had to yield, and not polled since.
+        pub(super) is_unpolled: bool,
+        // Whether the attempt has ended for its item and not yet in truth.
+        pub(super) lingers: bool,
+        pub(super) watch: Watch,
+        timer: Timer,
+        signal: Arc<Signal>,
+        pub(super) place: Place,
+    }
+
+    impl<W: Types> PinnedDrop for Desk<W> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if this.attempt.is_some() {
+                Signal::cancel(this.signal);
+                this.job.span.in_scope(|| drop_caught(this.attempt));
+            }
+        }
+    }
+}
+
+impl<W: Work> Desk<W> {
+    pub(super) fn new(place: Place) -> Self {
+        Self {
+            job: Job::none(),
+            attempt: None,
+            is_unpolled: false,
+            lingers: false,
+            watch: Watch::Unlimited,
+            timer: Timer::default(),
+            signal: Arc::default(),
+            place,
+        }
+    }
+}
+
+impl<W: Work> DeskProjection<'_, W> {
+    /// Whether an attempt is under way.
+    #[inline]
+    pub(super) fn is_taken(&self) -> bool {
+        self.attempt.is_some()
+    }
+
+    /// Calls the map function. It is the caller's code, so it may panic.
+    #[inline]
+    pub(super) fn begin(
+        &mut self,
+        call: &W::Call,
+        config: &Config,
+        run_deadline: Option<Instant>,
+        item: W::Item,
+    ) -> Result<(), ItemError<W::Error>> {
+        let Job { index, attempt, ref mut kept, started, ref span, .. } = *self.job;
+        let may_retry = config.retry.allows_after(attempt);
+        let (future, watch, signal) = (&mut self.attempt, &*self.watch, &mut *self.signal);
+        let permit = &mut self.place.shared;
+        let context = || {
+            Signal::renew(signal);
+            let limit = watch.limit(config, started).map(|limit| limit.deadline());
+            let deadline = earliest(limit, run_deadline);
+            ItemContext { index, attempt, is_last_attempt: !may_retry, deadline, signal: Arc::clone(signal) }
+        };
+        let built = trace::in_span(span, || {
+            catch_unwind(AssertUnwindSafe(|| {
+                *kept = if may_retry { call.again(&item) } else { None };
+                future.set(Some(call.call(context, item, permit)));
+            }))
+        });
+        built.map_err(|payload| ItemError::Panicked { message: panic_message(&*payload), attempts: attempt })
+    }
+
+    /// Notes when an attempt begins.
+    pub(super) fn date(&mut self, config: &Config, now: Instant) {
+        self.job.started.get_or_insert(now);
+        if config.first_limit.is_some() {
+            *self.watch = Watch::Begun(now);
+        }
+    }
+
+    /// Corrects when an attempt began that has not waited yet: its limits run from its first poll.
+    fn date_anew(&mut self, start: Instant) {
+        if self.job.attempt == 1 {
+            self.job.started = Some(start);
+        }
+        if let Watch::Begun(_) = self.watch {
+            *self.watch = Watch::Begun(start);
+        }
+    }
+
+    /// Polls the attempt, then its limit: a finished result beats a timeout of the same poll. `read_clock` tells the
+    /// time, and the latest at which the limit may end.
+    #[inline(always)]
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        config: &Config,
+        read_clock: impl FnOnce(&Limit) -> (Instant, Instant),
+    ) -> Poll<Ended<W>> {
+        if W::Mode::SPAWNED && mem::take(self.is_unpolled) {
+            self.date_anew(Instant::now());
+        }
+        let attempts = self.job.attempt;
+        match trace::in_span(&self.job.span, || poll_caught(self.attempt.as_mut(), cx, attempts)) {
+            Poll::Ready(Ok(output)) => Poll::Ready(Ok(output)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.blame(error))),
+            Poll::Pending if self.is_within_first_limit(cx, config) => Poll::Pending,
+            Poll::Pending => self.poll_limit(cx, config, read_clock).map(Err),
+        }
+    }
+
+    /// Why an attempt has ended that has failed.
+    #[cold]
+    fn blame(&self, error: ItemError<W::Error>) -> ItemError<W::Error> {
+        match (error, &*self.watch) {
+            // Whatever it says now, it says because it was told to end.
+            (ItemError::Failed { attempts, .. }, Watch::Grace(limit, _)) => limit.error(attempts),
+            (error, _) => error,
+        }
+    }
+
+    /// Whether it is the first attempt at its item, and its limit needs no look before the timer rings: the way of most
+    /// attempts that wait.
+    #[inline(always)]
+    fn is_within_first_limit(&self, cx: &Context<'_>, config: &Config) -> bool {
+        match (&*self.watch, config.first_limit) {
+            (Watch::Begun(start), Some((limit, _))) if !W::Mode::SPAWNED && self.job.attempt == 1 => {
+                start.checked_add(limit).is_some_and(|deadline| self.timer.is_early_enough(cx, deadline))
+            }
+            _ => false,
+        }
+    }
+
+    /// Ready once the attempt is out of time, and dropped.
+    fn poll_limit(
+        &mut self,
+        cx: &mut Context<'_>,
+        config: &Config,
+        read_clock: impl FnOnce(&Limit) -> (Instant, Instant),
+    ) -> Poll<ItemError<W::Error>> {
+        if let Watch::Begun(dated) = *self.watch {
+            if W::Mode::SPAWNED {
+                self.date_anew(Shift::latest_start(dated));
+            }
+            let limit = self.watch.limit(config, self.job.started);
+            *self.watch = limit.map_or(Watch::Unlimited, Watch::Until);
+        }
+        let limit = match *self.watch {
+            Watch::Unlimited | Watch::Begun(_) => return Poll::Pending,
+            Watch::Grace(limit, until) => {
+                ready!(self.timer.poll(cx, until));
+                limit
+            }
+            Watch::Until(limit) => {
+                ready!(self.timer.poll(cx, limit.deadline()));
+                let (now, latest) = read_clock(&limit);
+                if now < latest {
+                    ready!(self.timer.poll(cx, latest));
+                }
+                Signal::cancel(self.signal);
+                if !config.cancel_grace.is_zero() {
+                    let until = deadline(now, config.cancel_grace);
+                    *self.watch = Watch::Grace(limit, until);
+                    ready!(self.timer.poll(cx, until));
+                }
+                limit
+            }
+        };
+        let attempts = self.job.attempt;
+        if self.attempt.as_ref().as_pin_ref().is_some_and(|attempt| W::Call::goes_on(&attempt)) {
+            *self.lingers = true;
+        } else {
+            self.job.span.in_scope(|| drop_caught(self.attempt.as_mut()));
+        }
+        Poll::Ready(limit.error(attempts))
+    }
+
+    /// Ready once an attempt that has ended for its item has ended in truth.
+    pub(super) fn poll_lingering(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if *self.lingers {
+            ready!(poll_caught(self.attempt.as_mut(), cx, 0)).ok();
+            *self.lingers = false;
+        }
+        Poll::Ready(())
+    }
+
+    /// Tells a running attempt to end. From here on the run's grace is its only limit.
+    pub(super) fn stop(&mut self) {
+        if self.attempt.is_some() {
+            Signal::cancel(self.signal);
+            if !matches!(self.watch, Watch::Grace(..)) {
+                *self.watch = Watch::Unlimited;
+            }
+        }
+    }
+}
