@@ -4,16 +4,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests may")]
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
-use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder, Limiter};
-use futures::stream::{self, Stream};
+use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder, Event, Limiter};
+use futures::stream::{self, Stream, StreamExt};
 use tokio::runtime::Runtime;
 use tokio::task::yield_now;
+use tokio::time::{pause, resume};
 use tokio_util::sync::CancellationToken;
 
 const FEW: u64 = 1_000;
@@ -129,10 +131,10 @@ fn map_once_and_an_observer_allocate_nothing_for_an_item() {
         task.over(0..items).map_once(|n| async move { Ok::<_, u32>(n) }).await.unwrap()
     });
     let task = everything().build().unwrap();
-    let settled = std::cell::Cell::new(0);
+    let settled = Cell::new(0);
     assert_nothing_for_an_item("observed", async |items| {
         let run = task.run(0..items, |n| async move { Ok::<_, u32>(n) });
-        run.observe(|_: &async_map_task::Event<'_>| settled.set(settled.get() + 1)).await.unwrap()
+        run.observe(|_: &Event<'_>| settled.set(settled.get() + 1)).await.unwrap()
     });
     assert!(settled.get() > MANY);
 }
@@ -172,7 +174,7 @@ impl Stream for Boastful {
     type Item = u64;
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<u64>> {
-        Poll::Ready(self.next())
+        Poll::Ready(Iterator::next(&mut *self))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -236,30 +238,95 @@ fn a_stream_allocates_nothing_for_an_item() {
 fn outcomes_that_are_taken_as_they_come_allocate_nothing() {
     let task = everything().build().unwrap();
     for ordered in [false, true] {
-        assert_a_few_for_a_lane("for_each", async |items| {
+        let run = |items| {
             let run = task.over(0..items).map(yield_once);
-            let run = if ordered { run.ordered() } else { run };
+            if ordered { run.ordered() } else { run }
+        };
+        assert_a_few_for_a_lane("for_each", async |items| {
             let mut sum = 0;
-            let summary = run.for_each(|outcome| {
+            let summary = run(items).for_each(|outcome| {
                 sum += outcome.result.unwrap();
                 yield_now()
             });
             assert_eq!(summary.await.unwrap().successes as u64, items);
             assert_eq!(sum, items * (items - 1));
         });
+        assert_a_few_for_a_lane("try_for_each", async |items| {
+            let mut sum = 0;
+            let summary = run(items).try_for_each(|outcome| {
+                let double = outcome.result;
+                sum += *double.as_ref().unwrap_or(&0);
+                async move {
+                    yield_now().await;
+                    double.map(|_| ()).map_err(|code| format!("code {code}"))
+                }
+            });
+            assert_eq!(summary.await.unwrap().successes as u64, items);
+            assert_eq!(sum, items * (items - 1));
+        });
+        assert_a_few_for_a_lane("stream", async |items| {
+            let outcomes = run(items).stream().map(|outcome| outcome.unwrap().result.unwrap());
+            assert_eq!(outcomes.fold(0, async |sum, double| sum + double).await, items * (items - 1));
+        });
     }
 }
 
 #[test]
-fn weights_and_a_shared_limit_allocate_nothing() {
-    let limiter = Limiter::new(100);
-    let task = everything().limiter(&limiter).build().unwrap();
-    assert_a_few_for_a_lane("weights", async |items| {
-        let run = task.over(0..items).map(yield_once).weight(|n| 1 + u32::try_from(n % 4).unwrap());
-        let result = run.await.unwrap();
+fn how_long_an_item_took_is_told_without_an_allocation() {
+    let task = everything().build().unwrap();
+    let longest = Cell::new(Duration::ZERO);
+    assert_nothing_for_an_item("elapsed", async |items| {
+        let run = task.over(0..items).map(yield_once).observe(|event: &Event<'_>| {
+            if let Event::ItemSettled { elapsed, .. } = event {
+                longest.set(longest.get().max(*elapsed));
+            }
+        });
+        run.await.unwrap()
+    });
+    assert!(longest.get() > Duration::ZERO);
+}
+
+#[test]
+fn retries_allocate_nothing() {
+    let task = everything().build().unwrap();
+    assert_a_few_for_a_lane("retries", async |items| {
+        // The waits of the retries take no real time.
+        pause();
+        let run = task.over(0..items).map_with_context(async |cx, n| {
+            yield_now().await;
+            if n % 100 == 5 && cx.attempt() == 1 { Err(503) } else { Ok(n) }
+        });
+        let result = run.retry_if(|code| *code == 503).await.unwrap();
+        assert_eq!((result.successes() as u64, result.summary.retries as u64), (items, items.div_ceil(100)));
+        resume();
+        result
+    });
+}
+
+#[test]
+fn a_shared_limit_allocates_nothing() {
+    assert_a_few_for_a_lane("a shared limit", async |items| {
+        // It is above the task's own concurrency, so that no item waits for it.
+        let limiter = Limiter::new(100);
+        let task = everything().limiter(&limiter).build().unwrap();
+        let result = task.over(0..items).map(yield_once).await.unwrap();
         assert_eq!((result.successes() as u64, limiter.in_use()), (items, 0));
         result
     });
+}
+
+#[test]
+fn weights_allocate_nothing() {
+    let limiter = Limiter::new(100);
+    for task in [everything(), everything().limiter(&limiter)] {
+        let task = task.build().unwrap();
+        assert_a_few_for_a_lane("weights", async |items| {
+            let run = task.over(0..items).map(yield_once).weight(|n| 1 + u32::try_from(n % 4).unwrap());
+            let result = run.await.unwrap();
+            assert_eq!((result.successes() as u64, limiter.in_use()), (items, 0));
+            result
+        });
+    }
 }
 
 #[test]

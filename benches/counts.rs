@@ -1,0 +1,292 @@
+//! What a run costs in counts, which do not depend on how busy the machine is. `cargo bench --bench counts`
+//!
+//! Instructions an item, as callgrind counts them, beside those of a peer that does the same work without any
+//! protection; and how far a long run's memory grows. A figure above its limit fails the benchmark. It needs
+//! valgrind, and Linux.
+//!
+//! The benchmark starts itself anew for each figure, so that nothing but the run in question is in the process.
+//! Instructions are counted for two lengths of a run, so that what is done once for a process, a run or a lane drops
+//! out. All is on one thread and its clock stands still, so that the same instructions run each time; to
+//! read such a clock takes some more of them. What they take of the processor's time, and what the kernel does, is
+//! not counted: that is what `peers` is for.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark may"
+)]
+
+#[allow(unused_imports, reason = "it serves other benchmarks, too")]
+mod frame;
+
+use std::cell::Cell;
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::future;
+use std::hint::black_box;
+use std::io::ErrorKind;
+use std::pin::Pin;
+use std::process::{Command, ExitCode};
+
+use futures::stream::{self, StreamExt};
+use tokio::runtime::Builder;
+use tokio::task::yield_now;
+use tokio_util::sync::CancellationToken;
+
+use self::frame::{Table, full};
+
+/// The lengths of the two runs that are counted.
+const FEW: u64 = 10_000;
+const MANY: u64 = 30_000;
+
+const CONCURRENCY: [usize; 2] = [64, 1024];
+
+/// Who may cost how much: a tenth more than was measured, so that a fifth more instructions fail and the next compiler
+/// does not; and never more than was promised.
+const LIMITS: [Limit; 8] = [
+    Limit { ours: "awaited", work: "W0", peer: BUFFER, measured: [0.61, 0.61], promised: Some(0.6) },
+    Limit { ours: "awaited", work: "W1", peer: BUFFER, measured: [1.09, 1.09], promised: Some(0.95) },
+    Limit { ours: "for_each", work: "W0", peer: FOR_EACH, measured: [2.54, 2.50], promised: None },
+    Limit { ours: "for_each", work: "W1", peer: FOR_EACH, measured: [2.17, 2.16], promised: None },
+    Limit { ours: "stream", work: "W0", peer: BUFFER, measured: [2.82, 2.66], promised: None },
+    Limit { ours: "stream", work: "W1", peer: BUFFER, measured: [2.37, 3.84], promised: None },
+    Limit { ours: "spawned", work: "W0", peer: BUFFER, measured: [1.25, 1.66], promised: None },
+    Limit { ours: "spawned", work: "W1", peer: BUFFER, measured: [2.19, 2.24], promised: None },
+];
+const TOLERANCE: f64 = 1.1;
+
+const BUFFER: &str = "buffer_unordered";
+const FOR_EACH: &str = "for_each_concurrent";
+
+/// The items of the run whose memory is measured. A byte kept of each would be ten times what is allowed.
+const ITEMS_IN_MEMORY: u64 = 10_000_000;
+const MOST_GROWTH_KB: u64 = 1_000;
+
+struct Limit {
+    ours: &'static str,
+    work: &'static str,
+    peer: &'static str,
+    /// The instructions of ours for one of the peer's, for each [`CONCURRENCY`].
+    measured: [f64; CONCURRENCY.len()],
+    promised: Option<f64>,
+}
+
+/// The first arguments of the processes that this one starts, one for each figure.
+const COUNTED: &str = "counted";
+const GROWING: &str = "growing";
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments[..] {
+        [COUNTED, name, work, items, concurrency] => counted(name, work, items, concurrency),
+        [GROWING] => growing(),
+        _ => hold_all(),
+    };
+    if let Err(error) = outcome {
+        eprintln!("counts: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// Takes all figures, and fails where one is above its limit.
+fn hold_all() -> Outcome<()> {
+    let mut exceeded = Vec::new();
+    let mut table = Table::new(["instructions an item", "at once", "ours", "the peer's", "ratio", "allowed"]);
+    for Limit { ours, work, peer, measured, promised } in LIMITS {
+        for (concurrency, measured) in CONCURRENCY.into_iter().zip(measured) {
+            let ours_takes = instructions_per_item(ours, work, concurrency)?;
+            let peer_takes = instructions_per_item(peer, work, concurrency)?;
+            let ratio = ours_takes / peer_takes;
+            let allowed = (measured * TOLERANCE).min(promised.unwrap_or(f64::INFINITY));
+            table.row([
+                format!("{work}: {ours} / {peer}"),
+                concurrency.to_string(),
+                format!("{ours_takes:.1}"),
+                format!("{peer_takes:.1}"),
+                format!("{ratio:.3}"),
+                format!("{allowed:.3}"),
+            ]);
+            if ratio > allowed {
+                exceeded.push(format!(
+                    "{work}, {concurrency} at once: {ours} takes {ratio:.3} of the instructions of {peer}, allowed is {allowed:.3}"
+                ));
+            }
+        }
+    }
+    println!("W0: items that are ready at once. W1: items that yield once.\n\n{table}");
+    let growth = growth_kb()?;
+    println!(
+        "{ITEMS_IN_MEMORY} items in for_each: the memory grows by {growth} kB, allowed is {MOST_GROWTH_KB} kB"
+    );
+    if growth > MOST_GROWTH_KB {
+        exceeded.push(format!("the memory of for_each grows by {growth} kB, allowed is {MOST_GROWTH_KB} kB"));
+    }
+    let ratios = LIMITS.len() * CONCURRENCY.len();
+    println!("{ratios} ratios of {} counts, 1 growth; {} above the limit", ratios * 4, exceeded.len());
+    if exceeded.is_empty() { Ok(()) } else { Err(exceeded.join("\ncounts: ").into()) }
+}
+
+fn instructions_per_item(name: &str, work: &str, concurrency: usize) -> Outcome<f64> {
+    let (few, many) =
+        (instructions(name, work, FEW, concurrency)?, instructions(name, work, MANY, concurrency)?);
+    Ok((many - few) / (MANY - FEW) as f64)
+}
+
+/// The instructions of a process that does nothing but this run.
+fn instructions(name: &str, work: &str, items: u64, concurrency: usize) -> Outcome<f64> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(env::current_exe()?)
+        .args([COUNTED, name, work, &items.to_string(), &concurrency.to_string()])
+        .output()
+        .map_err(|error| match error.kind() {
+            ErrorKind::NotFound => "valgrind is not installed; it counts the instructions".to_owned(),
+            _ => format!("valgrind cannot be started: {error}"),
+        })?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    match told.lines().find_map(|line| line.split_once("Collected : ")) {
+        Some((_, count)) if output.status.success() => Ok(count.parse()?),
+        _ => Err(format!("{work}: {name} under valgrind: {}\n{told}", output.status).into()),
+    }
+}
+
+/// The process whose instructions are counted.
+fn counted(name: &str, work: &str, items: &str, concurrency: &str) -> Outcome<()> {
+    run(name, work, Size { items: items.parse()?, concurrency: concurrency.parse()? });
+    Ok(())
+}
+
+fn growth_kb() -> Outcome<u64> {
+    let output = Command::new(env::current_exe()?).arg(GROWING).output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into());
+    }
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+/// The process whose memory is measured: by how much the peak of a long run is above that of a short one.
+fn growing() -> Outcome<()> {
+    let peak_after = |items| {
+        run("for_each", "W0", Size { items, concurrency: 64 });
+        peak_kb()
+    };
+    let (short, long) = (peak_after(1_000)?, peak_after(ITEMS_IN_MEMORY)?);
+    println!("{}", long - short);
+    Ok(())
+}
+
+/// The most memory that was resident in this process so far.
+fn peak_kb() -> Outcome<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));
+    Ok(peak.ok_or("the kernel does not tell the peak of the memory")?.trim().parse()?)
+}
+
+#[derive(Clone, Copy)]
+struct Size {
+    items: u64,
+    concurrency: usize,
+}
+
+/// Adds up `double(0) + double(1) + ...`, so that nobody can leave an item out.
+fn run(name: &str, work: &str, size: Size) {
+    macro_rules! sum {
+        ($contender:ident) => {
+            match work {
+                "W0" => Box::pin($contender(size, ready)) as Pin<Box<dyn Future<Output = u64>>>,
+                "W1" => Box::pin($contender(size, yields)),
+                _ => panic!("there is no work {work}"),
+            }
+        };
+    }
+    let sum = match name {
+        BUFFER => sum!(buffer_unordered),
+        FOR_EACH => sum!(for_each_concurrent),
+        "awaited" => sum!(awaited),
+        "for_each" => sum!(for_each),
+        "stream" => sum!(stream),
+        "spawned" => sum!(spawned),
+        _ => panic!("there is no contender {name}"),
+    };
+    let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+    assert_eq!(runtime.block_on(sum), size.items * (size.items - 1), "{name} has lost an item");
+}
+
+type ItemResult = Result<u64, u32>;
+
+/// The item is ready at once.
+async fn ready(n: u64) -> ItemResult {
+    black_box(Ok(n * 2))
+}
+
+/// The item yields once.
+async fn yields(n: u64) -> ItemResult {
+    yield_now().await;
+    black_box(Ok(n * 2))
+}
+
+async fn buffer_unordered<Fut: Future<Output = ItemResult>>(size: Size, f: impl Fn(u64) -> Fut) -> u64 {
+    let results: Vec<_> =
+        stream::iter(0..size.items).map(f).buffer_unordered(size.concurrency).collect().await;
+    results.into_iter().map(|result| result.expect("no item fails")).sum()
+}
+
+async fn for_each_concurrent<Fut: Future<Output = ItemResult>>(size: Size, f: impl Fn(u64) -> Fut) -> u64 {
+    let sum = Cell::new(0);
+    let add = async |n| {
+        let double = f(n).await.expect("no item fails");
+        sum.set(sum.get() + double);
+    };
+    stream::iter(0..size.items).for_each_concurrent(size.concurrency, add).await;
+    sum.get()
+}
+
+/// A run with every protection; a macro, because the type of a run cannot be written down.
+macro_rules! full_run {
+    ($size:expr, $f:expr) => {
+        full($size.concurrency)
+            .over(0..$size.items)
+            .map($f)
+            .retry_if(|error| *error != 0)
+            .cancellation_token(CancellationToken::new())
+    };
+}
+
+async fn awaited<Fut: Future<Output = ItemResult>>(size: Size, f: impl Fn(u64) -> Fut) -> u64 {
+    let result = full_run!(size, f).await.expect("no item fails");
+    result.into_successful_results().into_iter().sum()
+}
+
+async fn for_each<Fut: Future<Output = ItemResult>>(size: Size, f: impl Fn(u64) -> Fut) -> u64 {
+    let mut sum = 0;
+    let run = full_run!(size, f).for_each(|outcome| {
+        sum += outcome.result.expect("no item fails");
+        future::ready(())
+    });
+    run.await.expect("no item fails");
+    sum
+}
+
+async fn stream<Fut>(size: Size, f: impl Fn(u64) -> Fut + Send + 'static) -> u64
+where
+    Fut: Future<Output = ItemResult> + Send + 'static,
+{
+    let outcomes = full_run!(size, f).stream();
+    let doubles = outcomes.map(|outcome| outcome.expect("no item fails").result.expect("no item fails"));
+    doubles.fold(0, async |sum, double| sum + double).await
+}
+
+async fn spawned<Fut>(size: Size, f: impl Fn(u64) -> Fut + Send + Sync + 'static) -> u64
+where
+    Fut: Future<Output = ItemResult> + Send + 'static,
+{
+    let result = full_run!(size, f).spawned().await.expect("no item fails");
+    result.into_successful_results().into_iter().sum()
+}

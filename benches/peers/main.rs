@@ -1,0 +1,170 @@
+//! What a run costs an item, beside what people use today. `cargo bench --bench peers`
+//!
+//! All contenders do the same work by turns in one process, and the figures are medians: of the wall's clock, and of
+//! the CPU time of the one thread or of the whole process. Only ratios within one run mean anything: the machine has
+//! its moods. Arguments pick other cells than the usual ones, as in
+//! `cargo bench --bench peers -- w0 w4 --concurrency 64 --rounds 5 --contender full`.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a benchmark may"
+)]
+
+mod cell;
+mod contenders;
+#[path = "../frame/mod.rs"]
+mod frame;
+mod http;
+mod targets;
+mod workload;
+
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use clap::{Parser, ValueEnum};
+use tokio::runtime::Runtime;
+
+use cell::{Cell, Cores, Figures};
+use contenders::Contender;
+use frame::Table;
+use workload::Workload;
+
+/// What a run costs an item, beside what people use today.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Only these workloads
+    workloads: Vec<Workload>,
+    /// Only on so many cores
+    #[arg(long)]
+    cores: Option<Cores>,
+    /// Other numbers of items, as in 10000,100000; also for workloads that are left out on two cores
+    #[arg(long, value_delimiter = ',')]
+    items: Vec<u64>,
+    /// Other concurrencies, as in 8,64
+    #[arg(long, value_delimiter = ',')]
+    concurrency: Vec<NonZeroUsize>,
+    /// Another number of rounds
+    #[arg(long)]
+    rounds: Option<NonZeroUsize>,
+    /// Only contenders with this in their names, beside the one that all are compared with
+    #[arg(long)]
+    contender: Vec<String>,
+    /// What `cargo bench` says to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// The cells of one table: the numbers of items and the concurrencies.
+type Sizes = (u64, Vec<usize>);
+
+/// What there is time for in a few minutes.
+fn usual(cores: Cores, workload: Workload) -> Vec<Sizes> {
+    use Workload::{Computes, Fails, Fetches, Ready, Sleeps, Yields};
+    let all = || vec![8, 64, 1024];
+    match (cores, workload) {
+        (Cores::One, Ready | Yields) => {
+            vec![(10_000, vec![64]), (100_000, all()), (1_000_000, vec![64])]
+        }
+        (Cores::One, Sleeps) => vec![(10_000, vec![64]), (100_000, vec![1024])],
+        (Cores::One, Fails) => vec![(100_000, vec![64])],
+        (Cores::One, Fetches) => vec![(4_000, vec![64])],
+        (Cores::One, Computes) => vec![(10_000, vec![64])],
+        (Cores::Two, Ready | Yields) => vec![(100_000, all())],
+        (Cores::Two, Computes) => vec![(100_000, vec![64])],
+        // These wait more than they work, and the second core is the server's.
+        (Cores::Two, Sleeps | Fails | Fetches) => vec![],
+    }
+}
+
+/// Fewer, the longer one takes.
+fn usual_rounds(workload: Workload, items: u64) -> usize {
+    match workload {
+        Workload::Ready | Workload::Yields if items < 1_000_000 => 21,
+        Workload::Fetches | Workload::Computes => 11,
+        Workload::Ready | Workload::Yields | Workload::Sleeps | Workload::Fails => 5,
+    }
+}
+
+impl Arguments {
+    fn sizes(&self, cores: Cores, workload: Workload) -> Vec<Sizes> {
+        let mut sizes = usual(cores, workload);
+        if !self.items.is_empty() {
+            sizes = self.items.iter().map(|items| (*items, vec![64])).collect();
+        }
+        if !self.concurrency.is_empty() {
+            sizes.iter_mut().for_each(|(_, concurrency)| {
+                *concurrency = self.concurrency.iter().map(|c| c.get()).collect();
+            });
+        }
+        sizes
+    }
+
+    fn picks(&self, contender: &str, cores: Cores) -> bool {
+        self.contender.is_empty()
+            || contender == cores.baseline()
+            || self.contender.iter().any(|part| contender.contains(part))
+    }
+
+    /// Measures and prints a table for each number of items.
+    fn compare(&self, runtime: &Runtime, cores: Cores, workload: Workload) -> Vec<Figures> {
+        let mut contenders = workload.contenders();
+        contenders.retain(|contender| contender.runs_on(cores) && self.picks(contender.name, cores));
+        let mut all = Vec::new();
+        for (items, concurrencies) in self.sizes(cores, workload) {
+            let rounds = self.rounds.map_or_else(|| usual_rounds(workload, items), NonZeroUsize::get);
+            let cells = concurrencies.iter().map(|c| Cell { cores, workload, items, concurrency: *c });
+            let figures: Vec<_> = cells.map(|cell| cell.measure(runtime, rounds, &contenders)).collect();
+            let baseline = cores.baseline();
+            println!("{workload}; {cores}, {items} items, {rounds} rounds");
+            println!("ns an item on the wall's clock, ns of CPU time, each with its ratio to {baseline}");
+            println!("{}", table(&figures, &contenders, cores));
+            all.extend(figures);
+        }
+        all
+    }
+}
+
+/// A row for each contender, and four columns for each cell.
+fn table(figures: &[Figures], contenders: &[Contender], cores: Cores) -> Table {
+    let header = figures.iter().flat_map(|figures| {
+        [format!("{} at once", figures.cell.concurrency), "ratio".into(), "CPU".into(), "ratio".into()]
+    });
+    let mut table = Table::new([String::new()].into_iter().chain(header));
+    for contender in contenders {
+        let columns = figures.iter().filter_map(|figures| {
+            let (cost, baseline) = (figures.cost(contender.name)?, figures.cost(cores.baseline())?);
+            let (wall, cpu) = (cost.wall / baseline.wall, cost.cpu / baseline.cpu);
+            Some([
+                format!("{:.1}", cost.wall),
+                format!("{wall:.2}"),
+                format!("{:.1}", cost.cpu),
+                format!("{cpu:.2}"),
+            ])
+        });
+        table.row([contender.name.to_string()].into_iter().chain(columns.flatten()));
+    }
+    table
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    let started = Instant::now();
+    let mut figures = Vec::new();
+    for cores in
+        Cores::value_variants().iter().filter(|cores| arguments.cores.is_none_or(|only| only == **cores))
+    {
+        let runtime = cores.runtime();
+        for workload in Workload::value_variants() {
+            if arguments.workloads.is_empty() || arguments.workloads.contains(workload) {
+                figures.extend(arguments.compare(&runtime, *cores, *workload));
+            }
+        }
+    }
+    if let Some(targets) = targets::judge(&figures) {
+        println!("{targets}");
+    }
+    println!("{} s in all", started.elapsed().as_secs());
+}

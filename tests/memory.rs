@@ -1,0 +1,80 @@
+//! What runs on several threads allocate: a few times for a lane, and nothing for an item.
+//!
+//! The counts are those of the whole process, so that no thread is left out; and so there is one test, with nothing
+//! beside it. `alloc.rs` counts one thread, and more closely.
+
+#![allow(clippy::unwrap_used, reason = "tests may")]
+
+use std::alloc::System;
+use std::time::Duration;
+
+use async_map_task::AsyncMapTask;
+use futures::StreamExt;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const ITEMS: u64 = 100_000;
+const CONCURRENCY: usize = 64;
+
+/// Holds that a run on a worker allocates a few times for a lane, whatever the number of items.
+fn assert_a_few_for_a_lane(what: &str, runtime: &Runtime, run: impl Future<Output = u64> + Send + 'static) {
+    let region = Region::new(ALLOCATOR);
+    let sum = runtime.block_on(runtime.spawn(run)).unwrap();
+    let change = region.change();
+    assert_eq!(sum, ITEMS * (ITEMS - 1), "{what}");
+    let count = change.allocations + change.reallocations;
+    eprintln!("{what}: {count} allocations for {ITEMS} items");
+    assert!(count > CONCURRENCY, "{what}: not all was counted: {change:?}");
+    assert!(count < CONCURRENCY * 10, "{what}: {change:?}");
+}
+
+#[test]
+fn items_on_several_threads_allocate_nothing() {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    let task = AsyncMapTask::builder()
+        .concurrency(CONCURRENCY)
+        .retries(3)
+        .timeout_per_attempt(Duration::from_secs(30))
+        .run_timeout(Duration::from_secs(600))
+        .build()
+        .unwrap();
+    let run = || {
+        let double = async |n| {
+            yield_now().await;
+            Ok::<_, u32>(n * 2)
+        };
+        task.over(0..ITEMS).map(double).spawned()
+    };
+    let awaited = run();
+    assert_a_few_for_a_lane("spawned", &runtime, async {
+        awaited.await.unwrap().into_successful_results().into_iter().sum()
+    });
+    let handled = run();
+    assert_a_few_for_a_lane("spawned, with a handle", &runtime, async {
+        handled.spawn().await.unwrap().into_successful_results().into_iter().sum()
+    });
+    let for_each = run();
+    assert_a_few_for_a_lane("spawned, for_each", &runtime, async {
+        let mut sum = 0;
+        let taken = for_each.for_each(|outcome| {
+            sum += outcome.result.unwrap();
+            async {}
+        });
+        taken.await.unwrap();
+        sum
+    });
+    let streamed = run();
+    assert_a_few_for_a_lane("spawned, stream", &runtime, async {
+        let doubles = streamed.stream().map(|outcome| outcome.unwrap().result.unwrap());
+        doubles.fold(0, async |sum, double| sum + double).await
+    });
+    let in_order = run();
+    assert_a_few_for_a_lane("spawned, stream in order", &runtime, async {
+        let doubles = in_order.ordered().stream().map(|outcome| outcome.unwrap().result.unwrap());
+        doubles.fold(0, async |sum, double| sum + double).await
+    });
+}
