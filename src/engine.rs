@@ -18,6 +18,7 @@ mod lane;
 pub(crate) mod mode;
 mod orders;
 pub(crate) mod outbox;
+pub(crate) mod queue;
 pub(crate) mod running;
 mod settle;
 mod shift;
@@ -41,10 +42,10 @@ use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::Span;
 
+use self::access::Access;
 use self::admission::Admission;
 use self::call::Call;
 use self::clock::deadline;
-use self::collector::Collector;
 use self::core::Core;
 pub(crate) use self::ending::Ending;
 use self::hooks::Hooks;
@@ -186,7 +187,7 @@ impl<W: Drive> Driver<W> {
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        sink: &mut impl Deliver,
+        sink: &mut impl Deliver<W::Output, W::Error>,
     ) -> Poll<Ending<W::Output, W::Error>> {
         ready!(coop::poll_proceed(cx)).made_progress();
         let span = self.span.clone();
@@ -206,21 +207,23 @@ impl<W: Drive> Driver<W> {
         self.panic.take().map_or(Poll::Pending, |payload| resume_unwind(payload))
     }
 
-    fn drive(&mut self, cx: &mut Context<'_>, sink: &mut impl Deliver) -> Poll<Ending<W::Output, W::Error>> {
+    fn drive(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut impl Deliver<W::Output, W::Error>,
+    ) -> Poll<Ending<W::Output, W::Error>> {
         if !self.is_over {
             ready!(self.work(cx, sink));
             self.is_over = true;
         }
         ready!(W::Mode::poll_clear(&mut self.lanes, cx));
-        if let Collector::Outbox(outbox) = &lock(&self.core).collector {
-            outbox.complete();
-        }
+        lock(&self.core).collector.complete();
         ready!(self.poll_sink(cx, sink));
         Poll::Ready(self.finish())
     }
 
     /// Ready once nothing runs any more, or shall.
-    fn work(&mut self, cx: &mut Context<'_>, sink: &mut impl Deliver) -> Poll<()> {
+    fn work(&mut self, cx: &mut Context<'_>, sink: &mut impl Deliver<W::Output, W::Error>) -> Poll<()> {
         // What has stopped the run from outside does not keep finished items from handing in their
         // results; a failure that stops it is the last that counts.
         let mut stopped = lock(&self.core).begin_poll(cx.waker());
@@ -285,11 +288,17 @@ impl<W: Drive> Driver<W> {
     }
 
     /// Lets the sink have what has settled. Pending while it is busy.
-    fn poll_sink(&mut self, cx: &mut Context<'_>, sink: &mut impl Deliver) -> Poll<()> {
+    fn poll_sink(&mut self, cx: &mut Context<'_>, sink: &mut impl Deliver<W::Output, W::Error>) -> Poll<()> {
         if !self.sink_failed {
-            if let Err(error) = ready!(sink.poll_deliver(cx)) {
+            let mut core = Access::new(&self.core);
+            let next = || {
+                let outcome = core.get().collector.take();
+                core.release();
+                outcome
+            };
+            if let Err(error) = ready!(sink.poll_deliver(cx, next)) {
                 self.sink_failed = true;
-                lock(&self.core).stop_for_sink(error);
+                core.get().stop_for_sink(error);
             }
         }
         Poll::Ready(())

@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::engine::collector::Collector;
-use crate::engine::outbox::Outbox;
+use crate::engine::queue::Queue;
 use crate::engine::running::{Running, Setup};
 use crate::engine::sink::{Sink, Verdict};
-use crate::engine::{Drive, Mode, Types};
+use crate::engine::{Drive, Types};
 use crate::error::{BoxError, RunError};
 use crate::outcome::ItemOutcome;
 use crate::result::Summary;
@@ -139,16 +139,17 @@ impl<W: Types> MapRun<W> {
 /// The future of [`for_each`](MapRun::for_each) and [`try_for_each`](MapRun::try_for_each).
 #[must_use = "a run does nothing until it is awaited"]
 pub struct ForEach<W: Types, G, Fut> {
-    running: Running<W, Sink<W::Output, W::Error, G, Fut>>,
+    running: Running<W, Sink<G, Fut>>,
 }
 
 impl<W: Drive, G, Fut> ForEach<W, G, Fut> {
     fn new(run: MapRun<W>, function: G) -> Self {
         let setup = run.into_setup();
-        let outbox = Outbox::new(setup.as_ref().is_some_and(|setup| setup.ordered));
-        let collector = Collector::Outbox(outbox.clone());
-        let sink = Sink::new(outbox, W::Mode::SPAWNED, function);
-        Self { running: Running::new(setup.map(|setup| Setup { collector, ..setup }), sink) }
+        let deliver = |setup: Setup<W>| {
+            let collector = Collector::Queue(Queue::new(setup.ordered));
+            Setup { collector, ..setup }
+        };
+        Self { running: Running::new(setup.map(deliver), Sink::new(function)) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! How the crate locks its mutexes.
 
 use std::hint::spin_loop;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// How often [`lock_patiently`] looks at a mutex that another thread holds before it goes to sleep over it.
 const LOOKS: u32 = 4;
@@ -22,14 +22,23 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// price of a few messages between their cores each time.
 #[inline]
 pub(crate) fn lock_patiently<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.try_lock().unwrap_or_else(|_| wait(mutex))
+    try_lock(mutex).unwrap_or_else(|| wait(mutex))
+}
+
+#[inline]
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 #[cold]
 fn wait<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     for _ in 0..LOOKS {
         (0..PAUSES_BETWEEN_LOOKS).for_each(|_| spin_loop());
-        if let Ok(guard) = mutex.try_lock() {
+        if let Some(guard) = try_lock(mutex) {
             return guard;
         }
     }

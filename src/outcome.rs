@@ -13,7 +13,8 @@ pub struct ItemOutcome<T, E> {
     pub index: usize,
     /// How many attempts were made, the first included.
     pub attempts: u32,
-    /// From the start of the first attempt to the end of the last, the waits between them included.
+    /// From the start of the first attempt to the end of the last, the waits between them included. Where an item
+    /// takes over from the one before it, what the source takes to give it, as an iterator's `next`, is included, too.
     pub elapsed: Duration,
     /// What the function returned, or why the item failed.
     pub result: Result<T, ItemError<E>>,

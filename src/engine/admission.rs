@@ -3,7 +3,6 @@
 use std::task::{Context, Poll, Waker};
 
 use super::attempt::Watch;
-use super::collector::Collector;
 use super::core::{Core, Seat, SourceState, Stop, Tally};
 use super::desk::DeskProjection;
 use super::gate::Place;
@@ -180,9 +179,10 @@ impl<W: Work> Core<W> {
         Some(item)
     }
 
-    /// Notes that an attempt begins, and when, where a limit or somebody else needs to know.
+    /// Notes that an attempt begins, and when, where a limit or somebody else needs to know. It may begin at once where
+    /// another has just ended.
     #[inline(always)]
-    pub(super) fn begin_attempt(&mut self, desk: &mut DeskProjection<'_, W>) {
+    pub(super) fn begin_attempt(&mut self, desk: &mut DeskProjection<'_, W>, is_at_once: bool) {
         let job = &mut *desk.job;
         if job.attempt > 1 {
             self.tally.retries += 1;
@@ -197,6 +197,8 @@ impl<W: Work> Core<W> {
         self.starts_left -= 1;
         let is_limited = self.config.first_limit.is_some();
         let now = match (self.timed, is_limited) {
+            // It is the time at which the item before has settled, unless an observer was told of it.
+            (true, _) if is_at_once && self.hooks.observer().is_none() => self.clock.last(),
             (true, _) => self.clock.read(),
             (false, true) => self.clock.coarse(),
             (false, false) => return,
@@ -245,11 +247,7 @@ impl<W: Work> Core<W> {
     /// item may be started.
     fn admits_new_items(&self) -> bool {
         let capacity = self.gate.capacity();
-        let has_room = match &self.collector {
-            Collector::Results { .. } => true,
-            Collector::Outbox(outbox) => outbox.has_room(capacity, &self.driver),
-        };
-        has_room && self.waiting.len() < capacity
+        self.collector.has_room(capacity, &self.driver) && self.waiting.len() < capacity
     }
 
     #[inline]

@@ -65,6 +65,11 @@ impl Clock {
         self.reading
     }
 
+    /// The last reading, where hardly anything can have happened since.
+    pub(super) fn last(&self) -> Instant {
+        self.reading
+    }
+
     /// The time now.
     pub(super) fn read(&mut self) -> Instant {
         let now = Instant::now();
@@ -72,7 +77,7 @@ impl Clock {
             return now;
         }
         let before = mem::replace(&mut self.reading, now);
-        if self.is_of_this_poll && now.saturating_duration_since(before) > RESOLUTION {
+        if self.is_of_this_poll && now > before + RESOLUTION {
             self.remember(before, now);
         }
         (self.is_of_this_poll, self.uses_left) = (true, USES_OF_A_READING);

@@ -1,9 +1,11 @@
 //! What is kept of the items that have settled.
 
 use std::collections::BTreeMap;
+use std::task::Waker;
 use std::time::Duration;
 
 use super::outbox::Outbox;
+use super::queue::Queue;
 use crate::outcome::{ItemError, ItemOutcome};
 
 /// How many bytes of result slots are reserved ahead, however many slots the source says it will need.
@@ -17,7 +19,9 @@ const UNSTARTED_BYTES: usize = 1 << 28;
 pub(crate) enum Collector<T, E> {
     /// All are kept until the end, by input index.
     Results { results: Vec<Option<T>>, errors: BTreeMap<usize, ItemError<E>> },
-    /// Each is given to somebody as soon as it is there.
+    /// Each is given to a sink as soon as it is there.
+    Queue(Queue<T, E>),
+    /// Each is given to another task as soon as it is there.
     Outbox(Outbox<T, E>),
 }
 
@@ -35,7 +39,7 @@ impl<T, E> Collector<T, E> {
 
     /// Whether somebody is told how long each item took.
     pub(super) fn is_timed(&self) -> bool {
-        matches!(self, Self::Outbox(_))
+        !matches!(self, Self::Results { .. })
     }
 
     /// Takes what became of an item. Says whether somebody was woken for it.
@@ -47,18 +51,69 @@ impl<T, E> Collector<T, E> {
         elapsed: Duration,
         result: Result<T, ItemError<E>>,
     ) -> bool {
-        match self {
-            Self::Results { results, errors } => {
-                match result {
-                    Ok(output) if results.len() == index => results.push(Some(output)),
-                    Ok(output) => place(results, index, output),
-                    Err(error) => {
-                        errors.insert(index, error);
-                    }
-                }
-                false
+        let Self::Results { results, errors } = self else {
+            return self.give(ItemOutcome { index, attempts, elapsed, result });
+        };
+        match result {
+            Ok(output) if results.len() == index => results.push(Some(output)),
+            Ok(output) => place(results, index, output),
+            Err(error) => {
+                errors.insert(index, error);
             }
-            Self::Outbox(outbox) => outbox.push(ItemOutcome { index, attempts, elapsed, result }),
+        }
+        false
+    }
+
+    fn give(&mut self, outcome: ItemOutcome<T, E>) -> bool {
+        match self {
+            Self::Results { .. } => {}
+            Self::Queue(queue) => queue.push(outcome),
+            Self::Outbox(outbox) => return outbox.push(outcome),
+        }
+        false
+    }
+
+    /// Whether so few outcomes wait for somebody to take them that another item may start. If not, `driver` is woken
+    /// for it, but where it is the driver who takes them.
+    ///
+    /// Admission stops while as many are held as may run, `c`. What then runs, and what waits for its retry, can still
+    /// join: there are never more than 3c - 2.
+    #[inline(always)]
+    pub(super) fn has_room(&self, capacity: usize, driver: &Waker) -> bool {
+        match self {
+            Self::Results { .. } => true,
+            Self::Queue(queue) => queue.len() < capacity,
+            Self::Outbox(outbox) => outbox.has_room(capacity, driver),
+        }
+    }
+
+    /// The next outcome, where it is the driver who takes it.
+    #[inline]
+    pub(super) fn take(&mut self) -> Option<ItemOutcome<T, E>> {
+        match self {
+            Self::Queue(queue) => queue.take(),
+            Self::Results { .. } | Self::Outbox(_) => None,
+        }
+    }
+
+    /// Whether the driver has an outcome to take.
+    pub(super) fn has_next(&self) -> bool {
+        matches!(self, Self::Queue(queue) if queue.is_next_there())
+    }
+
+    /// No further outcome will come.
+    pub(super) fn complete(&mut self) {
+        match self {
+            Self::Results { .. } => {}
+            Self::Queue(queue) => queue.complete(),
+            Self::Outbox(outbox) => outbox.complete(),
+        }
+    }
+
+    /// Forgets what its sink will not take any more.
+    pub(super) fn clear(&mut self) {
+        if let Self::Queue(queue) = self {
+            queue.clear();
         }
     }
 
@@ -77,7 +132,7 @@ impl<T, E> Collector<T, E> {
                 }
                 (results, errors)
             }
-            Self::Outbox(_) => (Vec::new(), BTreeMap::new()),
+            Self::Queue(_) | Self::Outbox(_) => (Vec::new(), BTreeMap::new()),
         }
     }
 }

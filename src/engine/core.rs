@@ -126,6 +126,7 @@ impl<W: Work> Core<W> {
             (least, Some(most)) if least == most => Some(most),
             _ => None,
         };
+        let timed = collector.is_timed() || hooks.observer().is_some();
         let stop = (W::Call::ONE_ATTEMPT && config.retry.retries > 0).then(|| {
             let allowed = "0 with map_once, whose items cannot be tried again";
             Stop::Failed(FailureReason::Config(ConfigError::new("retries", config.retry.retries, allowed)))
@@ -137,7 +138,7 @@ impl<W: Work> Core<W> {
         Self {
             run_deadline: config.run_timeout.map(|limit| deadline(now, limit)),
             gate: Gate::new(config.concurrency, config.limiter.clone()),
-            timed: collector.is_timed() || hooks.observer().is_some(),
+            timed,
             config,
             name,
             source,

@@ -1,5 +1,6 @@
 //! Where the lanes of a run are polled: in the task that polls the run, or on tasks of their own.
 
+use std::mem;
 use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -67,6 +68,13 @@ impl<W: Work> PollLanes<W> for InTask {
     }
 }
 
+/// The tasks of the lanes.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    set: JoinSet<()>,
+    are_aborted: bool,
+}
+
 /// Each lane is a Tokio task, so that they use every core that the runtime has.
 #[derive(Debug)]
 pub struct Spawned;
@@ -74,19 +82,19 @@ pub struct Spawned;
 impl Mode for Spawned {
     const SPAWNED: bool = true;
 
-    type Lanes<W: Types> = JoinSet<()>;
+    type Lanes<W: Types> = Tasks;
 }
 
 impl<W: Work> PollLanes<W> for Spawned
 where
     Lane<W>: Send + 'static,
 {
-    fn open(lanes: &mut JoinSet<()>, lane: Lane<W>, span: &Span) {
-        lanes.spawn(InContext { span: span.clone(), dispatch: current_dispatch(), future: lane });
+    fn open(lanes: &mut Tasks, lane: Lane<W>, span: &Span) {
+        lanes.set.spawn(InContext { span: span.clone(), dispatch: current_dispatch(), future: lane });
     }
 
-    fn poll_next(lanes: &mut JoinSet<()>, cx: &mut Context<'_>) -> Poll<Option<()>> {
-        match ready!(lanes.poll_join_next(cx)) {
+    fn poll_next(lanes: &mut Tasks, cx: &mut Context<'_>) -> Poll<Option<()>> {
+        match ready!(lanes.set.poll_join_next(cx)) {
             // A panic of the caller's. A task that nobody here has aborted was dropped by its runtime.
             Some(Err(error)) => resume_unwind(
                 error
@@ -97,17 +105,20 @@ where
         }
     }
 
-    fn count(lanes: &JoinSet<()>) -> usize {
-        lanes.len()
+    fn count(lanes: &Tasks) -> usize {
+        lanes.set.len()
     }
 
-    fn stop(_lanes: &mut JoinSet<()>) {
+    fn stop(_lanes: &mut Tasks) {
         // They hear of it by their own alarm.
     }
 
-    fn poll_clear(lanes: &mut JoinSet<()>, cx: &mut Context<'_>) -> Poll<()> {
-        lanes.abort_all();
-        while ready!(lanes.poll_join_next(cx)).is_some() {}
+    fn poll_clear(lanes: &mut Tasks, cx: &mut Context<'_>) -> Poll<()> {
+        // It looks at every task.
+        if !mem::replace(&mut lanes.are_aborted, true) {
+            lanes.set.abort_all();
+        }
+        while ready!(lanes.set.poll_join_next(cx)).is_some() {}
         Poll::Ready(())
     }
 }

@@ -94,7 +94,7 @@ impl<W: Types, D> Running<W, D> {
 // of their own.
 impl<W: Types, D> Unpin for Running<W, D> {}
 
-impl<W: Drive, D: Deliver> Future for Running<W, D> {
+impl<W: Drive, D: Deliver<W::Output, W::Error>> Future for Running<W, D> {
     type Output = Ending<W::Output, W::Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

@@ -6,11 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::clock::deadline;
-use super::collector::Collector;
 use super::core::{Core, SourceState, Stop};
 use super::hooks::Hooks;
 use super::job::{Ended, Job, Retry};
-use super::{Work, trace};
+use super::{Mode, Work, trace};
 use crate::error::{BoxError, FailureReason};
 use crate::observe::Event;
 use crate::outcome::{FailureKind, ItemError, TimeoutScope};
@@ -137,6 +136,9 @@ impl<W: Work> Core<W> {
         if self.collector.settle(index, attempts, elapsed, result) {
             self.has_called = true;
         }
+        if W::Mode::SPAWNED && self.collector.has_next() {
+            self.call_driver();
+        }
     }
 
     /// Tells the observer, and how long the item took.
@@ -172,9 +174,7 @@ impl<W: Work> Core<W> {
             self.stop = None;
         }
         self.stop(Stop::Failed(FailureReason::Sink(error)));
-        if let Collector::Outbox(outbox) = &self.collector {
-            outbox.clear();
-        }
+        self.collector.clear();
     }
 
     /// A run whose last item has ended in the very poll in which its time was up has ended in time.

@@ -4,48 +4,56 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::outbox::Outbox;
 use crate::error::BoxError;
 use crate::outcome::ItemOutcome;
 
 /// Takes outcomes; it is polled together with the work.
-pub trait Deliver {
-    /// Hands on what has settled. Ready once there is nothing to hand on.
-    fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>>;
+pub trait Deliver<T, E> {
+    /// Hands on what has settled, as `next` gives it. Ready once there is nothing to hand on.
+    fn poll_deliver(
+        &mut self,
+        cx: &mut Context<'_>,
+        next: impl FnMut() -> Option<ItemOutcome<T, E>>,
+    ) -> Poll<Result<(), BoxError>>;
 }
 
 /// Nobody takes anything before the end, or somebody takes it elsewhere.
 #[derive(Debug)]
 pub struct NoSink;
 
-impl Deliver for NoSink {
-    fn poll_deliver(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+impl<T, E> Deliver<T, E> for NoSink {
+    fn poll_deliver(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _next: impl FnMut() -> Option<ItemOutcome<T, E>>,
+    ) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 }
 
 /// An async function that is called with one outcome after another.
-pub(crate) struct Sink<T, E, G, Fut> {
-    outbox: Outbox<T, E>,
-    /// Whether outcomes also come while the driver is not polled.
-    spawned: bool,
+pub(crate) struct Sink<G, Fut> {
     function: G,
     /// The call under way. It keeps its place from call to call.
     call: Pin<Box<Option<Fut>>>,
 }
 
-impl<T, E, G, Fut> Sink<T, E, G, Fut> {
-    pub(crate) fn new(outbox: Outbox<T, E>, spawned: bool, function: G) -> Self {
-        Self { outbox, spawned, function, call: Box::pin(None) }
+impl<G, Fut> Sink<G, Fut> {
+    pub(crate) fn new(function: G) -> Self {
+        Self { function, call: Box::pin(None) }
     }
 }
 
-impl<T, E, G, Fut> Deliver for Sink<T, E, G, Fut>
+impl<T, E, G, Fut> Deliver<T, E> for Sink<G, Fut>
 where
     G: FnMut(ItemOutcome<T, E>) -> Fut,
     Fut: Future<Output: Verdict>,
 {
-    fn poll_deliver(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+    fn poll_deliver(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut next: impl FnMut() -> Option<ItemOutcome<T, E>>,
+    ) -> Poll<Result<(), BoxError>> {
         loop {
             if let Some(call) = self.call.as_mut().as_pin_mut() {
                 let verdict = ready!(call.poll(cx)).into_result();
@@ -54,8 +62,7 @@ where
                     return Poll::Ready(verdict);
                 }
             }
-            let next = if self.spawned { self.outbox.take_or_wake(cx) } else { self.outbox.take() };
-            let Some(outcome) = next else { return Poll::Ready(Ok(())) };
+            let Some(outcome) = next() else { return Poll::Ready(Ok(())) };
             let call = (self.function)(outcome);
             self.call.set(Some(call));
         }
@@ -82,7 +89,7 @@ impl<X: Into<BoxError>> Verdict for Result<(), X> {
     }
 }
 
-impl<T, E, G, Fut> fmt::Debug for Sink<T, E, G, Fut> {
+impl<G, Fut> fmt::Debug for Sink<G, Fut> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sink").finish_non_exhaustive()
     }

@@ -82,7 +82,7 @@ impl<W: Work> Core<W> {
             return false;
         }
         desk.job.renew(pulled.index, pulled.weight);
-        self.begin_attempt(desk);
+        self.begin_attempt(desk, true);
         match desk.begin(&self.call, &self.config, self.run_deadline, pulled.item) {
             Ok(()) => {
                 self.report();
@@ -169,7 +169,7 @@ impl<W: Work> Core<W> {
                 self.rest(seat, waker);
                 return Turn::Rest;
             };
-            self.begin_attempt(desk);
+            self.begin_attempt(desk, false);
             if W::Mode::SPAWNED {
                 if self.seats.get(seat).is_some_and(|seat| seat.waker.is_none()) {
                     self.remember(seat, waker);

@@ -1,0 +1,72 @@
+//! Outcomes that nobody has taken yet.
+
+use std::collections::VecDeque;
+
+use crate::outcome::ItemOutcome;
+
+/// Gives out the outcomes of items in the order of completion or of the input.
+#[derive(Debug)]
+pub(crate) struct Queue<T, E> {
+    ordered: bool,
+    /// The index of the first slot, where they are ordered.
+    first: usize,
+    slots: VecDeque<Option<ItemOutcome<T, E>>>,
+    held: usize,
+    /// No further outcome will come: empty slots are those of items that were cancelled.
+    complete: bool,
+}
+
+impl<T, E> Queue<T, E> {
+    pub(crate) fn new(ordered: bool) -> Self {
+        Self { ordered, first: 0, slots: VecDeque::new(), held: 0, complete: false }
+    }
+
+    /// How many it holds.
+    pub(super) fn len(&self) -> usize {
+        self.held
+    }
+
+    #[inline]
+    pub(super) fn push(&mut self, outcome: ItemOutcome<T, E>) {
+        self.held += 1;
+        if self.ordered {
+            let at = outcome.index - self.first;
+            while self.slots.len() <= at {
+                self.slots.push_back(None);
+            }
+            if let Some(slot) = self.slots.get_mut(at) {
+                *slot = Some(outcome);
+            }
+        } else {
+            self.slots.push_back(Some(outcome));
+        }
+    }
+
+    /// Whether whoever takes them has something to do.
+    pub(super) fn is_next_there(&self) -> bool {
+        self.complete || self.slots.front().is_some_and(Option::is_some)
+    }
+
+    #[inline]
+    pub(super) fn take(&mut self) -> Option<ItemOutcome<T, E>> {
+        while self.slots.front().is_some_and(|first| first.is_some() || self.complete) {
+            self.first += 1;
+            if let Some(outcome) = self.slots.pop_front().flatten() {
+                self.held -= 1;
+                return Some(outcome);
+            }
+        }
+        None
+    }
+
+    /// No further outcome will come.
+    pub(super) fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// Gives up what nobody will take.
+    pub(super) fn clear(&mut self) -> VecDeque<Option<ItemOutcome<T, E>>> {
+        self.held = 0;
+        std::mem::take(&mut self.slots)
+    }
+}
