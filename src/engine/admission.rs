@@ -126,13 +126,12 @@ impl<W: Work> Core<W> {
     }
 
     /// Whether a place that has become free may go to a new item, and nothing has happened or was asked for that
-    /// [`next_item`](Self::next_item) would have to look at. Lanes that run by themselves have more to look at.
+    /// [`next_item`](Self::next_item) would have to look at.
     #[inline(always)]
     pub(super) fn is_way_clear(&self) -> bool {
-        !W::Mode::SPAWNED
-            && self.bell.orders().is_none()
+        self.bell.orders().is_none()
             && self.stop.is_none()
-            && self.starts_left > 0
+            && (self.starts_left > 0 || W::Mode::SPAWNED)
             && !self.waiting.has_due()
             && self.handed.is_empty()
             && self.gate.is_simple()

@@ -19,6 +19,8 @@ pub(super) enum Watch {
     Unlimited,
     /// It began at this time.
     Begun(Instant),
+    /// It began at this time, or later, by as much as the attempts before it have taken.
+    BegunSince(Instant),
     /// It has this limit.
     Until(Limit),
     /// Its limit has passed, its token is cancelled, and it has until this time to end.
@@ -39,7 +41,7 @@ impl Watch {
     pub(super) fn limit(&self, config: &Config, first: Option<Instant>) -> Option<Limit> {
         let now = match *self {
             Self::Unlimited => return None,
-            Self::Begun(now) => now,
+            Self::Begun(now) | Self::BegunSince(now) => now,
             Self::Until(limit) | Self::Grace(limit, _) => return Some(limit),
         };
         let begin = |start, limit, scope| Limit { start, limit, scope };

@@ -13,7 +13,7 @@ use super::call::Call;
 use super::clock::{deadline, earliest};
 use super::gate::Place;
 use super::job::{Ended, Job};
-use super::shift::Shift;
+use super::shift::{Shift, Start};
 use super::timer::Timer;
 use super::{Mode, Types, Work, trace};
 use crate::config::Config;
@@ -99,10 +99,11 @@ impl<W: Work> DeskProjection<'_, W> {
     }
 
     /// Notes when an attempt begins.
-    pub(super) fn date(&mut self, config: &Config, now: Instant) {
-        self.job.started.get_or_insert(now);
+    pub(super) fn date(&mut self, config: &Config, start: Start) {
+        self.job.started.get_or_insert(start.at);
         if config.first_limit.is_some() {
-            *self.watch = Watch::Begun(now);
+            let watch = if start.or_later { Watch::BegunSince } else { Watch::Begun };
+            *self.watch = watch(start.at);
         }
     }
 
@@ -111,7 +112,7 @@ impl<W: Work> DeskProjection<'_, W> {
         if self.job.attempt == 1 {
             self.job.started = Some(start);
         }
-        if let Watch::Begun(_) = self.watch {
+        if let Watch::Begun(_) | Watch::BegunSince(_) = self.watch {
             *self.watch = Watch::Begun(start);
         }
     }
@@ -152,7 +153,7 @@ impl<W: Work> DeskProjection<'_, W> {
     #[inline(always)]
     fn is_within_first_limit(&self, cx: &Context<'_>, config: &Config) -> bool {
         match (&*self.watch, config.first_limit) {
-            (Watch::Begun(start), Some((limit, _))) if !W::Mode::SPAWNED && self.job.attempt == 1 => {
+            (Watch::Begun(start), Some((limit, _))) if self.job.attempt == 1 => {
                 start.checked_add(limit).is_some_and(|deadline| self.timer.is_early_enough(cx, deadline))
             }
             _ => false,
@@ -166,15 +167,15 @@ impl<W: Work> DeskProjection<'_, W> {
         config: &Config,
         read_clock: impl FnOnce(&Limit) -> (Instant, Instant),
     ) -> Poll<ItemError<W::Error>> {
-        if let Watch::Begun(dated) = *self.watch {
-            if W::Mode::SPAWNED {
-                self.date_anew(Shift::latest_start(dated));
-            }
+        if let Watch::BegunSince(dated) = *self.watch {
+            self.date_anew(Shift::latest_start(dated));
+        }
+        if let Watch::Begun(_) = *self.watch {
             let limit = self.watch.limit(config, self.job.started);
             *self.watch = limit.map_or(Watch::Unlimited, Watch::Until);
         }
         let limit = match *self.watch {
-            Watch::Unlimited | Watch::Begun(_) => return Poll::Pending,
+            Watch::Unlimited | Watch::Begun(_) | Watch::BegunSince(_) => return Poll::Pending,
             Watch::Grace(limit, until) => {
                 ready!(self.timer.poll(cx, until));
                 limit

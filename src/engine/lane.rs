@@ -78,7 +78,7 @@ impl<W: Work> Future for Lane<W> {
             }
         }
         ready!(desk.as_mut().project().poll_lingering(cx));
-        let mut shift = W::Mode::SPAWNED.then(Shift::begin);
+        let mut shift = W::Mode::SPAWNED.then(Shift::default);
         let mut core = Access::new(core);
         let mut begun = Ok(());
         if !desk.as_mut().project().is_taken() {
@@ -90,7 +90,8 @@ impl<W: Work> Future for Lane<W> {
             };
         }
         loop {
-            match begun {
+            let mut is_tired = false;
+            let at_once = match begun {
                 Ok(()) => loop {
                     let polled = desk.as_mut().project().poll(cx, config, |limit| {
                         let clock = &mut core.get().clock;
@@ -98,21 +99,31 @@ impl<W: Work> Future for Lane<W> {
                         core.release();
                         now_and_latest
                     });
-                    match ready!(polled) {
+                    let ended = ready!(polled);
+                    is_tired = shift.as_mut().is_some_and(Shift::is_over);
+                    match ended {
                         Ok(output) => {
                             core.get().take_success(output, &mut desk.as_mut().project());
-                            if core.get().begin_at_once(&mut desk.as_mut().project()) {
-                                continue;
+                            match core.get().begin_at_once(&mut desk.as_mut().project(), is_tired) {
+                                Some(Turn::Attempt) => {}
+                                turn => break turn,
                             }
                         }
-                        Err(error) => core.get().take_failure(error, &mut desk.as_mut().project()),
+                        Err(error) => {
+                            core.get().take_failure(error, &mut desk.as_mut().project());
+                            break None;
+                        }
                     }
-                    break;
                 },
-                Err(error) => core.get().take_failure(error, &mut desk.as_mut().project()),
-            }
-            let is_tired = shift.as_mut().is_some_and(Shift::is_over);
-            let turn = core.get().go_on(*seat, is_tired, &mut desk.as_mut().project(), cx.waker());
+                Err(error) => {
+                    core.get().take_failure(error, &mut desk.as_mut().project());
+                    None
+                }
+            };
+            let turn = match at_once {
+                Some(turn) => turn,
+                None => core.get().go_on(*seat, is_tired, &mut desk.as_mut().project(), cx.waker()),
+            };
             core.release();
             begun = match take_up(turn, alone.as_ref().zip(shift.as_mut()), config, desk.as_mut(), cx) {
                 ControlFlow::Continue(begun) => begun,

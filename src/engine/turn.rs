@@ -70,29 +70,35 @@ impl<W: Work> Core<W> {
     }
 
     /// Begins the next new item, where nothing has happened or was asked for that could come before it: the way of
-    /// most items, without a look at what is rare. Says whether it did.
+    /// most items, without a look at what is rare.
     #[inline(always)]
-    pub(super) fn begin_at_once(&mut self, desk: &mut DeskProjection<'_, W>) -> bool {
-        if !self.is_way_clear() {
-            return false;
+    pub(super) fn begin_at_once(
+        &mut self,
+        desk: &mut DeskProjection<'_, W>,
+        is_tired: bool,
+    ) -> Option<Turn<W::Item>> {
+        if !self.is_way_clear() || (W::Mode::SPAWNED && (is_tired || self.has_called || !self.gate.is_full()))
+        {
+            return None;
         }
-        let Some(pulled) = self.pull() else { return false };
+        let pulled = self.pull()?;
         if desk.place.own_permits() != pulled.weight as usize {
             self.handed.push_back(pulled);
-            return false;
+            return None;
         }
         desk.job.renew(pulled.index, pulled.weight);
         self.begin_attempt(desk, true);
-        match desk.begin(&self.call, &self.config, self.run_deadline, pulled.item) {
-            Ok(()) => {
-                self.report();
-                true
-            }
-            Err(error) => {
-                self.fail_attempt(desk.job, error);
-                false
-            }
-        }
+        let item = pulled.item;
+        let turn = if W::Mode::SPAWNED {
+            Turn::Begin { item, after_yield: false }
+        } else if let Err(error) = desk.begin(&self.call, &self.config, self.run_deadline, item) {
+            self.fail_attempt(desk.job, error);
+            return None;
+        } else {
+            Turn::Attempt
+        };
+        self.report();
+        Some(turn)
     }
 
     /// What a lane does next whose attempt has ended.
