@@ -63,26 +63,20 @@ struct State {
     permits: usize,
     /// More than `permits` for a while after these were made fewer.
     in_use: usize,
-    /// Who waits, in the order of their coming. Those who were answered are no longer in it.
-    queue: VecDeque<Arc<Request>>,
+    /// How many have ever had to wait.
+    asked: u64,
+    /// Who waits, in the order of their coming.
+    queue: VecDeque<Request>,
+    /// The numbers of those who were given their permits and have not taken them yet, in the same order.
+    granted: VecDeque<u64>,
 }
 
 /// One who waits for permits.
 #[derive(Debug)]
 struct Request {
+    number: u64,
     weight: u32,
-    /// Locked only while the limiter is locked, so it is never waited for.
-    answer: Mutex<Answer>,
-}
-
-#[derive(Debug)]
-enum Answer {
-    Waiting(Waker),
-    Granted,
-    /// There are fewer permits than were asked for.
-    Refused,
-    /// The permits were taken.
-    Taken,
+    waker: Waker,
 }
 
 impl Limiter {
@@ -91,7 +85,8 @@ impl Limiter {
     /// No attempt can ever start where there are fewer permits than it needs, so with 0 permits every run ends
     /// with [`FailureReason::Config`](crate::FailureReason::Config).
     pub fn new(permits: usize) -> Self {
-        Self { state: Arc::new(Mutex::new(State { permits, in_use: 0, queue: VecDeque::new() })) }
+        let (queue, granted) = (VecDeque::new(), VecDeque::new());
+        Self { state: Arc::new(Mutex::new(State { permits, in_use: 0, asked: 0, queue, granted })) }
     }
 
     /// Changes the limit at once. What runs goes on: with fewer permits than are in use, nothing starts
@@ -102,17 +97,12 @@ impl Limiter {
     pub fn set_permits(&self, permits: usize) {
         let mut state = self.lock();
         state.permits = permits;
-        let mut woken = Vec::new();
-        state.queue.retain(|request| {
-            let possible = request.weight as usize <= permits;
-            if !possible {
-                woken.extend(request.answer(Answer::Refused));
-            }
-            possible
-        });
-        woken.extend(state.serve());
-        drop(state);
-        woken.into_iter().for_each(Waker::wake);
+        let (possible, refused) =
+            mem::take(&mut state.queue).into_iter().partition(|request| request.weight as usize <= permits);
+        state.queue = possible;
+        self.serve(state);
+        let refused: VecDeque<Request> = refused;
+        refused.into_iter().for_each(|request| request.waker.wake());
     }
 
     /// How many permits there are.
@@ -138,17 +128,25 @@ impl Limiter {
             state.in_use += needed;
             return Ok(Acquired::Now(Permit { limiter, weight }));
         }
-        let request = Arc::new(Request { weight, answer: Mutex::new(Answer::Waiting(waker.clone())) });
-        state.queue.push_back(Arc::clone(&request));
-        Ok(Acquired::Later(Ticket { limiter, request }))
+        let number = state.asked;
+        state.asked += 1;
+        state.queue.push_back(Request { number, weight, waker: waker.clone() });
+        Ok(Acquired::Later(Ticket { limiter, number, weight }))
     }
 
     fn release(&self, weight: u32) {
         let mut state = self.lock();
         state.in_use -= weight as usize;
-        let woken = state.serve();
-        drop(state);
-        woken.into_iter().for_each(Waker::wake);
+        self.serve(state);
+    }
+
+    /// Grants what can be granted. Whoever gets something is woken while the limiter is not locked.
+    fn serve<'a>(&'a self, mut state: MutexGuard<'a, State>) {
+        while let Some(waker) = state.grant_next() {
+            drop(state);
+            waker.wake();
+            state = self.lock();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -157,28 +155,26 @@ impl Limiter {
 }
 
 impl State {
-    /// Grants what can be granted, and gives back whom to wake once the lock is released.
-    fn serve(&mut self) -> Vec<Waker> {
-        let mut woken = Vec::new();
-        while let Some(next) = self.queue.front() {
-            let weight = next.weight as usize;
-            if self.in_use.saturating_add(weight) > self.permits {
-                break;
-            }
-            self.in_use += weight;
-            woken.extend(next.answer(Answer::Granted));
-            self.queue.pop_front();
+    /// Gives the first in the queue its permits, if there are enough.
+    fn grant_next(&mut self) -> Option<Waker> {
+        let weight = self.queue.front()?.weight as usize;
+        if self.in_use.saturating_add(weight) > self.permits {
+            return None;
         }
-        woken
+        let Request { number, waker, .. } = self.queue.pop_front()?;
+        self.in_use += weight;
+        self.granted.push_back(number);
+        Some(waker)
     }
-}
 
-impl Request {
-    fn answer(&self, answer: Answer) -> Option<Waker> {
-        match mem::replace(&mut *lock(&self.answer), answer) {
-            Answer::Waiting(waker) => Some(waker),
-            _ => None,
-        }
+    /// Takes what was granted to a request.
+    fn take_granted(&mut self, number: u64) -> bool {
+        let found = self.granted.binary_search(&number);
+        found.is_ok_and(|at| self.granted.remove(at).is_some())
+    }
+
+    fn find(&self, number: u64) -> Option<usize> {
+        self.queue.binary_search_by_key(&number, |request| request.number).ok()
     }
 }
 
@@ -193,7 +189,8 @@ pub(crate) enum Acquired {
 #[derive(Debug)]
 pub(crate) struct Ticket {
     limiter: Limiter,
-    request: Arc<Request>,
+    number: u64,
+    weight: u32,
 }
 
 /// There are fewer permits than were asked for, and it says how many.
@@ -204,23 +201,23 @@ pub(crate) struct TooHeavy {
 
 impl Ticket {
     pub(crate) fn weight(&self) -> u32 {
-        self.request.weight
+        self.weight
     }
 
     /// The permits, once it is its turn. They are given out once.
     pub(crate) fn poll(&self, waker: &Waker) -> Poll<Result<Permit, TooHeavy>> {
-        let state = self.limiter.lock();
-        let mut answer = lock(&self.request.answer);
-        match &mut *answer {
-            Answer::Waiting(known) => {
-                known.clone_from(waker);
+        let mut state = self.limiter.lock();
+        if state.take_granted(self.number) {
+            return Poll::Ready(Ok(Permit { limiter: self.limiter.clone(), weight: self.weight }));
+        }
+        let found = state.find(self.number);
+        match found.and_then(|at| state.queue.get_mut(at)) {
+            Some(request) => {
+                request.waker.clone_from(waker);
                 Poll::Pending
             }
-            Answer::Refused | Answer::Taken => Poll::Ready(Err(TooHeavy { permits: state.permits })),
-            Answer::Granted => {
-                *answer = Answer::Taken;
-                Poll::Ready(Ok(Permit { limiter: self.limiter.clone(), weight: self.request.weight }))
-            }
+            // It was refused, or its permits were taken.
+            None => Poll::Ready(Err(TooHeavy { permits: state.permits })),
         }
     }
 }
@@ -228,15 +225,14 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut state = self.limiter.lock();
-        let answer = mem::replace(&mut *lock(&self.request.answer), Answer::Taken);
-        match answer {
-            Answer::Waiting(_) => state.queue.retain(|request| !Arc::ptr_eq(request, &self.request)),
-            Answer::Granted => state.in_use -= self.request.weight as usize,
-            Answer::Refused | Answer::Taken => return,
+        if state.take_granted(self.number) {
+            state.in_use -= self.weight as usize;
+        } else if let Some(at) = state.find(self.number) {
+            state.queue.remove(at);
+        } else {
+            return;
         }
-        let woken = state.serve();
-        drop(state);
-        woken.into_iter().for_each(Waker::wake);
+        self.limiter.serve(state);
     }
 }
 
@@ -261,7 +257,7 @@ impl Drop for Permit {
 
 impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let State { permits, in_use, ref queue } = *self.lock();
+        let State { permits, in_use, ref queue, .. } = *self.lock();
         let waiting = queue.len();
         f.debug_struct("Limiter")
             .field("permits", &permits)

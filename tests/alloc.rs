@@ -305,14 +305,16 @@ fn retries_allocate_nothing() {
 
 #[test]
 fn a_shared_limit_allocates_nothing() {
-    assert_a_few_for_a_lane("a shared limit", async |items| {
-        // It is above the task's own concurrency, so that no item waits for it.
-        let limiter = Limiter::new(100);
-        let task = everything().limiter(&limiter).build().unwrap();
-        let result = task.over(0..items).map(yield_once).await.unwrap();
-        assert_eq!((result.successes() as u64, limiter.in_use()), (items, 0));
-        result
-    });
+    // Above the task's own concurrency no item waits for it, below nearly all do.
+    for permits in [100, 16, 1] {
+        assert_a_few_for_a_lane("a shared limit", async |items| {
+            let limiter = Limiter::new(permits);
+            let task = everything().limiter(&limiter).build().unwrap();
+            let result = task.over(0..items).map(yield_once).await.unwrap();
+            assert_eq!((result.successes() as u64, limiter.in_use()), (items, 0));
+            result
+        });
+    }
 }
 
 #[test]
