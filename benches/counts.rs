@@ -18,7 +18,6 @@
     reason = "a benchmark may"
 )]
 
-#[allow(unused_imports, reason = "it serves other benchmarks, too")]
 mod frame;
 
 use std::cell::Cell;

@@ -6,7 +6,6 @@
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a benchmark may")]
 
-#[allow(unused_imports, reason = "no benchmark needs all of it")]
 mod frame;
 
 use std::fmt;

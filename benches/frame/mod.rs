@@ -1,6 +1,6 @@
 //! What the benchmarks have in common: clocks, runtimes, rounds and tables.
 
-#![allow(dead_code, reason = "no benchmark needs all of it")]
+#![allow(dead_code, unused_imports, reason = "no benchmark needs all of it")]
 
 mod clock;
 mod runtime;

@@ -7,7 +7,6 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a benchmark may")]
 
 #[path = "../frame/mod.rs"]
-#[allow(unused_imports, reason = "no benchmark needs all of it")]
 mod frame;
 mod plot;
 mod workload;

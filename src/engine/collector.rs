@@ -96,9 +96,12 @@ impl<T, E> Collector<T, E> {
         }
     }
 
-    /// Whether the driver has an outcome to take.
-    pub(super) fn has_next(&self) -> bool {
-        matches!(self, Self::Queue(queue) if queue.is_next_there())
+    /// Whether to call the driver, who came for an outcome and found none.
+    pub(super) fn is_to_call_driver(&mut self) -> bool {
+        match self {
+            Self::Queue(queue) => queue.is_to_call(),
+            Self::Results { .. } | Self::Outbox(_) => false,
+        }
     }
 
     /// No further outcome will come.

@@ -80,13 +80,11 @@ impl<T, E> Outbox<T, E> {
 
 impl<T, E> State<T, E> {
     fn call_taker(&mut self) -> bool {
-        let is_next_there = self.queue.is_next_there();
-        match self.taker.take_if(|_| is_next_there) {
-            Some(taker) => {
-                taker.wake();
-                true
-            }
-            None => false,
+        let taker = self.taker.take_if(|_| self.queue.is_to_call());
+        let has_called = taker.is_some();
+        if let Some(taker) = taker {
+            taker.wake();
         }
+        has_called
     }
 }

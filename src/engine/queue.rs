@@ -1,6 +1,7 @@
 //! Outcomes that nobody has taken yet.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use crate::outcome::ItemOutcome;
 
@@ -14,11 +15,13 @@ pub(crate) struct Queue<T, E> {
     held: usize,
     /// No further outcome will come: empty slots are those of items that were cancelled.
     complete: bool,
+    /// Whether somebody came to take the next one and found nothing.
+    is_awaited: bool,
 }
 
 impl<T, E> Queue<T, E> {
     pub(crate) fn new(ordered: bool) -> Self {
-        Self { ordered, first: 0, slots: VecDeque::new(), held: 0, complete: false }
+        Self { ordered, first: 0, slots: VecDeque::new(), held: 0, complete: false, is_awaited: false }
     }
 
     /// How many it holds.
@@ -42,9 +45,10 @@ impl<T, E> Queue<T, E> {
         }
     }
 
-    /// Whether whoever takes them has something to do.
-    pub(super) fn is_next_there(&self) -> bool {
-        self.complete || self.slots.front().is_some_and(Option::is_some)
+    /// Whether to call whoever came and found nothing: once, when there is something for him.
+    pub(super) fn is_to_call(&mut self) -> bool {
+        let is_next_there = self.complete || self.slots.front().is_some_and(Option::is_some);
+        is_next_there && mem::take(&mut self.is_awaited)
     }
 
     #[inline]
@@ -56,6 +60,7 @@ impl<T, E> Queue<T, E> {
                 return Some(outcome);
             }
         }
+        self.is_awaited = true;
         None
     }
 
@@ -67,6 +72,6 @@ impl<T, E> Queue<T, E> {
     /// Gives up what nobody will take.
     pub(super) fn clear(&mut self) -> VecDeque<Option<ItemOutcome<T, E>>> {
         self.held = 0;
-        std::mem::take(&mut self.slots)
+        mem::take(&mut self.slots)
     }
 }

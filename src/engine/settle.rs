@@ -136,7 +136,7 @@ impl<W: Work> Core<W> {
         if self.collector.settle(index, attempts, elapsed, result) {
             self.has_called = true;
         }
-        if W::Mode::SPAWNED && self.collector.has_next() {
+        if W::Mode::SPAWNED && self.collector.is_to_call_driver() {
             self.call_driver();
         }
     }
