@@ -76,9 +76,9 @@ impl<W: Work> Core<W> {
     /// Asks the source for its end, where nothing may start: all that was pulled may have settled, and whoever takes
     /// the places may be blocking functions whose items have settled long ago.
     fn look_for_the_end(&mut self) {
-        let may_have_ended =
-            self.total() == Some(self.pulled) || (!self.is_paused() && self.admits_new_items());
-        if self.running() == 0 && may_have_ended && self.handed.is_empty() && self.waiting.is_empty() {
+        let nothing_is_left = self.running() == 0 && self.handed.is_empty() && self.waiting.is_empty();
+        let may_ask = self.total() == Some(self.pulled) || !self.is_paused();
+        if nothing_is_left && may_ask && self.admits_new_items() {
             if let Some(pulled) = self.pull() {
                 self.handed.push_back(pulled);
             }

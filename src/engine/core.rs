@@ -95,7 +95,7 @@ pub(super) struct Core<W: Types> {
     /// Where lanes run by themselves: set once they are to end their attempts.
     pub(super) alarm: Option<Arc<AtomicBool>>,
     /// Whether the driver was woken since it was last polled.
-    driver_is_woken: bool,
+    pub(super) driver_is_woken: bool,
     /// Whether this turn has woken somebody who may have to wait now until the lane rests.
     pub(super) has_called: bool,
 

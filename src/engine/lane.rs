@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::access::Access;
 use super::core::Core;
-use super::desk::Desk;
+use super::desk::{Desk, DeskProjection};
 use super::gate::Place;
 use super::shift::Shift;
 use super::turn::Turn;
@@ -104,9 +104,18 @@ impl<W: Work> Future for Lane<W> {
                     match ended {
                         Ok(output) => {
                             core.get().take_success(output, &mut desk.as_mut().project());
-                            match core.get().begin_at_once(&mut desk.as_mut().project(), is_tired) {
-                                Some(Turn::Attempt) => {}
-                                turn => break turn,
+                            let turn = core.get().begin_at_once(&mut desk.as_mut().project(), is_tired);
+                            match (turn, alone.as_ref().zip(shift.as_mut())) {
+                                (Some(Turn::Attempt), _) => {}
+                                (Some(Turn::Begin { item, .. }), Some((alone, shift))) => {
+                                    core.release();
+                                    let mut desk = desk.as_mut().project();
+                                    if let Err(error) = begin_alone(alone, config, shift, &mut desk, item) {
+                                        core.get().take_failure(error, &mut desk);
+                                        break None;
+                                    }
+                                }
+                                (turn, _) => break turn,
                             }
                         }
                         Err(error) => {
@@ -146,8 +155,7 @@ fn take_up<W: Work>(
         (Turn::Attempt, _) => ControlFlow::Continue(Ok(())),
         (Turn::Begin { item, after_yield }, Some((alone, shift))) => {
             let mut desk = desk.project();
-            desk.date(config, shift.turn(alone.timed));
-            let begun = desk.begin(&alone.call, config, alone.run_deadline, item);
+            let begun = begin_alone(alone, config, shift, &mut desk, item);
             if after_yield && begun.is_ok() {
                 *desk.is_unpolled = true;
                 cx.waker().wake_by_ref();
@@ -162,4 +170,17 @@ fn take_up<W: Work>(
         (Turn::Rest | Turn::Linger | Turn::Begin { .. }, _) => ControlFlow::Break(Poll::Pending),
         (Turn::Retire, _) => ControlFlow::Break(Poll::Ready(())),
     }
+}
+
+/// Begins an attempt outside the lock.
+#[inline(always)]
+fn begin_alone<W: Work>(
+    alone: &Alone<W::Call>,
+    config: &Config,
+    shift: &mut Shift,
+    desk: &mut DeskProjection<'_, W>,
+    item: W::Item,
+) -> Result<(), ItemError<W::Error>> {
+    desk.date(config, shift.turn(alone.timed));
+    desk.begin(&alone.call, config, alone.run_deadline, item)
 }

@@ -77,8 +77,7 @@ impl<W: Work> Core<W> {
         desk: &mut DeskProjection<'_, W>,
         is_tired: bool,
     ) -> Option<Turn<W::Item>> {
-        if !self.is_way_clear() || (W::Mode::SPAWNED && (is_tired || self.has_called || !self.gate.is_full()))
-        {
+        if !self.is_way_clear() || (W::Mode::SPAWNED && (is_tired || self.is_driver_wanted())) {
             return None;
         }
         let pulled = self.pull()?;
@@ -119,6 +118,13 @@ impl<W: Work> Core<W> {
             self.next_turn(seat, desk, waker)
         };
         self.look_after(turn)
+    }
+
+    /// Whether somebody has been woken who may have to wait for this lane, or the driver is asleep while there are
+    /// places for others.
+    #[inline]
+    fn is_driver_wanted(&self) -> bool {
+        self.has_called || !(self.gate.is_full() || self.driver_is_woken)
     }
 
     /// Learns what has happened outside since the last turn.
