@@ -71,7 +71,7 @@ impl Limit {
 }
 
 /// Polls an attempt and drops it when it is done. A panic on the way is its end, too.
-#[inline]
+#[inline(always)]
 pub(super) fn poll_caught<F, T, E>(
     mut attempt: Pin<&mut Option<F>>,
     cx: &mut Context<'_>,

@@ -71,7 +71,7 @@ impl<W: Work> DeskProjection<'_, W> {
     }
 
     /// Calls the map function. It is the caller's code, so it may panic.
-    #[inline]
+    #[inline(always)]
     pub(super) fn begin(
         &mut self,
         call: &W::Call,
