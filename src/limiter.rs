@@ -97,11 +97,10 @@ impl Limiter {
     pub fn set_permits(&self, permits: usize) {
         let mut state = self.lock();
         state.permits = permits;
-        let (possible, refused) =
+        let (possible, refused): (VecDeque<_>, VecDeque<_>) =
             mem::take(&mut state.queue).into_iter().partition(|request| request.weight as usize <= permits);
         state.queue = possible;
         self.serve(state);
-        let refused: VecDeque<Request> = refused;
         refused.into_iter().for_each(|request| request.waker.wake());
     }
 

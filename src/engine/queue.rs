@@ -70,8 +70,8 @@ impl<T, E> Queue<T, E> {
     }
 
     /// Gives up what nobody will take.
-    pub(super) fn clear(&mut self) -> VecDeque<Option<ItemOutcome<T, E>>> {
+    pub(super) fn clear(&mut self) {
         self.held = 0;
-        mem::take(&mut self.slots)
+        self.slots.clear();
     }
 }
