@@ -48,8 +48,8 @@ const CONCURRENCY: [usize; 2] = [64, 1024];
 const LIMITS: [Limit; 8] = [
     Limit { ours: "awaited", work: "W0", peer: BUFFER, measured: [0.58, 0.58], promised: Some(0.6) },
     Limit { ours: "awaited", work: "W1", peer: BUFFER, measured: [0.90, 0.90], promised: Some(0.95) },
-    Limit { ours: "for_each", work: "W0", peer: FOR_EACH, measured: [1.46, 1.43], promised: None },
-    Limit { ours: "for_each", work: "W1", peer: FOR_EACH, measured: [1.40, 1.38], promised: None },
+    Limit { ours: "for_each", work: "W0", peer: FOR_EACH, measured: [1.04, 1.04], promised: None },
+    Limit { ours: "for_each", work: "W1", peer: FOR_EACH, measured: [1.16, 1.16], promised: None },
     Limit { ours: "stream", work: "W0", peer: BUFFER, measured: [2.14, 1.97], promised: None },
     Limit { ours: "stream", work: "W1", peer: BUFFER, measured: [1.88, 3.43], promised: None },
     Limit { ours: "spawned", work: "W0", peer: BUFFER, measured: [0.94, 1.11], promised: None },

@@ -52,7 +52,7 @@ use self::hooks::Hooks;
 use self::lane::{Alone, Lane};
 use self::mode::PollLanes;
 use self::running::Setup;
-use self::sink::Deliver;
+use self::sink::{Deliver, NoSink};
 use self::source::Source;
 use self::timer::Timer;
 use crate::config::Config;
@@ -74,6 +74,20 @@ pub trait Types {
     type Call;
     type Hooks;
     type Mode: Mode;
+    /// Who takes outcomes, where the lanes can reach him.
+    type Sink;
+    /// The same, with another sink.
+    type With<K>: Types<
+            Item = Self::Item,
+            Output = Self::Output,
+            Error = Self::Error,
+            Future = Self::Future,
+            Source = Self::Source,
+            Call = Self::Call,
+            Hooks = Self::Hooks,
+            Mode = Self::Mode,
+            Sink = K,
+        >;
 }
 
 /// A way to poll lanes.
@@ -84,13 +98,22 @@ pub trait Mode {
 
     /// The lanes that were opened and have not ended.
     type Lanes<W: Types>: Default;
+
+    /// A sink that the lanes can reach, or none where they run by themselves: it need not be `Send`.
+    type Near<D>;
+
+    /// A sink that only the driver can reach, or none.
+    type Far<D>;
+
+    /// Puts a sink where it can be.
+    fn place<D>(sink: D) -> (Self::Near<D>, Self::Far<D>);
 }
 
 /// The [`Types`] of a run, one by one.
 #[derive(Debug)]
-pub struct Parts<S, C, H, I, T, E, Fut, M>(PhantomData<fn() -> (S, C, H, I, T, E, Fut, M)>);
+pub struct Parts<S, C, H, I, T, E, Fut, M, K = NoSink>(PhantomData<fn() -> (S, C, H, I, T, E, Fut, M, K)>);
 
-impl<S, C, H, I, T, E, Fut, M: Mode> Types for Parts<S, C, H, I, T, E, Fut, M> {
+impl<S, C, H, I, T, E, Fut, M: Mode, K> Types for Parts<S, C, H, I, T, E, Fut, M, K> {
     type Item = I;
     type Output = T;
     type Error = E;
@@ -99,6 +122,8 @@ impl<S, C, H, I, T, E, Fut, M: Mode> Types for Parts<S, C, H, I, T, E, Fut, M> {
     type Call = C;
     type Hooks = H;
     type Mode = M;
+    type Sink = K;
+    type With<L> = Parts<S, C, H, I, T, E, Fut, M, L>;
 }
 
 /// [`Types`] that fit together, so that attempts can be made.
@@ -108,6 +133,7 @@ pub trait Work:
         Call: Call<Self::Item, Output = Self::Output, Error = Self::Error, Future = Self::Future>,
         Hooks: Hooks<Self::Item, Self::Error>,
         Future: Future<Output = Result<Self::Output, Self::Error>>,
+        Sink: Deliver<Self::Output, Self::Error>,
     >
 {
 }
@@ -118,6 +144,7 @@ impl<W> Work for W where
             Call: Call<W::Item, Output = W::Output, Error = W::Error, Future = W::Future>,
             Hooks: Hooks<W::Item, W::Error>,
             Future: Future<Output = Result<W::Output, W::Error>>,
+            Sink: Deliver<W::Output, W::Error>,
         >
 {
 }
@@ -144,8 +171,6 @@ pub(crate) struct Driver<W: Types> {
     stop_at: Option<Instant>,
     /// Whether nothing runs any more, or shall.
     is_over: bool,
-    /// Whether the sink has failed, so that nothing more is handed to it.
-    sink_failed: bool,
     /// A panic of the caller's, which goes on once every running item was dropped.
     panic: Option<Box<dyn Any + Send>>,
 }
@@ -179,7 +204,6 @@ impl<W: Drive> Driver<W> {
             timer: Timer::default(),
             stop_at: None,
             is_over: false,
-            sink_failed: false,
             panic: None,
         }
     }
@@ -289,15 +313,18 @@ impl<W: Drive> Driver<W> {
 
     /// Lets the sink have what has settled. Pending while it is busy.
     fn poll_sink(&mut self, cx: &mut Context<'_>, sink: &mut impl Deliver<W::Output, W::Error>) -> Poll<()> {
-        if !self.sink_failed {
-            let mut core = Access::new(&self.core);
+        let mut core = Access::new(&self.core);
+        if !W::Mode::SPAWNED {
+            return core.get().deliver();
+        }
+        if !core.get().sink_failed {
+            core.release();
             let next = || {
                 let outcome = core.get().collector.take();
                 core.release();
                 outcome
             };
             if let Err(error) = ready!(sink.poll_deliver(cx, next)) {
-                self.sink_failed = true;
                 core.get().stop_for_sink(error);
             }
         }

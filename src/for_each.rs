@@ -4,11 +4,9 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::engine::collector::Collector;
-use crate::engine::queue::Queue;
-use crate::engine::running::{Running, Setup};
-use crate::engine::sink::{Sink, Verdict};
-use crate::engine::{Drive, Types};
+use crate::engine::running::Running;
+use crate::engine::sink::{Deliver, Sink};
+use crate::engine::{Drive, Mode, Types};
 use crate::error::{BoxError, RunError};
 use crate::outcome::ItemOutcome;
 use crate::result::Summary;
@@ -139,25 +137,24 @@ impl<W: Types> MapRun<W> {
 /// The future of [`for_each`](MapRun::for_each) and [`try_for_each`](MapRun::try_for_each).
 #[must_use = "a run does nothing until it is awaited"]
 pub struct ForEach<W: Types, G, Fut> {
-    running: Running<W, Sink<G, Fut>>,
+    running: Running<Handing<W, G, Fut>, <W::Mode as Mode>::Far<Sink<G, Fut>>>,
 }
 
-impl<W: Drive, G, Fut> ForEach<W, G, Fut> {
+/// A run whose outcomes are handed to a function.
+pub(crate) type Handing<W, G, Fut> = <W as Types>::With<<<W as Types>::Mode as Mode>::Near<Sink<G, Fut>>>;
+
+impl<W: Types, G, Fut> ForEach<W, G, Fut> {
     fn new(run: MapRun<W>, function: G) -> Self {
-        let setup = run.into_setup();
-        let deliver = |setup: Setup<W>| {
-            let collector = Collector::Queue(Queue::new(setup.ordered));
-            Setup { collector, ..setup }
-        };
-        Self { running: Running::new(setup.map(deliver), Sink::new(function)) }
+        let (near, far) = <W::Mode as Mode>::place(Sink::new(function));
+        Self { running: Running::new(run.into_setup().map(|setup| setup.hand_to(near)), far) }
     }
 }
 
 impl<W, G, Fut> Future for ForEach<W, G, Fut>
 where
-    W: Drive,
-    G: FnMut(ItemOutcome<W::Output, W::Error>) -> Fut,
-    Fut: Future<Output: Verdict>,
+    W: Types,
+    Handing<W, G, Fut>: Drive,
+    <W::Mode as Mode>::Far<Sink<G, Fut>>: Deliver<W::Output, W::Error>,
 {
     type Output = Result<Summary, RunError>;
 

@@ -42,6 +42,15 @@ impl<T, E> Collector<T, E> {
         !matches!(self, Self::Results { .. })
     }
 
+    /// Whether an outcome can go to the sink at once, because none has to come before it.
+    #[inline(always)]
+    pub(super) fn lets_pass(&self) -> bool {
+        match self {
+            Self::Queue(queue) => queue.lets_pass(),
+            Self::Results { .. } | Self::Outbox(_) => false,
+        }
+    }
+
     /// Takes what became of an item. Says whether somebody was woken for it.
     #[inline(always)]
     pub(super) fn settle(

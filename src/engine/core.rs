@@ -106,6 +106,11 @@ pub(super) struct Core<W: Types> {
     pub(super) draining: bool,
     pub(super) tally: Tally,
     pub(super) collector: Collector<W::Output, W::Error>,
+    pub(super) sink: W::Sink,
+    /// Whether the sink is in the middle of a call, which wakes the driver.
+    pub(super) sink_is_busy: bool,
+    /// Whether the sink has failed, so that nothing more is handed to it.
+    pub(super) sink_failed: bool,
     /// Whether somebody is told how long each item took.
     pub(super) timed: bool,
 }
@@ -121,7 +126,7 @@ impl<W: Types> Core<W> {
 impl<W: Work> Core<W> {
     pub(super) fn new(setup: Setup<W>, now: Instant) -> Self {
         let name = setup.name().to_owned();
-        let Setup { config, source, call, hooks, token, mut collector, reporter, .. } = setup;
+        let Setup { config, source, call, hooks, token, mut collector, sink, reporter, .. } = setup;
         let promised = match source.size_hint() {
             (least, Some(most)) if least == most => Some(most),
             _ => None,
@@ -165,6 +170,9 @@ impl<W: Work> Core<W> {
             draining: false,
             tally: Tally::default(),
             collector,
+            sink,
+            sink_is_busy: false,
+            sink_failed: false,
         }
     }
 

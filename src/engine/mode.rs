@@ -12,6 +12,7 @@ use tracing::Span;
 
 use super::in_context::{InContext, current_dispatch};
 use super::lane::Lane;
+use super::sink::NoSink;
 use super::{Mode, Types, Work};
 
 /// A [`Mode`] that can poll the lanes of a run of these types.
@@ -40,6 +41,12 @@ impl Mode for InTask {
     const SPAWNED: bool = false;
 
     type Lanes<W: Types> = FuturesUnordered<Lane<W>>;
+    type Near<D> = D;
+    type Far<D> = NoSink;
+
+    fn place<D>(sink: D) -> (D, NoSink) {
+        (sink, NoSink)
+    }
 }
 
 impl<W: Work> PollLanes<W> for InTask {
@@ -83,6 +90,12 @@ impl Mode for Spawned {
     const SPAWNED: bool = true;
 
     type Lanes<W: Types> = Tasks;
+    type Near<D> = NoSink;
+    type Far<D> = D;
+
+    fn place<D>(sink: D) -> (NoSink, D) {
+        (NoSink, sink)
+    }
 }
 
 impl<W: Work> PollLanes<W> for Spawned

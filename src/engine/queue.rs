@@ -45,6 +45,12 @@ impl<T, E> Queue<T, E> {
         }
     }
 
+    /// Whether nothing has to come before what comes now.
+    #[inline]
+    pub(super) fn lets_pass(&self) -> bool {
+        self.held == 0 && !self.ordered
+    }
+
     /// Whether to call whoever came and found nothing: once, when there is something for him.
     pub(super) fn is_to_call(&mut self) -> bool {
         let is_next_there = self.complete || self.slots.front().is_some_and(Option::is_some);

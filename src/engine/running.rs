@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 use tokio_util::sync::CancellationToken;
 
 use super::collector::Collector;
-use super::sink::Deliver;
+use super::queue::Queue;
+use super::sink::{Deliver, NoSink};
 use super::{Drive, Driver, Ending, Types};
 use crate::config::Config;
 use crate::progress::Reporter;
@@ -26,6 +27,7 @@ pub(crate) struct Setup<W: Types> {
     /// Whether outcomes are given out in the order of the input.
     pub(crate) ordered: bool,
     pub(crate) collector: Collector<W::Output, W::Error>,
+    pub(crate) sink: W::Sink,
     /// Where somebody steers the run from outside.
     pub(crate) reporter: Option<Reporter>,
 }
@@ -35,7 +37,10 @@ impl<W: Types> Setup<W> {
         config: Arc<Config>,
         function: &'static str,
         (source, call, hooks): (W::Source, W::Call, W::Hooks),
-    ) -> Self {
+    ) -> Self
+    where
+        W: Types<Sink = NoSink>,
+    {
         Self {
             config,
             function,
@@ -45,6 +50,7 @@ impl<W: Types> Setup<W> {
             token: None,
             ordered: false,
             collector: Collector::results(),
+            sink: NoSink,
             reporter: None,
         }
     }
@@ -56,11 +62,18 @@ impl<W: Types> Setup<W> {
     /// The same run with another function or other hooks.
     pub(crate) fn change<V>(self, change: impl FnOnce(W::Call, W::Hooks) -> (V::Call, V::Hooks)) -> Setup<V>
     where
-        V: Types<Source = W::Source, Output = W::Output, Error = W::Error>,
+        V: Types<Source = W::Source, Output = W::Output, Error = W::Error, Sink = W::Sink>,
     {
-        let Self { config, function, source, call, hooks, token, ordered, collector, reporter } = self;
+        let Self { config, function, source, call, hooks, token, ordered, collector, sink, reporter } = self;
         let (call, hooks) = change(call, hooks);
-        Setup { config, function, source, call, hooks, token, ordered, collector, reporter }
+        Setup { config, function, source, call, hooks, token, ordered, collector, sink, reporter }
+    }
+
+    /// The same run, whose outcomes are handed to a sink as they come.
+    pub(crate) fn hand_to<K>(self, sink: K) -> Setup<W::With<K>> {
+        let Self { config, function, source, call, hooks, token, ordered, reporter, .. } = self;
+        let collector = Collector::Queue(Queue::new(ordered));
+        Setup { config, function, source, call, hooks, token, ordered, collector, sink, reporter }
     }
 }
 

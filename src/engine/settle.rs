@@ -1,18 +1,21 @@
 //! What becomes of an attempt: the item succeeds, fails, or waits for its retry; and what that means for the run.
 
 use std::mem;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::clock::deadline;
+use super::collector::Collector;
 use super::core::{Core, SourceState, Stop};
 use super::hooks::Hooks;
 use super::job::{Ended, Job, Retry};
+use super::sink::Deliver;
 use super::{Mode, Work, trace};
 use crate::error::{BoxError, FailureReason};
 use crate::observe::Event;
-use crate::outcome::{FailureKind, ItemError, TimeoutScope};
+use crate::outcome::{FailureKind, ItemError, ItemOutcome, TimeoutScope};
 use crate::verdict::Exceeded;
 
 /// The wait of an item before its next attempt.
@@ -133,12 +136,43 @@ impl<W: Work> Core<W> {
         if self.timed {
             elapsed = self.tell_settled(job, result.as_ref().err().map(ItemError::kind));
         }
+        let sink_is_free = W::Sink::TAKES && !self.sink_is_busy && !self.sink_failed;
+        if sink_is_free && self.collector.lets_pass() {
+            let mut outcome = Some(ItemOutcome { index, attempts, elapsed, result });
+            let _is_busy = self.hand_over(|_| outcome.take());
+            return;
+        }
         if self.collector.settle(index, attempts, elapsed, result) {
             self.has_called = true;
         }
         if W::Mode::SPAWNED && self.collector.is_to_call_driver() {
             self.call_driver();
         }
+        if sink_is_free {
+            let _is_busy = self.deliver();
+        }
+    }
+
+    /// Lets the sink have what has settled, where lanes can reach it. Pending while it is busy.
+    pub(super) fn deliver(&mut self) -> Poll<()> {
+        if self.sink_failed {
+            return Poll::Ready(());
+        }
+        self.hand_over(Collector::take)
+    }
+
+    #[inline]
+    fn hand_over(
+        &mut self,
+        mut next: impl FnMut(&mut Collector<W::Output, W::Error>) -> Option<ItemOutcome<W::Output, W::Error>>,
+    ) -> Poll<()> {
+        let Self { sink, collector, driver, .. } = self;
+        let polled = sink.poll_deliver(&mut Context::from_waker(driver), || next(collector));
+        self.sink_is_busy = polled.is_pending();
+        if let Err(error) = ready!(polled) {
+            self.stop_for_sink(error);
+        }
+        Poll::Ready(())
     }
 
     /// Tells the observer, and how long the item took.
@@ -170,6 +204,7 @@ impl<W: Work> Core<W> {
 
     /// Stops the run because its sink wants no more. A success that was early is none then.
     pub(super) fn stop_for_sink(&mut self, error: BoxError) {
+        self.sink_failed = true;
         if let Some(Stop::EarlySuccess) = self.stop {
             self.stop = None;
         }

@@ -9,6 +9,9 @@ use crate::outcome::ItemOutcome;
 
 /// Takes outcomes; it is polled together with the work.
 pub trait Deliver<T, E> {
+    /// Whether it takes anything at all. The compiler leaves out what the others do not need.
+    const TAKES: bool;
+
     /// Hands on what has settled, as `next` gives it. Ready once there is nothing to hand on.
     fn poll_deliver(
         &mut self,
@@ -22,6 +25,8 @@ pub trait Deliver<T, E> {
 pub struct NoSink;
 
 impl<T, E> Deliver<T, E> for NoSink {
+    const TAKES: bool = false;
+
     fn poll_deliver(
         &mut self,
         _cx: &mut Context<'_>,
@@ -49,6 +54,8 @@ where
     G: FnMut(ItemOutcome<T, E>) -> Fut,
     Fut: Future<Output: Verdict>,
 {
+    const TAKES: bool = true;
+
     fn poll_deliver(
         &mut self,
         cx: &mut Context<'_>,
@@ -70,7 +77,7 @@ where
 }
 
 /// What a sink's function may return.
-pub trait Verdict {
+pub(crate) trait Verdict {
     /// Whether the run goes on.
     fn into_result(self) -> Result<(), BoxError>;
 }

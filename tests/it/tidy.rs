@@ -30,6 +30,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("error", 1),
     ("verdict", 1),
     ("retry", 1),
+    ("store", 2),
     ("zip", 1),
     ("outcome", 0),
     ("lock", 0),
