@@ -5,6 +5,9 @@ use std::sync::{Arc, OnceLock};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "store")]
+use crate::checkpoint::Checkpoint;
+
 /// What the map function may ask about the attempt that it makes; see
 /// [`map_with_context`](crate::Over::map_with_context). A clone speaks of the same attempt.
 #[derive(Debug, Clone)]
@@ -14,9 +17,29 @@ pub struct ItemContext {
     pub(crate) is_last_attempt: bool,
     pub(crate) deadline: Option<Instant>,
     pub(crate) signal: Arc<Signal>,
+    #[cfg(feature = "store")]
+    pub(crate) checkpoint: Checkpoint,
 }
 
 impl ItemContext {
+    pub(crate) fn new(
+        index: usize,
+        attempt: u32,
+        is_last_attempt: bool,
+        deadline: Option<Instant>,
+        signal: Arc<Signal>,
+    ) -> Self {
+        Self {
+            index,
+            attempt,
+            is_last_attempt,
+            deadline,
+            signal,
+            #[cfg(feature = "store")]
+            checkpoint: Checkpoint::NONE,
+        }
+    }
+
     /// The item's place in the input, from 0.
     pub fn index(&self) -> usize {
         self.index
@@ -46,6 +69,13 @@ impl ItemContext {
     /// what the attempt started elsewhere, such as a spawned task.
     pub fn cancellation_token(&self) -> &CancellationToken {
         self.signal.token()
+    }
+
+    /// The state that an earlier attempt at this item has saved, and where to save it: for items that take long and
+    /// would rather go on than begin again. It needs [`recover`](crate::MapRun::recover).
+    #[cfg(feature = "store")]
+    pub fn checkpoint(&self) -> Checkpoint {
+        self.checkpoint.clone()
     }
 }
 

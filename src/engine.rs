@@ -4,17 +4,22 @@ mod access;
 mod admission;
 mod attempt;
 pub(crate) mod blocking;
+#[cfg_attr(not(feature = "store"), allow(dead_code, reason = "only with `store` is there one"))]
+pub(crate) mod cache;
 pub(crate) mod call;
 mod clock;
 pub(crate) mod collector;
 mod core;
 mod desk;
+mod durable;
 mod ending;
 mod gate;
 pub(crate) mod hooks;
 pub(crate) mod in_context;
 mod job;
 mod lane;
+#[cfg_attr(not(feature = "store"), allow(dead_code, reason = "only with `store` is there one"))]
+pub(crate) mod ledger;
 pub(crate) mod mode;
 mod orders;
 pub(crate) mod outbox;
@@ -27,10 +32,10 @@ pub(crate) mod source;
 mod timer;
 mod trace;
 mod turn;
+mod types;
 mod waiting;
 
 use std::any::Any;
-use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,107 +57,12 @@ use self::hooks::Hooks;
 use self::lane::{Alone, Lane};
 use self::mode::PollLanes;
 use self::running::Setup;
-use self::sink::{Deliver, NoSink};
-use self::source::Source;
+use self::sink::Deliver;
 use self::timer::Timer;
+pub(crate) use self::types::{Drive, Mode, Parts, Types, Work};
 use crate::config::Config;
 use crate::lock::lock;
 use crate::observe::Event;
-
-/// The types of one run, and nothing else: no bound, so that the compiler can tell what they are, and
-/// whether a run is `Send`, without having to prove anything of a closure.
-///
-/// It matters where items hold references: inside a spawned future the compiler forgets which lifetime
-/// is which, and a proof that a closure takes an item would have to hold for all of them
-/// (<https://github.com/rust-lang/rust/issues/102211>).
-pub trait Types {
-    type Item;
-    type Output;
-    type Error;
-    type Future;
-    type Source;
-    type Call;
-    type Hooks;
-    type Mode: Mode;
-    /// Who takes outcomes, where the lanes can reach him.
-    type Sink;
-    /// The same, with another sink.
-    type With<K>: Types<
-            Item = Self::Item,
-            Output = Self::Output,
-            Error = Self::Error,
-            Future = Self::Future,
-            Source = Self::Source,
-            Call = Self::Call,
-            Hooks = Self::Hooks,
-            Mode = Self::Mode,
-            Sink = K,
-        >;
-}
-
-/// A way to poll lanes.
-pub trait Mode {
-    /// Whether lanes run by themselves, side by side with the driver. The compiler leaves out what the others do not
-    /// need.
-    const SPAWNED: bool;
-
-    /// The lanes that were opened and have not ended.
-    type Lanes<W: Types>: Default;
-
-    /// A sink that the lanes can reach, or none where they run by themselves: it need not be `Send`.
-    type Near<D>;
-
-    /// A sink that only the driver can reach, or none.
-    type Far<D>;
-
-    /// Puts a sink where it can be.
-    fn place<D>(sink: D) -> (Self::Near<D>, Self::Far<D>);
-}
-
-/// The [`Types`] of a run, one by one.
-#[derive(Debug)]
-pub struct Parts<S, C, H, I, T, E, Fut, M, K = NoSink>(PhantomData<fn() -> (S, C, H, I, T, E, Fut, M, K)>);
-
-impl<S, C, H, I, T, E, Fut, M: Mode, K> Types for Parts<S, C, H, I, T, E, Fut, M, K> {
-    type Item = I;
-    type Output = T;
-    type Error = E;
-    type Future = Fut;
-    type Source = S;
-    type Call = C;
-    type Hooks = H;
-    type Mode = M;
-    type Sink = K;
-    type With<L> = Parts<S, C, H, I, T, E, Fut, M, L>;
-}
-
-/// [`Types`] that fit together, so that attempts can be made.
-pub trait Work:
-    Types<
-        Source: Source<Item = Self::Item>,
-        Call: Call<Self::Item, Output = Self::Output, Error = Self::Error, Future = Self::Future>,
-        Hooks: Hooks<Self::Item, Self::Error>,
-        Future: Future<Output = Result<Self::Output, Self::Error>>,
-        Sink: Deliver<Self::Output, Self::Error>,
-    >
-{
-}
-
-impl<W> Work for W where
-    W: Types<
-            Source: Source<Item = W::Item>,
-            Call: Call<W::Item, Output = W::Output, Error = W::Error, Future = W::Future>,
-            Hooks: Hooks<W::Item, W::Error>,
-            Future: Future<Output = Result<W::Output, W::Error>>,
-            Sink: Deliver<W::Output, W::Error>,
-        >
-{
-}
-
-/// [`Work`] whose lanes can be polled, so that a run can be driven.
-pub trait Drive: Sized + Work + Types<Mode: PollLanes<Self>> {}
-
-impl<W: Work + Types<Mode: PollLanes<W>>> Drive for W {}
 
 /// Drives one run. Everything of the run is in here, so that dropping it leaves nothing behind.
 pub(crate) struct Driver<W: Types> {
@@ -171,6 +81,8 @@ pub(crate) struct Driver<W: Types> {
     stop_at: Option<Instant>,
     /// Whether nothing runs any more, or shall.
     is_over: bool,
+    /// The end of the run, which nobody is told before the store is let go of.
+    ending: Option<Ending<W::Output, W::Error>>,
     /// A panic of the caller's, which goes on once every running item was dropped.
     panic: Option<Box<dyn Any + Send>>,
 }
@@ -204,6 +116,7 @@ impl<W: Drive> Driver<W> {
             timer: Timer::default(),
             stop_at: None,
             is_over: false,
+            ending: None,
             panic: None,
         }
     }
@@ -241,9 +154,29 @@ impl<W: Drive> Driver<W> {
             self.is_over = true;
         }
         ready!(W::Mode::poll_clear(&mut self.lanes, cx));
-        lock(&self.core).collector.complete();
-        ready!(self.poll_sink(cx, sink));
-        Poll::Ready(self.finish())
+        if self.ending.is_none() {
+            {
+                let mut core = lock(&self.core);
+                core.driver.clone_from(cx.waker());
+                ready!(core.poll_settled());
+                core.collector.complete();
+            }
+            ready!(self.poll_sink(cx, sink));
+            self.ending = Some(self.finish());
+        }
+        ready!(self.poll_closed(cx));
+        self.ending.take().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Ready once nothing is held of the store any more.
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let keeping = &mut lock(&self.core).keeping;
+        if let Some(cache) = &mut keeping.cache {
+            ready!(cache.poll_closed(cx));
+        }
+        let Some(ledger) = &mut keeping.ledger else { return Poll::Ready(()) };
+        let reason = self.ending.as_ref().and_then(|ending| ending.reason.as_ref()).map(ToString::to_string);
+        ledger.poll_closed(cx, reason.as_deref())
     }
 
     /// Ready once nothing runs any more, or shall.
@@ -253,6 +186,7 @@ impl<W: Drive> Driver<W> {
         let mut stopped = lock(&self.core).begin_poll(cx.waker());
         loop {
             self.poll_lanes(cx, stopped);
+            lock(&self.core).take_kept();
             let _is_busy = self.poll_sink(cx, sink);
             if self.is_stopping() {
                 match self.poll_stopping(cx) {

@@ -68,6 +68,9 @@ pub enum FailureReason {
     Source(BoxError),
     /// The function given to [`try_for_each`](crate::MapRun::try_for_each) returned an error.
     Sink(BoxError),
+    /// The store of a durable run could not be read or written, or another has taken the run. Its text says which. Items
+    /// that had succeeded and were not durable yet are in the partial result, and run again when the run is recovered.
+    Store(BoxError),
     /// The task and the run do not fit together: retries with [`map_once`](crate::Over::map_once), or an item
     /// whose [`weight`](crate::MapRun::weight) is above a limit. That item was not started.
     Config(ConfigError),
@@ -77,7 +80,7 @@ impl FailureReason {
     /// The error that is the reason, where it is one from beside the items.
     fn error(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Source(error) | Self::Sink(error) => Some(error.as_ref()),
+            Self::Source(error) | Self::Sink(error) | Self::Store(error) => Some(error.as_ref()),
             _ => None,
         }
     }
@@ -101,6 +104,7 @@ impl fmt::Display for FailureReason {
             Self::TimedOut { limit } => write!(f, "timed out at its limit of {limit:?} a run"),
             Self::Source(error) => write!(f, "the source failed: {error}"),
             Self::Sink(error) => write!(f, "the sink failed: {error}"),
+            Self::Store(error) => write!(f, "the store failed: {error}"),
             Self::Config(error) => error.fmt(f),
         }
     }
@@ -300,6 +304,7 @@ impl fmt::Display for Headline<'_> {
             // The error itself is the `source()`.
             (FailureReason::Source(_), _) => write!(f, "the source failed after {settled} items"),
             (FailureReason::Sink(_), _) => write!(f, "the sink failed after {settled} items"),
+            (FailureReason::Store(_), _) => write!(f, "the store failed after {settled} items"),
             (FailureReason::Config(_), _) => write!(f, "{reason}"),
         }
     }

@@ -3,6 +3,10 @@
 
 mod bell;
 mod builder;
+#[cfg(feature = "store")]
+mod cache;
+#[cfg(feature = "store")]
+mod checkpoint;
 mod config;
 mod context;
 mod engine;
@@ -20,15 +24,23 @@ mod observe;
 mod outcome;
 mod over;
 mod progress;
+#[cfg(feature = "store")]
+mod recover;
 mod result;
 mod retry;
 mod run;
+#[cfg(feature = "store")]
+pub mod store;
 mod stream;
 mod task;
 mod verdict;
 mod zip;
 
 pub use builder::AsyncMapTaskBuilder;
+#[cfg(feature = "store")]
+pub use cache::Cache;
+#[cfg(feature = "store")]
+pub use checkpoint::Checkpoint;
 pub use config::{
     DEFAULT_CONCURRENCY, DEFAULT_MAX_RETRY_DELAY, DEFAULT_MIN_SUCCESS_RATIO, DEFAULT_RETRIES,
     DEFAULT_RETRY_DELAY, DEFAULT_RETRY_JITTER, DEFAULT_RETRY_MULTIPLIER,
@@ -40,9 +52,11 @@ pub use limiter::Limiter;
 #[cfg(feature = "serde")]
 pub use map_task_config::MapTaskConfig;
 pub use observe::{Event, Observer};
-pub use outcome::{FailureKind, ItemError, ItemOutcome, TimeoutScope};
+pub use outcome::{FailureKind, ItemError, ItemOutcome, Origin, TimeoutScope};
 pub use over::Over;
 pub use progress::Progress;
+#[cfg(feature = "store")]
+pub use recover::Recovery;
 pub use result::{MapTaskResult, Summary};
 pub use run::MapRun;
 pub use stream::MapStream;

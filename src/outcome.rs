@@ -16,8 +16,22 @@ pub struct ItemOutcome<T, E> {
     /// From the start of the first attempt to the end of the last, the waits between them included. Where an item
     /// takes over from the one before it, what the source takes to give it, as an iterator's `next`, is included, too.
     pub elapsed: Duration,
+    /// Where the result is from.
+    pub origin: Origin,
     /// What the function returned, or why the item failed.
     pub result: Result<T, ItemError<E>>,
+}
+
+/// Where the result of an item is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Origin {
+    /// The function ran for it in this run.
+    Ran,
+    /// The function ran for an equal item before, in this run or another, and its output was kept.
+    Cached,
+    /// The item has succeeded in an earlier run of the same id.
+    Recovered,
 }
 
 /// Why an item failed. `E` is the error type of the map function.

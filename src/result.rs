@@ -90,6 +90,12 @@ pub struct Summary {
     pub timeouts: usize,
     /// How many attempts panicked.
     pub panics: usize,
+    /// How many of the successes are of an earlier run of the same id.
+    pub recovered: usize,
+    /// How many of the successes are outputs that were kept for equal items.
+    pub cached: usize,
+    /// How many items had succeeded in an earlier run of the same id, with another content, and so were run again.
+    pub changed: usize,
     /// From the run's first poll to its end.
     pub elapsed: Duration,
 }
@@ -103,13 +109,33 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { total, successes, failures, cancelled, not_started, retries, timeouts, panics, elapsed } =
-            self;
+        let Self {
+            total,
+            successes,
+            failures,
+            cancelled,
+            not_started,
+            retries,
+            timeouts,
+            panics,
+            elapsed,
+            ..
+        } = self;
         write!(
             f,
             "{total} items in {elapsed:.3?}: {successes} succeeded, {failures} failed, {cancelled} cancelled, \
              {not_started} not started; {retries} retries, {timeouts} timeouts, {panics} panics"
-        )
+        )?;
+        for (count, what) in [
+            (self.recovered, "recovered"),
+            (self.cached, "cached"),
+            (self.changed, "changed since an earlier run"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -129,10 +155,14 @@ mod tests {
             timeouts: 6,
             panics: 7,
             elapsed: Duration::from_micros(1_234_567),
+            ..Summary::default()
         };
         let text = "20 items in 1.235s: 5 succeeded, 8 failed, 3 cancelled, 4 not started; \
                     5 retries, 6 timeouts, 7 panics";
         assert_eq!(summary.to_string(), text);
+        let durable = Summary { recovered: 1, cached: 2, changed: 3, ..summary.clone() };
+        let more = format!("{text}, 1 recovered, 2 cached, 3 changed since an earlier run");
+        assert_eq!(durable.to_string(), more);
         let errors = BTreeMap::from([(1, ItemError::Failed { error: "no", attempts: 1 })]);
         let result = MapTaskResult { results: vec![Some(None), None, Some(Some('c'))], errors, summary };
         let counts = [result.successes(), result.failures(), result.cancelled(), result.not_started()];

@@ -3,6 +3,7 @@
 use std::task::{Context, Poll, Waker};
 
 use super::attempt::Watch;
+use super::call::Call;
 use super::core::{Core, Seat, SourceState, Stop, Tally};
 use super::desk::DeskProjection;
 use super::gate::Place;
@@ -216,9 +217,10 @@ impl<W: Work> Core<W> {
         }
     }
 
-    /// How many items have begun: all that were pulled, but for those that still wait for a lane or for permits.
+    /// How many items have begun: all that were pulled, but for those that are looked up, or wait for a lane or for
+    /// permits.
     pub(super) fn started(&self) -> usize {
-        self.pulled - self.handed.len()
+        self.pulled - self.handed.len() - if W::Call::KEEPS { self.keeping.pending() } else { 0 }
     }
 
     /// How many attempts are under way.
@@ -234,7 +236,10 @@ impl<W: Work> Core<W> {
 
     /// Whether no item will ever start again.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.source_state == SourceState::Ended && self.handed.is_empty() && self.waiting.is_empty()
+        self.source_state == SourceState::Ended
+            && self.handed.is_empty()
+            && self.waiting.is_empty()
+            && (!W::Call::KEEPS || self.keeping.pending() == 0)
     }
 
     /// Whether every item has settled.
@@ -244,13 +249,21 @@ impl<W: Work> Core<W> {
 
     /// Whether so few items wait for their retry, and so few outcomes for somebody to take them, that another
     /// item may be started.
-    fn admits_new_items(&self) -> bool {
+    pub(super) fn admits_new_items(&self) -> bool {
         let capacity = self.gate.capacity();
-        self.collector.has_room(capacity, &self.driver) && self.waiting.len() < capacity
+        self.collector.has_room(capacity, &self.driver)
+            && self.waiting.len() < capacity
+            && (!W::Call::KEEPS || self.keeping.has_room(capacity))
+    }
+
+    /// Pulls the next item that is to run.
+    #[inline]
+    pub(super) fn pull(&mut self) -> Option<Pulled<W::Item>> {
+        if W::Call::KEEPS { self.pull_unknown() } else { self.pull_any() }
     }
 
     #[inline]
-    pub(super) fn pull(&mut self) -> Option<Pulled<W::Item>> {
+    pub(super) fn pull_any(&mut self) -> Option<Pulled<W::Item>> {
         if self.source_state != SourceState::Open {
             return None;
         }

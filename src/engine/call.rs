@@ -21,6 +21,13 @@ pub trait Call<I> {
     /// Whether an item can be tried once only, because it cannot be cloned.
     const ONE_ATTEMPT: bool = false;
 
+    /// Whether the function takes a context.
+    const TAKES_CONTEXT: bool = false;
+
+    /// Whether the run keeps its successes anywhere but in its result. The compiler leaves out what the others do not
+    /// need.
+    const KEEPS: bool = false;
+
     /// Begins an attempt. The context is made only where the function takes one. What is taken of a shared
     /// limit is left where it is, unless the attempt may outlive its run.
     fn call(
@@ -109,6 +116,8 @@ where
     type Error = E;
     type Future = Fut;
 
+    const TAKES_CONTEXT: bool = true;
+
     fn call(&self, context: impl FnOnce() -> ItemContext, item: I, _permit: &mut Option<Permit>) -> Fut {
         (self.0)(context(), item)
     }
@@ -167,6 +176,8 @@ impl<I, C: Call<I>> Call<I> for Shared<C> {
     type Future = C::Future;
 
     const ONE_ATTEMPT: bool = C::ONE_ATTEMPT;
+    const TAKES_CONTEXT: bool = C::TAKES_CONTEXT;
+    const KEEPS: bool = C::KEEPS;
 
     fn call(&self, context: impl FnOnce() -> ItemContext, item: I, permit: &mut Option<Permit>) -> C::Future {
         self.0.call(context, item, permit)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::outbox::Outbox;
 use super::queue::Queue;
-use crate::outcome::{ItemError, ItemOutcome};
+use crate::outcome::{ItemError, ItemOutcome, Origin};
 
 /// How many bytes of result slots are reserved ahead, however many slots the source says it will need.
 const RESERVED_BYTES: usize = 1 << 20;
@@ -42,6 +42,11 @@ impl<T, E> Collector<T, E> {
         !matches!(self, Self::Results { .. })
     }
 
+    /// Whether all outcomes are kept until the end.
+    pub(super) fn is_result(&self) -> bool {
+        matches!(self, Self::Results { .. })
+    }
+
     /// Whether an outcome can go to the sink at once, because none has to come before it.
     #[inline(always)]
     pub(super) fn lets_pass(&self) -> bool {
@@ -58,10 +63,11 @@ impl<T, E> Collector<T, E> {
         index: usize,
         attempts: u32,
         elapsed: Duration,
+        origin: Origin,
         result: Result<T, ItemError<E>>,
     ) -> bool {
         let Self::Results { results, errors } = self else {
-            return self.give(ItemOutcome { index, attempts, elapsed, result });
+            return self.give(ItemOutcome { index, attempts, elapsed, origin, result });
         };
         match result {
             Ok(output) if results.len() == index => results.push(Some(output)),

@@ -14,6 +14,7 @@ use super::collector::Collector;
 use super::gate::{Gate, Place};
 use super::hooks::Hooks;
 use super::job::{Pulled, Retry};
+use super::ledger::Keeping;
 use super::running::Setup;
 use super::shift::STARTS_PER_POLL;
 use super::source::Source;
@@ -58,6 +59,9 @@ pub(super) struct Tally {
     pub(super) retries: usize,
     pub(super) timeouts: usize,
     pub(super) panics: usize,
+    pub(super) recovered: usize,
+    pub(super) cached: usize,
+    pub(super) changed: usize,
     /// The item that settled as failed before all others, and how many attempts it had.
     pub(super) first_failure: Option<(usize, u32)>,
 }
@@ -106,6 +110,8 @@ pub(super) struct Core<W: Types> {
     pub(super) draining: bool,
     pub(super) tally: Tally,
     pub(super) collector: Collector<W::Output, W::Error>,
+    /// What is done beside running items.
+    pub(super) keeping: Keeping<W::Item, W::Output, W::Error>,
     pub(super) sink: W::Sink,
     /// Whether the sink is in the middle of a call, which wakes the driver.
     pub(super) sink_is_busy: bool,
@@ -126,12 +132,12 @@ impl<W: Types> Core<W> {
 impl<W: Work> Core<W> {
     pub(super) fn new(setup: Setup<W>, now: Instant) -> Self {
         let name = setup.name().to_owned();
-        let Setup { config, source, call, hooks, token, mut collector, sink, reporter, .. } = setup;
+        let Setup { config, source, call, hooks, token, mut collector, sink, keeping, reporter, .. } = setup;
         let promised = match source.size_hint() {
             (least, Some(most)) if least == most => Some(most),
             _ => None,
         };
-        let timed = collector.is_timed() || hooks.observer().is_some();
+        let timed = collector.is_timed() || hooks.observer().is_some() || W::Call::KEEPS;
         let stop = (W::Call::ONE_ATTEMPT && config.retry.retries > 0).then(|| {
             let allowed = "0 with map_once, whose items cannot be tried again";
             Stop::Failed(FailureReason::Config(ConfigError::new("retries", config.retry.retries, allowed)))
@@ -170,6 +176,7 @@ impl<W: Work> Core<W> {
             draining: false,
             tally: Tally::default(),
             collector,
+            keeping,
             sink,
             sink_is_busy: false,
             sink_failed: false,

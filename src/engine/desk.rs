@@ -87,7 +87,7 @@ impl<W: Work> DeskProjection<'_, W> {
             Signal::renew(signal);
             let limit = watch.limit(config, started).map(|limit| limit.deadline());
             let deadline = earliest(limit, run_deadline);
-            ItemContext { index, attempt, is_last_attempt: !may_retry, deadline, signal: Arc::clone(signal) }
+            ItemContext::new(index, attempt, !may_retry, deadline, Arc::clone(signal))
         };
         let built = trace::in_span(span, || {
             catch_unwind(AssertUnwindSafe(|| {

@@ -57,7 +57,18 @@ impl<W: Drive> Driver<W> {
     /// The account of the run, and its verdict.
     pub(super) fn finish(&mut self) -> Ending<W::Output, W::Error> {
         let mut core = lock(&self.core);
-        let Tally { successes, failures, retries, timeouts, panics, first_failure, .. } = core.tally;
+        let Tally {
+            successes,
+            failures,
+            retries,
+            timeouts,
+            panics,
+            recovered,
+            cached,
+            changed,
+            first_failure,
+            ..
+        } = core.tally;
         let (started, total, now) = (core.started(), core.final_total(), Instant::now());
         let summary = Summary {
             total,
@@ -68,6 +79,9 @@ impl<W: Drive> Driver<W> {
             retries,
             timeouts,
             panics,
+            recovered,
+            cached,
+            changed,
             elapsed: now - self.started,
         };
         core.end_report(total, now, self.started);

@@ -61,7 +61,8 @@ impl<W: Work> Core<W> {
     fn progress(&self) -> Progress {
         let Tally { successes, failures, retries, .. } = self.tally;
         let total = if self.source_state == SourceState::Ended { Some(self.pulled) } else { self.total() };
-        let (running, waiting_for_retry) = (self.running(), self.waiting.len());
+        let running = self.running() - self.keeping.unkept_successes();
+        let waiting_for_retry = self.waiting.len();
         Progress { total, successes, failures, running, waiting_for_retry, retries, ..Progress::default() }
     }
 }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use tokio_util::sync::CancellationToken;
 
 use super::collector::Collector;
+use super::ledger::Keeping;
 use super::queue::Queue;
 use super::sink::{Deliver, NoSink};
 use super::{Drive, Driver, Ending, Types};
@@ -28,6 +29,7 @@ pub(crate) struct Setup<W: Types> {
     pub(crate) ordered: bool,
     pub(crate) collector: Collector<W::Output, W::Error>,
     pub(crate) sink: W::Sink,
+    pub(crate) keeping: Keeping<W::Item, W::Output, W::Error>,
     /// Where somebody steers the run from outside.
     pub(crate) reporter: Option<Reporter>,
 }
@@ -51,6 +53,7 @@ impl<W: Types> Setup<W> {
             ordered: false,
             collector: Collector::results(),
             sink: NoSink,
+            keeping: Keeping::NOTHING,
             reporter: None,
         }
     }
@@ -62,18 +65,30 @@ impl<W: Types> Setup<W> {
     /// The same run with another function or other hooks.
     pub(crate) fn change<V>(self, change: impl FnOnce(W::Call, W::Hooks) -> (V::Call, V::Hooks)) -> Setup<V>
     where
-        V: Types<Source = W::Source, Output = W::Output, Error = W::Error, Sink = W::Sink>,
+        V: Types<Item = W::Item, Source = W::Source, Output = W::Output, Error = W::Error, Sink = W::Sink>,
     {
-        let Self { config, function, source, call, hooks, token, ordered, collector, sink, reporter } = self;
+        let Self {
+            config,
+            function,
+            source,
+            call,
+            hooks,
+            token,
+            ordered,
+            collector,
+            sink,
+            keeping,
+            reporter,
+        } = self;
         let (call, hooks) = change(call, hooks);
-        Setup { config, function, source, call, hooks, token, ordered, collector, sink, reporter }
+        Setup { config, function, source, call, hooks, token, ordered, collector, sink, keeping, reporter }
     }
 
     /// The same run, whose outcomes are handed to a sink as they come.
     pub(crate) fn hand_to<K>(self, sink: K) -> Setup<W::With<K>> {
-        let Self { config, function, source, call, hooks, token, ordered, reporter, .. } = self;
+        let Self { config, function, source, call, hooks, token, ordered, keeping, reporter, .. } = self;
         let collector = Collector::Queue(Queue::new(ordered));
-        Setup { config, function, source, call, hooks, token, ordered, collector, sink, reporter }
+        Setup { config, function, source, call, hooks, token, ordered, collector, sink, keeping, reporter }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::call::Call;
 use super::clock::deadline;
 use super::collector::Collector;
 use super::core::{Core, SourceState, Stop};
@@ -15,7 +16,7 @@ use super::sink::Deliver;
 use super::{Mode, Work, trace};
 use crate::error::{BoxError, FailureReason};
 use crate::observe::Event;
-use crate::outcome::{FailureKind, ItemError, ItemOutcome, TimeoutScope};
+use crate::outcome::{FailureKind, ItemError, ItemOutcome, Origin, TimeoutScope};
 use crate::verdict::Exceeded;
 
 /// The wait of an item before its next attempt.
@@ -29,11 +30,19 @@ struct Wait {
 impl<W: Work> Core<W> {
     #[inline(always)]
     pub(super) fn succeed(&mut self, job: &Job<W::Item>, output: W::Output) {
+        if W::Call::KEEPS {
+            return self.keep(job, output);
+        }
+        self.count_success();
+        self.settle(job, Ok(output));
+    }
+
+    #[inline(always)]
+    pub(super) fn count_success(&mut self) {
         self.tally.successes += 1;
         if self.config.criteria.enough(self.tally.successes, self.total()) {
             self.stop(Stop::EarlySuccess);
         }
-        self.settle(job, Ok(output));
     }
 
     /// Ends an attempt that has failed: its item is tried again or fails.
@@ -134,15 +143,32 @@ impl<W: Work> Core<W> {
         let (index, attempts) = (job.index, job.attempt);
         let mut elapsed = Duration::ZERO;
         if self.timed {
-            elapsed = self.tell_settled(job, result.as_ref().err().map(ItemError::kind));
+            elapsed = self.since_start(job);
+            if let (Err(error), true) = (&result, W::Call::KEEPS) {
+                self.keep_failure(index, elapsed, error);
+            }
+            self.tell_settled(index, attempts, elapsed, result.as_ref().err().map(ItemError::kind));
         }
+        self.hand_in(index, attempts, elapsed, Origin::Ran, result);
+    }
+
+    /// Hands in what became of an item.
+    #[inline(always)]
+    pub(super) fn hand_in(
+        &mut self,
+        index: usize,
+        attempts: u32,
+        elapsed: Duration,
+        origin: Origin,
+        result: Ended<W>,
+    ) {
         let sink_is_free = W::Sink::TAKES && !self.sink_is_busy && !self.sink_failed;
         if sink_is_free && self.collector.lets_pass() {
-            let mut outcome = Some(ItemOutcome { index, attempts, elapsed, result });
+            let mut outcome = Some(ItemOutcome { index, attempts, elapsed, origin, result });
             let _is_busy = self.hand_over(|_| outcome.take());
             return;
         }
-        if self.collector.settle(index, attempts, elapsed, result) {
+        if self.collector.settle(index, attempts, elapsed, origin, result) {
             self.has_called = true;
         }
         if W::Mode::SPAWNED && self.collector.is_to_call_driver() {
@@ -175,15 +201,25 @@ impl<W: Work> Core<W> {
         Poll::Ready(())
     }
 
-    /// Tells the observer, and how long the item took.
-    fn tell_settled(&mut self, job: &Job<W::Item>, failure: Option<FailureKind>) -> Duration {
+    /// How long an item took.
+    #[inline]
+    pub(super) fn since_start(&mut self, job: &Job<W::Item>) -> Duration {
         let now = self.clock.read();
-        let elapsed = job.started.map_or(Duration::ZERO, |started| now - started);
+        job.started.map_or(Duration::ZERO, |started| now - started)
+    }
+
+    /// Tells the observer.
+    #[inline]
+    pub(super) fn tell_settled(
+        &self,
+        index: usize,
+        attempts: u32,
+        elapsed: Duration,
+        failure: Option<FailureKind>,
+    ) {
         if let Some(observer) = self.hooks.observer() {
-            let (index, attempts) = (job.index, job.attempt);
             observer.on_event(&Event::ItemSettled { index, attempts, elapsed, failure });
         }
-        elapsed
     }
 
     /// Begins nothing more. The first cause is the one that counts.
@@ -217,7 +253,7 @@ impl<W: Work> Core<W> {
         let timed_out = matches!(self.stop, Some(Stop::Failed(FailureReason::TimedOut { .. })));
         let all_settled = self.started() == self.tally.successes + self.tally.failures;
         let all_pulled = self.source_state == SourceState::Ended || self.total() == Some(self.pulled);
-        if timed_out && all_settled && all_pulled && self.handed.is_empty() {
+        if timed_out && all_settled && all_pulled && self.pulled == self.started() {
             self.stop = None;
         }
     }

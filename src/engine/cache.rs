@@ -1,0 +1,125 @@
+//! Outputs that are known from equal items.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::task::{Context, Poll};
+
+use tracing::warn;
+
+use super::job::Pulled;
+use crate::error::BoxError;
+
+/// Looks up outputs of equal items and keeps them, elsewhere. It is polled by the driver, and never fails: what cannot be
+/// read is not there, and what cannot be written is not kept.
+pub(crate) trait Cacher: Send {
+    /// Begins to look up an item.
+    fn look_up(&mut self, index: usize, item_hash: String);
+
+    /// The next item whose look-up has ended, with the output where there is one.
+    fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<(usize, Option<String>)>;
+
+    /// Keeps the output of an item that was looked up and not found.
+    fn keep(&mut self, index: usize, output: String);
+
+    /// An item that was looked up and not found has no output.
+    fn release(&mut self, index: usize);
+
+    /// Whether so few writes are under way that another item may start.
+    fn has_room(&self) -> bool;
+
+    /// Ready once all is written, and nothing is kept from others any more.
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// What an item is known by.
+pub(crate) type HashItem<I> = Box<dyn Fn(&I) -> Result<String, BoxError> + Send>;
+
+/// The items of a run that are looked up before they start.
+pub(crate) struct Cache<I, T> {
+    name: String,
+    hash: HashItem<I>,
+    encode: fn(&T) -> Result<String, BoxError>,
+    decode: fn(&str) -> Result<T, BoxError>,
+    cacher: Box<dyn Cacher>,
+    /// Those that are being looked up; they have no place and have not started.
+    pending: HashMap<usize, Pulled<I>>,
+}
+
+impl<I, T> Cache<I, T> {
+    pub(crate) fn new(
+        name: String,
+        hash: HashItem<I>,
+        (encode, decode): (fn(&T) -> Result<String, BoxError>, fn(&str) -> Result<T, BoxError>),
+        cacher: Box<dyn Cacher>,
+    ) -> Self {
+        Self { name, hash, encode, decode, cacher, pending: HashMap::new() }
+    }
+
+    /// How many items are being looked up.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Whether another item may be looked up.
+    pub(super) fn has_room(&self, capacity: usize) -> bool {
+        self.pending.len() < capacity && self.cacher.has_room()
+    }
+
+    /// Looks up an item. Gives it back where it cannot be.
+    pub(super) fn look_up(&mut self, pulled: Pulled<I>) -> Option<Pulled<I>> {
+        match (self.hash)(&pulled.item) {
+            Ok(hash) => {
+                self.cacher.look_up(pulled.index, hash);
+                self.pending.insert(pulled.index, pulled);
+                None
+            }
+            Err(error) => {
+                self.tell(pulled.index, "the item has no key, and is not cached", &error);
+                Some(pulled)
+            }
+        }
+    }
+
+    /// The next item whose look-up has ended, and its output where there is one.
+    pub(super) fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<(Pulled<I>, Option<T>)> {
+        loop {
+            let (index, found) = match self.cacher.poll_found(cx) {
+                Poll::Ready(found) => found,
+                Poll::Pending => return Poll::Pending,
+            };
+            let Some(pulled) = self.pending.remove(&index) else { continue };
+            let output = found.and_then(|text| match (self.decode)(&text) {
+                Ok(output) => Some(output),
+                Err(error) => {
+                    self.tell(index, "what is cached is not of this type, and is computed anew", &error);
+                    None
+                }
+            });
+            return Poll::Ready((pulled, output));
+        }
+    }
+
+    /// Keeps the output of an item.
+    pub(super) fn keep(&mut self, index: usize, output: &T) {
+        match (self.encode)(output) {
+            Ok(text) => self.cacher.keep(index, text),
+            Err(error) => {
+                self.tell(index, "the output is not cached", &error);
+                self.cacher.release(index);
+            }
+        }
+    }
+
+    /// An item has failed.
+    pub(super) fn release(&mut self, index: usize) {
+        self.cacher.release(index);
+    }
+
+    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.cacher.poll_closed(cx)
+    }
+
+    fn tell(&self, index: usize, what: &str, error: &dyn Display) {
+        warn!(target: "async_map_task", task = self.name, index, %error, "{what}");
+    }
+}

@@ -1,0 +1,177 @@
+//! What changes where successes are kept: they count once they are durable, and what is known already is not run.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::Work;
+use super::call::Call;
+use super::core::{Core, SourceState, Stop};
+use super::job::{Job, Pulled};
+use super::ledger::{Recalled, Success};
+use crate::error::{BoxError, FailureReason};
+use crate::outcome::{ItemError, Origin};
+
+/// How many items that are known already come back before others have their turn.
+const MOST_AT_ONCE: usize = 256;
+
+impl<W: Work> Core<W> {
+    /// Keeps a success. It counts once it is durable.
+    #[cold]
+    pub(super) fn keep(&mut self, job: &Job<W::Item>, output: W::Output) {
+        let (index, attempts, elapsed) = (job.index, job.attempt, self.since_start(job));
+        if let Some(cache) = &mut self.keeping.cache {
+            cache.keep(index, &output);
+        }
+        self.make_durable(Success { index, attempts, elapsed, origin: Origin::Ran, output });
+    }
+
+    fn make_durable(&mut self, success: Success<W::Output>) {
+        let Some(ledger) = &mut self.keeping.ledger else { return self.count_kept(success) };
+        if let Err((success, error)) = ledger.keep_success(success) {
+            self.stop_for_store(error);
+            self.rescue(success);
+        }
+    }
+
+    /// Notes that an item has failed.
+    #[cold]
+    pub(super) fn keep_failure(&mut self, index: usize, elapsed: Duration, error: &ItemError<W::Error>) {
+        if let Some(cache) = &mut self.keeping.cache {
+            cache.release(index);
+        }
+        if let Some(ledger) = &mut self.keeping.ledger {
+            ledger.keep_failure(index, elapsed, error);
+        }
+    }
+
+    /// Takes the successes that have become durable, and the items that were looked up.
+    #[inline]
+    pub(super) fn take_kept(&mut self) {
+        if W::Call::KEEPS {
+            self.take_durable();
+            self.take_found();
+        }
+    }
+
+    fn take_durable(&mut self) {
+        while let Some(ledger) = &mut self.keeping.ledger {
+            match ledger.poll_kept(&mut Context::from_waker(&self.driver)) {
+                Poll::Ready(Ok(success)) => self.count_kept(success),
+                Poll::Ready(Err(error)) => self.stop_for_store(error),
+                Poll::Pending => break,
+            }
+        }
+    }
+
+    fn take_found(&mut self) {
+        while let (Some(cache), None) = (&mut self.keeping.cache, &self.stop) {
+            match cache.poll_found(&mut Context::from_waker(&self.driver)) {
+                Poll::Ready((pulled, None)) => self.handed.push_back(pulled),
+                Poll::Ready((Pulled { index, .. }, Some(output))) => {
+                    let (attempts, elapsed) = (0, Duration::ZERO);
+                    self.make_durable(Success { index, attempts, elapsed, origin: Origin::Cached, output });
+                }
+                Poll::Pending => break,
+            }
+        }
+    }
+
+    /// Ready once every success has counted: durable, or rescued from a store that has failed.
+    pub(super) fn poll_settled(&mut self) -> Poll<()> {
+        self.take_durable();
+        match &self.keeping.ledger {
+            Some(ledger) if !ledger.is_settled() => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    }
+
+    fn count_kept(&mut self, success: Success<W::Output>) {
+        let Success { index, attempts, elapsed, origin, output } = success;
+        match origin {
+            Origin::Ran => {}
+            Origin::Cached => self.tally.cached += 1,
+            Origin::Recovered => self.tally.recovered += 1,
+        }
+        self.count_success();
+        self.tell_settled(index, attempts, elapsed, None);
+        self.hand_in(index, attempts, elapsed, origin, Ok(output));
+    }
+
+    /// Stops the run because its store has failed. A success that was early is none then.
+    fn stop_for_store(&mut self, error: BoxError) {
+        if let Some(Stop::EarlySuccess) = self.stop {
+            self.stop = None;
+        }
+        self.halt(FailureReason::Store(error));
+        while let Some(success) = self.keeping.ledger.as_mut().and_then(|ledger| ledger.give_up()) {
+            self.rescue(success);
+        }
+    }
+
+    /// Keeps a success that is not durable for the result. To a sink it is not given, because it will be once more when
+    /// the run is recovered.
+    fn rescue(&mut self, success: Success<W::Output>) {
+        if self.collector.is_result() {
+            self.count_kept(success);
+        }
+    }
+
+    /// Pulls the next item that is to run and not to be looked up first. Those that have succeeded in an earlier run settle
+    /// on the way.
+    #[cold]
+    pub(super) fn pull_unknown(&mut self) -> Option<Pulled<W::Item>> {
+        let pending = self.keeping.pending();
+        for _ in 0..MOST_AT_ONCE {
+            if self.source_state != SourceState::Open || self.stop.is_some() || !self.admits_new_items() {
+                break;
+            }
+            if !self.is_known() {
+                break;
+            }
+            let Some(pulled) = self.pull_any() else { break };
+            let Some(pulled) = self.recall(pulled) else { continue };
+            let to_run = match &mut self.keeping.cache {
+                Some(cache) => cache.look_up(pulled),
+                None => Some(pulled),
+            };
+            if to_run.is_some() {
+                return to_run;
+            }
+        }
+        // It polls what has begun here, or goes on where this ends because it was enough.
+        let may_go_on = self.source_state == SourceState::Open && self.admits_new_items();
+        if self.keeping.pending() > pending || may_go_on {
+            self.driver.wake_by_ref();
+        }
+        None
+    }
+
+    /// Whether it is known what became of the next item in an earlier run.
+    fn is_known(&mut self) -> bool {
+        let Some(ledger) = &mut self.keeping.ledger else { return true };
+        match ledger.poll_known(self.pulled, &mut Context::from_waker(&self.driver)) {
+            Poll::Ready(Ok(())) => return true,
+            Poll::Ready(Err(error)) => self.stop_for_store(error),
+            Poll::Pending => self.source_state = SourceState::Stalled,
+        }
+        false
+    }
+
+    /// Settles an item that has succeeded in an earlier run. Gives back any other, but where it cannot be kept.
+    fn recall(&mut self, pulled: Pulled<W::Item>) -> Option<Pulled<W::Item>> {
+        let Some(ledger) = &mut self.keeping.ledger else { return Some(pulled) };
+        match ledger.recall(pulled.index, &pulled.item) {
+            Ok(Recalled::Success(success)) => self.count_kept(success),
+            Ok(Recalled::Nothing) => return Some(pulled),
+            Ok(Recalled::Changed) => {
+                self.tally.changed += 1;
+                return Some(pulled);
+            }
+            Err(error) => {
+                self.handed.push_back(pulled);
+                self.stop_for_store(error);
+            }
+        }
+        None
+    }
+}

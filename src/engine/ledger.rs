@@ -1,0 +1,225 @@
+//! Successes that count once they are durable, and those of an earlier run.
+
+use std::collections::{HashMap, VecDeque};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use super::cache::Cache;
+use crate::error::BoxError;
+use crate::outcome::{ItemError, Origin};
+
+/// How many records may be on their way to the keeper, beside those of the items that run.
+const MOST_UNKEPT: usize = 1_024;
+
+/// Keeps records, elsewhere and in groups. It is polled by the driver.
+pub(crate) trait Keeper: Send {
+    /// Ready once it is known whether the item at this index has succeeded before. The indices ascend.
+    fn poll_known(&mut self, index: usize, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>>;
+
+    /// The record of the item at this index, where it has succeeded before.
+    fn recall(&mut self, index: usize) -> Option<Entry>;
+
+    /// Takes a record.
+    fn keep(&mut self, entry: Entry);
+
+    /// How many more of the records, in their order, are durable now.
+    fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, BoxError>>;
+
+    /// Lets go of what it holds, with the reason why the run did not succeed.
+    fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()>;
+}
+
+/// The record of one item.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) index: usize,
+    pub(crate) item_hash: String,
+    pub(crate) attempts: u32,
+    pub(crate) elapsed: Duration,
+    /// The output as text, or why the item failed.
+    pub(crate) result: Result<String, String>,
+}
+
+/// What a run does beside running its items.
+pub(crate) struct Keeping<I, T, E> {
+    /// Makes successes durable before they count.
+    pub(crate) ledger: Option<Box<Ledger<I, T, E>>>,
+    /// Knows outputs of equal items.
+    pub(crate) cache: Option<Box<Cache<I, T>>>,
+}
+
+impl<I, T, E> Keeping<I, T, E> {
+    pub(super) const NOTHING: Self = Self { ledger: None, cache: None };
+
+    /// Whether another item may be pulled.
+    pub(super) fn has_room(&self, capacity: usize) -> bool {
+        self.ledger.as_ref().is_none_or(|ledger| ledger.has_room())
+            && self.cache.as_ref().is_none_or(|cache| cache.has_room(capacity))
+    }
+
+    /// How many items have been pulled and not started, because they are looked up.
+    pub(super) fn pending(&self) -> usize {
+        self.cache.as_ref().map_or(0, |cache| cache.pending())
+    }
+
+    /// How many successes are not durable yet.
+    pub(super) fn unkept_successes(&self) -> usize {
+        self.ledger.as_ref().map_or(0, |ledger| ledger.unkept_successes)
+    }
+}
+
+/// How items and what becomes of them are written.
+#[derive(Debug)]
+pub(crate) struct Codec<I, T, E> {
+    pub(crate) hash: fn(&I) -> Result<String, BoxError>,
+    pub(crate) encode: fn(&T) -> Result<String, BoxError>,
+    pub(crate) decode: fn(&str) -> Result<T, BoxError>,
+    pub(crate) describe: fn(&ItemError<E>) -> String,
+}
+
+/// A success that is not durable yet, or was of an earlier run.
+pub(super) struct Success<T> {
+    pub(super) index: usize,
+    pub(super) attempts: u32,
+    pub(super) elapsed: Duration,
+    pub(super) origin: Origin,
+    pub(super) output: T,
+}
+
+/// What is known of an item from an earlier run.
+pub(super) enum Recalled<T> {
+    /// Nothing that counts.
+    Nothing,
+    /// It has succeeded, with another content.
+    Changed,
+    /// It has succeeded.
+    Success(Success<T>),
+}
+
+/// The successes of a run on their way to being durable.
+pub(crate) struct Ledger<I, T, E> {
+    codec: Codec<I, T, E>,
+    keeper: Box<dyn Keeper>,
+    /// Of the items that have been pulled and not settled.
+    hashes: HashMap<usize, String>,
+    /// The successes whose records were handed to the keeper, in that order; `None` is the record of a failure.
+    unkept: VecDeque<Option<Success<T>>>,
+    /// How many of those are successes.
+    unkept_successes: usize,
+    /// How many of the first of those are durable.
+    kept: usize,
+    /// Nothing is kept any more.
+    has_failed: bool,
+}
+
+impl<I, T, E> Ledger<I, T, E> {
+    pub(crate) fn new(codec: Codec<I, T, E>, keeper: Box<dyn Keeper>) -> Self {
+        let (hashes, unkept) = Default::default();
+        Self { codec, keeper, hashes, unkept, unkept_successes: 0, kept: 0, has_failed: false }
+    }
+
+    /// Whether so few records are on their way that another item may start.
+    pub(super) fn has_room(&self) -> bool {
+        self.unkept.len() < MOST_UNKEPT
+    }
+
+    /// Ready once it is known whether the next item has succeeded before.
+    pub(super) fn poll_known(&mut self, index: usize, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.keeper.poll_known(index, cx)
+    }
+
+    /// What is known of an item from an earlier run.
+    pub(super) fn recall(&mut self, index: usize, item: &I) -> Result<Recalled<T>, BoxError> {
+        let hash = (self.codec.hash)(item)?;
+        let recalled = match self.keeper.recall(index) {
+            None => Recalled::Nothing,
+            Some(entry) if entry.item_hash != hash => Recalled::Changed,
+            Some(Entry { attempts, elapsed, result, .. }) => match result {
+                Err(_) => Recalled::Nothing,
+                Ok(text) => {
+                    let output = (self.codec.decode)(&text)?;
+                    return Ok(Recalled::Success(Success {
+                        index,
+                        attempts,
+                        elapsed,
+                        origin: Origin::Recovered,
+                        output,
+                    }));
+                }
+            },
+        };
+        self.hashes.insert(index, hash);
+        Ok(recalled)
+    }
+
+    /// Hands the record of a success to the keeper, and the success back where that cannot be.
+    pub(super) fn keep_success(&mut self, success: Success<T>) -> Result<(), (Success<T>, BoxError)> {
+        if self.has_failed {
+            return Err((success, "the store has failed before".into()));
+        }
+        match (self.codec.encode)(&success.output) {
+            Ok(text) => self.keep(success.index, success.attempts, success.elapsed, Ok(text)),
+            Err(error) => return Err((success, error)),
+        }
+        self.unkept.push_back(Some(success));
+        self.unkept_successes += 1;
+        Ok(())
+    }
+
+    /// Hands the record of a failure to the keeper.
+    pub(super) fn keep_failure(&mut self, index: usize, elapsed: Duration, error: &ItemError<E>) {
+        if !self.has_failed {
+            self.keep(index, error.attempts(), elapsed, Err((self.codec.describe)(error)));
+            self.unkept.push_back(None);
+        }
+    }
+
+    fn keep(&mut self, index: usize, attempts: u32, elapsed: Duration, result: Result<String, String>) {
+        let item_hash = self.hashes.remove(&index).unwrap_or_default();
+        self.keeper.keep(Entry { index, item_hash, attempts, elapsed, result });
+    }
+
+    /// The next success that is durable, or why the keeper keeps nothing any more.
+    pub(super) fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Success<T>, BoxError>> {
+        loop {
+            while self.kept > 0 {
+                self.kept -= 1;
+                if let Some(success) = self.unkept.pop_front().flatten() {
+                    self.unkept_successes -= 1;
+                    return Poll::Ready(Ok(success));
+                }
+            }
+            if self.has_failed {
+                return Poll::Pending;
+            }
+            match ready!(self.keeper.poll_kept(cx)) {
+                Ok(kept) => self.kept += kept,
+                Err(error) => {
+                    self.has_failed = true;
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+    }
+
+    /// The next success that will never be durable, once the keeper has failed.
+    pub(super) fn give_up(&mut self) -> Option<Success<T>> {
+        while let Some(unkept) = self.unkept.pop_front() {
+            if unkept.is_some() {
+                self.unkept_successes -= 1;
+                return unkept;
+            }
+        }
+        None
+    }
+
+    /// Whether every record is durable.
+    pub(super) fn is_settled(&self) -> bool {
+        self.unkept.is_empty()
+    }
+
+    /// Lets go of what the keeper holds.
+    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()> {
+        self.keeper.poll_closed(cx, reason)
+    }
+}

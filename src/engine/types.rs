@@ -1,0 +1,104 @@
+//! What a run is made of, in types.
+
+use std::marker::PhantomData;
+
+use super::call::Call;
+use super::hooks::Hooks;
+use super::mode::PollLanes;
+use super::sink::{Deliver, NoSink};
+use super::source::Source;
+
+/// The types of one run, and nothing else: no bound, so that the compiler can tell what they are, and
+/// whether a run is `Send`, without having to prove anything of a closure.
+///
+/// It matters where items hold references: inside a spawned future the compiler forgets which lifetime
+/// is which, and a proof that a closure takes an item would have to hold for all of them
+/// (<https://github.com/rust-lang/rust/issues/102211>).
+pub trait Types {
+    type Item;
+    type Output;
+    type Error;
+    type Future;
+    type Source;
+    type Call;
+    type Hooks;
+    type Mode: Mode;
+    /// Who takes outcomes, where the lanes can reach him.
+    type Sink;
+    /// The same, with another sink.
+    type With<K>: Types<
+            Item = Self::Item,
+            Output = Self::Output,
+            Error = Self::Error,
+            Future = Self::Future,
+            Source = Self::Source,
+            Call = Self::Call,
+            Hooks = Self::Hooks,
+            Mode = Self::Mode,
+            Sink = K,
+        >;
+}
+
+/// A way to poll lanes.
+pub trait Mode {
+    /// Whether lanes run by themselves, side by side with the driver. The compiler leaves out what the others do not
+    /// need.
+    const SPAWNED: bool;
+
+    /// The lanes that were opened and have not ended.
+    type Lanes<W: Types>: Default;
+
+    /// A sink that the lanes can reach, or none where they run by themselves: it need not be `Send`.
+    type Near<D>;
+
+    /// A sink that only the driver can reach, or none.
+    type Far<D>;
+
+    /// Puts a sink where it can be.
+    fn place<D>(sink: D) -> (Self::Near<D>, Self::Far<D>);
+}
+
+/// The [`Types`] of a run, one by one.
+#[derive(Debug)]
+pub struct Parts<S, C, H, I, T, E, Fut, M, K = NoSink>(PhantomData<fn() -> (S, C, H, I, T, E, Fut, M, K)>);
+
+impl<S, C, H, I, T, E, Fut, M: Mode, K> Types for Parts<S, C, H, I, T, E, Fut, M, K> {
+    type Item = I;
+    type Output = T;
+    type Error = E;
+    type Future = Fut;
+    type Source = S;
+    type Call = C;
+    type Hooks = H;
+    type Mode = M;
+    type Sink = K;
+    type With<L> = Parts<S, C, H, I, T, E, Fut, M, L>;
+}
+
+/// [`Types`] that fit together, so that attempts can be made.
+pub trait Work:
+    Types<
+        Source: Source<Item = Self::Item>,
+        Call: Call<Self::Item, Output = Self::Output, Error = Self::Error, Future = Self::Future>,
+        Hooks: Hooks<Self::Item, Self::Error>,
+        Future: Future<Output = Result<Self::Output, Self::Error>>,
+        Sink: Deliver<Self::Output, Self::Error>,
+    >
+{
+}
+
+impl<W> Work for W where
+    W: Types<
+            Source: Source<Item = W::Item>,
+            Call: Call<W::Item, Output = W::Output, Error = W::Error, Future = W::Future>,
+            Hooks: Hooks<W::Item, W::Error>,
+            Future: Future<Output = Result<W::Output, W::Error>>,
+            Sink: Deliver<W::Output, W::Error>,
+        >
+{
+}
+
+/// [`Work`] whose lanes can be polled, so that a run can be driven.
+pub trait Drive: Sized + Work + Types<Mode: PollLanes<Self>> {}
+
+impl<W: Work + Types<Mode: PollLanes<W>>> Drive for W {}

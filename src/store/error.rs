@@ -1,0 +1,89 @@
+//! Why a store could not do what it was asked for.
+
+use std::fmt::Display;
+use std::time::SystemTime;
+
+use crate::error::BoxError;
+
+/// Why a store could not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Another process, or another run of this one, holds the run.
+    #[error("run `{run_id}` is held by {holder} since {}, until {} at least", time(*since), time(*expires))]
+    Held {
+        /// The id of the run.
+        run_id: String,
+        /// Who holds it: host, process, and a number of its own.
+        holder: String,
+        /// Since when.
+        since: SystemTime,
+        /// When its lease ends, unless it is renewed.
+        expires: SystemTime,
+    },
+    /// The id of the run is taken by a run of another task.
+    #[error(
+        "run `{run_id}` is one of the task `{found}`, not of `{task}`; choose another run id, or forget that run"
+    )]
+    OtherTask {
+        /// The id of the run.
+        run_id: String,
+        /// The task that it is a run of.
+        found: String,
+        /// The task that it was opened for.
+        task: String,
+    },
+    /// The lease was over, and another has taken the run, or the run was forgotten.
+    #[error(
+        "run `{run_id}` is no longer held by {holder}: its lease was over and another took it, or it was forgotten"
+    )]
+    LeaseLost {
+        /// The id of the run.
+        run_id: String,
+        /// Who held it.
+        holder: String,
+    },
+    /// A checkpoint in a run that keeps nothing.
+    #[error("a checkpoint needs a run with recover()")]
+    NotKept,
+    /// What is kept is not what was written.
+    #[error("the store is damaged: {0}")]
+    Corrupt(String),
+    /// The store was written by a version of this crate that is newer.
+    #[error("the store has schema version {found}, this version of the crate knows up to {supported}")]
+    TooNew {
+        /// The version that was found.
+        found: i64,
+        /// The last version that is known.
+        supported: i64,
+    },
+    /// An item, an output or a state could not be made JSON, or not be made of it.
+    #[error("{what}: {error}")]
+    Json {
+        /// What it was.
+        what: String,
+        /// Why.
+        #[source]
+        error: BoxError,
+    },
+    /// The database says no.
+    #[error("{doing}: {error}")]
+    Database {
+        /// What the store was about to do.
+        doing: &'static str,
+        /// Why it could not.
+        #[source]
+        error: BoxError,
+    },
+}
+
+impl StoreError {
+    pub(super) fn lease_lost(run_id: &str, holder: &str) -> Self {
+        Self::LeaseLost { run_id: run_id.to_owned(), holder: holder.to_owned() }
+    }
+}
+
+/// A time as a person reads it: `2026-11-22T03:00:00Z`.
+fn time(time: SystemTime) -> impl Display {
+    humantime::format_rfc3339_seconds(time)
+}

@@ -1,0 +1,38 @@
+//! The names of those who hold runs and claims.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A new name, which no other holder has: `host/pid/16 hexadecimal digits`.
+///
+/// A person finds the process by it. The digits are random, because a process that was started in a container often
+/// has the number 1, and hosts may have one name.
+pub(crate) fn holder() -> String {
+    static HOLDERS: AtomicU64 = AtomicU64::new(0);
+    // The keys of the standard library's hash maps are the random numbers that it gives out: two keys of 64 bits from
+    // the operating system for each thread. The counter tells the holders of one thread apart.
+    let random = RandomState::new().hash_one(HOLDERS.fetch_add(1, Ordering::Relaxed));
+    format!("{}/{}/{random:016x}", gethostname::gethostname().to_string_lossy(), process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_holders_have_one_name() {
+        let names: HashSet<String> = (0..1000).map(|_| holder()).collect();
+        assert_eq!(names.len(), 1000);
+        for name in &names {
+            let parts: Vec<&str> = name.rsplitn(3, '/').collect();
+            assert_eq!(parts.len(), 3, "{name}");
+            assert_eq!(parts[0].len(), 16, "{name}");
+            assert_eq!(parts[1], process::id().to_string());
+            assert!(!parts[2].is_empty(), "{name}");
+        }
+    }
+}

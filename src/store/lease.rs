@@ -1,0 +1,9 @@
+//! How long what is held is held, unless it is renewed.
+
+use std::time::Duration;
+
+/// How long a run or a computation is its holder's, unless it is renewed; it is, three times in that time.
+pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
+
+/// The shortest lease. It has to be renewed in time.
+pub(crate) const SHORTEST_LEASE: Duration = Duration::from_millis(30);

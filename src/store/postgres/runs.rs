@@ -1,0 +1,123 @@
+//! Runs: who holds them, and what an operator asks about them.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgPool;
+
+use super::{microseconds, without_nul};
+use crate::store::fault::Fault;
+use crate::store::rows::{self, FAILURES_TOLD, FailureRow, RefusalRow, RunRow};
+use crate::store::{RunInfo, RunStatus, StoreError};
+
+/// Takes the run where it is new, free or the holder's own. Otherwise its row is locked until the transaction ends.
+const TAKE: &str = "
+    INSERT INTO map_task_runs AS run
+        (run_id, task, status, holder, held_since, held_until, started, updated)
+    SELECT $1, $2, 'running', $3, clock, clock + $4::bigint * interval '1 microsecond', clock, clock
+    FROM clock_timestamp() AS clock
+    ON CONFLICT (run_id) DO UPDATE SET
+        status = 'running', reason = NULL, holder = excluded.holder,
+        held_since = CASE WHEN run.holder = excluded.holder THEN run.held_since ELSE clock_timestamp() END,
+        held_until = clock_timestamp() + $4::bigint * interval '1 microsecond', updated = clock_timestamp()
+    WHERE run.task = excluded.task
+        AND (run.holder IS NULL OR run.holder = excluded.holder OR run.held_until <= clock_timestamp())";
+
+const REFUSED: &str = "
+    SELECT task, coalesce(holder, ''),
+        coalesce((extract(epoch FROM held_since) * 1000)::bigint, 0),
+        coalesce((extract(epoch FROM held_until) * 1000)::bigint, 0)
+    FROM map_task_runs WHERE run_id = $1";
+
+const INFOS: &str = "
+    SELECT run_id, task, status, reason, holder,
+        (extract(epoch FROM held_since) * 1000)::bigint, (extract(epoch FROM held_until) * 1000)::bigint,
+        (extract(epoch FROM started) * 1000)::bigint, (extract(epoch FROM updated) * 1000)::bigint,
+        (SELECT count(*) FROM map_task_items AS item WHERE item.run_id = run.run_id),
+        (SELECT count(*) FROM map_task_items AS item WHERE item.run_id = run.run_id AND error IS NOT NULL)
+    FROM map_task_runs AS run WHERE $1::text IS NULL OR run_id = $1
+    ORDER BY started DESC, run_id";
+
+const FAILURES: &str = "
+    SELECT run_id, item_index, error FROM (
+        SELECT run_id, item_index, error,
+            row_number() OVER (PARTITION BY run_id ORDER BY item_index) AS place
+        FROM map_task_items WHERE error IS NOT NULL AND ($1::text IS NULL OR run_id = $1)
+    ) AS failed WHERE place <= $2 ORDER BY run_id, item_index";
+
+pub(super) async fn open(
+    pool: &PgPool,
+    run_id: &str,
+    task: &str,
+    holder: &str,
+    lease: Duration,
+) -> Result<(), Fault> {
+    let mut transaction = pool.begin().await?;
+    let taken = sqlx::query(TAKE)
+        .bind(run_id)
+        .bind(task)
+        .bind(holder)
+        .bind(microseconds(lease))
+        .execute(&mut *transaction)
+        .await?;
+    if taken.rows_affected() > 0 {
+        transaction.commit().await?;
+        return Ok(());
+    }
+    let found: RefusalRow = sqlx::query_as(REFUSED).bind(run_id).fetch_one(&mut *transaction).await?;
+    Err(rows::refusal(run_id, task, found)?.into())
+}
+
+pub(super) async fn renew(pool: &PgPool, run_id: &str, holder: &str, lease: Duration) -> Result<(), Fault> {
+    let renewed = sqlx::query(
+        "UPDATE map_task_runs SET held_until = clock_timestamp() + $3::bigint * interval '1 microsecond'
+         WHERE run_id = $1 AND holder = $2",
+    )
+    .bind(run_id)
+    .bind(holder)
+    .bind(microseconds(lease))
+    .execute(pool)
+    .await?;
+    if renewed.rows_affected() == 0 {
+        return Err(StoreError::lease_lost(run_id, holder).into());
+    }
+    Ok(())
+}
+
+pub(super) async fn close(
+    pool: &PgPool,
+    run_id: &str,
+    holder: &str,
+    status: &RunStatus,
+) -> Result<(), Fault> {
+    let (status, reason) = rows::status_columns(status);
+    sqlx::query(
+        "UPDATE map_task_runs SET status = $3, reason = $4, updated = clock_timestamp(),
+             holder = NULL, held_since = NULL, held_until = NULL
+         WHERE run_id = $1 AND holder = $2",
+    )
+    .bind(run_id)
+    .bind(holder)
+    .bind(status)
+    .bind(reason.map(without_nul))
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// One run or all of them, as they are at one moment.
+pub(super) async fn infos(pool: &PgPool, run_id: Option<&str>) -> Result<Vec<RunInfo>, Fault> {
+    let mut transaction = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let runs: Vec<RunRow> = sqlx::query_as(INFOS).bind(run_id).fetch_all(&mut *transaction).await?;
+    let failures: Vec<FailureRow> =
+        sqlx::query_as(FAILURES).bind(run_id).bind(FAILURES_TOLD).fetch_all(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(rows::run_infos(runs, &failures)?)
+}
+
+/// The items and the checkpoints go with the run: their foreign keys say so. A commit that goes on holds the run's
+/// row, so that this waits for it, and one that comes later finds no run.
+pub(super) async fn forget(pool: &PgPool, run_id: &str) -> Result<bool, Fault> {
+    let forgotten =
+        sqlx::query("DELETE FROM map_task_runs WHERE run_id = $1").bind(run_id).execute(pool).await?;
+    Ok(forgotten.rows_affected() > 0)
+}

@@ -1,0 +1,44 @@
+//! The tables, and from which version they must be migrated.
+
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
+
+use crate::store::StoreError;
+use crate::store::fault::Fault;
+
+/// What makes version 1 of nothing, version 2 of version 1, and so on.
+const MIGRATIONS: [&str; 1] = [include_str!("../sql/postgres_1.sql")];
+
+const SUPPORTED: i64 = MIGRATIONS.len() as i64;
+
+/// The advisory lock of those who migrate: `map_task` in ASCII.
+const LOCK: i64 = 0x6d61_705f_7461_736b;
+
+pub(super) async fn migrate(connection: &mut PgConnection) -> Result<(), Fault> {
+    let mut transaction = connection.begin().await?;
+    // Of two that connect to an empty database at once, both would make the tables.
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
+    let is_known = "SELECT to_regclass('map_task_schema') IS NOT NULL";
+    if !sqlx::query_scalar::<_, bool>(is_known).fetch_one(&mut *transaction).await? {
+        sqlx::raw_sql(
+            "CREATE TABLE map_task_schema (version bigint NOT NULL);
+             INSERT INTO map_task_schema VALUES (0);",
+        )
+        .execute(&mut *transaction)
+        .await?;
+    }
+    let found: i64 =
+        sqlx::query_scalar("SELECT version FROM map_task_schema").fetch_one(&mut *transaction).await?;
+    if found > SUPPORTED {
+        return Err(StoreError::TooNew { found, supported: SUPPORTED }.into());
+    }
+    for (migration, version) in MIGRATIONS.into_iter().zip(1_i64..).filter(|(_, version)| *version > found) {
+        sqlx::raw_sql(migration).execute(&mut *transaction).await?;
+        sqlx::query("UPDATE map_task_schema SET version = $1")
+            .bind(version)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}

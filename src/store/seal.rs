@@ -1,0 +1,112 @@
+//! What an item is known by, and how what is kept is told from what was damaged.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{Sealed, StoreError};
+
+/// How many hexadecimal digits a checksum has.
+const CHECKSUM_DIGITS: usize = 16;
+
+/// The SHA-256 of an item as JSON, in hexadecimal digits.
+pub(crate) fn item_hash(item: &impl Serialize) -> Result<String, StoreError> {
+    let json = serde_json::to_vec(item)
+        .map_err(|error| StoreError::Json { what: "an item as JSON".to_owned(), error: error.into() })?;
+    Ok(hexadecimal(&Sha256::digest(json)))
+}
+
+impl Sealed {
+    /// Seals a value for one place: what was written for another is not taken for it.
+    pub(crate) fn seal(json: String, belongs_to: &[&str]) -> Self {
+        let checksum = checksum(&json, belongs_to);
+        Self { json, checksum }
+    }
+
+    /// The value, if it is what was written for this place.
+    pub(crate) fn open(&self, belongs_to: &[&str]) -> Result<&str, StoreError> {
+        let expected = checksum(&self.json, belongs_to);
+        if self.checksum != expected {
+            return Err(StoreError::Corrupt(format!(
+                "the value of {} has the checksum `{}`, required is `{expected}`",
+                belongs_to.join(" "),
+                self.checksum,
+            )));
+        }
+        Ok(&self.json)
+    }
+}
+
+/// The length goes before each part, so that nothing can move from one part into the next unseen.
+fn checksum(json: &str, belongs_to: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in belongs_to.iter().copied().chain([json]) {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    let mut digits = hexadecimal(&hash.finalize());
+    digits.truncate(CHECKSUM_DIGITS);
+    digits
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let mut digits = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a string cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A seal is opened for the place that it was made for, as it was, and for nothing else.
+    #[test]
+    fn a_seal_opens_only_where_it_belongs() {
+        let sealed = Sealed::seal("{\"a\": 1}".to_owned(), &["run", "7", "ab"]);
+        assert_eq!(sealed.checksum.len(), CHECKSUM_DIGITS);
+        assert_eq!(sealed.open(&["run", "7", "ab"]).unwrap(), "{\"a\": 1}");
+
+        let with = |json: &str, checksum: &str| Sealed { json: json.into(), checksum: checksum.into() };
+        let refused: &[(Sealed, &[&str])] = &[
+            (sealed.clone(), &["run", "8", "ab"]),
+            (sealed.clone(), &["run", "7"]),
+            (sealed.clone(), &["run7", "", "ab"]),
+            (sealed.clone(), &["run", "7a", "b"]),
+            (sealed.clone(), &[]),
+            (with("{\"a\": 2}", &sealed.checksum), &["run", "7", "ab"]),
+            (with("{\"a\":1}", &sealed.checksum), &["run", "7", "ab"]),
+            (with("{\"a\": 1}", ""), &["run", "7", "ab"]),
+            (with("{\"a\": 1}", "0000000000000000"), &["run", "7", "ab"]),
+        ];
+        for (sealed, belongs_to) in refused {
+            let error = sealed.open(belongs_to).unwrap_err();
+            assert!(matches!(error, StoreError::Corrupt(_)), "{sealed:?} for {belongs_to:?}: {error}");
+        }
+    }
+
+    /// What is written today is read by every later version: these digits must never change.
+    #[test]
+    fn hashes_and_checksums_are_what_they_have_always_been() {
+        assert_eq!(
+            item_hash(&"abc").unwrap(),
+            "6cc43f858fbb763301637b5af970e2a46b46f461f27e5a0f41e009c59b827b25",
+            "the SHA-256 of \"abc\" in its quotes"
+        );
+        let table: &[(&str, &[&str], &str)] =
+            &[("null", &[], "8e53a1afaf1a7a48"), ("1", &["run", "0"], "8a2952423736a1c1")];
+        for (json, belongs_to, checksum) in table {
+            assert_eq!(Sealed::seal((*json).to_owned(), belongs_to).checksum, *checksum, "{json}");
+        }
+    }
+
+    #[test]
+    fn an_item_that_is_no_json_is_an_error() {
+        let keys_are_lists = std::collections::BTreeMap::from([(vec![1], 2)]);
+        let error = item_hash(&keys_are_lists).unwrap_err();
+        assert!(matches!(error, StoreError::Json { .. }), "{error}");
+    }
+}
