@@ -5,6 +5,8 @@ use std::fmt::Display;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tracing::warn;
 
 use super::Options;
@@ -20,8 +22,11 @@ use crate::engine::cache::Cacher;
 use crate::store::holder::holder;
 use crate::store::{CacheKey, Claim, Sealed, Store, StoreError};
 
-/// How many writes may be under way before no other item starts.
+/// How many writes may be under way before no other item is looked up.
 const MOST_WRITES: usize = 256;
+
+/// How many items may wait for what others compute before no other item is looked up.
+const MOST_WAITING: usize = 256;
 
 /// How long to wait before another process is asked again for what it computes: from the first time on twice as long each
 /// time, up to the last.
@@ -34,7 +39,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(super) struct StoreCacher<R: Store> {
     desk: Arc<Desk<R>>,
     look_ups: FuturesUnordered<BoxFuture<(usize, Found)>>,
-    /// What was looked up and not found, until it is known what becomes of it.
+    /// What was looked up, until it is known what becomes of it.
     missing: HashMap<usize, CacheKey>,
     /// Those of them that others wait for.
     claimed: HashSet<usize>,
@@ -52,17 +57,29 @@ struct Desk<R> {
     holder: String,
     /// Tells those who wait for an equal item of this run that it has ended.
     freed: Notify,
+    /// How many look-ups wait for what others compute.
+    waiting: AtomicUsize,
+    /// Whether nobody wants to know any more what is looked up.
+    is_closing: AtomicBool,
 }
 
 /// How a look-up has ended.
 enum Found {
-    Output(String),
+    Output { key: CacheKey, json: String },
     Nothing { key: CacheKey, is_claimed: bool },
 }
 
 impl<R: Store> StoreCacher<R> {
     pub(super) fn new(store: R, task: String, options: Options) -> Self {
-        let desk = Desk { store, task, options, holder: holder(), freed: Notify::new() };
+        let desk = Desk {
+            store,
+            task,
+            options,
+            holder: holder(),
+            freed: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            is_closing: AtomicBool::new(false),
+        };
         let (look_ups, missing, claimed, writes) = Default::default();
         Self { desk: Arc::new(desk), look_ups, missing, claimed, renewal: None, writes }
     }
@@ -106,7 +123,10 @@ impl<R: Store> Cacher for StoreCacher<R> {
             return Poll::Pending;
         };
         Poll::Ready(match found {
-            Found::Output(json) => (index, Some(json)),
+            Found::Output { key, json } => {
+                self.missing.insert(index, key);
+                (index, Some(json))
+            }
             Found::Nothing { key, is_claimed } => {
                 self.missing.insert(index, key);
                 if is_claimed {
@@ -132,15 +152,25 @@ impl<R: Store> Cacher for StoreCacher<R> {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.writes.len() < MOST_WRITES
+    fn has_room(&self, capacity: usize) -> bool {
+        let waiting = self.desk.waiting.load(Relaxed);
+        self.look_ups.len() - waiting < capacity && waiting < MOST_WAITING && self.writes.len() < MOST_WRITES
     }
 
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.look_ups.clear();
+        self.desk.close();
+        if !self.desk.options.serialized {
+            self.look_ups.clear();
+        }
+        while let Poll::Ready(Some((index, found))) = Pin::new(&mut self.look_ups).poll_next(cx) {
+            if let Found::Nothing { key, is_claimed: true } = found {
+                self.missing.insert(index, key);
+                self.claimed.insert(index);
+            }
+        }
         self.release_all();
         self.poll_background(cx);
-        if self.writes.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        if self.look_ups.is_empty() && self.writes.is_empty() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -148,10 +178,22 @@ impl<R: Store> Cacher for StoreCacher<R> {
 impl<R: Store> Drop for StoreCacher<R> {
     fn drop(&mut self) {
         self.release_all();
-        let writes = mem::take(&mut self.writes);
-        if let (false, Ok(runtime)) = (writes.is_empty(), Handle::try_current()) {
-            runtime.spawn(writes.collect::<()>());
+        self.desk.close();
+        let (desk, writes) = (Arc::clone(&self.desk), mem::take(&mut self.writes));
+        let mut look_ups =
+            if desk.options.serialized { mem::take(&mut self.look_ups) } else { <_>::default() };
+        if writes.is_empty() && look_ups.is_empty() {
+            return;
         }
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(async move {
+            writes.collect::<()>().await;
+            while let Some((index, found)) = look_ups.next().await {
+                if let Found::Nothing { key, is_claimed: true } = found {
+                    Arc::clone(&desk).release(index, key).await;
+                }
+            }
+        });
     }
 }
 
@@ -171,7 +213,7 @@ impl<R: Store> Desk<R> {
     async fn read(&self, index: usize, key: CacheKey) -> Found {
         match self.store.cached(&key).await {
             Ok(Some(sealed)) => match open(&key, &sealed) {
-                Ok(json) => return Found::Output(json),
+                Ok(json) => return Found::Output { key, json },
                 Err(error) => self.tell(index, "what is cached is damaged, and is computed anew", &error),
             },
             Ok(None) => {}
@@ -188,11 +230,14 @@ impl<R: Store> Desk<R> {
             let freed = self.freed.notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
+            if self.is_closing.load(Acquire) {
+                return Found::Nothing { key, is_claimed: false };
+            }
             let claim = self.store.claim(&key, &self.claimant(index), lease, overwrite).await;
             match claim {
                 Ok(Claim::Granted) => return Found::Nothing { key, is_claimed: true },
                 Ok(Claim::Cached(sealed)) => match open(&key, &sealed) {
-                    Ok(json) => return Found::Output(json),
+                    Ok(json) => return Found::Output { key, json },
                     Err(error) => {
                         self.tell(index, "what is cached is damaged, and is computed anew", &error);
                         overwrite = true;
@@ -201,11 +246,9 @@ impl<R: Store> Desk<R> {
                 Ok(Claim::Held { remaining }) => {
                     // What another computes meanwhile is new enough.
                     overwrite = false;
-                    tokio::select! {
-                        biased;
-                        () = freed => {}
-                        () = sleep(patience.min(remaining)) => {}
-                    }
+                    self.waiting.fetch_add(1, Relaxed);
+                    let _timed_out = timeout(patience.min(remaining), freed).await;
+                    self.waiting.fetch_sub(1, Relaxed);
                     patience = (2 * patience).min(LAST_PATIENCE);
                 }
                 Err(error) => {
@@ -220,6 +263,9 @@ impl<R: Store> Desk<R> {
         let sealed = Sealed::seal(json, &belongs_to(&key));
         if let Err(error) = self.store.put_cached(&key, &sealed, self.options.expires_after).await {
             self.tell(index, "the output was not cached", &error);
+            if self.options.serialized {
+                return self.release(index, key).await;
+            }
         }
         self.freed.notify_waiters();
     }
@@ -239,6 +285,12 @@ impl<R: Store> Desk<R> {
             }
             Err(error) => self.tell(index, "its claim was not renewed", &error),
         }
+    }
+
+    /// Ends the waiting for what others compute.
+    fn close(&self) {
+        self.is_closing.store(true, Release);
+        self.freed.notify_waiters();
     }
 
     /// The holder of a claim: equal items of one run are different ones.

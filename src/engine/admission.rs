@@ -251,9 +251,7 @@ impl<W: Work> Core<W> {
     /// item may be started.
     pub(super) fn admits_new_items(&self) -> bool {
         let capacity = self.gate.capacity();
-        self.collector.has_room(capacity, &self.driver)
-            && self.waiting.len() < capacity
-            && (!W::Call::KEEPS || self.keeping.has_room(capacity))
+        self.collector.has_room(capacity, &self.driver) && self.waiting.len() < capacity
     }
 
     /// Pulls the next item that is to run.

@@ -18,14 +18,14 @@ pub(crate) trait Cacher: Send {
     /// The next item whose look-up has ended, with the output where there is one.
     fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<(usize, Option<String>)>;
 
-    /// Keeps the output of an item that was looked up and not found.
+    /// Keeps the output of an item that was looked up.
     fn keep(&mut self, index: usize, output: String);
 
-    /// An item that was looked up and not found has no output.
+    /// There is no output to keep of an item that was looked up.
     fn release(&mut self, index: usize);
 
-    /// Whether so few writes are under way that another item may start.
-    fn has_room(&self) -> bool;
+    /// Whether another item may be looked up, where so many may be at once.
+    fn has_room(&self, capacity: usize) -> bool;
 
     /// Ready once all is written, and nothing is kept from others any more.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()>;
@@ -62,7 +62,7 @@ impl<I, T> Cache<I, T> {
 
     /// Whether another item may be looked up.
     pub(super) fn has_room(&self, capacity: usize) -> bool {
-        self.pending.len() < capacity && self.cacher.has_room()
+        self.cacher.has_room(capacity)
     }
 
     /// Looks up an item. Gives it back where it cannot be.
@@ -88,13 +88,17 @@ impl<I, T> Cache<I, T> {
                 Poll::Pending => return Poll::Pending,
             };
             let Some(pulled) = self.pending.remove(&index) else { continue };
-            let output = found.and_then(|text| match (self.decode)(&text) {
-                Ok(output) => Some(output),
+            let Some(text) = found else { return Poll::Ready((pulled, None)) };
+            let output = match (self.decode)(&text) {
+                Ok(output) => {
+                    self.cacher.release(index);
+                    Some(output)
+                }
                 Err(error) => {
                     self.tell(index, "what is cached is not of this type, and is computed anew", &error);
                     None
                 }
-            });
+            };
             return Poll::Ready((pulled, output));
         }
     }

@@ -3,11 +3,11 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::Work;
 use super::call::Call;
 use super::core::{Core, SourceState, Stop};
 use super::job::{Job, Pulled};
 use super::ledger::{Recalled, Success};
+use super::{Work, trace};
 use crate::error::{BoxError, FailureReason};
 use crate::outcome::{ItemError, Origin};
 
@@ -21,6 +21,7 @@ impl<W: Work> Core<W> {
         let (index, attempts, elapsed) = (job.index, job.attempt, self.since_start(job));
         if let Some(cache) = &mut self.keeping.cache {
             cache.keep(index, &output);
+            self.call_driver();
         }
         self.make_durable(Success { index, attempts, elapsed, origin: Origin::Ran, output });
     }
@@ -38,6 +39,7 @@ impl<W: Work> Core<W> {
     pub(super) fn keep_failure(&mut self, index: usize, elapsed: Duration, error: &ItemError<W::Error>) {
         if let Some(cache) = &mut self.keeping.cache {
             cache.release(index);
+            self.call_driver();
         }
         if let Some(ledger) = &mut self.keeping.ledger {
             ledger.keep_failure(index, elapsed, error);
@@ -57,7 +59,7 @@ impl<W: Work> Core<W> {
         while let Some(ledger) = &mut self.keeping.ledger {
             match ledger.poll_kept(&mut Context::from_waker(&self.driver)) {
                 Poll::Ready(Ok(success)) => self.count_kept(success),
-                Poll::Ready(Err(error)) => self.stop_for_store(error),
+                Poll::Ready(Err(error)) => self.give_up(error),
                 Poll::Pending => break,
             }
         }
@@ -97,12 +99,17 @@ impl<W: Work> Core<W> {
         self.hand_in(index, attempts, elapsed, origin, Ok(output));
     }
 
-    /// Stops the run because its store has failed. A success that was early is none then.
+    /// Stops the run because something cannot be kept. A success that was early is none then.
     fn stop_for_store(&mut self, error: BoxError) {
         if let Some(Stop::EarlySuccess) = self.stop {
             self.stop = None;
         }
         self.halt(FailureReason::Store(error));
+    }
+
+    /// Stops the run because nothing is kept any more. What is durable has counted.
+    fn give_up(&mut self, error: BoxError) {
+        self.stop_for_store(error);
         while let Some(success) = self.keeping.ledger.as_mut().and_then(|ledger| ledger.give_up()) {
             self.rescue(success);
         }
@@ -122,10 +129,7 @@ impl<W: Work> Core<W> {
     pub(super) fn pull_unknown(&mut self) -> Option<Pulled<W::Item>> {
         let pending = self.keeping.pending();
         for _ in 0..MOST_AT_ONCE {
-            if self.source_state != SourceState::Open || self.stop.is_some() || !self.admits_new_items() {
-                break;
-            }
-            if !self.is_known() {
+            if self.stop.is_some() || !self.may_look_on() || !self.is_known() {
                 break;
             }
             let Some(pulled) = self.pull_any() else { break };
@@ -139,11 +143,17 @@ impl<W: Work> Core<W> {
             }
         }
         // It polls what has begun here, or goes on where this ends because it was enough.
-        let may_go_on = self.source_state == SourceState::Open && self.admits_new_items();
-        if self.keeping.pending() > pending || may_go_on {
+        if self.keeping.pending() > pending || self.may_look_on() {
             self.driver.wake_by_ref();
         }
         None
+    }
+
+    /// Whether another item may be pulled.
+    fn may_look_on(&self) -> bool {
+        self.source_state == SourceState::Open
+            && self.admits_new_items()
+            && self.keeping.has_room(self.gate.capacity())
     }
 
     /// Whether it is known what became of the next item in an earlier run.
@@ -151,7 +161,10 @@ impl<W: Work> Core<W> {
         let Some(ledger) = &mut self.keeping.ledger else { return true };
         match ledger.poll_known(self.pulled, &mut Context::from_waker(&self.driver)) {
             Poll::Ready(Ok(())) => return true,
-            Poll::Ready(Err(error)) => self.stop_for_store(error),
+            Poll::Ready(Err(error)) => {
+                self.take_durable();
+                self.give_up(error);
+            }
             Poll::Pending => self.source_state = SourceState::Stalled,
         }
         false
@@ -164,6 +177,11 @@ impl<W: Work> Core<W> {
             Ok(Recalled::Success(success)) => self.count_kept(success),
             Ok(Recalled::Nothing) => return Some(pulled),
             Ok(Recalled::Changed) => {
+                self.tally.changed += 1;
+                return Some(pulled);
+            }
+            Ok(Recalled::Unreadable(error)) => {
+                trace::unreadable(&self.name, pulled.index, &error);
                 self.tally.changed += 1;
                 return Some(pulled);
             }

@@ -92,6 +92,8 @@ pub(super) enum Recalled<T> {
     Nothing,
     /// It has succeeded, with another content.
     Changed,
+    /// It has succeeded, with an output of another type.
+    Unreadable(BoxError),
     /// It has succeeded.
     Success(Success<T>),
 }
@@ -125,10 +127,21 @@ impl<I, T, E> Ledger<I, T, E> {
 
     /// Ready once it is known whether the next item has succeeded before.
     pub(super) fn poll_known(&mut self, index: usize, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.keeper.poll_known(index, cx)
+        let polled = self.keeper.poll_known(index, cx);
+        if let Poll::Ready(Err(_)) = polled {
+            self.has_failed = true;
+            if let Poll::Ready(Ok(kept)) = self.keeper.poll_kept(cx) {
+                self.kept += kept;
+            }
+        }
+        polled
     }
 
     /// What is known of an item from an earlier run.
+    ///
+    /// # Errors
+    ///
+    /// Where the item cannot be hashed.
     pub(super) fn recall(&mut self, index: usize, item: &I) -> Result<Recalled<T>, BoxError> {
         let hash = (self.codec.hash)(item)?;
         let recalled = match self.keeper.recall(index) {
@@ -136,16 +149,13 @@ impl<I, T, E> Ledger<I, T, E> {
             Some(entry) if entry.item_hash != hash => Recalled::Changed,
             Some(Entry { attempts, elapsed, result, .. }) => match result {
                 Err(_) => Recalled::Nothing,
-                Ok(text) => {
-                    let output = (self.codec.decode)(&text)?;
-                    return Ok(Recalled::Success(Success {
-                        index,
-                        attempts,
-                        elapsed,
-                        origin: Origin::Recovered,
-                        output,
-                    }));
-                }
+                Ok(text) => match (self.codec.decode)(&text) {
+                    Ok(output) => {
+                        let origin = Origin::Recovered;
+                        return Ok(Recalled::Success(Success { index, attempts, elapsed, origin, output }));
+                    }
+                    Err(error) => Recalled::Unreadable(error),
+                },
             },
         };
         self.hashes.insert(index, hash);

@@ -7,7 +7,7 @@ use tracing::field::debug;
 use tracing::level_filters::LevelFilter;
 use tracing::{Span, debug_span, info, info_span, warn};
 
-use crate::error::FailureReason;
+use crate::error::{BoxError, FailureReason};
 use crate::outcome::{FailureKind, ItemError};
 use crate::result::Summary;
 
@@ -55,6 +55,11 @@ pub(super) fn failure<E>(task: &str, index: usize, error: &ItemError<E>, why: &s
     };
     let (attempts, kind) = (error.attempts(), error.kind().as_str());
     warn!(target: "async_map_task", task, index, attempts, kind, limit, panic, why, "item failed");
+}
+
+/// An item that was kept as succeeded, with an output that is none of this type.
+pub(super) fn unreadable(task: &str, index: usize, error: &BoxError) {
+    warn!(target: "async_map_task", task, index, %error, "item has succeeded in an earlier run, and runs again");
 }
 
 /// The end of a run. One that the caller has cancelled is no reason to worry.

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{Instrument, Span, info, warn};
 
 use super::Recovery;
@@ -33,6 +33,8 @@ enum Request {
 
 /// What the task answers.
 enum Answer {
+    /// The run is this holder's.
+    Opened,
     Page(Vec<Record>),
     Kept(usize),
     Failed(StoreError),
@@ -48,6 +50,7 @@ pub(super) struct StoreKeeper<R> {
     is_page_asked: bool,
     kept: usize,
     error: Option<StoreError>,
+    is_open: bool,
     is_closing: bool,
 }
 
@@ -67,6 +70,7 @@ impl<R: Store> StoreKeeper<R> {
             is_page_asked: false,
             kept: 0,
             error: None,
+            is_open: false,
             is_closing: false,
         }
     }
@@ -90,6 +94,7 @@ impl<R: Store> StoreKeeper<R> {
         let State::Running { answers, .. } = &mut self.state else { return Poll::Ready(()) };
         while let Some(answer) = ready!(answers.poll_recv(cx)) {
             match answer {
+                Answer::Opened => self.is_open = true,
                 Answer::Page(page) => {
                     let is_last = page.len() < PAGE as usize;
                     let last = page.last().map_or(0, |record| record.index as usize);
@@ -158,6 +163,11 @@ impl<R: Store> Keeper for StoreKeeper<R> {
 
     fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()> {
         if !mem::replace(&mut self.is_closing, true) {
+            let _has_ended = self.poll_answers(cx);
+            if !self.is_open {
+                // A task that has not got the run yet ends without it.
+                self.state = State::Over;
+            }
             if let State::Running { .. } = self.state {
                 let status = match reason {
                     None => RunStatus::Succeeded,
@@ -180,9 +190,10 @@ struct Tending<R> {
 
 impl<R: Store> Tending<R> {
     async fn run(self, mut asked: UnboundedReceiver<Request>, answering: UnboundedSender<Answer>) {
-        let ended = match self.open().await {
+        let ended = match self.open(&answering).await {
             Err(error) => Err(error),
             Ok(()) => {
+                let _ = answering.send(Answer::Opened);
                 let renewed = self.renew();
                 let worked = self.work(&mut asked, &answering);
                 let ended = tokio::select! {
@@ -204,17 +215,23 @@ impl<R: Store> Tending<R> {
         }
     }
 
-    /// Takes the run, once nobody else has it.
-    async fn open(&self) -> Result<(), StoreError> {
+    /// Takes the run, once nobody else has it; gives up where nobody wants it any more.
+    async fn open(&self, answering: &UnboundedSender<Answer>) -> Result<(), StoreError> {
         let Self { store, task, recovery: Recovery { run_id, lease, wait }, holder } = self;
-        let begun = Instant::now();
+        let (begun, mut is_waiting) = (Instant::now(), false);
         loop {
-            match store.open_run(run_id, task, holder, *lease).await {
+            let opened = store.open_run(run_id, task, holder, *lease).await;
+            match &opened {
                 Err(StoreError::Held { holder, .. }) if begun.elapsed() < *wait => {
-                    info!(target: "async_map_task", task, run_id, holder, "waiting for the holder of the run");
-                    sleep(PATIENCE.min(wait.saturating_sub(begun.elapsed()))).await;
+                    if !mem::replace(&mut is_waiting, true) {
+                        info!(target: "async_map_task", task, run_id, holder, "waiting for the holder of the run");
+                    }
                 }
-                opened => return opened,
+                _ => return opened,
+            }
+            let patience = PATIENCE.min(wait.saturating_sub(begun.elapsed()));
+            if timeout(patience, answering.closed()).await.is_ok() {
+                return opened;
             }
         }
     }
@@ -226,12 +243,13 @@ impl<R: Store> Tending<R> {
         loop {
             sleep(*lease / 3).await;
             let asked = Instant::now();
-            match store.renew_run(run_id, holder, *lease).await {
-                Ok(()) => renewed = asked,
-                Err(error @ StoreError::Database { .. }) if renewed.elapsed() < *lease => {
+            match timeout_at(renewed + *lease, store.renew_run(run_id, holder, *lease)).await {
+                Ok(Ok(())) => renewed = asked,
+                Ok(Err(error @ StoreError::Database { .. })) if renewed.elapsed() < *lease => {
                     warn!(target: "async_map_task", task, run_id, %error, "the lease was not renewed, will retry");
                 }
-                Err(error) => return error,
+                Ok(Err(error)) => return error,
+                Err(_) => return StoreError::LeaseLost { run_id: run_id.clone(), holder: holder.clone() },
             }
         }
     }

@@ -10,11 +10,13 @@ use super::{Sealed, StoreError};
 /// How many hexadecimal digits a checksum has.
 const CHECKSUM_DIGITS: usize = 16;
 
-/// The SHA-256 of an item as JSON, in hexadecimal digits.
+/// The SHA-256 of an item as JSON, the keys of its maps in their order, in hexadecimal digits.
 pub(crate) fn item_hash(item: &impl Serialize) -> Result<String, StoreError> {
-    let json = serde_json::to_vec(item)
-        .map_err(|error| StoreError::Json { what: "an item as JSON".to_owned(), error: error.into() })?;
-    Ok(hexadecimal(&Sha256::digest(json)))
+    let hashed = serde_json::to_value(item).map(|mut value| {
+        value.sort_all_objects();
+        hexadecimal(&Sha256::digest(value.to_string()))
+    });
+    hashed.map_err(|error| StoreError::Json { what: "an item as JSON".to_owned(), error: error.into() })
 }
 
 impl Sealed {

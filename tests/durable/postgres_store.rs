@@ -1,0 +1,145 @@
+//! What only the store in a server can be asked for.
+
+use std::time::{Duration, Instant};
+
+use async_map_task::store::{PostgresStore, Record, Recorded, Sealed, Store, StoreError};
+use sqlx::{Connection, PgConnection};
+use tokio::task::JoinSet;
+
+use crate::cluster::{self, Cluster};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn records(first: u64, count: u64) -> Vec<Record> {
+    let record = |index| Record {
+        index,
+        item_hash: "hash".to_owned(),
+        attempts: 1,
+        elapsed: Duration::ZERO,
+        recorded: Recorded::Succeeded {
+            output: Sealed { json: index.to_string(), checksum: "0".repeat(16) },
+        },
+    };
+    (first..first + count).map(record).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_connect_to_an_empty_database_at_once() {
+    let url = cluster::shared().database().await;
+    let mut tasks = JoinSet::new();
+    for number in 0..16 {
+        let url = url.clone();
+        tasks.spawn(async move {
+            let store = PostgresStore::connect(&url).await.unwrap();
+            store.open_run(&format!("run {number}"), "resize", "a", HOUR).await.unwrap();
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(PostgresStore::connect(&url).await.unwrap().runs().await.unwrap().len(), 16);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_the_server_is_not_noticed_and_loses_nothing() {
+    let cluster = Cluster::start();
+    let url = cluster.database().await;
+    let store = PostgresStore::connect(&url).await.unwrap();
+    store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
+    let mut committers = JoinSet::new();
+    for number in 0..4 {
+        let store = store.clone();
+        committers.spawn(async move {
+            for batch in 0..150 {
+                store.commit("nightly", "a", &records(1_000_000 * number + 20 * batch, 20)).await.unwrap();
+            }
+        });
+    }
+    // As soon as the first commits are there, and again amid what follows.
+    for kept in [1, 2000, 6000] {
+        while store.run("nightly").await.unwrap().unwrap().succeeded < kept {
+            tokio::task::yield_now().await;
+        }
+        tokio::task::block_in_place(|| cluster.restart_immediate());
+    }
+    committers.join_all().await;
+    let kept = store.successes("nightly", 0, u32::MAX).await.unwrap();
+    assert_eq!(kept, (0..4).flat_map(|number| records(1_000_000 * number, 3000)).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_come_back_is_an_error_that_says_why() {
+    let cluster = Cluster::start();
+    let retry_time = Duration::from_secs(1);
+    let url = cluster.database().await;
+    let store = PostgresStore::connect(&url).await.unwrap().retry_time(retry_time);
+    store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
+    tokio::task::block_in_place(|| drop(cluster));
+    let started = Instant::now();
+    let error = store.commit("nightly", "a", &records(0, 1)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Database { doing: "committing outcomes", .. }), "{error}");
+    let elapsed = started.elapsed();
+    assert!(elapsed >= retry_time && elapsed < Duration::from_secs(20), "{elapsed:?}");
+
+    let started = Instant::now();
+    let error = PostgresStore::connect(&url).await.unwrap_err();
+    assert!(matches!(error, StoreError::Database { doing: "connecting to PostgreSQL", .. }), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(5), "it is an error at once");
+}
+
+#[tokio::test]
+async fn tables_of_a_newer_version_are_refused() {
+    let url = cluster::shared().database().await;
+    drop(PostgresStore::connect(&url).await.unwrap());
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("UPDATE map_task_schema SET version = 1000").execute(&mut connection).await.unwrap();
+    let error = PostgresStore::connect(&url).await.unwrap_err();
+    assert!(matches!(error, StoreError::TooNew { found: 1000, supported: 1 }), "{error}");
+    assert!(matches!(PostgresStore::connect("no url").await, Err(StoreError::Database { .. })));
+}
+
+/// Seen from the server: the transactions of a store wait for the disk, though the database says that none must.
+#[tokio::test]
+async fn commits_wait_for_the_disk_where_the_server_would_not() {
+    let url = cluster::shared().database().await;
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let name: String =
+        sqlx::query_scalar("SELECT current_database()").fetch_one(&mut connection).await.unwrap();
+    let off = sqlx::AssertSqlSafe(format!("ALTER DATABASE {name} SET synchronous_commit = off"));
+    sqlx::raw_sql(off).execute(&mut connection).await.unwrap();
+
+    let store = PostgresStore::connect(&url).await.unwrap();
+    // What a transaction of the store runs under is written down by a trigger.
+    sqlx::raw_sql(
+        "CREATE TABLE seen (synchronous_commit text);
+         CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NULL;
+         END $$;
+         CREATE TRIGGER see AFTER INSERT ON map_task_items FOR EACH STATEMENT EXECUTE FUNCTION see();",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
+    store.commit("nightly", "a", &records(0, 1)).await.unwrap();
+    let seen: Vec<String> =
+        sqlx::query_scalar("SELECT synchronous_commit FROM seen").fetch_all(&mut connection).await.unwrap();
+    assert_eq!(seen, ["on"]);
+}
+
+#[tokio::test]
+async fn the_operators_query_of_the_documentation_runs() {
+    let url = cluster::shared().database().await;
+    let store = PostgresStore::connect(&url).await.unwrap();
+    store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
+    store.commit("nightly", "a", &records(0, 7)).await.unwrap();
+    let docs = include_str!("../../src/store/postgres.rs");
+    let (_, query) = docs.split_once("```sql").unwrap();
+    let query = query.split_once("```").unwrap().0.replace("///", "");
+    let query = format!(
+        "SELECT run_id, holder, succeeded, failed FROM ({}) AS told",
+        query.trim().trim_end_matches(';')
+    );
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let rows: Vec<(String, String, i64, i64)> =
+        sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(&mut connection).await.unwrap();
+    assert_eq!(rows, [("nightly".to_owned(), "a".to_owned(), 7, 0)]);
+}

@@ -1,0 +1,168 @@
+//! What only the store in a file can be asked for.
+
+use std::time::Duration;
+
+use async_map_task::store::{Record, Recorded, Sealed, SqliteStore, Store, StoreError};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use tokio::task::JoinSet;
+
+use crate::folder::Folder;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn record() -> Record {
+    let output = Sealed { json: "1".to_owned(), checksum: "0".repeat(16) };
+    Record {
+        index: 0,
+        item_hash: "hash".to_owned(),
+        attempts: 1,
+        elapsed: Duration::ZERO,
+        recorded: Recorded::Succeeded { output },
+    }
+}
+
+/// The file as an operator's `sqlite3` sees it.
+async fn file(path: &std::path::Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(path).connect().await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_kept_is_there_when_the_file_is_opened_again() {
+    let folder = Folder::new();
+    let path = folder.file("runs.db");
+    let first = SqliteStore::open(&path).await.unwrap();
+    first.open_run("nightly", "resize", "a", HOUR).await.unwrap();
+    first.commit("nightly", "a", &[record()]).await.unwrap();
+    // While the first is still open, as another process would, and after.
+    let second = SqliteStore::open(&path).await.unwrap();
+    assert_eq!(second.successes("nightly", 0, 10).await.unwrap(), [record()]);
+    assert!(matches!(second.open_run("nightly", "resize", "b", HOUR).await, Err(StoreError::Held { .. })));
+    drop((first, second));
+    let third = SqliteStore::open(&path).await.unwrap();
+    assert_eq!(third.successes("nightly", 0, 10).await.unwrap(), [record()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_open_a_new_file_at_once_and_write_to_it() {
+    let folder = Folder::new();
+    let mut tasks = JoinSet::new();
+    for number in 0..16 {
+        let path = folder.file("runs.db");
+        tasks.spawn(async move {
+            let store = SqliteStore::open(&path).await.unwrap();
+            let run_id = format!("run {number}");
+            store.open_run(&run_id, "resize", "a", HOUR).await.unwrap();
+            for _ in 0..10 {
+                store.commit(&run_id, "a", &[record()]).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(SqliteStore::open(folder.file("runs.db")).await.unwrap().runs().await.unwrap().len(), 16);
+}
+
+#[tokio::test]
+async fn a_commit_that_is_given_up_halfway_leaves_nothing_and_stops_nobody() {
+    let folder = Folder::new();
+    let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
+    store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
+    let records: Vec<_> = (0..1000).map(|index| Record { index, ..record() }).collect();
+    for polls in 1..40 {
+        let mut commit = Box::pin(store.commit("nightly", "a", &records));
+        let mut polled = 0;
+        let done = std::future::poll_fn(|context| {
+            polled += 1;
+            match commit.as_mut().poll(context) {
+                std::task::Poll::Pending if polled < polls => std::task::Poll::Pending,
+                std::task::Poll::Pending => std::task::Poll::Ready(None),
+                std::task::Poll::Ready(done) => std::task::Poll::Ready(Some(done)),
+            }
+        })
+        .await;
+        drop(commit);
+        let kept = store.run("nightly").await.unwrap().unwrap().succeeded;
+        // Once it is under way to the disk it may still get there.
+        assert!(kept == 0 || kept == 1000, "{kept} of 1000 after {polls} polls");
+        if let Some(done) = done {
+            done.unwrap();
+            assert_eq!(kept, 1000);
+            assert!(polls > 3, "it was never given up");
+            return;
+        }
+        store.forget("nightly").await.unwrap();
+        store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
+    }
+    panic!("the commit never came to its end");
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_version_is_refused_and_left_as_it_is() {
+    let folder = Folder::new();
+    let path = folder.file("runs.db");
+    drop(SqliteStore::open(&path).await.unwrap());
+    let mut connection = file(&path).await;
+    sqlx::raw_sql("UPDATE map_task_schema SET version = 1000").execute(&mut connection).await.unwrap();
+    let error = SqliteStore::open(&path).await.unwrap_err();
+    assert!(matches!(error, StoreError::TooNew { found: 1000, supported: 1 }), "{error}");
+    let version: i64 =
+        sqlx::query_scalar("SELECT version FROM map_task_schema").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(version, 1000);
+    connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_store_is_refused() {
+    let folder = Folder::new();
+    let text = folder.file("notes.txt");
+    std::fs::write(&text, "this is a list of things, and not a database at all\n".repeat(100)).unwrap();
+    let error = SqliteStore::open(&text).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
+
+    let error = SqliteStore::open(folder.file("no/such/folder/runs.db")).await.unwrap_err();
+    assert!(matches!(error, StoreError::Database { .. }), "{error}");
+    let error = SqliteStore::open(folder.path()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Database { .. }), "{error}");
+    let error = SqliteStore::open(":memory:").await.unwrap_err();
+    assert!(error.to_string().contains("required is `wal`"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_committed_has_reached_the_disk() {
+    let folder = Folder::new();
+    let path = folder.file("runs.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
+    store.commit("nightly", "a", &[record()]).await.unwrap();
+    // What a crash leaves: the files as they are now.
+    for suffix in ["", "-wal"] {
+        std::fs::copy(folder.file(&format!("runs.db{suffix}")), folder.file(&format!("copy.db{suffix}")))
+            .unwrap();
+    }
+    let copy = SqliteStore::open(folder.file("copy.db")).await.unwrap();
+    assert_eq!(copy.successes("nightly", 0, 10).await.unwrap(), [record()]);
+}
+
+#[tokio::test]
+async fn the_operators_query_of_the_documentation_runs() {
+    let folder = Folder::new();
+    let path = folder.file("runs.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
+    let failed = Record { recorded: Recorded::Failed { message: "no".to_owned() }, ..record() };
+    store.commit("nightly", "a", &[failed]).await.unwrap();
+    let rows: Vec<(String, String, i64, i64, String)> =
+        sqlx::query_as(sqlx::AssertSqlSafe(documented_query()))
+            .fetch_all(&mut file(&path).await)
+            .await
+            .unwrap();
+    let [(started, run_id, index, attempts, error)] = rows.as_slice() else { panic!("{rows:?}") };
+    assert_eq!((run_id.as_str(), *index, *attempts, error.as_str()), ("nightly", 0, 1, "no"));
+    assert!(started.starts_with("20"), "{started}");
+}
+
+fn documented_query() -> String {
+    let docs = include_str!("../../src/store/sqlite.rs");
+    let (_, query) = docs.split_once("```sql").unwrap();
+    query.split_once("```").unwrap().0.replace("///", "")
+}
