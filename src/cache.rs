@@ -97,7 +97,7 @@ impl<F> Cache<F> {
 
     /// With [`serialized`](Self::serialized): how long others wait after a process has died that computes what they need.
     /// While it lives, it renews its claim three times in this time, so it should be longer than it can be held up. The
-    /// default is [`DEFAULT_LEASE`], 30 s; less than 30 ms counts as that.
+    /// default is [`DEFAULT_LEASE`], 60 s; less than 30 ms counts as that.
     pub fn lease(self, lease: Duration) -> Self {
         self.with(|options| options.lease = lease.max(SHORTEST_LEASE))
     }

@@ -24,6 +24,10 @@ pub struct Progress {
     pub successes: usize,
     /// How many items have failed.
     pub failures: usize,
+    /// How many of the successes are of an earlier run of the same id.
+    pub recovered: usize,
+    /// How many of the successes are outputs that were kept for equal items.
+    pub cached: usize,
     /// How many attempts are running.
     pub running: usize,
     /// How many items wait for their next attempt.
@@ -32,9 +36,9 @@ pub struct Progress {
     pub retries: usize,
     /// From the run's first poll to now, or to its end.
     pub elapsed: Duration,
-    /// How long the rest will take if it goes on as it did: `elapsed / settled * (total - settled)`, where
-    /// settled items are those that have succeeded or failed. `None` while there is no total or nothing has
-    /// settled; zero once the run has ended.
+    /// How long the rest will take if it goes on as it did: `elapsed / ran * (total - settled)`, where settled items are
+    /// those that have succeeded or failed, and `ran` is how many of them were neither recovered nor cached. `None` while
+    /// there is no total or nothing has run to its end; zero once the run has ended.
     pub eta: Option<Duration>,
 }
 
@@ -43,9 +47,10 @@ impl Progress {
     fn at(mut self, elapsed: Duration) -> Self {
         let settled = self.successes + self.failures;
         self.elapsed = elapsed;
-        self.eta = self.total.filter(|_| settled > 0).map(|total| {
+        let ran = settled - self.recovered - self.cached;
+        self.eta = self.total.filter(|_| ran > 0).map(|total| {
             let left = total.saturating_sub(settled);
-            Duration::try_from_secs_f64(elapsed.as_secs_f64() / settled as f64 * left as f64)
+            Duration::try_from_secs_f64(elapsed.as_secs_f64() / ran as f64 * left as f64)
                 .unwrap_or(Duration::MAX)
         });
         self
@@ -55,12 +60,24 @@ impl Progress {
 impl Progress {
     /// The account of a run that came no further than this.
     pub(crate) fn into_summary(self) -> Summary {
-        let Self { total, successes, failures, running, waiting_for_retry, retries, elapsed, .. } = self;
+        let Self { total, successes, failures, recovered, cached, .. } = self;
+        let Self { running, waiting_for_retry, retries, elapsed, .. } = self;
         let cancelled = running + waiting_for_retry;
         let started = successes + failures + cancelled;
         let total = total.unwrap_or(started).max(started);
         let not_started = total - started;
-        Summary { total, successes, failures, cancelled, not_started, retries, elapsed, ..Summary::default() }
+        Summary {
+            total,
+            successes,
+            failures,
+            cancelled,
+            not_started,
+            retries,
+            recovered,
+            cached,
+            elapsed,
+            ..Summary::default()
+        }
     }
 }
 
@@ -196,6 +213,9 @@ mod tests {
         assert_eq!(of(Some(20), 20, 0), Some(Duration::ZERO));
         assert_eq!(of(Some(20), 0, 0), None);
         assert_eq!(of(None, 20, 0), None);
+        let known =
+            Progress { total: Some(100), successes: 91, recovered: 60, cached: 30, ..Progress::default() };
+        assert_eq!(known.at(Duration::from_secs(61)).eta, Some(Duration::from_secs(9 * 61)));
         assert_eq!(of(Some(usize::MAX), 1, 0), Some(Duration::MAX));
     }
 }

@@ -40,12 +40,12 @@ impl Recovery {
         Self { run_id: run_id.into(), lease: DEFAULT_LEASE, wait: Duration::ZERO }
     }
 
-    /// How long the run is refused to others after its process has died. The default is [`DEFAULT_LEASE`], 30 s; less
+    /// How long the run is refused to others after its process has died. The default is [`DEFAULT_LEASE`], 60 s; less
     /// than 30 ms counts as that.
     ///
     /// While the process lives, it renews its lease three times in this time. So it should be longer than the process
-    /// can be held up: by a suspended machine, or by a function that keeps a runtime of one thread busy. A holder that
-    /// could not renew its lease in time stops.
+    /// can be held up: by a suspended machine, or by a function that keeps a runtime of one thread busy; and half as long
+    /// again as the store tries to reach its server, at least. A holder that could not renew its lease in time stops.
     pub fn lease(self, lease: Duration) -> Self {
         Self { lease: lease.max(SHORTEST_LEASE), ..self }
     }
@@ -158,7 +158,12 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
 }
 
 fn codec<I: Serialize, T: Serialize + DeserializeOwned, E: Display>() -> Codec<I, T, E> {
-    Codec { hash: |item| Ok(item_hash(item)?), encode, decode, describe: ItemError::to_string }
+    Codec {
+        hash: |index, item| item_hash(item).map_err(|error| error.of_item(index).into()),
+        encode,
+        decode,
+        describe: ItemError::to_string,
+    }
 }
 
 /// A function whose context knows the item's checkpoint.

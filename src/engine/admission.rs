@@ -92,7 +92,7 @@ impl<W: Work> Core<W> {
         if let Some(retry) = self.waiting.peek_due(self.called) {
             return Some(retry.job.weight);
         }
-        if !self.admits_new_items() {
+        if !self.admits_the_next_item() {
             return None;
         }
         let spoken_for = self.called.saturating_sub(due);
@@ -151,7 +151,7 @@ impl<W: Work> Core<W> {
         if self.waiting.has_due() {
             return self.next_retry(desk);
         }
-        if !self.admits_new_items() {
+        if !self.admits_the_next_item() {
             return None;
         }
         let pulled = match self.handed.pop_front() {
@@ -258,6 +258,12 @@ impl<W: Work> Core<W> {
     #[inline]
     pub(super) fn pull(&mut self) -> Option<Pulled<W::Item>> {
         if W::Call::KEEPS { self.pull_unknown() } else { self.pull_any() }
+    }
+
+    /// Whether the item that is to start next may start. Where others that were pulled after it have settled before it
+    /// did, because they were known, it must.
+    fn admits_the_next_item(&self) -> bool {
+        (W::Call::KEEPS && !self.handed.is_empty()) || self.admits_new_items()
     }
 
     #[inline]

@@ -34,12 +34,15 @@ pub(crate) trait Cacher: Send {
 /// What an item is known by.
 pub(crate) type HashItem<I> = Box<dyn Fn(&I) -> Result<String, BoxError> + Send>;
 
+type Encode<T> = fn(usize, &T) -> Result<String, BoxError>;
+type Decode<T> = fn(usize, &str) -> Result<T, BoxError>;
+
 /// The items of a run that are looked up before they start.
 pub(crate) struct Cache<I, T> {
     name: String,
     hash: HashItem<I>,
-    encode: fn(&T) -> Result<String, BoxError>,
-    decode: fn(&str) -> Result<T, BoxError>,
+    encode: Encode<T>,
+    decode: Decode<T>,
     cacher: Box<dyn Cacher>,
     /// Those that are being looked up; they have no place and have not started.
     pending: HashMap<usize, Pulled<I>>,
@@ -49,7 +52,7 @@ impl<I, T> Cache<I, T> {
     pub(crate) fn new(
         name: String,
         hash: HashItem<I>,
-        (encode, decode): (fn(&T) -> Result<String, BoxError>, fn(&str) -> Result<T, BoxError>),
+        (encode, decode): (Encode<T>, Decode<T>),
         cacher: Box<dyn Cacher>,
     ) -> Self {
         Self { name, hash, encode, decode, cacher, pending: HashMap::new() }
@@ -89,7 +92,7 @@ impl<I, T> Cache<I, T> {
             };
             let Some(pulled) = self.pending.remove(&index) else { continue };
             let Some(text) = found else { return Poll::Ready((pulled, None)) };
-            let output = match (self.decode)(&text) {
+            let output = match (self.decode)(index, &text) {
                 Ok(output) => {
                     self.cacher.release(index);
                     Some(output)
@@ -105,7 +108,7 @@ impl<I, T> Cache<I, T> {
 
     /// Keeps the output of an item.
     pub(super) fn keep(&mut self, index: usize, output: &T) {
-        match (self.encode)(output) {
+        match (self.encode)(index, output) {
             Ok(text) => self.cacher.keep(index, text),
             Err(error) => {
                 self.tell(index, "the output is not cached", &error);

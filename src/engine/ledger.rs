@@ -68,12 +68,12 @@ impl<I, T, E> Keeping<I, T, E> {
     }
 }
 
-/// How items and what becomes of them are written.
+/// How items and what becomes of them are written; an error names the item by its index.
 #[derive(Debug)]
 pub(crate) struct Codec<I, T, E> {
-    pub(crate) hash: fn(&I) -> Result<String, BoxError>,
-    pub(crate) encode: fn(&T) -> Result<String, BoxError>,
-    pub(crate) decode: fn(&str) -> Result<T, BoxError>,
+    pub(crate) hash: fn(usize, &I) -> Result<String, BoxError>,
+    pub(crate) encode: fn(usize, &T) -> Result<String, BoxError>,
+    pub(crate) decode: fn(usize, &str) -> Result<T, BoxError>,
     pub(crate) describe: fn(&ItemError<E>) -> String,
 }
 
@@ -143,13 +143,13 @@ impl<I, T, E> Ledger<I, T, E> {
     ///
     /// Where the item cannot be hashed.
     pub(super) fn recall(&mut self, index: usize, item: &I) -> Result<Recalled<T>, BoxError> {
-        let hash = (self.codec.hash)(item)?;
+        let hash = (self.codec.hash)(index, item)?;
         let recalled = match self.keeper.recall(index) {
             None => Recalled::Nothing,
             Some(entry) if entry.item_hash != hash => Recalled::Changed,
             Some(Entry { attempts, elapsed, result, .. }) => match result {
                 Err(_) => Recalled::Nothing,
-                Ok(text) => match (self.codec.decode)(&text) {
+                Ok(text) => match (self.codec.decode)(index, &text) {
                     Ok(output) => {
                         let origin = Origin::Recovered;
                         return Ok(Recalled::Success(Success { index, attempts, elapsed, origin, output }));
@@ -167,7 +167,7 @@ impl<I, T, E> Ledger<I, T, E> {
         if self.has_failed {
             return Err((success, "the store has failed before".into()));
         }
-        match (self.codec.encode)(&success.output) {
+        match (self.codec.encode)(success.index, &success.output) {
             Ok(text) => self.keep(success.index, success.attempts, success.elapsed, Ok(text)),
             Err(error) => return Err((success, error)),
         }

@@ -59,10 +59,20 @@ impl<W: Work> Core<W> {
     }
 
     fn progress(&self) -> Progress {
-        let Tally { successes, failures, retries, .. } = self.tally;
+        let Tally { successes, failures, retries, recovered, cached, .. } = self.tally;
         let total = if self.source_state == SourceState::Ended { Some(self.pulled) } else { self.total() };
         let running = self.running() - self.keeping.unkept_successes();
         let waiting_for_retry = self.waiting.len();
-        Progress { total, successes, failures, running, waiting_for_retry, retries, ..Progress::default() }
+        Progress {
+            total,
+            successes,
+            failures,
+            recovered,
+            cached,
+            running,
+            waiting_for_retry,
+            retries,
+            ..Progress::default()
+        }
     }
 }

@@ -78,6 +78,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Says which item cannot be JSON.
+    pub(crate) fn of_item(self, index: usize) -> Self {
+        match self {
+            Self::Json { what, error } => Self::Json { what: format!("item {index}: {what}"), error },
+            other => other,
+        }
+    }
+
     pub(super) fn lease_lost(run_id: &str, holder: &str) -> Self {
         Self::LeaseLost { run_id: run_id.to_owned(), holder: holder.to_owned() }
     }

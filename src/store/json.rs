@@ -6,14 +6,16 @@ use serde::de::DeserializeOwned;
 use super::StoreError;
 use crate::error::BoxError;
 
-pub(crate) fn encode<T: Serialize>(output: &T) -> Result<String, BoxError> {
-    serde_json::to_string(output).map_err(|error| failure("an output cannot be made JSON", error))
+pub(crate) fn encode<T: Serialize>(index: usize, output: &T) -> Result<String, BoxError> {
+    let encoded = serde_json::to_string(output);
+    encoded.map_err(|error| failure(index, "the output cannot be made JSON", error))
 }
 
-pub(crate) fn decode<T: DeserializeOwned>(json: &str) -> Result<T, BoxError> {
-    serde_json::from_str(json).map_err(|error| failure("what was kept is not an output of this type", error))
+pub(crate) fn decode<T: DeserializeOwned>(index: usize, json: &str) -> Result<T, BoxError> {
+    let decoded = serde_json::from_str(json);
+    decoded.map_err(|error| failure(index, "what was kept is not an output of this type", error))
 }
 
-fn failure(what: &str, error: serde_json::Error) -> BoxError {
-    StoreError::Json { what: what.to_owned(), error: error.into() }.into()
+fn failure(index: usize, what: &str, error: serde_json::Error) -> BoxError {
+    StoreError::Json { what: what.to_owned(), error: error.into() }.of_item(index).into()
 }

@@ -1,7 +1,5 @@
 //! What an item is known by, and how what is kept is told from what was damaged.
 
-use std::fmt::Write;
-
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -14,9 +12,12 @@ const CHECKSUM_DIGITS: usize = 16;
 pub(crate) fn item_hash(item: &impl Serialize) -> Result<String, StoreError> {
     let hashed = serde_json::to_value(item).map(|mut value| {
         value.sort_all_objects();
-        hexadecimal(&Sha256::digest(value.to_string()))
+        hexadecimal(Sha256::digest(value.to_string()).iter())
     });
-    hashed.map_err(|error| StoreError::Json { what: "an item as JSON".to_owned(), error: error.into() })
+    hashed.map_err(|error| StoreError::Json {
+        what: "the item cannot be made JSON".to_owned(),
+        error: error.into(),
+    })
 }
 
 impl Sealed {
@@ -47,18 +48,13 @@ fn checksum(json: &str, belongs_to: &[&str]) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    let mut digits = hexadecimal(&hash.finalize());
-    digits.truncate(CHECKSUM_DIGITS);
-    digits
+    hexadecimal(hash.finalize().iter().take(CHECKSUM_DIGITS / 2))
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    let mut digits = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        // Writing to a string cannot fail.
-        let _ = write!(digits, "{byte:02x}");
-    }
-    digits
+/// Written out, because a formatter takes longer than the hash.
+fn hexadecimal<'a>(bytes: impl Iterator<Item = &'a u8>) -> String {
+    let halves = bytes.flat_map(|byte| [byte >> 4, byte & 0xf]);
+    halves.filter_map(|half| char::from_digit(half.into(), 16)).collect()
 }
 
 #[cfg(test)]

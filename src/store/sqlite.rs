@@ -8,10 +8,12 @@ mod schema;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use futures::future::BoxFuture;
+use sqlx::pool::PoolConnectionMetadata;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Sqlite, Transaction};
+use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
 
 use super::fault::Fault;
 use super::{CacheKey, Claim, LONGEST, Record, RunInfo, RunStatus, Sealed, Store, StoreError};
@@ -101,7 +103,7 @@ impl SqliteStore {
             // A page is looked over as it is read, so that damage is found before it is followed.
             .pragma("cell_size_check", "ON")
             .disable_statement_logging();
-        let writer = pool(1).connect_with(options.clone()).await?;
+        let writer = pool(1).after_release(is_clean).connect_with(options.clone()).await?;
         schema::check(&writer).await?;
         schema::migrate(&writer).await?;
         let readers = pool(READERS).connect_lazy_with(options.create_if_missing(false).read_only(true));
@@ -112,6 +114,19 @@ impl SqliteStore {
     async fn write(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
         self.writer.begin_with("BEGIN IMMEDIATE").await
     }
+}
+
+/// Whether a connection that comes back can be used again. Where the disk is full, SQLite ends a transaction by itself, and
+/// the connection believes ever after that it is in one.
+fn is_clean(
+    connection: &mut SqliteConnection,
+    _: PoolConnectionMetadata,
+) -> BoxFuture<'_, sqlx::Result<bool>> {
+    Box::pin(async move {
+        // A roll-back may be on its way.
+        connection.ping().await?;
+        Ok(!connection.is_in_transaction())
+    })
 }
 
 /// A connection to a file does not break, so that none is tried before it is used, or replaced because it is old.
@@ -245,5 +260,36 @@ impl Store for SqliteStore {
     async fn evict(&self, task: &str, version: Option<&str>) -> Result<u64, StoreError> {
         let evicted = cache::evict(self, task, version).await;
         evicted.map_err(|fault| fault.into_store_error("evicting cached values"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Recorded;
+
+    /// Where the disk was full, the next write succeeds as soon as there is room again.
+    #[tokio::test]
+    async fn a_full_disk_is_an_error_until_there_is_room() {
+        let path = std::env::temp_dir().join(format!("full-disk-{}.db", std::process::id()));
+        let store = SqliteStore::open(&path).await.unwrap();
+        store.open_run("nightly", "resize", "a", Duration::from_secs(100)).await.unwrap();
+        let record = |index| Record {
+            index,
+            item_hash: "hash".to_owned(),
+            attempts: 1,
+            elapsed: Duration::ZERO,
+            recorded: Recorded::Failed { message: "x".repeat(100_000) },
+        };
+        // It is a limit of this one connection.
+        sqlx::query("PRAGMA max_page_count = 1").execute(&store.writer).await.unwrap();
+        let error = store.commit("nightly", "a", &[record(0)]).await.unwrap_err();
+        assert!(error.to_string().contains("database or disk is full"), "{error}");
+        store.commit("nightly", "a", &[record(1)]).await.unwrap();
+        assert_eq!(store.run("nightly").await.unwrap().unwrap().failed, 1);
+        drop(store);
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));
+        }
     }
 }

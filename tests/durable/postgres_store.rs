@@ -56,6 +56,9 @@ async fn a_restart_of_the_server_is_not_noticed_and_loses_nothing() {
     // As soon as the first commits are there, and again amid what follows.
     for kept in [1, 2000, 6000] {
         while store.run("nightly").await.unwrap().unwrap().succeeded < kept {
+            if let Some(ended) = committers.try_join_next() {
+                ended.unwrap();
+            }
             tokio::task::yield_now().await;
         }
         tokio::task::block_in_place(|| cluster.restart_immediate());

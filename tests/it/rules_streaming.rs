@@ -319,6 +319,24 @@ async fn rule_07_items_may_share_a_lock_with_the_sink() {
     }
 }
 
+/// Not once in a while, when as many outcomes wait as may: it has each before the next item begins.
+#[tokio::test(start_paused = true)]
+async fn rule_30_a_sink_that_is_free_is_given_each_outcome_at_once() {
+    let log = Log::open();
+    let (items, sink) = (log.clone(), log.clone());
+    let task = lenient().concurrency(8).build().unwrap();
+    let run = task.over(0..100_usize).map(move |n| {
+        items.note(("item", n));
+        async move { if n % 7 == 3 { Err("no") } else { Ok(n) } }
+    });
+    let given = run.for_each(move |outcome| {
+        sink.note(("sink", outcome.index));
+        async {}
+    });
+    given.await.unwrap();
+    assert_eq!(log.lines(), (0..100).flat_map(|n| [("item", n), ("sink", n)]).collect::<Vec<_>>());
+}
+
 #[tokio::test(start_paused = true)]
 async fn rule_30_after_an_error_of_the_sink_nothing_is_handed_to_it_and_what_runs_is_stopped() {
     for end in ends(Terminal::TryForEach) {
