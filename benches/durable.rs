@@ -1,0 +1,237 @@
+//! What it costs that a run is durable. `cargo bench --bench durable --features sqlite`, about three minutes
+//!
+//! Items that do nothing go through a run as it is, and through one with `recover`: with the store in memory, which has
+//! the cost of everything but the database, and with SQLite, in a file on the disk that the build is on. `again` is a
+//! second run of the same id, which runs nothing and gives back everything. On one thread the driver and the task that
+//! writes share it; with two workers they do not. SQLite has a thread of its own beside either.
+//!
+//! The disk has its say: each commit waits until it is there. So the time of such a wait stands below the figures.
+
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a benchmark may")]
+
+mod frame;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use async_map_task::store::{MemoryStore, SqliteStore, Store};
+use async_map_task::{AsyncMapTask, Summary};
+use tokio::runtime::{Builder, Runtime};
+
+use self::frame::{Cost, Table, interleaved, median, timed_on_worker};
+
+const ITEMS: u64 = 100_000;
+const CONCURRENCY: usize = 64;
+const ROUNDS: usize = 5;
+
+/// Items a second through `recover` on SQLite.
+const TARGET: f64 = 50_000.0;
+
+/// The id of every run.
+const RUN: &str = "bench";
+
+/// How often the disk is waited for, to know how long that takes.
+const WAITS: usize = 200;
+
+/// What the run ends in.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    ForEach,
+    Awaited,
+}
+
+/// What is made durable, and where.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kept {
+    Nothing,
+    InMemory,
+    InMemoryAgain,
+    InSqlite,
+    InSqliteAgain,
+}
+
+const KEPT: [Kept; 5] =
+    [Kept::Nothing, Kept::InMemory, Kept::InMemoryAgain, Kept::InSqlite, Kept::InSqliteAgain];
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ForEach => "for_each",
+            Self::Awaited => "awaited",
+        })
+    }
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "no store",
+            Self::InMemory => "MemoryStore",
+            Self::InMemoryAgain => "MemoryStore, again",
+            Self::InSqlite => "SqliteStore",
+            Self::InSqliteAgain => "SqliteStore, again",
+        })
+    }
+}
+
+/// The folder of the databases, which goes when the benchmark is over.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("durable-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("a folder on the disk of the build");
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn no_op(n: u64) -> Result<u64, Infallible> {
+    Ok(black_box(n))
+}
+
+/// One run to its end.
+async fn run<S: Store>(end: End, store: Option<S>) -> Summary {
+    let task = AsyncMapTask::builder().name("no-op").concurrency(CONCURRENCY).build();
+    let run = task.expect("the configuration is valid").over(0..ITEMS).map(no_op);
+    let take = |outcome| {
+        black_box(outcome);
+        async {}
+    };
+    match (store, end) {
+        (None, End::ForEach) => run.for_each(take).await.expect("no item fails"),
+        (None, End::Awaited) => run.await.expect("no item fails").summary,
+        (Some(store), End::ForEach) => run.recover(&store, RUN).for_each(take).await.expect("nothing fails"),
+        (Some(store), End::Awaited) => run.recover(&store, RUN).await.expect("nothing fails").summary,
+    }
+}
+
+/// The stores in which the run has succeeded before.
+struct Finished {
+    memory: MemoryStore,
+    sqlite: SqliteStore,
+}
+
+impl Finished {
+    async fn new(folder: &Folder) -> Self {
+        let memory = MemoryStore::new();
+        let sqlite = SqliteStore::open(folder.file("finished.db")).await.expect("a new file");
+        run(End::ForEach, Some(memory.clone())).await;
+        run(End::ForEach, Some(sqlite.clone())).await;
+        Self { memory, sqlite }
+    }
+}
+
+struct Bench<'a> {
+    runtime: &'a Runtime,
+    folder: &'a Folder,
+    finished: &'a Finished,
+}
+
+impl Bench<'_> {
+    /// Only the run is timed, and what it kept must be all.
+    fn measure(&self, end: End, kept: Kept) -> Cost {
+        let (summary, cost) = match kept {
+            Kept::Nothing => self.timed::<MemoryStore>(end, None),
+            Kept::InMemory => self.timed(end, Some(MemoryStore::new())),
+            Kept::InMemoryAgain => self.timed(end, Some(self.finished.memory.clone())),
+            Kept::InSqlite => self.timed_in_new_file(end),
+            Kept::InSqliteAgain => self.timed(end, Some(self.finished.sqlite.clone())),
+        };
+        let recovered =
+            if matches!(kept, Kept::InMemoryAgain | Kept::InSqliteAgain) { ITEMS as usize } else { 0 };
+        assert_eq!((summary.successes, summary.recovered), (ITEMS as usize, recovered));
+        cost
+    }
+
+    fn timed<S: Store>(&self, end: End, store: Option<S>) -> (Summary, Cost) {
+        timed_on_worker(self.runtime, run(end, store))
+    }
+
+    fn timed_in_new_file(&self, end: End) -> (Summary, Cost) {
+        let path = self.folder.file("new.db");
+        let store = self.runtime.block_on(SqliteStore::open(&path)).expect("a new file");
+        let timed = self.timed(end, Some(store.clone()));
+        let kept =
+            self.runtime.block_on(store.run(RUN)).expect("the file is sound").expect("the run was kept");
+        assert_eq!(kept.succeeded, ITEMS);
+        drop(store);
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = fs::remove_file(format!("{}{suffix}", path.display()));
+        }
+        timed
+    }
+}
+
+/// How long the disk takes, in microseconds: the median of so many bytes appended to a file and waited for.
+fn wait_for_disk(folder: &Folder, bytes: usize) -> f64 {
+    let mut file = File::create(folder.file("waits")).expect("a new file");
+    let block = vec![0x5a; bytes];
+    median((0..WAITS).map(|_| {
+        let begun = Instant::now();
+        file.write_all(&block).expect("the disk has room");
+        file.sync_data().expect("the disk takes it");
+        begun.elapsed().as_secs_f64() * 1e6
+    }))
+}
+
+fn per_second(cost: Cost) -> f64 {
+    ITEMS as f64 / (cost.wall / 1e9)
+}
+
+/// The rows of one runtime. Gives the items a second on SQLite, for each end.
+fn compare(bench: &Bench<'_>, place: &str, table: &mut Table) -> [f64; 2] {
+    let ends = [End::ForEach, End::Awaited];
+    let contenders: Vec<(End, Kept)> =
+        ends.into_iter().flat_map(|end| KEPT.map(|kept| (end, kept))).collect();
+    let costs = interleaved(ROUNDS, &contenders, |&(end, kept)| bench.measure(end, kept));
+    for (costs, (end, _)) in costs.chunks(KEPT.len()).zip(contenders.iter().step_by(KEPT.len())) {
+        for (cost, kept) in costs.iter().zip(KEPT) {
+            let (each, bare) = (*cost / ITEMS, costs[0] / ITEMS);
+            table.row([
+                format!("{place}, {end}, {kept}"),
+                format!("{:.0}", per_second(*cost)),
+                format!("{:.2}", each.wall / 1e3),
+                format!("{:.2}", each.cpu / 1e3),
+                format!("{:.2}", (each.wall - bare.wall) / 1e3),
+            ]);
+        }
+    }
+    let sqlite = KEPT.iter().position(|kept| *kept == Kept::InSqlite).expect("it is among them");
+    [per_second(costs[sqlite]), per_second(costs[KEPT.len() + sqlite])]
+}
+
+fn main() {
+    let folder = Folder::new();
+    let one_thread = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let two_workers = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let finished = two_workers.block_on(Finished::new(&folder));
+
+    let mut table = Table::new(["", "items/s", "µs an item", "CPU", "more than no store"]);
+    let mut slowest = f64::INFINITY;
+    for (place, runtime) in [("one thread", &one_thread), ("two workers", &two_workers)] {
+        let bench = Bench { runtime, folder: &folder, finished: &finished };
+        slowest = compare(&bench, place, &mut table).into_iter().fold(slowest, f64::min);
+    }
+    println!("{ITEMS} items that do nothing, {CONCURRENCY} at once, medians of {ROUNDS} rounds\n\n{table}");
+    for bytes in [4 << 10, 256 << 10] {
+        let wait = wait_for_disk(&folder, bytes);
+        println!("the disk takes {wait:.0} µs for {} KiB, written and synchronised", bytes >> 10);
+    }
+    let verdict = if slowest >= TARGET { "held" } else { "missed" };
+    println!("slowest on SQLite: {slowest:.0} items/s, target {TARGET:.0}: {verdict}");
+}
