@@ -15,7 +15,8 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Sen
 ///
 /// There is one state for each item of a run, the one that was saved last, by whichever attempt of whichever process: a
 /// later attempt finds it, and so does the first attempt of a later run of the same id. It is of the item's content, too:
-/// an item that has changed starts anew. When the item has succeeded, the state is deleted.
+/// an item that has changed starts anew. When the item has succeeded, the state is deleted; when it has failed, it stays, for
+/// the next run.
 ///
 /// # Examples
 ///

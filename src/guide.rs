@@ -1,5 +1,5 @@
-//! The guide beyond the crate's front page: how to use it in a service, for work that computes, and for
-//! results that are taken as they come.
+//! The guide beyond the crate's front page: how to use it in a service, for work that computes, for results that are
+//! taken as they come, and for runs that outlive their process.
 //!
 //! These pages are documentation and nothing else: there are no such modules to import from.
 
@@ -11,3 +11,11 @@ pub mod cpu_work {}
 
 #[doc = include_str!("guide/streaming.md")]
 pub mod streaming {}
+
+// Its code needs the features.
+#[cfg_attr(feature = "sqlite", doc = include_str!("guide/durable_runs.md"))]
+#[cfg_attr(
+    not(feature = "sqlite"),
+    doc = "Runs that outlive their process, with the feature `sqlite`, which shows this page, too."
+)]
+pub mod durable_runs {}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::FailureReason;
-use crate::outcome::FailureKind;
+use crate::outcome::{FailureKind, Origin};
 use crate::result::Summary;
 
 /// Something that happened in a run.
@@ -39,6 +39,8 @@ pub enum Event<'a> {
         attempts: u32,
         /// From the start of the first attempt to now.
         elapsed: Duration,
+        /// Where its result is from.
+        origin: Origin,
         /// `None` where the item succeeded.
         failure: Option<FailureKind>,
     },

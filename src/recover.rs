@@ -89,6 +89,10 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// - The id goes with the [name of the task](crate::AsyncMapTaskBuilder::name); give it one, because by default it is
     ///   the function's type name, which changes with the code around it.
     ///
+    /// What is given out is what JSON makes of an output: it has to come back as it went. An output that cannot be read any
+    /// more, because its type has changed or it was a NaN, is run again, with a warning. `for_each` and `stream` give the
+    /// outcomes of earlier runs, too, with [`Origin::Recovered`](crate::Origin::Recovered).
+    ///
     /// Failures are recorded, too, for whoever [asks](Store::run). Changing the concurrency, the retries or any other
     /// setting changes nothing about what is recovered.
     ///

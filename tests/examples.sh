@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export LC_ALL=C
 
-cargo build --examples --quiet
+cargo build --examples --features sqlite --quiet
 target=${CARGO_TARGET_DIR:-target}
 bin=$(cd "$target/debug/examples" && pwd)
 work=$(mktemp -d)
@@ -849,6 +849,186 @@ check "a full disk is told" err_has " items: No space left on device"
 status=0
 "$bin/stream_rows" --rows 1000 --tell-every 1 >"$work/out" 2>&- || status=$?
 check "nobody need read what stream_rows tells" exits 0
+
+# --- resume_batch -------------------------------------------------------------------------------
+
+batch=$work/batch
+mkdir "$batch"
+for n in {10..49}; do printf 'file %s\n' "$n" >"$batch/$n"; done
+section=$((64 * 1024 * 1024))
+big_file() { head -c "$section" /dev/zero | tr '\0' "$1" && echo 'the end'; }
+big_file a >"$batch/25"
+sha256sum "$batch"/* >"$work/sums"
+sha256sum -c "$work/sums" >"$work/expected"
+run resume_batch "$work/sums" --store "$work/runs.db" --run undisturbed
+check "a batch is verified" exits 0
+check "the output is that of sha256sum" out_is "$work/expected"
+check "a run that nobody knows is new" err_has "run undisturbed: new"
+check "nothing of a new run is recovered" eval '! err_has " recovered"'
+# Nothing of this is read again.
+mv "$batch" "$work/away"
+run resume_batch "$work/sums" --store "$work/runs.db" --run undisturbed
+check "a run that came to its end can be started again" exits 0
+check "its output is the same, without its files" out_is "$work/expected"
+check "what is known of it is told" err_has "run undisturbed: came to its end; 40 files verified, 0 not well"
+check "all of it is recovered" err_has "40 succeeded, 0 failed, 0 cancelled, 0 not started; 0 retries, 0 timeouts, 0 panics, 40 recovered"
+mv "$work/away" "$batch"
+
+# stop_halfway SIGNAL: starts a batch whose 15th and 16th file are pipes, and stops it when it has verified the 14 before
+# and a section of the 16th.
+stop_halfway() {
+    rm "$batch/24" "$batch/25"
+    mkfifo "$batch/24" "$batch/25"
+    "$bin/resume_batch" "$work/sums" --store "$work/runs.db" --run nightly --lease 1 --concurrency 2 \
+        >"$work/out" 2>"$work/err" &
+    started=$!
+    exec 3<>"$batch/25"
+    timeout 60 tr '\0' a < <(head -c "$section" /dev/zero) >&3
+    check "a batch comes halfway" when_so_far "14 of 40 files, 0 of them from earlier, 64 MiB of large ones"
+    if [ "$1" = KILL ]; then
+        cp "$work/err" "$work/err of the holder"
+        run resume_batch "$work/sums" --store "$work/runs.db" --run nightly --lease 1
+        check "a run that another process has is refused" exits 1
+        check "who has it is told" err_has "the store failed after 0 items: run \`nightly\` is held by $(uname -n)/$started/"
+        check "a run that is refused prints nothing" out_is /dev/null
+        mv "$work/err of the holder" "$work/err"
+    fi
+    kill "-$1" "$started"
+    ends
+    exec 3>&-
+    rm "$batch/24" "$batch/25"
+    echo 'file 24' >"$batch/24"
+}
+for signal in KILL INT; do
+    stop_halfway "$signal"
+    # Whoever reads them again finds them changed.
+    for n in {10..23}; do echo changed >"$batch/$n"; done
+    big_file b >"$batch/25"
+    run resume_batch "$work/sums" --store "$work/runs.db" --run nightly --lease 1
+    check "after SIG$signal the batch goes on" exits 0
+    check "14 files are not read again after SIG$signal" err_has "0 retries, 0 timeouts, 0 panics, 14 recovered"
+    check "the output is that of an undisturbed run after SIG$signal" out_is "$work/expected"
+    if [ "$signal" = KILL ]; then
+        check "a killed run is known" err_has "run nightly: running, or killed a moment ago; 14 files verified, 0 not well"
+    else
+        check "an interrupted run is known" err_has "run nightly: stopped: cancelled; 14 files verified, 0 not well"
+    fi
+    # The next round has nothing to recover.
+    rm "$work"/runs.db*
+    for n in {10..23}; do echo "file $n" >"$batch/$n"; done
+    big_file a >"$batch/25"
+done
+stop_halfway INT
+check "SIGINT ends a batch with 1" exits 1
+check "SIGINT is told by a batch" err_has "verify_files: cancelled after 14 of 40 items"
+check "it is told how to go on" err_has "to go on, start it again with the same --run"
+# The state is of a file that is not there any more.
+big_file b >"$batch/25"
+sed "s|^.*  $batch/25\$|$(sha256sum "$batch/25")|" "$work/sums" >"$work/other sums"
+echo 'file 10 has changed' >"$batch/10"
+rm "$batch/49"
+sed -i "s|^.*  $batch/10\$|$(sha256sum "$batch/10")|" "$work/other sums"
+sha256sum -c "$work/other sums" >"$work/expected" 2>/dev/null || true
+run resume_batch "$work/other sums" --store "$work/runs.db" --run nightly
+check "a file that is not there fails the batch" exits 1
+check "what became of each file is what sha256sum says" out_is "$work/expected"
+check "a line that has changed is verified again" err_has "13 recovered, 1 changed since an earlier run"
+check "a file that is not there is told" err_has "$batch/49: failed after 1 attempt: cannot read it: No such file"
+echo 'file 48 has changed' >"$batch/48"
+sed "s|^.*  $batch/48\$|$(sha256sum "$batch/25" | head -c 64)  $batch/48|" "$work/other sums" >"$work/wrong sums"
+run resume_batch "$work/wrong sums" --store "$work/runs.db" --run nightly
+check "a file that has changed fails the batch" exits 1
+check "its sum is told" err_has "$batch/48: failed after 2 attempts: its SHA-256 is $(sha256sum "$batch/48" | head -c 64), "
+check "what was not well is told of the earlier run" err_has "  line 40: failed after 1 attempt: cannot read it"
+sed -i "s|^.*  $batch/48\$|$(sha256sum "$batch/48")|" "$work/wrong sums"
+echo 'file 49' >"$batch/49"
+run resume_batch "$work/wrong sums" --store "$work/runs.db" --run nightly
+check "what has been put right is verified" exits 0
+check "the rest is recovered" err_has " 38 recovered"
+
+run resume_batch "$work/no sums" --store "$work/runs.db" --run nightly
+check "a list that is not there is refused" refused "cannot read $work/no sums: No such file"
+run resume_batch "$work/rows" --store "$work/runs.db" --run nightly
+check "what is no list is refused" refused "line 1 of $work/rows: "
+run resume_batch "$work/sums" --store "$work/runs.db" --run nightly --concurrency 0
+check "resume_batch refuses a concurrency of 0" refused "concurrency is 0"
+run resume_batch "$work/sums" --store "$work/runs.db" --run nightly --lease 0
+check "resume_batch refuses a lease of 0" refused "--lease"
+run resume_batch "$work/sums" --store "$work/runs.db"
+check "a run has an id" refused "--run"
+run resume_batch "$work/sums" --store "$work/sums" --run nightly
+check "what is no store fails the batch" exits 1
+check "what is no store is told" err_has "cannot open the store: the store is damaged"
+run resume_batch "$work/sums" --store "$work/not there/runs.db" --run nightly
+check "a store that cannot be made is told" err_has "cannot open the store: opening the SQLite store: "
+to_nobody resume_batch "$work/sums" --store "$work/runs.db" --run "for nobody"
+check "a reader of the batch that went away ends it with 1" exits 1
+check "a reader of the batch that went away is told" err_has "verify_files: the sink failed after "
+rm -r "$batch" "$work"/runs.db*
+
+# --- picture_hashes -----------------------------------------------------------------------------
+
+pictures=$work/pictures
+cp -rp "$raw" "$pictures"
+hashes() { run picture_hashes "$pictures" --store "$work/hashes.db" "$@"; }
+# cached: how many hashes came from the cache.
+cached() { sed -n 's/.* \([0-9]*\) cached.*/\1/p' "${1:-$work/err}" | grep . || echo 0; }
+hashes
+check "broken pictures have no hash" exits 1
+check "the others do" err_has "57 succeeded, 3 failed"
+check "nothing is in a new cache" [ "$(cached)" -eq 0 ]
+cp "$work/out" "$work/expected"
+check "pictures differ in their hashes" eval '[ "$(cut -c-16 "$work/expected" | sort -u | wc -l)" -ge 10 ]'
+# Whoever looks at them again finds them broken.
+for picture in "$pictures"/picture-*; do
+    touch -r "$picture" "$work/time"
+    truncate -s 0 "$picture"
+    truncate -r "$raw/$(basename "$picture")" "$picture"
+    touch -r "$work/time" "$picture"
+done
+hashes
+check "the second time, nothing is computed" [ "$(cached)" -eq 57 ]
+check "the hashes are the same" out_is "$work/expected"
+check "a failure is not cached" err_has "57 succeeded, 3 failed"
+cp "$raw/picture-56.png" "$pictures/picture-00.png"
+hashes --concurrency 1
+check "a picture that has changed is computed" [ "$(cached)" -eq 56 ]
+look() { sed -n "s|^\(.*\)  $pictures/$1\$|\1|p" "$2"; }
+check "its hash is a new one" [ "$(look picture-00.png "$work/out")" = "$(look picture-56.png "$work/expected")" ]
+rm -r "$pictures"
+cp -rp "$raw" "$pictures"
+hashes --version 2
+check "with another version, all are computed" [ "$(cached)" -eq 0 ]
+check "their hashes are those of the pictures" out_is "$work/expected"
+hashes
+check "the earlier version is still there" [ "$(cached)" -eq 57 ]
+
+rm "$work/hashes.db"*
+timeout 60 "$bin/picture_hashes" "$pictures" --store "$work/hashes.db" >"$work/other out" 2>"$work/other err" &
+other=$!
+hashes
+wait "$other" || true
+check "two at the same time compute each picture once" [ "$(($(cached) + $(cached "$work/other err")))" -eq 57 ]
+check "one of them has every hash" out_is "$work/expected"
+check "and so has the other" cmp -s "$work/expected" "$work/other out"
+mkdir "$work/one"
+cp "$raw/picture-00.png" "$work/one"
+run resize_images "$work/one" "$pictures" --width 80 --height 120
+hashes
+check "a picture that is half as large has the same hash" out_is "$work/expected"
+check "it is the only one that is computed" [ "$(cached)" -eq 56 ]
+
+run picture_hashes "$work/not there" --store "$work/hashes.db"
+check "a folder that is not there is refused by picture_hashes" refused "cannot list the pictures: No such file"
+hashes --concurrency 0
+check "picture_hashes refuses a concurrency of 0" refused "concurrency is 0"
+run picture_hashes "$pictures"
+check "picture_hashes needs a store" refused "--store"
+run picture_hashes "$pictures" --store "$pictures/picture-01.jpg"
+check "a picture is no store" err_has "cannot open the store: the store is damaged"
+to_nobody picture_hashes "$pictures" --store "$work/hashes.db"
+check "a reader of the hashes that went away is told" err_has "cannot print the hashes: Broken pipe"
+check "picture_hashes then exits with 1" exits 1
 
 echo "examples: $passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -95,7 +95,7 @@ impl<W: Work> Core<W> {
             Origin::Recovered => self.tally.recovered += 1,
         }
         self.count_success();
-        self.tell_settled(index, attempts, elapsed, None);
+        self.tell_settled(index, attempts, elapsed, origin, None);
         self.hand_in(index, attempts, elapsed, origin, Ok(output));
     }
 

@@ -147,7 +147,13 @@ impl<W: Work> Core<W> {
             if let (Err(error), true) = (&result, W::Call::KEEPS) {
                 self.keep_failure(index, elapsed, error);
             }
-            self.tell_settled(index, attempts, elapsed, result.as_ref().err().map(ItemError::kind));
+            self.tell_settled(
+                index,
+                attempts,
+                elapsed,
+                Origin::Ran,
+                result.as_ref().err().map(ItemError::kind),
+            );
         }
         self.hand_in(index, attempts, elapsed, Origin::Ran, result);
     }
@@ -215,10 +221,11 @@ impl<W: Work> Core<W> {
         index: usize,
         attempts: u32,
         elapsed: Duration,
+        origin: Origin,
         failure: Option<FailureKind>,
     ) {
         if let Some(observer) = self.hooks.observer() {
-            observer.on_event(&Event::ItemSettled { index, attempts, elapsed, failure });
+            observer.on_event(&Event::ItemSettled { index, attempts, elapsed, origin, failure });
         }
     }
 

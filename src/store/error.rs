@@ -63,7 +63,6 @@ pub enum StoreError {
         /// What it was.
         what: String,
         /// Why.
-        #[source]
         error: BoxError,
     },
     /// The database says no.
@@ -72,7 +71,6 @@ pub enum StoreError {
         /// What the store was about to do.
         doing: &'static str,
         /// Why it could not.
-        #[source]
         error: BoxError,
     },
 }

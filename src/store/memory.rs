@@ -19,7 +19,7 @@ const FAILURES_TOLD: usize = 10;
 /// Keeps everything in memory: for tests.
 ///
 /// A clone is another handle to the same store. Leases and expiry go by Tokio's clock, so that a test can
-/// [pause](tokio::time::pause) it and [move it on](tokio::time::advance).
+/// pause it and move it on, with `tokio::time::pause` and `advance`.
 ///
 /// # Examples
 ///

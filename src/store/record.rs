@@ -90,6 +90,15 @@ pub struct RunInfo {
     pub failures: Vec<(u64, String)>,
 }
 
+impl RunInfo {
+    /// Whether it has begun and not ended, and nobody has it any more, by the clock of this machine: its process has died or
+    /// has been held up for too long.
+    pub fn is_interrupted(&self) -> bool {
+        let is_held = self.lease.as_ref().is_some_and(|lease| lease.expires > SystemTime::now());
+        self.status == RunStatus::Running && !is_held
+    }
+}
+
 /// What a cached value is found by, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CacheKey {

@@ -1,0 +1,55 @@
+//! The arguments, and the task and the pictures that they ask for.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_map_task::{AsyncMapTask, ConfigError};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+
+use crate::picture::{Picture, pictures_below};
+
+/// Prints a hash of how each PNG and JPEG file of a tree looks, and computes only those that it has not computed before.
+#[derive(Debug, Parser)]
+#[command(name = "picture_hashes")]
+pub(crate) struct Arguments {
+    /// Where the walk begins
+    dir: PathBuf,
+    /// The SQLite file with the hashes of earlier times, made if absent
+    #[arg(long)]
+    pub(crate) store: PathBuf,
+    /// The version of the hashes: those of another one are not used
+    #[arg(long, default_value = "1")]
+    pub(crate) version: String,
+    /// How many pictures are computed at once [default: one for each core]
+    #[arg(long)]
+    concurrency: Option<usize>,
+}
+
+impl Arguments {
+    pub(crate) fn task(&self) -> AsyncMapTask {
+        self.build().unwrap_or_else(|error| refuse(&error.to_string()))
+    }
+
+    fn build(&self) -> Result<AsyncMapTask, ConfigError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        AsyncMapTask::builder()
+            .name("picture_hashes")
+            .concurrency(self.concurrency.unwrap_or(cores))
+            // A broken picture is named and does not stop the others.
+            .min_success_ratio(0.0)
+            // Nothing can stop a thread, so at Ctrl-C the pictures in work are finished, and kept.
+            .cancel_grace(Duration::from_secs(10))
+            .build()
+    }
+
+    pub(crate) fn pictures(&self) -> Vec<Picture> {
+        pictures_below(&self.dir)
+            .unwrap_or_else(|error| refuse(&format!("cannot list the pictures: {error}")))
+    }
+}
+
+/// The end of the program: what cannot be done with the arguments is told like any other mistake in them.
+fn refuse(error: &str) -> ! {
+    Arguments::command().error(ErrorKind::ValueValidation, error).exit()
+}

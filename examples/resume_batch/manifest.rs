@@ -1,0 +1,33 @@
+//! The list of what is to be verified: nothing here knows of tasks and runs.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+/// One line of the list. The run knows it by its place and by both of these.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Row {
+    /// The SHA-256 that the file had.
+    pub(crate) sum: String,
+    pub(crate) path: String,
+}
+
+pub(crate) fn read_manifest(manifest: &Path) -> Result<Vec<Row>> {
+    let text = fs::read_to_string(manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
+    let rows = text.lines().zip(1..).map(|(line, number)| {
+        row(line).with_context(|| format!("line {number} of {}: {line:?}", manifest.display()))
+    });
+    rows.collect()
+}
+
+/// A sum, a space, a space or a star, a path. A line that begins with a backslash has an escaped path, and is not known
+/// here.
+fn row(line: &str) -> Result<Row> {
+    let parts = line.split_once("  ").or_else(|| line.split_once(" *"));
+    let (sum, path) = parts.context("it has no sum and path as sha256sum writes them")?;
+    let is_sum = sum.len() == 64 && sum.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    ensure!(is_sum, "its sum is not one of 64 hexadecimal digits");
+    Ok(Row { sum: sum.to_owned(), path: path.to_owned() })
+}
