@@ -152,9 +152,9 @@ impl<R: Store> Cacher for StoreCacher<R> {
         }
     }
 
-    fn has_room(&self, capacity: usize) -> bool {
+    fn has_room(&self, free: usize) -> bool {
         let waiting = self.desk.waiting.load(Relaxed);
-        self.look_ups.len() - waiting < capacity && waiting < MOST_WAITING && self.writes.len() < MOST_WRITES
+        self.look_ups.len() - waiting < free && waiting < MOST_WAITING && self.writes.len() < MOST_WRITES
     }
 
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -24,8 +24,8 @@ pub(crate) trait Cacher: Send {
     /// There is no output to keep of an item that was looked up.
     fn release(&mut self, index: usize);
 
-    /// Whether another item may be looked up, where so many may be at once.
-    fn has_room(&self, capacity: usize) -> bool;
+    /// Whether another item may be looked up, where so many places are free.
+    fn has_room(&self, free: usize) -> bool;
 
     /// Ready once all is written, and nothing is kept from others any more.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()>;
@@ -64,8 +64,8 @@ impl<I, T> Cache<I, T> {
     }
 
     /// Whether another item may be looked up.
-    pub(super) fn has_room(&self, capacity: usize) -> bool {
-        self.cacher.has_room(capacity)
+    pub(super) fn has_room(&self, free: usize) -> bool {
+        self.cacher.has_room(free)
     }
 
     /// Looks up an item. Gives it back where it cannot be.

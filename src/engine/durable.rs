@@ -149,11 +149,13 @@ impl<W: Work> Core<W> {
         None
     }
 
-    /// Whether another item may be pulled.
+    /// Whether another item may be pulled. No more are looked up than there are places for, because others may wait for what
+    /// this run claims.
     fn may_look_on(&self) -> bool {
+        let busy = self.handed.len() + self.running() - self.keeping.unkept_successes();
         self.source_state == SourceState::Open
             && self.admits_new_items()
-            && self.keeping.has_room(self.gate.capacity())
+            && self.keeping.has_room(self.gate.capacity().saturating_sub(busy))
     }
 
     /// Whether it is known what became of the next item in an earlier run.

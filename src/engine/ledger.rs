@@ -51,10 +51,10 @@ pub(crate) struct Keeping<I, T, E> {
 impl<I, T, E> Keeping<I, T, E> {
     pub(super) const NOTHING: Self = Self { ledger: None, cache: None };
 
-    /// Whether another item may be pulled.
-    pub(super) fn has_room(&self, capacity: usize) -> bool {
+    /// Whether another item may be pulled, where so many places are free.
+    pub(super) fn has_room(&self, free: usize) -> bool {
         self.ledger.as_ref().is_none_or(|ledger| ledger.has_room())
-            && self.cache.as_ref().is_none_or(|cache| cache.has_room(capacity))
+            && self.cache.as_ref().is_none_or(|cache| cache.has_room(free))
     }
 
     /// How many items have been pulled and not started, because they are looked up.

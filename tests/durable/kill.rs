@@ -1,0 +1,243 @@
+//! Processes that are killed at any instant: nothing that was committed is lost, and nothing of it runs again.
+
+mod account;
+
+use std::fmt;
+use std::thread::sleep;
+use std::time::Duration;
+
+use async_map_task::Origin;
+use async_map_task::store::{PostgresStore, RunStatus, SqliteStore, Store};
+
+use self::account::Account;
+use crate::cluster;
+use crate::folder::Folder;
+use crate::process::{Event, IfHeld, Job, Keeping, Line, Log, Place, Process};
+use crate::random::Random;
+
+pub(crate) const ITEMS: u64 = 5_000;
+const CONCURRENCY: usize = 64;
+
+/// The first kill of each kind and all that follow from it.
+const SEED: u64 = 20_261_122;
+
+/// Longer than a busy machine holds a process up. None waits for it, because the one before is known to be dead.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// How far a process was when it was killed, or is let to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It has given no outcome and run no item.
+    Opening,
+    /// It has given outcomes of earlier processes, and run no item.
+    Reading,
+    /// It has run items, whose outcomes are being written.
+    Running,
+    /// It has given all outcomes.
+    Closing,
+}
+
+/// What a process has logged so far.
+#[derive(Debug, Default)]
+struct Seen {
+    began: u64,
+    ran: u64,
+    recovered: u64,
+}
+
+impl Seen {
+    fn add(&mut self, line: &Line) {
+        match line.event {
+            Event::Began(_) => self.began += 1,
+            Event::Settled(_, Origin::Ran, _) => self.ran += 1,
+            Event::Settled(..) => self.recovered += 1,
+            Event::Ended(_) => {}
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match self {
+            _ if self.ran + self.recovered == ITEMS => Phase::Closing,
+            Self { began: 0, recovered: 0, .. } => Phase::Opening,
+            Self { began: 0, .. } => Phase::Reading,
+            _ => Phase::Running,
+        }
+    }
+}
+
+/// When a process is killed: somewhere in a phase, and a little later.
+struct Instant {
+    phase: Phase,
+    /// How many outcomes it gives before, if it comes to so many.
+    outcomes: u64,
+    later: Duration,
+}
+
+impl Instant {
+    fn random(random: &mut Random) -> Self {
+        let (phase, outcomes, later) = match random.below(10) {
+            0..=1 => (Phase::Opening, 0, 100_000),
+            2..=3 => (Phase::Reading, random.below(ITEMS), 300),
+            4..=8 => (Phase::Running, random.below(1_500), 10_000),
+            _ => (Phase::Closing, 0, 2_000),
+        };
+        Self { phase, outcomes, later: Duration::from_micros(random.below(later)) }
+    }
+
+    fn has_come(&self, seen: &Seen) -> bool {
+        let so_far = match self.phase {
+            Phase::Opening => return true,
+            Phase::Reading => seen.recovered,
+            Phase::Running => seen.ran,
+            Phase::Closing => 0,
+        };
+        let phase = seen.phase() as u8;
+        phase > self.phase as u8 || (phase == self.phase as u8 && so_far >= self.outcomes)
+    }
+}
+
+/// What has come of all kills.
+#[derive(Debug, Default)]
+struct Figures {
+    kills: u32,
+    by_phase: [u32; 4],
+    runs: u64,
+    executions: u64,
+    again: u64,
+    most_of_one: u32,
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kills, by_phase: [opening, reading, running, closing], runs, .. } = self;
+        let Self { executions, again, most_of_one, .. } = self;
+        write!(
+            f,
+            "{kills} kills ({opening} opening, {reading} reading, {running} running, {closing} closing) in {runs} \
+             runs of {ITEMS} items: {executions} executions, {again} of them again, {most_of_one} at most of one \
+             item; lost 0, again after a reported commit 0"
+        )
+    }
+}
+
+/// A run of one id, by as many processes as it takes.
+struct Scene<'a> {
+    folder: &'a Folder,
+    place: &'a Place,
+    name: String,
+    log: Log,
+    account: Account,
+}
+
+impl<'a> Scene<'a> {
+    fn new(folder: &'a Folder, place: &'a Place, name: String) -> Self {
+        let log = Log::open(&folder.file(&name));
+        Self { folder, place, name, log, account: Account::new() }
+    }
+
+    fn start(&self) -> Process {
+        let keeping = Keeping::Recover { run_id: self.name.clone(), if_held: IfHeld::GiveBack };
+        Process::start(&Job {
+            place: self.place.clone(),
+            keeping,
+            lease: LEASE,
+            items: ITEMS,
+            first: 0,
+            concurrency: CONCURRENCY,
+            delays: 3,
+            gate: None,
+            log: self.folder.file(&self.name),
+        })
+    }
+
+    /// Starts a process and kills it then. Gives the phase that it was in, if it was killed and did not end before.
+    fn kill_at(&mut self, instant: &Instant) -> Option<Phase> {
+        let (mut process, mut seen) = (self.start(), Seen::default());
+        let Self { log, account, .. } = self;
+        log.follow(|lines| {
+            lines.iter().for_each(|line| seen.add(line));
+            account.add(&lines);
+            instant.has_come(&seen) || process.is_over()
+        });
+        sleep(instant.later);
+        let was_killed = process.kill();
+        let lines = log.read();
+        lines.iter().for_each(|line| seen.add(line));
+        account.add(&lines);
+        account.process_is_over(was_killed);
+        was_killed.then(|| seen.phase())
+    }
+
+    /// Starts a process and waits for it.
+    fn finish(&mut self) {
+        self.start().wait();
+        self.account.add(&self.log.read());
+        self.account.process_is_over(false);
+    }
+}
+
+/// Kills so many processes, and lets each run be finished by a last one.
+fn kill_and_resume(place: &Place, kills: u32) -> Figures {
+    let (folder, mut random, mut figures) = (Folder::new(), Random(SEED), Figures::default());
+    let mut whole = Scene::new(&folder, place, "whole".to_owned());
+    whole.finish();
+    let expected = whole.account.outputs();
+    assert_eq!(whole.account.executions(), &[1; ITEMS as usize]);
+
+    while figures.kills < kills {
+        let mut scene = Scene::new(&folder, place, format!("run-{}", figures.runs));
+        let mut kills_of_run = 0;
+        while figures.kills < kills && !scene.account.has_ended() {
+            if let Some(phase) = scene.kill_at(&Instant::random(&mut random)) {
+                figures.kills += 1;
+                figures.by_phase[phase as usize] += 1;
+                kills_of_run += 1;
+            }
+        }
+        if !scene.account.has_ended() {
+            scene.finish();
+        }
+        assert_eq!(scene.account.outputs(), expected, "lost, or wrong");
+        scene.account.check(kills_of_run, CONCURRENCY as u64);
+        let executions = scene.account.executions();
+        figures.runs += 1;
+        figures.executions += executions.iter().copied().map(u64::from).sum::<u64>();
+        figures.again = figures.executions - figures.runs * ITEMS;
+        figures.most_of_one = figures.most_of_one.max(executions.iter().copied().max().unwrap());
+    }
+    figures
+}
+
+/// Every run has succeeded, as the store has it.
+async fn check_store(store: &impl Store, figures: &Figures) {
+    let runs = store.runs().await.unwrap();
+    assert_eq!(runs.len() as u64, figures.runs + 1);
+    for run in runs {
+        assert_eq!(
+            (run.status, run.succeeded, run.failed),
+            (RunStatus::Succeeded, ITEMS, 0),
+            "{}",
+            run.run_id
+        );
+    }
+}
+
+#[tokio::test]
+async fn killed_100_times_a_run_in_sqlite_loses_nothing_and_repeats_nothing_committed() {
+    let folder = Folder::new();
+    let path = folder.file("runs.db");
+    let figures = kill_and_resume(&Place::Sqlite(path.clone()), 100);
+    check_store(&SqliteStore::open(&path).await.unwrap(), &figures).await;
+    eprintln!("SQLite, seed {SEED}: {figures}");
+    assert_eq!(figures.kills, 100);
+    assert!(figures.by_phase[..3].iter().all(|kills| *kills > 0), "a phase without a kill: {figures}");
+}
+
+#[tokio::test]
+async fn killed_30_times_a_run_in_postgres_loses_nothing_and_repeats_nothing_committed() {
+    let url = cluster::shared().database().await;
+    let figures = kill_and_resume(&Place::Postgres(url.clone()), 30);
+    check_store(&PostgresStore::connect(&url).await.unwrap(), &figures).await;
+    eprintln!("PostgreSQL, seed {SEED}: {figures}");
+    assert_eq!(figures.kills, 30);
+}

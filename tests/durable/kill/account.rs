@@ -1,0 +1,91 @@
+//! What the processes of one run have done, and what they must not have.
+
+use async_map_task::Origin;
+
+use super::ITEMS;
+use crate::process::{Event, Line, output};
+
+/// How many outcomes may wait for their commit, beside those of the items that run: `recover` promises it.
+const MOST_UNCOMMITTED: u64 = 1_024;
+
+pub(super) struct Account {
+    /// How often each item was run, by whichever process.
+    executions: Vec<u32>,
+    /// The items whose outcome was reported, and so committed.
+    is_reported: Vec<bool>,
+    /// Those that ran again nevertheless.
+    again_after_report: Vec<u64>,
+    /// What the process that has written last has given of each item.
+    outputs: Vec<Option<u64>>,
+    has_ended: bool,
+}
+
+impl Account {
+    pub(super) fn new() -> Self {
+        let items = ITEMS as usize;
+        Self {
+            executions: vec![0; items],
+            is_reported: vec![false; items],
+            again_after_report: Vec::new(),
+            outputs: vec![None; items],
+            has_ended: false,
+        }
+    }
+
+    pub(super) fn add(&mut self, lines: &[Line]) {
+        for line in lines {
+            match &line.event {
+                Event::Began(item) => {
+                    self.executions[*item as usize] += 1;
+                    if self.is_reported[*item as usize] {
+                        self.again_after_report.push(*item);
+                    }
+                }
+                Event::Settled(item, origin, given) => {
+                    assert_eq!(given.value, output(*item).value, "item {item} has the output of another");
+                    assert!(
+                        *origin != Origin::Ran || given.by == line.process,
+                        "{line:?} was run by another"
+                    );
+                    let before = self.outputs[*item as usize].replace(given.value);
+                    assert_eq!(before, None, "item {item} was given twice to one process");
+                    self.is_reported[*item as usize] = true;
+                }
+                Event::Ended(reason) => {
+                    assert_eq!(*reason, None);
+                    self.has_ended = true;
+                }
+            }
+        }
+    }
+
+    /// What it has given is forgotten if it was killed: the next one has to give all of it again.
+    pub(super) fn process_is_over(&mut self, was_killed: bool) {
+        if was_killed && !self.has_ended {
+            self.outputs.fill(None);
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    pub(super) fn executions(&self) -> &[u32] {
+        &self.executions
+    }
+
+    /// Those of the process that has ended the run.
+    pub(super) fn outputs(&self) -> Vec<u64> {
+        assert!(self.has_ended, "no process has ended the run");
+        self.outputs.iter().map(|output| output.expect("every item has an output")).collect()
+    }
+
+    /// What the rules say of a run whose process was killed so many times.
+    pub(super) fn check(&self, kills: u32, concurrency: u64) {
+        assert_eq!(self.again_after_report, [0; 0], "run again after their commit was reported");
+        assert!(self.executions.iter().all(|executions| (1..=1 + kills).contains(executions)));
+        let again = self.executions.iter().map(|executions| u64::from(executions - 1)).sum::<u64>();
+        let most = u64::from(kills) * (MOST_UNCOMMITTED + concurrency);
+        assert!(again <= most, "{again} items ran again, {most} may after {kills} kills");
+    }
+}

@@ -1,0 +1,80 @@
+//! The other side: a process that does its job.
+
+use std::convert::Infallible;
+use std::env;
+use std::error::Error;
+use std::time::Duration;
+
+use async_map_task::store::{PostgresStore, RunStatus, SqliteStore, Store};
+use async_map_task::{AsyncMapTask, Cache, ItemOutcome, Recovery};
+use tokio::runtime::Runtime;
+use tokio::time::{sleep, timeout};
+
+use super::{Event, IfHeld, JOB, Job, Keeping, LONGEST, Log, Output, Place, output};
+
+/// The name of the test that is none.
+pub(super) const TEST: &str = "process::child::does_its_job";
+
+/// This tests nothing. It is where a process begins that a test has started; without a job there is nothing to do.
+#[test]
+fn does_its_job() {
+    let Ok(job) = env::var(JOB) else { return };
+    let job: Job = serde_json::from_str(&job).unwrap();
+    let done = async {
+        match &job.place {
+            Place::Sqlite(path) => work(&job, &SqliteStore::open(path).await.unwrap()).await,
+            Place::Postgres(url) => work(&job, &PostgresStore::connect(url).await.unwrap()).await,
+        }
+    };
+    // So that it does not wait for ever where the test has died that it belongs to.
+    Runtime::new().unwrap().block_on(async { timeout(LONGEST, done).await }).unwrap();
+}
+
+async fn work(job: &Job, store: &impl Store) {
+    let log = Log::open(&job.log);
+    let report = |outcome: ItemOutcome<Output, Infallible>| {
+        log.write(&Event::Settled(job.item(outcome.index), outcome.origin, outcome.result.unwrap()));
+        async {}
+    };
+    let task = AsyncMapTask::builder().name("job").concurrency(job.concurrency).build().unwrap();
+    let run = task.over((0..job.items as usize).map(|index| job.item(index))).map(|item| job.run(item, &log));
+    let ended = match &job.keeping {
+        Keeping::Recover { run_id, if_held } => {
+            if *if_held == IfHeld::GiveBack {
+                give_back(store, run_id).await;
+            }
+            let wait = if *if_held == IfHeld::Wait { LONGEST } else { Duration::ZERO };
+            let recovery = Recovery::run(run_id).lease(job.lease).wait_for_holder(wait);
+            run.recover(store, recovery).for_each(report).await
+        }
+        Keeping::Cache => {
+            run.cache(store, Cache::version("1").serialized().lease(job.lease)).for_each(report).await
+        }
+    };
+    log.write(&Event::Ended(ended.err().map(|error| error.source().unwrap().to_string())));
+}
+
+async fn give_back(store: &impl Store, run_id: &str) {
+    if let Some(lease) = store.run(run_id).await.unwrap().and_then(|run| run.lease) {
+        store.close_run(run_id, &lease.holder, &RunStatus::Running).await.unwrap();
+    }
+}
+
+impl Job {
+    fn item(&self, index: usize) -> u64 {
+        (self.first + index as u64) % self.items
+    }
+
+    async fn run(&self, item: u64, log: &Log) -> Result<Output, Infallible> {
+        log.write(&Event::Began(item));
+        match &self.gate {
+            Some((first, gate)) if item >= *first => {
+                while !gate.exists() {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            }
+            _ => sleep(Duration::from_millis(item % self.delays)).await,
+        }
+        Ok(output(item))
+    }
+}

@@ -1,0 +1,112 @@
+//! What processes have done, in the order in which it happened.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process;
+use std::str::FromStr;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use async_map_task::Origin;
+
+use super::{LONGEST, Output};
+
+/// How long to wait before the log is read again.
+const PATIENCE: Duration = Duration::from_micros(200);
+
+/// A file to which several processes append. What one has written is there even if it is killed at once, and the order
+/// of the lines is that of the writes.
+pub(crate) struct Log {
+    file: File,
+    /// What was read of a line that was not whole yet.
+    rest: String,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Line {
+    pub(crate) process: u32,
+    pub(crate) event: Event,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Event {
+    /// The function was called for an item.
+    Began(u64),
+    /// The run has given the outcome of an item.
+    Settled(u64, Origin, Output),
+    /// The run has ended, for this reason where it did not succeed.
+    Ended(Option<String>),
+}
+
+impl Log {
+    pub(crate) fn open(path: &Path) -> Self {
+        let file = OpenOptions::new().create(true).read(true).append(true).open(path).unwrap();
+        Self { file, rest: String::new() }
+    }
+
+    /// A line of this process.
+    pub(crate) fn write(&self, event: &Event) {
+        let process = process::id();
+        let line = match event {
+            Event::Began(item) => format!("{process} began {item}\n"),
+            Event::Settled(item, origin, Output { value, by }) => {
+                format!("{process} {} {item} {value} {by}\n", word(*origin))
+            }
+            Event::Ended(None) => format!("{process} ended\n"),
+            Event::Ended(Some(reason)) => format!("{process} failed {reason}\n"),
+        };
+        // One write for all of it, so that no other process's comes between.
+        assert_eq!((&self.file).write(line.as_bytes()).unwrap(), line.len());
+    }
+
+    /// The lines that have been written since the last time.
+    pub(crate) fn read(&mut self) -> Vec<Line> {
+        self.file.read_to_string(&mut self.rest).unwrap();
+        let end = self.rest.rfind('\n').map_or(0, |last| last + 1);
+        let lines = self.rest[..end].lines().map(|line| line.parse().unwrap()).collect();
+        self.rest.drain(..end);
+        lines
+    }
+
+    /// Hands on the lines as they come, until it is told that it is enough.
+    pub(crate) fn follow(&mut self, mut is_enough: impl FnMut(Vec<Line>) -> bool) {
+        let begun = Instant::now();
+        while !is_enough(self.read()) {
+            assert!(begun.elapsed() < LONGEST, "the processes do not get there");
+            sleep(PATIENCE);
+        }
+    }
+}
+
+fn word(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Ran => "ran",
+        Origin::Recovered => "recovered",
+        Origin::Cached => "cached",
+        _ => panic!("there are no others"),
+    }
+}
+
+impl FromStr for Line {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(line: &str) -> Result<Self, Self::Err> {
+        let (process, event) = line.split_once(' ').unwrap();
+        let (word, rest) = event.split_once(' ').unwrap_or((event, ""));
+        let settled = |origin| {
+            let numbers: Vec<u64> = rest.split(' ').map(str::parse).collect::<Result<_, _>>()?;
+            Ok(Event::Settled(numbers[0], origin, Output { value: numbers[1], by: numbers[2] as u32 }))
+        };
+        let event = match word {
+            "began" => Event::Began(rest.parse()?),
+            "ran" => settled(Origin::Ran)?,
+            "recovered" => settled(Origin::Recovered)?,
+            "cached" => settled(Origin::Cached)?,
+            "ended" => Event::Ended(None),
+            "failed" => Event::Ended(Some(rest.to_owned())),
+            _ => panic!("no such line: {line}"),
+        };
+        Ok(Self { process: process.parse()?, event })
+    }
+}

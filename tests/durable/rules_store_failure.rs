@@ -1,0 +1,292 @@
+//! Rule 3 of durable runs: a store that fails stops the run, and nothing that was finished is lost or told twice.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+
+use async_map_task::store::{DEFAULT_LEASE, MemoryStore, Recorded, RunStatus, Sealed, Store, StoreError};
+use async_map_task::{FailureReason, Recovery};
+use futures::FutureExt;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+
+use crate::rigged::{Call, Rigged, Step};
+use crate::support::{
+    Calls, End, HOUR, NEVER, Plan, at_once, ended_by_store, in_time, lenient, millis, secs, store_error,
+    thrice,
+};
+use crate::warnings::Warnings;
+
+#[tokio::test(start_paused = true)]
+async fn durable_rule_3_a_store_that_cannot_be_opened_or_read_stops_the_run_before_it_begins() {
+    for end in End::all() {
+        for call in [Call::OpenRun, Call::Successes] {
+            let (store, calls) = (Rigged::on(call, Step::Fail), Calls::default());
+            let task = lenient(2).build().unwrap();
+            let report = thrice(&task, &store, &calls, NEVER).recover("r").run(0..9, end).await;
+            assert!(report.reason.unwrap().contains("disk full"), "{end:?}, {call:?}");
+            assert_eq!((report.summary.not_started, calls.take()), (9, Vec::new()), "{end:?}, {call:?}");
+            if let Some(info) = store.run("r").await.unwrap() {
+                assert_eq!(info.lease, None, "{end:?}: it is given back all the same");
+            }
+        }
+    }
+}
+
+/// The second page of an earlier run cannot be read: what is on the first has come back, and what ran is durable.
+#[tokio::test(start_paused = true)]
+async fn durable_rule_3_a_store_that_cannot_be_read_on_stops_the_run() {
+    for end in End::all() {
+        let (store, calls) = (Rigged::willing(), Calls::default());
+        let task = lenient(8).build().unwrap();
+        thrice(&task, &store, &calls, 100).recover("r").run(0..3_000, end).await;
+        calls.take();
+        let again = Rigged::over(&store.memory, {
+            let mut pages = 0;
+            move |call| {
+                pages += usize::from(call == Call::Successes);
+                if call == Call::Successes && pages == 2 { Step::Fail } else { Step::Go }
+            }
+        });
+        let report = thrice(&task, &again, &calls, NEVER).recover("r").run(0..3_000, end).await;
+        let called = calls.take();
+        assert!(report.reason.unwrap().contains("disk full"), "{end:?}");
+        assert!(report.summary.recovered >= 1_900 && report.summary.not_started >= 700, "{}", report.summary);
+        assert!(called.iter().all(|n| n % 100 == 0 && *n < 2_200), "{end:?}: {called:?}");
+        let third = thrice(&task, &store, &calls, NEVER).recover("r").run(0..3_000, end).await;
+        assert_eq!((third.reason, third.summary.successes), (None, 3_000), "{end:?}");
+        let ran = calls.take();
+        assert!(again.durable().iter().all(|n| !ran.contains(n)), "{end:?}: what was durable ran again");
+        if end.gives_outcomes() {
+            let given = report.outputs.iter().filter(|(index, _)| called.contains(&(*index as u64)));
+            assert!(given.clone().all(|(index, _)| again.durable().contains(&(*index as u64))), "{end:?}");
+            assert_eq!(given.count(), again.durable().len(), "{end:?}: all that is durable was given");
+        }
+    }
+}
+
+/// The item that ends is the first to learn that the next page cannot be read, and what the store has said is still the
+/// reason; and what is durable is given out, though its commit and the failure are learnt in one go.
+#[tokio::test(start_paused = true)]
+async fn durable_rule_3_whoever_learns_it_first_learns_what_the_store_has_said() {
+    for end in End::all().filter(|end| !end.ordered) {
+        for yields in 0..4 {
+            let (store, calls) = (Rigged::willing(), Calls::default());
+            let task = lenient(8).build().unwrap();
+            Plan::new(&task, &store, |_, n| async move { if n < 2 { Err("no") } else { Ok(n) } })
+                .recover("r")
+                .run(0..2_100, end)
+                .await;
+            let latch = Arc::new(Semaphore::new(0));
+            let (page, mut pages) = (Arc::clone(&latch), 0);
+            store.rig(move |call| {
+                pages += usize::from(call == Call::Successes);
+                if call == Call::Successes && pages == 2 {
+                    Step::FailAfter(Arc::clone(&page))
+                } else {
+                    Step::Go
+                }
+            });
+            let noted = calls.clone();
+            let plan = Plan::new(&task, &store, move |_, n| {
+                noted.note(n);
+                let latch = Arc::clone(&latch);
+                async move {
+                    sleep(secs(1)).await;
+                    if n == 1 {
+                        latch.add_permits(1);
+                        for _ in 0..yields {
+                            tokio::task::yield_now().await;
+                        }
+                    }
+                    Ok(n)
+                }
+            });
+            let report = plan.recover("r").run(0..2_100, end).await;
+            let reason = report.reason.unwrap();
+            assert!(reason.contains("disk full"), "{end:?}, {yields}: {reason}");
+            let ran: Vec<u64> = report.outputs.iter().map(|(_, n)| *n).filter(|n| *n < 2).collect();
+            if end.gives_outcomes() {
+                let mut durable: Vec<u64> = store.durable().into_iter().filter(|n| *n < 2).collect();
+                durable.sort_unstable();
+                assert_eq!(ran, durable, "{end:?}, {yields}: what is durable is given, and nothing else");
+            }
+        }
+    }
+}
+
+/// The nth commit fails. What was durable is given out, and no more; where all results are kept, the partial result has
+/// also what was finished.
+#[tokio::test(start_paused = true)]
+async fn durable_rule_3_a_commit_that_fails_stops_the_run_with_all_that_was_finished() {
+    for end in End::all() {
+        for nth in 1..6 {
+            let (store, calls) = (Rigged::failing_from(Call::Commit, nth), Calls::default());
+            let noted = calls.clone();
+            let task = at_once(3).cancel_grace(secs(5)).build().unwrap();
+            let plan = Plan::new(&task, &store, move |_, n| {
+                noted.note(n);
+                async move { sleep(secs(1 + n % 4)).map(|()| Ok(n)).await }
+            });
+            let report = plan.clone().recover("r").run(0..30, end).await;
+            let reason = report.reason.unwrap();
+            assert!(reason.contains("disk full"), "{end:?}, {nth}: {reason}");
+            let durable = store.durable();
+            let given: Vec<u64> = report.outputs.iter().map(|(index, _)| *index as u64).collect();
+            assert!(durable.iter().all(|index| given.contains(index)), "{end:?}, {nth}: one was lost");
+            if end.gives_outcomes() {
+                assert_eq!(given.len(), durable.len(), "{end:?}, {nth}: {given:?}, durable {durable:?}");
+                assert!(
+                    report.summary.cancelled > 0,
+                    "{end:?}: what was finished is not, for whoever takes it"
+                );
+            } else {
+                // What ran when the store failed had its grace, and ended in it.
+                assert_eq!(given.len(), calls.take().len(), "{end:?}, {nth}");
+            }
+            // The next run has the durable ones, and runs all others.
+            calls.take();
+            store.rig(|_| Step::Go);
+            let next = plan.recover("r").run(0..30, end).await;
+            assert_eq!((next.summary.successes, next.summary.recovered), (30, durable.len()), "{end:?}");
+            assert_eq!(calls.take().len(), 30 - durable.len(), "{end:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn durable_rule_3_what_the_store_has_said_is_the_reason_and_its_source() {
+    let store = Rigged::failing_from(Call::Commit, 2);
+    let task = at_once(1).build().unwrap();
+    let run = task.over(0..3_u64).map(|n| async move { Ok::<_, String>(sleep(secs(1)).map(|()| n).await) });
+    let error = in_time(run.recover(&store, "r")).await.unwrap_err();
+    assert!(matches!(error.reason(), FailureReason::Store(_)), "{:?}", error.reason());
+    let source = error.source().unwrap().downcast_ref::<StoreError>().expect("it is an error of the store");
+    let StoreError::Database { error: cause, .. } = source else { panic!("{source:?}") };
+    assert_eq!(cause.to_string(), "disk full");
+    assert_eq!(error.to_string(), "test: the store failed after 2 items");
+    let partial = error.into_partial();
+    assert_eq!((partial.results[0], partial.successes()), (Some(0), 2), "{}", partial.summary);
+    // Whoever asks the store learns it, too.
+    let info = store.run("r").await.unwrap().unwrap();
+    assert!(matches!(&info.status, RunStatus::Failed { reason } if reason.contains("disk full")), "{info:?}");
+    assert_eq!(info.lease, None);
+    // For those who take the outcomes as they come, it is the same.
+    let store = Rigged::failing_from(Call::Commit, 1);
+    let run = task.over(0..3_u64).map(|n| async move { Ok::<_, String>(n) });
+    let error = in_time(run.recover(&store, "r").for_each(|_| async {})).await.unwrap_err();
+    store_error(error.reason());
+    assert!(error.source().unwrap().is::<StoreError>(), "{error:?}");
+}
+
+/// What would have been enough is not, where it is not durable.
+#[tokio::test(start_paused = true)]
+async fn durable_rule_3_a_success_that_was_early_is_none_when_the_store_fails() {
+    for end in End::all() {
+        for nth in [1, 2] {
+            let store = Rigged::failing_from(Call::Commit, nth);
+            let task = at_once(4).early_success(true).min_successes(2).cancel_grace(secs(9)).build().unwrap();
+            let call = |_, n| async move { sleep(secs(1 + 3 * (n / 2))).map(|()| Ok(n)).await };
+            let report = Plan::new(&task, &store, call).recover("r").run(0..9, end).await;
+            let reason = report.reason.expect("it is no success");
+            assert!(reason.contains("disk full"), "{end:?}, {nth}: {reason}");
+        }
+    }
+}
+
+/// The last commit fails when all items have run: the run has not succeeded.
+#[tokio::test(start_paused = true)]
+async fn durable_rule_3_a_run_whose_last_commit_fails_has_not_succeeded() {
+    for end in End::all() {
+        let (store, calls) = (Rigged::on(Call::Commit, Step::Fail), Calls::default());
+        let task = lenient(9).build().unwrap();
+        let report = thrice(&task, &store, &calls, NEVER).recover("r").run(0..9, end).await;
+        assert!(report.reason.unwrap().contains("disk full"), "{end:?}");
+        assert_eq!(calls.take().len(), 9, "{end:?}");
+        let expected = if end.gives_outcomes() { (0, 9) } else { (9, 0) };
+        assert_eq!((report.summary.successes, report.summary.cancelled), expected, "{end:?}");
+    }
+}
+
+/// A store that fails only to record a failure has failed as well.
+#[tokio::test(start_paused = true)]
+async fn durable_rule_3_a_failure_that_cannot_be_recorded_stops_the_run_too() {
+    for end in End::all() {
+        let (store, calls) = (Rigged::on(Call::Commit, Step::Fail), Calls::default());
+        let task = lenient(2).build().unwrap();
+        let report = thrice(&task, &store, &calls, 1).recover("r").run(0..30, end).await;
+        assert!(report.reason.unwrap().contains("disk full"), "{end:?}");
+        assert!(report.summary.successes == 0 && report.summary.failures > 0, "{end:?}: {}", report.summary);
+    }
+}
+
+/// A store that answers late is none that fails: nobody notices.
+#[tokio::test(start_paused = true)]
+async fn durable_rule_3_a_store_that_comes_back_is_not_noticed() {
+    for end in End::all() {
+        let latch = Arc::new(Semaphore::new(0));
+        let store = Rigged::on(Call::Commit, Step::After(Arc::clone(&latch)));
+        let task = at_once(2).build().unwrap();
+        let run = tokio::spawn(thrice(&task, &store, &Calls::default(), NEVER).recover("r").run(0..50, end));
+        sleep(10 * HOUR).await;
+        latch.add_permits(50);
+        let report = run.await.unwrap();
+        assert_eq!((report.reason, report.outputs.len()), (None, 50), "{end:?}");
+    }
+}
+
+/// All is durable and only the run could not be given back: that is no failure, and the log says so.
+#[tokio::test(start_paused = true)]
+async fn durable_rule_3_a_run_that_could_not_be_given_back_has_succeeded_with_a_warning() {
+    let (warnings, _listening) = Warnings::listen();
+    for end in End::all() {
+        let (store, calls) = (Rigged::on(Call::CloseRun, Step::Fail), Calls::default());
+        let task = at_once(2).build().unwrap();
+        let plan = thrice(&task, &store, &calls, NEVER);
+        let report = plan.clone().recover("r").run(0..9, end).await;
+        assert_eq!((report.reason, report.summary.successes), (None, 9), "{end:?}");
+        assert_eq!(warnings.count("was not given back"), 1, "{end:?}");
+        let begun = Instant::now();
+        let next =
+            plan.recover(Recovery::run("r").wait_for_holder(DEFAULT_LEASE + secs(1))).run(0..9, end).await;
+        assert_eq!((next.reason, next.summary.recovered), (None, 9), "{end:?}");
+        assert!(
+            (DEFAULT_LEASE..=DEFAULT_LEASE + secs(1)).contains(&begun.elapsed()),
+            "{end:?}: its lease was over first"
+        );
+        warnings.count("was not given back");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn durable_rule_3_an_item_that_is_no_json_stops_the_run_before_it_starts() {
+    let store = MemoryStore::new();
+    let task = at_once(2).build().unwrap();
+    let items = [BTreeMap::new(), BTreeMap::from([(vec![1], 1)]), BTreeMap::new()];
+    let run = task.over(items).map(|map: BTreeMap<Vec<u64>, u64>| async move {
+        sleep(millis(1)).await;
+        Ok::<_, String>(map.len())
+    });
+    let (partial, why) = ended_by_store(in_time(run.recover(&store, "r")).await);
+    assert!(why.contains("JSON"), "{why}");
+    assert!(partial.results[1].is_none() && partial.not_started() >= 2, "{}", partial.summary);
+}
+
+/// What is kept is damaged: it is neither given out nor written over.
+#[tokio::test(start_paused = true)]
+async fn durable_rule_3_an_output_that_is_damaged_stops_the_run() {
+    let store = MemoryStore::new();
+    let task = at_once(2).build().unwrap();
+    let numbers = |store| task.over(0..9_u64).map(|n| async move { Ok::<_, String>(n) }).recover(store, "r");
+    numbers(&store).await.unwrap();
+    let mut record = store.successes("r", 4, 1).await.unwrap().remove(0);
+    let Recorded::Succeeded { output } = record.recorded else { panic!("{record:?}") };
+    let damaged = Sealed { json: "5".to_owned(), ..output };
+    record.recorded = Recorded::Succeeded { output: damaged };
+    store.open_run("r", "test", "vandal", HOUR).await.unwrap();
+    store.commit("r", "vandal", &[record]).await.unwrap();
+    store.close_run("r", "vandal", &RunStatus::Succeeded).await.unwrap();
+    let (partial, why) = ended_by_store(in_time(numbers(&store)).await);
+    assert!(why.contains("damaged") && why.contains(" 4 "), "{why}");
+    assert_eq!(partial.successes() + partial.not_started(), 9, "nothing ran: {}", partial.summary);
+}
