@@ -135,7 +135,8 @@ impl<T, E> Collector<T, E> {
         }
     }
 
-    /// The results and the errors, with a slot for each of the items that were `started`, and of all `total`.
+    /// The results and the errors, with a slot for each of the items that were `started` or have settled, and of all
+    /// `total`. What is known already settles without a start, and before those in front of it may have started.
     pub(super) fn into_parts(
         self,
         started: usize,
@@ -143,7 +144,8 @@ impl<T, E> Collector<T, E> {
     ) -> (Vec<Option<T>>, BTreeMap<usize, ItemError<E>>) {
         match self {
             Self::Results { mut results, errors } => {
-                results.resize_with(started, || None);
+                let settled = errors.last_key_value().map_or(0, |(last, _)| last + 1).max(results.len());
+                results.resize_with(started.max(settled), || None);
                 let missing = (total - started).saturating_mul(size_of::<Option<T>>().max(1));
                 if missing <= UNSTARTED_BYTES {
                     results.resize_with(total, || None);

@@ -14,7 +14,22 @@ pub(super) enum Fault {
     Store(#[from] StoreError),
 }
 
+/// The codes by which SQLite says that another has the file: `BUSY` and its extended codes.
+#[cfg(feature = "sqlite")]
+const BUSY: [&str; 4] = ["5", "261", "517", "773"];
+
 impl Fault {
+    /// Whether another process has the file, so that it may go well a little later.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn is_busy(&self) -> bool {
+        match self {
+            Self::Sql(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| BUSY.contains(&code.as_ref()))
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn into_store_error(self, doing: &'static str) -> StoreError {
         match self {
             Self::Store(error) => error,

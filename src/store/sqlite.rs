@@ -14,12 +14,16 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
+use tokio::time::{Instant, sleep};
 
 use super::fault::Fault;
 use super::{CacheKey, Claim, LONGEST, Record, RunInfo, RunStatus, Sealed, Store, StoreError};
 
 /// How long a write waits for those of other processes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long to wait before a file that is busy is opened again.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// How many reads go on at once.
 const READERS: u32 = 4;
@@ -90,7 +94,14 @@ impl SqliteStore {
     /// [`StoreError::Corrupt`] where the file is damaged or not one of SQLite, [`StoreError::TooNew`] where a newer
     /// version of this crate has written it, and [`StoreError::Database`] where it cannot be opened or written.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        Self::connect(path.as_ref()).await.map_err(|fault| fault.into_store_error("opening the SQLite store"))
+        let begun = Instant::now();
+        loop {
+            match Self::connect(path.as_ref()).await {
+                // Whoever makes the file needs it for himself, and SQLite does not wait for that by itself.
+                Err(fault) if fault.is_busy() && begun.elapsed() < BUSY_TIMEOUT => sleep(BUSY_PAUSE).await,
+                opened => return opened.map_err(|fault| fault.into_store_error("opening the SQLite store")),
+            }
+        }
     }
 
     async fn connect(path: &Path) -> Result<Self, Fault> {

@@ -17,6 +17,7 @@ mod process;
 mod random;
 mod restart;
 mod rigged;
+mod rules_at_random;
 mod rules_cache;
 mod rules_checkpoint;
 mod rules_commit;

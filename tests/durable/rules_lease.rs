@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::rigged::{Call, Rigged, Step};
 use crate::support::{
-    Calls, End, HOUR, NEVER, Plan, at_once, ended_by_store, in_time, millis, secs, store_error, thrice,
+    Calls, End, HOUR, NEVER, Plan, at_once, ended_by_store, in_another_process, in_time, millis, secs,
+    store_error, thrice,
 };
 
 /// A run whose items take an hour each.
@@ -100,10 +101,7 @@ async fn durable_rule_4_a_dead_holders_run_is_free_when_its_lease_is_over() {
             .run(0..5, end)
             .await
     });
-    // It lives on a clock that is not paused; what is waited for is what it does.
-    while store.durable().len() < 2 {
-        std::thread::yield_now();
-    }
+    in_another_process(|| store.durable().len() == 2);
     process.shutdown_background();
     assert!(first.await.is_err());
     let taken = store.run("r").await.unwrap().unwrap();

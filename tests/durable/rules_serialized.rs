@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::rigged::{Call, Rigged, Step};
 use crate::support::{
-    Calls, End, HOUR, NEVER, Plan, Terminal, at_once, in_time, lenient, millis, secs, thrice,
+    Calls, End, HOUR, NEVER, Plan, Terminal, at_once, in_another_process, in_time, lenient, millis, secs,
+    thrice,
 };
 use crate::warnings::Warnings;
 
@@ -182,10 +183,7 @@ async fn durable_rule_6_when_the_holder_dies_one_other_computes_after_its_lease(
         let task = at_once(1).build().unwrap();
         Plan::new(&task, &held, call).cache(serialized().lease(secs(20))).run([7], end).await
     });
-    // It lives on a clock that is not paused; what is waited for is what it does.
-    while begun_there.load(SeqCst) == 0 {
-        std::thread::yield_now();
-    }
+    in_another_process(|| begun_there.load(SeqCst) == 1);
     process.shutdown_background();
 
     let (begun, calls) = (Instant::now(), Calls::default());

@@ -43,6 +43,19 @@ async fn what_is_kept_is_there_when_the_file_is_opened_again() {
     assert_eq!(third.successes("nightly", 0, 10).await.unwrap(), [record()]);
 }
 
+/// Whoever makes the file has it for himself for a moment, and the others wait for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn many_open_a_new_file_in_the_same_moment() {
+    for _ in 0..50 {
+        let folder = Folder::new();
+        let path = folder.file("runs.db");
+        let opening: Vec<_> = (0..8).map(|_| tokio::spawn(SqliteStore::open(path.clone()))).collect();
+        for opened in opening {
+            opened.await.unwrap().unwrap();
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_open_a_new_file_at_once_and_write_to_it() {
     let folder = Folder::new();

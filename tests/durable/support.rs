@@ -37,6 +37,16 @@ pub(crate) fn lenient(concurrency: usize) -> AsyncMapTaskBuilder {
     at_once(concurrency).min_success_ratio(0.0)
 }
 
+/// Waits until something has happened in a runtime whose clock is not paused. The thread of the test waits with it, so that
+/// its own clock stands still.
+pub(crate) fn in_another_process(has_happened: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !has_happened() {
+        assert!(begun.elapsed() < secs(60), "it does not happen");
+        std::thread::yield_now();
+    }
+}
+
 /// Fails where something hangs. On a paused clock it takes no time to learn that.
 pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
     timeout(24 * HOUR, future).await.expect("it hangs")
@@ -59,7 +69,7 @@ fn why(reason: &FailureReason) -> String {
 pub(crate) fn check_account<T, E>(result: &MapTaskResult<T, E>) {
     check_summary(&result.summary);
     assert_eq!(result.results.len(), result.total());
-    assert_eq!(result.results.iter().flatten().count(), result.successes());
+    assert_eq!(result.results.iter().flatten().count(), result.successes(), "{}", result.summary);
     assert_eq!(result.errors.len(), result.failures());
     assert!(result.errors.keys().all(|index| result.results[*index].is_none()));
 }

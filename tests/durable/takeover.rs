@@ -176,14 +176,12 @@ fn take_over_keys(mut scene: Scene, others: usize) {
     let holder_id = holder.id();
     scene.until(|seen| begun.clone().all(|item| seen.began(holder_id).contains(&item)));
 
-    // They wait for what is claimed, and have places for the rest beside it. As many again as the holder runs may be
-    // claimed for it, and wait for a place there.
-    let claimed = gate..gate + 2 * CONCURRENCY as u64;
-    let job = Job { concurrency: 3 * CONCURRENCY, ..scene.job(Keeping::Cache) };
+    // They wait for what it computes, and have places for the rest beside it. Nothing else is kept from them.
+    let job = Job { concurrency: 2 * CONCURRENCY, ..scene.job(Keeping::Cache) };
     let others: Vec<Process> = (0..others).map(|_| Process::start(&job)).collect();
     let ids: Vec<u32> = others.iter().map(Process::id).collect();
     let is_settled = |settled: &BTreeMap<u64, _>| {
-        (0..ITEMS).all(|item| claimed.contains(&item) || settled.contains_key(&item))
+        (0..ITEMS).all(|item| begun.contains(&item) || settled.contains_key(&item))
     };
     scene.until(|seen| ids.iter().all(|id| is_settled(&seen.settled(*id))));
 
