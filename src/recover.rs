@@ -43,9 +43,10 @@ impl Recovery {
     /// How long the run is refused to others after its process has died. The default is [`DEFAULT_LEASE`], 60 s; less
     /// than 30 ms counts as that.
     ///
-    /// While the process lives, it renews its lease three times in this time. So it should be longer than the process
-    /// can be held up: by a suspended machine, or by a function that keeps a runtime of one thread busy; and half as long
-    /// again as the store tries to reach its server, at least. A holder that could not renew its lease in time stops.
+    /// While the process lives, it renews its lease three times in this time. So it should be longer than the process can be
+    /// held up: by a suspended machine, by a function that keeps a runtime of one thread busy, or by a store that takes its
+    /// time to write a thousand outputs; and half as long again as the store tries to reach its server. A holder that could
+    /// not renew its lease in time stops.
     pub fn lease(self, lease: Duration) -> Self {
         Self { lease: lease.max(SHORTEST_LEASE), ..self }
     }
