@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::env;
 use std::error::Error;
+use std::future::pending;
 use std::time::Duration;
 
 use async_map_task::store::{PostgresStore, RunStatus, SqliteStore, Store};
@@ -40,12 +41,14 @@ async fn work(job: &Job, store: &impl Store) {
     let run = task.over((0..job.items as usize).map(|index| job.item(index))).map(|item| job.run(item, &log));
     let ended = match &job.keeping {
         Keeping::Recover { run_id, if_held } => {
-            if *if_held == IfHeld::GiveBack {
-                give_back(store, run_id).await;
-            }
-            let wait = if *if_held == IfHeld::Wait { LONGEST } else { Duration::ZERO };
+            let wait = if *if_held == IfHeld::Refuse { Duration::ZERO } else { LONGEST };
             let recovery = Recovery::run(run_id).lease(job.lease).wait_for_holder(wait);
-            run.recover(store, recovery).for_each(report).await
+            let run = run.recover(store, recovery).for_each(report);
+            tokio::select! {
+                biased;
+                () = give_back(store, run_id), if *if_held == IfHeld::GiveBack => unreachable!(),
+                ended = run => ended,
+            }
         }
         Keeping::Cache => {
             run.cache(store, Cache::version("1").serialized().lease(job.lease)).for_each(report).await
@@ -54,9 +57,17 @@ async fn work(job: &Job, store: &impl Store) {
     log.write(&Event::Ended(ended.err().map(|error| error.source().unwrap().to_string())));
 }
 
+/// Takes the run from whoever is dead and has it, until this process does. A server may still do what it was asked for by a
+/// process that was killed meanwhile, so once is not enough.
 async fn give_back(store: &impl Store, run_id: &str) {
-    if let Some(lease) = store.run(run_id).await.unwrap().and_then(|run| run.lease) {
-        store.close_run(run_id, &lease.holder, &RunStatus::Running).await.unwrap();
+    let here = format!("/{}/", std::process::id());
+    loop {
+        match store.run(run_id).await.unwrap().and_then(|run| run.lease) {
+            Some(lease) if lease.holder.contains(&here) => pending().await,
+            Some(lease) => store.close_run(run_id, &lease.holder, &RunStatus::Running).await.unwrap(),
+            None => {}
+        }
+        sleep(Duration::from_millis(5)).await;
     }
 }
 
