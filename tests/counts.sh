@@ -3,13 +3,7 @@
 # Installs valgrind where it is missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. tests/package.sh
 
-if ! command -v valgrind >/dev/null; then
-    root=()
-    if [ "$(id -u)" -ne 0 ]; then root=(sudo); fi
-    echo "installing valgrind"
-    "${root[@]}" apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -qq --no-install-recommends valgrind >/dev/null
-fi
-
+package valgrind valgrind
 cargo bench --quiet --bench counts

@@ -4,6 +4,7 @@
 # drives it, where they are missing. The screenshots are left in the target folder.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. tests/package.sh
 
 target=${CARGO_TARGET_DIR:-target}
 modules=$target/browser
@@ -21,17 +22,6 @@ stop() {
 }
 trap 'stop; rm -rf "$work"' EXIT
 
-# package COMMAND NAME...: installs Debian packages where the command is missing.
-package() {
-    local command=$1
-    shift
-    if command -v "$command" >/dev/null; then return; fi
-    local root=()
-    if [ "$(id -u)" -ne 0 ]; then root=(sudo); fi
-    echo "installing $*"
-    "${root[@]}" apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -qq --no-install-recommends "$@" >/dev/null
-}
 package chromium chromium fonts-liberation
 package node nodejs
 package npm npm
