@@ -1,5 +1,5 @@
 //! The guide beyond the crate's front page: how to use it in a service, for work that computes, for results that are
-//! taken as they come, and for runs that outlive their process.
+//! taken as they come, for runs that outlive their process, and for those that outgrow their machine.
 //!
 //! These pages are documentation and nothing else: there are no such modules to import from.
 
@@ -19,3 +19,10 @@ pub mod streaming {}
     doc = "Runs that outlive their process, with the feature `sqlite`, which shows this page, too."
 )]
 pub mod durable_runs {}
+
+#[cfg_attr(feature = "restate", doc = include_str!("guide/past_one_machine.md"))]
+#[cfg_attr(
+    not(feature = "restate"),
+    doc = "Runs on more than one machine, with the feature `restate`, which shows this page, too."
+)]
+pub mod past_one_machine {}

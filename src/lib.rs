@@ -24,8 +24,12 @@ mod observe;
 mod outcome;
 mod over;
 mod progress;
+#[cfg(any(feature = "store", feature = "restate"))]
+mod random;
 #[cfg(feature = "store")]
 mod recover;
+#[cfg(feature = "restate")]
+pub mod restate;
 mod result;
 mod retry;
 mod run;

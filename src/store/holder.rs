@@ -1,20 +1,15 @@
 //! The names of those who hold runs and claims.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::random::random;
 
 /// A new name, which no other holder has: `host/pid/16 hexadecimal digits`.
 ///
 /// A person finds the process by it. The digits are random, because a process that was started in a container often
 /// has the number 1, and hosts may have one name.
 pub(crate) fn holder() -> String {
-    static HOLDERS: AtomicU64 = AtomicU64::new(0);
-    // The keys of the standard library's hash maps are the random numbers that it gives out: two keys of 64 bits from
-    // the operating system for each thread. The counter tells the holders of one thread apart.
-    let random = RandomState::new().hash_one(HOLDERS.fetch_add(1, Ordering::Relaxed));
-    format!("{}/{}/{random:016x}", gethostname::gethostname().to_string_lossy(), process::id())
+    format!("{}/{}/{:016x}", gethostname::gethostname().to_string_lossy(), process::id(), random())
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("map_task_config", 4),
     ("recover", 4),
     ("cache", 4),
+    ("restate", 4),
     ("engine", 3),
     ("context", 2),
     ("checkpoint", 2),
@@ -37,6 +38,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("zip", 1),
     ("outcome", 0),
     ("lock", 0),
+    ("random", 0),
 ];
 
 /// The most lines of a file.
