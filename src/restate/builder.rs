@@ -129,11 +129,11 @@ impl RestateBuilder {
             admin: self.admin.as_ref().map(|url| server("admin", url)).transpose()?,
             kill_after: self.kill_after,
             message_limit: self.message_limit,
-            cancelling: TaskTracker::new(),
+            calls: TaskTracker::new(),
             places: Semaphore::new(CANCELLED_AT_ONCE),
             uncancelled: AtomicUsize::new(0),
         };
-        engine.cancelling.close();
+        engine.calls.close();
         Ok(Restate { engine: Arc::new(engine) })
     }
 }

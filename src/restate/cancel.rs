@@ -9,6 +9,7 @@ use hyper::{Method, StatusCode};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::RestateError;
 use super::answer::failure;
@@ -25,11 +26,14 @@ pub(super) struct Pending {
     /// Where it is cancelled: a future may be dropped anywhere.
     runtime: Handle,
     is_over: bool,
+    /// Dropped last, when what cancels it is counted already.
+    _counted: TaskTrackerToken,
 }
 
 impl Pending {
     pub(super) fn new(call: Call) -> Self {
-        Self { call: Arc::new(call), runtime: Handle::current(), is_over: false }
+        let _counted = call.engine.calls.token();
+        Self { call: Arc::new(call), runtime: Handle::current(), is_over: false, _counted }
     }
 
     pub(super) fn call(&self) -> &Call {
@@ -49,7 +53,7 @@ impl Pending {
 
     fn start(&self) -> JoinHandle<Result<Reply, RestateError>> {
         let call = Arc::clone(&self.call);
-        self.call.engine.cancelling.spawn_on(async move { call.cancel().await }, &self.runtime)
+        self.call.engine.calls.spawn_on(async move { call.cancel().await }, &self.runtime)
     }
 }
 

@@ -56,8 +56,9 @@ pub(super) struct Engine {
     pub(super) admin: Option<Server>,
     pub(super) kill_after: Duration,
     pub(super) message_limit: usize,
-    /// The tasks that cancel. It is closed from the beginning, which means that it can be waited for.
-    pub(super) cancelling: TaskTracker,
+    /// The calls under way, and the tasks that cancel. It is closed from the beginning, which means that it can be
+    /// waited for.
+    pub(super) calls: TaskTracker,
     pub(super) places: Semaphore,
     pub(super) uncancelled: AtomicUsize,
 }
@@ -78,18 +79,18 @@ impl Restate {
         Handler::new(self, service, handler)
     }
 
-    /// Waits until what stopped runs have left in the engine is cancelled there, and says how many invocations could
-    /// not be, since the engine was built; the log names each.
+    /// Waits until no call is under way, and what stopped runs have left in the engine is cancelled there. Says how many
+    /// invocations could not be cancelled, since the engine was built; the log names each.
     ///
     /// A call that is dropped is cancelled by a task of its own, which dies with the runtime. So await this before
-    /// `main` returns, and before a run of the same id begins. Without an
-    /// [`admin`](RestateBuilder::admin) there is nothing to wait for, and nothing is counted.
+    /// `main` returns, and before a run of the same id begins. It waits for the calls of all runs over this engine, also
+    /// of those that go on. Without an [`admin`](RestateBuilder::admin) nothing is cancelled, and nothing counted.
     ///
     /// # Cancel safety
     ///
     /// Dropping it changes nothing: the tasks go on.
     pub async fn settled(&self) -> usize {
-        self.engine.cancelling.wait().await;
+        self.engine.calls.wait().await;
         self.engine.uncancelled.load(Ordering::Relaxed)
     }
 }
