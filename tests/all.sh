@@ -1,10 +1,21 @@
 #!/usr/bin/env bash
-# Every test of every feature. Installs PostgreSQL, which the tests of the durable runs start a server of, where it is
-# missing.
+# Every test of every feature. Installs what is missing of the servers that they start: PostgreSQL for the durable runs,
+# Restate and a balancer for those on more than one machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/package.sh
 
 package initdb postgresql
+package haproxy haproxy
+
+restate=${CARGO_TARGET_DIR:-target}/restate
+if ! compgen -G "$restate/node_modules/@restatedev/restate-server-*/bin/restate-server" >/dev/null; then
+    package node nodejs
+    package npm npm
+    echo "installing the Restate server"
+    mkdir -p "$restate"
+    npm install --ignore-scripts --no-save --no-audit --no-fund --silent --prefix "$restate" \
+        @restatedev/restate-server@1.7.12
+fi
 
 cargo test --all-features

@@ -114,7 +114,7 @@ impl RestateBuilder {
     /// # Errors
     ///
     /// [`ConfigError`] where a URL is not `http://` or `https://` and a host, with a port or a path if need be; where the
-    /// token is empty or has a character that no header can have; where the limit of a message is zero; where a URL is
+    /// token is empty or has a character that none can have; where the limit of a message is zero; where a URL is
     /// `https://` and the machine has no certificates to trust.
     pub fn build(self) -> Result<Restate, ConfigError> {
         if self.message_limit == 0 {
@@ -140,13 +140,11 @@ impl RestateBuilder {
 
 fn authorization(token: &Secret) -> Result<HeaderValue, ConfigError> {
     let Secret(token) = token;
-    let header = HeaderValue::try_from(format!("Bearer {token}")).ok().filter(|_| !token.is_empty());
+    let is_allowed = !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic());
+    let header = HeaderValue::try_from(format!("Bearer {token}")).ok().filter(|_| is_allowed);
     let mut header = header.ok_or_else(|| {
-        let found = if token.is_empty() {
-            "an empty token"
-        } else {
-            "a token with a character that no header can have"
-        };
+        let found =
+            if token.is_empty() { "an empty token" } else { "a token with a character that none can have" };
         ConfigError::new("bearer_token", found, "visible characters of ASCII, at least one")
     })?;
     header.set_sensitive(true);

@@ -6,14 +6,11 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Uri};
-use serde::de::DeserializeOwned;
 
-use super::RestateError;
-use super::answer::{output, was_stopped_before};
-use super::cancel::Pending;
+use super::answer::was_stopped_before;
 use super::engine::Engine;
-use super::handler::Target;
 use super::reply::{Fault, Reply};
+use super::target::Target;
 use crate::context::ItemContext;
 
 /// All that is sent for one attempt at an item, as often as it must be.
@@ -27,28 +24,8 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Has the handler run, or waits for it where it runs already, or takes the outcome that is kept.
-    pub(super) async fn run<T: DeserializeOwned>(self, cx: &ItemContext) -> Result<T, RestateError> {
-        let pending = Pending::new(self);
-        let call = pending.call();
-        let answered = if call.engine.admin.is_some() {
-            tokio::select! {
-                biased;
-                answered = call.answer(cx) => answered,
-                // With a grace there is time to see the end of it.
-                () = cx.cancellation_token().cancelled() => return output(&pending.cancel().await?),
-            }
-        } else {
-            call.answer(cx).await
-        };
-        // What the ingress has answered, or never had, leaves nothing behind.
-        if !matches!(&answered, Err(Fault::Unreachable { is_sent: true, .. })) {
-            pending.disarm();
-        }
-        output(&answered?)
-    }
-
-    async fn answer(&self, cx: &ItemContext) -> Result<Reply, Fault> {
+    /// Sends it until it is answered.
+    pub(super) async fn answer(&self, cx: &ItemContext) -> Result<Reply, Fault> {
         let request = self.request(&self.target.call);
         let ingress = &self.engine.ingress;
         let reply = ingress.reach(&request, cx.deadline()).await?;

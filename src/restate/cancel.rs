@@ -1,15 +1,11 @@
 //! The end, in the engine, of a call that nobody waits for any more.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
-use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::RestateError;
 use super::answer::failure;
@@ -19,68 +15,24 @@ use super::reply::{Fault, Reply, beginning};
 /// How long the engine may take to end what it was told to kill.
 const KILL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A call that is under way. If it is dropped before it is over, it is cancelled in the engine.
-#[derive(Debug)]
-pub(super) struct Pending {
-    call: Arc<Call>,
-    /// Where it is cancelled: a future may be dropped anywhere.
-    runtime: Handle,
-    is_over: bool,
-    /// Dropped last, when what cancels it is counted already.
-    _counted: TaskTrackerToken,
-}
-
-impl Pending {
-    pub(super) fn new(call: Call) -> Self {
-        let _counted = call.engine.calls.token();
-        Self { call: Arc::new(call), runtime: Handle::current(), is_over: false, _counted }
-    }
-
-    pub(super) fn call(&self) -> &Call {
-        &self.call
-    }
-
-    /// There is nothing in the engine that could be cancelled.
-    pub(super) fn disarm(mut self) {
-        self.is_over = true;
-    }
-
-    /// Cancels it, and says what has become of it. Goes on where this is dropped.
-    pub(super) async fn cancel(mut self) -> Result<Reply, RestateError> {
-        self.is_over = true;
-        self.start().await.map_err(|error| Fault::unanswered(Duration::ZERO, error))?
-    }
-
-    fn start(&self) -> JoinHandle<Result<Reply, RestateError>> {
-        let call = Arc::clone(&self.call);
-        self.call.engine.calls.spawn_on(async move { call.cancel().await }, &self.runtime)
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if !self.is_over && self.call.engine.admin.is_some() {
-            self.start();
-        }
-    }
-}
-
 impl Call {
-    async fn cancel(&self) -> Result<Reply, RestateError> {
-        let engine = &self.engine;
-        let _place = engine.places.acquire().await;
+    /// Ends the invocation, and says what it has come to.
+    pub(super) async fn cancel(&self) -> Result<Reply, RestateError> {
         let ended = self.try_cancel().await;
-        if let Err(error) = &ended {
-            engine.uncancelled.fetch_add(1, Ordering::Relaxed);
+        if let Some(error) = ended.as_ref().err().filter(|error| may_go_on(error)) {
+            self.engine.uncancelled.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(key = ?self.key, %error, "an invocation could not be cancelled, and may go on");
         }
         ended
     }
 
     async fn try_cancel(&self) -> Result<Reply, RestateError> {
+        // A server that is away is waited for once, and not again by each that waits for a place.
+        let deadline = self.engine.ingress.deadline();
+        let place = self.engine.places.acquire().await;
         // Whether the engine has the call, nobody knows. So it is sent again, to be run later: either the engine has it,
         // or it takes it now and will not take the first one any more. This gives its name in both cases.
-        let accepted = self.engine.ingress.reach(&self.request(&self.target.send), None).await?;
+        let accepted = self.engine.ingress.reach(&self.request(&self.target.send), deadline).await?;
         if !accepted.status.is_success() {
             return Err(failure(&accepted));
         }
@@ -91,11 +43,14 @@ impl Call {
                 message: beginning(&accepted.body),
             });
         }
-        let has_ended = self.tell(id, "cancel", None).await? == StatusCode::CONFLICT;
+        let has_ended = self.tell(id, "cancel", deadline).await? == StatusCode::CONFLICT;
+        // A handler may take long to end, and others are not to wait for it.
+        drop(place);
         let ended = match timeout(self.engine.kill_after, self.end(id)).await {
             Ok(ended) => ended?,
             Err(_) => {
                 tracing::info!(invocation = id, "an invocation that does not heed its cancelling is killed");
+                let _place = self.engine.places.acquire().await;
                 self.tell(id, "kill", None).await?;
                 let ended = timeout(KILL_TIMEOUT, self.end(id)).await;
                 ended.map_err(|error| Fault::unanswered(KILL_TIMEOUT, error))??
@@ -137,4 +92,10 @@ impl Call {
         }
         Ok(reply.status)
     }
+}
+
+/// Whether an invocation may go on, given why it could not be cancelled.
+fn may_go_on(error: &RestateError) -> bool {
+    // It has ended, with an output that is too large to be read; or the engine has no such handler, and took no call.
+    !matches!(error, RestateError::TooLarge { .. } | RestateError::NotFound { .. })
 }

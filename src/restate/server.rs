@@ -105,6 +105,11 @@ impl Server {
         request
     }
 
+    /// Until when a request is sent again that is sent now and fails at once.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.retry_time)
+    }
+
     /// Sends a request that may be sent more than once, until it is answered, for as long as the server may be away and
     /// no longer than until no further try would fit before the deadline.
     pub(super) async fn reach(
@@ -181,7 +186,9 @@ impl Server {
 fn is_tls(url: &str) -> Option<bool> {
     let uri: Uri = url.parse().ok()?;
     let authority = uri.authority()?;
+    let has_port = authority.as_str() != authority.host();
     if authority.host().is_empty()
+        || has_port != authority.port().is_some()
         || authority.as_str().contains('@')
         || uri.query().is_some()
         || url.contains('#')
@@ -227,6 +234,8 @@ mod tests {
             ("/restate", None),
             ("ftp://localhost", None),
             ("http://", None),
+            ("http://localhost:", None),
+            ("http://localhost:99999", None),
             ("http://user:secret@localhost", None),
             ("http://localhost?x=1", None),
             ("http://localhost#x", None),

@@ -51,8 +51,8 @@ const RULES: std::ops::RangeInclusive<u8> = 1..=33;
 /// another process.
 const WAIT_FOR_PROCESSES: [&str; 2] = ["tests/durable/kill.rs", "tests/durable/process/log.rs"];
 
-/// The rules of durable runs that have a test each.
-const DURABLE_RULES: std::ops::RangeInclusive<u8> = 1..=8;
+/// The rules of durable runs, and of runs over Restate, that have a test each.
+const RULES_OF_FEATURES: [(&str, std::ops::RangeInclusive<u8>); 2] = [("durable", 1..=8), ("restate", 1..=5)];
 
 struct SourceFile {
     /// Below the root of the project, with `/` between its parts.
@@ -432,10 +432,12 @@ fn every_rule_has_a_test() {
     let missing = RULES.filter(|rule| !found.contains_key(rule));
     let mut wrong: Vec<_> =
         missing.map(|rule| format!("rule {rule} has no test fn rule_{rule:02}_...")).collect();
-    for rule in DURABLE_RULES {
-        let name = format!("fn durable_rule_{rule}_");
-        if !files.iter().any(|file| file.code.contains(&name)) {
-            wrong.push(format!("rule {rule} of durable runs has no test {name}..."));
+    for (feature, rules) in RULES_OF_FEATURES {
+        for rule in rules {
+            let name = format!("fn {feature}_rule_{rule}_");
+            if !files.iter().any(|file| file.code.contains(&name)) {
+                wrong.push(format!("no test is named {name}..."));
+            }
         }
     }
     let tests: usize = found.values().sum();

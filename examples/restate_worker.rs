@@ -1,0 +1,176 @@
+//! A worker that hashes files for the example `restate_map`: it is called by a Restate server, and gives the SHA-256 of
+//! any regular file in one folder. Start as many as you like, wherever that folder can be reached.
+//!
+//! ```text
+//! cargo run --release --features restate --example restate_worker -- /srv/files --listen 127.0.0.1:9080
+//! curl localhost:9070/deployments -H 'content-type: application/json' -d '{"uri": "http://127.0.0.1:9080"}'
+//! ```
+//!
+//! It shows a service with the options that a long run needs, blocking work that ends when its call is killed, failures
+//! that the engine does not try again, and an orderly end: at SIGTERM or Ctrl-C, calls have ten seconds to end, and what
+//! has not ended by then the engine has run elsewhere. The guide's page `past_one_machine` has the whole picture.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
+use restate_sdk::prelude::*;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+const BUFFER_SIZE: usize = 256 * 1024;
+
+/// Hashes the files of a folder, as a service of a Restate server.
+#[derive(Debug, Parser)]
+#[command(name = "restate_worker")]
+struct Arguments {
+    /// The folder that all paths are relative to; no other file is read
+    root: PathBuf,
+    /// Where the server reaches this worker
+    #[arg(long, default_value = "127.0.0.1:9080")]
+    listen: SocketAddr,
+}
+
+#[tokio::main]
+async fn main() {
+    let code = match serve(&Arguments::parse()).await {
+        Ok(()) => 0,
+        Err(error) => {
+            tell(&format!("{error:#}"));
+            1
+        }
+    };
+    // A return would wait for all blocking threads, and one may be in a read that is never answered.
+    std::process::exit(code)
+}
+
+async fn serve(Arguments { root, listen }: &Arguments) -> Result<()> {
+    let root = root.canonicalize().with_context(|| format!("cannot find {}", root.display()))?;
+    ensure!(root.is_dir(), "{} is no folder", root.display());
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // Of the two, the SDK would heed Ctrl-C alone.
+    let stop = async move {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    tell(&format!("hashing files of {} on {}", root.display(), listener.local_addr()?));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let service = Checksums { root: root.into(), cores: Semaphore::new(cores) };
+    HttpServer::new(Endpoint::builder().bind(service).build()).serve_with_cancel(listener, stop).await;
+    Ok(())
+}
+
+struct Checksums {
+    root: Arc<Path>,
+    /// The engine sends as many calls as there are. Those above this number wait here.
+    cores: Semaphore,
+}
+
+/// The answer says which file it is of, so that who asks can see that it is no other.
+#[derive(Debug, Serialize)]
+struct Checksum {
+    path: PathBuf,
+    size: u64,
+    sha256: String,
+}
+
+// - A run can be taken up again for a week.
+// - A file may take hours. After the inactivity timeout, a minute by default, the engine would ask the handler to pause,
+//   which it cannot while it reads, and ten minutes later the engine would have it begin again.
+// - While no worker can be reached, a call waits for about ten minutes and is then killed, which whoever waits for it is
+//   told. By default it would be paused, which nobody is told.
+#[service(
+    name = "Checksums",
+    client_visibility = "pub(crate)",
+    idempotency_retention = "7 days",
+    inactivity_timeout = "12 hours",
+    invocation_retry_policy(
+        initial_interval = "100ms",
+        factor = 2.0,
+        max_interval = "10s",
+        max_attempts = 65,
+        on_max_attempts = "kill",
+    )
+)]
+impl Checksums {
+    /// The size and the SHA-256 of a file.
+    #[handler]
+    async fn sha256(&self, _ctx: Context<'_>, path: Json<PathBuf>) -> HandlerResult<Json<Checksum>> {
+        let Json(path) = path;
+        let _core = self.cores.acquire().await?;
+        // A call that is killed is dropped here, and its thread then reads no further.
+        let stop = CancellationToken::new();
+        let _stopped_on_drop = stop.clone().drop_guard();
+        // Not in `ctx.run`, which would store the sum so that a later step need not read again: there is none.
+        let (root, name) = (Arc::clone(&self.root), path.clone());
+        let hashed = spawn_blocking(move || hash(&root, &name, &stop)).await?;
+        let (size, sha256) = hashed.map_err(|error| {
+            tell(&format!("{}: {error}", path.display()));
+            failure(&error)
+        })?;
+        Ok(Json(Checksum { path, size, sha256 }))
+    }
+}
+
+/// Whether a file that fails is worth another attempt is for whoever asked to say, so it is none of the errors that the
+/// engine tries again by itself.
+fn failure(error: &io::Error) -> TerminalError {
+    let code = match error.kind() {
+        ErrorKind::InvalidInput => 400,
+        ErrorKind::PermissionDenied => 403,
+        ErrorKind::NotFound => 404,
+        _ => 500,
+    };
+    TerminalError::new_with_code(code, error.to_string())
+}
+
+/// The size and the sum. It gives up between two pieces once nobody waits for them any more.
+fn hash(root: &Path, path: &Path, stop: &CancellationToken) -> io::Result<(u64, String)> {
+    let (mut file, mut size, mut sha256) = (open(root, path)?, 0, Sha256::new());
+    let mut buffer = vec![0; BUFFER_SIZE];
+    while !stop.is_cancelled() {
+        match file.read(&mut buffer) {
+            Ok(0) => {
+                return Ok((size, sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect()));
+            }
+            Ok(length) => {
+                sha256.update(buffer.get(..length).unwrap_or_default());
+                size += length as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("stopped"))
+}
+
+/// Opens a regular file in the folder. An absolute path, a `..` and a link could lead out of it.
+fn open(root: &Path, path: &Path) -> io::Result<File> {
+    let path = root.join(path).canonicalize()?;
+    if !path.starts_with(root) {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is not in the worker's folder"));
+    }
+    // To open a pipe would be to wait for somebody who writes to it.
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    File::open(path)
+}
+
+/// One line on stderr. Whoever has closed it does not want to know.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}

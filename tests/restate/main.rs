@@ -1,0 +1,37 @@
+//! Runs over Restate, against the real server and real workers. One binary, a module a concern.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may"
+)]
+
+mod bad_input;
+mod balancer;
+#[path = "../durable/folder.rs"]
+mod folder;
+mod guarded;
+mod kill;
+mod odd;
+mod ports;
+mod process;
+mod proxy;
+#[path = "../durable/random.rs"]
+mod random;
+mod relay;
+mod rules_again;
+mod rules_cancelling;
+mod rules_failures;
+mod rules_messages;
+mod rules_settled;
+mod rules_stopping;
+mod rules_twice;
+mod scene;
+mod server;
+mod support;
+#[path = "../durable/warnings.rs"]
+mod warnings;
+mod work;
+mod worker;

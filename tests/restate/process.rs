@@ -1,0 +1,114 @@
+//! Processes that a test starts and kills: this program itself, with a job to do.
+
+mod job;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use self::job::Job;
+pub(crate) use self::job::{CONCURRENCY, Map, Report};
+use crate::guarded::Guarded;
+use crate::ports;
+use crate::work::Log;
+
+/// Longer than anything takes that a test waits for.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Where a process finds its job.
+const JOB: &str = "ASYNC_MAP_TASK_JOB";
+
+fn start(job: &Job) -> Guarded {
+    let mut program = Command::new("sh");
+    // What the harness of the tests prints in the child is of no interest.
+    program.args(["-c", r#"exec "$0" "$@" >/dev/null"#]).arg(env::current_exe().unwrap());
+    program.args([job::TEST, "--exact", "--nocapture"]).env(JOB, serde_json::to_string(job).unwrap());
+    Guarded::start(&program)
+}
+
+/// Looks now and then, because a long log takes long to look at, until there is something.
+pub(crate) async fn wait_for<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(began.elapsed() < LONGEST, "waited in vain for {what}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A worker with a port and a log of its own, which it keeps when it is killed and started again.
+pub(crate) struct Worker {
+    port: u16,
+    folder: PathBuf,
+    log: Log,
+    process: Option<Guarded>,
+}
+
+impl Worker {
+    pub(crate) async fn start(folder: PathBuf) -> Self {
+        fs::create_dir_all(&folder).unwrap();
+        let log = Log::new(&folder.join(job::LOG));
+        let mut worker = Self { port: ports::free(), folder, log, process: None };
+        worker.revive().await;
+        worker
+    }
+
+    /// Starts it on its port, and waits until it listens.
+    pub(crate) async fn revive(&mut self) {
+        self.process = Some(start(&Job::Work { port: self.port, folder: self.folder.clone() }));
+        let listens = async || TcpStream::connect(("127.0.0.1", self.port)).await.ok();
+        wait_for("the worker", listens).await;
+    }
+
+    /// Kills it with SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.process.take().expect("it lives").kill();
+    }
+
+    /// Lets the items end that are held.
+    pub(crate) fn open_gate(&self) {
+        File::create(self.folder.join(job::GATE)).unwrap();
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+}
+
+/// A process with a run.
+pub(crate) struct Coordinator {
+    report: PathBuf,
+    process: Guarded,
+}
+
+impl Coordinator {
+    pub(crate) fn start(map: &Map, folder: &Path) -> Self {
+        let report = folder.join("report.json");
+        let _ = fs::remove_file(&report);
+        Self { process: start(&Job::Map { map: map.clone(), report: report.clone() }), report }
+    }
+
+    /// Kills it with SIGKILL, before its run has ended.
+    pub(crate) fn kill(self) {
+        self.process.kill();
+        assert!(!self.report.exists(), "the run had ended before the kill");
+    }
+
+    /// Waits for the end of its run.
+    pub(crate) async fn report(self) -> Report {
+        let report = wait_for("the report", async || fs::read(&self.report).ok()).await;
+        let report: Result<Report, String> = serde_json::from_slice(&report).unwrap();
+        report.unwrap()
+    }
+}

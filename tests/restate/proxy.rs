@@ -1,0 +1,58 @@
+//! What may stand before an ingress: a real proxy.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tokio::net::TcpStream;
+
+use crate::guarded::Guarded;
+use crate::ports;
+use crate::scene::until;
+
+/// Lets nobody in without the token.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    port: u16,
+    _process: Guarded,
+}
+
+impl Proxy {
+    pub(crate) async fn before(target: u16, token: &str) -> Self {
+        let port = ports::free();
+        let config = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("proxy-{port}.cfg"));
+        let text = format!(
+            "defaults
+                mode http
+                retries 0
+                timeout connect 1s
+                timeout client 60s
+                timeout server 60s
+            frontend near
+                bind 127.0.0.1:{port}
+                http-request deny deny_status 401 unless {{ req.hdr(authorization) -m str 'Bearer {token}' }}
+                default_backend far
+            backend far
+                server far 127.0.0.1:{target}\n"
+        );
+        fs::write(&config, text).unwrap();
+        let mut program = Command::new(program());
+        program.arg("-db").arg("-f").arg(&config);
+        let proxy = Self { port, _process: Guarded::start(&program) };
+        let connects = async || TcpStream::connect(("127.0.0.1", port)).await.is_ok();
+        until("the proxy, whose words stand above", connects).await;
+        fs::remove_file(config).unwrap();
+        proxy
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+/// Where systems have it, which is not always where programs are looked for.
+pub(crate) fn program() -> &'static Path {
+    let places = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy", "/opt/homebrew/bin/haproxy"];
+    let program = places.into_iter().map(Path::new).find(|place| place.exists());
+    program.unwrap_or(Path::new("haproxy"))
+}

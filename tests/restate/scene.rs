@@ -1,0 +1,101 @@
+//! What a test has to itself: a run, a log of what its items did, and a gate that holds them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use async_map_task::restate::Restate;
+use tokio::time::sleep;
+
+use crate::server::Server;
+use crate::work::{Event, Item, Log, Output, output};
+
+/// Longer than anything takes that a test waits for.
+const LONGEST: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(crate) struct Scene {
+    pub(crate) run_id: &'static str,
+    pub(crate) log: Log,
+    gate: PathBuf,
+}
+
+impl Scene {
+    /// The run id is the test's own, and without `_` and `%`, which mean something to the introspection.
+    pub(crate) fn new(run_id: &'static str) -> Self {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("scene-{run_id}"));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        Self { run_id, log: Log::new(&folder.join("log")), gate: folder.join("gate") }
+    }
+
+    /// An item that ends at once.
+    pub(crate) fn item(&self, index: u64) -> Item {
+        Item { index, log: self.log.path(), ..Item::default() }
+    }
+
+    pub(crate) fn items(&self, count: u64) -> Vec<Item> {
+        (0..count).map(|index| self.item(index)).collect()
+    }
+
+    /// An item that ends when the gate is open.
+    pub(crate) fn held(&self, index: u64) -> Item {
+        Item { gate: Some(self.gate.clone()), ..self.item(index) }
+    }
+
+    pub(crate) fn open(&self) {
+        fs::write(&self.gate, "").unwrap();
+    }
+
+    /// How often each of the first items began.
+    pub(crate) fn began(&self, count: u64) -> Vec<u64> {
+        self.log.counts(Event::Began, count)
+    }
+
+    pub(crate) async fn until(&self, event: Event, count: usize) {
+        let seen = || self.log.events().iter().filter(|(found, _)| *found == event).count();
+        until(&format!("{count} times {event:?} in {}", self.run_id), async || seen() >= count).await;
+    }
+
+    /// The idempotency keys under which the engine has this run, without the run id, in order.
+    pub(crate) async fn keys(&self, server: &Server) -> Vec<String> {
+        let sql = format!(
+            "SELECT idempotency_key FROM sys_invocation WHERE idempotency_key LIKE '{}.%' ORDER BY 1",
+            self.run_id
+        );
+        let rows = server.query(&sql).await;
+        let key = |row: &serde_json::Value| {
+            let key = row["idempotency_key"].as_str().unwrap();
+            key[self.run_id.len() + 1..].to_owned()
+        };
+        rows.iter().map(key).collect()
+    }
+
+    /// What the engine calls the invocation that has a key, given without the run id.
+    pub(crate) async fn invocation_id(&self, server: &Server, key: &str) -> String {
+        let key = format!("{}.{key}", self.run_id);
+        let rows =
+            server.query(&format!("SELECT id FROM sys_invocation WHERE idempotency_key = '{key}'")).await;
+        assert_eq!(rows.len(), 1, "{key}: {rows:?}");
+        rows[0]["id"].as_str().unwrap().to_owned()
+    }
+}
+
+/// An engine that cancels nothing.
+pub(crate) fn engine(server: &Server) -> Restate {
+    Restate::builder(server.ingress()).build().unwrap()
+}
+
+/// What a run over so many items comes to where all of them succeed.
+pub(crate) fn outputs(count: u64) -> Vec<Option<Output>> {
+    (0..count).map(|index| Some(output(index))).collect()
+}
+
+/// Waits for something that other threads or other processes do.
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < LONGEST, "waited in vain for: {what}");
+        sleep(Duration::from_millis(2)).await;
+    }
+}
