@@ -22,6 +22,9 @@ pub enum RestateError {
         invocation_id: String,
     },
     /// The invocation was cancelled or killed in the engine, by an operator or by another program.
+    ///
+    /// A handler's own terminal error cannot be told from it that has the code 409 and the message `cancelled` or
+    /// `killed`.
     #[error("invocation {invocation_id} was {message} in the engine")]
     Cancelled {
         /// `cancelled` or `killed`.
