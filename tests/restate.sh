@@ -61,7 +61,7 @@ free_port() {
 free_port ingress
 free_port admin
 free_port node
-RESTATE_INGRESS__BIND_ADDRESS=127.0.0.1:$ingress RESTATE_ADMIN__BIND_ADDRESS=127.0.0.1:$admin \
+TMPDIR=$work RESTATE_INGRESS__BIND_ADDRESS=127.0.0.1:$ingress RESTATE_ADMIN__BIND_ADDRESS=127.0.0.1:$admin \
     RESTATE_DEFAULT_NUM_PARTITIONS=4 RESTATE_ROCKSDB_TOTAL_MEMORY_SIZE=128MB RESTATE_DISABLE_TELEMETRY=true \
     RESTATE_LOG_FILTER=error,octocrab=off "$server" --bind-ip 127.0.0.1 --bind-port "$node" --listen-mode tcp \
     --no-logo --node-name n1 --base-dir "$work/data" >"$work/server.log" 2>&1 &

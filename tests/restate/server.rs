@@ -58,6 +58,7 @@ impl Server {
             .args(["--bind-ip", "127.0.0.1", "--listen-mode", "tcp", "--no-logo", "--node-name", "test"])
             .args(["--bind-port", &node.to_string(), "--base-dir"])
             .arg(&self.folder)
+            .env("TMPDIR", &self.folder) // where it leaves folders when it is killed
             .env("RESTATE_INGRESS__BIND_ADDRESS", format!("127.0.0.1:{ingress}"))
             .env("RESTATE_ADMIN__BIND_ADDRESS", format!("127.0.0.1:{admin}"))
             .env("RESTATE_DEFAULT_NUM_PARTITIONS", "4")
