@@ -3,12 +3,31 @@
 use std::hint::spin_loop;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-/// How often [`lock_patiently`] looks at a mutex that another thread holds before it goes to sleep over it.
-const LOOKS: u32 = 5;
+/// The longest that a [`Visit`] keeps away before it looks again, in pauses of the processor: some eight microseconds
+/// on today's machines. After that it goes to sleep over the mutex.
+const MOST_PAUSES: u32 = 256;
 
-/// How long it keeps away before its first look, in pauses of the processor: half a microsecond on today's
-/// machines. Before each further look it keeps away for twice as long.
-const FIRST_PAUSES: u32 = 16;
+/// Where somebody comes from who wants a mutex that several threads want time and again, each for a few dozen
+/// nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Visit {
+    /// From something else, and next time it will again: it looks at once whether the mutex is free.
+    First,
+    /// From the mutex itself, and the other is likely to do the same. One who looks at once then gets it whenever the
+    /// other lets go of it for a moment, and with it all that the other has just written, so that the two hand it to
+    /// and fro for each few nanoseconds of work. So it lets the other have his turn, for two microseconds at first.
+    Again,
+}
+
+impl Visit {
+    /// How long it keeps away before its first look; before each further look it is twice as long.
+    fn first_pauses(self) -> u32 {
+        match self {
+            Self::First => 1,
+            Self::Again => 64,
+        }
+    }
+}
 
 /// Locks a mutex. A panic of the caller's that has poisoned it is on its way out by itself, and what the mutex
 /// guards is whole all the same.
@@ -16,14 +35,10 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Locks a mutex that several threads want time and again, each for a few dozen nanoseconds.
-///
-/// Whoever waits for it keeps away from it for a while, and for longer each time. One who watches it instead gets it whenever the other lets go
-/// of it for a moment, and with it all that the other has just written, so that the two hand it to and fro at the
-/// price of a few messages between their cores each time.
+/// Locks a mutex that several threads want time and again.
 #[inline]
-pub(crate) fn lock_patiently<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    try_lock(mutex).unwrap_or_else(|| wait(mutex))
+pub(crate) fn lock_patiently<T>(mutex: &Mutex<T>, visit: Visit) -> MutexGuard<'_, T> {
+    try_lock(mutex).unwrap_or_else(|| wait(mutex, visit))
 }
 
 #[inline]
@@ -36,12 +51,14 @@ fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 }
 
 #[cold]
-fn wait<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    for look in 0..LOOKS {
-        (0..FIRST_PAUSES << look).for_each(|_| spin_loop());
+fn wait<T>(mutex: &Mutex<T>, visit: Visit) -> MutexGuard<'_, T> {
+    let mut pauses = visit.first_pauses();
+    while pauses <= MOST_PAUSES {
+        (0..pauses).for_each(|_| spin_loop());
         if let Some(guard) = try_lock(mutex) {
             return guard;
         }
+        pauses *= 2;
     }
     lock(mutex)
 }
