@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "no benchmark needs all of it")]
 
 mod clock;
+mod rounds;
 mod runtime;
 mod table;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder};
 
 pub(crate) use clock::Cost;
+pub(crate) use rounds::{Rounds, interleaved};
 pub(crate) use runtime::{current_thread, current_thread_on, timed, timed_on_worker, two_workers};
 pub(crate) use table::Table;
 
@@ -36,29 +38,6 @@ pub(crate) fn bare(concurrency: usize) -> AsyncMapTask {
 
 fn builder(concurrency: usize) -> AsyncMapTaskBuilder {
     AsyncMapTask::builder().name("bench").concurrency(concurrency)
-}
-
-/// Measures the contenders by turns, so that a mood of the machine falls on all of them, and gives the medians. The
-/// first round warms up; the order turns from round to round, so that nobody always comes after the same one.
-pub(crate) fn interleaved<C>(
-    rounds: usize,
-    contenders: &[C],
-    mut measure: impl FnMut(&C) -> Cost,
-) -> Vec<Cost> {
-    let mut costs = vec![Vec::with_capacity(rounds); contenders.len()];
-    for round in 0..=rounds {
-        let mut turns: Vec<usize> = (0..contenders.len()).collect();
-        if round % 2 == 1 {
-            turns.reverse();
-        }
-        for turn in turns {
-            let cost = measure(&contenders[turn]);
-            if round > 0 {
-                costs[turn].push(cost);
-            }
-        }
-    }
-    costs.iter().map(|costs| Cost::median(costs)).collect()
 }
 
 /// The middle one of some figures, of which there is at least one.

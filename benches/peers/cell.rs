@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use tokio::runtime::Runtime;
 
 use crate::contenders::{Contender, Run};
-use crate::frame::{Cost, current_thread, interleaved, timed, timed_on_worker, two_workers};
+use crate::frame::{Cost, Rounds, timed, timed_on_worker};
 use crate::workload::Workload;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -18,13 +18,6 @@ pub(crate) enum Cores {
 }
 
 impl Cores {
-    pub(crate) fn runtime(self) -> Runtime {
-        match self {
-            Self::One => current_thread(),
-            Self::Two => two_workers(),
-        }
-    }
-
     /// Whom the others are compared with: what people use there.
     pub(crate) fn baseline(self) -> &'static str {
         match self {
@@ -51,17 +44,53 @@ pub(crate) struct Cell {
     pub(crate) concurrency: usize,
 }
 
+/// A cell on its way through its rounds.
+pub(crate) struct Measurement {
+    cell: Cell,
+    rounds: usize,
+    costs: Rounds<Contender>,
+}
+
 /// The medians of what an item cost each contender.
 pub(crate) struct Figures {
     pub(crate) cell: Cell,
+    pub(crate) rounds: usize,
     pub(crate) costs: Vec<(&'static str, Cost)>,
 }
 
+impl Measurement {
+    pub(crate) fn new(cell: Cell, rounds: usize, contenders: Vec<Contender>) -> Self {
+        Self { cell, rounds, costs: Rounds::new(contenders) }
+    }
+
+    pub(crate) fn cell(&self) -> Cell {
+        self.cell
+    }
+
+    pub(crate) fn rounds(&self) -> usize {
+        self.rounds
+    }
+
+    /// Whether one of its rounds falls on this one of `all`, over which they are spread evenly. All warm up in the
+    /// one before the first.
+    pub(crate) fn is_due(&self, round: usize, all: usize) -> bool {
+        round == 0 || round * self.rounds / all > (round - 1) * self.rounds / all
+    }
+
+    pub(crate) fn go_on(&mut self, runtime: &Runtime) {
+        self.costs.go_on(|contender| self.cell.run(runtime, contender));
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        let costs = self.costs.medians().map(|(contender, cost)| (contender.name, cost)).collect();
+        Figures { cell: self.cell, rounds: self.rounds, costs }
+    }
+}
+
 impl Cell {
-    pub(crate) fn measure(self, runtime: &Runtime, rounds: usize, contenders: &[Contender]) -> Figures {
-        let medians = interleaved(rounds, contenders, |contender| self.run(runtime, contender));
-        let names = contenders.iter().map(|contender| contender.name);
-        Figures { cell: self, costs: names.zip(medians).collect() }
+    /// Whether both are of one table.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        (self.cores, self.workload, self.items) == (other.cores, other.workload, other.items)
     }
 
     fn run(self, runtime: &Runtime, contender: &Contender) -> Cost {

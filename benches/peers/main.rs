@@ -8,6 +8,7 @@
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     clippy::print_stdout,
     missing_docs,
     reason = "a benchmark may"
@@ -21,15 +22,14 @@ mod http;
 mod targets;
 mod workload;
 
+use std::cell::LazyCell;
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
-use tokio::runtime::Runtime;
 
-use cell::{Cell, Cores, Figures};
-use contenders::Contender;
-use frame::Table;
+use cell::{Cell, Cores, Figures, Measurement};
+use frame::{Table, current_thread, two_workers};
 use workload::Workload;
 
 /// What a run costs an item, beside what people use today.
@@ -83,7 +83,8 @@ fn usual(cores: Cores, workload: Workload) -> Vec<Sizes> {
 fn usual_rounds(workload: Workload, items: u64) -> usize {
     match workload {
         Workload::Ready | Workload::Yields if items < 1_000_000 => 21,
-        Workload::Fetches | Workload::Computes => 11,
+        Workload::Computes => 21,
+        Workload::Fetches => 11,
         Workload::Ready | Workload::Yields | Workload::Sleeps | Workload::Fails => 5,
     }
 }
@@ -108,34 +109,68 @@ impl Arguments {
             || self.contender.iter().any(|part| contender.contains(part))
     }
 
-    /// Measures and prints a table for each number of items.
-    fn compare(&self, runtime: &Runtime, cores: Cores, workload: Workload) -> Vec<Figures> {
-        let mut contenders = workload.contenders();
-        contenders.retain(|contender| contender.runs_on(cores) && self.picks(contender.name, cores));
-        let mut all = Vec::new();
-        for (items, concurrencies) in self.sizes(cores, workload) {
-            let rounds = self.rounds.map_or_else(|| usual_rounds(workload, items), NonZeroUsize::get);
-            let cells = concurrencies.iter().map(|c| Cell { cores, workload, items, concurrency: *c });
-            let figures: Vec<_> = cells.map(|cell| cell.measure(runtime, rounds, &contenders)).collect();
-            let baseline = cores.baseline();
-            println!("{workload}; {cores}, {items} items, {rounds} rounds");
-            println!("ns an item on the wall's clock, ns of CPU time, each with its ratio to {baseline}");
-            println!("{}", table(&figures, &contenders, cores));
-            all.extend(figures);
+    /// What is to be measured.
+    fn measurements(&self) -> Vec<Measurement> {
+        let mut measurements = Vec::new();
+        for cores in picked(self.cores.as_slice()) {
+            for workload in picked(&self.workloads) {
+                for (items, concurrencies) in self.sizes(cores, workload) {
+                    let rounds = self.rounds.map_or_else(|| usual_rounds(workload, items), NonZeroUsize::get);
+                    measurements.extend(concurrencies.into_iter().map(|concurrency| {
+                        let mut contenders = workload.contenders();
+                        contenders.retain(|contender| {
+                            contender.runs_on(cores) && self.picks(contender.name, cores)
+                        });
+                        Measurement::new(Cell { cores, workload, items, concurrency }, rounds, contenders)
+                    }));
+                }
+            }
         }
-        all
+        measurements
     }
 }
 
+/// Those, or all where there are none.
+fn picked<V: ValueEnum + Copy>(values: &[V]) -> Vec<V> {
+    if values.is_empty() { V::value_variants().to_vec() } else { values.to_vec() }
+}
+
+/// Measures all cells by turns, as their contenders are: a mood of the machine that lasts for seconds is then in few
+/// rounds of each, and in no median.
+fn measure(measurements: &mut [Measurement]) {
+    let (one, two) = (LazyCell::new(current_thread), LazyCell::new(two_workers));
+    let rounds = measurements.iter().map(Measurement::rounds).max().unwrap_or(0);
+    for round in 0..=rounds {
+        eprint!("\rround {round} of {rounds}");
+        for measurement in measurements.iter_mut().filter(|measurement| measurement.is_due(round, rounds)) {
+            measurement.go_on(match measurement.cell().cores {
+                Cores::One => &one,
+                Cores::Two => &two,
+            });
+        }
+    }
+    eprintln!();
+}
+
+/// Prints what was measured of the same items at different concurrencies.
+fn print(figures: &[Figures]) {
+    let Some(Figures { cell: Cell { cores, workload, items, .. }, rounds, .. }) = figures.first() else {
+        return;
+    };
+    println!("{workload}; {cores}, {items} items, {rounds} rounds");
+    println!("ns an item on the wall's clock, ns of CPU time, each with its ratio to {}", cores.baseline());
+    println!("{}", table(figures));
+}
+
 /// A row for each contender, and four columns for each cell.
-fn table(figures: &[Figures], contenders: &[Contender], cores: Cores) -> Table {
+fn table(figures: &[Figures]) -> Table {
     let header = figures.iter().flat_map(|figures| {
         [format!("{} at once", figures.cell.concurrency), "ratio".into(), "CPU".into(), "ratio".into()]
     });
     let mut table = Table::new([String::new()].into_iter().chain(header));
-    for contender in contenders {
+    for (contender, _) in figures.iter().take(1).flat_map(|figures| &figures.costs) {
         let columns = figures.iter().filter_map(|figures| {
-            let (cost, baseline) = (figures.cost(contender.name)?, figures.cost(cores.baseline())?);
+            let (cost, baseline) = (figures.cost(contender)?, figures.cost(figures.cell.cores.baseline())?);
             let (wall, cpu) = (cost.wall / baseline.wall, cost.cpu / baseline.cpu);
             Some([
                 format!("{:.1}", cost.wall),
@@ -144,7 +179,7 @@ fn table(figures: &[Figures], contenders: &[Contender], cores: Cores) -> Table {
                 format!("{cpu:.2}"),
             ])
         });
-        table.row([contender.name.to_string()].into_iter().chain(columns.flatten()));
+        table.row([contender.to_string()].into_iter().chain(columns.flatten()));
     }
     table
 }
@@ -152,16 +187,11 @@ fn table(figures: &[Figures], contenders: &[Contender], cores: Cores) -> Table {
 fn main() {
     let arguments = Arguments::parse();
     let started = Instant::now();
-    let mut figures = Vec::new();
-    for cores in
-        Cores::value_variants().iter().filter(|cores| arguments.cores.is_none_or(|only| only == **cores))
-    {
-        let runtime = cores.runtime();
-        for workload in Workload::value_variants() {
-            if arguments.workloads.is_empty() || arguments.workloads.contains(workload) {
-                figures.extend(arguments.compare(&runtime, *cores, *workload));
-            }
-        }
+    let mut measurements = arguments.measurements();
+    measure(&mut measurements);
+    let figures: Vec<Figures> = measurements.iter().map(Measurement::figures).collect();
+    for figures in figures.chunk_by(|one, next| one.cell.is_beside(&next.cell)) {
+        print(figures);
     }
     if let Some(targets) = targets::judge(&figures) {
         println!("{targets}");

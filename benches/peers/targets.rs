@@ -104,10 +104,11 @@ impl Target {
         ratios.reduce(|worst, other| if self.holds(other.0, worst.0) { worst } else { other })
     }
 
-    /// Over fewer items the start of a run counts for more than the items do, where these cost next to nothing.
+    /// Over fewer items the start of a run counts for more than the items do, or, where these sleep, the waking up of
+    /// a processor does. A request is neither.
     fn judges(&self, figures: &Figures) -> bool {
         let cell = &figures.cell;
-        let enough = matches!(cell.workload, Sleeps | Fetches) || cell.items >= 100_000;
+        let enough = cell.workload == Fetches || cell.items >= 100_000;
         enough && cell.workload == self.workload && cell.cores == self.cores
     }
 
