@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "no benchmark needs all of it")]
 
 mod clock;
+mod heap;
 mod rounds;
 mod runtime;
 mod table;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder};
 
 pub(crate) use clock::Cost;
+pub(crate) use heap::without_memory_of_others;
 pub(crate) use rounds::{Rounds, interleaved};
 pub(crate) use runtime::{current_thread, current_thread_on, timed, timed_on_worker, two_workers};
 pub(crate) use table::Table;

@@ -185,6 +185,7 @@ fn table(figures: &[Figures]) -> Table {
 }
 
 fn main() {
+    frame::without_memory_of_others();
     let arguments = Arguments::parse();
     let started = Instant::now();
     let mut measurements = arguments.measurements();

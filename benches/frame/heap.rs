@@ -1,0 +1,24 @@
+//! The same heap for everybody.
+
+use std::env;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// glibc's own first values, in bytes.
+const FIRST_THRESHOLDS: [(&str, &str); 2] =
+    [("MALLOC_MMAP_THRESHOLD_", "131072"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
+
+/// Begins the program anew, unless that has been done, with a heap that keeps nothing for later.
+///
+/// Once a large block was freed, glibc gives less back to the system from then on. After a contender with a million
+/// tasks those with a task for each item get their memory for half the price, which they never do in a process of their
+/// own, where each run pays for what it takes.
+#[allow(clippy::panic, reason = "a benchmark may")]
+pub(crate) fn without_memory_of_others() {
+    if FIRST_THRESHOLDS.iter().all(|(name, _)| env::var_os(name).is_some()) {
+        return;
+    }
+    let program = env::current_exe().expect("the path of this program");
+    let error = Command::new(program).args(env::args_os().skip(1)).envs(FIRST_THRESHOLDS).exec();
+    panic!("the program cannot be begun anew: {error}");
+}
