@@ -7,15 +7,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 /// on today's machines. After that it goes to sleep over the mutex.
 const MOST_PAUSES: u32 = 256;
 
-/// Where somebody comes from who wants a mutex that several threads want time and again, each for a few dozen
-/// nanoseconds.
+/// How somebody comes to a mutex that several threads want time and again, each for a few dozen nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Visit {
-    /// From something else, and next time it will again: it looks at once whether the mutex is free.
-    First,
-    /// From the mutex itself, and the other is likely to do the same. One who looks at once then gets it whenever the
-    /// other lets go of it for a moment, and with it all that the other has just written, so that the two hand it to
-    /// and fro for each few nanoseconds of work. So it lets the other have his turn, for two microseconds at first.
+    /// After work of some length. The mutex is free again in a moment, so it looks at once.
+    Once,
+    /// Time and again, with next to nothing in between, and so, most likely, does whoever has it. One who looks at once
+    /// then gets it whenever the other lets go of it for a moment, and with it all that the other has just written, so
+    /// that the two hand it to and fro for a few nanoseconds of work each. So it lets the other have his turn, for two
+    /// microseconds at first.
     Again,
 }
 
@@ -23,7 +23,7 @@ impl Visit {
     /// How long it keeps away before its first look; before each further look it is twice as long.
     fn first_pauses(self) -> u32 {
         match self {
-            Self::First => 1,
+            Self::Once => 1,
             Self::Again => 64,
         }
     }

@@ -1,6 +1,5 @@
 //! A lane's way to the core.
 
-use std::mem;
 use std::sync::{Mutex, MutexGuard};
 
 use super::core::Core;
@@ -11,18 +10,23 @@ use crate::lock::{Visit, lock_patiently};
 pub(super) struct Access<'a, W: Types> {
     core: &'a Mutex<Core<W>>,
     guard: Option<MutexGuard<'a, Core<W>>>,
-    next: Visit,
+    visit: Visit,
 }
 
 impl<'a, W: Types> Access<'a, W> {
     pub(super) fn new(core: &'a Mutex<Core<W>>) -> Self {
-        Self { core, guard: None, next: Visit::First }
+        Self { core, guard: None, visit: Visit::Once }
+    }
+
+    /// How the lane comes to it from here on.
+    #[inline]
+    pub(super) fn come(&mut self, visit: Visit) {
+        self.visit = visit;
     }
 
     #[inline(always)]
     pub(super) fn get(&mut self) -> &mut Core<W> {
-        self.guard
-            .get_or_insert_with(|| lock_patiently(self.core, mem::replace(&mut self.next, Visit::Again)))
+        self.guard.get_or_insert_with(|| lock_patiently(self.core, self.visit))
     }
 
     /// Lets others have it before the caller's code runs. Where lanes are polled by the driver there are no others,

@@ -100,7 +100,10 @@ impl<W: Work> Future for Lane<W> {
                         now_and_latest
                     });
                     let ended = ready!(polled);
-                    is_tired = shift.as_mut().is_some_and(Shift::is_over);
+                    if let Some(shift) = &mut shift {
+                        is_tired = shift.is_over();
+                        core.come(shift.visit());
+                    }
                     match ended {
                         Ok(output) => {
                             core.get().take_success(output, &mut desk.as_mut().project());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::clock::RESOLUTION;
+use crate::lock::Visit;
 
 /// How many attempts one poll of the driver may begin, or how many lanes that run by themselves it may call, before
 /// it yields to its executor; and how many attempts one poll of such a lane.
@@ -19,6 +20,9 @@ const USES_OF_A_READING: u32 = 8;
 
 /// Attempts that took no longer than this between two readings are short.
 const SHORT: Duration = Duration::from_micros(20);
+
+/// A lane whose attempts take no longer than this, one with another, is back at the core before another has done much.
+const BRISK: Duration = Duration::from_micros(1);
 
 /// What one poll of a lane has done so far.
 ///
@@ -36,8 +40,11 @@ struct Readings {
     last: Instant,
     /// Whether nothing was dated by the last one yet.
     is_new: bool,
-    /// How many attempts may still be dated by it.
+    /// How many attempts may be dated by it, and how many may still.
+    uses: u32,
     uses_left: u32,
+    /// Whether those between the last two were brisk.
+    are_brisk: bool,
 }
 
 /// When an attempt begins.
@@ -74,6 +81,14 @@ impl Shift {
         self.turns >= STARTS_PER_POLL || readings.last > readings.first + LONGEST_POLL
     }
 
+    /// How the lane comes to the core after an attempt.
+    pub(super) fn visit(&self) -> Visit {
+        match &self.readings {
+            Some(Readings { are_brisk: true, .. }) => Visit::Again,
+            _ => Visit::Once,
+        }
+    }
+
     /// When an attempt has begun that was dated so and has to wait now: at that time, or, if others before it may
     /// have taken long, now.
     pub(super) fn latest_start(dated: Instant) -> Instant {
@@ -85,12 +100,40 @@ impl Shift {
 impl Readings {
     fn first() -> Self {
         let now = Instant::now();
-        Self { first: now, last: now, is_new: true, uses_left: 1 }
+        Self { first: now, last: now, is_new: true, uses: 1, uses_left: 1, are_brisk: false }
     }
 
     fn read(&mut self) {
         let now = Instant::now();
-        self.uses_left = if now > self.last + SHORT { 1 } else { USES_OF_A_READING };
-        (self.last, self.is_new) = (now, true);
+        let elapsed = now - self.last;
+        self.are_brisk = elapsed < BRISK * (self.uses - self.uses_left);
+        self.uses = if elapsed > SHORT { 1 } else { USES_OF_A_READING };
+        (self.last, self.is_new, self.uses_left) = (now, true, self.uses);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_lane_whose_attempts_are_brisk_comes_time_and_again() {
+        let mut shift = Shift::default();
+        assert_eq!(shift.visit(), Visit::Once, "it comes from elsewhere");
+        let mut visit_after = async |attempts, length| {
+            for _ in 0..attempts {
+                shift.turn(false);
+                advance(length).await;
+                shift.is_over();
+            }
+            shift.visit()
+        };
+        assert_eq!(visit_after(1, Duration::from_nanos(900)).await, Visit::Again);
+        assert_eq!(visit_after(USES_OF_A_READING, Duration::from_nanos(1_100)).await, Visit::Once);
+        assert_eq!(visit_after(USES_OF_A_READING, Duration::from_nanos(900)).await, Visit::Again);
+        assert_eq!(visit_after(USES_OF_A_READING, SHORT).await, Visit::Once, "read after each from here on");
+        assert_eq!(visit_after(1, Duration::from_nanos(900)).await, Visit::Again);
     }
 }
