@@ -11,8 +11,8 @@ const FIRST_THRESHOLDS: [(&str, &str); 2] =
 /// Begins the program anew, unless that has been done, with a heap that keeps nothing for later.
 ///
 /// Once a large block was freed, glibc gives less back to the system from then on. After a contender with a million
-/// tasks those with a task for each item get their memory for half the price, which they never do in a process of their
-/// own, where each run pays for what it takes.
+/// tasks those with a task for each item find their memory there already, at a quarter to a third of their whole price,
+/// as in a service whose heap is warm. Here each run pays for what it takes, as the first in a process does.
 #[allow(clippy::panic, reason = "a benchmark may")]
 pub(crate) fn without_memory_of_others() {
     if FIRST_THRESHOLDS.iter().all(|(name, _)| env::var_os(name).is_some()) {
