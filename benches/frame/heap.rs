@@ -1,24 +1,19 @@
 //! The same heap for everybody.
 
 use std::env;
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// glibc's own first values, in bytes.
 const FIRST_THRESHOLDS: [(&str, &str); 2] =
     [("MALLOC_MMAP_THRESHOLD_", "131072"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
 
-/// Begins the program anew, unless that has been done, with a heap that keeps nothing for later.
+/// This program, with a heap that keeps nothing for later.
 ///
 /// Once a large block was freed, glibc gives less back to the system from then on. After a contender with a million
 /// tasks those with a task for each item find their memory there already, at a quarter to a third of their whole price,
 /// as in a service whose heap is warm. Here each run pays for what it takes, as the first in a process does.
-#[allow(clippy::panic, reason = "a benchmark may")]
-pub(crate) fn without_memory_of_others() {
-    if FIRST_THRESHOLDS.iter().all(|(name, _)| env::var_os(name).is_some()) {
-        return;
-    }
-    let program = env::current_exe().expect("the path of this program");
-    let error = Command::new(program).args(env::args_os().skip(1)).envs(FIRST_THRESHOLDS).exec();
-    panic!("the program cannot be begun anew: {error}");
+pub(crate) fn without_memory_of_others() -> Command {
+    let mut program = Command::new(env::current_exe().expect("the path of this program"));
+    program.envs(FIRST_THRESHOLDS);
+    program
 }

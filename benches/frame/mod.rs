@@ -14,7 +14,7 @@ use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder};
 
 pub(crate) use clock::Cost;
 pub(crate) use heap::without_memory_of_others;
-pub(crate) use rounds::{Rounds, interleaved};
+pub(crate) use rounds::{interleaved, turns};
 pub(crate) use runtime::{current_thread, current_thread_on, timed, timed_on_worker, two_workers};
 pub(crate) use table::Table;
 

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use tokio::runtime::Runtime;
 
 use crate::contenders::{Contender, Run};
-use crate::frame::{Cost, Rounds, timed, timed_on_worker};
+use crate::frame::{Cost, timed, timed_on_worker, turns};
 use crate::workload::Workload;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -44,11 +44,12 @@ pub(crate) struct Cell {
     pub(crate) concurrency: usize,
 }
 
-/// A cell on its way through its rounds.
+/// A cell, who is measured in it, and what came of it.
 pub(crate) struct Measurement {
     cell: Cell,
     rounds: usize,
-    costs: Rounds<Contender>,
+    contenders: Vec<Contender>,
+    costs: Vec<Vec<Cost>>,
 }
 
 /// The medians of what an item cost each contender.
@@ -60,7 +61,8 @@ pub(crate) struct Figures {
 
 impl Measurement {
     pub(crate) fn new(cell: Cell, rounds: usize, contenders: Vec<Contender>) -> Self {
-        Self { cell, rounds, costs: Rounds::new(contenders) }
+        let costs = vec![Vec::with_capacity(rounds); contenders.len()];
+        Self { cell, rounds, contenders, costs }
     }
 
     pub(crate) fn cell(&self) -> Cell {
@@ -71,18 +73,32 @@ impl Measurement {
         self.rounds
     }
 
-    /// Whether one of its rounds falls on this one of `all`, over which they are spread evenly. All warm up in the
-    /// one before the first.
+    /// Whether one of its rounds falls on this one of `all`, which count from 0, and over which they are spread evenly.
     pub(crate) fn is_due(&self, round: usize, all: usize) -> bool {
-        round == 0 || round * self.rounds / all > (round - 1) * self.rounds / all
+        (round + 1) * self.rounds / all > round * self.rounds / all
     }
 
-    pub(crate) fn go_on(&mut self, runtime: &Runtime) {
-        self.costs.go_on(|contender| self.cell.run(runtime, contender));
+    /// Lets each contender do a part of its work.
+    pub(crate) fn warm_up(&self, runtime: &Runtime) {
+        let cell = Cell { items: self.cell.items / 10, ..self.cell };
+        self.contenders.iter().for_each(|contender| {
+            cell.run(runtime, contender);
+        });
+    }
+
+    /// What an item costs each contender, by its number, in this round.
+    pub(crate) fn measure(&self, round: usize, runtime: &Runtime) -> impl Iterator<Item = (usize, Cost)> {
+        let turns = turns(round, self.contenders.len()).into_iter();
+        turns.map(|turn| (turn, self.cell.run(runtime, &self.contenders[turn])))
+    }
+
+    pub(crate) fn take(&mut self, contender: usize, cost: Cost) {
+        self.costs[contender].push(cost);
     }
 
     pub(crate) fn figures(&self) -> Figures {
-        let costs = self.costs.medians().map(|(contender, cost)| (contender.name, cost)).collect();
+        let medians = self.costs.iter().map(|costs| Cost::median(costs));
+        let costs = self.contenders.iter().map(|contender| contender.name).zip(medians).collect();
         Figures { cell: self.cell, rounds: self.rounds, costs }
     }
 }

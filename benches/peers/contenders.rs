@@ -2,8 +2,9 @@
 
 use std::cell::Cell;
 use std::future::ready;
+use std::mem;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_map_task::{Event, MapTaskResult};
 use future_queue::StreamExt as _;
@@ -101,6 +102,7 @@ pub(crate) fn contenders<I: ItemFuture, A: ItemFuture>(
         Contender::local("for_each_concurrent", move |items, c| for_each_concurrent(items, c, item)),
         Contender::send("JoinSet + Semaphore", move |items, c| join_set(items, c, item)),
         Contender::send("spawn recipe", move |items, c| spawn_recipe(items, c, item)),
+        Contender::send("two loops", move |items, _| two_loops(items, item)),
         Contender::send("futures-buffered", move |items, c| futures_buffered(items, c, item)),
         Contender::local("futures-concurrency", move |items, c| futures_concurrency(items, c, item)),
         Contender::send("future-queue", move |items, c| future_queue(items, c, item)),
@@ -173,6 +175,34 @@ async fn spawn_recipe<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>)
         results.push(task.await.expect("no task panics"));
     }
     Output::Results(results)
+}
+
+/// The least that two workers need to share items, each in its order: a lock where an item is fetched and the result of
+/// the one before it is left. Nothing is limited or protected, and of items that wait only two do at once.
+async fn two_loops<Fut: ItemFuture>(items: u64, f: impl MapFn<Fut>) -> Output {
+    let shared = Arc::new(Mutex::new((0..items, vec![None; items as usize])));
+    let spawn = || {
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let mut settled = None;
+            loop {
+                let fetched = {
+                    let (items, results) = &mut *shared.lock().expect("no item panics");
+                    if let Some((n, result)) = settled {
+                        results[n as usize] = Some(result);
+                    }
+                    items.next()
+                };
+                let Some(n) = fetched else { return };
+                settled = Some((n, f(n).await));
+            }
+        })
+    };
+    for task in [spawn(), spawn()] {
+        task.await.expect("no task panics");
+    }
+    let (_, results) = mem::take(&mut *shared.lock().expect("no item panics"));
+    Output::Results(results.into_iter().flatten().collect())
 }
 
 async fn futures_buffered<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {

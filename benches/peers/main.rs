@@ -1,8 +1,8 @@
 //! What a run costs an item, beside what people use today. `cargo bench --bench peers`
 //!
-//! All contenders do the same work by turns in one process, and the figures are medians: of the wall's clock, and of
-//! the CPU time of the one thread or of the whole process. Only ratios within one run mean anything: the machine has
-//! its moods. Arguments pick other cells than the usual ones, as in
+//! All contenders do the same work by turns in one process, and then in the next; the figures are medians: of the wall's
+//! clock, and of the CPU time of the one thread or of the whole process. Only ratios within one run mean anything: the
+//! machine has its moods. Arguments pick other cells than the usual ones, as in
 //! `cargo bench --bench peers -- w0 w4 --concurrency 64 --rounds 5 --contender full`.
 
 #![allow(
@@ -19,17 +19,17 @@ mod contenders;
 #[path = "../frame/mod.rs"]
 mod frame;
 mod http;
+mod processes;
 mod targets;
 mod workload;
 
-use std::cell::LazyCell;
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 
 use cell::{Cell, Cores, Figures, Measurement};
-use frame::{Table, current_thread, two_workers};
+use frame::Table;
 use workload::Workload;
 
 /// What a run costs an item, beside what people use today.
@@ -52,6 +52,9 @@ struct Arguments {
     /// Only contenders with this in their names, beside the one that all are compared with
     #[arg(long)]
     contender: Vec<String>,
+    /// Measures what falls on this process, and prints it for the one that has begun it
+    #[arg(long, hide = true)]
+    process: Option<usize>,
     /// What `cargo bench` says to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
@@ -135,23 +138,6 @@ fn picked<V: ValueEnum + Copy>(values: &[V]) -> Vec<V> {
     if values.is_empty() { V::value_variants().to_vec() } else { values.to_vec() }
 }
 
-/// Measures all cells by turns, as their contenders are: a mood of the machine that lasts for seconds is then in few
-/// rounds of each, and in no median.
-fn measure(measurements: &mut [Measurement]) {
-    let (one, two) = (LazyCell::new(current_thread), LazyCell::new(two_workers));
-    let rounds = measurements.iter().map(Measurement::rounds).max().unwrap_or(0);
-    for round in 0..=rounds {
-        eprint!("\rround {round} of {rounds}");
-        for measurement in measurements.iter_mut().filter(|measurement| measurement.is_due(round, rounds)) {
-            measurement.go_on(match measurement.cell().cores {
-                Cores::One => &one,
-                Cores::Two => &two,
-            });
-        }
-    }
-    eprintln!();
-}
-
 /// Prints what was measured of the same items at different concurrencies.
 fn print(figures: &[Figures]) {
     let Some(Figures { cell: Cell { cores, workload, items, .. }, rounds, .. }) = figures.first() else {
@@ -185,11 +171,13 @@ fn table(figures: &[Figures]) -> Table {
 }
 
 fn main() {
-    frame::without_memory_of_others();
     let arguments = Arguments::parse();
-    let started = Instant::now();
     let mut measurements = arguments.measurements();
-    measure(&mut measurements);
+    if let Some(process) = arguments.process {
+        return processes::measure(&measurements, process);
+    }
+    let started = Instant::now();
+    processes::collect(&mut measurements);
     let figures: Vec<Figures> = measurements.iter().map(Measurement::figures).collect();
     for figures in figures.chunk_by(|one, next| one.cell.is_beside(&next.cell)) {
         print(figures);
