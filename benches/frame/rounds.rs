@@ -15,9 +15,9 @@ pub(crate) fn interleaved<C>(
     contenders: &[C],
     mut measure: impl FnMut(&C) -> Cost,
 ) -> Vec<Cost> {
-    contenders.iter().for_each(|contender| {
+    for contender in contenders {
         measure(contender);
-    });
+    }
     let mut costs = vec![Vec::with_capacity(rounds); contenders.len()];
     for round in 0..rounds {
         for turn in turns(round, contenders.len()) {

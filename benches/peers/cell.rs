@@ -81,9 +81,9 @@ impl Measurement {
     /// Lets each contender do a part of its work.
     pub(crate) fn warm_up(&self, runtime: &Runtime) {
         let cell = Cell { items: self.cell.items / 10, ..self.cell };
-        self.contenders.iter().for_each(|contender| {
+        for contender in &self.contenders {
             cell.run(runtime, contender);
-        });
+        }
     }
 
     /// What an item costs each contender, by its number, in this round.
