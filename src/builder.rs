@@ -1,5 +1,6 @@
 //! The builder: every setting of a task, what it means and what it is when nothing is said.
 
+mod concurrency;
 mod criteria;
 
 use std::borrow::Cow;
@@ -52,7 +53,7 @@ pub struct AsyncMapTaskBuilder {
     settings: Settings,
 }
 
-/// # What it is called and how many at once
+/// # The name
 impl AsyncMapTaskBuilder {
     /// What the task is called in error messages, in log lines and in the `tracing` span of a run.
     ///
@@ -77,48 +78,6 @@ impl AsyncMapTaskBuilder {
     pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.settings.name = Some(name.into());
         self
-    }
-
-    /// How many attempts of one run may be under way at any moment. 1 is one after the other.
-    ///
-    /// The default is [`DEFAULT_CONCURRENCY`](crate::DEFAULT_CONCURRENCY), 4. A place that becomes free is
-    /// filled at once, there are no batches. An item that waits for its retry holds no place: with
-    /// `concurrency(8)` and 3 items waiting, 8 others can run. Once that many items wait,
-    /// no new one is started until one of them comes back; what runs at that moment may still join them.
-    ///
-    /// 0 is an error of [`build`](Self::build).
-    /// How to choose the number: [the guide](crate#choosing-the-concurrency).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use async_map_task::AsyncMapTask;
-    /// let task = AsyncMapTask::builder().concurrency(64).build()?;
-    ///
-    /// let error = AsyncMapTask::builder().concurrency(0).build().unwrap_err();
-    /// assert_eq!((error.field(), error.found()), ("concurrency", "0"));
-    /// # Ok::<_, async_map_task::ConfigError>(())
-    /// ```
-    pub fn concurrency(mut self, concurrency: usize) -> Self {
-        self.settings.concurrency = concurrency;
-        self
-    }
-
-    /// Lifts the limit: every item starts as soon as the source gives it. The same as
-    /// [`concurrency(usize::MAX)`](Self::concurrency).
-    ///
-    /// A source of a million items then means a million attempts in memory at once, so this is for
-    /// inputs that you know to be small, or for functions that bound themselves.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use async_map_task::AsyncMapTask;
-    /// let ask_all_five_replicas = AsyncMapTask::builder().unbounded_concurrency().build()?;
-    /// # Ok::<_, async_map_task::ConfigError>(())
-    /// ```
-    pub fn unbounded_concurrency(self) -> Self {
-        self.concurrency(usize::MAX)
     }
 }
 
@@ -378,7 +337,7 @@ impl AsyncMapTaskBuilder {
     ///
     /// A [`ConfigError`] names the first setting that cannot be used, what was found and what is allowed:
     ///
-    /// - [`concurrency`](Self::concurrency) is 0;
+    /// - [`concurrency`](Self::concurrency) or [`look_ahead`](Self::look_ahead) is 0;
     /// - [`retry_multiplier`](Self::retry_multiplier) is below 1, infinite or NaN;
     /// - [`retry_jitter`](Self::retry_jitter) is below 0, above 1 or NaN;
     /// - [`timeout_per_attempt`](Self::timeout_per_attempt), [`timeout_per_item`](Self::timeout_per_item) or

@@ -25,11 +25,23 @@ pub const DEFAULT_RETRY_JITTER: f64 = 0.5;
 /// other success criterion is set: every item must succeed.
 pub const DEFAULT_MIN_SUCCESS_RATIO: f64 = 1.0;
 
+/// The least default of [`look_ahead`](crate::AsyncMapTaskBuilder::look_ahead).
+const LEAST_DEFAULT_LOOK_AHEAD: usize = 256;
+
+/// How many items each permit may have held beside it, by default.
+const LOOK_AHEAD_PER_PERMIT: usize = 16;
+
+/// The window of a task for which none is set.
+fn default_look_ahead(concurrency: usize) -> usize {
+    concurrency.saturating_mul(LOOK_AHEAD_PER_PERMIT).max(LEAST_DEFAULT_LOOK_AHEAD)
+}
+
 /// The settings as they were given, before validation.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) name: Option<Cow<'static, str>>,
     pub(crate) concurrency: usize,
+    pub(crate) look_ahead: Option<usize>,
     pub(crate) retry: RetryPolicy,
     pub(crate) timeout_per_attempt: Option<Duration>,
     pub(crate) timeout_per_item: Option<Duration>,
@@ -48,6 +60,7 @@ impl Default for Settings {
         Self {
             name: None,
             concurrency: DEFAULT_CONCURRENCY,
+            look_ahead: None,
             retry: RetryPolicy {
                 retries: DEFAULT_RETRIES,
                 delay: DEFAULT_RETRY_DELAY,
@@ -74,6 +87,9 @@ impl Default for Settings {
 pub(crate) struct Config {
     pub(crate) name: Option<Cow<'static, str>>,
     pub(crate) concurrency: usize,
+    /// While as many items are held beside the running ones, no new item is admitted.
+    #[expect(dead_code, reason = "the engine does not use it yet")]
+    pub(crate) look_ahead: usize,
     pub(crate) retry: RetryPolicy,
     pub(crate) timeout_per_attempt: Option<Duration>,
     pub(crate) timeout_per_item: Option<Duration>,
@@ -96,6 +112,9 @@ impl TryFrom<Settings> for Config {
                 0,
                 "1 or more; unbounded_concurrency() lifts the limit",
             ));
+        }
+        if settings.look_ahead == Some(0) {
+            return Err(ConfigError::new("look_ahead", 0, "1 or more"));
         }
         if !retry.multiplier.is_finite() || retry.multiplier < 1.0 {
             return Err(ConfigError::new("retry_multiplier", retry.multiplier, "a finite number, 1 or more"));
@@ -140,6 +159,7 @@ impl Config {
             name: settings.name,
             limiter: settings.limiter,
             concurrency: settings.concurrency,
+            look_ahead: settings.look_ahead.unwrap_or_else(|| default_look_ahead(settings.concurrency)),
             retry: settings.retry,
             timeout_per_attempt: settings.timeout_per_attempt,
             timeout_per_item: settings.timeout_per_item,
@@ -171,5 +191,13 @@ mod tests {
     fn the_default_is_what_an_untouched_builder_builds() {
         let built = Config::try_from(Settings::default()).unwrap();
         assert_eq!(format!("{built:?}"), format!("{:?}", Config::default()));
+    }
+
+    #[test]
+    fn rule_06_the_window_follows_the_concurrency() {
+        let table = [(1, 256), (4, 256), (16, 256), (17, 272), (64, 1_024), (usize::MAX, usize::MAX)];
+        for (concurrency, look_ahead) in table {
+            assert_eq!(default_look_ahead(concurrency), look_ahead, "at {concurrency}");
+        }
     }
 }

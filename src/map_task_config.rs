@@ -53,6 +53,7 @@ fields! {
     /// |---|---|---|
     /// | [`name`](AsyncMapTaskBuilder::name) | text | the map function's type name |
     /// | [`concurrency`](AsyncMapTaskBuilder::concurrency) | a whole number from 1, or `"unbounded"` | 4 |
+    /// | [`look_ahead`](AsyncMapTaskBuilder::look_ahead) | a whole number from 1 | 256, or 16 times the `concurrency` if that is more |
     /// | [`retries`](AsyncMapTaskBuilder::retries) | a whole number | 0 |
     /// | [`retry_delay`](AsyncMapTaskBuilder::retry_delay) | a duration | `"1s"` |
     /// | [`max_retry_delay`](AsyncMapTaskBuilder::max_retry_delay) | a duration | `"60s"` |
@@ -108,6 +109,7 @@ fields! {
     ///     r#"
     ///     name = "resize"
     ///     concurrency = 64              # "unbounded" lifts the limit
+    ///     look_ahead = 1000             # items held beside the running ones
     ///
     ///     retries = 3                   # attempts = 1 + retries
     ///     retry_delay = "200ms"         # 200 ms, 400 ms, 800 ms ...
@@ -168,6 +170,7 @@ fields! {
     pub struct MapTaskConfig {
         name: String = text,
         concurrency: usize = concurrency,
+        look_ahead: usize = window,
         retries: u32 = retries,
         retry_delay: Duration = duration,
         max_retry_delay: Duration = duration,
@@ -228,6 +231,10 @@ fn concurrency(found: &Found) -> Result<usize, String> {
         Found::Text(text) if text == "unbounded" => Ok(usize::MAX),
         _ => found.parse(|| format!(r#"a whole number, 1 to {}, or "unbounded""#, usize::MAX)),
     }
+}
+
+fn window(found: &Found) -> Result<usize, String> {
+    found.parse(|| format!("a whole number, 1 to {}", usize::MAX))
 }
 
 fn retries(found: &Found) -> Result<u32, String> {

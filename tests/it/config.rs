@@ -21,8 +21,9 @@ fn a_bad_setting_is_named_with_what_was_found_and_what_is_allowed() {
     let ratio = "0 to 1";
     let multiplier = "a finite number, 1 or more";
     let timeout = "more than zero; leave it out for no limit";
-    let table: [(Set, &str, &str, &str); 24] = [
+    let table: [(Set, &str, &str, &str); 25] = [
         (|b| b.concurrency(0), "concurrency", "0", "1 or more; unbounded_concurrency() lifts the limit"),
+        (|b| b.look_ahead(0), "look_ahead", "0", "1 or more"),
         (|b| b.min_success_ratio(-0.1), "min_success_ratio", "-0.1", ratio),
         (|b| b.min_success_ratio(-f64::MIN_POSITIVE), "min_success_ratio", "", ratio),
         (|b| b.min_success_ratio(1.0_f64.next_up()), "min_success_ratio", "1.0000000000000002", ratio),
@@ -126,6 +127,7 @@ fn setters_never_panic() {
     }
     for count in [0, 1, usize::MAX] {
         try_out(&|b| b.concurrency(count));
+        try_out(&|b| b.look_ahead(count));
         try_out(&|b| b.min_successes(count));
         try_out(&|b| b.max_failures(count));
     }
@@ -134,7 +136,7 @@ fn setters_never_panic() {
     try_out(&|b| b.early_success(true).fail_fast(true));
     try_out(&|b| b.early_success(false).fail_fast(false));
     try_out(&|b| b.name("").name(String::from("owned")));
-    assert_eq!(built, 24 + 30 + 9 + 5);
+    assert_eq!(built, 24 + 30 + 12 + 5);
 }
 
 /// A run that takes every path a setting has a say in: items that succeed, that succeed at their third
@@ -164,7 +166,7 @@ async fn exercise(task: &AsyncMapTask) -> MapTaskResult<u32, &'static str> {
 
 #[tokio::test(start_paused = true)]
 async fn a_setting_at_its_edge_is_allowed_and_a_run_by_it_works() {
-    let edges: [(&str, Set); 33] = [
+    let edges: [(&str, Set); 36] = [
         ("ratio 0", |b| b.min_success_ratio(0.0)),
         ("ratio -0.0", |b| b.min_success_ratio(-0.0)),
         ("ratio 1", |b| b.min_success_ratio(1.0)),
@@ -201,6 +203,9 @@ async fn a_setting_at_its_edge_is_allowed_and_a_run_by_it_works() {
         ("the most retries", |b| b.retries(u32::MAX)),
         ("the most concurrency", |b| b.concurrency(usize::MAX)),
         ("unbounded concurrency", |b| b.unbounded_concurrency()),
+        ("the smallest window", |b| b.look_ahead(1)),
+        ("the largest window", |b| b.look_ahead(usize::MAX)),
+        ("the largest of both", |b| b.unbounded_concurrency().look_ahead(usize::MAX)),
         ("the most successes", |b| b.min_successes(usize::MAX)),
         ("the most failures", |b| b.max_failures(usize::MAX).min_success_ratio(0.0)),
         ("no failures", |b| b.max_failures(0)),
@@ -422,6 +427,19 @@ async fn by_default_a_run_is_named_after_its_function() {
     );
     let named = AsyncMapTask::builder().name(format!("task {}", 7)).build().unwrap();
     assert!(named.run([1], always_fails).await.unwrap_err().to_string().starts_with("task 7: 1 of 1"));
+}
+
+#[test]
+fn rule_06_the_window_is_256_or_16_a_permit_unless_it_is_set() {
+    let built = |builder: AsyncMapTaskBuilder| format!("{:?}", builder.build().unwrap());
+    for (concurrency, default) in [(1, 256), (16, 256), (17, 272), (64, 1_024), (usize::MAX, usize::MAX)] {
+        let builder = || AsyncMapTask::builder().concurrency(concurrency);
+        assert_eq!(built(builder()), built(builder().look_ahead(default)), "at {concurrency}");
+        assert_ne!(built(builder()), built(builder().look_ahead(default - 1)), "at {concurrency}");
+    }
+    // It follows the concurrency that the task is built with, in whichever order the two are set.
+    let window_first = AsyncMapTask::builder().look_ahead(7).concurrency(64);
+    assert_eq!(built(window_first), built(AsyncMapTask::builder().concurrency(64).look_ahead(7)));
 }
 
 #[test]

@@ -12,8 +12,8 @@ use serde::de::value::{Error as PlainError, MapDeserializer};
 use serde::de::{IntoDeserializer, Visitor};
 use serde::{Deserialize, Deserializer};
 
-const KNOWN_FIELDS: &str = "`name`, `concurrency`, `retries`, `retry_delay`, `max_retry_delay`, \
-    `retry_multiplier`, `retry_jitter`, `timeout_per_attempt`, `timeout_per_item`, `run_timeout`, \
+const KNOWN_FIELDS: &str = "`name`, `concurrency`, `look_ahead`, `retries`, `retry_delay`, \
+    `max_retry_delay`, `retry_multiplier`, `retry_jitter`, `timeout_per_attempt`, `timeout_per_item`, `run_timeout`, \
     `min_success_ratio`, `min_successes`, `max_failures`, `early_success`, `fail_fast`, `cancel_grace`";
 
 type Parsed = Result<MapTaskConfig, String>;
@@ -63,12 +63,13 @@ const fn ms(ms: u64) -> Duration {
 
 #[test]
 fn each_field_is_its_setter() {
-    let table: [(&str, &str, &str, Set); 26] = [
+    let table: [(&str, &str, &str, Set); 27] = [
         ("name", r#""resize""#, "resize", |b| b.name("resize")),
         ("name", r#""64""#, "64", |b| b.name("64")),
         ("name", r#""""#, "", |b| b.name("")),
         ("concurrency", "64", "64", |b| b.concurrency(64)),
         ("concurrency", r#""unbounded""#, "unbounded", |b| b.unbounded_concurrency()),
+        ("look_ahead", "1000", "1000", |b| b.look_ahead(1_000)),
         ("retries", "3", "3", |b| b.retries(3)),
         ("retries", "4294967295", "4294967295", |b| b.retries(u32::MAX)),
         ("retry_delay", r#""200ms""#, "200ms", |b| b.retry_delay(ms(200))),
@@ -113,6 +114,7 @@ fn all_fields_together_are_one_task_in_every_format() {
         r#"
         name = "resize"
         concurrency = 64
+        look_ahead = 1000
         retries = 3
         retry_delay = "200ms"
         max_retry_delay = "30s"
@@ -131,8 +133,8 @@ fn all_fields_together_are_one_task_in_every_format() {
     );
     let json = from_json(
         r#"{
-            "name": "resize", "concurrency": 64, "retries": 3, "retry_delay": "200ms",
-            "max_retry_delay": "30s", "retry_multiplier": 3.0, "retry_jitter": 0.25,
+            "name": "resize", "concurrency": 64, "look_ahead": 1000, "retries": 3,
+            "retry_delay": "200ms", "max_retry_delay": "30s", "retry_multiplier": 3.0, "retry_jitter": 0.25,
             "timeout_per_attempt": "5s", "timeout_per_item": "30s", "run_timeout": "10m",
             "min_success_ratio": 0.95, "min_successes": 10, "max_failures": 100,
             "early_success": true, "fail_fast": true, "cancel_grace": "2s"
@@ -153,6 +155,7 @@ fn all_fields_together_are_one_task_in_every_format() {
         ("max_retry_delay", "30s"),
         ("retry_delay", "200ms"),
         ("retries", "3"),
+        ("look_ahead", "1000"),
         ("concurrency", "64"),
         ("name", "resize"),
     ]);
@@ -160,6 +163,7 @@ fn all_fields_together_are_one_task_in_every_format() {
         builder
             .name("resize")
             .concurrency(64)
+            .look_ahead(1_000)
             .retries(3)
             .retry_delay(ms(200))
             .max_retry_delay(ms(30_000))

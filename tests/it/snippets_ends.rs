@@ -18,6 +18,7 @@ fn the_snippet_of_the_builder() -> Result<(), Box<dyn std::error::Error>> {
     let task = AsyncMapTask::builder()
         .name("resize")
         .concurrency(64)
+        .look_ahead(1_000)
         .retries(3)
         .retry_delay(Duration::from_millis(200))
         .max_retry_delay(Duration::from_secs(30))

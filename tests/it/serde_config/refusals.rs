@@ -11,10 +11,11 @@ fn a_value_of_the_wrong_kind_is_named_with_what_was_found_and_what_is_allowed() 
     let retries = "a whole number, 0 to 4294967295";
     let count = format!("a whole number, 0 to {}", usize::MAX);
     let concurrency = format!(r#"a whole number, 1 to {}, or "unbounded""#, usize::MAX);
+    let window = format!("a whole number, 1 to {}", usize::MAX);
     let multiplier = "a finite number, 1 or more";
     let part = "a number, 0 to 1";
     let flag = "true or false";
-    let table: [(&str, &str, &str); 43] = [
+    let table: [(&str, &str, &str); 45] = [
         ("name", "64", "text"),
         ("name", "0.5", "text"),
         ("name", "true", "text"),
@@ -24,6 +25,8 @@ fn a_value_of_the_wrong_kind_is_named_with_what_was_found_and_what_is_allowed() 
         ("concurrency", "4.0", &concurrency),
         ("concurrency", r#""99999999999999999999""#, &concurrency),
         ("concurrency", "true", &concurrency),
+        ("look_ahead", "-1", &window),
+        ("look_ahead", r#""unbounded""#, &window),
         ("retries", "-3", retries),
         ("retries", r#""-3""#, retries),
         ("retries", "2.5", retries),
@@ -133,8 +136,9 @@ fn a_format_that_knows_the_place_points_at_it() {
 
 #[test]
 fn a_value_out_of_its_range_is_refused_as_the_builder_refuses_it() {
-    let table: [(&str, Set); 12] = [
+    let table: [(&str, Set); 13] = [
         ("concurrency = 0", |b| b.concurrency(0)),
+        ("look_ahead = 0", |b| b.look_ahead(0)),
         ("retry_multiplier = 0.5", |b| b.retry_multiplier(0.5)),
         ("retry_multiplier = inf", |b| b.retry_multiplier(f64::INFINITY)),
         ("retry_multiplier = '1e999'", |b| b.retry_multiplier(f64::INFINITY)),
