@@ -88,7 +88,6 @@ pub(crate) struct Config {
     pub(crate) name: Option<Cow<'static, str>>,
     pub(crate) concurrency: usize,
     /// While as many items are held beside the running ones, no new item is admitted.
-    #[expect(dead_code, reason = "the engine does not use it yet")]
     pub(crate) look_ahead: usize,
     pub(crate) retry: RetryPolicy,
     pub(crate) timeout_per_attempt: Option<Duration>,

@@ -60,8 +60,8 @@ use self::running::Setup;
 use self::sink::Deliver;
 use self::timer::Timer;
 pub(crate) use self::types::{Drive, Mode, Parts, Types, Work};
+use crate::bell::Bell;
 use crate::config::Config;
-use crate::lock::lock;
 use crate::observe::Event;
 
 /// Drives one run. Everything of the run is in here, so that dropping it leaves nothing behind.
@@ -71,6 +71,7 @@ pub(crate) struct Driver<W: Types> {
     started: Instant,
     /// Where lanes run by themselves: set when they are to end.
     alarm: Option<Arc<AtomicBool>>,
+    bell: Arc<Bell>,
     /// The lanes come before the core, because what runs in them is dropped before what it may use.
     lanes: <W::Mode as Mode>::Lanes<W>,
     core: Arc<Mutex<Core<W>>>,
@@ -110,6 +111,7 @@ impl<W: Drive> Driver<W> {
             config,
             started,
             alarm: core.alarm.clone(),
+            bell: Arc::clone(&core.bell),
             lanes: Default::default(),
             core: Arc::new(Mutex::new(core)),
             _cancelled: cancelled,
@@ -155,12 +157,12 @@ impl<W: Drive> Driver<W> {
         }
         ready!(W::Mode::poll_clear(&mut self.lanes, cx));
         if self.ending.is_none() {
-            {
-                let mut core = lock(&self.core);
-                core.driver.clone_from(cx.waker());
-                ready!(core.poll_settled());
-                core.collector.complete();
-            }
+            let _former = self.set_waker(cx);
+            let mut access = Access::new(&self.core);
+            let core = access.get();
+            ready!(core.poll_settled());
+            core.collector.complete();
+            drop(access);
             ready!(self.poll_sink(cx, sink));
             self.ending = Some(self.finish());
         }
@@ -170,7 +172,8 @@ impl<W: Drive> Driver<W> {
 
     /// Ready once nothing is held of the store any more.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let keeping = &mut lock(&self.core).keeping;
+        let mut core = Access::new(&self.core);
+        let keeping = &mut core.get().keeping;
         if let Some(cache) = &mut keeping.cache {
             ready!(cache.poll_closed(cx));
         }
@@ -183,10 +186,11 @@ impl<W: Drive> Driver<W> {
     fn work(&mut self, cx: &mut Context<'_>, sink: &mut impl Deliver<W::Output, W::Error>) -> Poll<()> {
         // What has stopped the run from outside does not keep finished items from handing in their
         // results; a failure that stops it is the last that counts.
-        let mut stopped = lock(&self.core).begin_poll(cx.waker());
+        let _former = self.set_waker(cx);
+        let mut stopped = self.core().get().begin_poll();
         loop {
             self.poll_lanes(cx, stopped);
-            lock(&self.core).take_kept();
+            self.core().get().take_kept();
             let _is_busy = self.poll_sink(cx, sink);
             if self.is_stopping() {
                 match self.poll_stopping(cx) {
@@ -198,18 +202,19 @@ impl<W: Drive> Driver<W> {
                     Stopping::Over => return Poll::Ready(()),
                 }
             }
-            let admission = lock(&self.core).admit();
+            let admission = self.core().get().admit();
             match admission {
                 Admission::Wake(waker) => waker.wake(),
-                Admission::Open { seat, place } => {
-                    let lane = {
-                        let core = lock(&self.core);
+                Admission::Open { seat } => {
+                    let alone = {
+                        let mut access = self.core();
+                        let core = access.get();
                         let alone = core.call.share().zip(core.alarm.clone());
                         let (run_deadline, timed) = (core.run_deadline, core.timed);
                         alone.map(|(call, alarm)| Alone { call, alarm, run_deadline, timed })
                     };
                     let (core, config) = (Arc::clone(&self.core), Arc::clone(&self.config));
-                    let lane = Lane::new(core, config, seat, place, lane);
+                    let lane = Lane::new(core, config, seat, alone);
                     W::Mode::open(&mut self.lanes, lane, &self.span);
                 }
                 Admission::Stop => stopped = true,
@@ -265,12 +270,24 @@ impl<W: Drive> Driver<W> {
         Poll::Ready(())
     }
 
+    fn core(&self) -> Access<'_, W> {
+        Access::new(&self.core)
+    }
+
+    /// From here on the run wakes the task that polls it now. Returns a waker of the task that polled it before, which is to
+    /// be dropped while the core is not locked.
+    fn set_waker(&self, cx: &Context<'_>) -> Option<Waker> {
+        self.bell.listen(cx.waker());
+        self.core().get().set_driver(cx.waker())
+    }
+
     fn is_stopping(&self) -> bool {
-        lock(&self.core).stop.is_some()
+        self.core().get().stop.is_some()
     }
 
     fn poll_stopping(&mut self, cx: &mut Context<'_>) -> Stopping {
-        let mut core = lock(&self.core);
+        let mut access = Access::new(&self.core);
+        let core = access.get();
         if core.running() == 0 {
             if self.stop_at.is_none() {
                 core.forgive_timeout();
@@ -283,8 +300,9 @@ impl<W: Drive> Driver<W> {
         match self.stop_at {
             None => {
                 let now = core.clock.read();
-                core.sound_alarm();
-                drop(core);
+                let lanes = core.sound_alarm();
+                drop(access);
+                lanes.into_iter().for_each(Waker::wake);
                 W::Mode::stop(&mut self.lanes);
                 if self.config.cancel_grace.is_zero() {
                     return Stopping::Over;
@@ -299,7 +317,8 @@ impl<W: Drive> Driver<W> {
 
     /// Ends a poll: sees to it that somebody wakes the driver in time.
     fn rest(&mut self, cx: &mut Context<'_>) {
-        let mut core = lock(&self.core);
+        let mut access = Access::new(&self.core);
+        let core = access.get();
         core.report();
         core.clock.rest();
         let next = self.stop_at.or_else(|| core.next_deadline());
@@ -323,8 +342,8 @@ impl<W: Types> Drop for Driver<W> {
     fn drop(&mut self) {
         self.sound_alarm();
         if W::Mode::SPAWNED {
-            if let Ok(mut core) = self.core.try_lock() {
-                core.abandon();
+            if let Some(mut core) = Access::try_new(&self.core) {
+                core.get().abandon();
             }
         }
     }

@@ -1,8 +1,11 @@
 //! A lane's way to the core.
 
-use std::sync::{Mutex, MutexGuard};
+use std::mem;
+use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::task::Waker;
 
 use super::core::Core;
+use super::gate::Left;
 use super::{Mode, Types};
 use crate::lock::{Visit, lock_patiently};
 
@@ -16,6 +19,16 @@ pub(super) struct Access<'a, W: Types> {
 impl<'a, W: Types> Access<'a, W> {
     pub(super) fn new(core: &'a Mutex<Core<W>>) -> Self {
         Self { core, guard: None, visit: Visit::Once }
+    }
+
+    /// The core, unless it is locked at this moment.
+    pub(super) fn try_new(core: &'a Mutex<Core<W>>) -> Option<Self> {
+        let guard = match core.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(Self { core, guard: Some(guard), visit: Visit::Once })
     }
 
     /// How the lane comes to it from here on.
@@ -34,7 +47,35 @@ impl<'a, W: Types> Access<'a, W> {
     #[inline]
     pub(super) fn release(&mut self) {
         if W::Mode::SPAWNED {
-            self.guard = None;
+            self.unlock();
         }
+    }
+
+    /// Unlocks the core, then does what must not be done while it is locked: wakes the driver, which the caller may poll in
+    /// the very call, and gives up parts of the shared limit, which wakes the drivers of other runs.
+    #[inline(always)]
+    fn unlock(&mut self) {
+        let Some(mut core) = self.guard.take() else { return };
+        if core.wakes_driver || !core.gate.left().is_empty() {
+            let driver = mem::take(&mut core.wakes_driver).then(|| core.driver.clone());
+            let left = mem::take(core.gate.left());
+            drop(core);
+            finish(driver, left);
+        }
+    }
+}
+
+#[cold]
+fn finish(driver: Option<Waker>, left: Vec<Left>) {
+    drop(left);
+    if let Some(driver) = driver {
+        driver.wake();
+    }
+}
+
+impl<W: Types> Drop for Access<'_, W> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.unlock();
     }
 }

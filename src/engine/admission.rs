@@ -4,11 +4,11 @@ use std::task::{Context, Poll, Waker};
 
 use super::attempt::Watch;
 use super::call::Call;
-use super::core::{Core, Seat, SourceState, Stop, Tally};
+use super::core::{Assignment, Core, Seat, SourceState, Stop, Tally};
 use super::desk::DeskProjection;
 use super::gate::Place;
 use super::hooks::Hooks;
-use super::job::{Pulled, Retry};
+use super::job::{Next, Pulled};
 use super::source::Source;
 use super::{Mode, Work};
 use crate::error::FailureReason;
@@ -19,7 +19,7 @@ pub(super) enum Admission {
     /// It wakes this resting lane, which has work now.
     Wake(Waker),
     /// It opens a new lane, which has work at once.
-    Open { seat: usize, place: Place },
+    Open { seat: usize },
     /// It yields: this poll has begun enough attempts.
     Yield,
     /// It waits.
@@ -30,8 +30,16 @@ pub(super) enum Admission {
     Finish,
 }
 
+/// Where the attempt that starts next waits.
+#[derive(Clone, Copy)]
+enum Queue {
+    Due,
+    Immediate,
+    New,
+}
+
 impl<W: Work> Core<W> {
-    /// Finds a place for the next item that may start, or says why there is none.
+    /// Assigns the attempt that starts next to a lane, or says why there is none.
     pub(super) fn admit(&mut self) -> Admission {
         if self.is_finished() {
             return Admission::Finish;
@@ -39,74 +47,114 @@ impl<W: Work> Core<W> {
         if self.gate.is_full() || self.is_paused() {
             self.gate.leave_queue();
             self.look_for_the_end();
-            return match self.stop {
-                Some(_) => Admission::Stop,
-                None if self.is_finished() => Admission::Finish,
-                None => Admission::Wait,
-            };
+            return self.admit_nothing();
         }
         if self.starts_left == 0 {
             return Admission::Yield;
         }
-        let Some(weight) = self.next_weight() else {
-            // Whoever has nothing to start does not keep others from it.
-            self.gate.leave_queue();
-            // The end of the source may have been the end of the run.
-            return match self.stop {
-                Some(_) => Admission::Stop,
-                None if self.is_finished() => Admission::Finish,
-                None => Admission::Wait,
-            };
-        };
         let mut place = Place::default();
-        if !self.take(&mut place, weight) {
-            return if self.stop.is_some() { Admission::Stop } else { Admission::Wait };
-        }
-        if W::Mode::SPAWNED {
-            self.starts_left -= 1;
-        }
-        self.called += 1;
+        let Some(next) = self.next_start(&mut place) else { return self.admit_nothing() };
+        self.starts_left -= 1;
+        self.assigned_new += usize::from(matches!(next, Next::New(_)));
+        self.assigned.push_back(Assignment { place, next });
         if let Some(seat) = self.resting.pop().and_then(|seat| self.seats.get_mut(seat)) {
-            (seat.resting, seat.called, seat.place) = (false, true, Some(place));
+            seat.resting = false;
             return seat.waker.clone().map_or(Admission::Wait, Admission::Wake);
         }
-        self.seats.push(Seat { called: true, ..Seat::default() });
-        Admission::Open { seat: self.seats.len() - 1, place }
+        self.seats.push(Seat { waker: None, resting: false });
+        Admission::Open { seat: self.seats.len() - 1 }
+    }
+
+    /// Nothing starts. The end of the source may have been the end of the run.
+    fn admit_nothing(&self) -> Admission {
+        match self.stop {
+            Some(_) => Admission::Stop,
+            None if self.is_finished() => Admission::Finish,
+            None => Admission::Wait,
+        }
     }
 
     /// Asks the source for its end, where nothing may start: all that was pulled may have settled, and whoever takes
     /// the places may be blocking functions whose items have settled long ago.
     fn look_for_the_end(&mut self) {
-        let nothing_is_left = self.running() == 0 && self.handed.is_empty() && self.waiting.is_empty();
+        let nothing_is_left = self.running() == 0 && self.not_started() == 0 && self.waiting_for_retry() == 0;
         let may_ask = self.total() == Some(self.pulled) || !self.is_paused();
-        if nothing_is_left && may_ask && self.admits_new_items() {
+        if nothing_is_left && may_ask && self.has_room_for_outcomes() && self.admits_new_items() {
             if let Some(pulled) = self.pull() {
                 self.handed.push_back(pulled);
             }
         }
     }
 
-    /// The weight of the first item that may start and that no lane was called for. Pulls one, if it must.
-    fn next_weight(&mut self) -> Option<u32> {
-        let due = self.waiting.count_due();
-        if let Some(retry) = self.waiting.peek_due(self.called) {
-            return Some(retry.job.weight);
-        }
-        if !self.admits_the_next_item() {
+    /// Takes the attempt that starts next out of its queue, and the permits that it needs into `place`. Returns `None` if
+    /// none may start now, or if the permits of the one that comes next cannot be had now.
+    fn next_start(&mut self, place: &mut Place) -> Option<Next<W::Item, W::Error>> {
+        let Some((queue, weight)) = self.choose() else {
+            // A run that has nothing to start does not hold up others.
+            self.gate.leave_queue();
+            return None;
+        };
+        if !self.take(place, weight) {
             return None;
         }
-        let spoken_for = self.called.saturating_sub(due);
-        if self.handed.len() <= spoken_for {
-            self.heed_orders();
-            if self.stop.is_none() {
-                let pulled = self.pull()?;
-                self.handed.push_back(pulled);
-            }
-            if self.stop.is_some() {
-                return None;
+        match queue {
+            Queue::Due => self.waiting.pop_due().map(Next::Retry),
+            Queue::Immediate => self.waiting.pop_immediate(self.admitted()).map(Next::Retry),
+            Queue::New => self.handed.pop_front().map(Next::New),
+        }
+    }
+
+    /// Where the attempt waits that starts next, and its weight. Pulls the next item, if it must.
+    fn choose(&mut self) -> Option<(Queue, u32)> {
+        match self.head()? {
+            (queue, Some(weight)) => Some((queue, weight)),
+            (_, None) => {
+                self.heed_orders();
+                let pulled = if self.stop.is_none() { self.pull() } else { None };
+                if let Some(pulled) = pulled {
+                    let weight = pulled.weight;
+                    self.handed.push_back(pulled);
+                    return Some((Queue::New, weight)).filter(|_| self.stop.is_none());
+                }
+                self.immediate().filter(|_| self.stop.is_none())
             }
         }
-        self.handed.get(spoken_for).or(self.handed.back()).map(|pulled| pulled.weight)
+    }
+
+    /// Where the attempt waits that starts next, and its weight; no weight, if the next item has to be pulled.
+    fn head(&self) -> Option<(Queue, Option<u32>)> {
+        if self.stop.is_some() || !self.has_room_for_outcomes() {
+            return None;
+        }
+        let due = self.waiting.peek_due().map(|retry| (Queue::Due, retry.job.weight));
+        let immediate = self.immediate();
+        let handed = self.handed.front().map(|pulled| (Queue::New, pulled.weight));
+        let known = |(queue, weight)| (queue, Some(weight));
+        if let Some(queued) = self.gate.queued_weight() {
+            // It keeps its place in the queue of the shared limit. Another takes it over only with the same weight.
+            let first = [due, immediate, handed].into_iter().flatten().find(|(_, weight)| *weight == queued);
+            if first.is_some() {
+                return first.map(known);
+            }
+        }
+        if due.is_some() {
+            return due.map(known);
+        }
+        if self.waiting.is_turn_of_immediate(self.admitted()) {
+            return immediate.map(known);
+        }
+        // An item that was looked up must start if later ones have settled, because they were known: these may fill the
+        // window.
+        let is_late = W::Call::KEEPS && handed.is_some();
+        let is_new = handed.is_some() || self.source_state == SourceState::Open;
+        if is_new && (is_late || self.admits_new_items()) {
+            return Some((Queue::New, handed.map(|(_, weight)| weight)));
+        }
+        immediate.map(known)
+    }
+
+    fn immediate(&self) -> Option<(Queue, u32)> {
+        self.waiting.peek_immediate().map(|retry| (Queue::Immediate, retry.job.weight))
     }
 
     /// Makes a place fit for an attempt, if it can be had now. A weight for which it never can stops the run.
@@ -133,50 +181,37 @@ impl<W: Work> Core<W> {
         self.bell.orders().is_none()
             && self.stop.is_none()
             && (self.starts_left > 0 || W::Mode::SPAWNED)
-            && !self.waiting.has_due()
+            && !self.waiting.has_ready()
             && self.handed.is_empty()
+            && self.assigned.is_empty()
             && self.gate.is_simple()
+            && self.has_room_for_outcomes()
             && self.admits_new_items()
     }
 
-    /// The item that starts next: one that is ready for its retry before one that is new.
-    pub(super) fn next_item(&mut self, desk: &mut DeskProjection<'_, W>) -> Option<W::Item> {
-        if self.is_paused() || (self.starts_left == 0 && !W::Mode::SPAWNED) {
+    /// The attempt that starts next in a lane that asks for it.
+    pub(super) fn next_item(&mut self, desk: &mut DeskProjection<'_, W>) -> Option<Next<W::Item, W::Error>> {
+        if self.is_paused() {
+            self.take_back_assigned();
+            return None;
+        }
+        if let Some(Assignment { place, next }) = self.assigned.pop_front() {
+            self.assigned_new -= usize::from(matches!(next, Next::New(_)));
+            *desk.place = place;
+            return Some(next);
+        }
+        if self.starts_left == 0 && !W::Mode::SPAWNED {
             return None;
         }
         // It has paid with its place for a limit that was lowered.
         if desk.place.own_permits() == 0 && self.gate.is_full() {
             return None;
         }
-        if self.waiting.has_due() {
-            return self.next_retry(desk);
+        let next = self.next_start(desk.place)?;
+        if !W::Mode::SPAWNED {
+            self.starts_left -= 1;
         }
-        if !self.admits_the_next_item() {
-            return None;
-        }
-        let pulled = match self.handed.pop_front() {
-            Some(handed) => handed,
-            None => self.pull()?,
-        };
-        if !self.take(desk.place, pulled.weight) {
-            self.handed.push_front(pulled);
-            return None;
-        }
-        let Pulled { index, item, weight } = pulled;
-        desk.job.renew(index, weight);
-        Some(item)
-    }
-
-    #[cold]
-    fn next_retry(&mut self, desk: &mut DeskProjection<'_, W>) -> Option<W::Item> {
-        let weight = self.waiting.peek_due(0)?.job.weight;
-        if !self.take(desk.place, weight) {
-            return None;
-        }
-        let Retry { mut job, item, .. } = self.waiting.pop_due()?;
-        job.attempt = job.attempt.saturating_add(1);
-        *desk.job = job;
-        Some(item)
+        Some(next)
     }
 
     /// Notes that an attempt begins, and when, where a limit or somebody else needs to know. It may begin at once where
@@ -194,7 +229,6 @@ impl<W: Work> Core<W> {
         if W::Mode::SPAWNED {
             return;
         }
-        self.starts_left -= 1;
         let is_limited = self.config.first_limit.is_some();
         let now = match (self.timed, is_limited) {
             // It is the time at which the item before has settled, unless an observer was told of it.
@@ -217,10 +251,24 @@ impl<W: Work> Core<W> {
         }
     }
 
-    /// How many items have begun: all that were pulled, but for those that are looked up, or wait for a lane or for
-    /// permits.
+    /// How many items were pulled and have not started: they are looked up, or wait for permits or for their lane.
+    pub(super) fn not_started(&self) -> usize {
+        self.handed.len() + self.assigned_new + if W::Call::KEEPS { self.keeping.pending() } else { 0 }
+    }
+
+    /// How many items have started and wait for their next attempt, or for the lane that makes it.
+    pub(super) fn waiting_for_retry(&self) -> usize {
+        self.waiting.len() + self.assigned.len() - self.assigned_new
+    }
+
+    /// How many items have started.
     pub(super) fn started(&self) -> usize {
-        self.pulled - self.handed.len() - if W::Call::KEEPS { self.keeping.pending() } else { 0 }
+        self.pulled - self.not_started()
+    }
+
+    /// How many items have started or are assigned to a lane.
+    pub(super) fn admitted(&self) -> usize {
+        self.started() + self.assigned_new
     }
 
     /// How many attempts are under way.
@@ -236,10 +284,7 @@ impl<W: Work> Core<W> {
 
     /// Whether no item will ever start again.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.source_state == SourceState::Ended
-            && self.handed.is_empty()
-            && self.waiting.is_empty()
-            && (!W::Call::KEEPS || self.keeping.pending() == 0)
+        self.source_state == SourceState::Ended && self.not_started() == 0 && self.waiting.is_empty()
     }
 
     /// Whether every item has settled.
@@ -247,23 +292,26 @@ impl<W: Work> Core<W> {
         self.running() == 0 && self.is_exhausted()
     }
 
-    /// Whether so few items wait for their retry, and so few outcomes for somebody to take them, that another
-    /// item may be started.
+    /// Returns `true` if so few items are held that another may be admitted. Held are those that wait for their retry and,
+    /// in the order of the input, outcomes that nobody has taken. If these fill the window, the driver is woken when one is
+    /// taken.
+    #[inline(always)]
     pub(super) fn admits_new_items(&self) -> bool {
-        let capacity = self.gate.capacity();
-        self.collector.has_room(capacity, &self.driver) && self.waiting.len() < capacity
+        let retries = self.waiting.len();
+        retries < self.look_ahead && self.collector.is_within_window(self.look_ahead - retries, &self.driver)
+    }
+
+    /// Returns `true` if so few outcomes wait to be taken that an attempt may start. If not, the driver is woken when one is
+    /// taken. In the order of the input it is always so, because the outcome that comes next may need a retry.
+    #[inline(always)]
+    pub(super) fn has_room_for_outcomes(&self) -> bool {
+        self.collector.has_room(self.gate.capacity(), &self.driver)
     }
 
     /// Pulls the next item that is to run.
     #[inline]
     pub(super) fn pull(&mut self) -> Option<Pulled<W::Item>> {
         if W::Call::KEEPS { self.pull_unknown() } else { self.pull_any() }
-    }
-
-    /// Whether the item that is to start next may start. Where others that were pulled after it have settled before it
-    /// did, because they were known, it must.
-    fn admits_the_next_item(&self) -> bool {
-        (W::Call::KEEPS && !self.handed.is_empty()) || self.admits_new_items()
     }
 
     #[inline]
@@ -293,8 +341,8 @@ impl<W: Work> Core<W> {
         }
     }
 
-    /// Has the driver call other lanes, where these could work and none comes for it of its own accord. Says whether
-    /// it was woken for that.
+    /// Has the driver assign work to other lanes, if there is some that can start and nothing else wakes it. Returns `true` if
+    /// it is woken for that.
     pub(super) fn call_driver_for_others(&mut self) -> bool {
         if !W::Mode::SPAWNED {
             return false;
@@ -303,21 +351,11 @@ impl<W: Work> Core<W> {
             // It may have been the last.
             return self.running() == 0 && self.call_driver();
         }
-        if self.gate.is_in_queue() {
-            // The shared limit wakes the driver. But a lane may have asked for an item that another was called for,
-            // and then nobody needs what was asked for.
-            return self.called > 0 && self.call_driver();
-        }
-        if self.gate.is_full() {
+        // The shared limit wakes the driver.
+        if self.gate.is_in_queue() || self.gate.is_full() || self.stop.is_some() {
             return false;
         }
-        let handed = self.handed.front().map(|pulled| pulled.weight);
-        let weight = self.waiting.peek_due(0).map(|retry| retry.job.weight).or(handed).unwrap_or(1);
-        if !self.gate.has_room(weight) || self.stop.is_some() {
-            return false;
-        }
-        let is_new = handed.is_some() || self.source_state == SourceState::Open;
-        let is_work = self.waiting.has_due() || (is_new && self.admits_new_items());
-        is_work && self.call_driver()
+        let has_room = |(_, weight): (Queue, Option<u32>)| self.gate.has_room(weight.unwrap_or(1));
+        self.head().is_some_and(has_room) && self.call_driver()
     }
 }

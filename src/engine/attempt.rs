@@ -19,7 +19,8 @@ pub(super) enum Watch {
     Unlimited,
     /// It began at this time.
     Begun(Instant),
-    /// It began at this time, or later, by as much as the attempts before it have taken.
+    /// It began at this time, or later, by as much as the attempts before it have taken, and it has not waited yet. Its limit
+    /// runs from the end of its first poll, if that held up the thread.
     BegunSince(Instant),
     /// It has this limit.
     Until(Limit),

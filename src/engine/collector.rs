@@ -88,17 +88,26 @@ impl<T, E> Collector<T, E> {
         false
     }
 
-    /// Whether so few outcomes wait for somebody to take them that another item may start. If not, `driver` is woken
-    /// for it, but where it is the driver who takes them.
-    ///
-    /// Admission stops while as many are held as may run, `c`. What then runs, and what waits for its retry, can still
-    /// join: there are never more than 3c - 2.
+    /// Returns `true` if fewer outcomes than `capacity` wait to be taken, so that an attempt may start. If not, `driver` is
+    /// woken when one is taken, unless the driver itself takes them. Outcomes in the order of the input keep nothing from
+    /// starting; [`is_within_window`](Self::is_within_window) bounds them.
     #[inline(always)]
     pub(super) fn has_room(&self, capacity: usize, driver: &Waker) -> bool {
         match self {
             Self::Results { .. } => true,
-            Self::Queue(queue) => queue.len() < capacity,
-            Self::Outbox(outbox) => outbox.has_room(capacity, driver),
+            Self::Queue(queue) => queue.is_ordered() || queue.len() < capacity,
+            Self::Outbox(outbox) => outbox.is_ordered() || outbox.has_room(capacity, driver),
+        }
+    }
+
+    /// Returns `true` if fewer outcomes than `window` are held for the order of the input. If not, `driver` is woken when one
+    /// is taken, unless the driver itself takes them.
+    #[inline(always)]
+    pub(super) fn is_within_window(&self, window: usize, driver: &Waker) -> bool {
+        match self {
+            Self::Results { .. } => true,
+            Self::Queue(queue) => !queue.is_ordered() || queue.len() < window,
+            Self::Outbox(outbox) => !outbox.is_ordered() || outbox.has_room(window, driver),
         }
     }
 

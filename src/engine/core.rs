@@ -1,6 +1,7 @@
 //! What all lanes and the driver share: what runs, what waits, and what became of each item.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
@@ -13,7 +14,7 @@ use super::clock::{Clock, deadline, earliest};
 use super::collector::Collector;
 use super::gate::{Gate, Place};
 use super::hooks::Hooks;
-use super::job::{Pulled, Retry};
+use super::job::{Next, Pulled, Retry};
 use super::ledger::Keeping;
 use super::running::Setup;
 use super::shift::STARTS_PER_POLL;
@@ -41,14 +42,15 @@ pub(super) enum SourceState {
 }
 
 /// A lane as the admission sees it.
-#[derive(Default)]
 pub(super) struct Seat {
     pub(super) waker: Option<Waker>,
     pub(super) resting: bool,
-    /// It was called for work that is there, and has not come yet. This is its place, unless it was opened with
-    /// one.
-    pub(super) called: bool,
-    pub(super) place: Option<Place>,
+}
+
+/// An attempt that is to start, with the permits that were taken for it.
+pub(super) struct Assignment<I, E> {
+    pub(super) place: Place,
+    pub(super) next: Next<I, E>,
 }
 
 #[derive(Default)]
@@ -87,19 +89,26 @@ pub(super) struct Core<W: Types> {
     /// The number of items, as the source's exact size hint has promised it.
     pub(super) promised: Option<usize>,
     pub(super) pulled: usize,
-    /// Items that were pulled and wait for their lane or for permits, in their order.
+    /// Items that were pulled and wait for permits, in their order.
     pub(super) handed: VecDeque<Pulled<W::Item>>,
     pub(super) waiting: Waiting<Retry<W::Item, W::Error>>,
     pub(super) gate: Gate,
     pub(super) seats: Vec<Seat>,
     pub(super) resting: Vec<usize>,
-    /// How many lanes are on their way to work that is there for them.
-    pub(super) called: usize,
+    /// Attempts for which a lane was woken or opened, in their order. The first lane that asks makes the first of them, so
+    /// that they start in this order; the lane that was woken for it takes what comes next.
+    pub(super) assigned: VecDeque<Assignment<W::Item, W::Error>>,
+    /// How many of those are of items that have not started.
+    pub(super) assigned_new: usize,
+    /// How many items may be held beside those that run.
+    pub(super) look_ahead: usize,
     pub(super) starts_left: u32,
     /// Where lanes run by themselves: set once they are to end their attempts.
     pub(super) alarm: Option<Arc<AtomicBool>>,
     /// Whether the driver was woken since it was last polled.
     pub(super) driver_is_woken: bool,
+    /// Whether the driver is to be woken once the core is unlocked.
+    pub(super) wakes_driver: bool,
     /// Whether this turn has woken somebody who may have to wait now until the lane rests.
     pub(super) has_called: bool,
 
@@ -122,10 +131,29 @@ pub(super) struct Core<W: Types> {
 }
 
 impl<W: Types> Core<W> {
-    /// Lets go of all that is held of the limits for attempts that have not begun.
+    /// Lets go of all that is held of the limits for attempts that have not begun. None of them begins any more.
     pub(super) fn abandon(&mut self) {
         self.gate.leave_queue();
-        self.seats.iter_mut().for_each(|seat| seat.place = None);
+        self.take_back_assigned();
+    }
+
+    /// Takes back the attempts that were assigned and do not start now.
+    pub(super) fn take_back_assigned(&mut self) {
+        while let Some(assignment) = self.assigned.pop_front() {
+            self.put_back(assignment);
+        }
+    }
+
+    fn put_back(&mut self, Assignment { place, next }: Assignment<W::Item, W::Error>) {
+        self.gate.abandon(place);
+        match next {
+            Next::New(pulled) => {
+                self.assigned_new -= 1;
+                let at = self.handed.iter().position(|other| other.index > pulled.index);
+                self.handed.insert(at.unwrap_or(self.handed.len()), pulled);
+            }
+            Next::Retry(due) => self.waiting.put_back(due),
+        }
     }
 }
 
@@ -149,6 +177,7 @@ impl<W: Work> Core<W> {
         Self {
             run_deadline: config.run_timeout.map(|limit| deadline(now, limit)),
             gate: Gate::new(config.concurrency, config.limiter.clone()),
+            look_ahead: config.look_ahead,
             timed,
             config,
             name,
@@ -166,10 +195,12 @@ impl<W: Work> Core<W> {
             waiting: Waiting::new(),
             seats: Vec::new(),
             resting: Vec::new(),
-            called: 0,
+            assigned: VecDeque::new(),
+            assigned_new: 0,
             starts_left: 0,
             alarm: W::Mode::SPAWNED.then(Arc::default),
             driver_is_woken: false,
+            wakes_driver: false,
             has_called: false,
             clock: Clock::new(now, W::Mode::SPAWNED),
             stop,
@@ -183,16 +214,21 @@ impl<W: Work> Core<W> {
         }
     }
 
+    /// From here on the driver is woken through this waker. Returns the former one, which is to be dropped after the core
+    /// is unlocked.
+    pub(super) fn set_driver(&mut self, waker: &Waker) -> Option<Waker> {
+        let is_known = self.driver.will_wake(waker);
+        (!is_known).then(|| mem::replace(&mut self.driver, waker.clone()))
+    }
+
     /// Begins a poll of the driver: looks at the time, at the caller's token and at what was ordered. Says
     /// whether these, or what came before, have stopped the run.
-    pub(super) fn begin_poll(&mut self, waker: &Waker) -> bool {
-        self.driver.clone_from(waker);
+    pub(super) fn begin_poll(&mut self) -> bool {
         self.driver_is_woken = false;
         self.starts_left = STARTS_PER_POLL;
         if self.source_state == SourceState::Stalled {
             self.source_state = SourceState::Open;
         }
-        self.bell.listen(waker);
         self.heed_orders();
         if self.run_deadline.is_none() && self.waiting.is_empty() {
             return self.stop.is_some();
@@ -216,20 +252,29 @@ impl<W: Work> Core<W> {
         earliest(self.run_deadline, self.waiting.next_deadline())
     }
 
-    /// Tells the attempts of lanes that run by themselves to end.
-    pub(super) fn sound_alarm(&self) {
-        if let Some(alarm) = &self.alarm {
-            alarm.store(true, Ordering::Release);
-            self.seats.iter().filter_map(|seat| seat.waker.as_ref()).for_each(Waker::wake_by_ref);
+    /// Tells the attempts of lanes that run by themselves to end. Returns the wakers of these lanes, which are to be woken
+    /// after the core is unlocked.
+    #[must_use]
+    pub(super) fn sound_alarm(&self) -> Vec<Waker> {
+        let Some(alarm) = &self.alarm else { return Vec::new() };
+        alarm.store(true, Ordering::Release);
+        self.seats.iter().filter_map(|seat| seat.waker.clone()).collect()
+    }
+
+    /// Wakes the driver, or has it woken once the core is unlocked if others than the driver lock it.
+    pub(super) fn wake_driver(&mut self) {
+        if W::Mode::SPAWNED {
+            (self.driver_is_woken, self.wakes_driver) = (true, true);
+        } else {
+            self.driver.wake_by_ref();
         }
     }
 
-    /// Wakes the driver, where it does not look anyway after each lane and is not awake. Says whether it did.
+    /// Has the driver woken, if it does not look anyway after each lane and is not awake. Returns `true` if it is woken.
     pub(super) fn call_driver(&mut self) -> bool {
         let is_asleep = W::Mode::SPAWNED && !self.driver_is_woken;
         if is_asleep {
-            (self.driver_is_woken, self.has_called) = (true, true);
-            self.driver.wake_by_ref();
+            (self.driver_is_woken, self.has_called, self.wakes_driver) = (true, true, true);
         }
         is_asleep
     }

@@ -13,7 +13,7 @@ use super::call::Call;
 use super::clock::{deadline, earliest};
 use super::gate::Place;
 use super::job::{Ended, Job};
-use super::shift::{Shift, Start};
+use super::shift::Shift;
 use super::timer::Timer;
 use super::{Mode, Types, Work, trace};
 use crate::config::Config;
@@ -49,7 +49,7 @@ pin_project! {
 }
 
 impl<W: Work> Desk<W> {
-    pub(super) fn new(place: Place) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             job: Job::none(),
             attempt: None,
@@ -58,7 +58,7 @@ impl<W: Work> Desk<W> {
             watch: Watch::Unlimited,
             timer: Timer::default(),
             signal: Arc::default(),
-            place,
+            place: Place::default(),
         }
     }
 }
@@ -68,6 +68,13 @@ impl<W: Work> DeskProjection<'_, W> {
     #[inline]
     pub(super) fn is_taken(&self) -> bool {
         self.attempt.is_some()
+    }
+
+    /// Gives back what the attempt that has ended held of the shared limit. Returns `true` if it held anything. It wakes others,
+    /// so a lane that runs by itself calls it while the core is not locked.
+    #[inline]
+    pub(super) fn release_shared(&mut self) -> bool {
+        self.place.shared.take().is_some()
     }
 
     /// Calls the map function. It is the caller's code, so it may panic.
@@ -99,21 +106,20 @@ impl<W: Work> DeskProjection<'_, W> {
     }
 
     /// Notes when an attempt begins.
-    pub(super) fn date(&mut self, config: &Config, start: Start) {
-        self.job.started.get_or_insert(start.at);
+    pub(super) fn date(&mut self, config: &Config, start: Instant) {
+        self.job.started.get_or_insert(start);
         if config.first_limit.is_some() {
-            let watch = if start.or_later { Watch::BegunSince } else { Watch::Begun };
-            *self.watch = watch(start.at);
+            *self.watch = Watch::BegunSince(start);
         }
     }
 
-    /// Corrects when an attempt began that has not waited yet: its limits run from its first poll.
-    fn date_anew(&mut self, start: Instant) {
+    /// Corrects the start of an attempt that has not waited yet.
+    fn date_anew(&mut self, start: Instant, watch: impl FnOnce(Instant) -> Watch) {
         if self.job.attempt == 1 {
             self.job.started = Some(start);
         }
-        if let Watch::Begun(_) | Watch::BegunSince(_) = self.watch {
-            *self.watch = Watch::Begun(start);
+        if let Watch::BegunSince(_) = self.watch {
+            *self.watch = watch(start);
         }
     }
 
@@ -127,7 +133,7 @@ impl<W: Work> DeskProjection<'_, W> {
         read_clock: impl FnOnce(&Limit) -> (Instant, Instant),
     ) -> Poll<Ended<W>> {
         if W::Mode::SPAWNED && mem::take(self.is_unpolled) {
-            self.date_anew(Instant::now());
+            self.date_anew(Instant::now(), Watch::BegunSince);
         }
         let attempts = self.job.attempt;
         match trace::in_span(&self.job.span, || poll_caught(self.attempt.as_mut(), cx, attempts)) {
@@ -168,7 +174,7 @@ impl<W: Work> DeskProjection<'_, W> {
         read_clock: impl FnOnce(&Limit) -> (Instant, Instant),
     ) -> Poll<ItemError<W::Error>> {
         if let Watch::BegunSince(dated) = *self.watch {
-            self.date_anew(Shift::latest_start(dated));
+            self.date_anew(Shift::latest_start(dated), Watch::Begun);
         }
         if let Watch::Begun(_) = *self.watch {
             let limit = self.watch.limit(config, self.job.started);

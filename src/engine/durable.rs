@@ -144,7 +144,7 @@ impl<W: Work> Core<W> {
         }
         // It polls what has begun here, or goes on where this ends because it was enough.
         if self.keeping.pending() > pending || self.may_look_on() {
-            self.driver.wake_by_ref();
+            self.wake_driver();
         }
         None
     }

@@ -4,10 +4,11 @@ use std::mem;
 
 use tokio::time::Instant;
 
+use super::access::Access;
 use super::collector::Collector;
 use super::core::{Stop, Tally};
 use super::hooks::Hooks;
-use super::{Drive, Driver, lock, trace};
+use super::{Drive, Driver, trace};
 use crate::error::{FailureReason, MapTaskError, RunError};
 use crate::observe::Event;
 use crate::result::{MapTaskResult, Summary};
@@ -56,7 +57,8 @@ impl<T, E> Ending<T, E> {
 impl<W: Drive> Driver<W> {
     /// The account of the run, and its verdict.
     pub(super) fn finish(&mut self) -> Ending<W::Output, W::Error> {
-        let mut core = lock(&self.core);
+        let mut access = Access::new(&self.core);
+        let core = access.get();
         let Tally {
             successes,
             failures,

@@ -31,11 +31,23 @@ pub(super) struct Gate {
     is_simple: bool,
     /// The concurrency as it is now.
     capacity: usize,
-    /// How many permits are to be forgotten when they come back, because `capacity` was lowered.
+    /// The largest concurrency that there was.
+    most: usize,
+    /// How many permits are to be forgotten when they come back: `capacity` was lowered, or an attempt that needs more
+    /// than that runs alone.
     debt: usize,
     limiter: Option<Limiter>,
-    /// The turn of the next attempt, while it waits for the shared limit and for nothing else.
+    /// The place in the shared limit's queue, while the next attempt waits for that limit and for nothing else.
     ticket: Option<Ticket>,
+    /// What is no longer needed of the shared limit. Dropping it wakes others, so it is dropped after the core is unlocked.
+    left: Vec<Left>,
+}
+
+/// A part of the shared limit that is no longer needed.
+#[derive(Debug)]
+pub(super) enum Left {
+    Ticket { _ticket: Ticket },
+    Permit { _permit: Permit },
 }
 
 impl Gate {
@@ -46,9 +58,11 @@ impl Gate {
             is_simple,
             permits: Arc::new(Semaphore::new(capacity)),
             capacity,
+            most: capacity,
             debt: 0,
             limiter,
             ticket: None,
+            left: Vec::new(),
         }
     }
 
@@ -74,8 +88,12 @@ impl Gate {
         self.is_simple && place.own_permits() == weight as usize
     }
 
-    /// Makes a place fit for an attempt. Where it cannot be had now, the place is as good as none; where the
-    /// shared limit is what is missing, `waker` is woken when it is there.
+    /// Makes a place fit for an attempt. Returns `false` if it cannot be had now. If the shared limit is what is missing,
+    /// `waker` is woken when it is there.
+    ///
+    /// # Errors
+    ///
+    /// The weight is above the largest value that a limit has had.
     #[inline]
     pub(super) fn take(
         &mut self,
@@ -89,20 +107,23 @@ impl Gate {
 
     fn take_own(&mut self, place: &mut Place, weight: u32) -> Result<bool, ConfigError> {
         let needed = weight as usize;
-        if needed > self.capacity {
-            return Err(too_heavy(weight, self.capacity, "concurrency"));
+        if needed > self.most {
+            return Err(too_heavy(weight, self.most, "concurrency"));
         }
         let held = place.own_permits();
         if held > needed {
             drop(place.own.as_mut().and_then(|own| own.split(held - needed)));
         } else if held < needed {
+            if needed > self.capacity && self.in_use() == held {
+                self.overdraw(needed - self.capacity);
+            }
             let missing = u32::try_from(needed - held).unwrap_or(u32::MAX);
             match (Arc::clone(&self.permits).try_acquire_many_owned(missing), &mut place.own) {
                 (Ok(more), Some(own)) => own.merge(more),
                 (Ok(all), none) => *none = Some(all),
                 (Err(_), _) => {
-                    // Whoever cannot start does not stand in another's way.
-                    self.ticket = None;
+                    // An attempt that cannot start does not hold up those of other runs.
+                    self.leave_queue();
                     return Ok(false);
                 }
             }
@@ -110,15 +131,31 @@ impl Gate {
         Ok(true)
     }
 
+    /// Lends permits to an attempt that needs more than the lowered limit has and that runs alone. They are forgotten when
+    /// they come back.
+    #[cold]
+    fn overdraw(&mut self, permits: usize) {
+        self.permits.add_permits(permits);
+        self.debt += permits;
+        self.is_simple = false;
+    }
+
+    /// How many permits are in use.
+    fn in_use(&self) -> usize {
+        (self.capacity + self.debt).saturating_sub(self.permits.available_permits())
+    }
+
     fn take_shared(&mut self, place: &mut Place, weight: u32, waker: &Waker) -> Result<bool, ConfigError> {
         let Some(limiter) = &self.limiter else { return Ok(true) };
         if place.shared.as_ref().is_some_and(|permit| permit.weight() == weight) {
             return Ok(true);
         }
-        place.shared = None;
+        self.left.extend(place.shared.take().map(|permit| Left::Permit { _permit: permit }));
         let too_heavy = |TooHeavy { permits }| too_heavy(weight, permits, "limiter's permits");
-        let ticket = self.ticket.take().filter(|ticket| ticket.weight() == weight);
-        match ticket.map(|ticket| (ticket.poll(waker), ticket)) {
+        if self.ticket.as_ref().is_some_and(|ticket| ticket.weight() != weight) {
+            self.left.extend(self.ticket.take().map(|ticket| Left::Ticket { _ticket: ticket }));
+        }
+        match self.ticket.take().map(|ticket| (ticket.poll(waker), ticket)) {
             Some((Poll::Ready(Ok(permit)), _)) => place.shared = Some(permit),
             Some((Poll::Pending, ticket)) => self.ticket = Some(ticket),
             // Nobody has asked yet; or it was refused, by a limit that may be another one now.
@@ -132,18 +169,12 @@ impl Gate {
         Ok(place.shared.is_some())
     }
 
-    /// Takes back what an attempt held that has ended, except for what the next one may have at once. Says
-    /// whether somebody else may have it now.
+    /// Takes back what an attempt held of the run's own limit, except for what the next one may have at once.
     #[inline]
-    pub(super) fn give_back(&mut self, place: &mut Place) -> bool {
-        !self.is_simple && self.settle(place)
-    }
-
-    fn settle(&mut self, place: &mut Place) -> bool {
+    pub(super) fn give_back(&mut self, place: &mut Place) {
         if self.debt > 0 {
             self.settle_debt(place);
         }
-        place.shared.take().is_some()
     }
 
     #[cold]
@@ -172,22 +203,41 @@ impl Gate {
             self.debt += fewer - self.permits.forget_permits(fewer);
         }
         self.capacity = capacity;
+        self.most = self.most.max(capacity);
         self.is_simple = false;
     }
 
-    /// Whether the run's own limit lets an attempt of this weight through.
+    /// Returns `true` if the run's own limit lets an attempt of this weight through.
     pub(super) fn has_room(&self, weight: u32) -> bool {
-        self.permits.available_permits() >= weight as usize
+        let needed = weight as usize;
+        self.permits.available_permits() >= needed || (needed > self.capacity && self.in_use() == 0)
     }
 
-    /// Whether the next attempt waits for the shared limit, which wakes the driver when it is there.
+    /// Returns `true` if the next attempt waits for the shared limit, which wakes the driver when it is there.
     pub(super) fn is_in_queue(&self) -> bool {
         self.ticket.is_some()
     }
 
+    /// The weight of the attempt that waits for the shared limit.
+    pub(super) fn queued_weight(&self) -> Option<u32> {
+        self.ticket.as_ref().map(Ticket::weight)
+    }
+
     /// Leaves the queue of the shared limit.
     pub(super) fn leave_queue(&mut self) {
-        self.ticket = None;
+        self.left.extend(self.ticket.take().map(|ticket| Left::Ticket { _ticket: ticket }));
+    }
+
+    /// Takes back a place whose attempt does not start.
+    pub(super) fn abandon(&mut self, mut place: Place) {
+        self.give_back(&mut place);
+        self.left.extend(place.shared.map(|permit| Left::Permit { _permit: permit }));
+    }
+
+    /// What is to be dropped after the core is unlocked.
+    #[inline]
+    pub(super) fn left(&mut self) -> &mut Vec<Left> {
+        &mut self.left
     }
 }
 

@@ -3,6 +3,7 @@
 use tokio::time::Instant;
 use tracing::Span;
 
+use super::waiting::Due;
 use super::{Types, trace};
 use crate::outcome::ItemError;
 
@@ -46,6 +47,31 @@ pub(super) struct Pulled<I> {
     pub(super) index: usize,
     pub(super) item: I,
     pub(super) weight: u32,
+}
+
+/// An attempt that is to start.
+pub(super) enum Next<I, E> {
+    /// The first of an item.
+    New(Pulled<I>),
+    Retry(Due<Retry<I, E>>),
+}
+
+impl<I, E> Next<I, E> {
+    /// Puts the job where its attempt is made, and returns the item for it.
+    pub(super) fn prepare(self, job: &mut Job<I>) -> I {
+        match self {
+            Self::New(Pulled { index, item, weight }) => {
+                job.renew(index, weight);
+                item
+            }
+            Self::Retry(due) => {
+                let Retry { job: waiting, item, .. } = due.job;
+                *job = waiting;
+                job.attempt = job.attempt.saturating_add(1);
+                item
+            }
+        }
+    }
 }
 
 /// What became of an attempt.

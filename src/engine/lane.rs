@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use super::access::Access;
 use super::core::Core;
 use super::desk::{Desk, DeskProjection};
-use super::gate::Place;
 use super::shift::Shift;
 use super::turn::Turn;
 use super::{Mode, Types, Work};
@@ -49,10 +48,9 @@ impl<W: Work> Lane<W> {
         core: Arc<Mutex<Core<W>>>,
         config: Arc<Config>,
         seat: usize,
-        place: Place,
         alone: Option<Alone<W::Call>>,
     ) -> Self {
-        Self { core, config, seat, alone, desk: Desk::new(place) }
+        Self { core, config, seat, alone, desk: Desk::new() }
     }
 
     /// Tells a running attempt to end. From here on the run's grace is its only limit.
@@ -103,6 +101,7 @@ impl<W: Work> Future for Lane<W> {
                     if let Some(shift) = &mut shift {
                         is_tired = shift.is_over();
                         core.come(shift.visit());
+                        leave_shared(&mut core, desk.as_mut());
                     }
                     match ended {
                         Ok(output) => {
@@ -128,6 +127,7 @@ impl<W: Work> Future for Lane<W> {
                     }
                 },
                 Err(error) => {
+                    leave_shared(&mut core, desk.as_mut());
                     core.get().take_failure(error, &mut desk.as_mut().project());
                     None
                 }
@@ -172,6 +172,14 @@ fn take_up<W: Work>(
         }
         (Turn::Rest | Turn::Linger | Turn::Begin { .. }, _) => ControlFlow::Break(Poll::Pending),
         (Turn::Retire, _) => ControlFlow::Break(Poll::Ready(())),
+    }
+}
+
+/// Gives back what an attempt that has ended held of the shared limit. It wakes others, so the core is not locked then.
+#[inline]
+fn leave_shared<W: Work>(core: &mut Access<'_, W>, desk: Pin<&mut Desk<W>>) {
+    if W::Mode::SPAWNED && desk.project().release_shared() {
+        core.get().has_called = true;
     }
 }
 

@@ -62,7 +62,7 @@ impl<W: Work> Core<W> {
         let Tally { successes, failures, retries, recovered, cached, .. } = self.tally;
         let total = if self.source_state == SourceState::Ended { Some(self.pulled) } else { self.total() };
         let running = self.running() - self.keeping.unkept_successes();
-        let waiting_for_retry = self.waiting.len();
+        let waiting_for_retry = self.waiting_for_retry();
         Progress {
             total,
             successes,

@@ -1,6 +1,6 @@
 //! Outcomes on their way to another task.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Waker};
 
 use super::queue::Queue;
@@ -8,8 +8,11 @@ use crate::lock::lock;
 use crate::outcome::ItemOutcome;
 
 /// Holds the outcomes that a stream has not given yet.
+///
+/// No waker is woken or dropped while it is locked.
 #[derive(Debug)]
 pub(crate) struct Outbox<T, E> {
+    ordered: bool,
     state: Arc<Mutex<State<T, E>>>,
 }
 
@@ -22,30 +25,37 @@ struct State<T, E> {
 
 impl<T, E> Clone for Outbox<T, E> {
     fn clone(&self) -> Self {
-        Self { state: Arc::clone(&self.state) }
+        Self { ordered: self.ordered, state: Arc::clone(&self.state) }
     }
 }
 
 impl<T, E> Outbox<T, E> {
     pub(crate) fn new(ordered: bool) -> Self {
         let state = State { queue: Queue::new(ordered), taker: None, giver: None };
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { ordered, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Says whether somebody was woken for it.
+    /// Returns `true` if it gives out outcomes in the order of the input.
+    #[inline]
+    pub(super) fn is_ordered(&self) -> bool {
+        self.ordered
+    }
+
+    /// Returns `true` if the taker was woken for it.
     pub(super) fn push(&self, outcome: ItemOutcome<T, E>) -> bool {
         let mut state = lock(&self.state);
         state.queue.push(outcome);
-        state.call_taker()
+        wake(state.taker_to_wake(), state)
     }
 
-    /// Whether fewer than so many outcomes are held; if not, `giver` is woken when one was taken.
+    /// Returns `true` if fewer than so many outcomes are held; if not, `giver` is woken when one was taken.
     pub(super) fn has_room(&self, capacity: usize, giver: &Waker) -> bool {
         let mut state = lock(&self.state);
         let has_room = state.queue.len() < capacity;
-        if !has_room {
-            state.giver.get_or_insert_with(|| giver.clone()).clone_from(giver);
-        }
+        let is_known = state.giver.as_ref().is_some_and(|known| known.will_wake(giver));
+        let former = if has_room || is_known { None } else { state.giver.replace(giver.clone()) };
+        drop(state);
+        drop(former);
         has_room
     }
 
@@ -54,17 +64,15 @@ impl<T, E> Outbox<T, E> {
         let mut state = lock(&self.state);
         let outcome = state.queue.take();
         let giver = state.giver.take_if(|_| outcome.is_some());
-        drop(state);
-        if let Some(giver) = giver {
-            giver.wake();
-        }
+        wake(giver, state);
         outcome
     }
 
     /// Takes the next outcome, or has the task woken when it is there.
     pub(crate) fn take_or_wake(&self, cx: &Context<'_>) -> Option<ItemOutcome<T, E>> {
         self.take().or_else(|| {
-            lock(&self.state).taker = Some(cx.waker().clone());
+            let former = lock(&self.state).taker.replace(cx.waker().clone());
+            drop(former);
             // It may have come between the two.
             self.take()
         })
@@ -74,17 +82,22 @@ impl<T, E> Outbox<T, E> {
     pub(super) fn complete(&self) {
         let mut state = lock(&self.state);
         state.queue.complete();
-        state.call_taker();
+        wake(state.taker_to_wake(), state);
     }
 }
 
 impl<T, E> State<T, E> {
-    fn call_taker(&mut self) -> bool {
-        let taker = self.taker.take_if(|_| self.queue.is_to_call());
-        let has_called = taker.is_some();
-        if let Some(taker) = taker {
-            taker.wake();
-        }
-        has_called
+    fn taker_to_wake(&mut self) -> Option<Waker> {
+        self.taker.take_if(|_| self.queue.is_to_call())
     }
+}
+
+/// Unlocks the outbox, then wakes. Returns `true` if there was a waker.
+fn wake<T>(waker: Option<Waker>, locked: MutexGuard<'_, T>) -> bool {
+    drop(locked);
+    let wakes = waker.is_some();
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+    wakes
 }

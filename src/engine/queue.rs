@@ -24,6 +24,12 @@ impl<T, E> Queue<T, E> {
         Self { ordered, first: 0, slots: VecDeque::new(), held: 0, complete: false, is_awaited: false }
     }
 
+    /// Returns `true` if it gives out outcomes in the order of the input.
+    #[inline]
+    pub(super) fn is_ordered(&self) -> bool {
+        self.ordered
+    }
+
     /// How many it holds.
     pub(super) fn len(&self) -> usize {
         self.held

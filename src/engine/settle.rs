@@ -62,10 +62,11 @@ impl<W: Work> Core<W> {
         self.tell_attempt_failed(&job, &error, retry.as_ref().ok().map(|(_, wait)| wait.length));
         match retry {
             Ok((item, Wait { length, until, give_up })) => {
-                self.waiting.park(Retry { job, item, error }, until, give_up);
+                let retry = Retry { job, item, error };
                 if length.is_zero() {
-                    self.waiting.release(until);
+                    self.waiting.park_immediate(retry, give_up, self.admitted());
                 } else {
+                    self.waiting.park(retry, until, give_up);
                     self.call_driver();
                 }
             }
@@ -233,8 +234,8 @@ impl<W: Work> Core<W> {
     pub(super) fn stop(&mut self, cause: Stop) {
         if self.stop.is_none() {
             self.stop = Some(cause);
-            self.waiting.clear();
             self.abandon();
+            self.waiting.clear();
             self.call_driver();
         }
     }

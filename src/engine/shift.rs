@@ -1,6 +1,5 @@
 //! The time of a lane that runs by itself: when its attempts begin, and when it has had its share of a poll.
 
-use std::mem;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -38,8 +37,6 @@ pub(super) struct Shift {
 struct Readings {
     first: Instant,
     last: Instant,
-    /// Whether nothing was dated by the last one yet.
-    is_new: bool,
     /// How many attempts may be dated by it, and how many may still.
     uses: u32,
     uses_left: u32,
@@ -47,17 +44,9 @@ struct Readings {
     are_brisk: bool,
 }
 
-/// When an attempt begins.
-#[derive(Clone, Copy)]
-pub(super) struct Start {
-    pub(super) at: Instant,
-    /// Whether it may in truth begin later, by as much as the attempts before it have taken.
-    pub(super) or_later: bool,
-}
-
 impl Shift {
-    /// Begins another turn, with the time of it.
-    pub(super) fn turn(&mut self, exact: bool) -> Start {
+    /// Begins another turn. Returns its time, or one before it, by as much as the attempts since have taken.
+    pub(super) fn turn(&mut self, exact: bool) -> Instant {
         self.turns += 1;
         let readings = match &mut self.readings {
             Some(readings) => {
@@ -69,7 +58,7 @@ impl Shift {
             none => none.insert(Readings::first()),
         };
         readings.uses_left -= 1;
-        Start { at: readings.last, or_later: !mem::take(&mut readings.is_new) }
+        readings.last
     }
 
     /// Whether the lane has had its share. Where the clock is paused, only the number of attempts counts.
@@ -89,8 +78,8 @@ impl Shift {
         }
     }
 
-    /// When an attempt has begun that was dated so and has to wait now: at that time, or, if others before it may
-    /// have taken long, now.
+    /// The time from which the limit of an attempt runs that was dated so and waits now for the first time: then, or now if
+    /// the thread was held up meanwhile, by the attempt itself or by those before it. In one task the clock does the same.
     pub(super) fn latest_start(dated: Instant) -> Instant {
         let now = Instant::now();
         if now - dated > RESOLUTION { now } else { dated }
@@ -100,7 +89,7 @@ impl Shift {
 impl Readings {
     fn first() -> Self {
         let now = Instant::now();
-        Self { first: now, last: now, is_new: true, uses: 1, uses_left: 1, are_brisk: false }
+        Self { first: now, last: now, uses: 1, uses_left: 1, are_brisk: false }
     }
 
     fn read(&mut self) {
@@ -108,7 +97,7 @@ impl Readings {
         let elapsed = now - self.last;
         self.are_brisk = elapsed < BRISK * (self.uses - self.uses_left);
         self.uses = if elapsed > SHORT { 1 } else { USES_OF_A_READING };
-        (self.last, self.is_new, self.uses_left) = (now, true, self.uses);
+        (self.last, self.uses_left) = (now, self.uses);
     }
 }
 

@@ -43,16 +43,17 @@ impl<W: Work> Core<W> {
         if own.resting {
             return Turn::Rest;
         }
-        if mem::take(&mut own.called) {
-            self.called -= 1;
-            if let Some(place) = own.place.take() {
-                *desk.place = place;
-            }
-        } else if !*desk.lingers {
-            self.has_called |= self.gate.give_back(desk.place);
+        if !*desk.lingers {
+            self.give_back(desk);
         }
         let turn = self.next_turn(seat, desk, waker);
         self.look_after(turn)
+    }
+
+    /// Takes back what an attempt held that has ended, except for what the next one may have at once.
+    fn give_back(&mut self, desk: &mut DeskProjection<'_, W>) {
+        self.gate.give_back(desk.place);
+        self.has_called |= desk.release_shared();
     }
 
     /// Takes what a lane's attempt has given.
@@ -86,6 +87,9 @@ impl<W: Work> Core<W> {
             return None;
         }
         desk.job.renew(pulled.index, pulled.weight);
+        if !W::Mode::SPAWNED {
+            self.starts_left -= 1;
+        }
         self.begin_attempt(desk, true);
         let item = pulled.item;
         let turn = if W::Mode::SPAWNED {
@@ -108,8 +112,8 @@ impl<W: Work> Core<W> {
         desk: &mut DeskProjection<'_, W>,
         waker: &Waker,
     ) -> Turn<W::Item> {
-        if !*desk.lingers && self.gate.give_back(desk.place) {
-            self.has_called = true;
+        if !*desk.lingers {
+            self.give_back(desk);
         }
         let turn = if W::Mode::SPAWNED && self.is_to_yield(is_tired, *desk.lingers) {
             *desk.job = Job::none();
@@ -172,7 +176,7 @@ impl<W: Work> Core<W> {
                 }
                 return Turn::Linger;
             }
-            let Some(item) = self.next_item(desk) else {
+            let Some(next) = self.next_item(desk) else {
                 *desk.job = Job::none();
                 if self.stop.is_some() || self.is_exhausted() {
                     return Turn::Retire;
@@ -181,6 +185,7 @@ impl<W: Work> Core<W> {
                 self.rest(seat, waker);
                 return Turn::Rest;
             };
+            let item = next.prepare(desk.job);
             self.begin_attempt(desk, false);
             if W::Mode::SPAWNED {
                 if self.seats.get(seat).is_some_and(|seat| seat.waker.is_none()) {
@@ -192,7 +197,7 @@ impl<W: Work> Core<W> {
                 Ok(()) => return Turn::Attempt,
                 Err(error) => {
                     self.fail_attempt(desk.job, error);
-                    self.gate.give_back(desk.place);
+                    self.give_back(desk);
                 }
             }
         }

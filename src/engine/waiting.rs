@@ -7,60 +7,104 @@ use tokio::time::Instant;
 
 use super::clock::earliest;
 
-/// Items between two attempts: first until their delay is over, then until there is a place.
+/// Items between two attempts: first until their delay is over, then until they may start.
 ///
-/// It holds no more than twice `concurrency` of them: admission stops at `concurrency`, and only the
-/// attempts that were then running can still join.
+/// It holds fewer than `look_ahead` and `concurrency` together: admission stops at `look_ahead`, and only the attempts
+/// that run at that moment can still join.
 pub(super) struct Waiting<J> {
     delayed: BinaryHeap<Delayed<J>>,
+    /// The delay of these is over. Ordered by the time at which it was over.
     due: VecDeque<Due<J>>,
-    /// The earliest `give_up` among `due`, or earlier.
+    /// These have no delay. Ordered by the time at which their last attempt ended.
+    immediate: VecDeque<Due<J>>,
+    /// How many items wait.
+    held: usize,
+    /// The number of new items that had been admitted when the last immediate retry was taken.
+    last_immediate: usize,
+    /// The earliest `give_up` among those that may start, or earlier.
     next_give_up: Option<Instant>,
     order: u64,
 }
 
 struct Delayed<J> {
     until: Instant,
-    /// Ties go to the item that was parked first.
-    order: u64,
     job: Due<J>,
 }
 
-struct Due<J> {
+/// An item whose retry may start.
+pub(super) struct Due<J> {
+    pub(super) job: J,
+    /// After this time it is not tried again.
     give_up: Option<Instant>,
-    job: J,
+    /// The number of new items that had been admitted when its last attempt ended, if its retry has no delay.
+    immediate: Option<usize>,
+    /// The place among its like.
+    order: u64,
 }
 
 impl<J> Waiting<J> {
     pub(super) fn new() -> Self {
-        Self { delayed: BinaryHeap::new(), due: VecDeque::new(), next_give_up: None, order: 0 }
+        Self {
+            delayed: BinaryHeap::new(),
+            due: VecDeque::new(),
+            immediate: VecDeque::new(),
+            held: 0,
+            last_immediate: 0,
+            next_give_up: None,
+            order: 0,
+        }
     }
 
+    /// The number of items that wait.
+    #[inline]
     pub(super) fn len(&self) -> usize {
-        self.delayed.len() + self.due.len()
+        self.held
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.held == 0
     }
 
-    pub(super) fn has_due(&self) -> bool {
-        !self.due.is_empty()
+    /// Returns `true` if a retry may start.
+    pub(super) fn has_ready(&self) -> bool {
+        !(self.due.is_empty() && self.immediate.is_empty())
     }
 
-    pub(super) fn count_due(&self) -> usize {
-        self.due.len()
+    /// The item whose delay was over first.
+    pub(super) fn peek_due(&self) -> Option<&J> {
+        self.due.front().map(|due| &due.job)
     }
 
-    /// One of the items that may start next, counted from the first.
-    pub(super) fn peek_due(&self, nth: usize) -> Option<&J> {
-        self.due.get(nth).map(|due| &due.job)
+    /// The first item without a delay.
+    pub(super) fn peek_immediate(&self) -> Option<&J> {
+        self.immediate.front().map(|due| &due.job)
+    }
+
+    /// Returns `true` if the first item without a delay comes before the next new item. At least one new item is admitted
+    /// after its last attempt and after the last retry of its kind, so that such retries cannot starve new items.
+    pub(super) fn is_turn_of_immediate(&self, admitted: usize) -> bool {
+        let turn = |due: &Due<J>| due.immediate.is_some_and(|mark| admitted > mark.max(self.last_immediate));
+        self.immediate.front().is_some_and(turn)
     }
 
     /// Puts an item aside until a time. After `give_up` it is not tried again.
     pub(super) fn park(&mut self, job: J, until: Instant, give_up: Option<Instant>) {
-        self.delayed.push(Delayed { until, order: self.order, job: Due { give_up, job } });
+        let order = self.next_order();
+        self.delayed.push(Delayed { until, job: Due { job, give_up, immediate: None, order } });
+    }
+
+    /// Puts an item aside whose retry has no delay, after so many new items were admitted.
+    pub(super) fn park_immediate(&mut self, job: J, give_up: Option<Instant>, admitted: usize) {
+        let order = self.next_order();
+        self.next_give_up = earliest(self.next_give_up, give_up);
+        self.immediate.push_back(Due { job, give_up, immediate: Some(admitted), order });
+    }
+
+    fn next_order(&mut self) -> u64 {
+        self.held += 1;
         self.order += 1;
+        self.order
     }
 
     /// Moves the items whose delay is over to those that may start.
@@ -68,35 +112,57 @@ impl<J> Waiting<J> {
         while self.delayed.peek().is_some_and(|next| next.until <= now) {
             if let Some(Delayed { job, .. }) = self.delayed.pop() {
                 self.next_give_up = earliest(self.next_give_up, job.give_up);
-                self.due.push_back(job);
+                let order = self.next_order();
+                self.held -= 1;
+                self.due.push_back(Due { order, ..job });
             }
         }
     }
 
-    /// The item that may start next.
-    pub(super) fn pop_due(&mut self) -> Option<J> {
-        self.due.pop_front().map(|due| due.job)
+    /// Takes the item whose delay was over first.
+    pub(super) fn pop_due(&mut self) -> Option<Due<J>> {
+        let due = self.due.pop_front()?;
+        self.held -= 1;
+        Some(due)
     }
 
-    /// An item that found no place before it had to give up.
+    /// Takes the first item without a delay.
+    pub(super) fn pop_immediate(&mut self, admitted: usize) -> Option<Due<J>> {
+        let due = self.immediate.pop_front()?;
+        self.held -= 1;
+        self.last_immediate = admitted;
+        Some(due)
+    }
+
+    /// Puts an item back that was taken and has not started.
+    pub(super) fn put_back(&mut self, due: Due<J>) {
+        let queue = if due.immediate.is_some() { &mut self.immediate } else { &mut self.due };
+        let at = queue.partition_point(|other| other.order < due.order);
+        queue.insert(at, due);
+        self.held += 1;
+    }
+
+    /// Takes an item that did not start before it had to give up.
     pub(super) fn pop_given_up(&mut self, now: Instant) -> Option<J> {
         if self.next_give_up.is_none_or(|give_up| give_up > now) {
             return None;
         }
-        let found = self.due.iter().position(|due| due.give_up.is_some_and(|give_up| give_up <= now));
-        match found {
-            Some(at) => self.due.remove(at).map(|due| due.job),
-            None => {
-                self.next_give_up = self.due.iter().fold(None, |next, due| earliest(next, due.give_up));
-                None
+        for queue in [&mut self.due, &mut self.immediate] {
+            let found = queue.iter().position(|due| due.give_up.is_some_and(|give_up| give_up <= now));
+            if let Some(due) = found.and_then(|at| queue.remove(at)) {
+                self.held -= 1;
+                return Some(due.job);
             }
         }
+        let left = self.due.iter().chain(&self.immediate);
+        self.next_give_up = left.fold(None, |next, due| earliest(next, due.give_up));
+        None
     }
 
-    /// When [`release`](Self::release) or [`pop_given_up`](Self::pop_given_up) should be called next.
+    /// The time at which [`release`](Self::release) or [`pop_given_up`](Self::pop_given_up) is to be called next.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        // It may be the time of an item that has found its place meanwhile.
-        let give_up = self.next_give_up.filter(|_| self.has_due());
+        // It may be the time of an item that has started meanwhile.
+        let give_up = self.next_give_up.filter(|_| self.has_ready());
         earliest(self.delayed.peek().map(|next| next.until), give_up)
     }
 
@@ -104,14 +170,16 @@ impl<J> Waiting<J> {
     pub(super) fn clear(&mut self) {
         self.delayed.clear();
         self.due.clear();
+        self.immediate.clear();
+        self.held = 0;
         self.next_give_up = None;
     }
 }
 
-// The heap gives the greatest first, so the order is turned round.
+// The heap yields its greatest element first, so the order is reversed. Ties go to the item that was parked first.
 impl<J> Ord for Delayed<J> {
     fn cmp(&self, other: &Self) -> Ordering {
-        (other.until, other.order).cmp(&(self.until, self.order))
+        (other.until, other.job.order).cmp(&(self.until, self.job.order))
     }
 }
 
@@ -128,3 +196,57 @@ impl<J> PartialEq for Delayed<J> {
 }
 
 impl<J> Eq for Delayed<J> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parked(jobs: &[char]) -> Waiting<char> {
+        let mut waiting = Waiting::new();
+        jobs.iter().for_each(|job| waiting.park_immediate(*job, None, 1));
+        waiting
+    }
+
+    fn take(waiting: &mut Waiting<char>, admitted: usize) -> char {
+        waiting.pop_immediate(admitted).unwrap().job
+    }
+
+    #[test]
+    fn each_immediate_retry_comes_after_a_new_item() {
+        let mut waiting = parked(&['a', 'b']);
+        assert!(!waiting.is_turn_of_immediate(1), "none was admitted since");
+        assert!(waiting.is_turn_of_immediate(2));
+        assert_eq!(take(&mut waiting, 2), 'a');
+        assert!(!waiting.is_turn_of_immediate(2), "one new item lets one retry start");
+        assert!(waiting.is_turn_of_immediate(3));
+        assert_eq!(take(&mut waiting, 3), 'b');
+        waiting.park_immediate('b', None, 3);
+        assert!(!waiting.is_turn_of_immediate(3));
+        assert_eq!((waiting.len(), waiting.is_turn_of_immediate(4)), (1, true));
+    }
+
+    #[test]
+    fn items_that_are_put_back_have_their_former_place() {
+        let mut waiting = parked(&['a', 'b', 'c']);
+        let (first, second) = (waiting.pop_immediate(2).unwrap(), waiting.pop_immediate(3).unwrap());
+        assert_eq!(waiting.len(), 1);
+        waiting.put_back(first);
+        waiting.put_back(second);
+        let order: Vec<_> = (4..7).map(|admitted| take(&mut waiting, admitted)).collect();
+        assert_eq!((order, waiting.is_empty()), (vec!['a', 'b', 'c'], true));
+    }
+
+    #[test]
+    fn retries_without_a_delay_give_up_in_time_too() {
+        let now = Instant::now();
+        let second = std::time::Duration::from_secs(1);
+        let mut waiting = Waiting::new();
+        waiting.park_immediate('a', Some(now + second), 1);
+        waiting.park('b', now, Some(now + 2 * second));
+        waiting.release(now);
+        assert_eq!((waiting.pop_given_up(now), waiting.next_deadline()), (None, Some(now + second)));
+        assert_eq!(waiting.pop_given_up(now + second), Some('a'));
+        assert_eq!(waiting.pop_given_up(now + second), None);
+        assert_eq!((waiting.len(), waiting.next_deadline()), (1, Some(now + 2 * second)));
+    }
+}

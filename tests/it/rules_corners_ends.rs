@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{HOUR, at_once, millis, secs, task};
+use crate::support::{HOUR, at_once, millis, retrying, secs, task};
 
 /// What an attempt was granted of a shared limit was given back before the attempt began.
 #[tokio::test(start_paused = true)]
@@ -57,8 +57,7 @@ async fn rule_04_who_has_nothing_to_start_does_not_stand_in_the_queue() {
 #[tokio::test(start_paused = true)]
 async fn rule_06_items_that_wait_for_a_retry_leave_the_shared_limit_to_others() {
     let limiter = Limiter::new(1);
-    let task =
-        at_once(2).retries(1).retry_delay(secs(60)).retry_jitter(0.0).limiter(&limiter).build().unwrap();
+    let task = retrying(2).look_ahead(2).retry_delay(secs(60)).limiter(&limiter).build().unwrap();
     let failing = task.over(0..4).map(async |_: u32| Err::<(), _>("no")).spawn();
     sleep(secs(1)).await;
     assert_eq!((failing.progress().waiting_for_retry, limiter.in_use()), (2, 0));

@@ -27,7 +27,7 @@ async fn rule_06_a_spawned_retry_that_comes_back_makes_room_for_a_new_item_at_on
             Ok(())
         }
     };
-    let task = at_once(2).retries(1).build().unwrap();
+    let task = at_once(2).look_ahead(2).retries(1).build().unwrap();
     let run = task.over(0..3).map_with_context(f).retry_after(|wait| Some(*wait)).spawned();
     assert_eq!(run.await.unwrap().successes(), 3);
     let expected = [(0, (0, 1)), (0, (1, 1)), (10, (0, 2)), (10, (2, 1)), (1_010, (1, 2))];

@@ -111,7 +111,7 @@ async fn rule_06_an_item_that_waits_for_its_retry_holds_no_place_and_goes_before
                 if cx.attempt() == 1 { Err("again") } else { Ok(n) }
             }
         };
-        let task = retrying(2).limiter(&limiter).build().unwrap();
+        let task = retrying(2).look_ahead(2).limiter(&limiter).build().unwrap();
         let run = tokio::spawn(Plan::new(&task, stream::iter(0..9), call).run(end));
         sleep(millis(500)).await;
         // Two may wait; a third one may have been on its way when the second joined the first.

@@ -280,6 +280,7 @@ fn task(case: &Case, limiter: Option<&Limiter>) -> AsyncMapTask {
     let mut task = AsyncMapTask::builder()
         .name("model")
         .concurrency(case.concurrency)
+        .look_ahead(case.look_ahead)
         .retries(case.retries)
         .retry_delay(Duration::from_millis(case.delay))
         .retry_multiplier(f64::from(case.multiplier))

@@ -48,6 +48,7 @@ pub(crate) struct Case {
     pub(super) source: Source,
     pub(super) cancel_at: Option<Millis>,
     pub(super) concurrency: usize,
+    pub(super) look_ahead: usize,
     pub(super) retries: u32,
     pub(super) delay: Millis,
     pub(super) multiplier: u32,
@@ -121,7 +122,8 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
 
 pub(super) fn case_with(start: Start) -> impl Strategy<Value = Case> {
     let items = prop::collection::vec(prop::collection::vec(attempt(start), 1..4), 0..14);
-    let retries = (0..4_u32, prop_oneof![1 => Just(0), 6 => 1..LONG], 1..4_u32, 1..LONG);
+    let retries = (0..4_u32, prop_oneof![1 => Just(0), 4 => 1..LONG], 1..4_u32, 1..LONG);
+    let look_ahead = prop_oneof![1 => Just(256), 2 => 1..6_usize];
     let limits = (
         weighted(0.5, LONG / 10..LONG),
         weighted(0.4, LONG / 10..2 * LONG),
@@ -137,13 +139,15 @@ pub(super) fn case_with(start: Start) -> impl Strategy<Value = Case> {
     );
     items.prop_flat_map(move |items| {
         let source = source(items.len());
-        let run = (Just(items), source, weighted(0.15, 1..4 * LONG), select(vec![1_usize, 2, 3, 5, 20]));
+        let places = (select(vec![1_usize, 2, 3, 5, 20]), look_ahead.clone());
+        let run = (Just(items), source, weighted(0.15, 1..4 * LONG), places);
         (run, retries.clone(), limits.clone(), criteria.clone()).prop_map(
-            |((items, source, cancel_at, concurrency), retry, limits, criteria)| Case {
+            |((items, source, cancel_at, (concurrency, look_ahead)), retry, limits, criteria)| Case {
                 items,
                 source,
                 cancel_at,
                 concurrency,
+                look_ahead,
                 retries: retry.0,
                 delay: retry.1,
                 multiplier: retry.2,

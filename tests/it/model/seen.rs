@@ -20,7 +20,7 @@ pub(super) struct Seen {
     panics: usize,
     cancelled_items: usize,
     saved_in_grace: usize,
-    full_waiting_rooms: usize,
+    full_windows: usize,
 }
 
 impl Seen {
@@ -45,7 +45,7 @@ impl Seen {
         self.saved_in_grace += usize::from(case.grace.is_some_and(|grace| {
             observed.settled.iter().any(|(_, at)| *at > observed.end.saturating_sub(grace) && left > 0)
         }));
-        self.full_waiting_rooms += usize::from(observed.retries > case.concurrency);
+        self.full_windows += usize::from(observed.retries > case.look_ahead);
     }
 
     pub(super) fn assert_nothing_was_left_out(&self, cases: u32) {
@@ -71,7 +71,7 @@ impl Seen {
             self.panics,
             self.cancelled_items,
             self.saved_in_grace,
-            self.full_waiting_rooms,
+            self.full_windows,
         ];
         for happened in happenings {
             assert!(happened * 50 >= cases as usize, "something has hardly happened: {self:?}");

@@ -24,6 +24,8 @@ struct Simulation<'a> {
     begun: bool,
     now: Millis,
     capacity: usize,
+    /// The largest capacity that there was.
+    most: usize,
     paused: bool,
     /// What is next waits for the shared limit, and for nothing else.
     queues: bool,
@@ -34,6 +36,8 @@ struct Simulation<'a> {
     running: Vec<Running>,
     /// In the order in which they began to wait.
     waiting: Vec<Waiting>,
+    /// How many new items had been admitted when the last retry without a delay was.
+    last_immediate: usize,
     first_start: HashMap<usize, Millis>,
     stop: Option<Ended>,
     stop_at: Millis,
@@ -90,6 +94,7 @@ impl<'a> Simulation<'a> {
             begun: false,
             now: 0,
             capacity: run.case.concurrency,
+            most: run.case.concurrency,
             paused: false,
             queues: false,
             pulled: 0,
@@ -97,6 +102,7 @@ impl<'a> Simulation<'a> {
             exhausted: false,
             running: Vec::new(),
             waiting: Vec::new(),
+            last_immediate: 0,
             first_start: HashMap::new(),
             stop: None,
             stop_at: 0,
@@ -218,37 +224,78 @@ impl<'a> Simulation<'a> {
     /// The attempt that begins next, after those that were `called` to begin, with its permits; where what stops
     /// the run may come before it, only if it `has_begun`.
     fn next_start(&mut self, called: &[(usize, u32)], has_begun: bool) -> Option<(usize, u32)> {
+        if self.stop.is_some() {
+            return None;
+        }
+        let Some((index, number)) = self.head(called) else {
+            // Nothing is left to be resumed.
+            self.exhausted |= self.paused && self.all_are_settled();
+            return None;
+        };
+        let may_begin = !has_begun || self.ties.begun.contains(&(index, number));
+        if !may_begin || self.stop.is_some() || !self.take_permits(index, called) {
+            return None;
+        }
+        if self.waiting.iter().any(|waiting| waiting.index == index && waiting.immediate.is_some()) {
+            self.last_immediate = self.admitted(called);
+        }
+        Some((index, number))
+    }
+
+    /// The attempt that comes next: a retry whose delay is over, then by turns a new item and a retry without a delay. What
+    /// stands in the queue of the shared limit keeps its place.
+    fn head(&mut self, called: &[(usize, u32)]) -> Option<(usize, u32)> {
+        if self.is_closed_to_all(called) || self.outcomes_are_in_the_way() {
+            return None;
+        }
         let is_called = |index: usize| called.iter().any(|(called, _)| *called == index);
-        let ties = self.ties;
-        let may_begin = |next: &(usize, u32)| !has_begun || ties.begun.contains(next);
-        while self.stop.is_none() {
-            let due = self.first_due(|waiting| !is_called(waiting.index));
-            if self.is_closed_to_all(called) || (due.is_none() && !self.admits_new()) {
-                // Nothing is left to be resumed.
-                self.exhausted |= self.paused && self.all_are_settled();
-                return None;
+        let retry = |waiting: &Waiting| (waiting.index, waiting.number + 1);
+        let due = self.first_due(|waiting| waiting.immediate.is_none() && !is_called(waiting.index));
+        let due = due.map(|at| retry(&self.waiting[at]));
+        let immediate =
+            self.waiting.iter().find(|waiting| waiting.immediate.is_some() && !is_called(waiting.index));
+        let is_its_turn = immediate
+            .and_then(|waiting| waiting.immediate)
+            .is_some_and(|mark| self.admitted(called) > mark.max(self.last_immediate));
+        let immediate = immediate.map(retry);
+        let new = self.admitted(called);
+        let pulled = (new < self.pulled).then_some((new, 1));
+        let queued = self.shared.as_ref().and_then(|limit| limit.borrow().queued(self.id));
+        let mut all = [due, immediate, pulled].into_iter().flatten();
+        if let Some(first) = all.find(|(index, _)| Some(self.run.weight(*index) as usize) == queued) {
+            return Some(first);
+        }
+        if due.is_some() {
+            return due;
+        }
+        if is_its_turn || !self.admits_new(called) {
+            return immediate;
+        }
+        pulled.or_else(|| self.pull()).or(immediate)
+    }
+
+    /// Asks the source for its next item.
+    fn pull(&mut self) -> Option<(usize, u32)> {
+        match (self.arrival(), self.source_fails_here()) {
+            (Some(arrival), _) if arrival > self.now => None,
+            (Some(_), true) => {
+                self.stop(Ended::Source);
+                None
             }
-            if let Some(at) = due {
-                let Waiting { index, number, .. } = self.waiting[at];
-                let next = Some((index, number + 1)).filter(may_begin);
-                return next.filter(|_| self.take_permits(index, called));
+            (Some(_), false) => {
+                self.pulled += 1;
+                Some((self.pulled - 1, 1))
             }
-            let index = self.started + called.iter().filter(|(_, number)| *number == 1).count();
-            if index < self.pulled {
-                let next = Some((index, 1)).filter(may_begin);
-                return next.filter(|_| self.take_permits(index, called));
-            }
-            match (self.arrival(), self.source_fails_here()) {
-                (Some(arrival), _) if arrival > self.now => return None,
-                (Some(_), true) => self.stop(Ended::Source),
-                (Some(_), false) => self.pulled += 1,
-                (None, _) => {
-                    self.exhausted = true;
-                    return None;
-                }
+            (None, _) => {
+                self.exhausted = true;
+                None
             }
         }
-        None
+    }
+
+    /// How many new items have been admitted, with those that were `called`.
+    fn admitted(&self, called: &[(usize, u32)]) -> usize {
+        self.started + called.iter().filter(|(_, number)| *number == 1).count()
     }
 
     fn begin(&mut self, index: usize, number: u32) {
@@ -267,14 +314,26 @@ impl<'a> Simulation<'a> {
         self.paused || self.in_use(called) >= self.capacity
     }
 
-    /// Whether so few items wait for their retry, and so few outcomes for their taker, that a new item may start.
-    fn admits_new(&self) -> bool {
-        self.waiting.len() < self.capacity && self.held.len() < self.capacity
+    fn is_ordered(&self) -> bool {
+        self.run.taker().is_some_and(|taker| taker.ordered)
+    }
+
+    /// Whether as many outcomes wait for their taker as may run. In order they keep nothing from starting.
+    fn outcomes_are_in_the_way(&self) -> bool {
+        !self.is_ordered() && self.held.len() >= self.capacity
+    }
+
+    /// Whether so few items are held, besides those that were `called`, that a new one may be admitted.
+    fn admits_new(&self, called: &[(usize, u32)]) -> bool {
+        let outcomes = if self.is_ordered() { self.held.len() } else { 0 };
+        let called = called.iter().filter(|(_, number)| *number > 1).count();
+        self.waiting.len() - called + outcomes < self.run.case.look_ahead
     }
 
     fn may_pull(&self) -> bool {
-        let due = self.first_due(|_| true).is_some();
-        self.pulled == self.started && !due && !self.is_closed_to_all(&[]) && self.admits_new()
+        let due = self.first_due(|waiting| waiting.immediate.is_none()).is_some();
+        let may_start = !self.is_closed_to_all(&[]) && !self.outcomes_are_in_the_way();
+        self.pulled == self.started && !due && may_start && self.admits_new(&[])
     }
 
     fn in_use(&self, called: &[(usize, u32)]) -> usize {
@@ -287,11 +346,13 @@ impl<'a> Simulation<'a> {
     /// there is stops the run.
     fn take_permits(&mut self, index: usize, called: &[(usize, u32)]) -> bool {
         let needed = self.run.weight(index) as usize;
-        if needed > self.capacity {
+        if needed > self.most {
             self.stop(Ended::Config);
             return false;
         }
-        if self.in_use(called) + needed > self.capacity {
+        let in_use = self.in_use(called);
+        // One that is heavier than a lowered limit runs alone.
+        if in_use + needed > self.capacity && !(needed > self.capacity && in_use == 0) {
             return false;
         }
         let answer = self.shared.as_ref().map(|limit| limit.borrow_mut().ask(self.id, needed));
@@ -346,7 +407,10 @@ impl<'a> Simulation<'a> {
         let (run, now) = (self.run, self.now);
         for (_, order) in run.orders().iter().filter(|(at, _)| *at == now) {
             match *order {
-                Order::Concurrency(concurrency) => self.capacity = concurrency,
+                Order::Concurrency(concurrency) => {
+                    self.capacity = concurrency;
+                    self.most = self.most.max(concurrency);
+                }
                 Order::Pause => self.paused = true,
                 Order::Resume => self.paused = false,
                 Order::Drain => self.drain(),

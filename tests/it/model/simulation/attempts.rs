@@ -30,6 +30,8 @@ pub(super) struct Waiting {
     pub(super) index: usize,
     pub(super) number: u32,
     pub(super) due: Millis,
+    /// Where it waits without a delay: how many new items had been admitted when it began to wait.
+    pub(super) immediate: Option<usize>,
     pub(super) failure: Status,
 }
 
@@ -169,7 +171,8 @@ impl Simulation<'_> {
         });
         match due {
             Some(due) if number <= case.retries && self.stop.is_none() => {
-                self.waiting.push(Waiting { index, number, due, failure });
+                let immediate = (due == self.now).then_some(self.started);
+                self.waiting.push(Waiting { index, number, due, immediate, failure });
             }
             _ => self.fail(index, failure),
         }

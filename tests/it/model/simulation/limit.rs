@@ -46,6 +46,12 @@ impl Limit {
         }
     }
 
+    /// For how many permits a run stands in the queue, or was served and has not picked them up.
+    pub(super) fn queued(&self, run: usize) -> Option<usize> {
+        let waiting = self.queue.iter().find(|(waiting, _)| *waiting == run).map(|(_, needed)| *needed);
+        self.served[run].or(waiting)
+    }
+
     /// A run wants nothing any more.
     pub(super) fn leave(&mut self, run: usize) {
         self.queue.retain(|(waiting, _)| *waiting != run);
