@@ -6,6 +6,8 @@ mod criteria;
 use std::borrow::Cow;
 use std::time::Duration;
 
+use tracing::warn;
+
 use crate::config::{Config, Settings};
 use crate::error::ConfigError;
 use crate::limiter::Limiter;
@@ -213,7 +215,8 @@ impl AsyncMapTaskBuilder {
     /// this one. With a [`cancel_grace`](Self::cancel_grace) of 2 s the attempt is told to stop after 5 s and
     /// dropped after 7 s. A result that is there in time is never lost to a limit.
     ///
-    /// Zero is an error of [`build`](Self::build). An item whose last attempt runs out of time fails as
+    /// Zero is an error of [`build`](Self::build), and so is a limit above
+    /// [`timeout_per_item`](Self::timeout_per_item). An item whose last attempt runs out of time fails as
     /// [`TimedOut`](crate::ItemError::TimedOut) with the scope [`Attempt`](crate::TimeoutScope::Attempt).
     ///
     /// # Examples
@@ -342,8 +345,19 @@ impl AsyncMapTaskBuilder {
     /// - [`retry_jitter`](Self::retry_jitter) is below 0, above 1 or NaN;
     /// - [`timeout_per_attempt`](Self::timeout_per_attempt), [`timeout_per_item`](Self::timeout_per_item) or
     ///   [`run_timeout`](Self::run_timeout) is zero;
+    /// - [`timeout_per_attempt`](Self::timeout_per_attempt) is longer than
+    ///   [`timeout_per_item`](Self::timeout_per_item);
     /// - [`cancel_grace`](Self::cancel_grace) is longer than [`run_timeout`](Self::run_timeout);
-    /// - [`min_success_ratio`](Self::min_success_ratio) is below 0, above 1 or NaN.
+    /// - [`min_success_ratio`](Self::min_success_ratio) is below 0, above 1 or NaN;
+    /// - [`early_success`](Self::early_success) is set and no success criterion is.
+    ///
+    /// # Warnings
+    ///
+    /// Settings that can be used but take each other's effect are logged once by `build`, as a `tracing` event
+    /// at level `WARN` with the target `async_map_task`. Examples are a [`retry_delay`](Self::retry_delay)
+    /// without [`retries`](Self::retries), a [`timeout_per_item`](Self::timeout_per_item) above the
+    /// [`run_timeout`](Self::run_timeout), and [`fail_fast`](Self::fail_fast) together with
+    /// [`max_failures`](Self::max_failures).
     ///
     /// # Examples
     ///
@@ -353,6 +367,10 @@ impl AsyncMapTaskBuilder {
     /// assert_eq!(error.to_string(), "min_success_ratio is 95, allowed is 0 to 1");
     /// ```
     pub fn build(self) -> Result<AsyncMapTask, ConfigError> {
-        Ok(AsyncMapTask::new(Config::try_from(self.settings)?))
+        let config = Config::try_from(self.settings)?;
+        for doubt in config.doubts() {
+            warn!(target: "async_map_task", task = config.name.as_deref(), "{doubt}");
+        }
+        Ok(AsyncMapTask::new(config))
     }
 }

@@ -1,5 +1,7 @@
 //! The validated configuration of a task, and the defaults.
 
+mod doubts;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -121,30 +123,47 @@ impl TryFrom<Settings> for Config {
         if !(0.0..=1.0).contains(&retry.jitter) {
             return Err(ConfigError::new("retry_jitter", retry.jitter, "0 to 1"));
         }
-        for (field, limit) in [
-            ("timeout_per_attempt", settings.timeout_per_attempt),
-            ("timeout_per_item", settings.timeout_per_item),
-            ("run_timeout", settings.run_timeout),
-        ] {
-            if limit.is_some_and(|limit| limit.is_zero()) {
-                return Err(ConfigError::new(field, "0s", "more than zero; leave it out for no limit"));
-            }
-        }
-        if let Some(limit) = settings.run_timeout.filter(|limit| settings.cancel_grace > *limit) {
-            let allowed = format!("at most the run_timeout of {limit:?}");
-            return Err(ConfigError::new(
-                "cancel_grace",
-                format_args!("{:?}", settings.cancel_grace),
-                allowed,
-            ));
-        }
+        settings.check_limits()?;
         let min_success_ratio = match settings.min_success_ratio {
             None => None,
             Some(ratio) => Some(
                 Ratio::new(ratio).ok_or_else(|| ConfigError::new("min_success_ratio", ratio, "0 to 1"))?,
             ),
         };
-        Ok(Self::new(settings, min_success_ratio))
+        let config = Self::new(settings, min_success_ratio);
+        if config.criteria.early_success && !config.criteria.is_any_set() {
+            let allowed = "false unless min_success_ratio, min_successes or max_failures is set";
+            return Err(ConfigError::new("early_success", true, allowed));
+        }
+        Ok(config)
+    }
+}
+
+impl Settings {
+    /// Checks the time limits, each alone and against those that contain it.
+    fn check_limits(&self) -> Result<(), ConfigError> {
+        for (field, limit) in [
+            ("timeout_per_attempt", self.timeout_per_attempt),
+            ("timeout_per_item", self.timeout_per_item),
+            ("run_timeout", self.run_timeout),
+        ] {
+            if limit.is_some_and(|limit| limit.is_zero()) {
+                return Err(ConfigError::new(field, "0s", "more than zero; leave it out for no limit"));
+            }
+        }
+        let pairs = [
+            ("timeout_per_attempt", self.timeout_per_attempt, "timeout_per_item", self.timeout_per_item),
+            ("cancel_grace", Some(self.cancel_grace), "run_timeout", self.run_timeout),
+        ];
+        for (field, found, bound, most) in pairs {
+            if let (Some(found), Some(most)) = (found, most) {
+                if found > most {
+                    let allowed = format!("at most the {bound} of {most:?}");
+                    return Err(ConfigError::new(field, format_args!("{found:?}"), allowed));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -67,6 +67,11 @@ pub(crate) struct Exceeded {
 }
 
 impl Criteria {
+    /// Returns `true` if any criterion is set, so that the default ratio does not apply.
+    pub(crate) fn is_any_set(&self) -> bool {
+        self.min_success_ratio.is_some() || self.min_successes.is_some() || self.max_failures.is_some()
+    }
+
     /// Whether one more failure ends the run: called when an item has failed, with the number of
     /// failures so far. Without a known total only `max_failures` can tell before the end.
     pub(crate) fn after_failure(&self, failures: usize, total: Option<usize>) -> Option<Exceeded> {

@@ -78,10 +78,9 @@ impl Arguments {
             .name("run_commands")
             .concurrency(self.jobs.unwrap_or(cores).get())
             .retries(self.retries)
-            .cancel_grace(self.grace)
-            .fail_fast(self.fail_fast)
-            // A command that fails is no reason not to run the others.
-            .min_success_ratio(0.0);
+            .cancel_grace(self.grace);
+        // By default a command that fails does not keep the others from running.
+        let builder = if self.fail_fast { builder.fail_fast(true) } else { builder.min_success_ratio(0.0) };
         match self.timeout {
             Some(limit) => builder.timeout_per_attempt(limit).build(),
             None => builder.build(),

@@ -96,9 +96,10 @@ impl AsyncMapTaskBuilder {
     ///
     /// The default is `false`: every item is run. "Enough" is when no later failure could take the success
     /// away: with `min_successes(3)` the third success, with a ratio of 0.5 and 10 items the fifth, with
-    /// `max_failures(4)` and 10 items the sixth. It changes nothing under the default ratio of 1, which needs
-    /// every item; and where the total is not known, only
-    /// [`min_successes`](Self::min_successes) by itself can end a run early.
+    /// `max_failures(4)` and 10 items the sixth. If the total is not known, only
+    /// [`min_successes`](Self::min_successes) without another criterion can end a run early.
+    ///
+    /// Without a success criterion every item is needed, so [`build`](Self::build) refuses it.
     ///
     /// # Examples
     ///

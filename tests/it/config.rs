@@ -21,7 +21,8 @@ fn a_bad_setting_is_named_with_what_was_found_and_what_is_allowed() {
     let ratio = "0 to 1";
     let multiplier = "a finite number, 1 or more";
     let timeout = "more than zero; leave it out for no limit";
-    let table: [(Set, &str, &str, &str); 25] = [
+    let criterion = "false unless min_success_ratio, min_successes or max_failures is set";
+    let table: [(Set, &str, &str, &str); 28] = [
         (|b| b.concurrency(0), "concurrency", "0", "1 or more; unbounded_concurrency() lifts the limit"),
         (|b| b.look_ahead(0), "look_ahead", "0", "1 or more"),
         (|b| b.min_success_ratio(-0.1), "min_success_ratio", "-0.1", ratio),
@@ -62,6 +63,14 @@ fn a_bad_setting_is_named_with_what_was_found_and_what_is_allowed() {
             "18446744073709551615.999999999s",
             "at most the run_timeout of 250ms",
         ),
+        (
+            |b| b.timeout_per_attempt(SECOND + NANOSECOND).timeout_per_item(SECOND),
+            "timeout_per_attempt",
+            "1.000000001s",
+            "at most the timeout_per_item of 1s",
+        ),
+        (|b| b.early_success(true), "early_success", "true", criterion),
+        (|b| b.early_success(true).fail_fast(true), "early_success", "true", criterion),
     ];
     for (set, field, found, allowed) in table {
         let error = set(AsyncMapTask::builder()).build().unwrap_err();
@@ -166,7 +175,7 @@ async fn exercise(task: &AsyncMapTask) -> MapTaskResult<u32, &'static str> {
 
 #[tokio::test(start_paused = true)]
 async fn a_setting_at_its_edge_is_allowed_and_a_run_by_it_works() {
-    let edges: [(&str, Set); 36] = [
+    let edges: [(&str, Set); 37] = [
         ("ratio 0", |b| b.min_success_ratio(0.0)),
         ("ratio -0.0", |b| b.min_success_ratio(-0.0)),
         ("ratio 1", |b| b.min_success_ratio(1.0)),
@@ -183,6 +192,7 @@ async fn a_setting_at_its_edge_is_allowed_and_a_run_by_it_works() {
         ("endless grace", |b| b.cancel_grace(Duration::MAX)),
         ("endless grace, endless run", |b| b.run_timeout(Duration::MAX).cancel_grace(Duration::MAX)),
         ("an endless attempt", |b| b.timeout_per_attempt(Duration::MAX)),
+        ("an attempt as long as its item", |b| b.timeout_per_attempt(SECOND).timeout_per_item(SECOND)),
         ("an endless item", |b| b.timeout_per_item(Duration::MAX)),
         ("an endless run", |b| b.run_timeout(Duration::MAX)),
         ("the shortest attempt", |b| b.timeout_per_attempt(NANOSECOND)),

@@ -10,6 +10,7 @@
 
 mod awaiting;
 mod config;
+mod doubts;
 mod drop_anywhere;
 mod errors;
 mod every_end;

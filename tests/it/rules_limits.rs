@@ -172,13 +172,16 @@ async fn rule_12_an_item_that_waits_for_a_place_keeps_its_timeout_as_its_error()
 
 #[tokio::test(start_paused = true)]
 async fn rule_12_the_nearer_limit_counts_and_is_named() {
-    let at = async |attempt: Duration, item: Duration| {
-        let task = lenient().timeout_per_attempt(attempt).timeout_per_item(item).build().unwrap();
+    // An attempt that starts when less than its own limit is left of its item's is cut off by the item's.
+    let at = async |retries: u32, attempt: Duration, item: Duration| {
+        let builder = lenient().retries(retries).retry_delay(Duration::ZERO);
+        let task = builder.timeout_per_attempt(attempt).timeout_per_item(item).build().unwrap();
         let result = task.run([()], |()| pending::<Result<(), &str>>()).await.unwrap();
         (result.errors[&0].clone(), result.summary.elapsed)
     };
-    assert_eq!(at(secs(2), secs(3)).await, (timed_out(secs(2), TimeoutScope::Attempt, 1), secs(2)));
-    assert_eq!(at(secs(4), secs(3)).await, (timed_out(secs(3), TimeoutScope::Item, 1), secs(3)));
+    assert_eq!(at(0, secs(2), secs(3)).await, (timed_out(secs(2), TimeoutScope::Attempt, 1), secs(2)));
+    assert_eq!(at(1, secs(2), secs(3)).await, (timed_out(secs(3), TimeoutScope::Item, 2), secs(3)));
+    assert_eq!(at(1, secs(2), secs(4)).await, (timed_out(secs(2), TimeoutScope::Attempt, 2), secs(4)));
 }
 
 #[tokio::test(start_paused = true)]

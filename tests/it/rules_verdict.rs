@@ -25,7 +25,7 @@ async fn rule_17_any_criterion_takes_the_place_of_the_ratio_of_1() {
         assert!(run(one_by_one().max_failures(97), total, &of(3, 97)).await.is_ok());
         assert!(run(one_by_one().max_failures(usize::MAX), total, &of(0, 9)).await.is_ok());
         // Options that are no criterion leave it in force.
-        assert!(run(one_by_one().early_success(true), total, &of(2, 1)).await.is_err());
+        assert!(run(one_by_one().fail_fast(true), total, &of(2, 1)).await.is_err());
     }
 }
 
@@ -203,9 +203,10 @@ async fn rule_21_early_success_needs_a_certain_success() {
     // The least number of successes alone is.
     let result = run(early().min_successes(2), Total::Unknown, &turns(5, 6)).await.unwrap();
     assert_eq!((result.successes(), result.total()), (2, 2));
-    // And with nothing set, success is certain with the last item only.
-    assert_eq!(run(early(), Total::Known, &turns(9, 0)).await.unwrap().successes(), 9);
-    assert!(run(early(), Total::Known, &turns(9, 1)).await.is_err());
+    // And with a ratio of 1, success is certain with the last item only.
+    let all = || early().min_success_ratio(1.0);
+    assert_eq!(run(all(), Total::Known, &turns(9, 0)).await.unwrap().successes(), 9);
+    assert!(run(all(), Total::Known, &turns(9, 1)).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]

@@ -142,26 +142,36 @@ pub(super) fn case_with(start: Start) -> impl Strategy<Value = Case> {
         let places = (select(vec![1_usize, 2, 3, 5, 20]), look_ahead.clone());
         let run = (Just(items), source, weighted(0.15, 1..4 * LONG), places);
         (run, retries.clone(), limits.clone(), criteria.clone()).prop_map(
-            |((items, source, cancel_at, (concurrency, look_ahead)), retry, limits, criteria)| Case {
-                items,
-                source,
-                cancel_at,
-                concurrency,
-                look_ahead,
-                retries: retry.0,
-                delay: retry.1,
-                multiplier: retry.2,
-                max_delay: retry.3,
-                per_attempt: limits.0,
-                per_item: limits.1,
-                // An attempt that never ends needs some limit. A grace must not be longer than this one.
-                per_run: limits.2.or((limits.0, limits.1).eq(&(None, None)).then_some(50 * LONG)),
-                grace: limits.3,
-                min_ratio: criteria.0,
-                min_successes: criteria.1,
-                max_failures: criteria.2,
-                early_success: criteria.3,
-                fail_fast: criteria.4,
+            |((items, source, cancel_at, (concurrency, look_ahead)), retry, mut limits, criteria)| {
+                // An attempt is not allowed longer than its item.
+                if let (Some(attempt), Some(item)) = (&mut limits.0, &mut limits.1) {
+                    if attempt > item {
+                        std::mem::swap(attempt, item);
+                    }
+                }
+                let any_criterion = criteria.0.is_some() || criteria.1.is_some() || criteria.2.is_some();
+                Case {
+                    items,
+                    source,
+                    cancel_at,
+                    concurrency,
+                    look_ahead,
+                    retries: retry.0,
+                    delay: retry.1,
+                    multiplier: retry.2,
+                    max_delay: retry.3,
+                    per_attempt: limits.0,
+                    per_item: limits.1,
+                    // An attempt that never ends needs some limit. A grace must not be longer than this one.
+                    per_run: limits.2.or((limits.0, limits.1).eq(&(None, None)).then_some(50 * LONG)),
+                    grace: limits.3,
+                    min_ratio: criteria.0,
+                    min_successes: criteria.1,
+                    max_failures: criteria.2,
+                    // It needs a criterion to act on.
+                    early_success: criteria.3 && any_criterion,
+                    fail_fast: criteria.4,
+                }
             },
         )
     })

@@ -136,7 +136,7 @@ fn a_format_that_knows_the_place_points_at_it() {
 
 #[test]
 fn a_value_out_of_its_range_is_refused_as_the_builder_refuses_it() {
-    let table: [(&str, Set); 13] = [
+    let table: [(&str, Set); 15] = [
         ("concurrency = 0", |b| b.concurrency(0)),
         ("look_ahead = 0", |b| b.look_ahead(0)),
         ("retry_multiplier = 0.5", |b| b.retry_multiplier(0.5)),
@@ -150,6 +150,10 @@ fn a_value_out_of_its_range_is_refused_as_the_builder_refuses_it() {
         ("timeout_per_item = '0s'", |b| b.timeout_per_item(ms(0))),
         ("run_timeout = '0ms'", |b| b.run_timeout(ms(0))),
         ("run_timeout = '1s'\ncancel_grace = '2s'", |b| b.run_timeout(ms(1_000)).cancel_grace(ms(2_000))),
+        ("early_success = true", |b| b.early_success(true)),
+        ("timeout_per_item = '1s'\ntimeout_per_attempt = '2s'", |b| {
+            b.timeout_per_item(ms(1_000)).timeout_per_attempt(ms(2_000))
+        }),
     ];
     for (text, set) in table {
         let error = AsyncMapTask::try_from(from_toml(text).unwrap()).unwrap_err();

@@ -1,0 +1,82 @@
+//! Settings that take each other's effect: built, and said once in the log.
+
+use std::io;
+use std::sync::{Arc, LazyLock, Mutex};
+
+use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder};
+use tracing::Dispatch;
+use tracing::subscriber::with_default;
+use tracing_subscriber::registry::Registry;
+
+use crate::support::secs;
+
+/// A writer that many threads may hold, and that remembers its text.
+#[derive(Debug, Clone, Default)]
+struct Text(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The lines of the log while a function runs.
+fn logged(function: impl FnOnce()) -> Vec<String> {
+    // With one subscriber in the process, `tracing` keeps the answer of the first thread that comes to an event.
+    // That thread may be another test's, which does not listen. With several subscribers it asks each time.
+    static COMPANY: LazyLock<[Dispatch; 2]> =
+        LazyLock::new(|| [(); 2].map(|()| Dispatch::new(Registry::default())));
+    LazyLock::force(&COMPANY);
+    let text = Text::default();
+    let writer = text.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .without_time()
+        .with_writer(move || writer.clone())
+        .finish();
+    with_default(subscriber, function);
+    let bytes = text.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap().lines().map(|line| line.trim().to_owned()).collect()
+}
+
+fn doubtful() -> AsyncMapTaskBuilder {
+    AsyncMapTask::builder().name("resize").retry_delay(secs(5)).fail_fast(true).max_failures(7)
+}
+
+const LINES: [&str; 2] = [
+    r#"WARN async_map_task: retry_delay: no effect, because retries is 0 task="resize""#,
+    r#"WARN async_map_task: max_failures: no effect, because fail_fast ends the run at the first failure task="resize""#,
+];
+
+#[test]
+fn a_doubtful_setting_is_said_once_when_its_task_is_built() {
+    let mut task = None;
+    assert_eq!(logged(|| task = Some(doubtful().build().unwrap())), LINES);
+    let task = task.unwrap();
+    let run = || {
+        let work = task.run(0..3, |n| async move { Ok::<_, String>(n) });
+        assert_eq!(futures::executor::block_on(work).unwrap().successes(), 3);
+    };
+    let said = logged(run);
+    assert!(!said.iter().any(|line| line.contains("no effect")), "{said:?}");
+}
+
+#[test]
+fn nothing_is_said_of_a_task_without_doubts_or_of_one_that_is_not_built() {
+    assert_eq!(logged(|| drop(AsyncMapTask::default())), [""; 0]);
+    assert_eq!(logged(|| drop(AsyncMapTask::builder().build().unwrap())), [""; 0]);
+    assert_eq!(logged(|| drop(doubtful().concurrency(0).build().unwrap_err())), [""; 0]);
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn a_configuration_file_is_doubted_as_the_builder_is() {
+    let text = "name = 'resize'\nretry_delay = '5s'\nfail_fast = true\nmax_failures = 7";
+    let config: async_map_task::MapTaskConfig = toml::from_str(text).unwrap();
+    assert_eq!(logged(|| drop(AsyncMapTask::try_from(config).unwrap())), LINES);
+}
