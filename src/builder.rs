@@ -72,7 +72,7 @@ impl AsyncMapTaskBuilder {
     /// let error = task.run([1], |_| async { Err::<(), _>("disk full") }).await.unwrap_err();
     /// assert_eq!(
     ///     error.to_string(),
-    ///     "resize: 1 of 1 items failed, 0 allowed; item 0 failed first, after 1 attempt: disk full"
+    ///     "resize: 1 of 1 item failed, 0 allowed; item 0 failed first, after 1 attempt: disk full"
     /// );
     /// # Ok(())
     /// # }

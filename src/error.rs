@@ -4,7 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use crate::outcome::{Attempts, Cause, ItemError};
+use crate::count::Count;
+use crate::outcome::{Cause, ItemError};
 use crate::result::{MapTaskResult, Summary};
 
 /// Any error, as a source gives it.
@@ -97,11 +98,10 @@ impl fmt::Display for FailureReason {
         match self {
             Self::FailFast { index } => write!(f, "item {index} failed and fail_fast is set"),
             Self::TooManyFailures { failures, allowed } => {
-                let plural = if *failures == 1 { "" } else { "s" };
-                write!(f, "{failures} item{plural} failed, {allowed} allowed")
+                write!(f, "{} failed, {allowed} allowed", Count(*failures, "item"))
             }
             Self::Cancelled => f.write_str("cancelled"),
-            Self::TimedOut { limit } => write!(f, "timed out at its limit of {limit:?} a run"),
+            Self::TimedOut { limit } => write!(f, "timed out at the run_timeout of {limit:?}"),
             Self::Source(error) => write!(f, "the source failed: {error}"),
             Self::Sink(error) => write!(f, "the sink failed: {error}"),
             Self::Store(error) => write!(f, "the store failed: {error}"),
@@ -189,7 +189,7 @@ impl<T, E: fmt::Display> fmt::Display for MapTaskError<T, E> {
         Headline { name, reason, shortfall: *shortfall, summary: &partial.summary }.fmt(f)?;
         match self.first_failure() {
             Some((index, error)) if reason.is_about_items() => {
-                let attempts = Attempts(error.attempts());
+                let attempts = Count(error.attempts(), "attempt");
                 write!(f, "; item {index} failed first, after {attempts}: ")?;
                 Cause(error).fmt(f)
             }
@@ -261,7 +261,7 @@ impl fmt::Display for RunError {
         Headline { name, reason, shortfall: *shortfall, summary }.fmt(f)?;
         match first_failure {
             Some((index, attempts)) if reason.is_about_items() => {
-                write!(f, "; item {index} failed first, after {}", Attempts(*attempts))
+                write!(f, "; item {index} failed first, after {}", Count(*attempts, "attempt"))
             }
             _ => Ok(()),
         }
@@ -286,25 +286,25 @@ impl fmt::Display for Headline<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, reason, shortfall, summary } = *self;
         let Summary { total, successes, failures, .. } = *summary;
-        let settled = successes + failures;
+        let (total, settled) = (Count(total, "item"), Count(successes + failures, "item"));
         write!(f, "{name}: ")?;
         match (reason, shortfall) {
             (FailureReason::TooManyFailures { .. }, Some(required)) => {
-                write!(f, "{successes} of {total} items succeeded, {required} required")
+                write!(f, "{successes} of {total} succeeded, {required} required")
             }
             (FailureReason::TooManyFailures { failures, allowed }, None) => {
-                write!(f, "{failures} of {total} items failed, {allowed} allowed")
+                write!(f, "{failures} of {total} failed, {allowed} allowed")
             }
             (FailureReason::FailFast { .. }, _) => {
-                write!(f, "{failures} of {total} items failed, fail_fast is set")
+                write!(f, "{failures} of {total} failed, fail_fast is set")
             }
             (FailureReason::Cancelled | FailureReason::TimedOut { .. }, _) => {
-                write!(f, "{reason} after {settled} of {total} items")
+                write!(f, "{reason} after {} of {total}", settled.0)
             }
             // The error itself is the `source()`.
-            (FailureReason::Source(_), _) => write!(f, "the source failed after {settled} items"),
-            (FailureReason::Sink(_), _) => write!(f, "the sink failed after {settled} items"),
-            (FailureReason::Store(_), _) => write!(f, "the store failed after {settled} items"),
+            (FailureReason::Source(_), _) => write!(f, "the source failed after {settled}"),
+            (FailureReason::Sink(_), _) => write!(f, "the sink failed after {settled}"),
+            (FailureReason::Store(_), _) => write!(f, "the store failed after {settled}"),
             (FailureReason::Config(_), _) => write!(f, "{reason}"),
         }
     }

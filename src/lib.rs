@@ -9,6 +9,7 @@ mod cache;
 mod checkpoint;
 mod config;
 mod context;
+mod count;
 mod engine;
 mod error;
 mod for_each;

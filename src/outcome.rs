@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::count::Count;
+
 /// What became of one item: what [`for_each`](crate::MapRun::for_each),
 /// [`try_for_each`](crate::MapRun::try_for_each) and [`stream`](crate::MapRun::stream) give for each item that
 /// settled.
@@ -89,7 +91,7 @@ impl<E> ItemError<E> {
 /// The alternate form, `{:#}`, shows the error of the function in its alternate form, too.
 impl<E: fmt::Display> fmt::Display for ItemError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "failed after {}: ", Attempts(self.attempts()))?;
+        write!(f, "failed after {}: ", Count(self.attempts(), "attempt"))?;
         Cause(self).fmt(f)
     }
 }
@@ -138,23 +140,13 @@ impl<E: fmt::Display> fmt::Display for Cause<'_, E> {
         match self.0 {
             ItemError::Failed { error, .. } => error.fmt(f),
             ItemError::TimedOut { limit, scope: TimeoutScope::Attempt, .. } => {
-                write!(f, "timed out at its limit of {limit:?} an attempt")
+                write!(f, "timed out at the timeout_per_attempt of {limit:?}")
             }
             ItemError::TimedOut { limit, scope: TimeoutScope::Item, .. } => {
-                write!(f, "timed out at its limit of {limit:?} an item")
+                write!(f, "timed out at the timeout_per_item of {limit:?}")
             }
             ItemError::Panicked { message, .. } => write!(f, "panicked: {message}"),
         }
-    }
-}
-
-/// "1 attempt", "4 attempts".
-pub(crate) struct Attempts(pub(crate) u32);
-
-impl fmt::Display for Attempts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.0 == 1 { "" } else { "s" };
-        write!(f, "{} attempt{plural}", self.0)
     }
 }
 
@@ -178,14 +170,14 @@ mod tests {
                 FailureKind::TimedOut,
                 "timeout",
                 4,
-                "failed after 4 attempts: timed out at its limit of 1.5s an attempt",
+                "failed after 4 attempts: timed out at the timeout_per_attempt of 1.5s",
             ),
             (
                 ItemError::TimedOut { limit, scope: TimeoutScope::Item, attempts: 2 },
                 FailureKind::TimedOut,
                 "timeout",
                 2,
-                "failed after 2 attempts: timed out at its limit of 1.5s an item",
+                "failed after 2 attempts: timed out at the timeout_per_item of 1.5s",
             ),
             (
                 ItemError::Panicked { message: "index 9".to_owned(), attempts: 3 },

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::count::Count;
 use crate::outcome::ItemError;
 
 /// The results of a run by input index, the errors, and the account.
@@ -123,8 +124,12 @@ impl fmt::Display for Summary {
         } = self;
         write!(
             f,
-            "{total} items in {elapsed:.3?}: {successes} succeeded, {failures} failed, {cancelled} cancelled, \
-             {not_started} not started; {retries} retries, {timeouts} timeouts, {panics} panics"
+            "{} in {elapsed:.3?}: {successes} succeeded, {failures} failed, {cancelled} cancelled, \
+             {not_started} not started; {}, {}, {}",
+            Count(*total, "item"),
+            Count(*retries, "retry"),
+            Count(*timeouts, "timeout"),
+            Count(*panics, "panic"),
         )?;
         for (count, what) in [
             (self.recovered, "recovered"),

@@ -2,9 +2,14 @@
 
 use std::iter::Zip;
 
+use crate::count::Count;
+
 /// Two lists that should be zipped do not have the same length.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the lists to zip must have one length, but list {list} has {found} items and list 1 has {required}")]
+#[error(
+    "the lists to zip must have one length, but list {list} has {} and list 1 has {required}",
+    Count(*found, "item")
+)]
 pub struct LengthMismatch {
     list: usize,
     found: usize,
@@ -36,7 +41,7 @@ impl LengthMismatch {
 /// let error = zip_exact(["ada", "grace"], [36]).unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
-///     "the lists to zip must have one length, but list 2 has 1 items and list 1 has 2"
+///     "the lists to zip must have one length, but list 2 has 1 item and list 1 has 2"
 /// );
 /// # Ok::<_, async_map_task::LengthMismatch>(())
 /// ```

@@ -198,8 +198,8 @@ check "an interrupted run gives its account" err_has "1 succeeded, 0 failed, 1 c
 
 run hash_files "$slow" --timeout-ms 900 --retries 1 --min-success-ratio 0.6
 check "a slow file may be given up" exits 0
-check "a slow file is listed" err_has "$slow/b: failed after 2 attempts: timed out at its limit of 900ms an attempt"
-check "a retry is counted" err_has "1 retries, 2 timeouts"
+check "a slow file is listed" err_has "$slow/b: failed after 2 attempts: timed out at the timeout_per_attempt of 900ms"
+check "a retry is counted" err_has "1 retry, 2 timeouts"
 check "the files beside a slow one are hashed" eval '[ "$(wc -l <"$work/out")" -eq 2 ]'
 
 # --- clean_text ---------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ check "a command that cannot be executed is not tried again" err_has "/: failed 
 check "a command that writes without end is ended" err_has "exec yes: failed after 1 attempt: it wrote more than 64 MiB"
 run run_commands --retries 1 'test -e {} || { : >{}; exit 1; }' "$work/made by the first attempt"
 check "a retry may succeed" exits 0
-check "a retry of a command is counted" err_has "1 retries"
+check "a retry of a command is counted" err_has "1 retry"
 run run_commands --fail-fast --jobs 1 'exit {}' 0 4 0
 check "the first command that fails ends a run that fails fast" err_has "1 succeeded, 1 failed, 0 cancelled, 1 not started"
 
@@ -353,12 +353,12 @@ are_left() { [ "$(left | wc -l)" -eq "$1" ]; }
 stubborn="(trap '' TERM; exec sleep $sleep_time >/dev/null 2>&1) & sh -c 'sleep $sleep_time & wait' & echo started >>"
 run run_commands --timeout 2 --grace 1 "$stubborn {}; sleep $sleep_time" "$work/started"
 check "a command over its time limit fails the run" exits 1
-check "a command over its time limit is told" err_has "failed after 1 attempt: timed out at its limit of 2s an attempt"
+check "a command over its time limit is told" err_has "failed after 1 attempt: timed out at the timeout_per_attempt of 2s"
 check "a command over its time limit had started others" test -s "$work/started"
 check "with a command over its time limit, its children are killed" none_left
 run run_commands --timeout 1s --grace 0 --retries 1 "$stubborn" "$work/started"
 check "what a shell that has ended leaves behind is killed at the time limit" none_left
-check "a time limit is worth a retry" err_has "1 retries, 2 timeouts"
+check "a time limit is worth a retry" err_has "1 retry, 2 timeouts"
 run run_commands --timeout 1 "trap 'echo {} tidied up; exit 0' TERM; sleep $sleep_time & wait" it
 check "a command may end well when it is told to" exits 0
 check "a command that tidies up succeeds" out_is_text "it tidied up"
@@ -716,7 +716,7 @@ check "what was parsed by then is in the account" out_is_text "\
 $csv/1.csv: report failed after 1 attempt: cannot write $reports/1.json: Broken pipe (os error 32)
 $csv/2.csv: parsed, not reported
 $csv/3.csv: not parsed"
-check "its own error is told" err_has "report: 1 of 1 items failed, 0 allowed; item 0 failed first, after 1 attempt"
+check "its own error is told" err_has "report: 1 of 1 item failed, 0 allowed; item 0 failed first, after 1 attempt"
 
 run pipeline "$work/empty" "$reports"
 check "a folder that is not there is refused by pipeline" refused "cannot list the folder $work/empty: No such file"

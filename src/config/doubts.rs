@@ -49,7 +49,7 @@ impl Config {
         let above = limits.into_iter().filter_map(|(name, limit)| {
             let run = self.run_timeout?;
             let limit = limit.filter(|limit| *limit > run)?;
-            Some(format!("{name}: no effect, because its {limit:?} are above the run_timeout of {run:?}"))
+            Some(format!("{name}: no effect, because the run_timeout of {run:?} is below its {limit:?}"))
         });
         above.collect()
     }
@@ -230,7 +230,7 @@ mod tests {
         check(|s| (s.timeout_per_item, s.run_timeout) = (Some(secs(5)), Some(secs(5))), NO_DOUBT);
         check(
             |s| (s.timeout_per_item, s.run_timeout) = (Some(secs(9)), Some(secs(5))),
-            &["timeout_per_item: no effect, because its 9s are above the run_timeout of 5s"],
+            &["timeout_per_item: no effect, because the run_timeout of 5s is below its 9s"],
         );
         check(
             |s| {
@@ -238,8 +238,8 @@ mod tests {
                 s.run_timeout = Some(secs(5));
             },
             &[
-                "timeout_per_attempt: no effect, because its 6s are above the run_timeout of 5s",
-                "timeout_per_item: no effect, because its 9s are above the run_timeout of 5s",
+                "timeout_per_attempt: no effect, because the run_timeout of 5s is below its 6s",
+                "timeout_per_item: no effect, because the run_timeout of 5s is below its 9s",
             ],
         );
     }

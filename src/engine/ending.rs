@@ -9,6 +9,7 @@ use super::collector::Collector;
 use super::core::{Stop, Tally};
 use super::hooks::Hooks;
 use super::{Drive, Driver, trace};
+use crate::count::Count;
 use crate::error::{FailureReason, MapTaskError, RunError};
 use crate::observe::Event;
 use crate::result::{MapTaskResult, Summary};
@@ -104,7 +105,7 @@ impl<W: Drive> Driver<W> {
         };
         match (&reason, shortfall) {
             (Some(FailureReason::TooManyFailures { .. }), Some(required)) => {
-                let text = format_args!("{successes} items succeeded, {required} required");
+                let text = format_args!("{} succeeded, {required} required", Count(successes, "item"));
                 trace::verdict(&core.name, &summary, reason.as_ref(), &text);
             }
             (Some(text), _) => trace::verdict(&core.name, &summary, Some(text), text),

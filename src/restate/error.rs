@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::count::Count;
 use crate::error::{BoxError, ConfigError};
 
 /// Why a call to a handler had no output. It is the error of the item.
@@ -34,7 +35,7 @@ pub enum RestateError {
     },
     /// The ingress could not be reached, or could not answer, for the whole [retry
     /// time](super::RestateBuilder::retry_time), or until no further try would have fitted before the deadline.
-    #[error("the ingress has been unavailable for {since:.1?}, {tries} tries: {source}")]
+    #[error("the ingress has been unavailable for {since:.1?}, {}: {source}", Count(*tries, "try"))]
     Unavailable {
         /// Since when: from the first try that failed to the last.
         since: Duration,
@@ -45,7 +46,7 @@ pub enum RestateError {
     },
     /// The item or the output is larger than the [limit of a message](super::RestateBuilder::message_limit). An item
     /// that is was not sent.
-    #[error("the {what} is {size} bytes of JSON, {limit} are allowed")]
+    #[error("the {what} is {} of JSON, the limit is {limit}", Count(*size, "byte"))]
     TooLarge {
         /// `item` or `output`.
         what: &'static str,

@@ -163,7 +163,7 @@ async fn runs_nest() {
     assert_eq!(
         error.to_string(),
         "rows: 1 of 2 items failed, 0 allowed; item 0 failed first, after 1 attempt: \
-         rows: 1 of 1 items failed, 0 allowed; item 0 failed first, after 1 attempt: bad 1"
+         rows: 1 of 1 item failed, 0 allowed; item 0 failed first, after 1 attempt: bad 1"
     );
 }
 

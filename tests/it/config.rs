@@ -433,7 +433,7 @@ async fn by_default_a_run_is_named_after_its_function() {
     assert!(name.ends_with("always_fails"));
     assert_eq!(
         error.to_string(),
-        format!("{name}: 1 of 1 items failed, 0 allowed; item 0 failed first, after 1 attempt: no")
+        format!("{name}: 1 of 1 item failed, 0 allowed; item 0 failed first, after 1 attempt: no")
     );
     let named = AsyncMapTask::builder().name(format!("task {}", 7)).build().unwrap();
     assert!(named.run([1], always_fails).await.unwrap_err().to_string().starts_with("task 7: 1 of 1"));

@@ -138,7 +138,7 @@ async fn timed_out() {
     );
     assert_eq!(
         error.to_string(),
-        "resize: timed out at its limit of 1.5s a run after 2 of 10 items; \
+        "resize: timed out at the run_timeout of 1.5s after 2 of 10 items; \
          item 1 failed first, after 1 attempt: odd"
     );
     assert_eq!(error.summary().cancelled, 2);
@@ -184,11 +184,11 @@ fn what_an_item_error_says() {
         (ItemError::Failed { error: "refused", attempts: 2 }, "failed after 2 attempts: refused"),
         (
             ItemError::TimedOut { limit, scope: TimeoutScope::Attempt, attempts },
-            "failed after 4 attempts: timed out at its limit of 2.5s an attempt",
+            "failed after 4 attempts: timed out at the timeout_per_attempt of 2.5s",
         ),
         (
             ItemError::TimedOut { limit, scope: TimeoutScope::Item, attempts: 1 },
-            "failed after 1 attempt: timed out at its limit of 2.5s an item",
+            "failed after 1 attempt: timed out at the timeout_per_item of 2.5s",
         ),
         (
             ItemError::Panicked { message: "index out of bounds".into(), attempts: 1 },
@@ -208,8 +208,8 @@ async fn the_message_ends_with_whatever_failed_first() {
     let error = task.run([1], |_| std::future::pending::<Result<(), String>>()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "resize: 1 of 1 items failed, 0 allowed; \
-         item 0 failed first, after 1 attempt: timed out at its limit of 5s an attempt"
+        "resize: 1 of 1 item failed, 0 allowed; \
+         item 0 failed first, after 1 attempt: timed out at the timeout_per_attempt of 5s"
     );
     let task = resize().timeout_per_item(5 * SECOND).retries(1).retry_jitter(0.0).build().unwrap();
     let run = task.over([1]).map_with_context(|cx, _| async move {
@@ -217,8 +217,8 @@ async fn the_message_ends_with_whatever_failed_first() {
     });
     assert_eq!(
         run.await.unwrap_err().to_string(),
-        "resize: 1 of 1 items failed, 0 allowed; \
-         item 0 failed first, after 2 attempts: timed out at its limit of 5s an item"
+        "resize: 1 of 1 item failed, 0 allowed; \
+         item 0 failed first, after 2 attempts: timed out at the timeout_per_item of 5s"
     );
     let run = resize()
         .build()
@@ -226,7 +226,7 @@ async fn the_message_ends_with_whatever_failed_first() {
         .run([7], |n| async move { if n == 7 { panic!("bad number {n}") } else { Err::<(), _>("no") } });
     assert_eq!(
         run.await.unwrap_err().to_string(),
-        "resize: 1 of 1 items failed, 0 allowed; item 0 failed first, after 1 attempt: panicked: bad number 7"
+        "resize: 1 of 1 item failed, 0 allowed; item 0 failed first, after 1 attempt: panicked: bad number 7"
     );
 }
 
@@ -354,4 +354,39 @@ async fn the_alternate_form_shows_the_causes_of_an_error() {
     assert!(format!("{error:#}").ends_with("after 1 attempt: no answer: refused"), "{error:#}");
     let (_, first) = error.first_failure().unwrap();
     assert_eq!(format!("{first:#}"), "failed after 1 attempt: no answer: refused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_of_one_is_singular_in_every_message() {
+    let work = |n: u32| async move {
+        match n {
+            1 => Err("odd"),
+            2 => std::future::pending().await,
+            _ => Ok(n),
+        }
+    };
+    let lenient = || resize().concurrency(1).min_success_ratio(0.0);
+    let message = async |builder: AsyncMapTaskBuilder, item: u32| {
+        builder.build().unwrap().run([item], work).await.unwrap_err().to_string()
+    };
+    let first = "item 0 failed first, after 1 attempt: odd";
+    assert_eq!(message(resize(), 1).await, format!("resize: 1 of 1 item failed, 0 allowed; {first}"));
+    assert_eq!(
+        message(resize().fail_fast(true), 1).await,
+        format!("resize: 1 of 1 item failed, fail_fast is set; {first}")
+    );
+    assert_eq!(message(lenient().min_successes(2), 0).await, "resize: 1 of 1 item succeeded, 2 required");
+    let limited = lenient().run_timeout(SECOND);
+    assert_eq!(message(limited, 2).await, "resize: timed out at the run_timeout of 1s after 0 of 1 item");
+
+    let mut summary = Summary::default();
+    (summary.total, summary.retries, summary.timeouts, summary.panics) = (1, 1, 1, 1);
+    assert!(summary.to_string().starts_with("1 item in "), "{summary}");
+    assert!(summary.to_string().ends_with("1 retry, 1 timeout, 1 panic"), "{summary}");
+
+    let items = futures::stream::iter([Ok(0), Err("torn page")]);
+    let source = lenient().build().unwrap().over_try_stream(items).map(work).await.unwrap_err();
+    assert_eq!(source.to_string(), "resize: the source failed after 1 item");
+    let sink = lenient().build().unwrap().run([0], work).try_for_each(|_| async { Err("disk full") });
+    assert_eq!(sink.await.unwrap_err().to_string(), "resize: the sink failed after 1 item");
 }

@@ -147,7 +147,7 @@ async fn rule_20_the_message_of_a_run_that_stopped_early_is_of_failures() {
     let task = AsyncMapTask::builder().name("few").min_successes(10).max_failures(0).build().unwrap();
     let error = task.run((0..20).filter(|_| true), |_| async { Err::<(), _>("no") }).await.unwrap_err();
     let message = error.to_string();
-    assert!(message.starts_with("few: 1 of 1 items failed, 0 allowed; item 0 failed first"), "{message}");
+    assert!(message.starts_with("few: 1 of 1 item failed, 0 allowed; item 0 failed first"), "{message}");
 }
 
 #[tokio::test(start_paused = true)]

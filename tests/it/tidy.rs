@@ -37,6 +37,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("store", 2),
     ("zip", 1),
     ("outcome", 0),
+    ("count", 0),
     ("lock", 0),
     ("random", 0),
 ];

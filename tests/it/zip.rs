@@ -62,8 +62,9 @@ fn lists_of_several_lengths_are_refused_and_left_untouched() {
     let taken = Cell::new(0);
     let list = |left| Counted { left, taken: &taken };
     let mismatch = |list, found, required| {
+        let items = if found == 1 { "item" } else { "items" };
         format!(
-            "the lists to zip must have one length, but list {list} has {found} items and list 1 has {required}"
+            "the lists to zip must have one length, but list {list} has {found} {items} and list 1 has {required}"
         )
     };
 
