@@ -27,6 +27,7 @@ mod rules_handle;
 mod rules_leftovers;
 mod rules_limits;
 mod rules_panics;
+mod rules_permits_in_use;
 mod rules_progress;
 mod rules_ratio;
 mod rules_results;

@@ -1,0 +1,160 @@
+//! Rules 6 and 31: permits stay in use while items wait for their retries, and while `ordered` holds outcomes back.
+//!
+//! Every run is measured under a paused clock, in one task and on several cores, and printed as a row of a table.
+
+use std::time::Duration;
+
+use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder};
+use futures::StreamExt;
+use tokio::time::{Instant, sleep};
+
+use crate::support::{lenient, secs};
+
+const CONCURRENCY: [usize; 3] = [4, 16, 64];
+
+/// How long an attempt takes, unless it is one of the slow ones.
+const ATTEMPT: Duration = Duration::from_millis(100);
+
+/// Where the attempts run.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    OneTask,
+    SeveralCores,
+}
+
+const PLACES: [Place; 2] = [Place::OneTask, Place::SeveralCores];
+
+/// Prints a row, and keeps it if its ratio is above the bound.
+fn row(too_long: &mut Vec<String>, text: &str, took: Duration, least: Duration, bound: f64) {
+    let ratio = took.as_secs_f64() / least.as_secs_f64();
+    let text = format!("{text}: {:.1} s, {ratio:.2} of {:.1} s", took.as_secs_f64(), least.as_secs_f64());
+    eprintln!("{text}");
+    if ratio > bound {
+        too_long.push(text);
+    }
+}
+
+/// A run in which some items fail for good: how long it takes, and how many attempts it makes.
+async fn run_with_failures(
+    place: Place,
+    concurrency: usize,
+    items: usize,
+    percent: usize,
+) -> (Duration, usize) {
+    let task = lenient().concurrency(concurrency).retries(3).build().unwrap();
+    // They are spread evenly, and the last item is one of them.
+    let fails = move |n: usize| percent > 0 && (n + 1) % (100 / percent) == 0;
+    let run = task.over(0..items).map(move |n| async move {
+        sleep(ATTEMPT).await;
+        if fails(n) { Err("down") } else { Ok(()) }
+    });
+    let begun = Instant::now();
+    let result = match place {
+        Place::OneTask => run.await.unwrap(),
+        Place::SeveralCores => run.spawned().await.unwrap(),
+    };
+    let failures = items * percent / 100;
+    assert_eq!((result.failures(), result.summary.retries), (failures, 3 * failures));
+    (begun.elapsed(), items + result.summary.retries)
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_06_permits_stay_in_use_while_items_wait_for_their_retries() {
+    // The delays of the last item, which fails: nothing can run while it waits. They are exact, so that what is left
+    // is the work of the permits.
+    let last_delays = secs(1 + 2 + 4);
+    let mut too_long = Vec::new();
+    for place in PLACES {
+        for concurrency in CONCURRENCY {
+            for percent in [0, 1, 5, 10, 20] {
+                // Each permit has 30 s of work or more, several times what an item waits altogether.
+                let (took, attempts) =
+                    run_with_failures(place, concurrency, 300 * concurrency, percent).await;
+                let least = ATTEMPT * u32::try_from(attempts / concurrency).unwrap();
+                let took = if percent == 0 { took } else { took - last_delays };
+                let text = format!("{place:?}, concurrency {concurrency:2}, {percent:2}% fail");
+                row(&mut too_long, &text, took, least, 1.05);
+            }
+        }
+    }
+    assert!(too_long.is_empty(), "permits were not in use: {too_long:#?}");
+}
+
+/// How a run gives its outcomes away.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    ForEach,
+    Stream,
+}
+
+/// One item in a hundred takes `factor` times as long as the others.
+#[derive(Debug, Clone, Copy)]
+struct Tail {
+    concurrency: usize,
+    items: usize,
+    factor: u32,
+}
+
+impl Tail {
+    fn task(self) -> AsyncMapTask {
+        // While a slow item runs, the other permits finish `factor` items each, and all of these are held. The window
+        // has to hold them, and the default does so if the tail is short or the permits are few.
+        let window = self.concurrency * self.factor as usize;
+        let default = (16 * self.concurrency).max(256);
+        let builder: AsyncMapTaskBuilder = lenient().concurrency(self.concurrency);
+        let builder = if window > default { builder.look_ahead(window) } else { builder };
+        builder.build().unwrap()
+    }
+
+    async fn time(self, place: Place, end: End, ordered: bool) -> Duration {
+        let run = self.task().over(0..self.items).map(move |n| async move {
+            sleep(if n % 100 == 50 { ATTEMPT * self.factor } else { ATTEMPT }).await;
+            Ok::<_, String>(n)
+        });
+        let run = if ordered { run.ordered() } else { run };
+        let begun = Instant::now();
+        let mut taken = Vec::with_capacity(self.items);
+        let mut take = |index: usize| {
+            taken.push(index);
+            std::future::ready(())
+        };
+        match (place, end) {
+            (Place::OneTask, End::ForEach) => {
+                run.for_each(|outcome| take(outcome.index)).await.unwrap();
+            }
+            (Place::SeveralCores, End::ForEach) => {
+                run.spawned().for_each(|outcome| take(outcome.index)).await.unwrap();
+            }
+            (Place::OneTask, End::Stream) => {
+                run.stream().for_each(|outcome| take(outcome.unwrap().index)).await;
+            }
+            (Place::SeveralCores, End::Stream) => {
+                run.spawned().stream().for_each(|outcome| take(outcome.unwrap().index)).await;
+            }
+        }
+        assert_eq!(taken.len(), self.items);
+        assert_eq!(taken.is_sorted(), ordered, "the slow ones are overtaken unless they are waited for");
+        begun.elapsed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_31_permits_stay_in_use_while_outcomes_are_held_back_for_their_order() {
+    let mut too_long = Vec::new();
+    for place in PLACES {
+        for end in [End::ForEach, End::Stream] {
+            for concurrency in CONCURRENCY {
+                for factor in [10, 50] {
+                    let tail = Tail { concurrency, items: 200 * concurrency, factor };
+                    let unordered = tail.time(place, end, false).await;
+                    let ordered = tail.time(place, end, true).await;
+                    let text = format!(
+                        "{place:?}, {end:?}, concurrency {concurrency:2}, 1% take {factor} times as long"
+                    );
+                    row(&mut too_long, &text, ordered, unordered, 1.10);
+                }
+            }
+        }
+    }
+    assert!(too_long.is_empty(), "permits were not in use: {too_long:#?}");
+}
