@@ -17,14 +17,14 @@ use crate::run::MapRun;
 /// A run is awaited for all its results at once; or it ends in one of these.
 impl<W: Types> MapRun<W> {
     /// Hands each outcome to an async function as soon as the item has settled, one after another, and keeps none: its
-    /// memory is bounded by the concurrency, however many items there are.
+    /// memory is bounded by [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) and
+    /// [`look_ahead`](crate::AsyncMapTaskBuilder::look_ahead), however many items there are.
     ///
     /// The function is polled together with the items, so these go on while it waits, and no time limit runs out
-    /// because it is slow. While as many outcomes as
-    /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency), `c`, wait for it, no new item starts; what then runs
-    /// can still join them, so that there are at most 2c - 1, or 3c - 2 with retries. The outcomes come
-    /// in the order of completion, or of the input with [`ordered`](Self::ordered). Each settled item is given
-    /// once, also after the run has been stopped; items that were cancelled are only counted.
+    /// because it is slow. While `concurrency` outcomes, `c`, wait for it, no attempt starts. What runs can still
+    /// join them, so that at most 2c - 1 wait. The outcomes come in the order of completion. With
+    /// [`ordered`](Self::ordered) they come in that of the input, and `look_ahead` is the bound instead. Each settled
+    /// item is given once, also after the run has been stopped; items that were cancelled are only counted.
     ///
     /// No limit of the task applies to the function: the run ends when it has taken every outcome, however long
     /// that takes. Its futures cannot borrow from the function itself, so what it needs by `&mut`, such as a

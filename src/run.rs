@@ -249,10 +249,12 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// results of a run that is awaited or [spawned](Self::spawn) are in the order of the input anyway.
     ///
     /// Only the giving waits. Items still start and end as they do, and a failure that ends the run does so when it
-    /// happens. Outcomes that come before their turn are held back; while as many as
-    /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency), `c`, are held, no new item starts, and what then runs
-    /// can still join them: at most 2c - 1 are held, or 3c - 2 with retries. So one slow item can slow the run down, but
-    /// not fill the memory. Items that were cancelled are passed over.
+    /// happens. Outcomes that come before their turn are held. While
+    /// [`look_ahead`](crate::AsyncMapTaskBuilder::look_ahead) items are held, those that wait for a retry included, no
+    /// new item starts. What runs can still join them: fewer than `look_ahead + concurrency` are ever held. Retries
+    /// always start, because the first outcome may be waiting for one. So a slow item costs no time as long as the
+    /// window has room, and never fills the memory; the guide has
+    /// [the numbers](crate::guide::streaming#in-the-order-of-the-input). Items that were cancelled are passed over.
     ///
     /// # Examples
     ///

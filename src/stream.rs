@@ -27,10 +27,11 @@ impl<W: Types> MapRun<W> {
     /// order of the input with [`ordered`](Self::ordered). Where the run fails, its error is the stream's last item.
     ///
     /// The run goes on in a Tokio task of its own, from the first poll of the stream, so the items are not held
-    /// up while the consumer is busy with something else, and no time limit runs out because of it. While as
-    /// many outcomes as [`concurrency`](crate::AsyncMapTaskBuilder::concurrency), `c`, wait to be taken, no new item
-    /// starts; those that run go on, so that at most 2c - 1 are held, or 3c - 2 with retries. So a consumer that is
-    /// slow slows the run down and does not fill the memory.
+    /// up while the consumer is busy with something else, and no time limit runs out because of it. While
+    /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) outcomes, `c`, wait to be taken, no attempt starts.
+    /// Those that run go on, so that at most 2c - 1 wait. A slow consumer slows the run down and does not fill the
+    /// memory. With [`ordered`](Self::ordered), [`look_ahead`](crate::AsyncMapTaskBuilder::look_ahead) is the bound
+    /// instead.
     ///
     /// Because of that task, everything of the run must be `Send + 'static`. A run that borrows can be consumed
     /// with [`for_each`](Self::for_each).

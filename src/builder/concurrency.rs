@@ -48,12 +48,11 @@ impl AsyncMapTaskBuilder {
 
     /// How many items of one run may be *held* beside the running ones before no new item starts.
     ///
-    /// Held are items that wait for their [retry](Self::retries), and, in a run that is
-    /// [`ordered`](crate::MapRun::ordered), outcomes that are not yet taken because an earlier item is not
-    /// done. A held item has no permit, so other items run meanwhile. When `look_ahead` items are held, the run
-    /// pulls no more from its source until fewer are held. The attempts that run at that moment can
-    /// still join, so fewer than `look_ahead + concurrency` items are ever held. Items count, not their
-    /// [`weight`](crate::MapRun::weight).
+    /// An item that waits for its [retry](Self::retries) is held. So is, in a run that is
+    /// [`ordered`](crate::MapRun::ordered), an item that has settled and whose outcome is not yet taken. A held
+    /// item has no permit, so other items run meanwhile. While `look_ahead` items are held, the run pulls no more
+    /// from its source. The attempts that run at that moment can still join, so fewer than
+    /// `look_ahead + concurrency` items are ever held. Items count, not their [`weight`](crate::MapRun::weight).
     ///
     /// The default is 256 or 16 times [`concurrency`](Self::concurrency), whichever is more: with `concurrency(4)`
     /// 256, with `concurrency(64)` 1,024. It follows the `concurrency` that the task is built with.
@@ -63,7 +62,7 @@ impl AsyncMapTaskBuilder {
     /// and wait 5 s hold 20 x 5 = 100 items. Raise `look_ahead` if that number is above it. Lower it if what
     /// is held is large: each item that waits for a retry keeps its input, and each outcome that an
     /// `ordered` run keeps back is an output. With outputs of 10 MB and `concurrency(8)`, the default
-    /// can hold 2.6 GB, and `look_ahead(16)` less than 240 MB.
+    /// can hold 2.6 GB, and `look_ahead(16)` at most 230 MB. The guide has [tables](crate#how-many-items-are-held).
     ///
     /// 0 is an error of [`build`](Self::build).
     ///
