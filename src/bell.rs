@@ -1,10 +1,9 @@
 //! What reaches a run from outside while it goes on: a flag for each order, and the driver's waker.
 
+use crate::rt::{AtomicU8, AtomicWaker};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Wake, Waker};
-
-use futures::task::AtomicWaker;
 
 const CANCELLED: u8 = 1;
 const DRAINING: u8 = 2;

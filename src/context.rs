@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "store")]
 use crate::checkpoint::Checkpoint;
+use crate::rt::Instant;
 
 /// What the map function may ask about the attempt that it makes; see
 /// [`map_with_context`](crate::Over::map_with_context). A clone speaks of the same attempt.

@@ -38,12 +38,10 @@ mod waiting;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 
-use tokio::task::coop;
-use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::Span;
 
@@ -63,6 +61,7 @@ pub(crate) use self::types::{Drive, Mode, Parts, Types, Work};
 use crate::bell::Bell;
 use crate::config::Config;
 use crate::observe::Event;
+use crate::rt::{AtomicBool, Instant, Mutex, coop};
 
 /// Drives one run. Everything of the run is in here, so that dropping it leaves nothing behind.
 pub(crate) struct Driver<W: Types> {

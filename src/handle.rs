@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::engine::in_context::in_current_context;
 use crate::engine::running::{Running, Setup};
@@ -17,6 +16,7 @@ use crate::engine::{Drive, Types};
 use crate::error::{FailureReason, MapTaskError};
 use crate::progress::{Control, Progress};
 use crate::result::MapTaskResult;
+use crate::rt::{JoinHandle, spawn};
 use crate::run::MapRun;
 
 impl<W: Types> MapRun<W> {
@@ -56,7 +56,7 @@ impl<W: Types> MapRun<W> {
         let name = setup.as_ref().map_or_else(String::new, |setup| setup.name().to_owned());
         let running = Running::new(setup.map(|setup| Setup { reporter: Some(reporter), ..setup }), NoSink);
         let end = async move { running.await.into_result() };
-        MapHandle { name, control, task: tokio::spawn(in_current_context(end)) }
+        MapHandle { name, control, task: spawn(in_current_context(end)) }
     }
 }
 

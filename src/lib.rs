@@ -33,6 +33,7 @@ mod recover;
 pub mod restate;
 mod result;
 mod retry;
+mod rt;
 mod run;
 #[cfg(feature = "store")]
 pub mod store;

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use crate::lock::lock;
+use crate::rt::{Mutex, MutexGuard};
 
 /// A limit on running attempts that several tasks, runs and requests share; see
 /// [`limiter`](crate::AsyncMapTaskBuilder::limiter).

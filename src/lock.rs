@@ -1,7 +1,8 @@
 //! How the crate locks its mutexes.
 
+use crate::rt::{Mutex, MutexGuard};
 use std::hint::spin_loop;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{PoisonError, TryLockError};
 
 /// The longest that a [`Visit`] keeps away before it looks again, in pauses of the processor: some eight microseconds
 /// on today's machines. After that it goes to sleep over the mutex.

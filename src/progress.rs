@@ -1,15 +1,15 @@
 //! How far a run has come, and the orders that reach it from outside while it goes on.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::bell::Bell;
 use crate::lock::lock;
 use crate::result::Summary;
+use crate::rt::{AtomicBool, AtomicUsize, Instant, Mutex, MutexGuard};
 
 /// How far a run has come: what [`MapHandle::progress`](crate::MapHandle::progress) and
 /// [`MapStream::progress`](crate::MapStream::progress) give.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures::Stream;
-use tokio::task::JoinHandle;
 
 use crate::engine::collector::Collector;
 use crate::engine::in_context::in_current_context;
@@ -20,6 +19,7 @@ use crate::error::{FailureReason, RunError};
 use crate::outcome::ItemOutcome;
 use crate::progress::{Control, Progress};
 use crate::result::Summary;
+use crate::rt::{JoinHandle, spawn};
 use crate::run::MapRun;
 
 impl<W: Types> MapRun<W> {
@@ -83,7 +83,7 @@ impl<W: Types> MapRun<W> {
         let running = Running::new(setup, NoSink);
         let start = move || {
             let end = async move { running.await.into_summary() };
-            tokio::spawn(in_current_context(end))
+            spawn(in_current_context(end))
         };
         MapStream { name, outbox, control, state: State::Ready(Box::new(start)), summary: None }
     }

@@ -1,13 +1,14 @@
 //! A lane's way to the core.
 
 use std::mem;
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::TryLockError;
 use std::task::Waker;
 
 use super::core::Core;
 use super::gate::Left;
 use super::{Mode, Types};
 use crate::lock::{Visit, lock_patiently};
+use crate::rt::{Mutex, MutexGuard};
 
 /// The core, locked once it is needed.
 pub(super) struct Access<'a, W: Types> {

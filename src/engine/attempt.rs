@@ -6,11 +6,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::clock::{Clock, deadline};
 use crate::config::Config;
 use crate::outcome::{ItemError, TimeoutScope};
+use crate::rt::Instant;
 
 /// What is known of an attempt's time. Most attempts end before anybody has to know more than their
 /// start, so the limit is worked out when an attempt first has to wait.

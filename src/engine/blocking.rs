@@ -4,12 +4,11 @@ use std::fmt;
 use std::mem;
 use std::panic::resume_unwind;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::task::{JoinHandle, spawn_blocking};
-
 use crate::lock::lock;
+use crate::rt::{JoinHandle, Mutex, spawn_blocking};
 
 /// A function on the blocking pool. Dropped, it is not begun; if it was begun, it runs on.
 pub struct BlockingAttempt<T, E> {

@@ -1,9 +1,8 @@
 //! The driver's clock: Tokio's, read rarely.
 
+use crate::rt::Instant;
 use std::mem;
 use std::time::Duration;
-
-use tokio::time::Instant;
 
 /// How many times one reading may be used.
 const USES_OF_A_READING: u32 = 32;

@@ -3,10 +3,9 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::call::Call;
@@ -25,6 +24,7 @@ use crate::bell::Bell;
 use crate::config::Config;
 use crate::error::{ConfigError, FailureReason};
 use crate::progress::Reporter;
+use crate::rt::{AtomicBool, Instant};
 
 /// Why no further attempt begins.
 pub(super) enum Stop {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
-use tokio::time::Instant;
 
 use super::attempt::{Limit, Watch, drop_caught, panic_message, poll_caught};
 use super::call::Call;
@@ -19,6 +18,7 @@ use super::{Mode, Types, Work, trace};
 use crate::config::Config;
 use crate::context::{ItemContext, Signal};
 use crate::outcome::ItemError;
+use crate::rt::Instant;
 
 pin_project! {
     /// Where a lane makes its attempts, one after another. An attempt is built in place and stays there.

@@ -2,8 +2,6 @@
 
 use std::mem;
 
-use tokio::time::Instant;
-
 use super::access::Access;
 use super::collector::Collector;
 use super::core::{Stop, Tally};
@@ -13,6 +11,7 @@ use crate::count::Count;
 use crate::error::{FailureReason, MapTaskError, RunError};
 use crate::observe::Event;
 use crate::result::{MapTaskResult, Summary};
+use crate::rt::Instant;
 use crate::verdict::Exceeded;
 
 /// What a run of these types gives where its results are kept.

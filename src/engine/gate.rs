@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
 use crate::error::ConfigError;
 use crate::limiter::{Acquired, Limiter, Permit, Ticket, TooHeavy};
+use crate::rt::{OwnedSemaphorePermit, Semaphore};
 
 /// What an attempt holds of the limits while it runs.
 #[derive(Debug, Default)]

@@ -1,11 +1,11 @@
 //! An item on its way.
 
-use tokio::time::Instant;
 use tracing::Span;
 
 use super::waiting::Due;
 use super::{Types, trace};
 use crate::outcome::ItemError;
+use crate::rt::Instant;
 
 /// An item on its way through its attempts.
 pub(super) struct Job<I> {

@@ -2,13 +2,11 @@
 
 use std::ops::ControlFlow;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
-use tokio::task::coop;
-use tokio::time::Instant;
 
 use super::access::Access;
 use super::core::Core;
@@ -18,6 +16,7 @@ use super::turn::Turn;
 use super::{Mode, Types, Work};
 use crate::config::Config;
 use crate::outcome::ItemError;
+use crate::rt::{AtomicBool, Instant, Mutex, coop};
 
 pin_project! {
     /// A place of the run at work: it takes an item, makes one attempt at it, hands in what became of it and

@@ -7,13 +7,13 @@ use std::task::{Context, Poll, ready};
 
 use futures::Stream;
 use futures::stream::FuturesUnordered;
-use tokio::task::JoinSet;
 use tracing::Span;
 
 use super::in_context::{InContext, current_dispatch};
 use super::lane::Lane;
 use super::sink::NoSink;
 use super::{Mode, Types, Work};
+use crate::rt::JoinSet;
 
 /// A [`Mode`] that can poll the lanes of a run of these types.
 pub trait PollLanes<W: Types>: Mode {

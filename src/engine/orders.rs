@@ -1,6 +1,5 @@
 //! What a run is told from outside, and what it tells.
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Work;
@@ -8,6 +7,7 @@ use super::core::{Core, SourceState, Stop, Tally};
 use crate::bell::Orders;
 use crate::error::FailureReason;
 use crate::progress::{Progress, Reporter};
+use crate::rt::Instant;
 
 impl<W: Work> Core<W> {
     /// Whether an order from outside keeps everything from starting.

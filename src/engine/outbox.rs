@@ -1,11 +1,12 @@
 //! Outcomes on their way to another task.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use super::queue::Queue;
 use crate::lock::lock;
 use crate::outcome::ItemOutcome;
+use crate::rt::{Mutex, MutexGuard};
 
 /// Holds the outcomes that a stream has not given yet.
 ///

@@ -4,8 +4,6 @@ use std::mem;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::call::Call;
 use super::clock::deadline;
 use super::collector::Collector;
@@ -17,6 +15,7 @@ use super::{Mode, Work, trace};
 use crate::error::{BoxError, FailureReason};
 use crate::observe::Event;
 use crate::outcome::{FailureKind, ItemError, ItemOutcome, Origin, TimeoutScope};
+use crate::rt::Instant;
 use crate::verdict::Exceeded;
 
 /// The wait of an item before its next attempt.

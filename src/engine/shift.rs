@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::clock::RESOLUTION;
 use crate::lock::Visit;
+use crate::rt::Instant;
 
 /// How many attempts one poll of the driver may begin, or how many lanes that run by themselves it may call, before
 /// it yields to its executor; and how many attempts one poll of such a lane.

@@ -1,10 +1,8 @@
 //! A timer that is kept and re-armed only when it must be.
 
+use crate::rt::{Instant, Sleep, coop, sleep_until};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-
-use tokio::task::coop;
-use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Waits for one deadline after another and registers with Tokio's timer as rarely as it can.
 ///

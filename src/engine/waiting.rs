@@ -3,9 +3,8 @@
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
 
-use tokio::time::Instant;
-
 use super::clock::earliest;
+use crate::rt::Instant;
 
 /// Items between two attempts: first until their delay is over, then until they may start.
 ///

@@ -1,0 +1,14 @@
+//! The primitives that threads and tasks meet at, and the clock: the seam of the schedule explorer.
+//!
+//! In the crate these are the types of the standard library and of Tokio, and cost nothing. The test target
+//! `tests/explorer` compiles the other files again with a module of its own in the place of this one, in which a
+//! scheduler decides at each of these primitives which task runs next. A primitive that a file imports past this module
+//! is not explored; `tests/it/tidy.rs` holds that none does.
+
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
+pub(crate) use std::sync::{Mutex, MutexGuard};
+
+pub(crate) use futures::task::AtomicWaker;
+pub(crate) use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+pub(crate) use tokio::task::{JoinHandle, JoinSet, coop, spawn, spawn_blocking};
+pub(crate) use tokio::time::{Instant, Sleep, sleep_until};
