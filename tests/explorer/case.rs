@@ -1,0 +1,146 @@
+//! The case of one schedule: the settings of a run, the behaviour of its items, and the orders that it gets.
+
+use std::time::Duration;
+
+use shuttle::rand::{Rng, thread_rng};
+
+/// The end of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Await,
+    Spawn,
+    ForEach,
+    Stream,
+}
+
+/// The way in which the run is stopped from outside, at any time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    Never,
+    /// The caller's token is cancelled.
+    Token,
+    /// The run is dropped; a handle is cancelled and dropped.
+    Drop,
+    Cancel,
+    Drain,
+}
+
+/// An order to a run in progress.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Order {
+    Pause,
+    Resume,
+    SetConcurrency(usize),
+    SetPermits(usize),
+    Progress,
+    Nothing,
+}
+
+/// A wait of an attempt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wait {
+    /// The attempt wakes itself.
+    Again,
+    /// Another task wakes the attempt.
+    Elsewhere,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub(crate) weight: u32,
+    pub(crate) wait: Option<Wait>,
+    /// The number of attempts that fail.
+    pub(crate) failures: u32,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Case {
+    pub(crate) concurrency: usize,
+    pub(crate) items: Vec<Item>,
+    /// The permits of a shared limiter.
+    pub(crate) limiter: Option<usize>,
+    /// Whether a second run shares the limiter.
+    pub(crate) rival: bool,
+    pub(crate) end: End,
+    pub(crate) ordered: bool,
+    pub(crate) retries: u32,
+    pub(crate) retry_delay: Duration,
+    pub(crate) fail_fast: bool,
+    pub(crate) early_success: Option<usize>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) grace: Duration,
+    /// Whether the source waits for each item.
+    pub(crate) slow_source: bool,
+    /// Whether the source has an exact size hint.
+    pub(crate) known_total: bool,
+    /// Whether the consumer of the outcomes waits after each.
+    pub(crate) slow_sink: bool,
+    pub(crate) orders: Vec<Order>,
+    pub(crate) stop: Stop,
+    /// Each reading moves the clock by this much.
+    pub(crate) tick: Duration,
+    /// The percentage of looks at the budget that find it used up.
+    pub(crate) exhaustion: u32,
+}
+
+/// The cases that a test draws from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Range {
+    /// Whether the items of a run differ in weight.
+    pub(crate) mixed_weights: bool,
+}
+
+impl Case {
+    pub(crate) fn draw(range: Range) -> Self {
+        let chance = |percent| thread_rng().gen_ratio(percent, 100);
+        let up_to = |most: u64| thread_rng().gen_range(0..=most);
+        let micros = |micros: &[u64]| Duration::from_micros(micros[up_to(micros.len() as u64 - 1) as usize]);
+        let size = |least: usize, most: usize| thread_rng().gen_range(least..=most);
+
+        let concurrency = size(1, 4);
+        let has_limiter = chance(if range.mixed_weights { 70 } else { 40 });
+        let limiter = has_limiter.then(|| size(2, 3));
+        let heaviest = if range.mixed_weights || chance(40) { concurrency.min(2) } else { 1 };
+        let end = [End::Await, End::Spawn, End::ForEach, End::Stream][size(0, 3)];
+        let item = |_| Item {
+            weight: size(if range.mixed_weights { 1 } else { heaviest }, heaviest) as u32,
+            wait: [None, Some(Wait::Again), Some(Wait::Elsewhere)][size(0, 2)],
+            failures: if chance(25) { size(1, 3) as u32 } else { 0 },
+        };
+        // No limit is set below the weight of an item.
+        let order = |_| match size(0, 5) {
+            0 => Order::Pause,
+            1 => Order::Resume,
+            2 => Order::SetConcurrency(size(heaviest, 5)),
+            3 if has_limiter => Order::SetPermits(size(heaviest, 4)),
+            4 => Order::Progress,
+            _ => Order::Nothing,
+        };
+        let stops = [Stop::Token, Stop::Drop, Stop::Cancel, Stop::Drain];
+        Self {
+            concurrency,
+            items: (0..up_to(7)).map(item).collect(),
+            limiter,
+            rival: has_limiter && chance(30),
+            end,
+            ordered: chance(30),
+            retries: size(0, 2) as u32,
+            retry_delay: micros(&[0, 0, 0, 20]),
+            fail_fast: chance(10),
+            early_success: chance(10).then(|| size(1, 3)),
+            timeout: chance(15).then(|| micros(&[10, 50])),
+            grace: micros(&[0, 0, 30]),
+            slow_source: chance(50),
+            known_total: chance(50),
+            slow_sink: chance(50),
+            orders: (0..if chance(60) { up_to(5) } else { 0 }).map(order).collect(),
+            stop: if chance(40) {
+                stops[size(0, if end == End::Spawn { 3 } else { 1 })]
+            } else {
+                Stop::Never
+            },
+            tick: Duration::from_nanos([0, 900, 900, 30_000][size(0, 3)]),
+            exhaustion: if chance(30) { 5 } else { 0 },
+        }
+    }
+}

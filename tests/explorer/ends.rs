@@ -1,0 +1,274 @@
+//! Whole runs through every end, and the checks of their accounts.
+
+use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use futures::StreamExt;
+use shuttle::future::{self, block_on};
+use tokio_util::sync::CancellationToken;
+
+use crate::attempts::{Attempts, Source, again, elsewhere};
+use crate::case::{Case, End, Order, Range, Stop};
+use crate::error::{FailureReason, MapTaskError};
+use crate::explore::describe;
+use crate::flag::Flag;
+use crate::handle::MapHandle;
+use crate::limiter::Limiter;
+use crate::result::{MapTaskResult, Summary};
+use crate::rt::world;
+use crate::task::AsyncMapTask;
+
+/// Runs whose items weigh the same.
+pub(crate) fn run_case() {
+    explore(Range { mixed_weights: false });
+}
+
+type Ended = Result<MapTaskResult<usize, &'static str>, MapTaskError<usize, &'static str>>;
+
+/// A run, its checks, and the means to stop it.
+struct Scene {
+    case: Arc<Case>,
+    attempts: Arc<Attempts>,
+    limiter: Limiter,
+    token: CancellationToken,
+    /// Set to have the run dropped.
+    is_dropped: Flag,
+}
+
+fn explore(range: Range) {
+    let case = Case::draw(range);
+    describe(format!("{case:?}"));
+    world::begin(case.tick, case.exhaustion);
+    let scene = Arc::new(Scene {
+        attempts: Attempts::new(&case),
+        limiter: Limiter::new(case.limiter.unwrap_or(1)),
+        token: CancellationToken::new(),
+        is_dropped: Flag::default(),
+        case: Arc::new(case),
+    });
+    block_on(async {
+        let rival = scene.case.rival.then(|| scene.spawn_rival());
+        scene.run().await;
+        scene.attempts.check();
+        if let Some(rival) = rival {
+            assert_eq!(rival.await.unwrap().successes(), 3);
+        }
+        world::until_no_task_is_left().await;
+    });
+    scene.attempts.check_over();
+    let limiter = format!("{:?}", scene.limiter);
+    assert!(limiter.contains("in_use: 0") && limiter.contains("waiting: 0"), "{limiter}");
+}
+
+impl Scene {
+    fn task(&self) -> AsyncMapTask {
+        let case = &self.case;
+        let mut builder = AsyncMapTask::builder()
+            .concurrency(case.concurrency)
+            .retries(case.retries)
+            .retry_delay(case.retry_delay)
+            .retry_jitter(0.0)
+            .cancel_grace(case.grace)
+            .min_success_ratio(0.0);
+        if case.limiter.is_some() {
+            builder = builder.limiter(&self.limiter);
+        }
+        if case.fail_fast {
+            builder = builder.fail_fast(true);
+        }
+        if let Some(enough) = case.early_success {
+            builder = builder.min_successes(enough).early_success(true);
+        }
+        if let Some(limit) = case.timeout {
+            builder = builder.timeout_per_attempt(limit);
+        }
+        builder.build().unwrap()
+    }
+
+    /// Another run under the same limiter.
+    fn spawn_rival(&self) -> MapHandle<usize, &'static str> {
+        let task = AsyncMapTask::builder().concurrency(2).limiter(&self.limiter).build().unwrap();
+        let function = |n| async move {
+            again().await;
+            Ok(n)
+        };
+        task.over(0..3_usize).map(function).spawned().spawn()
+    }
+
+    async fn run(self: &Arc<Self>) {
+        let (case, attempts) = (Arc::clone(&self.case), Arc::clone(&self.attempts));
+        let (weighed, task) = (Arc::clone(&self.case), self.task());
+        let run = task
+            .over_stream(Source::new(&self.case))
+            .map(move |index| Arc::clone(&attempts).attempt(index, Arc::clone(&case)))
+            .weight(move |index: &usize| weighed.items[*index].weight)
+            .cancellation_token(self.token.clone())
+            .spawned();
+        let run = if self.case.ordered { run.ordered() } else { run };
+        match self.case.end {
+            End::Await => {
+                self.steer();
+                self.check_end(self.unless_dropped(run).await);
+            }
+            End::Spawn => self.check_end(self.steer_handle(run.spawn()).await),
+            End::ForEach => {
+                self.steer();
+                let mut given = Given::new(self);
+                let sink = |outcome: crate::outcome::ItemOutcome<_, _>| {
+                    given.take(outcome.index);
+                    async { self.be_slow().await }
+                };
+                let ended = self.unless_dropped(run.for_each(sink)).await;
+                if let Some(ended) = &ended {
+                    let summary = ended.as_ref().unwrap_or_else(|error| error.summary());
+                    self.check_summary(summary, ended.as_ref().err().map(|error| error.reason()));
+                    given.check(summary);
+                }
+            }
+            End::Stream => {
+                self.steer();
+                let (mut given, mut reason) = (Given::new(self), None);
+                let mut stream = run.stream();
+                while let Some(Some(next)) = self.unless_dropped(stream.next()).await {
+                    match next {
+                        Ok(outcome) => given.take(outcome.index),
+                        Err(error) => reason = Some(error),
+                    }
+                    self.be_slow().await;
+                }
+                if let Some(summary) = stream.summary() {
+                    self.check_summary(summary, reason.as_ref().map(|error| error.reason()));
+                    given.check(summary);
+                }
+            }
+        }
+    }
+
+    async fn be_slow(&self) {
+        if self.case.slow_sink {
+            elsewhere().await;
+        }
+    }
+
+    /// Awaits a future, or drops it and returns `None` once the run is to be dropped.
+    async fn unless_dropped<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match self.is_dropped.poll(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => future.as_mut().poll(cx).map(Some),
+        })
+        .await
+    }
+
+    /// Gives the orders that need no handle, from another task.
+    fn steer(self: &Arc<Self>) {
+        let scene = Arc::clone(self);
+        drop(future::spawn(async move {
+            for order in &scene.case.orders {
+                if let Order::SetPermits(permits) = order {
+                    scene.limiter.set_permits(*permits);
+                }
+                again().await;
+            }
+            match scene.case.stop {
+                Stop::Never | Stop::Cancel | Stop::Drain => {}
+                Stop::Token => scene.token.cancel(),
+                Stop::Drop => scene.is_dropped.set(),
+            }
+        }));
+    }
+
+    /// Gives all orders to a run in the background, then awaits it.
+    async fn steer_handle(&self, handle: MapHandle<usize, &'static str>) -> Option<Ended> {
+        for order in &self.case.orders {
+            match *order {
+                Order::Pause => handle.pause(),
+                Order::Resume => handle.resume(),
+                Order::SetConcurrency(concurrency) => {
+                    self.attempts.allow(concurrency);
+                    handle.set_concurrency(concurrency);
+                }
+                Order::SetPermits(permits) => self.limiter.set_permits(permits),
+                Order::Progress => {
+                    let progress = handle.progress();
+                    assert!(progress.successes + progress.failures <= self.case.items.len(), "{progress:?}");
+                }
+                Order::Nothing => elsewhere().await,
+            }
+            again().await;
+        }
+        handle.resume();
+        match self.case.stop {
+            Stop::Never => {}
+            Stop::Token => self.token.cancel(),
+            Stop::Cancel => handle.cancel(),
+            Stop::Drain => handle.drain(),
+            Stop::Drop => {
+                handle.cancel();
+                return None;
+            }
+        }
+        Some(handle.await)
+    }
+
+    fn check_end(&self, ended: Option<Ended>) {
+        let Some(ended) = ended else { return };
+        let reason = ended.as_ref().err().map(|error| error.reason().to_string());
+        let stopped = ended.as_ref().err().map(MapTaskError::reason);
+        self.check_summary(
+            ended.as_ref().map_or_else(MapTaskError::summary, |result| &result.summary),
+            stopped,
+        );
+        let result = ended.unwrap_or_else(MapTaskError::into_partial);
+        let MapTaskResult { results, errors, summary } = result;
+        let succeeded: Vec<usize> = results.iter().flatten().copied().collect();
+        assert_eq!((succeeded.len(), errors.len()), (summary.successes, summary.failures), "{reason:?}");
+        for (index, output) in results.iter().enumerate() {
+            assert!(output.is_none_or(|output| output == index && !errors.contains_key(&index)));
+        }
+    }
+
+    /// Checks the account of a run that was not dropped.
+    fn check_summary(&self, summary: &Summary, reason: Option<&FailureReason>) {
+        self.attempts.check_over();
+        let case = &self.case;
+        let Summary { total, successes, failures, cancelled, not_started, panics, .. } = *summary;
+        assert_eq!(total, successes + failures + cancelled + not_started, "{summary:?}");
+        assert!(total <= case.items.len() && panics == 0, "{summary:?}");
+        match reason {
+            Some(FailureReason::Cancelled) => assert_ne!(case.stop, Stop::Never, "nothing was cancelled"),
+            Some(FailureReason::FailFast { .. }) => assert!(case.fail_fast && failures > 0),
+            // Fewer items succeeded than `min_successes` requires.
+            Some(reason) => assert!(case.early_success.is_some(), "{reason}"),
+            None if case.early_success.is_some() => {}
+            None => {
+                assert_eq!((total, successes + failures), (case.items.len(), case.items.len()), "{summary:?}")
+            }
+        }
+    }
+}
+
+/// The outcomes that a run has yielded.
+struct Given {
+    indexes: BTreeSet<usize>,
+    ordered: bool,
+}
+
+impl Given {
+    fn new(scene: &Scene) -> Self {
+        Self { indexes: BTreeSet::new(), ordered: scene.case.ordered }
+    }
+
+    fn take(&mut self, index: usize) {
+        let is_last = self.indexes.last().is_none_or(|last| *last < index);
+        assert!(is_last || !self.ordered, "item {index} is out of order");
+        assert!(self.indexes.insert(index), "item {index} was yielded twice");
+    }
+
+    fn check(&self, summary: &Summary) {
+        assert_eq!(self.indexes.len(), summary.successes + summary.failures, "{summary:?}");
+    }
+}

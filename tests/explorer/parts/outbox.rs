@@ -1,0 +1,77 @@
+//! The outcome channel. Its functions are private to the engine, so its files are compiled once more here.
+
+#[allow(dead_code, clippy::duplicate_mod, reason = "a part of the library")]
+#[path = "../../../src/engine/outbox.rs"]
+mod channel;
+#[allow(dead_code, clippy::duplicate_mod, reason = "a part of the library")]
+#[path = "../../../src/engine/queue.rs"]
+mod queue;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use shuttle::future::{block_on, spawn};
+use shuttle::rand::{Rng, thread_rng};
+
+use self::channel::Outbox;
+use crate::attempts::again;
+use crate::explore::describe;
+use crate::flag::Flag;
+use crate::outcome::{ItemOutcome, Origin};
+
+/// One task pushes outcomes while there is room, and another takes them: all of them, once each, and in order if the channel
+/// is ordered. An ordered channel gets its outcomes in groups, the last of a group first. One outcome may be missing, as
+/// that of a cancelled item is.
+pub(crate) fn every_outcome_is_taken() {
+    let draw = |most: usize| thread_rng().gen_range(0..=most);
+    let (ordered, capacity, items) = (draw(1) == 1, draw(2) + 1, draw(7));
+    let (group, missing) = if ordered { (draw(2) + 1, Some(draw(7))) } else { (1, None) };
+    describe(format!(
+        "ordered {ordered}, capacity {capacity}, items {items}, group {group}, missing {missing:?}"
+    ));
+    let (channel, is_over) = (Outbox::<usize, ()>::new(ordered), Arc::new(Flag::default()));
+    let come: Vec<usize> = (0..items).filter(|index| Some(*index) != missing).collect();
+
+    let (filled, ending, coming) = (channel.clone(), Arc::clone(&is_over), come.clone());
+    let giver = spawn(async move {
+        for group in coming.chunks(group) {
+            // Behind a missing outcome nothing is taken before the end, so waiting for room would be a deadlock.
+            if !group.iter().any(|index| missing.is_some_and(|missing| missing < *index)) {
+                poll_fn(|cx| match filled.has_room(capacity, cx.waker()) {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                })
+                .await;
+            }
+            for index in group.iter().rev() {
+                filled.push(outcome(*index));
+            }
+        }
+        filled.complete();
+        ending.set();
+    });
+    let taker = spawn(async move {
+        let mut taken = Vec::new();
+        loop {
+            let next = poll_fn(|cx| match channel.take_or_wake(cx) {
+                Some(outcome) => Poll::Ready(Some(outcome)),
+                None => is_over.poll(cx).map(|()| None),
+            });
+            // An outcome may have been pushed between the look at the channel and the end.
+            match next.await.or_else(|| channel.take()) {
+                Some(outcome) => taken.push(outcome.index),
+                None => break,
+            }
+            again().await;
+        }
+        taken
+    });
+    block_on(giver).unwrap();
+    assert_eq!(block_on(taker).unwrap(), come);
+}
+
+fn outcome(index: usize) -> ItemOutcome<usize, ()> {
+    ItemOutcome { index, attempts: 1, elapsed: Duration::ZERO, origin: Origin::Ran, result: Ok(index) }
+}
