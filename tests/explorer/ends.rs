@@ -26,6 +26,11 @@ pub(crate) fn run_case() {
     explore(Range { mixed_weights: false });
 }
 
+/// Runs whose items differ in weight.
+pub(crate) fn run_case_of_mixed_weights() {
+    explore(Range { mixed_weights: true });
+}
+
 type Ended = Result<MapTaskResult<usize, &'static str>, MapTaskError<usize, &'static str>>;
 
 /// A run, its checks, and the means to stop it.

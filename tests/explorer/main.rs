@@ -68,6 +68,7 @@ use library::*;
 fn main() {
     explore::all(&[
         ("runs", ends::run_case, 4_000),
+        ("mixed weights", ends::run_case_of_mixed_weights, 4_000),
         ("limiter", parts::limiter::permits_come_back, 1_000),
         ("outcome channel", parts::outbox::every_outcome_is_taken, 1_000),
         ("bell", parts::bell::orders_are_heard, 1_000),
