@@ -284,7 +284,7 @@ impl<W: Work> Core<W> {
 
     /// Whether no item will ever start again.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.source_state == SourceState::Ended && self.not_started() == 0 && self.waiting.is_empty()
+        self.source_state == SourceState::Ended && self.not_started() == 0 && self.waiting_for_retry() == 0
     }
 
     /// Whether every item has settled.

@@ -45,6 +45,7 @@ mod library {
     pub mod builder;
     pub mod config;
     pub mod context;
+    pub mod count;
     pub mod engine;
     pub mod error;
     pub mod for_each;
