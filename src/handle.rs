@@ -134,7 +134,9 @@ impl<T, E> MapHandle<T, E> {
     /// Changes how many attempts may run at once; see
     /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency). With more, items start at once; with fewer, what
     /// runs goes on, and nothing starts until enough of it has ended. 0 counts as 1; to start nothing, there is
-    /// [`pause`](Self::pause). With [`weight`](MapRun::weight) it is an amount of permits.
+    /// [`pause`](Self::pause). With [`weight`](MapRun::weight) it is an amount of permits. An item that is heavier than a
+    /// lowered concurrency starts alone, once everything else has ended. Lowering never ends the run: only a weight above
+    /// the largest concurrency that the run has had does, with [`FailureReason::Config`].
     pub fn set_concurrency(&self, concurrency: usize) {
         self.control.set_concurrency(concurrency.max(1));
     }

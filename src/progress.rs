@@ -85,8 +85,10 @@ impl Progress {
 #[derive(Debug)]
 pub(crate) struct Control {
     bell: Arc<Bell>,
-    /// The concurrency that was asked for last; 0 where none was.
+    /// The concurrency that was set last; 0 if the run has taken it.
     concurrency: AtomicUsize,
+    /// The largest concurrency that was set.
+    most: AtomicUsize,
     report: Mutex<Report>,
     /// Whether anybody has asked to be told of every change.
     watched: AtomicBool,
@@ -106,6 +108,7 @@ impl Control {
         let control = Arc::new(Self {
             bell: Arc::default(),
             concurrency: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
             report: Mutex::new(Report { started: None, ended: None, latest: Progress::default() }),
             watched: AtomicBool::new(false),
             watch,
@@ -119,6 +122,7 @@ impl Control {
     }
 
     pub(crate) fn set_concurrency(&self, concurrency: usize) {
+        self.most.fetch_max(concurrency, Ordering::Release);
         self.concurrency.store(concurrency, Ordering::Release);
         self.bell.resize();
     }
@@ -163,11 +167,11 @@ impl Reporter {
         &self.control.bell
     }
 
-    /// The concurrency that was asked for since the last time.
-    pub(crate) fn new_concurrency(&self) -> Option<usize> {
+    /// The concurrency that was set since the last time, and the largest that was ever set.
+    pub(crate) fn new_concurrency(&self) -> Option<(usize, usize)> {
         match self.control.concurrency.swap(0, Ordering::AcqRel) {
             0 => None,
-            concurrency => Some(concurrency),
+            concurrency => Some((concurrency, self.control.most.load(Ordering::Acquire))),
         }
     }
 

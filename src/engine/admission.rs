@@ -191,7 +191,7 @@ impl<W: Work> Core<W> {
 
     /// The attempt that starts next in a lane that asks for it.
     pub(super) fn next_item(&mut self, desk: &mut DeskProjection<'_, W>) -> Option<Next<W::Item, W::Error>> {
-        if self.is_paused() {
+        if self.is_paused() || !self.has_room_for_outcomes() {
             self.take_back_assigned();
             return None;
         }

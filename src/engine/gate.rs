@@ -189,8 +189,8 @@ impl Gate {
         }
     }
 
-    /// Changes the run's own limit. What runs goes on.
-    pub(super) fn set_capacity(&mut self, concurrency: usize) {
+    /// Changes the run's own limit, which has been as large as `most`. What runs goes on.
+    pub(super) fn set_capacity(&mut self, concurrency: usize, most: usize) {
         let capacity = concurrency.clamp(1, Semaphore::MAX_PERMITS);
         if capacity > self.capacity {
             let more = capacity - self.capacity;
@@ -202,7 +202,7 @@ impl Gate {
             self.debt += fewer - self.permits.forget_permits(fewer);
         }
         self.capacity = capacity;
-        self.most = self.most.max(capacity);
+        self.most = self.most.max(most.min(Semaphore::MAX_PERMITS));
         self.is_simple = false;
     }
 

@@ -29,8 +29,8 @@ impl<W: Work> Core<W> {
     fn obey(&mut self, orders: Orders) {
         if orders.is_resized() {
             self.bell.acknowledge_size();
-            if let Some(concurrency) = self.reporter.as_ref().and_then(Reporter::new_concurrency) {
-                self.gate.set_capacity(concurrency);
+            if let Some((concurrency, most)) = self.reporter.as_ref().and_then(Reporter::new_concurrency) {
+                self.gate.set_capacity(concurrency, most);
             }
         }
         let is_token_cancelled = || self.token.as_ref().is_some_and(CancellationToken::is_cancelled);

@@ -66,6 +66,9 @@ impl<W: Work> Core<W> {
                     self.waiting.park_immediate(retry, give_up, self.admitted());
                 } else {
                     self.waiting.park(retry, until, give_up);
+                }
+                if !length.is_zero() || give_up.is_some() {
+                    // The driver has the timer for it.
                     self.call_driver();
                 }
             }

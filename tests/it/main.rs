@@ -14,6 +14,7 @@ mod doubts;
 mod drop_anywhere;
 mod errors;
 mod every_end;
+mod inline_wakers;
 mod inputs;
 mod model;
 mod rules_account;

@@ -114,7 +114,8 @@ async fn rule_13_an_attempt_keeps_its_place_in_its_grace() {
 #[tokio::test(start_paused = true)]
 async fn rule_13_the_token_is_cancelled_without_a_grace_too_and_not_where_an_attempt_ends_by_itself() {
     let tokens = RefCell::new(Vec::new());
-    let task = lenient().concurrency(1).retries(1).timeout_per_attempt(secs(10)).build().unwrap();
+    let task =
+        lenient().concurrency(1).look_ahead(1).retries(1).timeout_per_attempt(secs(10)).build().unwrap();
     let run = task.over(0..4).map_with_context(|cx, n| {
         tokens.borrow_mut().push(cx.cancellation_token().clone());
         async move {

@@ -223,6 +223,7 @@ async fn rule_12_the_deadline_of_an_attempt_is_the_nearest_of_the_three_limits()
         .timeout_per_item(secs(7))
         .run_timeout(secs(9))
         .concurrency(1)
+        .look_ahead(1)
         .build()
         .unwrap();
     let run = task.over(0..2).map_with_context(|cx, n| {

@@ -47,7 +47,7 @@ async fn rule_10_no_attempt_follows_a_success() {
 #[tokio::test(start_paused = true)]
 async fn rule_10_only_an_error_that_retry_if_accepts_is_retried() {
     let (asked, attempts) = (RefCell::new(Vec::new()), Cell::new(0));
-    let task = lenient().concurrency(1).retries(3).build().unwrap();
+    let task = lenient().concurrency(1).look_ahead(1).retries(3).build().unwrap();
     let run = task
         .over(["transient", "fatal", "late"])
         .map_with_context(|cx, item| {

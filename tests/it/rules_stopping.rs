@@ -208,7 +208,7 @@ async fn rule_26_stopping_starts_nothing_new() {
 #[tokio::test(start_paused = true)]
 async fn rule_26_stopping_interrupts_a_wait_for_a_retry_at_once() {
     for grace in [secs(0), secs(5)] {
-        let builder = || lenient().retries(3).retry_delay(secs(60)).cancel_grace(grace);
+        let builder = || lenient().look_ahead(4).retries(3).retry_delay(secs(60)).cancel_grace(grace);
         let fails = |_| async { Err::<(), _>("again") };
         let run = builder().build().unwrap();
         let run = run.run(0..9, fails).cancellation_token(cancelled_after(secs(7)));

@@ -46,7 +46,8 @@ fn each_takes(
 async fn rule_08_a_consumer_that_reads_one_result_and_sleeps_makes_nothing_late() {
     for end in ends(Terminal::Stream) {
         let done = Log::open();
-        let task = at_once(4).timeout_per_attempt(secs(3)).timeout_per_item(secs(3)).build().unwrap();
+        let task =
+            at_once(4).look_ahead(4).timeout_per_attempt(secs(3)).timeout_per_item(secs(3)).build().unwrap();
         let mut stream = Plan::new(&task, stream::iter(0..12), each_takes(secs(2), &done)).stream(end);
         assert_eq!(stream.next().await.unwrap().unwrap().index, 0);
         sleep(HOUR).await;
@@ -67,7 +68,8 @@ async fn rule_08_a_consumer_that_reads_one_result_and_sleeps_makes_nothing_late(
 async fn rule_07_a_slow_sink_makes_nothing_late_and_holds_back_no_more_than_is_written() {
     for end in End::giving().filter(|end| end.terminal != Terminal::Stream) {
         let done = Log::open();
-        let task = at_once(4).timeout_per_attempt(secs(3)).timeout_per_item(secs(3)).build().unwrap();
+        let task =
+            at_once(4).look_ahead(4).timeout_per_attempt(secs(3)).timeout_per_item(secs(3)).build().unwrap();
         let plan =
             Plan::new(&task, stream::iter(0..30), each_takes(secs(2), &done)).sink(|_| after(HOUR, Ok(())));
         let results = plan.results.clone();
@@ -99,7 +101,8 @@ async fn rule_08_a_consumer_that_never_reads_stops_admission_and_not_what_runs()
                 let call = call(cx, n);
                 async move { if wait.is_zero() { Ok(n) } else { call.await } }
             };
-            let plan = Plan::new(&at_once(concurrency).build().unwrap(), stream::iter(0..), call);
+            let task = at_once(concurrency).look_ahead(concurrency).build().unwrap();
+            let plan = Plan::new(&task, stream::iter(0..), call);
             let (items, results) = (plan.items.clone(), plan.results.clone());
             let mut stream = plan.stream(end);
             sleep(secs(1)).await;
@@ -175,7 +178,8 @@ async fn rule_01_over_an_endless_source_the_memory_stays_what_it_is() {
                 }
             };
             let stop = tokio_util::sync::CancellationToken::new();
-            let (task, token) = (lenient().concurrency(concurrency).build().unwrap(), stop.clone());
+            let task = lenient().concurrency(concurrency).look_ahead(concurrency);
+            let (task, token) = (task.build().unwrap(), stop.clone());
             let plan = Plan::new(&task, stream::iter(0..), call).token(&stop).sink(move |_| {
                 if seen.fetch_add(1, SeqCst) == 5_000 {
                     token.cancel();
@@ -205,7 +209,8 @@ async fn rule_31_a_slow_head_holds_back_so_many_and_then_admission_stops() {
             starts.note(n);
             after(if n == 3 { HOUR } else { secs(1) }, Ok(n))
         };
-        let plan = Plan::new(&at_once(4).build().unwrap(), stream::iter(0..40), call).sink(move |index| {
+        let task = at_once(4).look_ahead(4).build().unwrap();
+        let plan = Plan::new(&task, stream::iter(0..40), call).sink(move |index| {
             gives.note(index);
             async { Ok(()) }
         });
@@ -233,7 +238,8 @@ async fn rule_31_a_slow_head_holds_back_so_many_and_then_admission_stops() {
 #[tokio::test(start_paused = true)]
 async fn rule_08_back_pressure_goes_through_two_runs() {
     for end in ends(Terminal::Stream) {
-        let plan = Plan::new(&at_once(3).build().unwrap(), stream::iter(0..), |_, n| after(millis(1), Ok(n)));
+        let task = at_once(3).look_ahead(3).build().unwrap();
+        let plan = Plan::new(&task, stream::iter(0..), |_, n| after(millis(1), Ok(n)));
         let first = plan.items.clone();
         let outcomes = plan.stream(end);
         let second = at_once(2).max_failures(0).build().unwrap();

@@ -343,7 +343,8 @@ async fn rule_32_a_run_that_is_dropped_closes_its_spans() {
 #[tokio::test(start_paused = true)]
 async fn rule_32_a_retry_is_a_warning_with_its_delay() {
     let (memory, _guard) = listen(LevelFilter::TRACE);
-    let task = lenient().concurrency(1).retries(2).timeout_per_attempt(secs(9)).build().unwrap();
+    let task =
+        lenient().concurrency(1).look_ahead(1).retries(2).timeout_per_attempt(secs(9)).build().unwrap();
     let run = task.over(0..3).map_with_context(|cx, n| async move {
         match (n, cx.attempt()) {
             (0, _) => Err("no"),
@@ -370,6 +371,7 @@ async fn rule_32_each_failure_of_an_item_is_told_and_why_it_is_not_tried_again()
     let task = lenient()
         .name("sums")
         .concurrency(1)
+        .look_ahead(1)
         .retries(1)
         .timeout_per_attempt(secs(9))
         .timeout_per_item(secs(20))

@@ -149,14 +149,70 @@ async fn rule_04_a_limit_that_is_lowered_under_an_item_that_waits_ends_its_run()
         assert_eq!([report.summary.cancelled, report.summary.not_started], [1, 1], "{end:?}");
         assert_eq!(limiter.in_use(), 0);
     }
-    for end in End::all().filter(|end| end.terminal == Terminal::Spawn) {
-        let call = |_: ItemContext, n| after(secs(10), Ok(n));
-        let plan = Plan::new(&at_once(4).build().unwrap(), stream::iter([3, 4]), call);
+}
+
+/// The ends whose concurrency can change.
+fn handles() -> impl Iterator<Item = End> {
+    End::all().filter(|end| end.terminal == Terminal::Spawn)
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_47_under_a_lowered_concurrency_heavier_items_run_alone_and_the_run_goes_on() {
+    for end in handles() {
+        let log = Log::open();
+        let notes = log.clone();
+        let call = move |_: ItemContext, n| {
+            notes.note(n);
+            after(secs(1), Ok(n))
+        };
+        let plan = Plan::new(&at_once(8).build().unwrap(), stream::iter([3, 3, 2, 3, 1, 1, 4]), call);
+        let handle = plan.weight(|n| n as u32).spawn(end);
+        sleep(millis(500)).await;
+        handle.set_concurrency(2);
+        assert_eq!(timeout(HOUR, handle).await.expect("the run hangs").unwrap().successes(), 7, "{end:?}");
+        let expected = [(0, 3), (0, 3), (0, 2), (1_000, 3), (2_000, 1), (2_000, 1), (3_000, 4)];
+        assert_eq!(log.timed(), expected, "{end:?}");
+    }
+}
+
+/// What a heavy item took beyond the limit is not there for others when the limit is raised under it.
+#[tokio::test(start_paused = true)]
+async fn rule_47_an_item_above_the_limit_counts_with_its_whole_weight() {
+    for end in handles() {
+        let log = Log::open();
+        let notes = log.clone();
+        let call = move |_: ItemContext, n| {
+            notes.note(n);
+            after(secs(10), Ok(n))
+        };
+        let plan = Plan::new(&at_once(4).build().unwrap(), stream::iter([4, 3, 1, 1, 1]), call);
         let handle = plan.weight(|n| n as u32).spawn(end);
         sleep(secs(1)).await;
+        handle.set_concurrency(1);
+        sleep(secs(10)).await;
+        assert_eq!(log.lines(), [4, 3], "{end:?}");
+        handle.set_concurrency(4);
+        sleep(secs(1)).await;
+        assert_eq!(log.lines(), [4, 3, 1], "{end:?}");
+        handle.set_concurrency(2);
+        assert_eq!(timeout(HOUR, handle).await.expect("the run hangs").unwrap().successes(), 5, "{end:?}");
+        let expected = [(0, 4), (10_000, 3), (11_000, 1), (20_000, 1), (21_000, 1)];
+        assert_eq!(log.timed(), expected, "{end:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_47_only_a_weight_above_the_largest_concurrency_ends_the_run() {
+    for end in handles() {
+        let call = |_: ItemContext, n| after(secs(10), Ok(n));
+        let plan = Plan::new(&at_once(2).build().unwrap(), stream::iter([1, 5, 6]), call);
+        let handle = plan.weight(|n| n as u32).spawn(end);
+        sleep(secs(1)).await;
+        handle.set_concurrency(5);
         handle.set_concurrency(3);
-        let error = timeout(secs(20), handle).await.expect("the run hangs").unwrap_err();
-        assert!(format!("{:?}", error.reason()).contains("weight"), "{end:?}: {error}");
+        let error = timeout(HOUR, handle).await.expect("the run hangs").unwrap_err();
+        assert_eq!(error.partial().successes(), 2, "{end:?}: {error}");
+        assert!(error.to_string().contains("weight is 6, allowed is at most 5"), "{end:?}: {error}");
     }
 }
 

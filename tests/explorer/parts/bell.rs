@@ -22,7 +22,7 @@ pub(crate) fn orders_are_heard() {
             let orders = bell.orders();
             if orders.is_resized() {
                 bell.acknowledge_size();
-                if let Some(new) = reporter.new_concurrency() {
+                if let Some(new) = reporter.new_concurrency().map(|(latest, _)| latest) {
                     size = new;
                     seen.push(new);
                 }
