@@ -26,6 +26,14 @@ impl Simulation<'_> {
         }
     }
 
+    /// A sink that lies beside the items and is free takes an outcome before anything else happens.
+    pub(super) fn give_at_once(&mut self) {
+        let is_near = matches!(self.run.end, End::ForEach(_)) && !self.run.spawned;
+        if is_near && self.busy.is_none() {
+            self.give();
+        }
+    }
+
     /// In the order of settling, or of the input. Who was cancelled is passed over once the run is over.
     fn next_to_give(&self, ordered: bool) -> Option<usize> {
         if !ordered {

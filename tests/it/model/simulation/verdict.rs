@@ -53,6 +53,7 @@ impl Simulation<'_> {
         if case.early_success && certain.is_some_and(|certain| self.count(true) >= certain) {
             self.stop(Ended::Succeeded);
         }
+        self.give_at_once();
     }
 
     pub(super) fn fail(&mut self, index: usize, failure: Status) {
@@ -69,6 +70,7 @@ impl Simulation<'_> {
         if failures > allowed {
             self.stop(Ended::TooManyFailures { failures, allowed });
         }
+        self.give_at_once();
     }
 
     /// The first cause counts. What waits is given up, what runs is told.
