@@ -73,7 +73,8 @@ pub enum FailureReason {
     /// that had succeeded and were not durable yet are in the partial result, and run again when the run is recovered.
     Store(BoxError),
     /// The task and the run do not fit together: retries with [`map_once`](crate::Over::map_once), or an item
-    /// whose [`weight`](crate::MapRun::weight) is above a limit. That item was not started.
+    /// whose [`weight`](crate::MapRun::weight) is above a limit, or a [`Limiter`](crate::Limiter) that has never had a
+    /// permit. That item was not started.
     Config(ConfigError),
 }
 

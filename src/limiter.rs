@@ -1,11 +1,13 @@
 //! A limit that several tasks and requests share.
 
-use std::collections::VecDeque;
+mod numbered;
+
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use self::numbered::Numbered;
 use crate::lock::lock;
 use crate::rt::{Mutex, MutexGuard};
 
@@ -17,14 +19,14 @@ use crate::rt::{Mutex, MutexGuard};
 /// [`weight`](crate::MapRun::weight) says. It gives them back when it ends, before a retry waits; one of
 /// [`map_blocking`](crate::Over::map_blocking) when its function has really returned.
 ///
-/// It is fair: who comes first is served first. So an attempt that needs many permits is not starved by those
-/// that need few; while it waits, those behind it wait, too. A run stands in the queue with one item at a time,
-/// so a run of many items gets no more turns than a run of few.
-///
-/// An item that awaits another run under the same limiter holds a permit that the inner items wait for; where all
-/// permits are held so, none moves on. Give inner runs a limiter of their own, or none.
+/// It is fair: first come, first served. An attempt that needs many permits is not starved by attempts that need few;
+/// while it waits, those behind it wait, too. A run waits in the queue with one item at a time, so a run of many items
+/// gets no more turns than a run of few.
 ///
 /// The runs may live in different runtimes and threads.
+///
+/// An item that awaits another run of the same limiter holds a permit that the inner items wait for. If items like this
+/// hold all permits, none of them continues. Give inner runs a limiter of their own, or none.
 ///
 /// # Examples
 ///
@@ -59,79 +61,91 @@ pub struct Limiter {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug)]
+/// No code of the caller's runs while this is locked: a waker is cloned, woken and dropped after the lock is released.
 struct State {
     permits: usize,
-    /// More than `permits` for a while after these were made fewer.
+    /// The largest number of permits that there have ever been.
+    most: usize,
+    /// The permits of running attempts and of grants that are not taken. It is above `permits` after these were
+    /// lowered, and while a heavier attempt runs alone.
     in_use: usize,
-    /// How many have ever had to wait.
-    asked: u64,
-    /// Who waits, in the order of their coming.
-    queue: VecDeque<Request>,
-    /// The numbers of those who were given their permits and have not taken them yet, in the same order.
-    granted: VecDeque<u64>,
+    /// The number of the next request that has to wait.
+    next_number: u64,
+    /// The requests that wait, in the order in which they were made.
+    waiting: Numbered<Request>,
+    /// The requests whose permits were granted and are not taken yet, in the same order.
+    granted: Numbered<()>,
 }
 
-/// One who waits for permits.
-#[derive(Debug)]
+/// A request for permits that has to wait.
 struct Request {
-    number: u64,
     weight: u32,
     waker: Waker,
 }
 
 impl Limiter {
-    /// A limit of so many permits.
+    /// Creates a limiter with this many permits.
     ///
-    /// No attempt can ever start where there are fewer permits than it needs, so with 0 permits every run ends
-    /// with [`FailureReason::Config`](crate::FailureReason::Config).
+    /// With 0 permits, it refuses every attempt until [`set_permits`](Self::set_permits) gives it some: a run ends
+    /// with [`FailureReason::Config`](crate::FailureReason::Config) when its first item is due to start. To begin with
+    /// a limiter that holds all runs back instead, create it with permits and then call `set_permits(0)`.
     pub fn new(permits: usize) -> Self {
-        let (queue, granted) = (VecDeque::new(), VecDeque::new());
-        Self { state: Arc::new(Mutex::new(State { permits, in_use: 0, asked: 0, queue, granted })) }
+        let (waiting, granted) = (Numbered::new(), Numbered::new());
+        let state = State { permits, most: permits, in_use: 0, next_number: 0, waiting, granted };
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Changes the limit at once. What runs goes on: with fewer permits than are in use, nothing starts
-    /// until enough of them have come back.
+    /// Changes the number of permits immediately.
     ///
-    /// A run whose next item needs more than the new limit ends with
-    /// [`FailureReason::Config`](crate::FailureReason::Config), because it would wait for ever.
+    /// Running attempts continue. If more permits are in use than there are now, nothing starts until enough of them
+    /// have been returned.
+    ///
+    /// Lowering the limit never ends a run. An item whose weight is above the new limit keeps its turn in the queue,
+    /// and starts alone: it waits until all permits have been returned, and nothing else starts until it has returned
+    /// its own. Only a weight above the largest number of permits that this limiter has ever had is refused; it ends
+    /// its run with [`FailureReason::Config`](crate::FailureReason::Config).
+    ///
+    /// `set_permits(0)` holds everything back: nothing starts until the limit is raised again. Time limits go on
+    /// meanwhile, such as [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout).
     pub fn set_permits(&self, permits: usize) {
         let mut state = self.lock();
         state.permits = permits;
-        let (possible, refused): (VecDeque<_>, VecDeque<_>) =
-            mem::take(&mut state.queue).into_iter().partition(|request| request.weight as usize <= permits);
-        state.queue = possible;
+        state.most = state.most.max(permits);
         self.serve(state);
-        refused.into_iter().for_each(|request| request.waker.wake());
     }
 
-    /// How many permits there are.
+    /// Returns the number of permits.
     pub fn permits(&self) -> usize {
         self.lock().permits
     }
 
-    /// How many permits are in use. It can be more than [`permits`](Self::permits) for a while after the limit
-    /// was lowered.
+    /// Returns the number of permits in use.
+    ///
+    /// It can be above [`permits`](Self::permits) for a while after the limit was lowered, and while an item that
+    /// weighs more than the limit runs alone.
     pub fn in_use(&self) -> usize {
         self.lock().in_use
     }
 
-    /// Asks for permits: they are there at once where there are enough of them and nobody waits.
+    /// Requests permits. They are granted immediately if they are free and no other request waits.
     pub(crate) fn acquire(&self, weight: u32, waker: &Waker) -> Result<Acquired, TooHeavy> {
-        let mut state = self.lock();
-        let (permits, needed) = (state.permits, weight as usize);
-        if needed > permits {
-            return Err(TooHeavy { permits });
+        let mut own_waker = None;
+        loop {
+            let mut state = self.lock();
+            if weight as usize > state.most {
+                return Err(TooHeavy { most: state.most });
+            }
+            if state.waiting.is_empty() && state.fits(weight) {
+                state.in_use += weight as usize;
+                return Ok(Acquired::Now(Permit { limiter: self.clone(), weight }));
+            }
+            if let Some(waker) = own_waker.take() {
+                let number = state.join(Request { weight, waker });
+                return Ok(Acquired::Later(Ticket { limiter: self.clone(), number, weight }));
+            }
+            drop(state);
+            own_waker = Some(waker.clone());
         }
-        let limiter = self.clone();
-        if state.queue.is_empty() && state.in_use.saturating_add(needed) <= permits {
-            state.in_use += needed;
-            return Ok(Acquired::Now(Permit { limiter, weight }));
-        }
-        let number = state.asked;
-        state.asked += 1;
-        state.queue.push_back(Request { number, weight, waker: waker.clone() });
-        Ok(Acquired::Later(Ticket { limiter, number, weight }))
     }
 
     fn release(&self, weight: u32) {
@@ -140,7 +154,7 @@ impl Limiter {
         self.serve(state);
     }
 
-    /// Grants what can be granted. Whoever gets something is woken while the limiter is not locked.
+    /// Grants permits to the requests that wait, as far as there are enough, and wakes their tasks.
     fn serve<'a>(&'a self, mut state: MutexGuard<'a, State>) {
         while let Some(waker) = state.grant_next() {
             drop(state);
@@ -155,26 +169,29 @@ impl Limiter {
 }
 
 impl State {
-    /// Gives the first in the queue its permits, if there are enough.
+    /// Returns `true` if there are enough permits now. A weight above the limit needs all permits to be free.
+    fn fits(&self, weight: u32) -> bool {
+        let is_free = self.in_use == 0 || self.in_use.saturating_add(weight as usize) <= self.permits;
+        self.permits > 0 && is_free
+    }
+
+    fn join(&mut self, request: Request) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.waiting.push(number, request);
+        number
+    }
+
+    /// Grants the first request its permits, if there are enough, and returns its waker.
     fn grant_next(&mut self) -> Option<Waker> {
-        let weight = self.queue.front()?.weight as usize;
-        if self.in_use.saturating_add(weight) > self.permits {
+        let weight = self.waiting.first()?.weight;
+        if !self.fits(weight) {
             return None;
         }
-        let Request { number, waker, .. } = self.queue.pop_front()?;
-        self.in_use += weight;
-        self.granted.push_back(number);
-        Some(waker)
-    }
-
-    /// Takes what was granted to a request.
-    fn take_granted(&mut self, number: u64) -> bool {
-        let found = self.granted.binary_search(&number);
-        found.is_ok_and(|at| self.granted.remove(at).is_some())
-    }
-
-    fn find(&self, number: u64) -> Option<usize> {
-        self.queue.binary_search_by_key(&number, |request| request.number).ok()
+        let (number, request) = self.waiting.remove_first()?;
+        self.in_use += weight as usize;
+        self.granted.push(number, ());
+        Some(request.waker)
     }
 }
 
@@ -185,7 +202,8 @@ pub(crate) enum Acquired {
     Later(Ticket),
 }
 
-/// A place in the queue of a limiter. Dropped, it leaves the queue and gives back what it was granted.
+/// A place in the queue of a limiter. When it is dropped, it leaves the queue, and returns permits that were granted
+/// and not taken.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     limiter: Limiter,
@@ -193,31 +211,43 @@ pub(crate) struct Ticket {
     weight: u32,
 }
 
-/// There are fewer permits than were asked for, and it says how many.
+/// The weight is above `most`, the largest number of permits that the limiter has ever had.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooHeavy {
-    pub(crate) permits: usize,
+    pub(crate) most: usize,
 }
+
+/// The permits of a ticket have been taken before.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct AlreadyTaken;
 
 impl Ticket {
     pub(crate) fn weight(&self) -> u32 {
         self.weight
     }
 
-    /// The permits, once it is its turn. They are given out once.
-    pub(crate) fn poll(&self, waker: &Waker) -> Poll<Result<Permit, TooHeavy>> {
-        let mut state = self.limiter.lock();
-        if state.take_granted(self.number) {
-            return Poll::Ready(Ok(Permit { limiter: self.limiter.clone(), weight: self.weight }));
-        }
-        let found = state.find(self.number);
-        match found.and_then(|at| state.queue.get_mut(at)) {
-            Some(request) => {
-                request.waker.clone_from(waker);
-                Poll::Pending
+    /// Takes the permits if they are granted, and replaces the waker if they are not.
+    pub(crate) fn poll(&self, waker: &Waker) -> Poll<Result<Permit, AlreadyTaken>> {
+        let mut own_waker = None;
+        loop {
+            let mut state = self.limiter.lock();
+            if state.granted.remove(self.number).is_some() {
+                return Poll::Ready(Ok(Permit { limiter: self.limiter.clone(), weight: self.weight }));
             }
-            // It was refused, or its permits were taken.
-            None => Poll::Ready(Err(TooHeavy { permits: state.permits })),
+            let Some(request) = state.waiting.get_mut(self.number) else {
+                return Poll::Ready(Err(AlreadyTaken));
+            };
+            if request.waker.will_wake(waker) {
+                return Poll::Pending;
+            }
+            if let Some(new) = own_waker.take() {
+                let old = mem::replace(&mut request.waker, new);
+                drop(state);
+                drop(old);
+                return Poll::Pending;
+            }
+            drop(state);
+            own_waker = Some(waker.clone());
         }
     }
 }
@@ -225,18 +255,16 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut state = self.limiter.lock();
-        if state.take_granted(self.number) {
+        if state.granted.remove(self.number).is_some() {
             state.in_use -= self.weight as usize;
-        } else if let Some(at) = state.find(self.number) {
-            state.queue.remove(at);
-        } else {
-            return;
         }
+        // Its waker is dropped at the end of this function, after the lock was released.
+        let _request = state.waiting.remove(self.number);
         self.limiter.serve(state);
     }
 }
 
-/// Permits of a limiter in use, until it is dropped.
+/// Permits that are in use until this is dropped.
 #[derive(Debug)]
 pub struct Permit {
     limiter: Limiter,
@@ -257,8 +285,10 @@ impl Drop for Permit {
 
 impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let State { permits, in_use, ref queue, .. } = *self.lock();
-        let waiting = queue.len();
+        let state = self.lock();
+        let (permits, in_use, waiting) = (state.permits, state.in_use, state.waiting.len());
+        // Writing is the caller's code.
+        drop(state);
         f.debug_struct("Limiter")
             .field("permits", &permits)
             .field("in_use", &in_use)
@@ -268,88 +298,4 @@ impl fmt::Debug for Limiter {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn granted(ticket: &Ticket) -> Option<Permit> {
-        match ticket.poll(Waker::noop()) {
-            Poll::Ready(Ok(permit)) => Some(permit),
-            _ => None,
-        }
-    }
-
-    fn at_once(limiter: &Limiter, weight: u32) -> Permit {
-        match limiter.acquire(weight, Waker::noop()) {
-            Ok(Acquired::Now(permit)) => permit,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn ask(limiter: &Limiter, weight: u32) -> Ticket {
-        match limiter.acquire(weight, Waker::noop()) {
-            Ok(Acquired::Later(ticket)) => ticket,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn who_comes_first_is_served_first_and_light_ones_do_not_pass_a_heavy_one() {
-        let limiter = Limiter::new(4);
-        let first = at_once(&limiter, 3);
-        let heavy = ask(&limiter, 4);
-        let light = ask(&limiter, 1);
-        assert!(granted(&heavy).is_none() && granted(&light).is_none());
-        drop(first);
-        let heavy = granted(&heavy).unwrap();
-        assert!(granted(&light).is_none());
-        assert_eq!(limiter.in_use(), 4);
-        drop(heavy);
-        assert!(granted(&light).is_some());
-        assert_eq!(limiter.in_use(), 0);
-    }
-
-    #[test]
-    fn a_ticket_that_is_dropped_gives_back_its_turn_and_its_permits() {
-        let limiter = Limiter::new(1);
-        let running = at_once(&limiter, 1);
-        let (gone, next) = (ask(&limiter, 1), ask(&limiter, 1));
-        drop(gone);
-        drop(running);
-        // It was granted and nobody has taken it.
-        let last = ask(&limiter, 1);
-        assert_eq!(limiter.in_use(), 1);
-        drop(next);
-        let permit = granted(&last).unwrap();
-        drop((last, permit));
-        assert_eq!(limiter.in_use(), 0);
-    }
-
-    #[test]
-    fn what_can_never_be_granted_is_refused_at_once_and_after_the_limit_was_lowered() {
-        let limiter = Limiter::new(4);
-        let refused = |ticket: &Ticket| match ticket.poll(Waker::noop()) {
-            Poll::Ready(Err(TooHeavy { permits })) => permits,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(limiter.acquire(5, Waker::noop()).unwrap_err(), TooHeavy { permits: 4 });
-        let running = at_once(&limiter, 4);
-        let (heavy, light) = (ask(&limiter, 3), ask(&limiter, 2));
-        limiter.set_permits(2);
-        assert_eq!(refused(&heavy), 2);
-        assert!(granted(&light).is_none());
-        drop(running);
-        assert!(granted(&light).is_some());
-    }
-
-    #[test]
-    fn raising_the_limit_serves_those_who_wait() {
-        let limiter = Limiter::new(1);
-        let running = at_once(&limiter, 1);
-        let waiting: Vec<_> = (0..3).map(|_| ask(&limiter, 1)).collect();
-        limiter.set_permits(3);
-        let permits: Vec<_> = waiting.iter().filter_map(granted).collect();
-        assert_eq!((permits.len(), limiter.in_use(), limiter.permits()), (2, 3, 3));
-        assert_eq!(format!("{limiter:?}"), "Limiter { permits: 3, in_use: 3, waiting: 1 }");
-        drop(running);
-    }
-}
+mod tests;

@@ -150,14 +150,14 @@ impl Gate {
             return Ok(true);
         }
         self.left.extend(place.shared.take().map(|permit| Left::Permit { _permit: permit }));
-        let too_heavy = |TooHeavy { permits }| too_heavy(weight, permits, "limiter's permits");
+        let too_heavy = |TooHeavy { most }| too_heavy(weight, most, "most permits that the limiter has had");
         if self.ticket.as_ref().is_some_and(|ticket| ticket.weight() != weight) {
             self.left.extend(self.ticket.take().map(|ticket| Left::Ticket { _ticket: ticket }));
         }
         match self.ticket.take().map(|ticket| (ticket.poll(waker), ticket)) {
             Some((Poll::Ready(Ok(permit)), _)) => place.shared = Some(permit),
             Some((Poll::Pending, ticket)) => self.ticket = Some(ticket),
-            // Nobody has asked yet; or it was refused, by a limit that may be another one now.
+            // Nothing was requested yet, or the permits of the request were taken.
             Some((Poll::Ready(Err(_)), _)) | None => {
                 match limiter.acquire(weight, waker).map_err(too_heavy)? {
                     Acquired::Now(permit) => place.shared = Some(permit),
@@ -241,5 +241,9 @@ impl Gate {
 }
 
 fn too_heavy(weight: u32, most: usize, limit: &str) -> ConfigError {
+    if most == 0 {
+        // Only a limiter can have had no permits. The run need not have weights, so the error does not name them.
+        return ConfigError::new("limiter", "Limiter::new(0)", "at least 1 permit");
+    }
     ConfigError::new("weight", weight, format!("at most {most}, the {limit}"))
 }

@@ -26,6 +26,7 @@ mod rules_corners_spawned;
 mod rules_grace;
 mod rules_handle;
 mod rules_leftovers;
+mod rules_limiter;
 mod rules_limits;
 mod rules_panics;
 mod rules_permits_in_use;

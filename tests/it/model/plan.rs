@@ -106,11 +106,9 @@ impl From<Case> for Plan {
 impl Plan {
     fn new(runs: Vec<Run>, mut shared: Option<Shared>) -> Self {
         if runs.iter().any(|run| run.spawned) {
+            // No item is refused, whatever the limit is lowered to later.
             if let Some(shared) = &mut shared {
-                let changes = shared.changes.iter_mut().map(|(_, permits)| permits);
-                changes
-                    .chain([&mut shared.permits])
-                    .for_each(|permits| *permits = (*permits).max(HEAVY as usize));
+                shared.permits = shared.permits.max(HEAVY as usize);
             }
         }
         Self { runs, shared }
@@ -210,6 +208,8 @@ fn shared() -> impl Strategy<Value = Shared> {
     let permits = || prop_oneof![40 => 4..8_usize, 8 => 1..4_usize, 1 => Just(0), 4 => Just(30)];
     (permits(), vec((1..4 * LONG, permits()), 0..4)).prop_map(|(permits, mut changes)| {
         changes.sort_by_key(|(at, _)| *at);
+        // A limit that stays at 0 holds its runs back for ever.
+        changes.push((5 * LONG, HEAVY as usize));
         Shared { permits, changes }
     })
 }

@@ -103,6 +103,7 @@ pub(super) struct SeenOfPlans {
     looks: u32,
     resized: u32,
     waits_for_the_other: u32,
+    above_the_limit: u32,
 }
 
 impl SeenOfPlans {
@@ -115,6 +116,18 @@ impl SeenOfPlans {
         let shared = plan.shared.as_ref();
         self.resized +=
             u32::from(shared.is_some_and(|shared| shared.changes.iter().any(|(at, _)| *at < end)));
+        if let Some(shared) = shared {
+            // An item that weighs more than there are permits has started, alone.
+            let permits_at = |now: u64| {
+                let changes = shared.changes.iter().take_while(|(at, _)| *at <= now);
+                changes.last().map_or(shared.permits, |(_, permits)| *permits)
+            };
+            let above = plan.runs.iter().zip(observed).any(|(run, seen)| {
+                let mut starts = seen.starts.iter();
+                starts.any(|(index, _, at)| run.weight(*index) as usize > permits_at(run.begin + at))
+            });
+            self.above_the_limit += u32::from(above);
+        }
         // At one instant one run has ended an attempt and the other has begun one.
         let starts = |of: usize| {
             let begin = plan.runs[of].begin;
@@ -197,5 +210,6 @@ impl SeenOfPlans {
         for happened in happenings {
             assert!(happened * 200 >= cases, "something has hardly happened: {self:?}");
         }
+        assert!(self.above_the_limit * 5_000 >= cases, "hardly an item ran alone above the limit: {self:?}");
     }
 }

@@ -66,8 +66,8 @@ pub(super) fn run(plan: &Plan, ties: &[TieBreak]) -> Vec<Observed> {
     let mut changes = shared.map_or(&[][..], |shared| &shared.changes).iter().peekable();
     // The runs begin, and each goes on where something happens to it.
     let next = |runs: &[Simulation<'_>]| runs.iter().filter_map(Simulation::next_instant).min();
-    while let Some(now) = next(&runs) {
-        let now = now.min(changes.peek().map_or(Millis::MAX, |(at, _)| *at));
+    // While there are no permits, a run may wait for nothing but a change of the limit.
+    while let Some(now) = next(&runs).into_iter().chain(changes.peek().map(|(at, _)| *at)).min() {
         if let (Some((_, permits)), Some(limit)) = (changes.next_if(|(at, _)| *at == now), &limit) {
             limit.borrow_mut().set_permits(*permits);
         }

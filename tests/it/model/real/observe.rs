@@ -92,7 +92,7 @@ fn ended(reason: &FailureReason) -> (Ended, Option<Millis>) {
         FailureReason::Source(_) => Ended::Source,
         FailureReason::Sink(_) => Ended::Sink,
         FailureReason::Config(error) => {
-            assert_eq!(error.field(), "weight");
+            assert!(["weight", "limiter"].contains(&error.field()), "{error}");
             Ended::Config
         }
         other => panic!("no case ends with {other}"),

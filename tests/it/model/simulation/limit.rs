@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 
 pub(super) struct Limit {
     permits: usize,
+    /// The most permits that there have ever been.
+    most: usize,
     in_use: usize,
     /// Who waits, and for how many permits, in the order of their coming. A run stands here once.
     queue: Vec<(usize, usize)>,
     /// What each run was served and has not picked up.
     served: Vec<Option<usize>>,
-    /// Who was served or turned away and has not looked, in this order.
+    /// The runs that were served and have not looked, in this order.
     answered: VecDeque<usize>,
 }
 
@@ -22,7 +24,8 @@ pub(super) enum Answer {
 
 impl Limit {
     pub(super) fn new(permits: usize, runs: usize) -> Self {
-        Self { permits, in_use: 0, queue: Vec::new(), served: vec![None; runs], answered: VecDeque::new() }
+        let (queue, served, answered) = (Vec::new(), vec![None; runs], VecDeque::new());
+        Self { permits, most: permits, in_use: 0, queue, served, answered }
     }
 
     /// A run wants so many permits. It keeps its place in the queue for as long as it wants as many.
@@ -35,9 +38,9 @@ impl Limit {
             return Answer::NotYet;
         }
         self.leave(run);
-        if needed > self.permits {
+        if needed > self.most {
             Answer::Never
-        } else if self.queue.is_empty() && self.in_use + needed <= self.permits {
+        } else if self.queue.is_empty() && self.fits(needed) {
             self.in_use += needed;
             Answer::Yes
         } else {
@@ -69,19 +72,23 @@ impl Limit {
         self.serve();
     }
 
-    /// Who waits for more than there is, waits no longer.
+    /// A run that waits for more than there is goes on waiting.
     pub(super) fn set_permits(&mut self, permits: usize) {
         self.permits = permits;
-        let refused = self.queue.iter().filter(|(_, needed)| *needed > permits).map(|(run, _)| *run);
-        self.answered.extend(refused);
-        self.queue.retain(|(_, needed)| *needed <= permits);
+        self.most = self.most.max(permits);
         self.serve();
+    }
+
+    /// Whether there is enough. More than the limit is there only for one that has all of it alone.
+    fn fits(&self, needed: usize) -> bool {
+        let alone = needed > self.permits && self.in_use == 0 && self.permits > 0;
+        alone || self.in_use + needed <= self.permits
     }
 
     /// The first is served as soon as it can be, and nobody before it.
     fn serve(&mut self) {
         while let Some((run, needed)) = self.queue.first().copied() {
-            if self.in_use + needed > self.permits {
+            if !self.fits(needed) {
                 return;
             }
             self.in_use += needed;

@@ -1,0 +1,150 @@
+//! The limiter alone, without a run.
+
+mod order;
+mod wakers;
+
+use super::*;
+
+/// Numbers below a bound that look random and are the same in every test run.
+fn dice(seed: u64) -> impl FnMut(u64) -> u64 {
+    let mut state = seed;
+    move |bound| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % bound
+    }
+}
+
+fn granted(ticket: &Ticket) -> Option<Permit> {
+    match ticket.poll(Waker::noop()) {
+        Poll::Ready(Ok(permit)) => Some(permit),
+        _ => None,
+    }
+}
+
+fn at_once(limiter: &Limiter, weight: u32) -> Permit {
+    match limiter.acquire(weight, Waker::noop()) {
+        Ok(Acquired::Now(permit)) => permit,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ask(limiter: &Limiter, weight: u32) -> Ticket {
+    match limiter.acquire(weight, Waker::noop()) {
+        Ok(Acquired::Later(ticket)) => ticket,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn who_comes_first_is_served_first_and_light_ones_do_not_pass_a_heavy_one() {
+    let limiter = Limiter::new(4);
+    let first = at_once(&limiter, 3);
+    let heavy = ask(&limiter, 4);
+    let light = ask(&limiter, 1);
+    assert!(granted(&heavy).is_none() && granted(&light).is_none());
+    drop(first);
+    let heavy = granted(&heavy).unwrap();
+    assert!(granted(&light).is_none());
+    assert_eq!(limiter.in_use(), 4);
+    drop(heavy);
+    assert!(granted(&light).is_some());
+    assert_eq!(limiter.in_use(), 0);
+}
+
+#[test]
+fn a_ticket_that_is_dropped_gives_back_its_turn_and_its_permits() {
+    let limiter = Limiter::new(1);
+    let running = at_once(&limiter, 1);
+    let (gone, next) = (ask(&limiter, 1), ask(&limiter, 1));
+    drop(gone);
+    drop(running);
+    // It was granted and nobody has taken it.
+    let last = ask(&limiter, 1);
+    assert_eq!(limiter.in_use(), 1);
+    drop(next);
+    let permit = granted(&last).unwrap();
+    drop((last, permit));
+    assert_eq!(limiter.in_use(), 0);
+}
+
+#[test]
+fn raising_the_limit_serves_those_who_wait() {
+    let limiter = Limiter::new(1);
+    let running = at_once(&limiter, 1);
+    let waiting: Vec<_> = (0..3).map(|_| ask(&limiter, 1)).collect();
+    limiter.set_permits(3);
+    let permits: Vec<_> = waiting.iter().filter_map(granted).collect();
+    assert_eq!((permits.len(), limiter.in_use(), limiter.permits()), (2, 3, 3));
+    assert_eq!(format!("{limiter:?}"), "Limiter { permits: 3, in_use: 3, waiting: 1 }");
+    drop(running);
+}
+
+#[test]
+fn rule_47_a_weight_above_the_lowered_limit_starts_alone_and_in_its_turn() {
+    let limiter = Limiter::new(4);
+    let running = at_once(&limiter, 3);
+    let (light, heavy, last) = (ask(&limiter, 2), ask(&limiter, 4), ask(&limiter, 1));
+    limiter.set_permits(2);
+    drop(running);
+    // Two of two permits are in use, then none, then four by one that runs alone.
+    let light = granted(&light).unwrap();
+    assert!(granted(&heavy).is_none() && granted(&last).is_none());
+    drop(light);
+    let heavy = granted(&heavy).unwrap();
+    assert!(granted(&last).is_none());
+    assert_eq!((limiter.in_use(), limiter.permits()), (4, 2));
+    drop(heavy);
+    let last = granted(&last).unwrap();
+    assert_eq!(limiter.in_use(), 1);
+    // One that asks only now has to wait for all permits, too.
+    let heavy = ask(&limiter, 3);
+    drop(last);
+    drop(granted(&heavy).unwrap());
+    // It does not have to wait if nothing is in use.
+    drop(at_once(&limiter, 4));
+}
+
+#[test]
+fn rule_47_only_a_weight_above_the_most_permits_there_ever_were_is_refused() {
+    let limiter = Limiter::new(4);
+    let refused = |weight| limiter.acquire(weight, Waker::noop()).unwrap_err().most;
+    assert_eq!(refused(5), 4);
+    limiter.set_permits(6);
+    limiter.set_permits(1);
+    assert_eq!(refused(7), 6);
+    drop(at_once(&limiter, 6));
+    assert_eq!((limiter.in_use(), limiter.permits()), (0, 1));
+    let limiter = Limiter::new(0);
+    assert_eq!(limiter.acquire(1, Waker::noop()).unwrap_err().most, 0);
+    limiter.set_permits(1);
+    drop(at_once(&limiter, 1));
+}
+
+#[test]
+fn rule_47_no_permits_hold_everything_back_until_there_are_some() {
+    let limiter = Limiter::new(3);
+    limiter.set_permits(0);
+    let (heavy, light) = (ask(&limiter, 3), ask(&limiter, 1));
+    assert!(granted(&heavy).is_none() && granted(&light).is_none());
+    limiter.set_permits(1);
+    drop(granted(&heavy).unwrap());
+    limiter.set_permits(0);
+    // It was granted before.
+    drop(granted(&light).unwrap());
+    assert_eq!(limiter.in_use(), 0);
+    drop(ask(&limiter, 1));
+}
+
+#[test]
+fn permits_are_taken_once() {
+    let limiter = Limiter::new(1);
+    let running = at_once(&limiter, 1);
+    let ticket = ask(&limiter, 1);
+    drop(running);
+    let permit = granted(&ticket).unwrap();
+    assert!(matches!(ticket.poll(Waker::noop()), Poll::Ready(Err(AlreadyTaken))));
+    drop(ticket);
+    assert_eq!(limiter.in_use(), 1);
+    drop(permit);
+    assert_eq!(limiter.in_use(), 0);
+}

@@ -1,0 +1,117 @@
+//! Rule 47 for the shared limit: lowering it never ends a run.
+
+use async_map_task::{ItemContext, Limiter};
+use futures::stream;
+use tokio::time::{sleep, timeout};
+
+use crate::every_end::{End, Plan};
+use crate::support::{HOUR, Log, after, at_once, secs};
+
+/// Items that weigh what they are and take ten seconds each. The log has their starts.
+fn heavy_items(limiter: &Limiter, items: &[u64]) -> (Plan, Log<u64>) {
+    let log = Log::open();
+    let notes = log.clone();
+    let call = move |_: ItemContext, n| {
+        notes.note(n);
+        after(secs(10), Ok(n))
+    };
+    let task = at_once(9).limiter(limiter).build().unwrap();
+    (Plan::new(&task, stream::iter(items.to_vec()), call).weight(|n| n as u32), log)
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_47_an_item_above_the_lowered_limit_starts_alone_in_its_turn() {
+    for end in End::all() {
+        let limiter = Limiter::new(4);
+        let (plan, log) = heavy_items(&limiter, &[1, 2, 4, 1, 1]);
+        let run = tokio::spawn(plan.run(end));
+        sleep(secs(1)).await;
+        limiter.set_permits(2);
+        sleep(secs(14)).await;
+        assert_eq!((limiter.in_use(), limiter.permits()), (4, 2), "{end:?}");
+        let report = timeout(HOUR, run).await.expect("the run hangs").unwrap();
+        assert_eq!((report.reason, report.summary.successes), (None, 5), "{end:?}");
+        assert_eq!(log.timed(), [(0, 1), (0, 2), (10_000, 4), (20_000, 1), (20_000, 1)], "{end:?}");
+        assert_eq!(limiter.in_use(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_47_a_run_that_begins_under_a_lowered_limit_waits_for_all_permits() {
+    for end in End::all() {
+        let limiter = Limiter::new(4);
+        limiter.set_permits(2);
+        let (light, light_log) = heavy_items(&limiter, &[1, 1, 1, 1]);
+        let light = tokio::spawn(light.run(end));
+        sleep(secs(1)).await;
+        // It joins the queue behind the third light item.
+        let (heavy, heavy_log) = heavy_items(&limiter, &[3]);
+        let heavy = tokio::spawn(heavy.run(end));
+        for run in [light, heavy] {
+            let report = timeout(HOUR, run).await.expect("a run hangs").unwrap();
+            assert_eq!(report.reason, None, "{end:?}");
+        }
+        // At 10 s the third starts. The heavy one is next, so the fourth does not start beside the third.
+        let starts: Vec<_> = light_log.timed().iter().map(|(at, _)| *at).collect();
+        assert_eq!(starts, [0, 0, 10_000, 30_000], "{end:?}");
+        assert_eq!(heavy_log.timed(), [(19_000, 3)], "{end:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_47_no_permits_hold_every_run_back_until_there_are_some() {
+    for end in End::all() {
+        let limiter = Limiter::new(2);
+        let (running, log) = heavy_items(&limiter, &[2, 1, 1]);
+        let running = tokio::spawn(running.run(end));
+        sleep(secs(1)).await;
+        limiter.set_permits(0);
+        let (waiting, waiting_log) = heavy_items(&limiter, &[2]);
+        let waiting = tokio::spawn(waiting.run(end));
+        sleep(HOUR).await;
+        assert_eq!((limiter.in_use(), log.lines(), waiting_log.lines()), (0, vec![2], vec![]), "{end:?}");
+        limiter.set_permits(1);
+        for run in [running, waiting] {
+            let report = timeout(HOUR, run).await.expect("a run hangs").unwrap();
+            assert_eq!(report.reason, None, "{end:?}");
+        }
+        assert_eq!((log.lines().len(), waiting_log.lines().len()), (3, 1), "{end:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_47_only_a_weight_above_the_most_permits_there_ever_were_ends_the_run() {
+    for end in End::all() {
+        let limiter = Limiter::new(2);
+        limiter.set_permits(5);
+        limiter.set_permits(1);
+        let (plan, log) = heavy_items(&limiter, &[5, 6, 1]);
+        let report = timeout(HOUR, plan.run(end)).await.expect("the run hangs");
+        let reason = report.reason.expect("6 permits were never there");
+        for part in ["Config(", "weight", "\"6\"", "at most 5", "permits that the limiter has had"] {
+            assert!(reason.contains(part), "{reason}: {part}");
+        }
+        let summary = &report.summary;
+        assert_eq!([summary.successes + summary.cancelled, summary.not_started], [1, 2], "{end:?}");
+        assert_eq!((log.lines(), limiter.in_use()), (vec![5], 0), "{end:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_47_a_limiter_that_never_had_a_permit_refuses_and_says_so() {
+    for end in End::all() {
+        let limiter = Limiter::new(0);
+        let task = at_once(4).limiter(&limiter).build().unwrap();
+        let plan = || Plan::new(&task, stream::iter([1, 1]), |_, n| after(secs(1), Ok(n)));
+        let report = timeout(HOUR, plan().run(end)).await.expect("the run hangs");
+        let reason = report.reason.expect("it can start nothing");
+        assert!(reason.contains("Limiter::new(0)") && reason.contains("at least 1 permit"), "{reason}");
+        assert!(!reason.contains("weight"), "{reason}: the run has no weights");
+        assert_eq!(report.summary.not_started, 2, "{end:?}");
+        limiter.set_permits(1);
+        assert_eq!(plan().run(end).await.summary.successes, 2, "{end:?}");
+    }
+    let task = at_once(4).limiter(&Limiter::new(0)).build().unwrap();
+    let error = task.run([()], async |()| Ok::<_, String>(())).await.unwrap_err();
+    assert_eq!(error.reason().to_string(), "limiter is Limiter::new(0), allowed is at least 1 permit");
+}
