@@ -25,8 +25,64 @@ use crate::rt::{Mutex, MutexGuard};
 ///
 /// The runs may live in different runtimes and threads.
 ///
-/// An item that awaits another run of the same limiter holds a permit that the inner items wait for. If items like this
-/// hold all permits, none of them continues. Give inner runs a limiter of their own, or none.
+/// # What holds up other runs
+///
+/// **An item that awaits another run of the same limiter.** It holds a permit that the inner items wait for. If items
+/// like this hold all permits, none of them continues. Give inner runs a limiter of their own, or none.
+///
+/// **A run that is not polled.** When it is its turn in the queue, the limiter grants permits to the run, and they are
+/// in use from then on. A run that is not polled neither starts its item nor returns them, and its running items keep
+/// theirs. If these are all permits, every other run of the limiter waits until the run is polled again or dropped.
+///
+/// This happens easily in `select!`. While the body of one branch runs, the other branches are not polled:
+///
+/// ```no_run
+/// # use async_map_task::{AsyncMapTask, MapTaskError};
+/// # use std::{pin::pin, time::Duration};
+/// # async fn wrong(task: AsyncMapTask) -> Result<(), MapTaskError<u64, String>> {
+/// # let call = async |n: u64| Ok::<_, String>(n);
+/// # let mut tick = tokio::time::interval(Duration::from_secs(1));
+/// let mut report = pin!(task.run(0..100, call));
+/// loop {
+///     tokio::select! {
+///         biased;
+///         result = &mut report => return result.map(drop),
+///         // Wrong: this can wait forever for permits that `report` has, because nothing polls `report` here.
+///         _ = tick.tick() => drop(task.run(0..3, call).await?),
+///     }
+/// }
+/// # }
+/// ```
+///
+/// [`spawn`](crate::MapRun::spawn) the run, so that the runtime polls it, or poll all runs together, for example with
+/// `tokio::join!`:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use async_map_task::{AsyncMapTask, Limiter};
+/// # use std::time::Duration;
+/// # let task = AsyncMapTask::builder().limiter(&Limiter::new(1)).build()?;
+/// # let call = async |n: u64| {
+/// #     tokio::time::sleep(Duration::from_secs(1)).await;
+/// #     Ok::<_, String>(n)
+/// # };
+/// # let mut tick = tokio::time::interval(Duration::from_secs(10));
+/// let mut report = task.run(0..100, call).spawn();
+/// let result = loop {
+///     tokio::select! {
+///         biased;
+///         result = &mut report => break result?,
+///         _ = tick.tick() => drop(task.run(0..3, call).await?),
+///     }
+/// };
+/// assert_eq!(result.successes(), 100);
+///
+/// let (one, other) = tokio::join!(task.run(0..3, call), task.run(0..3, call));
+/// assert_eq!((one?.successes(), other?.successes()), (3, 3));
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Examples
 ///

@@ -1,11 +1,13 @@
-//! Rule 47 for the shared limit: lowering it never ends a run.
+//! Rule 47 for the shared limit: lowering it never ends a run. And what a run does to others that is not polled.
+
+use std::pin::pin;
 
 use async_map_task::{ItemContext, Limiter};
-use futures::stream;
-use tokio::time::{sleep, timeout};
+use futures::{poll, stream};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::every_end::{End, Plan};
-use crate::support::{HOUR, Log, after, at_once, secs};
+use crate::support::{HOUR, Log, after, at_once, millis, secs};
 
 /// Items that weigh what they are and take ten seconds each. The log has their starts.
 fn heavy_items(limiter: &Limiter, items: &[u64]) -> (Plan, Log<u64>) {
@@ -114,4 +116,55 @@ async fn rule_47_a_limiter_that_never_had_a_permit_refuses_and_says_so() {
     let task = at_once(4).limiter(&Limiter::new(0)).build().unwrap();
     let error = task.run([()], async |()| Ok::<_, String>(())).await.unwrap_err();
     assert_eq!(error.reason().to_string(), "limiter is Limiter::new(0), allowed is at least 1 permit");
+}
+
+/// A run of that many items, each of which takes a second. Returns how many succeeded.
+async fn run_items(count: usize, limiter: Limiter) -> usize {
+    let task = at_once(4).limiter(&limiter).build().unwrap();
+    task.run(0..count, |_| after(secs(1), Ok::<_, String>(()))).await.unwrap().successes()
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_40_a_run_that_is_not_polled_holds_up_the_others_of_its_limiter() {
+    for is_dropped in [false, true] {
+        let limiter = Limiter::new(1);
+        let holder = tokio::spawn(run_items(1, limiter.clone()));
+        sleep(millis(1)).await;
+        let mut first = Box::pin(run_items(10, limiter.clone()));
+        assert!(poll!(&mut first).is_pending());
+        assert_eq!(holder.await.unwrap(), 1);
+        assert_eq!(limiter.in_use(), 1, "the first run was granted the permit, and it was not polled since");
+        // As in the body of a branch of `select!`, nothing polls the first run meanwhile.
+        let mut second = pin!(run_items(10, limiter.clone()));
+        assert!(timeout(HOUR, &mut second).await.is_err(), "the second run waits for the first");
+        let begun = Instant::now();
+        if is_dropped {
+            drop(first);
+            assert_eq!((second.await, begun.elapsed()), (10, secs(10)));
+        } else {
+            assert_eq!(tokio::join!(first, second), (10, 10));
+            assert_eq!(begun.elapsed(), secs(20));
+        }
+        assert_eq!(limiter.in_use(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_40_a_run_that_is_spawned_holds_up_nobody() {
+    let limiter = Limiter::new(1);
+    let task = at_once(4).limiter(&limiter).build().unwrap();
+    let call = |_| after(secs(1), Ok::<_, String>(()));
+    let mut first = task.run(0..10, call).spawn();
+    let mut seconds = Vec::new();
+    let result = loop {
+        tokio::select! {
+            biased;
+            result = &mut first => break result.unwrap(),
+            () = sleep(millis(2_500)) => {
+                seconds.push(task.run(0..2, call).await.unwrap().successes());
+            }
+        }
+    };
+    assert_eq!((result.successes(), limiter.in_use()), (10, 0));
+    assert!(seconds.len() > 1 && seconds.iter().all(|successes| *successes == 2), "{seconds:?}");
 }
