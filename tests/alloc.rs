@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
 use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder, Event, Limiter};
+use futures::future::join_all;
 use futures::stream::{self, Stream, StreamExt};
 use tokio::runtime::Runtime;
 use tokio::task::yield_now;
@@ -315,6 +316,18 @@ fn a_shared_limit_allocates_nothing() {
             result
         });
     }
+}
+
+#[test]
+fn runs_that_wait_in_turn_allocate_nothing() {
+    // Nearly each item waits in the queue of the limiter.
+    assert_a_few_for_a_lane("runs in turn", async |items| {
+        let limiter = Limiter::new(1);
+        let task = everything().concurrency(4).limiter(&limiter).build().unwrap();
+        let runs = [(); 4].map(|()| task.over(0..items / 4).map(yield_once));
+        let results = join_all(runs).await;
+        assert!(results.into_iter().all(|result| result.unwrap().successes() as u64 == items / 4));
+    });
 }
 
 #[test]
