@@ -1,19 +1,25 @@
 //! The source and the map function of a case, and the checks of its attempts.
 
 use std::collections::BTreeSet;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use futures::Stream;
+use futures::future::select;
 use shuttle::future;
 
 use crate::case::{Case, Item, Wait};
+use crate::context::ItemContext;
 use crate::flag::Flag;
 
 /// The attempts so far. The mutex is the standard library's, so that locking it is no step of the schedule.
 #[derive(Debug, Default)]
-pub(crate) struct Attempts(Mutex<Seen>);
+pub(crate) struct Attempts {
+    seen: Mutex<Seen>,
+    /// Set when an attempt of the item has begun.
+    begun: Vec<Flag>,
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -31,51 +37,61 @@ struct Seen {
 impl Attempts {
     pub(crate) fn new(case: &Case) -> Arc<Self> {
         let (begun, bound) = (vec![0; case.items.len()], case.concurrency);
-        Arc::new(Self(Mutex::new(Seen { begun, bound, ..Seen::default() })))
+        let seen = Mutex::new(Seen { begun, bound, ..Seen::default() });
+        Arc::new(Self { seen, begun: case.items.iter().map(|_| Flag::default()).collect() })
     }
 
     /// Notes a `concurrency` before it is set.
     pub(crate) fn allow(&self, bound: usize) {
-        let mut seen = self.0.lock().unwrap();
+        let mut seen = self.seen.lock().unwrap();
         seen.bound = seen.bound.max(bound);
     }
 
     /// Checks that no rule was broken so far.
     pub(crate) fn check(&self) {
-        let wrong = self.0.lock().unwrap().wrong.take();
+        let wrong = self.seen.lock().unwrap().wrong.take();
         assert_eq!(wrong, None);
     }
 
     /// Checks that no attempt is running.
     pub(crate) fn check_over(&self) {
         self.check();
-        let running = self.0.lock().unwrap().running.clone();
+        let running = self.seen.lock().unwrap().running.clone();
         assert!(running.is_empty(), "attempts run on: {running:?}");
     }
 
     /// The map function.
     pub(crate) async fn attempt(
         self: Arc<Self>,
+        context: ItemContext,
         index: usize,
         case: Arc<Case>,
     ) -> Result<usize, &'static str> {
         let item = &case.items[index];
         let attempt = self.begin(index, item, case.retries);
+        self.begun[index].set();
         let _running = Running { attempts: &self, index, weight: item.weight as usize };
         match item.wait {
             None => {}
             Some(Wait::Again) => again().await,
             Some(Wait::Elsewhere) => elsewhere().await,
+            Some(Wait::Cancelled) => context.cancellation_token().cancelled().await,
+            Some(Wait::Next) => {
+                if let Some(next) = self.begun.get(index + 1) {
+                    let cancelled = context.cancellation_token().cancelled();
+                    select(pin!(next.wait()), pin!(cancelled)).await;
+                }
+            }
         }
         if attempt <= item.failures {
             return Err("it fails");
         }
-        self.0.lock().unwrap().succeeded.insert(index);
+        self.seen.lock().unwrap().succeeded.insert(index);
         Ok(index)
     }
 
     fn begin(&self, index: usize, item: &Item, retries: u32) -> u32 {
-        let seen = &mut *self.0.lock().unwrap();
+        let seen = &mut *self.seen.lock().unwrap();
         seen.begun[index] += 1;
         seen.weight += item.weight as usize;
         let (attempt, weight, bound) = (seen.begun[index], seen.weight, seen.bound);
@@ -107,7 +123,7 @@ struct Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        let seen = &mut *self.attempts.0.lock().unwrap();
+        let seen = &mut *self.attempts.seen.lock().unwrap();
         seen.running.remove(&self.index);
         seen.weight -= self.weight;
     }
@@ -163,7 +179,7 @@ impl Stream for Source {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<usize>> {
         if self.given == self.case.items.len() {
-            return Poll::Ready(None);
+            return if self.case.endless { Poll::Pending } else { Poll::Ready(None) };
         }
         if let Some(flag) = self.ready.get(self.given) {
             ready!(flag.poll(cx));

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use shuttle::rand::{Rng, thread_rng};
 
+use crate::rt::FAR;
+
 /// The end of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -43,6 +45,10 @@ pub(crate) enum Wait {
     Again,
     /// Another task wakes the attempt.
     Elsewhere,
+    /// The attempt ends when its token is cancelled.
+    Cancelled,
+    /// The attempt ends once the next item has begun, which has permits of its own.
+    Next,
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +75,8 @@ pub(crate) struct Case {
     pub(crate) early_success: Option<usize>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) grace: Duration,
+    /// Whether the source never ends, so that the run ends only if it is stopped.
+    pub(crate) endless: bool,
     /// Whether the source waits for each item.
     pub(crate) slow_source: bool,
     /// Whether the source has an exact size hint.
@@ -102,21 +110,36 @@ impl Case {
         let limiter = has_limiter.then(|| size(2, 3));
         let heaviest = if range.mixed_weights || chance(40) { concurrency.min(2) } else { 1 };
         let end = [End::Await, End::Spawn, End::ForEach, End::Stream][size(0, 3)];
-        let item = |_| Item {
+        let stops = [Stop::Token, Stop::Drop, Stop::Cancel, Stop::Drain];
+        let stop =
+            if chance(40) { stops[size(0, if end == End::Spawn { 3 } else { 1 })] } else { Stop::Never };
+        // A run that drains waits for its attempts, and does not tell them to end.
+        let cancels = !matches!(stop, Stop::Never | Stop::Drain);
+        let endless = stop != Stop::Never && chance(50);
+        // Two items can always run at once, and a run that stops tells them to end.
+        let pairs =
+            !has_limiter && !range.mixed_weights && concurrency >= 2 * heaviest && stop != Stop::Drain;
+        let item = |index: u64| Item {
             weight: size(if range.mixed_weights { 1 } else { heaviest }, heaviest) as u32,
-            wait: [None, Some(Wait::Again), Some(Wait::Elsewhere)][size(0, 2)],
+            wait: match size(0, if cancels { 3 } else { 2 }) {
+                _ if pairs && index % 2 == 0 && chance(30) => Some(Wait::Next),
+                0 => None,
+                1 => Some(Wait::Again),
+                2 => Some(Wait::Elsewhere),
+                _ => Some(Wait::Cancelled),
+            },
             failures: if chance(25) { size(1, 3) as u32 } else { 0 },
         };
-        // No limit is set below the weight of an item.
+        // No limit is set below the weight of an item, or of two.
+        let least = if pairs { 2 * heaviest } else { heaviest };
         let order = |_| match size(0, 5) {
             0 => Order::Pause,
             1 => Order::Resume,
-            2 => Order::SetConcurrency(size(heaviest, 5)),
+            2 => Order::SetConcurrency(size(least, 5)),
             3 if has_limiter => Order::SetPermits(size(heaviest, 4)),
             4 => Order::Progress,
             _ => Order::Nothing,
         };
-        let stops = [Stop::Token, Stop::Drop, Stop::Cancel, Stop::Drain];
         Self {
             concurrency,
             items: (0..up_to(7)).map(item).collect(),
@@ -129,16 +152,13 @@ impl Case {
             fail_fast: chance(10),
             early_success: chance(10).then(|| size(1, 3)),
             timeout: chance(15).then(|| micros(&[10, 50])),
-            grace: micros(&[0, 0, 30]),
+            grace: [Duration::ZERO, Duration::from_micros(30), FAR][size(0, 2)],
+            endless,
             slow_source: chance(50),
-            known_total: chance(50),
+            known_total: !endless && chance(50),
             slow_sink: chance(50),
             orders: (0..if chance(60) { up_to(5) } else { 0 }).map(order).collect(),
-            stop: if chance(40) {
-                stops[size(0, if end == End::Spawn { 3 } else { 1 })]
-            } else {
-                Stop::Never
-            },
+            stop,
             tick: Duration::from_nanos([0, 900, 900, 30_000][size(0, 3)]),
             exhaustion: if chance(30) { 5 } else { 0 },
         }

@@ -108,7 +108,9 @@ impl Scene {
         let (weighed, task) = (Arc::clone(&self.case), self.task());
         let run = task
             .over_stream(Source::new(&self.case))
-            .map(move |index| Arc::clone(&attempts).attempt(index, Arc::clone(&case)))
+            .map_with_context(move |context, index| {
+                Arc::clone(&attempts).attempt(context, index, Arc::clone(&case))
+            })
             .weight(move |index: &usize| weighed.items[*index].weight)
             .cancellation_token(self.token.clone())
             .spawned();

@@ -1,4 +1,5 @@
-//! Tokio's clock and timers. A timer may fire at any time after it was armed, and moves the clock to its deadline.
+//! Tokio's clock and timers. A timer may fire at any time after it was armed, and moves the clock to its deadline. One that
+//! is far away never fires: an event that only such a timer would bring about is missing, and the schedule a deadlock.
 
 use std::ops::{Add, Sub};
 use std::pin::Pin;
@@ -10,6 +11,9 @@ use shuttle::{future, thread};
 
 use super::world;
 use crate::flag::Flag;
+
+/// A timer this far away never fires.
+pub(crate) const FAR: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Instant(Duration);
@@ -77,11 +81,13 @@ impl Future for Sleep {
         let fired = self.fired.get_or_insert_with(|| {
             let fired = Arc::new(Flag::default());
             let firing = Arc::clone(&fired);
-            drop(future::spawn(async move {
-                thread::yield_now();
-                world::advance_to(deadline);
-                firing.set();
-            }));
+            if deadline < FAR {
+                drop(future::spawn(async move {
+                    thread::yield_now();
+                    world::advance_to(deadline);
+                    firing.set();
+                }));
+            }
             fired
         });
         fired.poll(cx)
