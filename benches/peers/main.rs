@@ -75,7 +75,8 @@ fn usual(cores: Cores, workload: Workload) -> Vec<Sizes> {
         (Cores::One, Fails) => vec![(100_000, vec![64])],
         (Cores::One, Fetches) => vec![(4_000, vec![64])],
         (Cores::One, Computes) => vec![(10_000, vec![64])],
-        (Cores::Two, Ready | Yields) => vec![(100_000, all())],
+        (Cores::Two, Ready) => vec![(100_000, all())],
+        (Cores::Two, Yields) => vec![(100_000, vec![8, 64, 1024, 4096])],
         (Cores::Two, Computes) => vec![(100_000, vec![64])],
         // These wait more than they work, and the second core is the server's.
         (Cores::Two, Sleeps | Fails | Fetches) => vec![],

@@ -14,6 +14,8 @@ use Workload::{Computes, Fetches, Ready, Sleeps, Yields};
 struct Target {
     workload: Workload,
     cores: Cores,
+    /// Only with so many at once, or with any number.
+    at_once: Option<usize>,
     clock: Clock,
     ours: &'static str,
     peer: &'static str,
@@ -38,7 +40,7 @@ enum Aim {
 }
 
 /// With one thread CPU time is the steadier clock. With two, only the wall's shows that both work.
-const TARGETS: [Target; 15] = [
+const TARGETS: [Target; 17] = [
     at_most(Ready, Cpu, "ours, full", "buffer_unordered", 0.9, 0.7),
     at_most(Yields, Cpu, "ours, full", "buffer_unordered", 1.15, 1.0),
     at_most(Sleeps, Cpu, "ours, full", "buffer_unordered", 1.15, 1.0),
@@ -48,6 +50,9 @@ const TARGETS: [Target; 15] = [
     at_most(Yields, Cpu, "ours, elapsed", "buffer_unordered", 1.6, 1.3),
     at_most(Ready, Cpu, "ours, for_each", "for_each_concurrent", 1.0, 0.7),
     at_most(Yields, Cpu, "ours, for_each", "for_each_concurrent", 1.15, 1.0),
+    at_most(Yields, Cpu, "ours, stream", "buffer_unordered", 1.3, 1.15).at_once(1024),
+    // Awaited in a task of a runtime with two workers, as in a service.
+    at_most(Yields, Wall, "ours, full", "buffer_unordered", 1.0, 0.8).on(Two),
     cheaper(Ready, One, Cpu, "ours, full", "JoinSet + Semaphore", 15.0, 25.0),
     cheaper(Yields, One, Cpu, "ours, full", "JoinSet + Semaphore", 5.0, 7.0),
     cheaper(Ready, Two, Wall, "ours, spawned", "spawn recipe", 8.0, 17.0),
@@ -65,7 +70,7 @@ const fn at_most(
     must: f64,
     want: f64,
 ) -> Target {
-    Target { workload, cores: One, clock, ours, peer, aim: Aim::AtMost, must, want }
+    Target { workload, cores: One, at_once: None, clock, ours, peer, aim: Aim::AtMost, must, want }
 }
 
 const fn cheaper(
@@ -77,7 +82,7 @@ const fn cheaper(
     must: f64,
     want: f64,
 ) -> Target {
-    Target { workload, cores, clock, ours, peer, aim: Aim::Cheaper, must, want }
+    Target { workload, cores, at_once: None, clock, ours, peer, aim: Aim::Cheaper, must, want }
 }
 
 impl Clock {
@@ -99,6 +104,14 @@ impl fmt::Display for Clock {
 }
 
 impl Target {
+    const fn on(self, cores: Cores) -> Self {
+        Self { cores, ..self }
+    }
+
+    const fn at_once(self, concurrency: usize) -> Self {
+        Self { at_once: Some(concurrency), ..self }
+    }
+
     /// The worst ratio, and where it was; none where this was not measured.
     fn worst<'a>(&self, figures: &'a [Figures]) -> Option<(f64, &'a Figures)> {
         let judged = figures.iter().filter(|figures| self.judges(figures));
@@ -111,7 +124,8 @@ impl Target {
     fn judges(&self, figures: &Figures) -> bool {
         let cell = &figures.cell;
         let enough = cell.workload == Fetches || cell.items >= 100_000;
-        enough && cell.workload == self.workload && cell.cores == self.cores
+        let is_its_concurrency = self.at_once.is_none_or(|concurrency| concurrency == cell.concurrency);
+        enough && is_its_concurrency && cell.workload == self.workload && cell.cores == self.cores
     }
 
     fn ratio(&self, figures: &Figures) -> Option<f64> {
