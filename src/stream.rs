@@ -11,7 +11,7 @@ use futures::Stream;
 
 use crate::engine::collector::Collector;
 use crate::engine::in_context::in_current_context;
-use crate::engine::outbox::Outbox;
+use crate::engine::outbox::{Inlet, Outbox};
 use crate::engine::running::{Running, Setup};
 use crate::engine::sink::NoSink;
 use crate::engine::{Drive, Types};
@@ -78,7 +78,7 @@ impl<W: Types> MapRun<W> {
         let setup = self.into_setup();
         let name = setup.as_ref().map_or_else(String::new, |setup| setup.name().to_owned());
         let outbox = Outbox::new(setup.as_ref().is_some_and(|setup| setup.ordered));
-        let collector = Collector::Outbox(outbox.clone());
+        let collector = Collector::Outbox(Inlet::new(outbox.clone()));
         let setup = setup.map(|setup| Setup { collector, reporter: Some(reporter), ..setup });
         let running = Running::new(setup, NoSink);
         let start = move || {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::outbox::Outbox;
+use super::outbox::Inlet;
 use super::queue::Queue;
 use crate::outcome::{ItemError, ItemOutcome, Origin};
 
@@ -22,7 +22,7 @@ pub(crate) enum Collector<T, E> {
     /// Each is given to a sink as soon as it is there.
     Queue(Queue<T, E>),
     /// Each is given to another task as soon as it is there.
-    Outbox(Outbox<T, E>),
+    Outbox(Inlet<T, E>),
 }
 
 impl<T, E> Collector<T, E> {

@@ -1,5 +1,6 @@
 //! Outcomes on their way to another task.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
@@ -36,28 +37,22 @@ impl<T, E> Outbox<T, E> {
         Self { ordered, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Returns `true` if it gives out outcomes in the order of the input.
-    #[inline]
-    pub(super) fn is_ordered(&self) -> bool {
-        self.ordered
-    }
-
-    /// Returns `true` if the taker was woken for it.
-    pub(super) fn push(&self, outcome: ItemOutcome<T, E>) -> bool {
+    /// Returns how many outcomes are held now, and whether the taker was woken for this one.
+    fn push(&self, outcome: ItemOutcome<T, E>) -> (usize, bool) {
         let mut state = lock(&self.state);
         state.queue.push(outcome);
-        wake(state.taker_to_wake(), state)
+        (state.queue.len(), wake(state.taker_to_wake(), state))
     }
 
-    /// Returns `true` if fewer than so many outcomes are held; if not, `giver` is woken when one was taken.
-    pub(super) fn has_room(&self, capacity: usize, giver: &Waker) -> bool {
+    /// Returns how many outcomes are held. If these are `capacity` or more, `giver` is woken when one was taken.
+    fn held(&self, capacity: usize, giver: &Waker) -> usize {
         let mut state = lock(&self.state);
-        let has_room = state.queue.len() < capacity;
+        let held = state.queue.len();
         let is_known = state.giver.as_ref().is_some_and(|known| known.will_wake(giver));
-        let former = if has_room || is_known { None } else { state.giver.replace(giver.clone()) };
+        let former = if held < capacity || is_known { None } else { state.giver.replace(giver.clone()) };
         drop(state);
         drop(former);
-        has_room
+        held
     }
 
     /// Takes the next outcome, if it is there.
@@ -80,10 +75,53 @@ impl<T, E> Outbox<T, E> {
     }
 
     /// No further outcome will come.
-    pub(super) fn complete(&self) {
+    fn complete(&self) {
         let mut state = lock(&self.state);
         state.queue.complete();
         wake(state.taker_to_wake(), state);
+    }
+}
+
+/// The end of an outbox that takes outcomes in.
+#[derive(Debug)]
+pub(crate) struct Inlet<T, E> {
+    outbox: Outbox<T, E>,
+    /// How many outcomes were held when the outbox was last locked here. Since then it can only have become fewer.
+    held_at_most: Cell<usize>,
+}
+
+impl<T, E> Inlet<T, E> {
+    pub(crate) fn new(outbox: Outbox<T, E>) -> Self {
+        Self { outbox, held_at_most: Cell::new(0) }
+    }
+
+    /// Returns `true` if it gives out outcomes in the order of the input.
+    #[inline]
+    pub(super) fn is_ordered(&self) -> bool {
+        self.outbox.ordered
+    }
+
+    /// Returns `true` if the taker was woken for it.
+    pub(super) fn push(&self, outcome: ItemOutcome<T, E>) -> bool {
+        let (held, has_woken) = self.outbox.push(outcome);
+        self.held_at_most.set(held);
+        has_woken
+    }
+
+    /// Returns `true` if fewer than so many outcomes are held; if not, `giver` is woken when one was taken.
+    #[inline]
+    pub(super) fn has_room(&self, capacity: usize, giver: &Waker) -> bool {
+        self.held_at_most.get() < capacity || self.look_for_room(capacity, giver)
+    }
+
+    #[cold]
+    fn look_for_room(&self, capacity: usize, giver: &Waker) -> bool {
+        self.held_at_most.set(self.outbox.held(capacity, giver));
+        self.held_at_most.get() < capacity
+    }
+
+    pub(super) fn complete(&self) {
+        self.outbox.complete();
     }
 }
 
