@@ -23,7 +23,9 @@ pub(crate) mod ledger;
 pub(crate) mod mode;
 mod orders;
 pub(crate) mod outbox;
+mod poll_budget;
 pub(crate) mod queue;
+mod relay;
 pub(crate) mod running;
 mod settle;
 mod shift;
@@ -37,7 +39,7 @@ mod waiting;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
@@ -54,6 +56,7 @@ pub(crate) use self::ending::Ending;
 use self::hooks::Hooks;
 use self::lane::{Alone, Lane};
 use self::mode::PollLanes;
+use self::relay::Relay;
 use self::running::Setup;
 use self::sink::Deliver;
 use self::timer::Timer;
@@ -61,7 +64,7 @@ pub(crate) use self::types::{Drive, Mode, Parts, Types, Work};
 use crate::bell::Bell;
 use crate::config::Config;
 use crate::observe::Event;
-use crate::rt::{AtomicBool, Instant, Mutex, coop};
+use crate::rt::{AtomicBool, Instant, Mutex, coop, yield_now};
 
 /// Drives one run. Everything of the run is in here, so that dropping it leaves nothing behind.
 pub(crate) struct Driver<W: Types> {
@@ -73,6 +76,8 @@ pub(crate) struct Driver<W: Types> {
     bell: Arc<Bell>,
     /// The lanes come before the core, because what runs in them is dropped before what it may use.
     lanes: <W::Mode as Mode>::Lanes<W>,
+    /// Wakes the driver for the lanes that it polls itself.
+    relay: Relay,
     core: Arc<Mutex<Core<W>>>,
     /// The caller's token, for as long as it may ring the bell.
     _cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
@@ -112,6 +117,7 @@ impl<W: Drive> Driver<W> {
             alarm: core.alarm.clone(),
             bell: Arc::clone(&core.bell),
             lanes: Default::default(),
+            relay: Relay::new(Arc::clone(&core.bell)),
             core: Arc::new(Mutex::new(core)),
             _cancelled: cancelled,
             timer: Timer::default(),
@@ -187,6 +193,8 @@ impl<W: Drive> Driver<W> {
         // results; a failure that stops it is the last that counts.
         let _former = self.set_waker(cx);
         let mut stopped = self.core().get().begin_poll();
+        self.relay.begin_poll(W::Mode::count(&self.lanes));
+        let mut is_tired = false;
         loop {
             self.poll_lanes(cx, stopped);
             self.core().get().take_kept();
@@ -218,32 +226,41 @@ impl<W: Drive> Driver<W> {
                 }
                 Admission::Stop => stopped = true,
                 Admission::Yield => {
-                    cx.waker().wake_by_ref();
+                    is_tired = true;
                     break;
                 }
                 Admission::Wait => break,
                 Admission::Finish => return Poll::Ready(()),
             }
             if !coop::has_budget_remaining() {
-                cx.waker().wake_by_ref();
+                is_tired = true;
                 break;
             }
+        }
+        if self.relay.end_poll() || is_tired {
+            yield_turn::<W>(cx);
         }
         self.rest(cx);
         Poll::Pending
     }
 
-    /// Polls every lane that was woken, until none is or until the run stops, unless it had `stopped` before.
+    /// Polls every lane that was woken, until none is, until the budget of this poll is spent, or until the run stops,
+    /// unless it had `stopped` before.
     fn poll_lanes(&mut self, cx: &mut Context<'_>, stopped: bool) {
-        // The set takes a break after two futures that have woken themselves. Before running attempts are
-        // told to end, and before they are dropped, all that are ready must have their turn.
+        // Before running attempts are told to end, and before they are dropped, all that are ready must have their turn.
         let is_last_turn = stopped && self.stop_at.is_none_or(|stop_at| Instant::now() >= stop_at);
-        let mut breaks =
-            if is_last_turn && !W::Mode::SPAWNED { W::Mode::count(&self.lanes) / 2 + 1 } else { 0 };
+        if is_last_turn {
+            self.relay.begin_poll(W::Mode::count(&self.lanes));
+        }
         while stopped || !self.is_stopping() {
-            match W::Mode::poll_next(&mut self.lanes, cx) {
+            let waker = if W::Mode::SPAWNED { cx.waker() } else { self.relay.waker() };
+            match W::Mode::poll_next(&mut self.lanes, &mut Context::from_waker(waker)) {
                 Poll::Ready(Some(())) => {}
-                Poll::Pending if breaks > 0 => breaks -= 1,
+                // The set returns after two futures that have woken themselves, and after each future was polled once.
+                Poll::Pending
+                    if self
+                        .relay
+                        .may_poll_again(|| is_last_turn || Access::new(&self.core).get().may_start()) => {}
                 Poll::Pending | Poll::Ready(None) => break,
             }
         }
@@ -345,6 +362,19 @@ impl<W: Types> Drop for Driver<W> {
                 core.get().abandon();
             }
         }
+    }
+}
+
+/// Lets other tasks of the executor run, and has the driver polled again after that.
+///
+/// A task that wakes itself goes to the end of its worker's queue, where an idle worker steals it, together with all
+/// the cache lines of its lanes. A deferred wake-up comes once the worker has nothing else to do, and goes to the same
+/// worker.
+fn yield_turn<W: Types>(cx: &mut Context<'_>) {
+    if W::Mode::SPAWNED {
+        cx.waker().wake_by_ref();
+    } else {
+        let _pending = pin!(yield_now()).poll(cx);
     }
 }
 

@@ -38,6 +38,12 @@ impl<'a, W: Types> Access<'a, W> {
         self.visit = visit;
     }
 
+    /// Whether the lane has been to the core and has kept it.
+    #[inline]
+    pub(super) fn is_held(&self) -> bool {
+        self.guard.is_some()
+    }
+
     #[inline(always)]
     pub(super) fn get(&mut self) -> &mut Core<W> {
         self.guard.get_or_insert_with(|| lock_patiently(self.core, self.visit))

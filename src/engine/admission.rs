@@ -49,12 +49,14 @@ impl<W: Work> Core<W> {
             self.look_for_the_end();
             return self.admit_nothing();
         }
-        if self.starts_left == 0 {
+        if !self.may_start() {
             return Admission::Yield;
         }
         let mut place = Place::default();
         let Some(next) = self.next_start(&mut place) else { return self.admit_nothing() };
-        self.starts_left -= 1;
+        if W::Mode::SPAWNED {
+            self.starts_left -= 1;
+        }
         self.assigned_new += usize::from(matches!(next, Next::New(_)));
         self.assigned.push_back(Assignment { place, next });
         if let Some(seat) = self.resting.pop().and_then(|seat| self.seats.get_mut(seat)) {
@@ -180,7 +182,7 @@ impl<W: Work> Core<W> {
     pub(super) fn is_way_clear(&self) -> bool {
         self.bell.orders().is_none()
             && self.stop.is_none()
-            && (self.starts_left > 0 || W::Mode::SPAWNED)
+            && (W::Mode::SPAWNED || self.budget.is_left())
             && !self.waiting.has_ready()
             && self.handed.is_empty()
             && self.assigned.is_empty()
@@ -200,18 +202,11 @@ impl<W: Work> Core<W> {
             *desk.place = place;
             return Some(next);
         }
-        if self.starts_left == 0 && !W::Mode::SPAWNED {
-            return None;
-        }
         // It has paid with its place for a limit that was lowered.
         if desk.place.own_permits() == 0 && self.gate.is_full() {
             return None;
         }
-        let next = self.next_start(desk.place)?;
-        if !W::Mode::SPAWNED {
-            self.starts_left -= 1;
-        }
-        Some(next)
+        self.next_start(desk.place)
     }
 
     /// Notes that an attempt begins, and when, where a limit or somebody else needs to know. It may begin at once where
@@ -229,6 +224,7 @@ impl<W: Work> Core<W> {
         if W::Mode::SPAWNED {
             return;
         }
+        self.budget.spend();
         let is_limited = self.config.first_limit.is_some();
         let now = match (self.timed, is_limited) {
             // It is the time at which the item before has settled, unless an observer was told of it.

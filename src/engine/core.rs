@@ -15,6 +15,7 @@ use super::gate::{Gate, Place};
 use super::hooks::Hooks;
 use super::job::{Next, Pulled, Retry};
 use super::ledger::Keeping;
+use super::poll_budget::PollBudget;
 use super::running::Setup;
 use super::shift::STARTS_PER_POLL;
 use super::source::Source;
@@ -102,7 +103,10 @@ pub(super) struct Core<W: Types> {
     pub(super) assigned_new: usize,
     /// How many items may be held beside those that run.
     pub(super) look_ahead: usize,
+    /// Where lanes run by themselves: how many of them this poll of the driver may still call.
     pub(super) starts_left: u32,
+    /// Where the driver polls the lanes: what this poll may still do.
+    pub(super) budget: PollBudget,
     /// Where lanes run by themselves: set once they are to end their attempts.
     pub(super) alarm: Option<Arc<AtomicBool>>,
     /// Whether the driver was woken since it was last polled.
@@ -198,6 +202,7 @@ impl<W: Work> Core<W> {
             assigned: VecDeque::new(),
             assigned_new: 0,
             starts_left: 0,
+            budget: PollBudget::new(),
             alarm: W::Mode::SPAWNED.then(Arc::default),
             driver_is_woken: false,
             wakes_driver: false,
@@ -226,6 +231,9 @@ impl<W: Work> Core<W> {
     pub(super) fn begin_poll(&mut self) -> bool {
         self.driver_is_woken = false;
         self.starts_left = STARTS_PER_POLL;
+        if !W::Mode::SPAWNED {
+            self.budget.begin_poll(self.seats.len() - self.resting.len());
+        }
         if self.source_state == SourceState::Stalled {
             self.source_state = SourceState::Open;
         }
@@ -245,6 +253,28 @@ impl<W: Work> Core<W> {
             self.fail(&job, error, "no place was free before the item's time was up");
         }
         stopped
+    }
+
+    /// Whether this poll of the driver may begin another attempt, or poll another lane.
+    #[inline(always)]
+    pub(super) fn may_start(&mut self) -> bool {
+        if W::Mode::SPAWNED { self.starts_left > 0 } else { self.budget.is_left() || self.renew_budget() }
+    }
+
+    /// Counts the poll of a lane whose attempt goes on. Returns `true` if this poll of the driver may poll another lane.
+    /// If the run is stopping, every lane has its turn.
+    #[inline(never)]
+    pub(super) fn may_poll_lane(&mut self) -> bool {
+        let may = self.may_start() || self.stop.is_some();
+        self.budget.spend();
+        may
+    }
+
+    #[cold]
+    fn renew_budget(&mut self) -> bool {
+        let is_read_anyway = self.config.first_limit.is_some() && !self.budget.is_close();
+        let now = if is_read_anyway { self.clock.coarse() } else { self.clock.read() };
+        self.budget.renew(now)
     }
 
     /// When the driver must look again, if nothing wakes it before.

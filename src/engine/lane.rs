@@ -96,7 +96,14 @@ impl<W: Work> Future for Lane<W> {
                         core.release();
                         now_and_latest
                     });
-                    let ended = ready!(polled);
+                    let Poll::Ready(ended) = polled else {
+                        // A lane that has been to the core has begun an attempt, which was counted. Two lanes that
+                        // have woken themselves end the poll of all.
+                        if !W::Mode::SPAWNED && !core.is_held() && !core.get().may_poll_lane() {
+                            cx.waker().wake_by_ref();
+                        }
+                        return Poll::Pending;
+                    };
                     if let Some(shift) = &mut shift {
                         is_tired = shift.is_over();
                         core.come(shift.visit());

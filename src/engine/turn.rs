@@ -87,9 +87,6 @@ impl<W: Work> Core<W> {
             return None;
         }
         desk.job.renew(pulled.index, pulled.weight);
-        if !W::Mode::SPAWNED {
-            self.starts_left -= 1;
-        }
         self.begin_attempt(desk, true);
         let item = pulled.item;
         let turn = if W::Mode::SPAWNED {
@@ -175,6 +172,10 @@ impl<W: Work> Core<W> {
                     self.call_driver();
                 }
                 return Turn::Linger;
+            }
+            if !W::Mode::SPAWNED && !self.may_start() {
+                *desk.job = Job::none();
+                return Turn::Yield;
             }
             let Some(next) = self.next_item(desk) else {
                 *desk.job = Job::none();

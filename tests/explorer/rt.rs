@@ -12,6 +12,7 @@ mod time;
 mod waker;
 pub(crate) mod world;
 
+pub(crate) use shuttle::future::yield_now;
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
 pub(crate) use shuttle::sync::{Mutex, MutexGuard};
 

@@ -39,6 +39,7 @@ mod rules_stopping;
 mod rules_streaming;
 mod rules_terminals;
 mod rules_tracing;
+mod rules_turns;
 mod rules_verdict;
 mod rules_waiting;
 mod rules_weights;

@@ -15,7 +15,7 @@ use std::time::Duration;
 use shuttle::future::{block_on, spawn};
 use shuttle::rand::{Rng, thread_rng};
 
-use self::channel::Outbox;
+use self::channel::{Inlet, Outbox};
 use crate::attempts::again;
 use crate::explore::describe;
 use crate::flag::Flag;
@@ -34,7 +34,7 @@ pub(crate) fn every_outcome_is_taken() {
     let (channel, is_over) = (Outbox::<usize, ()>::new(ordered), Arc::new(Flag::default()));
     let come: Vec<usize> = (0..items).filter(|index| Some(*index) != missing).collect();
 
-    let (filled, ending, coming) = (channel.clone(), Arc::clone(&is_over), come.clone());
+    let (filled, ending, coming) = (Inlet::new(channel.clone()), Arc::clone(&is_over), come.clone());
     let giver = spawn(async move {
         for group in coming.chunks(group) {
             // Behind a missing outcome nothing is taken before the end, so waiting for room would be a deadlock.

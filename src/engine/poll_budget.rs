@@ -1,0 +1,82 @@
+//! How much one poll of the driver may do.
+
+use std::time::Duration;
+
+use crate::rt::Instant;
+
+/// How many steps one poll may take, or more where there are more lanes. A step begins an attempt or polls a lane.
+const STEPS: u32 = 512;
+
+/// How long one poll may begin one attempt after another.
+const LONGEST_POLL: Duration = Duration::from_micros(100);
+
+/// How many short steps there may be between two readings of the clock.
+const MOST_STEPS: u32 = 32;
+
+/// Steps that took no longer than this between two readings are short.
+const SHORT: Duration = Duration::from_micros(10);
+
+/// Bounds one poll of the driver, in time and, because the clock may be paused, in steps.
+#[derive(Debug)]
+pub(super) struct PollBudget {
+    /// How many steps there may still be before the next look at the clock.
+    steps_left: u32,
+    /// How many there may be between two looks: few where steps take long.
+    stride: u32,
+    /// How many steps there may still be in this poll, without `steps_left`.
+    rest: u32,
+    /// When the clock was first and last read in this poll.
+    readings: Option<(Instant, Instant)>,
+}
+
+impl PollBudget {
+    pub(super) fn new() -> Self {
+        Self { steps_left: 0, stride: 1, rest: 0, readings: None }
+    }
+
+    /// Begins a poll of the driver.
+    pub(super) fn begin_poll(&mut self, lanes: usize) {
+        let lanes = u32::try_from(lanes).unwrap_or(u32::MAX);
+        self.rest = STEPS.max(lanes.saturating_mul(2));
+        (self.steps_left, self.readings) = (0, None);
+        if self.stride == MOST_STEPS {
+            self.grant();
+        }
+    }
+
+    /// Whether the clock is to be read often, because steps take long.
+    pub(super) fn is_close(&self) -> bool {
+        self.stride < MOST_STEPS
+    }
+
+    /// Whether something is left of it, as far as can be said without a look at the clock.
+    #[inline(always)]
+    pub(super) fn is_left(&self) -> bool {
+        self.steps_left > 0
+    }
+
+    #[inline(always)]
+    pub(super) fn spend(&mut self) {
+        self.steps_left = self.steps_left.saturating_sub(1);
+    }
+
+    /// Looks at the clock. Returns `true` if something is left.
+    #[cold]
+    pub(super) fn renew(&mut self, now: Instant) -> bool {
+        if let Some((first, last)) = self.readings {
+            let is_short = now - last <= SHORT;
+            self.stride = if is_short { (self.stride * 2).min(MOST_STEPS) } else { (self.stride / 8).max(1) };
+            if now - first > LONGEST_POLL {
+                self.rest = 0;
+            }
+        }
+        self.readings = Some((self.readings.map_or(now, |(first, _)| first), now));
+        self.grant();
+        self.steps_left > 0
+    }
+
+    fn grant(&mut self) {
+        self.steps_left = self.stride.min(self.rest);
+        self.rest -= self.steps_left;
+    }
+}

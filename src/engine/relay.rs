@@ -1,0 +1,77 @@
+//! The waker of the lanes that the driver polls itself.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Wake, Waker};
+
+use crate::bell::Bell;
+use crate::rt::AtomicU8;
+
+/// The driver is not being polled: a wake-up goes to it.
+const IDLE: u8 = 0;
+/// The driver is being polled, and no lane was woken since it last looked.
+const POLLING: u8 = 1;
+/// A lane was woken.
+const WOKEN: u8 = 2;
+
+/// Tells the driver of woken lanes. While the driver is being polled it only notes them, so that the driver can go on
+/// with them at once or yield, as it sees fit.
+#[derive(Debug)]
+pub(super) struct Relay {
+    shared: Arc<Shared>,
+    waker: Waker,
+    /// How many times the set of lanes may still be polled again in this poll.
+    rounds_left: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: AtomicU8,
+    bell: Arc<Bell>,
+}
+
+impl Relay {
+    pub(super) fn new(bell: Arc<Bell>) -> Self {
+        let shared = Arc::new(Shared { state: AtomicU8::new(IDLE), bell });
+        Self { waker: Waker::from(Arc::clone(&shared)), shared, rounds_left: 0 }
+    }
+
+    pub(super) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Begins a poll of the driver. The set returns after two lanes at the earliest, so that in these rounds each has
+    /// its turn once.
+    pub(super) fn begin_poll(&mut self, lanes: usize) {
+        self.rounds_left = lanes / 2 + 1;
+        self.shared.state.store(POLLING, Ordering::Release);
+    }
+
+    /// Whether the driver is to poll the set of lanes again: one was woken, and there is time.
+    pub(super) fn may_poll_again(&mut self, has_time: impl FnOnce() -> bool) -> bool {
+        let is_woken = self.shared.state.load(Ordering::Acquire) == WOKEN;
+        if !is_woken || self.rounds_left == 0 || !has_time() {
+            return false;
+        }
+        self.rounds_left -= 1;
+        self.shared.state.store(POLLING, Ordering::Release);
+        true
+    }
+
+    /// Ends a poll of the driver. Returns `true` if a lane was woken, so that the driver has to be polled again.
+    pub(super) fn end_poll(&mut self) -> bool {
+        self.shared.state.swap(IDLE, Ordering::AcqRel) == WOKEN
+    }
+}
+
+impl Wake for Shared {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.state.swap(WOKEN, Ordering::AcqRel) == IDLE {
+            self.bell.ring();
+        }
+    }
+}
