@@ -272,6 +272,7 @@ impl<W: Work> Core<W> {
 
     #[cold]
     fn renew_budget(&mut self) -> bool {
+        self.report();
         let is_read_anyway = self.config.first_limit.is_some() && !self.budget.is_close();
         let now = if is_read_anyway { self.clock.coarse() } else { self.clock.read() };
         self.budget.renew(now)

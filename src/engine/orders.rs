@@ -2,8 +2,8 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::Work;
 use super::core::{Core, SourceState, Stop, Tally};
+use super::{Mode, Work};
 use crate::bell::Orders;
 use crate::error::FailureReason;
 use crate::progress::{Progress, Reporter};
@@ -39,6 +39,15 @@ impl<W: Work> Core<W> {
         } else if orders.is_draining() && self.stop.is_none() {
             self.stop(Stop::Failed(FailureReason::Cancelled));
             self.draining = true;
+        }
+    }
+
+    /// Reports a change at once where lanes run by themselves. Otherwise the driver reports at the end of its poll, and
+    /// in between when it looks at the clock.
+    #[inline(always)]
+    pub(super) fn report_at_once(&self) {
+        if W::Mode::SPAWNED {
+            self.report();
         }
     }
 

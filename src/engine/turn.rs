@@ -97,7 +97,7 @@ impl<W: Work> Core<W> {
         } else {
             Turn::Attempt
         };
-        self.report();
+        self.report_at_once();
         Some(turn)
     }
 
@@ -147,7 +147,7 @@ impl<W: Work> Core<W> {
                 *after_yield = has_called;
             }
         }
-        self.report();
+        self.report_at_once();
         turn
     }
 
