@@ -6,8 +6,8 @@
 //!
 //! The benchmark starts itself anew for each figure, so that nothing but the run in question is in the process.
 //! Instructions are counted for two lengths of a run, so that what is done once for a process, a run or a lane drops
-//! out. All is on one thread, and for spawned runs, whose lanes look at the time to share it, the clock stands still, so
-//! that the same instructions run each time. What they take of the processor's time, and what the kernel does, is
+//! out. All is on one thread, and the clock stands still: a turn of a run is bounded in time, which passes faster for
+//! instructions that are counted. What they take of the processor's time, and what the kernel does, is
 //! not counted: that is what `peers` is for.
 
 #![allow(
@@ -216,7 +216,7 @@ fn run(name: &str, work: &str, size: Size) {
     };
     let runtime = Builder::new_current_thread()
         .enable_all()
-        .start_paused(name == "spawned")
+        .start_paused(true)
         .build()
         .expect("a runtime");
     assert_eq!(runtime.block_on(sum), size.items * (size.items - 1), "{name} has lost an item");
