@@ -214,11 +214,7 @@ fn run(name: &str, work: &str, size: Size) {
         "spawned" => sum!(spawned),
         _ => panic!("there is no contender {name}"),
     };
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
+    let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
     assert_eq!(runtime.block_on(sum), size.items * (size.items - 1), "{name} has lost an item");
 }
 

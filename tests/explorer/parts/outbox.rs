@@ -8,7 +8,7 @@ mod channel;
 mod queue;
 
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -34,22 +34,23 @@ pub(crate) fn every_outcome_is_taken() {
     let (channel, is_over) = (Outbox::<usize, ()>::new(ordered), Arc::new(Flag::default()));
     let come: Vec<usize> = (0..items).filter(|index| Some(*index) != missing).collect();
 
-    let (filled, ending, coming) = (Inlet::new(channel.clone()), Arc::clone(&is_over), come.clone());
+    let (filled, ending, coming) =
+        (Mutex::new(Inlet::new(channel.clone())), Arc::clone(&is_over), come.clone());
     let giver = spawn(async move {
         for group in coming.chunks(group) {
             // Behind a missing outcome nothing is taken before the end, so waiting for room would be a deadlock.
             if !group.iter().any(|index| missing.is_some_and(|missing| missing < *index)) {
-                poll_fn(|cx| match filled.has_room(capacity, cx.waker()) {
+                poll_fn(|cx| match filled.lock().unwrap().has_room(capacity, cx.waker()) {
                     true => Poll::Ready(()),
                     false => Poll::Pending,
                 })
                 .await;
             }
             for index in group.iter().rev() {
-                filled.push(outcome(*index));
+                filled.lock().unwrap().push(outcome(*index));
             }
         }
-        filled.complete();
+        filled.lock().unwrap().complete();
         ending.set();
     });
     let taker = spawn(async move {
