@@ -39,7 +39,7 @@ mod waiting;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
@@ -64,7 +64,7 @@ pub(crate) use self::types::{Drive, Mode, Parts, Types, Work};
 use crate::bell::Bell;
 use crate::config::Config;
 use crate::observe::Event;
-use crate::rt::{AtomicBool, Instant, Mutex, coop, yield_now};
+use crate::rt::{AtomicBool, Instant, Mutex, coop};
 
 /// Drives one run. Everything of the run is in here, so that dropping it leaves nothing behind.
 pub(crate) struct Driver<W: Types> {
@@ -238,7 +238,11 @@ impl<W: Drive> Driver<W> {
             }
         }
         if self.relay.end_poll() || is_tired {
-            yield_turn::<W>(cx);
+            if W::Mode::SPAWNED {
+                cx.waker().wake_by_ref();
+            } else {
+                self.relay.yield_turn(cx);
+            }
         }
         self.rest(cx);
         Poll::Pending
@@ -362,19 +366,6 @@ impl<W: Types> Drop for Driver<W> {
                 core.get().abandon();
             }
         }
-    }
-}
-
-/// Lets other tasks of the executor run, and has the driver polled again after that.
-///
-/// A task that wakes itself goes to the end of its worker's queue, where an idle worker steals it, together with all
-/// the cache lines of its lanes. A deferred wake-up comes once the worker has nothing else to do, and goes to the same
-/// worker.
-fn yield_turn<W: Types>(cx: &mut Context<'_>) {
-    if W::Mode::SPAWNED {
-        cx.waker().wake_by_ref();
-    } else {
-        let _pending = pin!(yield_now()).poll(cx);
     }
 }
 

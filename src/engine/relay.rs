@@ -1,11 +1,13 @@
 //! The waker of the lanes that the driver polls itself.
 
+use std::cell::Cell;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Wake, Waker};
+use std::task::{Context, Wake, Waker};
 
 use crate::bell::Bell;
-use crate::rt::AtomicU8;
+use crate::rt::{AtomicU8, yield_now};
 
 /// The driver is not being polled: a wake-up goes to it.
 const IDLE: u8 = 0;
@@ -58,6 +60,19 @@ impl Relay {
         true
     }
 
+    /// Lets other tasks of the executor run, and has the driver polled again after that.
+    ///
+    /// A task that wakes itself goes to the end of its worker's queue, where an idle worker steals it, together with all
+    /// the cache lines of its lanes. A deferred wake-up comes once the worker has nothing else to do, and goes to the same
+    /// worker. Tokio cannot defer another one while it wakes, as it does if the waker polls the driver.
+    pub(super) fn yield_turn(&self, cx: &Context<'_>) {
+        if IS_WAKING.get() {
+            cx.waker().wake_by_ref();
+        } else {
+            let _pending = pin!(yield_now()).poll(&mut Context::from_waker(&self.waker));
+        }
+    }
+
     /// Ends a poll of the driver. Returns `true` if a lane was woken, so that the driver has to be polled again.
     pub(super) fn end_poll(&mut self) -> bool {
         self.shared.state.swap(IDLE, Ordering::AcqRel) == WOKEN
@@ -71,7 +86,14 @@ impl Wake for Shared {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.state.swap(WOKEN, Ordering::AcqRel) == IDLE {
+            let outer = IS_WAKING.replace(true);
             self.bell.ring();
+            IS_WAKING.set(outer);
         }
     }
+}
+
+thread_local! {
+    /// Set while a driver is woken on this thread. Its executor may poll it in that very call.
+    static IS_WAKING: Cell<bool> = const { Cell::new(false) };
 }

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
+use std::mem;
 
 use super::clock::earliest;
 use crate::rt::Instant;
@@ -37,6 +38,8 @@ pub(super) struct Due<J> {
     give_up: Option<Instant>,
     /// The number of new items that had been admitted when its last attempt ended, if its retry has no delay.
     immediate: Option<usize>,
+    /// What `last_immediate` was when it was taken.
+    before: usize,
     /// The place among its like.
     order: u64,
 }
@@ -90,14 +93,14 @@ impl<J> Waiting<J> {
     /// Puts an item aside until a time. After `give_up` it is not tried again.
     pub(super) fn park(&mut self, job: J, until: Instant, give_up: Option<Instant>) {
         let order = self.next_order();
-        self.delayed.push(Delayed { until, job: Due { job, give_up, immediate: None, order } });
+        self.delayed.push(Delayed { until, job: Due { job, give_up, immediate: None, before: 0, order } });
     }
 
     /// Puts an item aside whose retry has no delay, after so many new items were admitted.
     pub(super) fn park_immediate(&mut self, job: J, give_up: Option<Instant>, admitted: usize) {
         let order = self.next_order();
         self.next_give_up = earliest(self.next_give_up, give_up);
-        self.immediate.push_back(Due { job, give_up, immediate: Some(admitted), order });
+        self.immediate.push_back(Due { job, give_up, immediate: Some(admitted), before: 0, order });
     }
 
     fn next_order(&mut self) -> u64 {
@@ -129,13 +132,18 @@ impl<J> Waiting<J> {
     pub(super) fn pop_immediate(&mut self, admitted: usize) -> Option<Due<J>> {
         let due = self.immediate.pop_front()?;
         self.held -= 1;
-        self.last_immediate = admitted;
-        Some(due)
+        let before = mem::replace(&mut self.last_immediate, admitted);
+        Some(Due { before, ..due })
     }
 
     /// Puts an item back that was taken and has not started.
     pub(super) fn put_back(&mut self, due: Due<J>) {
-        let queue = if due.immediate.is_some() { &mut self.immediate } else { &mut self.due };
+        let queue = if due.immediate.is_some() {
+            self.last_immediate = self.last_immediate.min(due.before);
+            &mut self.immediate
+        } else {
+            &mut self.due
+        };
         let at = queue.partition_point(|other| other.order < due.order);
         queue.insert(at, due);
         self.held += 1;
@@ -146,12 +154,14 @@ impl<J> Waiting<J> {
         if self.next_give_up.is_none_or(|give_up| give_up > now) {
             return None;
         }
-        for queue in [&mut self.due, &mut self.immediate] {
-            let found = queue.iter().position(|due| due.give_up.is_some_and(|give_up| give_up <= now));
-            if let Some(due) = found.and_then(|at| queue.remove(at)) {
-                self.held -= 1;
-                return Some(due.job);
-            }
+        let is_late = |due: &Due<J>| due.give_up.is_some_and(|give_up| give_up <= now);
+        let late = [&mut self.due, &mut self.immediate].into_iter().filter_map(|queue| {
+            let at = queue.iter().position(is_late)?;
+            Some((queue.get(at)?.order, at, queue))
+        });
+        if let Some(due) = late.min_by_key(|(order, ..)| *order).and_then(|(_, at, queue)| queue.remove(at)) {
+            self.held -= 1;
+            return Some(due.job);
         }
         let left = self.due.iter().chain(&self.immediate);
         self.next_give_up = left.fold(None, |next, due| earliest(next, due.give_up));
@@ -229,8 +239,10 @@ mod tests {
         let mut waiting = parked(&['a', 'b', 'c']);
         let (first, second) = (waiting.pop_immediate(2).unwrap(), waiting.pop_immediate(3).unwrap());
         assert_eq!(waiting.len(), 1);
+        assert!(!waiting.is_turn_of_immediate(3));
         waiting.put_back(first);
         waiting.put_back(second);
+        assert!(waiting.is_turn_of_immediate(2), "as if none had been taken");
         let order: Vec<_> = (4..7).map(|admitted| take(&mut waiting, admitted)).collect();
         assert_eq!((order, waiting.is_empty()), (vec!['a', 'b', 'c'], true));
     }

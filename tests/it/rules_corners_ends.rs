@@ -161,8 +161,10 @@ fn rule_28_a_blocking_function_that_never_begins_leaves_no_permit() {
         let limiter = Limiter::new(8);
         let task = AsyncMapTask::builder().limiter(&limiter).build().unwrap();
         let mut run = Box::pin(task.over(0..3).map_blocking(|_| Ok::<(), String>(())));
-        assert!(poll!(&mut run).is_pending());
-        assert_eq!(limiter.in_use(), 3);
+        while limiter.in_use() < 3 {
+            // A poll ends early once it has taken a tenth of a millisecond.
+            assert!(poll!(&mut run).is_pending());
+        }
         drop(run);
         assert_eq!(limiter.in_use(), 0);
 

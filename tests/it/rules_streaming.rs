@@ -110,7 +110,9 @@ async fn rule_08_a_consumer_that_never_reads_stops_admission_and_not_what_runs()
             assert!(poll!(stream.next()).is_pending());
             sleep(HOUR).await;
             let what = format!("{end:?}, {concurrency} at once, {wait:?} each");
-            assert!(as_many(end, results.now(), held, concurrency), "{what}: {} held", results.now());
+            // On tasks of their own, attempts that have begun may not have been polled.
+            let most = if end.spawned { 2 * concurrency - 1 } else { held };
+            assert!(as_many(end, results.now(), most, concurrency), "{what}: {} held", results.now());
             assert_eq!(stream.progress().successes, results.now(), "{what}");
             assert_eq!((stream.progress().running, stream.summary()), (0, None), "{what}");
             // What was pulled beside them had its place when the buffer got full.

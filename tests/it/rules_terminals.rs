@@ -335,7 +335,7 @@ async fn rule_30_each_settled_item_is_given_once_and_cancelled_ones_are_only_cou
                     _ => Ok(n * 10),
                 }
             };
-            let task = retrying(4).look_ahead(4);
+            let task = retrying(4).look_ahead(12);
             let task = if stops { task.max_failures(9) } else { task };
             let plan = Plan::new(&task.build().unwrap(), stream::iter(0..60), call).sink(move |_| {
                 sunk.fetch_add(1, SeqCst);

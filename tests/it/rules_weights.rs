@@ -185,7 +185,7 @@ async fn rule_47_an_item_above_the_limit_counts_with_its_whole_weight() {
 async fn rule_47_only_a_weight_above_the_largest_concurrency_ends_the_run() {
     for end in handles() {
         let call = |_: ItemContext, n| after(secs(10), Ok(n));
-        let plan = Plan::new(&at_once(2).build().unwrap(), stream::iter([1, 5, 6]), call);
+        let plan = Plan::new(&at_once(2).build().unwrap(), stream::iter([2, 5, 6]), call);
         let handle = plan.weight(|n| n as u32).spawn(end);
         sleep(secs(1)).await;
         handle.set_concurrency(5);

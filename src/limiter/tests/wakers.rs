@@ -1,10 +1,11 @@
 //! Wakers that use the limiter themselves, when they are woken and when they are dropped.
 
 use std::fmt::Write;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::task::Wake;
 
 use super::*;
+use crate::rt::AtomicUsize;
 
 /// How often a caller's code ran, and how often the limiter was locked then.
 #[derive(Default)]

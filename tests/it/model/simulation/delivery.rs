@@ -26,10 +26,11 @@ impl Simulation<'_> {
         }
     }
 
-    /// A sink that lies beside the items and is free takes an outcome before anything else happens.
+    /// A taker that is free takes an outcome before the place of its item is filled: a sink that lies beside the items, and on
+    /// tasks of their own each taker, because a task that has woken it yields.
     pub(super) fn give_at_once(&mut self) {
-        let is_near = matches!(self.run.end, End::ForEach(_)) && !self.run.spawned;
-        if is_near && self.busy.is_none() {
+        let comes_first = self.run.spawned || matches!(self.run.end, End::ForEach(_));
+        if comes_first && self.busy.is_none() {
             self.give();
         }
     }
