@@ -215,6 +215,10 @@ impl AsyncMapTaskBuilder {
     /// this one. With a [`cancel_grace`](Self::cancel_grace) of 2 s the attempt is told to stop after 5 s and
     /// dropped after 7 s. A result that is there in time is never lost to a limit.
     ///
+    /// A limit cannot interrupt code that does not wait. If the first poll of an attempt holds up its thread, the limit
+    /// runs from the end of that poll; time that a later poll takes counts. For a function that blocks, use
+    /// [`map_blocking`](crate::Over::map_blocking).
+    ///
     /// Zero is an error of [`build`](Self::build), and so is a limit above
     /// [`timeout_per_item`](Self::timeout_per_item). An item whose last attempt runs out of time fails as
     /// [`TimedOut`](crate::ItemError::TimedOut) with the scope [`Attempt`](crate::TimeoutScope::Attempt).

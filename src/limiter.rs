@@ -131,6 +131,8 @@ struct State {
     waiting: Numbered<Request>,
     /// The requests whose permits were granted and are not taken yet, in the same order.
     granted: Numbered<()>,
+    /// How many requests have left the queue without permits.
+    given_up: u64,
 }
 
 /// A request for permits that has to wait.
@@ -147,7 +149,8 @@ impl Limiter {
     /// a limiter that holds all runs back instead, create it with permits and then call `set_permits(0)`.
     pub fn new(permits: usize) -> Self {
         let (waiting, granted) = (Numbered::new(), Numbered::new());
-        let state = State { permits, most: permits, in_use: 0, next_number: 0, waiting, granted };
+        let state =
+            State { permits, most: permits, in_use: 0, next_number: 0, waiting, granted, given_up: 0 };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -315,7 +318,8 @@ impl Drop for Ticket {
             state.in_use -= self.weight as usize;
         }
         // Its waker is dropped at the end of this function, after the lock was released.
-        let _request = state.waiting.remove(self.number);
+        let request = state.waiting.remove(self.number);
+        state.given_up += u64::from(request.is_some());
         self.limiter.serve(state);
     }
 }
@@ -342,13 +346,15 @@ impl Drop for Permit {
 impl fmt::Debug for Limiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.lock();
-        let (permits, in_use, waiting) = (state.permits, state.in_use, state.waiting.len());
+        let (permits, in_use, waiting, given_up) =
+            (state.permits, state.in_use, state.waiting.len(), state.given_up);
         // Writing is the caller's code.
         drop(state);
         f.debug_struct("Limiter")
             .field("permits", &permits)
             .field("in_use", &in_use)
             .field("waiting", &waiting)
+            .field("given_up", &given_up)
             .finish()
     }
 }

@@ -75,7 +75,7 @@ fn raising_the_limit_serves_those_who_wait() {
     limiter.set_permits(3);
     let permits: Vec<_> = waiting.iter().filter_map(granted).collect();
     assert_eq!((permits.len(), limiter.in_use(), limiter.permits()), (2, 3, 3));
-    assert_eq!(format!("{limiter:?}"), "Limiter { permits: 3, in_use: 3, waiting: 1 }");
+    assert_eq!(format!("{limiter:?}"), "Limiter { permits: 3, in_use: 3, waiting: 1, given_up: 0 }");
     drop(running);
 }
 

@@ -30,6 +30,7 @@ mod rules_limiter;
 mod rules_limits;
 mod rules_panics;
 mod rules_permits_in_use;
+mod rules_places;
 mod rules_progress;
 mod rules_ratio;
 mod rules_results;

@@ -1,0 +1,76 @@
+//! Rules 4 and 12 where a thread or a limit is shared: first come first served, and one rule for the time of an attempt.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+
+use async_map_task::Limiter;
+use tokio::runtime::Builder;
+use tokio::time::{Instant, sleep};
+
+use crate::support::{at_once, lenient, millis, secs};
+
+/// The driver asked the limiter for the weight of a later item than the worker did, and each gave up the other's place.
+#[tokio::test(start_paused = true)]
+async fn rule_04_a_place_in_the_queue_is_never_given_up_for_another_weight() {
+    const ITEMS: usize = 600;
+    for spawned in [false, true] {
+        let limiter = Limiter::new(2);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (rivals, over) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&is_over));
+        let count = Arc::clone(&rivals);
+        let rival = at_once(4).limiter(&limiter).build().unwrap();
+        let rival = rival.over((0_u64..).take_while(move |_| !over.load(SeqCst))).map(move |n| {
+            count.fetch_add(1, SeqCst);
+            async move {
+                sleep(millis(1)).await;
+                Ok::<_, String>(n)
+            }
+        });
+        let rival = rival.spawn();
+        let run = at_once(3).limiter(&limiter).build().unwrap();
+        let run = run.over(0..ITEMS).map(|n| async move {
+            sleep(millis(1)).await;
+            Ok::<_, String>(n)
+        });
+        let run = run.weight(|n| 2 - (n % 2) as u32);
+        let began = Instant::now();
+        let result = if spawned { run.spawned().await } else { run.await };
+        let took = began.elapsed();
+        assert_eq!(result.unwrap().successes(), ITEMS);
+        assert!(format!("{limiter:?}").contains("given_up: 0"), "{spawned}: {limiter:?}");
+        // The two take turns, so that the rival has as many attempts, and each millisecond has two permits.
+        let (turns, least) = (rivals.load(SeqCst), ITEMS as u64 * 5 / 4);
+        assert!(turns.abs_diff(ITEMS) <= ITEMS / 2, "{spawned}: {turns} attempts of the rival");
+        assert!(took >= millis(least) && took <= millis(2 * least), "{spawned}: {took:?}");
+        is_over.store(true, SeqCst);
+        rival.await.unwrap();
+        eprintln!("{ITEMS} items of weights 2 and 1 beside {turns} of a rival: {took:?}, spawned: {spawned}");
+    }
+}
+
+/// One rule for items in one task and on several cores: the limit of an attempt that holds up its thread in its first poll
+/// runs from the end of that poll; later polls count.
+#[test]
+fn rule_12_a_limit_runs_from_the_end_of_a_first_poll_that_holds_up_its_thread() {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    for (in_first_poll, successes) in [(true, 4), (false, 0)] {
+        for spawned in [false, true] {
+            let task = lenient().concurrency(4).timeout_per_attempt(millis(20)).build().unwrap();
+            let run = task.over(0..4).map(move |n| async move {
+                if !in_first_poll {
+                    sleep(millis(1)).await;
+                }
+                thread::sleep(millis(60));
+                sleep(millis(1)).await;
+                Ok::<_, String>(n)
+            });
+            let result = runtime.block_on(async { if spawned { run.spawned().await } else { run.await } });
+            let result = result.unwrap();
+            let timeouts = result.summary.timeouts;
+            let what = format!("in the first poll: {in_first_poll}, spawned: {spawned}: {}", result.summary);
+            assert_eq!((result.successes(), timeouts), (successes, 4 - successes), "{what}");
+            assert!(result.summary.elapsed < secs(10), "{what}");
+        }
+    }
+}
