@@ -37,7 +37,6 @@ mod turn;
 mod types;
 mod waiting;
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -64,6 +63,7 @@ pub(crate) use self::types::{Drive, Mode, Parts, Types, Work};
 use crate::bell::Bell;
 use crate::config::Config;
 use crate::observe::Event;
+use crate::panic_payload::{Payload, discard};
 use crate::rt::{AtomicBool, Instant, Mutex, coop};
 
 /// Drives one run. Everything of the run is in here, so that dropping it leaves nothing behind.
@@ -89,7 +89,7 @@ pub(crate) struct Driver<W: Types> {
     /// The end of the run, which nobody is told before the store is let go of.
     ending: Option<Ending<W::Output, W::Error>>,
     /// A panic of the caller's, which goes on once every running item was dropped.
-    panic: Option<Box<dyn Any + Send>>,
+    panic: Option<Payload>,
 }
 
 impl<W: Drive> Driver<W> {
@@ -147,7 +147,8 @@ impl<W: Drive> Driver<W> {
                 }
             }
         }
-        ready!(W::Mode::poll_clear(&mut self.lanes, cx));
+        // The first panic is the one that goes on.
+        ready!(W::Mode::poll_clear(&mut self.lanes, cx)).into_iter().for_each(discard);
         self.panic.take().map_or(Poll::Pending, |payload| resume_unwind(payload))
     }
 
@@ -160,7 +161,9 @@ impl<W: Drive> Driver<W> {
             ready!(self.work(cx, sink));
             self.is_over = true;
         }
-        ready!(W::Mode::poll_clear(&mut self.lanes, cx));
+        if let Some(payload) = ready!(W::Mode::poll_clear(&mut self.lanes, cx)) {
+            resume_unwind(payload);
+        }
         if self.ending.is_none() {
             let _former = self.set_waker(cx);
             let mut access = Access::new(&self.core);
@@ -360,6 +363,7 @@ impl<W: Types> Driver<W> {
 /// more, and nothing of what the driver held is kept from others so long.
 impl<W: Types> Drop for Driver<W> {
     fn drop(&mut self) {
+        self.panic.take().into_iter().for_each(discard);
         self.sound_alarm();
         if W::Mode::SPAWNED {
             if let Some(mut core) = Access::try_new(&self.core) {

@@ -24,6 +24,7 @@ mod map_task_config;
 mod observe;
 mod outcome;
 mod over;
+mod panic_payload;
 mod progress;
 #[cfg(any(feature = "store", feature = "restate"))]
 mod random;

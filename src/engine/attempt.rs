@@ -1,6 +1,5 @@
 //! One attempt: its limit, its token, its panic.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,6 +8,7 @@ use std::time::Duration;
 use super::clock::{Clock, deadline};
 use crate::config::Config;
 use crate::outcome::{ItemError, TimeoutScope};
+use crate::panic_payload::into_message;
 use crate::rt::Instant;
 
 /// What is known of an attempt's time. Most attempts end before anybody has to know more than their
@@ -95,8 +95,8 @@ where
             Poll::Ready(Err(ItemError::Failed { error, attempts }))
         }
         Err(payload) => {
-            let message = panic_message(&*payload);
             drop_caught(attempt);
+            let message = into_message(payload);
             Poll::Ready(Err(ItemError::Panicked { message, attempts }))
         }
     }
@@ -106,21 +106,11 @@ where
 /// is what became of it.
 pub(super) fn drop_caught<F>(mut attempt: Pin<&mut Option<F>>) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| attempt.set(None))) {
+        let panic = into_message(payload);
         tracing::error!(
             target: "async_map_task",
-            panic = panic_message(&*payload),
+            panic,
             "the future of an attempt panicked while it was dropped"
         );
-    }
-}
-
-/// The text of a panic.
-pub(super) fn panic_message(payload: &(dyn Any + Send)) -> String {
-    if let Some(text) = payload.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "a panic without a text".to_owned()
     }
 }

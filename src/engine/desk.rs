@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::attempt::{Limit, Watch, drop_caught, panic_message, poll_caught};
+use super::attempt::{Limit, Watch, drop_caught, poll_caught};
 use super::call::Call;
 use super::clock::{deadline, earliest};
 use super::gate::Place;
@@ -18,6 +18,7 @@ use super::{Mode, Types, Work, trace};
 use crate::config::Config;
 use crate::context::{ItemContext, Signal};
 use crate::outcome::ItemError;
+use crate::panic_payload::into_message;
 use crate::rt::Instant;
 
 pin_project! {
@@ -102,7 +103,7 @@ impl<W: Work> DeskProjection<'_, W> {
                 future.set(Some(call.call(context, item, permit)));
             }))
         });
-        built.map_err(|payload| ItemError::Panicked { message: panic_message(&*payload), attempts: attempt })
+        built.map_err(|payload| ItemError::Panicked { message: into_message(payload), attempts: attempt })
     }
 
     /// Notes when an attempt begins.

@@ -5,6 +5,7 @@ use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use crate::rt::JoinError;
 use futures::Stream;
 use futures::stream::FuturesUnordered;
 use tracing::Span;
@@ -13,6 +14,7 @@ use super::in_context::{InContext, current_dispatch};
 use super::lane::Lane;
 use super::sink::NoSink;
 use super::{Mode, Types, Work};
+use crate::panic_payload::{Payload, discard};
 use crate::rt::JoinSet;
 
 /// A [`Mode`] that can poll the lanes of a run of these types.
@@ -29,8 +31,8 @@ pub trait PollLanes<W: Types>: Mode {
     /// Tells every attempt that runs to end.
     fn stop(lanes: &mut Self::Lanes<W>);
 
-    /// Drops all lanes. Ready once nothing of them is left.
-    fn poll_clear(lanes: &mut Self::Lanes<W>, cx: &mut Context<'_>) -> Poll<()>;
+    /// Drops all lanes. Ready once nothing of them is left, with the first panic of the caller's on the way.
+    fn poll_clear(lanes: &mut Self::Lanes<W>, cx: &mut Context<'_>) -> Poll<Option<Payload>>;
 }
 
 /// Lanes are polled by the driver. They may borrow, and need not be `Send`.
@@ -69,9 +71,9 @@ impl<W: Work> PollLanes<W> for InTask {
         }
     }
 
-    fn poll_clear(lanes: &mut FuturesUnordered<Lane<W>>, _cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_clear(lanes: &mut FuturesUnordered<Lane<W>>, _cx: &mut Context<'_>) -> Poll<Option<Payload>> {
         lanes.clear();
-        Poll::Ready(())
+        Poll::Ready(None)
     }
 }
 
@@ -80,6 +82,14 @@ impl<W: Work> PollLanes<W> for InTask {
 pub struct Tasks {
     set: JoinSet<()>,
     are_aborted: bool,
+    /// The first panic of the caller's after that.
+    panic: Option<Payload>,
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.panic.take().into_iter().for_each(discard);
+    }
 }
 
 /// Each lane is a Tokio task, so that they use every core that the runtime has.
@@ -126,12 +136,18 @@ where
         // They hear of it by their own alarm.
     }
 
-    fn poll_clear(lanes: &mut Tasks, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_clear(lanes: &mut Tasks, cx: &mut Context<'_>) -> Poll<Option<Payload>> {
         // It looks at every task.
         if !mem::replace(&mut lanes.are_aborted, true) {
             lanes.set.abort_all();
         }
-        while ready!(lanes.set.poll_join_next(cx)).is_some() {}
-        Poll::Ready(())
+        while let Some(ended) = ready!(lanes.set.poll_join_next(cx)) {
+            match (ended.map_err(JoinError::try_into_panic), &lanes.panic) {
+                (Err(Ok(payload)), None) => lanes.panic = Some(payload),
+                (Err(Ok(payload)), Some(_)) => discard(payload),
+                (Ok(()) | Err(Err(_)), _) => {}
+            }
+        }
+        Poll::Ready(lanes.panic.take())
     }
 }

@@ -55,6 +55,7 @@ mod library {
     pub mod observe;
     pub mod outcome;
     pub mod over;
+    pub mod panic_payload;
     pub mod progress;
     pub mod result;
     pub mod retry;

@@ -28,6 +28,7 @@ mod rules_handle;
 mod rules_leftovers;
 mod rules_limiter;
 mod rules_limits;
+mod rules_panic_payloads;
 mod rules_panics;
 mod rules_permits_in_use;
 mod rules_places;
