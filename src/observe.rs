@@ -18,7 +18,7 @@ pub enum Event<'a> {
         /// The item's place in the input.
         index: usize,
     },
-    /// An attempt returned an error, ran out of time or panicked.
+    /// An attempt returned an error, ran out of time, panicked or could not begin.
     #[non_exhaustive]
     AttemptFailed {
         /// The item's place in the input.

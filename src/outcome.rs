@@ -66,6 +66,15 @@ pub enum ItemError<E> {
         /// How many attempts were made, the one that panicked included.
         attempts: u32,
     },
+    /// The map function could not be called: the system gave no thread for
+    /// [`map_blocking`](crate::Over::map_blocking). Such an attempt is retried while
+    /// [`retries`](crate::AsyncMapTaskBuilder::retries) are left.
+    Faulted {
+        /// The reason, as Tokio states it.
+        message: String,
+        /// How many attempts were made, the one that could not begin included.
+        attempts: u32,
+    },
 }
 
 impl<E> ItemError<E> {
@@ -74,7 +83,8 @@ impl<E> ItemError<E> {
         match self {
             Self::Failed { attempts, .. }
             | Self::TimedOut { attempts, .. }
-            | Self::Panicked { attempts, .. } => *attempts,
+            | Self::Panicked { attempts, .. }
+            | Self::Faulted { attempts, .. } => *attempts,
         }
     }
 
@@ -84,6 +94,7 @@ impl<E> ItemError<E> {
             Self::Failed { .. } => FailureKind::Failed,
             Self::TimedOut { .. } => FailureKind::TimedOut,
             Self::Panicked { .. } => FailureKind::Panicked,
+            Self::Faulted { .. } => FailureKind::Faulted,
         }
     }
 }
@@ -119,15 +130,18 @@ pub enum FailureKind {
     TimedOut,
     /// The map function panicked.
     Panicked,
+    /// The map function could not be called.
+    Faulted,
 }
 
 impl FailureKind {
-    /// The word for it in a log line or a label: `error`, `timeout` or `panic`.
+    /// The word for it in a log line or a label: `error`, `timeout`, `panic` or `fault`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "error",
             Self::TimedOut => "timeout",
             Self::Panicked => "panic",
+            Self::Faulted => "fault",
         }
     }
 }
@@ -146,6 +160,7 @@ impl<E: fmt::Display> fmt::Display for Cause<'_, E> {
                 write!(f, "timed out at the timeout_per_item of {limit:?}")
             }
             ItemError::Panicked { message, .. } => write!(f, "panicked: {message}"),
+            ItemError::Faulted { message, .. } => f.write_str(message),
         }
     }
 }
@@ -185,6 +200,13 @@ mod tests {
                 "panic",
                 3,
                 "failed after 3 attempts: panicked: index 9",
+            ),
+            (
+                ItemError::Faulted { message: "no thread".to_owned(), attempts: 2 },
+                FailureKind::Faulted,
+                "fault",
+                2,
+                "failed after 2 attempts: no thread",
             ),
         ] {
             assert_eq!((error.attempts(), error.kind()), (attempts, kind));

@@ -126,7 +126,8 @@ impl<S: Source> Over<S> {
     ///
     /// The pool is the runtime's, with up to 512 threads unless it was built with
     /// [`max_blocking_threads`](https://docs.rs/tokio/1/tokio/runtime/struct.Builder.html#method.max_blocking_threads), and shared with all that uses it.
-    /// While it is full, attempts wait in its queue and their limits run.
+    /// While it is full, attempts wait in its queue and their limits run. If the system gives it no thread, the attempt is
+    /// [`Faulted`](crate::ItemError::Faulted): it is retried while retries are left, and its function never runs.
     ///
     /// # Examples
     ///

@@ -10,5 +10,5 @@ pub(crate) use std::sync::{Mutex, MutexGuard};
 
 pub(crate) use futures::task::AtomicWaker;
 pub(crate) use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-pub(crate) use tokio::task::{JoinError, JoinHandle, JoinSet, coop, spawn, spawn_blocking, yield_now};
+pub(crate) use tokio::task::{JoinError, JoinHandle, JoinSet, coop, spawn, yield_now};
 pub(crate) use tokio::time::{Instant, Sleep, sleep_until};

@@ -8,8 +8,10 @@ use std::time::Duration;
 use super::clock::{Clock, deadline};
 use crate::config::Config;
 use crate::outcome::{ItemError, TimeoutScope};
-use crate::panic_payload::into_message;
 use crate::rt::Instant;
+
+use super::blocking::Unwound;
+use crate::panic_payload::{Payload, into_message};
 
 /// What is known of an attempt's time. Most attempts end before anybody has to know more than their
 /// start, so the limit is worked out when an attempt first has to wait.
@@ -65,8 +67,31 @@ impl Limit {
         deadline(clock.latest_start(self.start), self.limit)
     }
 
-    pub(super) fn error<E>(&self, attempts: u32) -> ItemError<E> {
-        ItemError::TimedOut { limit: self.limit, scope: self.scope, attempts }
+    pub(super) fn error<E>(&self, attempts: u32) -> AttemptError<E> {
+        let (limit, scope) = (self.limit, self.scope);
+        AttemptError::Failed(ItemError::TimedOut { limit, scope, attempts })
+    }
+}
+
+/// Why an attempt gave no output.
+pub(super) enum AttemptError<E> {
+    /// It has failed.
+    Failed(ItemError<E>),
+    /// The runtime was shut down before it could end.
+    Interrupted,
+}
+
+impl<E> AttemptError<E> {
+    /// The error of an attempt that has panicked with this payload.
+    #[cold]
+    pub(super) fn from_panic(payload: Payload, attempts: u32) -> Self {
+        let message = match payload.downcast::<Unwound>().map(|unwound| *unwound) {
+            Ok(Unwound::ShutDown) => return Self::Interrupted,
+            Ok(Unwound::NoThread(message)) => return Self::Failed(ItemError::Faulted { message, attempts }),
+            Ok(Unwound::Panicked(message)) => message,
+            Err(payload) => into_message(payload),
+        };
+        Self::Failed(ItemError::Panicked { message, attempts })
     }
 }
 
@@ -76,7 +101,7 @@ pub(super) fn poll_caught<F, T, E>(
     mut attempt: Pin<&mut Option<F>>,
     cx: &mut Context<'_>,
     attempts: u32,
-) -> Poll<Result<T, ItemError<E>>>
+) -> Poll<Result<T, AttemptError<E>>>
 where
     F: Future<Output = Result<T, E>>,
 {
@@ -92,12 +117,11 @@ where
         }
         Ok(Poll::Ready(Err(error))) => {
             drop_caught(attempt);
-            Poll::Ready(Err(ItemError::Failed { error, attempts }))
+            Poll::Ready(Err(AttemptError::Failed(ItemError::Failed { error, attempts })))
         }
         Err(payload) => {
             drop_caught(attempt);
-            let message = into_message(payload);
-            Poll::Ready(Err(ItemError::Panicked { message, attempts }))
+            Poll::Ready(Err(AttemptError::from_panic(payload, attempts)))
         }
     }
 }

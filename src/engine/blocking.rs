@@ -2,45 +2,90 @@
 
 use std::fmt;
 use std::mem;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use crate::lock::lock;
-use crate::rt::{JoinHandle, Mutex, spawn_blocking};
+use crate::rt::{JoinHandle, Mutex};
+use tokio::runtime::Handle;
 
-/// A function on the blocking pool. Dropped, it is not begun; if it was begun, it runs on.
+use crate::panic_payload::into_message;
+
+/// A function on the blocking pool. If it has not begun when this is dropped, it never does; if it has begun, it runs
+/// to its end.
 pub struct BlockingAttempt<T, E> {
     work: Arc<Mutex<Work<T, E>>>,
-    /// Gives nothing where the work was given up before it began.
-    task: JoinHandle<Option<Result<T, E>>>,
+    /// `Err` with Tokio's message if no thread could be started.
+    task: Result<JoinHandle<Option<Returned<T, E>>>, String>,
+}
+
+/// What a function on the pool has returned, or the message of its panic. `None` is for work that was given up before
+/// it began.
+type Returned<T, E> = Result<Result<T, E>, String>;
+
+/// An end of an attempt that is no result of the map function. It unwinds as the payload of a panic from the attempt's
+/// poll to the code that catches the panics of attempts.
+pub(super) enum Unwound {
+    /// The function panicked with this message.
+    Panicked(String),
+    /// The system gave no thread, for this reason.
+    NoThread(String),
+    /// The runtime was shut down and has dropped the function.
+    ShutDown,
 }
 
 enum Work<T, E> {
-    /// It is in the pool's queue. It has all that it needs with it, its permits as well.
+    /// It is in the pool's queue, together with the item and the permits.
     Queued(Box<dyn FnOnce() -> Result<T, E> + Send>),
     Begun,
     GivenUp,
 }
 
 impl<T: Send + 'static, E: Send + 'static> BlockingAttempt<T, E> {
+    /// Puts a function on the pool of the current runtime.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no current runtime.
     pub(super) fn begin(function: impl FnOnce() -> Result<T, E> + Send + 'static) -> Self {
+        let runtime = Handle::current();
         let work = Arc::new(Mutex::new(Work::Queued(Box::new(function))));
-        let queued = Arc::clone(&work);
-        let task = spawn_blocking(move || match replace(&queued, Work::Begun) {
-            Work::Queued(function) => Some(function()),
-            Work::Begun | Work::GivenUp => None,
-        });
+        let task = spawn(&runtime, &work);
         Self { work, task }
     }
 }
 
+/// Spawns the work. Tokio panics if the system gives it no thread, and leaves the task in the pool's queue, where a later
+/// thread finds it. The work is taken out of it then. It cannot begin before, because it needs the same lock.
+fn spawn<T: Send + 'static, E: Send + 'static>(
+    runtime: &Handle,
+    work: &Arc<Mutex<Work<T, E>>>,
+) -> Result<JoinHandle<Option<Returned<T, E>>>, String> {
+    let queued = Arc::clone(work);
+    let run = move || match replace(&queued, Work::Begun) {
+        // The panic ends here, because Tokio would drop its payload if the run has lost interest.
+        Work::Queued(function) => Some(catch_unwind(AssertUnwindSafe(function)).map_err(into_message)),
+        Work::Begun | Work::GivenUp => None,
+    };
+    let mut held = lock(work);
+    catch_unwind(AssertUnwindSafe(|| runtime.spawn_blocking(run))).map_err(|payload| {
+        let given_up = mem::replace(&mut *held, Work::GivenUp);
+        drop(held);
+        // This returns the permits, which wakes others, so no lock is held any more.
+        drop(given_up);
+        into_message(payload)
+    })
+}
+
 impl<T, E> BlockingAttempt<T, E> {
-    /// Gives up work that waits in the queue; Tokio itself would keep it there until a thread comes to it.
-    /// Says whether it was, or whether it has begun instead.
+    /// Gives up work that waits in the queue; Tokio itself would keep it there until a thread comes to it. Returns
+    /// `false` if it has begun instead.
     pub(super) fn give_up(&self) -> bool {
-        self.task.abort();
+        if let Ok(task) = &self.task {
+            task.abort();
+        }
         match replace(&self.work, Work::GivenUp) {
             Work::Queued(_) | Work::GivenUp => true,
             Work::Begun => {
@@ -55,14 +100,19 @@ impl<T, E> Future for BlockingAttempt<T, E> {
     type Output = Result<T, E>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
-        match ready!(Pin::new(&mut self.task).poll(cx)) {
-            Ok(Some(result)) => Poll::Ready(result),
-            Ok(None) => Poll::Pending,
-            // The attempt's own panic, or one that says why it cannot be made.
-            Err(error) => resume_unwind(
-                error.try_into_panic().unwrap_or_else(|_| Box::new("the blocking pool was shut down")),
-            ),
-        }
+        let unwound = match &mut self.task {
+            Err(message) => Unwound::NoThread(mem::take(message)),
+            Ok(task) => match ready!(Pin::new(task).poll(cx)) {
+                Ok(Some(Ok(result))) => return Poll::Ready(result),
+                Ok(Some(Err(message))) => Unwound::Panicked(message),
+                Ok(None) => return Poll::Pending,
+                Err(error) => match error.try_into_panic() {
+                    Ok(payload) => resume_unwind(payload),
+                    Err(_) => Unwound::ShutDown,
+                },
+            },
+        };
+        resume_unwind(Box::new(unwound))
     }
 }
 

@@ -58,6 +58,7 @@ pub(super) struct Assignment<I, E> {
 pub(super) struct Tally {
     pub(super) successes: usize,
     pub(super) failures: usize,
+    /// Those that an end of their runtime has interrupted included.
     pub(super) failed_attempts: usize,
     pub(super) retries: usize,
     pub(super) timeouts: usize,

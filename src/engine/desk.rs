@@ -7,18 +7,17 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::attempt::{Limit, Watch, drop_caught, poll_caught};
+use super::attempt::{AttemptError, Limit, Watch, drop_caught, poll_caught};
 use super::call::Call;
 use super::clock::{deadline, earliest};
 use super::gate::Place;
-use super::job::{Ended, Job};
+use super::job::Job;
 use super::shift::Shift;
 use super::timer::Timer;
 use super::{Mode, Types, Work, trace};
 use crate::config::Config;
 use crate::context::{ItemContext, Signal};
 use crate::outcome::ItemError;
-use crate::panic_payload::into_message;
 use crate::rt::Instant;
 
 pin_project! {
@@ -86,7 +85,7 @@ impl<W: Work> DeskProjection<'_, W> {
         config: &Config,
         run_deadline: Option<Instant>,
         item: W::Item,
-    ) -> Result<(), ItemError<W::Error>> {
+    ) -> Result<(), AttemptError<W::Error>> {
         let Job { index, attempt, ref mut kept, started, ref span, .. } = *self.job;
         let may_retry = config.retry.allows_after(attempt);
         let (future, watch, signal) = (&mut self.attempt, &*self.watch, &mut *self.signal);
@@ -103,7 +102,7 @@ impl<W: Work> DeskProjection<'_, W> {
                 future.set(Some(call.call(context, item, permit)));
             }))
         });
-        built.map_err(|payload| ItemError::Panicked { message: into_message(payload), attempts: attempt })
+        built.map_err(|payload| AttemptError::from_panic(payload, attempt))
     }
 
     /// Notes when an attempt begins.
@@ -132,7 +131,7 @@ impl<W: Work> DeskProjection<'_, W> {
         cx: &mut Context<'_>,
         config: &Config,
         read_clock: impl FnOnce(&Limit) -> (Instant, Instant),
-    ) -> Poll<Ended<W>> {
+    ) -> Poll<Result<W::Output, AttemptError<W::Error>>> {
         if W::Mode::SPAWNED && mem::take(self.is_unpolled) {
             self.date_anew(Instant::now(), Watch::BegunSince);
         }
@@ -147,10 +146,12 @@ impl<W: Work> DeskProjection<'_, W> {
 
     /// Why an attempt has ended that has failed.
     #[cold]
-    fn blame(&self, error: ItemError<W::Error>) -> ItemError<W::Error> {
+    fn blame(&self, error: AttemptError<W::Error>) -> AttemptError<W::Error> {
         match (error, &*self.watch) {
             // Whatever it says now, it says because it was told to end.
-            (ItemError::Failed { attempts, .. }, Watch::Grace(limit, _)) => limit.error(attempts),
+            (AttemptError::Failed(ItemError::Failed { attempts, .. }), Watch::Grace(limit, _)) => {
+                limit.error(attempts)
+            }
             (error, _) => error,
         }
     }
@@ -173,7 +174,7 @@ impl<W: Work> DeskProjection<'_, W> {
         cx: &mut Context<'_>,
         config: &Config,
         read_clock: impl FnOnce(&Limit) -> (Instant, Instant),
-    ) -> Poll<ItemError<W::Error>> {
+    ) -> Poll<AttemptError<W::Error>> {
         if let Watch::BegunSince(dated) = *self.watch {
             self.date_anew(Shift::latest_start(dated), Watch::Begun);
         }

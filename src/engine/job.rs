@@ -74,5 +74,5 @@ impl<I, E> Next<I, E> {
     }
 }
 
-/// What became of an attempt.
+/// What became of an item.
 pub(super) type Ended<W> = Result<<W as Types>::Output, ItemError<<W as Types>::Error>>;

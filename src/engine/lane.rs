@@ -9,13 +9,13 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 
 use super::access::Access;
+use super::attempt::AttemptError;
 use super::core::Core;
 use super::desk::{Desk, DeskProjection};
 use super::shift::Shift;
 use super::turn::Turn;
 use super::{Mode, Types, Work};
 use crate::config::Config;
-use crate::outcome::ItemError;
 use crate::rt::{AtomicBool, Instant, Mutex, coop};
 
 pin_project! {
@@ -159,7 +159,7 @@ fn take_up<W: Work>(
     config: &Config,
     desk: Pin<&mut Desk<W>>,
     cx: &Context<'_>,
-) -> ControlFlow<Poll<()>, Result<(), ItemError<W::Error>>> {
+) -> ControlFlow<Poll<()>, Result<(), AttemptError<W::Error>>> {
     match (turn, by_itself) {
         (Turn::Attempt, _) => ControlFlow::Continue(Ok(())),
         (Turn::Begin { item, after_yield }, Some((alone, shift))) => {
@@ -197,7 +197,7 @@ fn begin_alone<W: Work>(
     shift: &mut Shift,
     desk: &mut DeskProjection<'_, W>,
     item: W::Item,
-) -> Result<(), ItemError<W::Error>> {
+) -> Result<(), AttemptError<W::Error>> {
     desk.date(config, shift.turn(alone.timed));
     desk.begin(&alone.call, config, alone.run_deadline, item)
 }

@@ -4,6 +4,7 @@ use std::mem;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use super::attempt::AttemptError;
 use super::call::Call;
 use super::clock::deadline;
 use super::collector::Collector;
@@ -44,13 +45,14 @@ impl<W: Work> Core<W> {
         }
     }
 
-    /// Ends an attempt that has failed: its item is tried again or fails.
+    /// Ends an attempt without an output: its item is tried again, fails, or is cancelled with the run.
     #[cold]
-    pub(super) fn fail_attempt(&mut self, job: &mut Job<W::Item>, error: ItemError<W::Error>) {
+    pub(super) fn fail_attempt(&mut self, job: &mut Job<W::Item>, error: AttemptError<W::Error>) {
         self.tally.failed_attempts += 1;
         let mut job = mem::replace(job, Job::none());
+        let AttemptError::Failed(error) = error else { return self.halt(FailureReason::Cancelled) };
         match &error {
-            ItemError::Failed { .. } => {}
+            ItemError::Failed { .. } | ItemError::Faulted { .. } => {}
             ItemError::TimedOut { .. } => self.tally.timeouts += 1,
             ItemError::Panicked { .. } => self.tally.panics += 1,
         }
@@ -93,7 +95,9 @@ impl<W: Work> Core<W> {
                 }
                 self.hooks.retry_after(error).unwrap_or_else(|| policy.wait_before(job.attempt))
             }
-            ItemError::TimedOut { scope: TimeoutScope::Attempt, .. } => policy.wait_before(job.attempt),
+            ItemError::TimedOut { scope: TimeoutScope::Attempt, .. } | ItemError::Faulted { .. } => {
+                policy.wait_before(job.attempt)
+            }
             ItemError::TimedOut { scope: TimeoutScope::Item, .. } => {
                 return Err("the item's time is up");
             }

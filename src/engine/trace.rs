@@ -48,13 +48,15 @@ pub(super) fn retry(task: &str, index: usize, attempt: u32, kind: FailureKind, d
 
 /// `why` says why the item was not tried once more.
 pub(super) fn failure<E>(task: &str, index: usize, error: &ItemError<E>, why: &str) {
-    let (limit, panic) = match error {
-        ItemError::Failed { .. } => (None, None),
-        ItemError::TimedOut { limit, .. } => (Some(debug(limit)), None),
-        ItemError::Panicked { message, .. } => (None, Some(message.as_str())),
-    };
+    let (mut limit, mut panic, mut fault) = (None, None, None);
+    match error {
+        ItemError::Failed { .. } => {}
+        ItemError::TimedOut { limit: passed, .. } => limit = Some(debug(passed)),
+        ItemError::Panicked { message, .. } => panic = Some(message.as_str()),
+        ItemError::Faulted { message, .. } => fault = Some(message.as_str()),
+    }
     let (attempts, kind) = (error.attempts(), error.kind().as_str());
-    warn!(target: "async_map_task", task, index, attempts, kind, limit, panic, why, "item failed");
+    warn!(target: "async_map_task", task, index, attempts, kind, limit, panic, fault, why, "item failed");
 }
 
 /// An item that was kept as succeeded, with an output that is none of this type.

@@ -4,13 +4,13 @@ use std::mem;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
+use super::attempt::AttemptError;
 use super::core::Core;
 use super::desk::DeskProjection;
 use super::gate::Place;
 use super::job::Job;
 use super::{Mode, Work};
 use crate::error::FailureReason;
-use crate::outcome::ItemError;
 
 /// What a lane does next.
 pub(super) enum Turn<I> {
@@ -65,7 +65,7 @@ impl<W: Work> Core<W> {
 
     /// Takes why a lane's attempt has failed.
     #[cold]
-    pub(super) fn take_failure(&mut self, error: ItemError<W::Error>, desk: &mut DeskProjection<'_, W>) {
+    pub(super) fn take_failure(&mut self, error: AttemptError<W::Error>, desk: &mut DeskProjection<'_, W>) {
         self.look_around();
         self.fail_attempt(desk.job, error);
     }

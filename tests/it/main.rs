@@ -23,6 +23,7 @@ mod rules_blocking;
 mod rules_corners;
 mod rules_corners_ends;
 mod rules_corners_spawned;
+mod rules_faults;
 mod rules_grace;
 mod rules_handle;
 mod rules_leftovers;
