@@ -29,6 +29,7 @@ mod relay;
 pub(crate) mod running;
 mod settle;
 mod shift;
+pub(crate) mod shutdown;
 pub(crate) mod sink;
 pub(crate) mod source;
 mod timer;
@@ -57,11 +58,13 @@ use self::lane::{Alone, Lane};
 use self::mode::PollLanes;
 use self::relay::Relay;
 use self::running::Setup;
+use self::shutdown::ShutDown;
 use self::sink::Deliver;
 use self::timer::Timer;
 pub(crate) use self::types::{Drive, Mode, Parts, Types, Work};
 use crate::bell::Bell;
 use crate::config::Config;
+use crate::error::FailureReason;
 use crate::observe::Event;
 use crate::panic_payload::{Payload, discard};
 use crate::rt::{AtomicBool, Instant, Mutex, coop};
@@ -262,7 +265,8 @@ impl<W: Drive> Driver<W> {
         while stopped || !self.is_stopping() {
             let waker = if W::Mode::SPAWNED { cx.waker() } else { self.relay.waker() };
             match W::Mode::poll_next(&mut self.lanes, &mut Context::from_waker(waker)) {
-                Poll::Ready(Some(())) => {}
+                Poll::Ready(Some(Ok(()))) => {}
+                Poll::Ready(Some(Err(ShutDown))) => self.core().get().halt(FailureReason::Cancelled),
                 // The set returns after two futures that have woken themselves, and after each future was polled once.
                 Poll::Pending
                     if self
@@ -309,9 +313,11 @@ impl<W: Drive> Driver<W> {
     }
 
     fn poll_stopping(&mut self, cx: &mut Context<'_>) -> Stopping {
+        // An attempt whose worker was dropped by its runtime has ended, and cannot be counted as such.
+        let has_workers = !W::Mode::SPAWNED || W::Mode::count(&self.lanes) > 0;
         let mut access = Access::new(&self.core);
         let core = access.get();
-        if core.running() == 0 {
+        if core.running() == 0 || !has_workers {
             if self.stop_at.is_none() {
                 core.forgive_timeout();
             }
@@ -333,6 +339,7 @@ impl<W: Drive> Driver<W> {
                 self.stop_at = Some(deadline(now, self.config.cancel_grace));
                 Stopping::Told
             }
+            // It is over as well if its runtime keeps no time any more.
             Some(stop_at) if self.timer.poll(cx, stop_at).is_ready() => Stopping::Over,
             Some(_) => Stopping::Waiting,
         }
@@ -345,9 +352,11 @@ impl<W: Drive> Driver<W> {
         core.report();
         core.clock.rest();
         let next = self.stop_at.or_else(|| core.next_deadline());
-        if next.is_some_and(|next| self.timer.poll(cx, next).is_ready()) {
-            cx.waker().wake_by_ref();
+        let Some(Poll::Ready(passed)) = next.map(|next| self.timer.poll(cx, next)) else { return };
+        if let Err(ShutDown) = passed {
+            core.halt(FailureReason::Cancelled);
         }
+        cx.waker().wake_by_ref();
     }
 }
 

@@ -57,8 +57,8 @@ pub enum FailureReason {
         /// How many were allowed to fail.
         allowed: usize,
     },
-    /// The run's [`cancellation_token`](crate::MapRun::cancellation_token) was cancelled, or its
-    /// [`MapHandle`](crate::MapHandle) was told to cancel or to drain it.
+    /// The run's [`cancellation_token`](crate::MapRun::cancellation_token) was cancelled, its
+    /// [`MapHandle`](crate::MapHandle) was told to cancel or to drain it, or its runtime was shut down.
     Cancelled,
     /// The run did not end within [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout).
     TimedOut {

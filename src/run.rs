@@ -306,7 +306,7 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     ///
     /// # Panics
     ///
-    /// The run panics where it is polled outside a Tokio runtime, or while that is being shut down.
+    /// The run panics if it is polled outside a Tokio runtime.
     ///
     /// # Examples
     ///

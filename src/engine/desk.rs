@@ -13,6 +13,7 @@ use super::clock::{deadline, earliest};
 use super::gate::Place;
 use super::job::Job;
 use super::shift::Shift;
+use super::shutdown::ShutDown;
 use super::timer::Timer;
 use super::{Mode, Types, Work, trace};
 use crate::config::Config;
@@ -168,7 +169,7 @@ impl<W: Work> DeskProjection<'_, W> {
         }
     }
 
-    /// Ready once the attempt is out of time, and dropped.
+    /// Ready once the attempt is out of time, or its runtime keeps no time any more, and dropped.
     fn poll_limit(
         &mut self,
         cx: &mut Context<'_>,
@@ -182,34 +183,46 @@ impl<W: Work> DeskProjection<'_, W> {
             let limit = self.watch.limit(config, self.job.started);
             *self.watch = limit.map_or(Watch::Unlimited, Watch::Until);
         }
-        let limit = match *self.watch {
-            Watch::Unlimited | Watch::Begun(_) | Watch::BegunSince(_) => return Poll::Pending,
-            Watch::Grace(limit, until) => {
-                ready!(self.timer.poll(cx, until));
-                limit
-            }
-            Watch::Until(limit) => {
-                ready!(self.timer.poll(cx, limit.deadline()));
-                let (now, latest) = read_clock(&limit);
-                if now < latest {
-                    ready!(self.timer.poll(cx, latest));
-                }
+        let error = match ready!(self.poll_end_of_time(cx, config, read_clock)) {
+            Ok(limit) => limit.error(self.job.attempt),
+            Err(ShutDown) => {
                 Signal::cancel(self.signal);
-                if !config.cancel_grace.is_zero() {
-                    let until = deadline(now, config.cancel_grace);
-                    *self.watch = Watch::Grace(limit, until);
-                    ready!(self.timer.poll(cx, until));
-                }
-                limit
+                AttemptError::Interrupted
             }
         };
-        let attempts = self.job.attempt;
         if self.attempt.as_ref().as_pin_ref().is_some_and(|attempt| W::Call::goes_on(&attempt)) {
             *self.lingers = true;
         } else {
             self.job.span.in_scope(|| drop_caught(self.attempt.as_mut()));
         }
-        Poll::Ready(limit.error(attempts))
+        Poll::Ready(error)
+    }
+
+    /// Ready with the limit that has passed, its grace included.
+    fn poll_end_of_time(
+        &mut self,
+        cx: &mut Context<'_>,
+        config: &Config,
+        read_clock: impl FnOnce(&Limit) -> (Instant, Instant),
+    ) -> Poll<Result<Limit, ShutDown>> {
+        match *self.watch {
+            Watch::Unlimited | Watch::Begun(_) | Watch::BegunSince(_) => Poll::Pending,
+            Watch::Grace(limit, until) => self.timer.poll(cx, until).map_ok(|()| limit),
+            Watch::Until(limit) => {
+                ready!(self.timer.poll(cx, limit.deadline()))?;
+                let (now, latest) = read_clock(&limit);
+                if now < latest {
+                    ready!(self.timer.poll(cx, latest))?;
+                }
+                Signal::cancel(self.signal);
+                if !config.cancel_grace.is_zero() {
+                    let until = deadline(now, config.cancel_grace);
+                    *self.watch = Watch::Grace(limit, until);
+                    ready!(self.timer.poll(cx, until))?;
+                }
+                Poll::Ready(Ok(limit))
+            }
+        }
     }
 
     /// Ready once an attempt that has ended for its item has ended in truth.

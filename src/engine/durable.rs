@@ -7,6 +7,7 @@ use super::call::Call;
 use super::core::{Core, SourceState, Stop};
 use super::job::{Job, Pulled};
 use super::ledger::{Recalled, Success};
+use super::shutdown::ShutDown;
 use super::{Work, trace};
 use crate::error::{BoxError, FailureReason};
 use crate::outcome::{ItemError, Origin};
@@ -104,7 +105,9 @@ impl<W: Work> Core<W> {
         if let Some(Stop::EarlySuccess) = self.stop {
             self.stop = None;
         }
-        self.halt(FailureReason::Store(error));
+        // Its task was dropped by the runtime, which is no failure of the store.
+        let is_shut_down = error.is::<ShutDown>();
+        self.halt(if is_shut_down { FailureReason::Cancelled } else { FailureReason::Store(error) });
     }
 
     /// Stops the run because nothing is kept any more. What is durable has counted.

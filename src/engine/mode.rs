@@ -12,6 +12,7 @@ use tracing::Span;
 
 use super::in_context::{InContext, current_dispatch};
 use super::lane::Lane;
+use super::shutdown::ShutDown;
 use super::sink::NoSink;
 use super::{Mode, Types, Work};
 use crate::panic_payload::{Payload, discard};
@@ -22,8 +23,8 @@ pub trait PollLanes<W: Types>: Mode {
     /// Opens a lane.
     fn open(lanes: &mut Self::Lanes<W>, lane: Lane<W>, span: &Span);
 
-    /// Polls the lanes that were woken, or learns of one that has ended.
-    fn poll_next(lanes: &mut Self::Lanes<W>, cx: &mut Context<'_>) -> Poll<Option<()>>;
+    /// Polls the lanes that were woken, or learns of one that has ended or was dropped by its runtime.
+    fn poll_next(lanes: &mut Self::Lanes<W>, cx: &mut Context<'_>) -> Poll<Option<Result<(), ShutDown>>>;
 
     /// How many lanes there are.
     fn count(lanes: &Self::Lanes<W>) -> usize;
@@ -57,8 +58,11 @@ impl<W: Work> PollLanes<W> for InTask {
     }
 
     #[inline]
-    fn poll_next(lanes: &mut FuturesUnordered<Lane<W>>, cx: &mut Context<'_>) -> Poll<Option<()>> {
-        Pin::new(lanes).poll_next(cx)
+    fn poll_next(
+        lanes: &mut FuturesUnordered<Lane<W>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<(), ShutDown>>> {
+        Pin::new(lanes).poll_next(cx).map(|ended| ended.map(Ok))
     }
 
     fn count(lanes: &FuturesUnordered<Lane<W>>) -> usize {
@@ -116,16 +120,15 @@ where
         lanes.set.spawn(InContext { span: span.clone(), dispatch: current_dispatch(), future: lane });
     }
 
-    fn poll_next(lanes: &mut Tasks, cx: &mut Context<'_>) -> Poll<Option<()>> {
-        match ready!(lanes.set.poll_join_next(cx)) {
-            // A panic of the caller's. A task that nobody here has aborted was dropped by its runtime.
-            Some(Err(error)) => resume_unwind(
-                error
-                    .try_into_panic()
-                    .unwrap_or_else(|_| Box::new("the runtime of a spawned run was shut down")),
-            ),
-            ended => Poll::Ready(ended.map(|_| ())),
-        }
+    fn poll_next(lanes: &mut Tasks, cx: &mut Context<'_>) -> Poll<Option<Result<(), ShutDown>>> {
+        Poll::Ready(ready!(lanes.set.poll_join_next(cx)).map(|ended| {
+            ended.map_err(|error| match error.try_into_panic() {
+                // A panic of the caller's.
+                Ok(payload) => resume_unwind(payload),
+                // The run has not aborted it.
+                Err(_) => ShutDown,
+            })
+        }))
     }
 
     fn count(lanes: &Tasks) -> usize {

@@ -2,16 +2,20 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{Instrument, Span, info, warn};
 
 use super::Recovery;
 use crate::engine::ledger::{Entry, Keeper};
+use crate::engine::shutdown::ShutDown;
 use crate::error::BoxError;
+use crate::panic_payload::into_message;
 use crate::store::{Record, Recorded, RunStatus, Sealed, Store, StoreError};
 
 /// How many records of an earlier run are read at once.
@@ -50,14 +54,22 @@ pub(super) struct StoreKeeper<R> {
     is_page_asked: bool,
     kept: usize,
     error: Option<StoreError>,
+    /// Why the task has ended that has given no error.
+    lost: Option<Lost>,
     is_open: bool,
     is_closing: bool,
 }
 
 enum State<R> {
     Ready(Tending<R>),
-    Running { requests: UnboundedSender<Request>, answers: UnboundedReceiver<Answer> },
+    Running { requests: UnboundedSender<Request>, answers: UnboundedReceiver<Answer>, task: JoinHandle<()> },
     Over,
+}
+
+/// How a task ends without an answer.
+enum Lost {
+    ShutDown,
+    Panicked(String),
 }
 
 impl<R: Store> StoreKeeper<R> {
@@ -70,6 +82,7 @@ impl<R: Store> StoreKeeper<R> {
             is_page_asked: false,
             kept: 0,
             error: None,
+            lost: None,
             is_open: false,
             is_closing: false,
         }
@@ -79,8 +92,8 @@ impl<R: Store> StoreKeeper<R> {
         if let State::Ready(_) = self.state {
             if let State::Ready(tending) = mem::replace(&mut self.state, State::Over) {
                 let ((requests, asked), (answering, answers)) = (unbounded_channel(), unbounded_channel());
-                tokio::spawn(tending.run(asked, answering).instrument(Span::current()));
-                self.state = State::Running { requests, answers };
+                let task = tokio::spawn(tending.run(asked, answering).instrument(Span::current()));
+                self.state = State::Running { requests, answers, task };
             }
         }
         if let State::Running { requests, .. } = &self.state {
@@ -91,7 +104,7 @@ impl<R: Store> StoreKeeper<R> {
 
     /// Takes what the task has answered. Pending until it says more, ready where it has ended.
     fn poll_answers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let State::Running { answers, .. } = &mut self.state else { return Poll::Ready(()) };
+        let State::Running { answers, task, .. } = &mut self.state else { return Poll::Ready(()) };
         while let Some(answer) = ready!(answers.poll_recv(cx)) {
             match answer {
                 Answer::Opened => self.is_open = true,
@@ -106,12 +119,22 @@ impl<R: Store> StoreKeeper<R> {
                 Answer::Failed(error) => self.error = Some(error),
             }
         }
+        if let Err(error) = ready!(Pin::new(task).poll(cx)) {
+            let lost = |payload| Lost::Panicked(into_message(payload));
+            self.lost = Some(error.try_into_panic().map_or(Lost::ShutDown, lost));
+        }
+        self.state = State::Over;
         Poll::Ready(())
     }
 
     /// Why there will be no answer.
     fn failure(&mut self) -> BoxError {
-        self.error.take().map_or_else(|| "the task that writes to the store has ended".into(), BoxError::from)
+        match (self.error.take(), &self.lost) {
+            (Some(error), _) => error.into(),
+            (None, Some(Lost::ShutDown)) => ShutDown.into(),
+            (None, Some(Lost::Panicked(message))) => format!("the store panicked: {message}").into(),
+            (None, None) => "the task that writes to the store has ended".into(),
+        }
     }
 }
 

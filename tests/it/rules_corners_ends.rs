@@ -4,7 +4,7 @@ use std::future::pending;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use async_map_task::{AsyncMapTask, Limiter, MapHandle};
+use async_map_task::{AsyncMapTask, FailureReason, Limiter, MapHandle};
 use futures::{StreamExt, poll};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
@@ -129,7 +129,7 @@ fn rule_07_an_item_that_hogs_its_thread_holds_up_no_sink() {
 
 /// Lanes that the runtime had dropped were taken for lanes that had ended, and the source was drawn into memory.
 #[test]
-fn rule_16_a_spawned_run_whose_runtime_is_shut_down_says_so() {
+fn rule_44_a_spawned_run_whose_runtime_is_shut_down_is_cancelled() {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let handle = runtime.handle().clone();
     let (begun, has_begun) = mpsc::channel();
@@ -146,8 +146,9 @@ fn rule_16_a_spawned_run_whose_runtime_is_shut_down_says_so() {
     });
     has_begun.recv().unwrap();
     runtime.shutdown_background();
-    let panic = run.join().unwrap_err();
-    assert_eq!(panic.downcast_ref::<&str>(), Some(&"the runtime of a spawned run was shut down"));
+    let error = run.join().unwrap().unwrap_err();
+    assert!(matches!(error.reason(), FailureReason::Cancelled), "{error}");
+    assert!((1..=4).contains(&error.summary().cancelled) && error.summary().failures == 0, "{error:?}");
 }
 
 /// The pool kept the permits of functions that it had not begun and never would.
