@@ -3,6 +3,7 @@
 mod access;
 mod admission;
 mod attempt;
+pub(crate) mod background;
 pub(crate) mod blocking;
 #[cfg_attr(not(feature = "store"), allow(dead_code, reason = "only with `store` is there one"))]
 pub(crate) mod cache;
@@ -11,8 +12,10 @@ mod clock;
 pub(crate) mod collector;
 mod core;
 mod desk;
+mod drop_notice;
 mod durable;
 mod ending;
+mod finish;
 mod gate;
 pub(crate) mod hooks;
 pub(crate) mod in_context;
@@ -73,7 +76,6 @@ use crate::rt::{AtomicBool, Instant, Mutex, coop};
 pub(crate) struct Driver<W: Types> {
     config: Arc<Config>,
     span: Span,
-    started: Instant,
     /// Where lanes run by themselves: set when they are to end.
     alarm: Option<Arc<AtomicBool>>,
     bell: Arc<Bell>,
@@ -100,7 +102,7 @@ impl<W: Drive> Driver<W> {
     pub(crate) fn new(setup: Setup<W>) -> Self {
         let started = Instant::now();
         let (config, token) = (Arc::clone(&setup.config), setup.token.clone());
-        let core = Core::<W>::new(setup, started);
+        let mut core = Core::<W>::new(setup, started);
         if let Some(observer) = core.hooks.observer() {
             observer.on_event(&Event::RunStarted);
         }
@@ -113,10 +115,13 @@ impl<W: Drive> Driver<W> {
             }
             cancelled
         });
+        let span = trace::run_span(&core.name, core.total(), config.concurrency);
+        if let Some(notice) = &mut core.notice {
+            notice.span = span.clone();
+        }
         Self {
-            span: trace::run_span(&core.name, core.total(), config.concurrency),
+            span,
             config,
-            started,
             alarm: core.alarm.clone(),
             bell: Arc::clone(&core.bell),
             lanes: Default::default(),
@@ -152,7 +157,9 @@ impl<W: Drive> Driver<W> {
         }
         // The first panic is the one that goes on.
         ready!(W::Mode::poll_clear(&mut self.lanes, cx)).into_iter().for_each(discard);
-        self.panic.take().map_or(Poll::Pending, |payload| resume_unwind(payload))
+        let Some(payload) = self.panic.take() else { return Poll::Pending };
+        self.withdraw_notice();
+        resume_unwind(payload)
     }
 
     fn drive(
@@ -178,6 +185,7 @@ impl<W: Drive> Driver<W> {
             self.ending = Some(self.finish());
         }
         ready!(self.poll_closed(cx));
+        self.withdraw_notice();
         self.ending.take().map_or(Poll::Pending, Poll::Ready)
     }
 
@@ -366,6 +374,22 @@ impl<W: Types> Driver<W> {
             alarm.store(true, Ordering::Release);
         }
     }
+
+    /// The run returns how it has ended.
+    fn withdraw_notice(&self) {
+        let notice = Access::new(&self.core).get().notice.take();
+        if let Some(notice) = notice {
+            notice.withdraw();
+        }
+    }
+
+    /// Passes on an ending that the run has no more chance to return.
+    fn pass_on(&self, ending: Ending<W::Output, W::Error>) {
+        let notice = Access::new(&self.core).get().notice.take();
+        if let Some(notice) = notice {
+            notice.pass_on(ending);
+        }
+    }
 }
 
 /// A lane that runs by itself may be in the middle of a poll, and keeps the core until it ends. It begins nothing
@@ -373,6 +397,9 @@ impl<W: Types> Driver<W> {
 impl<W: Types> Drop for Driver<W> {
     fn drop(&mut self) {
         self.panic.take().into_iter().for_each(discard);
+        if let Some(ending) = self.ending.take() {
+            self.pass_on(ending);
+        }
         self.sound_alarm();
         if W::Mode::SPAWNED {
             if let Some(mut core) = Access::try_new(&self.core) {

@@ -1,6 +1,5 @@
 //! A run that lives on by itself.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::resume_unwind;
 use std::pin::Pin;
@@ -9,14 +8,13 @@ use std::task::{Context, Poll, ready};
 
 use tokio::sync::watch;
 
-use crate::engine::in_context::in_current_context;
-use crate::engine::running::{Running, Setup};
+use crate::engine::background::{Background, RunTask};
+use crate::engine::running::Running;
 use crate::engine::sink::NoSink;
 use crate::engine::{Drive, Types};
-use crate::error::{FailureReason, MapTaskError};
+use crate::error::MapTaskError;
 use crate::progress::{Control, Progress};
 use crate::result::MapTaskResult;
-use crate::rt::{JoinHandle, spawn};
 use crate::run::MapRun;
 
 impl<W: Types> MapRun<W> {
@@ -51,12 +49,8 @@ impl<W: Types> MapRun<W> {
         W::Output: Send + 'static,
         W::Error: Send + 'static,
     {
-        let (control, reporter) = Control::new();
-        let setup = self.into_setup();
-        let name = setup.as_ref().map_or_else(String::new, |setup| setup.name().to_owned());
-        let running = Running::new(setup.map(|setup| Setup { reporter: Some(reporter), ..setup }), NoSink);
-        let end = async move { running.await.into_result() };
-        MapHandle { name, control, task: spawn(in_current_context(end)) }
+        let (run, name, control) = Background::new(self.into_setup());
+        MapHandle { name, control, task: run.spawn() }
     }
 }
 
@@ -74,7 +68,8 @@ impl<W: Types> MapRun<W> {
 ///
 /// # Errors
 ///
-/// As those of the [run](MapRun#errors).
+/// As those of the [run](MapRun#errors). If the runtime of the run is shut down, the handle still gives everything that
+/// had settled, as [`Cancelled`](crate::FailureReason::Cancelled) with an exact account.
 ///
 /// # Panics
 ///
@@ -83,7 +78,7 @@ impl<W: Types> MapRun<W> {
 pub struct MapHandle<T, E> {
     name: String,
     control: Arc<Control>,
-    task: JoinHandle<Result<MapTaskResult<T, E>, MapTaskError<T, E>>>,
+    task: RunTask<T, E>,
 }
 
 impl<T, E> MapHandle<T, E> {
@@ -160,19 +155,10 @@ impl<T, E> Future for MapHandle<T, E> {
     type Output = Result<MapTaskResult<T, E>, MapTaskError<T, E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match ready!(Pin::new(&mut self.task).poll(cx)) {
-            Ok(result) => result,
-            Err(error) => match error.try_into_panic() {
-                Ok(payload) => resume_unwind(payload),
-                // The runtime was shut down, and the results with it.
-                Err(_) => {
-                    let (results, errors) = (Vec::new(), BTreeMap::new());
-                    let partial = MapTaskResult { results, errors, summary: self.progress().into_summary() };
-                    let (name, reason) = (self.name.clone(), FailureReason::Cancelled);
-                    Err(MapTaskError::new(name, reason, None, None, partial))
-                }
-            },
-        })
+        match ready!(Pin::new(&mut self.task).poll(cx)) {
+            Ok(ending) => Poll::Ready(ending.into_result()),
+            Err(payload) => resume_unwind(payload),
+        }
     }
 }
 

@@ -44,7 +44,7 @@ pub enum Event<'a> {
         /// `None` where the item succeeded.
         failure: Option<FailureKind>,
     },
-    /// The run has ended. It comes last, and not at all where the run was dropped.
+    /// The run has ended. It comes last, and not at all if the run was dropped, by its owner or by its runtime.
     #[non_exhaustive]
     RunFinished {
         /// The account of the run.

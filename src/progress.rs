@@ -8,13 +8,13 @@ use tokio::sync::watch;
 
 use crate::bell::Bell;
 use crate::lock::lock;
-use crate::result::Summary;
 use crate::rt::{AtomicBool, AtomicUsize, Instant, Mutex, MutexGuard};
 
 /// How far a run has come: what [`MapHandle::progress`](crate::MapHandle::progress) and
 /// [`MapStream::progress`](crate::MapStream::progress) give.
 ///
-/// All its numbers are of one moment.
+/// All its numbers are of one moment. The first report already has the total that the source promises. A run that is gone,
+/// because it has ended, panicked, was dropped or lost its runtime, has nothing running or waiting, and its time stands still.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
@@ -34,11 +34,11 @@ pub struct Progress {
     pub waiting_for_retry: usize,
     /// How many retries were made.
     pub retries: usize,
-    /// From the run's first poll to now, or to its end.
+    /// From the run's first poll to now, or to when it was gone.
     pub elapsed: Duration,
     /// How long the rest will take if it goes on as it did: `elapsed / ran * (total - settled)`, where settled items are
     /// those that have succeeded or failed, and `ran` is how many of them were neither recovered nor cached. `None` while
-    /// there is no total or nothing has run to its end; zero once the run has ended.
+    /// there is no total or nothing has run to its end; zero once the run is gone.
     pub eta: Option<Duration>,
 }
 
@@ -54,30 +54,6 @@ impl Progress {
                 .unwrap_or(Duration::MAX)
         });
         self
-    }
-}
-
-impl Progress {
-    /// The account of a run that came no further than this.
-    pub(crate) fn into_summary(self) -> Summary {
-        let Self { total, successes, failures, recovered, cached, .. } = self;
-        let Self { running, waiting_for_retry, retries, elapsed, .. } = self;
-        let cancelled = running + waiting_for_retry;
-        let started = successes + failures + cancelled;
-        let total = total.unwrap_or(started).max(started);
-        let not_started = total - started;
-        Summary {
-            total,
-            successes,
-            failures,
-            cancelled,
-            not_started,
-            retries,
-            recovered,
-            cached,
-            elapsed,
-            ..Summary::default()
-        }
     }
 }
 
@@ -103,13 +79,15 @@ struct Report {
 }
 
 impl Control {
-    pub(crate) fn new() -> (Arc<Self>, Reporter) {
-        let (sender, watch) = watch::channel(Progress::default());
+    /// The control of a run whose source has promised this total.
+    pub(crate) fn new(total: Option<usize>) -> (Arc<Self>, Reporter) {
+        let latest = Progress { total, ..Progress::default() };
+        let (sender, watch) = watch::channel(latest.clone());
         let control = Arc::new(Self {
             bell: Arc::default(),
             concurrency: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
-            report: Mutex::new(Report { started: None, ended: None, latest: Progress::default() }),
+            report: Mutex::new(Report { started: None, ended: None, latest }),
             watched: AtomicBool::new(false),
             watch,
         });
@@ -155,7 +133,7 @@ impl Report {
     }
 }
 
-/// The run's end of a [`Control`]: takes orders and reports. When it is dropped, those who watch learn it.
+/// The run's end of a [`Control`]: takes orders and reports. It is dropped with the run, and closes the report then.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     control: Arc<Control>,
@@ -196,11 +174,26 @@ impl Reporter {
 
     /// The last report, whoever watches.
     pub(crate) fn end(self, latest: Progress, elapsed: Duration) {
-        let mut report = self.control.report();
+        self.close(self.control.report(), latest, elapsed);
+    }
+
+    fn close(&self, mut report: MutexGuard<'_, Report>, latest: Progress, elapsed: Duration) {
         (report.latest, report.ended) = (latest, Some(elapsed));
         let last = report.now();
         drop(report);
         self.sender.send_replace(last);
+    }
+}
+
+/// A run that is gone does not run, however it went.
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        let report = self.control.report();
+        if report.ended.is_none() {
+            let elapsed = report.started.map_or(Duration::ZERO, |started| started.elapsed());
+            let latest = Progress { running: 0, waiting_for_retry: 0, ..report.latest.clone() };
+            self.close(report, latest, elapsed);
+        }
     }
 }
 

@@ -9,17 +9,16 @@ use std::task::{Context, Poll, ready};
 
 use futures::Stream;
 
+use crate::engine::background::{Background, RunTask};
 use crate::engine::collector::Collector;
-use crate::engine::in_context::in_current_context;
 use crate::engine::outbox::{Inlet, Outbox};
 use crate::engine::running::{Running, Setup};
 use crate::engine::sink::NoSink;
 use crate::engine::{Drive, Types};
-use crate::error::{FailureReason, RunError};
+use crate::error::RunError;
 use crate::outcome::ItemOutcome;
 use crate::progress::{Control, Progress};
 use crate::result::Summary;
-use crate::rt::{JoinHandle, spawn};
 use crate::run::MapRun;
 
 impl<W: Types> MapRun<W> {
@@ -74,18 +73,12 @@ impl<W: Types> MapRun<W> {
         W::Output: Send + 'static,
         W::Error: Send + 'static,
     {
-        let (control, reporter) = Control::new();
         let setup = self.into_setup();
-        let name = setup.as_ref().map_or_else(String::new, |setup| setup.name().to_owned());
         let outbox = Outbox::new(setup.as_ref().is_some_and(|setup| setup.ordered));
         let collector = Collector::Outbox(Inlet::new(outbox.clone()));
-        let setup = setup.map(|setup| Setup { collector, reporter: Some(reporter), ..setup });
-        let running = Running::new(setup, NoSink);
-        let start = move || {
-            let end = async move { running.await.into_summary() };
-            spawn(in_current_context(end))
-        };
-        MapStream { name, outbox, control, state: State::Ready(Box::new(start)), summary: None }
+        let (run, name, control) = Background::new(setup.map(|setup| Setup { collector, ..setup }));
+        let start = Box::new(|| run.spawn());
+        MapStream { name, outbox, control, state: State::Ready(start), summary: None }
     }
 }
 
@@ -93,7 +86,8 @@ impl<W: Types> MapRun<W> {
 /// [`MapRun::stream`].
 ///
 /// Each item that settles is given once. Where the run fails, the last item of the stream is its [`RunError`];
-/// outcomes from before come first. Nothing comes after the end.
+/// outcomes from before come first. Nothing comes after the end. If the runtime of the run is shut down, that error is
+/// [`Cancelled`](crate::FailureReason::Cancelled), with an exact account.
 ///
 /// # Cancel safety
 ///
@@ -105,15 +99,15 @@ pub struct MapStream<T, E> {
     name: String,
     outbox: Outbox<T, E>,
     control: Arc<Control>,
-    state: State,
+    state: State<T, E>,
     summary: Option<Summary>,
 }
 
 type Ending = Result<Summary, RunError>;
 
-enum State {
-    Ready(Box<dyn FnOnce() -> JoinHandle<Ending> + Send>),
-    Running(JoinHandle<Ending>),
+enum State<T, E> {
+    Ready(Box<dyn FnOnce() -> RunTask<T, E> + Send>),
+    Running(RunTask<T, E>),
     /// What is still to be given is in the outbox; then comes this.
     Ended(Ending),
     Over,
@@ -128,12 +122,6 @@ impl<T, E> MapStream<T, E> {
     /// The account of the run, once the stream has ended: after it gave `None` or its error.
     pub fn summary(&self) -> Option<&Summary> {
         self.summary.as_ref()
-    }
-
-    /// The end of a run whose runtime was shut down.
-    fn lost(&self) -> RunError {
-        let summary = self.control.progress().into_summary();
-        RunError::new(self.name.clone(), FailureReason::Cancelled, None, None, summary)
     }
 }
 
@@ -153,17 +141,13 @@ impl<T, E> Stream for MapStream<T, E> {
                     if let Some(outcome) = this.outbox.take_or_wake(cx) {
                         return Poll::Ready(Some(Ok(outcome)));
                     }
-                    let ending = match ready!(Pin::new(task).poll(cx)) {
-                        Ok(ending) => ending,
-                        Err(error) => {
+                    match ready!(Pin::new(task).poll(cx)) {
+                        Ok(ending) => this.state = State::Ended(ending.into_summary()),
+                        Err(payload) => {
                             this.state = State::Over;
-                            match error.try_into_panic() {
-                                Ok(payload) => resume_unwind(payload),
-                                Err(_) => Err(this.lost()),
-                            }
+                            resume_unwind(payload);
                         }
-                    };
-                    this.state = State::Ended(ending);
+                    }
                 }
                 State::Ended(_) => {
                     if let Some(outcome) = this.outbox.take() {
@@ -182,7 +166,7 @@ impl<T, E> Stream for MapStream<T, E> {
 
 impl<T, E> Drop for MapStream<T, E> {
     fn drop(&mut self) {
-        if let State::Running(task) = &self.state {
+        if let State::Running(task) = &mut self.state {
             task.abort();
         }
     }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::call::Call;
 use super::clock::{Clock, deadline, earliest};
 use super::collector::Collector;
+use super::drop_notice::DropNotice;
 use super::gate::{Gate, Place};
 use super::hooks::Hooks;
 use super::job::{Next, Pulled, Retry};
@@ -84,6 +85,10 @@ pub(super) struct Core<W: Types> {
     /// Rings where the run is to do something else; the caller's token rings it.
     pub(super) bell: Arc<Bell>,
     pub(super) reporter: Option<Reporter>,
+    /// For the handle or the stream, if there is one.
+    pub(super) notice: Option<Box<DropNotice<W::Output, W::Error>>>,
+    /// The time of the first poll.
+    pub(super) started: Instant,
 
     pub(super) source_state: SourceState,
     /// The driver's own waker: the source and the shared limit are polled with it and with nothing else.
@@ -165,11 +170,10 @@ impl<W: Types> Core<W> {
 impl<W: Work> Core<W> {
     pub(super) fn new(setup: Setup<W>, now: Instant) -> Self {
         let name = setup.name().to_owned();
-        let Setup { config, source, call, hooks, token, mut collector, sink, keeping, reporter, .. } = setup;
-        let promised = match source.size_hint() {
-            (least, Some(most)) if least == most => Some(most),
-            _ => None,
-        };
+        let Setup {
+            config, source, call, hooks, token, mut collector, sink, keeping, reporter, notice, ..
+        } = setup;
+        let promised = source.promised_total();
         let timed = collector.is_timed() || hooks.observer().is_some() || W::Call::KEEPS;
         let stop = (W::Call::ONE_ATTEMPT && config.retry.retries > 0).then(|| {
             let allowed = "0 with map_once, whose items cannot be tried again";
@@ -192,6 +196,8 @@ impl<W: Work> Core<W> {
             token,
             bell: reporter.as_ref().map_or_else(Arc::default, |reporter| Arc::clone(reporter.bell())),
             reporter,
+            notice,
+            started: now,
             source_state: SourceState::Open,
             driver: Waker::noop().clone(),
             promised,

@@ -3,11 +3,11 @@
 use tokio_util::sync::CancellationToken;
 
 use super::core::{Core, SourceState, Stop, Tally};
-use super::{Mode, Work};
+use super::{Mode, Types, Work};
 use crate::bell::Orders;
 use crate::error::FailureReason;
 use crate::progress::{Progress, Reporter};
-use crate::rt::Instant;
+use crate::result::Summary;
 
 impl<W: Work> Core<W> {
     /// Whether an order from outside keeps everything from starting.
@@ -59,29 +59,23 @@ impl<W: Work> Core<W> {
         }
     }
 
-    /// The last report.
-    pub(super) fn end_report(&mut self, total: usize, now: Instant, started: Instant) {
+    fn progress(&self) -> Progress {
+        let total = if self.source_state == SourceState::Ended { Some(self.pulled) } else { self.total() };
+        let running = self.running() - self.keeping.unkept_successes();
+        Progress { total, running, waiting_for_retry: self.waiting_for_retry(), ..self.counts() }
+    }
+}
+
+impl<W: Types> Core<W> {
+    /// The last report: nothing runs or waits any more.
+    pub(super) fn end_report(&mut self, summary: &Summary) {
         if let Some(reporter) = self.reporter.take() {
-            let progress = Progress { total: Some(total), running: 0, ..self.progress() };
-            reporter.end(progress, now - started);
+            reporter.end(Progress { total: Some(summary.total), ..self.counts() }, summary.elapsed);
         }
     }
 
-    fn progress(&self) -> Progress {
+    fn counts(&self) -> Progress {
         let Tally { successes, failures, retries, recovered, cached, .. } = self.tally;
-        let total = if self.source_state == SourceState::Ended { Some(self.pulled) } else { self.total() };
-        let running = self.running() - self.keeping.unkept_successes();
-        let waiting_for_retry = self.waiting_for_retry();
-        Progress {
-            total,
-            successes,
-            failures,
-            recovered,
-            cached,
-            running,
-            waiting_for_retry,
-            retries,
-            ..Progress::default()
-        }
+        Progress { successes, failures, recovered, cached, retries, ..Progress::default() }
     }
 }

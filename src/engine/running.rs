@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use tokio_util::sync::CancellationToken;
 
 use super::collector::Collector;
+use super::drop_notice::DropNotice;
 use super::ledger::Keeping;
 use super::queue::Queue;
 use super::sink::{Deliver, NoSink};
@@ -32,6 +33,8 @@ pub(crate) struct Setup<W: Types> {
     pub(crate) keeping: Keeping<W::Item, W::Output, W::Error>,
     /// Where somebody steers the run from outside.
     pub(crate) reporter: Option<Reporter>,
+    /// Where somebody awaits the end of the run from another task.
+    pub(crate) notice: Option<Box<DropNotice<W::Output, W::Error>>>,
 }
 
 impl<W: Types> Setup<W> {
@@ -55,6 +58,7 @@ impl<W: Types> Setup<W> {
             sink: NoSink,
             keeping: Keeping::NOTHING,
             reporter: None,
+            notice: None,
         }
     }
 
@@ -79,16 +83,44 @@ impl<W: Types> Setup<W> {
             sink,
             keeping,
             reporter,
+            notice,
         } = self;
         let (call, hooks) = change(call, hooks);
-        Setup { config, function, source, call, hooks, token, ordered, collector, sink, keeping, reporter }
+        Setup {
+            config,
+            function,
+            source,
+            call,
+            hooks,
+            token,
+            ordered,
+            collector,
+            sink,
+            keeping,
+            reporter,
+            notice,
+        }
     }
 
     /// The same run, whose outcomes are handed to a sink as they come.
     pub(crate) fn hand_to<K>(self, sink: K) -> Setup<W::With<K>> {
-        let Self { config, function, source, call, hooks, token, ordered, keeping, reporter, .. } = self;
+        let Self { config, function, source, call, hooks, token, ordered, keeping, reporter, notice, .. } =
+            self;
         let collector = Collector::Queue(Queue::new(ordered));
-        Setup { config, function, source, call, hooks, token, ordered, collector, sink, keeping, reporter }
+        Setup {
+            config,
+            function,
+            source,
+            call,
+            hooks,
+            token,
+            ordered,
+            collector,
+            sink,
+            keeping,
+            reporter,
+            notice,
+        }
     }
 }
 

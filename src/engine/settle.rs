@@ -271,13 +271,4 @@ impl<W: Work> Core<W> {
             self.stop = None;
         }
     }
-
-    /// How many items there were: as many as came, and, where the run stopped before the end of the
-    /// source, as many as the source had promised.
-    pub(super) fn final_total(&self) -> usize {
-        match self.total() {
-            Some(promised) if self.source_state != SourceState::Ended => promised.max(self.pulled),
-            _ => self.pulled,
-        }
-    }
 }

@@ -17,6 +17,14 @@ pub trait Source {
 
     /// As [`Iterator::size_hint`].
     fn size_hint(&self) -> (usize, Option<usize>);
+
+    /// The number of items, if the size hint is exact.
+    fn promised_total(&self) -> Option<usize> {
+        match self.size_hint() {
+            (least, Some(most)) if least == most => Some(most),
+            _ => None,
+        }
+    }
 }
 
 /// A source that is an iterator.

@@ -24,6 +24,7 @@ mod rules_commit;
 mod rules_lease;
 mod rules_recover;
 mod rules_serialized;
+mod rules_shutdown;
 mod rules_store_failure;
 mod sqlite_store;
 mod support;

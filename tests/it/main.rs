@@ -37,6 +37,7 @@ mod rules_progress;
 mod rules_ratio;
 mod rules_results;
 mod rules_retries;
+mod rules_shutdown;
 mod rules_spawned;
 mod rules_stopping;
 mod rules_streaming;

@@ -41,7 +41,10 @@ async fn rule_27_the_progress_is_exact_at_every_moment() {
         };
         let task = retrying(3).retry_delay(millis(900)).build().unwrap();
         let handle = Plan::new(&task, stream::iter(0..10), call).spawn(end);
-        assert_eq!((handle.progress(), handle.progress().eta), (Progress::default(), None));
+        // Not polled yet: the total is the promised one.
+        let first = handle.progress();
+        assert_eq!((first.total, first.elapsed, first.eta), (Some(10), secs(0), None));
+        assert_eq!(counts(&first), [0; 5]);
         let expected = [
             ([0, 0, 3, 0, 0], None),
             // 0 is done, 1 and 2 wait; 3, 4 and 5 run: 1 of 10 in 1.5 s.

@@ -386,7 +386,7 @@ async fn rule_30_a_stream_tells_its_progress_at_any_time_and_its_account_after_i
         let task = AsyncMapTask::builder().concurrency(2).max_failures(0).build().unwrap();
         let call = |_: ItemContext, n| after(secs(1), if n == 3 { Err("no") } else { Ok(n) });
         let mut stream = Plan::new(&task, stream::iter(0..10), call).stream(end);
-        assert_eq!((stream.progress().total, stream.progress().successes), (None, 0));
+        assert_eq!((stream.progress().total, stream.progress().successes), (Some(10), 0));
         let mut outcomes = Vec::new();
         let error = loop {
             assert!(stream.summary().is_none());

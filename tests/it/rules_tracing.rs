@@ -8,7 +8,8 @@ use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 
 use async_map_task::AsyncMapTask;
-use futures::poll;
+use futures::executor::block_on;
+use futures::{StreamExt, poll};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 use tracing::field::{Field, Visit};
@@ -509,5 +510,53 @@ async fn rule_32_at_the_level_of_info_no_span_of_an_item_is_made() {
         let warnings = if level == LevelFilter::OFF { 0 } else { 5 };
         assert_eq!(memory.events("attempt failed").len(), warnings, "{level}");
         assert_eq!(memory.events("quiet succeeded").len(), runs, "{level}");
+    }
+}
+
+/// The account of a run that a shutdown has ended is told once, to the subscriber and in the span of the run, whatever
+/// thread drops it. Nobody is told of a run that its owner has dropped.
+#[test]
+fn rule_32_a_shutdown_is_told_and_a_drop_is_not() {
+    for spawned in [false, true] {
+        let runtime =
+            || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let call = |_: u32| pending::<Result<u32, String>>();
+        let task = lenient().name("job").build().unwrap();
+        let (memory, _guard) = listen(LevelFilter::INFO);
+
+        let ended = runtime();
+        let entered = ended.enter();
+        let run = || task.over(0..9).map(call);
+        let handle = if spawned { run().spawned().spawn() } else { run().spawn() };
+        while handle.progress().running < 4 {
+            std::thread::yield_now();
+        }
+        drop(entered);
+        drop(ended);
+        block_on(handle).unwrap_err();
+        let told = memory.events("job was cancelled: 9 items");
+        assert_eq!(told.len(), 1, "spawned: {spawned}");
+        assert_eq!((told[0].level, memory.place_of(&told[0]).0), (Level::INFO, "map_task"));
+
+        // Never begun: there is no span of the run.
+        let never = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let entered = never.enter();
+        let handle = if spawned { run().spawned().spawn() } else { run().spawn() };
+        drop(entered);
+        drop(never);
+        block_on(handle).unwrap_err();
+        assert_eq!(memory.events("job was cancelled: 9 items").len(), 2, "spawned: {spawned}");
+
+        let dropped = runtime();
+        let mut stream = Box::pin(run().stream());
+        dropped.block_on(async {
+            assert!(poll!(stream.next()).is_pending());
+            while stream.progress().running < 4 {
+                yield_now().await;
+            }
+            drop(stream);
+        });
+        drop(dropped);
+        assert_eq!(memory.events("job").len(), 2, "spawned: {spawned}");
     }
 }

@@ -1,0 +1,96 @@
+//! A run in a task of its own, and its end as a handle or a stream sees it.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::sync::oneshot::Receiver;
+
+use super::drop_notice::DropNotice;
+use super::ending::Ending;
+use super::in_context::in_current_context;
+use super::running::{Running, Setup};
+use super::sink::NoSink;
+use super::source::Source;
+use super::{Drive, Types};
+use crate::panic_payload::Payload;
+use crate::progress::Control;
+use crate::rt::{JoinError, JoinHandle, spawn};
+
+/// A run that is to be spawned.
+pub(crate) struct Background<W: Types> {
+    /// It comes first, so that nothing is sent if all of this is dropped.
+    dropped: Receiver<Ending<W::Output, W::Error>>,
+    running: Running<W, NoSink>,
+}
+
+impl<W: Drive> Background<W> {
+    /// Gives a run all that it needs to go on in a task of its own. Returns its name and its control as well.
+    pub(crate) fn new(setup: Option<Setup<W>>) -> (Self, String, Arc<Control>) {
+        let total = setup.as_ref().and_then(|setup| setup.source.promised_total());
+        let name = setup.as_ref().map_or_else(String::new, |setup| setup.name().to_owned());
+        let (control, reporter) = Control::new(total);
+        let (notice, dropped) = DropNotice::new(name.clone(), total);
+        let setup =
+            setup.map(|setup| Setup { reporter: Some(reporter), notice: Some(Box::new(notice)), ..setup });
+        (Self { dropped, running: Running::new(setup, NoSink) }, name, control)
+    }
+
+    /// Spawns the run.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no current runtime.
+    pub(crate) fn spawn(self) -> RunTask<W::Output, W::Error>
+    where
+        Running<W, NoSink>: Send + 'static,
+        W::Output: Send + 'static,
+        W::Error: Send + 'static,
+    {
+        let Self { dropped, running } = self;
+        RunTask { task: spawn(in_current_context(running)), dropped, is_dropped: false }
+    }
+}
+
+impl<W: Types> fmt::Debug for Background<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Background").field("running", &self.running).finish_non_exhaustive()
+    }
+}
+
+/// The end of a run in another task; `Err` is a panic of the run.
+///
+/// If the runtime of that task is shut down, the ending comes from the dropped run. That may be later than the end of
+/// the task, because workers of the run may be in the middle of a poll.
+#[derive(Debug)]
+pub(crate) struct RunTask<T, E> {
+    task: JoinHandle<Ending<T, E>>,
+    dropped: Receiver<Ending<T, E>>,
+    is_dropped: bool,
+}
+
+impl<T, E> RunTask<T, E> {
+    /// Drops the run, without an ending.
+    pub(crate) fn abort(&mut self) {
+        self.dropped.close();
+        self.task.abort();
+    }
+}
+
+impl<T, E> Future for RunTask<T, E> {
+    type Output = Result<Ending<T, E>, Payload>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if !self.is_dropped {
+            match ready!(Pin::new(&mut self.task).poll(cx)).map_err(JoinError::try_into_panic) {
+                Ok(ending) => return Poll::Ready(Ok(ending)),
+                Err(Ok(payload)) => return Poll::Ready(Err(payload)),
+                Err(Err(_)) => self.is_dropped = true,
+            }
+        }
+        let ending = ready!(Pin::new(&mut self.dropped).poll(cx));
+        // There is always one: the notice is withdrawn only by a task that ends.
+        Poll::Ready(Ok(ending.unwrap_or_else(|_| Ending::not_begun(String::new(), 0))))
+    }
+}

@@ -1,0 +1,76 @@
+//! Word to a handle or a stream whose run was dropped by its runtime.
+
+use std::mem;
+
+use tokio::sync::oneshot::{Receiver, Sender, channel};
+use tracing::Span;
+use tracing::dispatcher::Dispatch;
+
+use super::ending::Ending;
+use super::in_context::{current_dispatch, in_context};
+
+/// Sends the ending of a run that is dropped before its end, if somebody may still await it.
+///
+/// It belongs to the run from the start. So it is dropped with a run that was never polled, and then says that
+/// nothing was started.
+#[derive(Debug)]
+pub(crate) struct DropNotice<T, E> {
+    /// `None` once there is nothing to say any more.
+    sender: Option<Sender<Ending<T, E>>>,
+    name: String,
+    total: Option<usize>,
+    /// What the last event of the run is logged with, because the run is dropped on any thread.
+    pub(super) span: Span,
+    dispatch: Option<Dispatch>,
+}
+
+impl<T, E> DropNotice<T, E> {
+    /// A notice for the run of this name and promised total.
+    pub(crate) fn new(name: String, total: Option<usize>) -> (Self, Receiver<Ending<T, E>>) {
+        let (sender, receiver) = channel();
+        let (span, dispatch) = (Span::current(), current_dispatch());
+        (Self { sender: Some(sender), name, total, span, dispatch }, receiver)
+    }
+
+    /// Returns `true` if somebody may await the ending of a run that is dropped now.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.sender.as_ref().is_some_and(|sender| !sender.is_closed())
+    }
+
+    /// The run has ended in another way.
+    pub(super) fn withdraw(mut self) {
+        self.sender = None;
+    }
+
+    /// Passes on an ending that was logged before the run could return it.
+    pub(super) fn pass_on(mut self, ending: Ending<T, E>) {
+        self.deliver(ending);
+    }
+
+    /// Logs the ending of a run that was dropped, and passes it on.
+    pub(super) fn send(mut self, ending: Ending<T, E>) {
+        self.log_and_deliver(ending);
+    }
+
+    fn log_and_deliver(&mut self, ending: Ending<T, E>) {
+        in_context(self.dispatch.as_ref(), || self.span.in_scope(|| ending.log()));
+        self.deliver(ending);
+    }
+
+    fn deliver(&mut self, ending: Ending<T, E>) {
+        if let Some(sender) = self.sender.take() {
+            // The receiver may have lost interest meanwhile.
+            sender.send(ending).ok();
+        }
+    }
+}
+
+/// The run was never polled.
+impl<T, E> Drop for DropNotice<T, E> {
+    fn drop(&mut self) {
+        if self.is_awaited() {
+            let ending = Ending::not_begun(mem::take(&mut self.name), self.total.unwrap_or(0));
+            self.log_and_deliver(ending);
+        }
+    }
+}
