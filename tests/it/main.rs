@@ -49,6 +49,7 @@ mod rules_waiting;
 mod rules_weights;
 #[cfg(feature = "serde")]
 mod serde_config;
+mod shutdown_table;
 mod snippets;
 mod snippets_ends;
 mod snooze;
