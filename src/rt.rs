@@ -9,6 +9,7 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize};
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
 pub(crate) use futures::task::AtomicWaker;
+pub(crate) use tokio::runtime::Handle;
 pub(crate) use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(crate) use tokio::task::{JoinError, JoinHandle, JoinSet, coop, spawn, yield_now};
 pub(crate) use tokio::time::{Instant, Sleep, sleep_until};

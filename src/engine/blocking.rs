@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use crate::lock::lock;
-use crate::rt::{JoinHandle, Mutex};
-use tokio::runtime::Handle;
+use crate::rt::{Handle, JoinHandle, Mutex};
 
 use crate::panic_payload::into_message;
 

@@ -18,6 +18,6 @@ pub(crate) use shuttle::sync::{Mutex, MutexGuard};
 
 pub(crate) use self::semaphore::{OwnedSemaphorePermit, Semaphore};
 pub(crate) use self::set::JoinSet;
-pub(crate) use self::task::{JoinError, JoinHandle, spawn, spawn_blocking};
+pub(crate) use self::task::{Handle, JoinError, JoinHandle, spawn};
 pub(crate) use self::time::{FAR, Instant, Sleep, sleep_until};
 pub(crate) use self::waker::AtomicWaker;

@@ -13,7 +13,7 @@ use crate::rt::world;
 /// A task waits until it has seen the effect of all orders. Three threads give them; a lost wake is a deadlock.
 pub(crate) fn orders_are_heard() {
     world::begin(std::time::Duration::ZERO, 0);
-    let (control, reporter) = Control::new();
+    let (control, reporter) = Control::new(None);
     let driver = spawn(async move {
         let (mut size, mut seen) = (0, Vec::new());
         poll_fn(|cx| {

@@ -44,10 +44,21 @@ impl<F: Future> Future for Task<F> {
     }
 }
 
-pub(crate) fn spawn_blocking<T: Send + 'static>(
-    function: impl FnOnce() -> T + Send + 'static,
-) -> JoinHandle<T> {
-    spawn(async move { function() })
+/// The runtime.
+#[derive(Debug)]
+pub(crate) struct Handle;
+
+impl Handle {
+    pub(crate) fn current() -> Self {
+        Self
+    }
+
+    pub(crate) fn spawn_blocking<T: Send + 'static>(
+        &self,
+        function: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        spawn(async move { function() })
+    }
 }
 
 impl<T> JoinHandle<T> {

@@ -27,6 +27,10 @@ impl Instant {
         Self::now() - *self
     }
 
+    pub(crate) fn saturating_duration_since(&self, earlier: Self) -> Duration {
+        *self - earlier
+    }
+
     pub(crate) fn checked_add(&self, duration: Duration) -> Option<Self> {
         self.0.checked_add(duration).map(Self)
     }
