@@ -276,10 +276,12 @@ impl<W: Drive> Driver<W> {
                 Poll::Ready(Some(Ok(()))) => {}
                 Poll::Ready(Some(Err(ShutDown))) => self.core().get().halt(FailureReason::Cancelled),
                 // The set returns after two futures that have woken themselves, and after each future was polled once.
+                // Without Tokio's budget no lane does anything.
                 Poll::Pending
-                    if self
-                        .relay
-                        .may_poll_again(|| is_last_turn || Access::new(&self.core).get().may_start()) => {}
+                    if self.relay.may_poll_again(|| {
+                        coop::has_budget_remaining()
+                            && (is_last_turn || Access::new(&self.core).get().may_start())
+                    }) => {}
                 Poll::Pending | Poll::Ready(None) => break,
             }
         }
