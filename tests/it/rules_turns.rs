@@ -1,6 +1,7 @@
 //! Rule 9: how much the driver does in one poll.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -63,18 +64,19 @@ async fn rule_09_one_turn_is_enough_for_all_items_that_are_ready() {
     // In a task, where the driver could have its next turn before the items that yield.
     let run = tokio::spawn(async {
         let task = at_once(AT_ONCE).build().unwrap();
-        let run = task.run(0..AT_ONCE * ROUNDS, |n| async move {
+        let mut run = pin!(task.run(0..AT_ONCE * ROUNDS, |n| async move {
             yield_now().await;
             Ok::<_, String>(n)
+        }));
+        let mut turns = 0;
+        let result = poll_fn(|cx| {
+            turns += 1;
+            run.as_mut().poll(cx)
         });
-        run.await.unwrap().successes()
+        (result.await.unwrap().successes(), turns)
     });
-    let mut turns = 0;
-    while !run.is_finished() {
-        yield_now().await;
-        turns += 1;
-    }
-    assert_eq!(run.await.unwrap(), AT_ONCE * ROUNDS);
+    let (successes, turns) = run.await.unwrap();
+    assert_eq!(successes, AT_ONCE * ROUNDS);
     assert!(turns <= 2 * ROUNDS, "{turns} turns");
 }
 
@@ -96,7 +98,7 @@ async fn rule_09_a_run_that_only_waits_does_not_wake_itself() {
     let task = at_once(4).build().unwrap();
     let mut run = pin!(task.run(0..4, |n| {
         let (open, wakers) = (Arc::clone(&open), Rc::clone(&wakers));
-        std::future::poll_fn(move |cx| {
+        poll_fn(move |cx| {
             if open.load(Ordering::SeqCst) {
                 return Poll::Ready(Ok::<_, String>(n));
             }
@@ -132,7 +134,7 @@ async fn rule_09_items_that_wake_themselves_have_their_turn_once_a_poll() {
     let task = at_once(9).build().unwrap();
     let mut run = pin!(task.run(0..9, |n: usize| {
         let counts = Rc::clone(&counts);
-        std::future::poll_fn(move |cx| {
+        poll_fn(move |cx| {
             counts[n].set(counts[n].get() + 1);
             cx.waker().wake_by_ref();
             Poll::<Result<(), String>>::Pending
