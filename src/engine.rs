@@ -44,7 +44,6 @@ mod waiting;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -367,47 +366,6 @@ impl<W: Drive> Driver<W> {
             core.halt(FailureReason::Cancelled);
         }
         cx.waker().wake_by_ref();
-    }
-}
-
-impl<W: Types> Driver<W> {
-    fn sound_alarm(&self) {
-        if let Some(alarm) = &self.alarm {
-            alarm.store(true, Ordering::Release);
-        }
-    }
-
-    /// The run returns how it has ended.
-    fn withdraw_notice(&self) {
-        let notice = Access::new(&self.core).get().notice.take();
-        if let Some(notice) = notice {
-            notice.withdraw();
-        }
-    }
-
-    /// Passes on an ending that the run has no more chance to return.
-    fn pass_on(&self, ending: Ending<W::Output, W::Error>) {
-        let notice = Access::new(&self.core).get().notice.take();
-        if let Some(notice) = notice {
-            notice.pass_on(ending);
-        }
-    }
-}
-
-/// A lane that runs by itself may be in the middle of a poll, and keeps the core until it ends. It begins nothing
-/// more, and nothing of what the driver held is kept from others so long.
-impl<W: Types> Drop for Driver<W> {
-    fn drop(&mut self) {
-        self.panic.take().into_iter().for_each(discard);
-        if let Some(ending) = self.ending.take() {
-            self.pass_on(ending);
-        }
-        self.sound_alarm();
-        if W::Mode::SPAWNED {
-            if let Some(mut core) = Access::try_new(&self.core) {
-                core.get().abandon();
-            }
-        }
     }
 }
 

@@ -1,14 +1,16 @@
 //! The account of a run and its verdict, at its end or when it is dropped.
 
 use std::mem;
+use std::sync::atomic::Ordering;
 
 use super::access::Access;
 use super::collector::Collector;
 use super::core::{Core, SourceState, Stop, Tally};
 use super::hooks::Hooks;
-use super::{Drive, Driver, Ending, Types};
+use super::{Drive, Driver, Ending, Mode, Types};
 use crate::error::FailureReason;
 use crate::observe::Event;
+use crate::panic_payload::discard;
 use crate::result::Summary;
 use crate::rt::Instant;
 use crate::verdict::Exceeded;
@@ -25,6 +27,47 @@ impl<W: Drive> Driver<W> {
             observer.on_event(&Event::RunFinished { summary, reason });
         }
         ending
+    }
+}
+
+impl<W: Types> Driver<W> {
+    pub(super) fn sound_alarm(&self) {
+        if let Some(alarm) = &self.alarm {
+            alarm.store(true, Ordering::Release);
+        }
+    }
+
+    /// The run returns how it has ended.
+    pub(super) fn withdraw_notice(&self) {
+        let notice = Access::new(&self.core).get().notice.take();
+        if let Some(notice) = notice {
+            notice.withdraw();
+        }
+    }
+
+    /// Passes on an ending that the run has no more chance to return.
+    fn pass_on(&self, ending: Ending<W::Output, W::Error>) {
+        let notice = Access::new(&self.core).get().notice.take();
+        if let Some(notice) = notice {
+            notice.pass_on(ending);
+        }
+    }
+}
+
+/// A lane that runs by itself may be in the middle of a poll, and keeps the core until it ends. It begins nothing
+/// more, and nothing of what the driver held is kept from others so long.
+impl<W: Types> Drop for Driver<W> {
+    fn drop(&mut self) {
+        self.panic.take().into_iter().for_each(discard);
+        if let Some(ending) = self.ending.take() {
+            self.pass_on(ending);
+        }
+        self.sound_alarm();
+        if W::Mode::SPAWNED {
+            if let Some(mut core) = Access::try_new(&self.core) {
+                core.get().abandon();
+            }
+        }
     }
 }
 
