@@ -63,7 +63,7 @@ impl<'a, W: Types> Access<'a, W> {
     #[inline(always)]
     fn unlock(&mut self) {
         let Some(mut core) = self.guard.take() else { return };
-        if core.wakes_driver || !core.gate.left().is_empty() {
+        if (W::Mode::SPAWNED && core.wakes_driver) || !core.gate.left().is_empty() {
             let driver = mem::take(&mut core.wakes_driver).then(|| core.driver.clone());
             let left = mem::take(core.gate.left());
             drop(core);

@@ -183,12 +183,9 @@ impl<W: Work> Core<W> {
         self.bell.orders().is_none()
             && self.stop.is_none()
             && (W::Mode::SPAWNED || self.budget.is_left())
-            && !self.waiting.has_ready()
-            && self.handed.is_empty()
-            && self.assigned.is_empty()
+            && (self.waiting.count_ready() | self.handed.len() | self.assigned.len()) == 0
             && self.gate.is_simple()
-            && self.has_room_for_outcomes()
-            && self.admits_new_items()
+            && self.collector.admits(self.gate.capacity(), self.look_ahead, self.waiting.len(), &self.driver)
     }
 
     /// The attempt that starts next in a lane that asks for it.

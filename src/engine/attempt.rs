@@ -67,32 +67,25 @@ impl Limit {
         deadline(clock.latest_start(self.start), self.limit)
     }
 
-    pub(super) fn error<E>(&self, attempts: u32) -> AttemptError<E> {
-        let (limit, scope) = (self.limit, self.scope);
-        AttemptError::Failed(ItemError::TimedOut { limit, scope, attempts })
+    pub(super) fn error<E>(&self, attempts: u32) -> ItemError<E> {
+        ItemError::TimedOut { limit: self.limit, scope: self.scope, attempts }
     }
 }
 
-/// Why an attempt gave no output.
-pub(super) enum AttemptError<E> {
-    /// It has failed.
-    Failed(ItemError<E>),
-    /// The runtime was shut down before it could end.
-    Interrupted,
-}
-
-impl<E> AttemptError<E> {
-    /// The error of an attempt that has panicked with this payload.
-    #[cold]
-    pub(super) fn from_panic(payload: Payload, attempts: u32) -> Self {
-        let message = match payload.downcast::<Unwound>().map(|unwound| *unwound) {
-            Ok(Unwound::ShutDown) => return Self::Interrupted,
-            Ok(Unwound::NoThread(message)) => return Self::Failed(ItemError::Faulted { message, attempts }),
-            Ok(Unwound::Panicked(message)) => message,
-            Err(payload) => into_message(payload),
-        };
-        Self::Failed(ItemError::Panicked { message, attempts })
-    }
+/// The error of an attempt that has panicked with this payload. Sets `interrupted` if it is no panic but the end of its
+/// runtime, which is no failure of the item.
+#[cold]
+pub(super) fn panic_error<E>(payload: Payload, attempts: u32, interrupted: &mut bool) -> ItemError<E> {
+    let message = match payload.downcast::<Unwound>().map(|unwound| *unwound) {
+        Ok(Unwound::ShutDown) => {
+            *interrupted = true;
+            String::new()
+        }
+        Ok(Unwound::NoThread(message)) => return ItemError::Faulted { message, attempts },
+        Ok(Unwound::Panicked(message)) => message,
+        Err(payload) => into_message(payload),
+    };
+    ItemError::Panicked { message, attempts }
 }
 
 /// Polls an attempt and drops it when it is done. A panic on the way is its end, too.
@@ -101,7 +94,8 @@ pub(super) fn poll_caught<F, T, E>(
     mut attempt: Pin<&mut Option<F>>,
     cx: &mut Context<'_>,
     attempts: u32,
-) -> Poll<Result<T, AttemptError<E>>>
+    interrupted: &mut bool,
+) -> Poll<Result<T, ItemError<E>>>
 where
     F: Future<Output = Result<T, E>>,
 {
@@ -117,11 +111,11 @@ where
         }
         Ok(Poll::Ready(Err(error))) => {
             drop_caught(attempt);
-            Poll::Ready(Err(AttemptError::Failed(ItemError::Failed { error, attempts })))
+            Poll::Ready(Err(ItemError::Failed { error, attempts }))
         }
         Err(payload) => {
             drop_caught(attempt);
-            Poll::Ready(Err(AttemptError::from_panic(payload, attempts)))
+            Poll::Ready(Err(panic_error(payload, attempts, interrupted)))
         }
     }
 }

@@ -100,6 +100,24 @@ impl<T, E> Collector<T, E> {
         }
     }
 
+    /// Returns `true` if a new item may start: both [`has_room`](Self::has_room) and, beside so many `retries` that are held,
+    /// [`is_within_window`](Self::is_within_window).
+    #[inline(always)]
+    pub(super) fn admits(&self, capacity: usize, look_ahead: usize, retries: usize, driver: &Waker) -> bool {
+        if retries >= look_ahead {
+            return false;
+        }
+        match self {
+            Self::Results { .. } => true,
+            Self::Queue(queue) => {
+                queue.len() < if queue.is_ordered() { look_ahead - retries } else { capacity }
+            }
+            Self::Outbox(outbox) => {
+                outbox.has_room(if outbox.is_ordered() { look_ahead - retries } else { capacity }, driver)
+            }
+        }
+    }
+
     /// Returns `true` if fewer outcomes than `window` are held for the order of the input. If not, `driver` is woken when one
     /// is taken, unless the driver itself takes them.
     #[inline(always)]

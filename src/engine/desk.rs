@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::attempt::{AttemptError, Limit, Watch, drop_caught, poll_caught};
+use super::attempt::{Limit, Watch, drop_caught, panic_error, poll_caught};
 use super::call::Call;
 use super::clock::{deadline, earliest};
 use super::gate::Place;
@@ -30,6 +30,8 @@ pin_project! {
         attempt: Option<W::Future>,
         // Whether the attempt was begun before the lane had to yield, and not polled since.
         pub(super) is_unpolled: bool,
+        // Whether the attempt was ended by its runtime, which is no failure of its item.
+        pub(super) is_interrupted: bool,
         // Whether the attempt has ended for its item and not yet in truth.
         pub(super) lingers: bool,
         pub(super) watch: Watch,
@@ -55,6 +57,7 @@ impl<W: Work> Desk<W> {
             job: Job::none(),
             attempt: None,
             is_unpolled: false,
+            is_interrupted: false,
             lingers: false,
             watch: Watch::Unlimited,
             timer: Timer::default(),
@@ -86,7 +89,7 @@ impl<W: Work> DeskProjection<'_, W> {
         config: &Config,
         run_deadline: Option<Instant>,
         item: W::Item,
-    ) -> Result<(), AttemptError<W::Error>> {
+    ) -> Result<(), ItemError<W::Error>> {
         let Job { index, attempt, ref mut kept, started, ref span, .. } = *self.job;
         let may_retry = config.retry.allows_after(attempt);
         let (future, watch, signal) = (&mut self.attempt, &*self.watch, &mut *self.signal);
@@ -103,7 +106,7 @@ impl<W: Work> DeskProjection<'_, W> {
                 future.set(Some(call.call(context, item, permit)));
             }))
         });
-        built.map_err(|payload| AttemptError::from_panic(payload, attempt))
+        built.map_err(|payload| panic_error(payload, attempt, self.is_interrupted))
     }
 
     /// Notes when an attempt begins.
@@ -132,12 +135,14 @@ impl<W: Work> DeskProjection<'_, W> {
         cx: &mut Context<'_>,
         config: &Config,
         read_clock: impl FnOnce(&Limit) -> (Instant, Instant),
-    ) -> Poll<Result<W::Output, AttemptError<W::Error>>> {
+    ) -> Poll<Result<W::Output, ItemError<W::Error>>> {
         if W::Mode::SPAWNED && mem::take(self.is_unpolled) {
             self.date_anew(Instant::now(), Watch::BegunSince);
         }
         let attempts = self.job.attempt;
-        match trace::in_span(&self.job.span, || poll_caught(self.attempt.as_mut(), cx, attempts)) {
+        match trace::in_span(&self.job.span, || {
+            poll_caught(self.attempt.as_mut(), cx, attempts, self.is_interrupted)
+        }) {
             Poll::Ready(Ok(output)) => Poll::Ready(Ok(output)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.blame(error))),
             Poll::Pending if self.is_within_first_limit(cx, config) => Poll::Pending,
@@ -147,12 +152,10 @@ impl<W: Work> DeskProjection<'_, W> {
 
     /// Why an attempt has ended that has failed.
     #[cold]
-    fn blame(&self, error: AttemptError<W::Error>) -> AttemptError<W::Error> {
+    fn blame(&self, error: ItemError<W::Error>) -> ItemError<W::Error> {
         match (error, &*self.watch) {
             // Whatever it says now, it says because it was told to end.
-            (AttemptError::Failed(ItemError::Failed { attempts, .. }), Watch::Grace(limit, _)) => {
-                limit.error(attempts)
-            }
+            (ItemError::Failed { attempts, .. }, Watch::Grace(limit, _)) => limit.error(attempts),
             (error, _) => error,
         }
     }
@@ -175,7 +178,7 @@ impl<W: Work> DeskProjection<'_, W> {
         cx: &mut Context<'_>,
         config: &Config,
         read_clock: impl FnOnce(&Limit) -> (Instant, Instant),
-    ) -> Poll<AttemptError<W::Error>> {
+    ) -> Poll<ItemError<W::Error>> {
         if let Watch::BegunSince(dated) = *self.watch {
             self.date_anew(Shift::latest_start(dated), Watch::Begun);
         }
@@ -183,11 +186,13 @@ impl<W: Work> DeskProjection<'_, W> {
             let limit = self.watch.limit(config, self.job.started);
             *self.watch = limit.map_or(Watch::Unlimited, Watch::Until);
         }
+        let attempts = self.job.attempt;
         let error = match ready!(self.poll_end_of_time(cx, config, read_clock)) {
-            Ok(limit) => limit.error(self.job.attempt),
+            Ok(limit) => limit.error(attempts),
             Err(ShutDown) => {
                 Signal::cancel(self.signal);
-                AttemptError::Interrupted
+                *self.is_interrupted = true;
+                ItemError::Panicked { message: String::new(), attempts }
             }
         };
         if self.attempt.as_ref().as_pin_ref().is_some_and(|attempt| W::Call::goes_on(&attempt)) {
@@ -228,7 +233,8 @@ impl<W: Work> DeskProjection<'_, W> {
     /// Ready once an attempt that has ended for its item has ended in truth.
     pub(super) fn poll_lingering(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if *self.lingers {
-            ready!(poll_caught(self.attempt.as_mut(), cx, 0)).ok();
+            let mut _is_interrupted = false;
+            ready!(poll_caught(self.attempt.as_mut(), cx, 0, &mut _is_interrupted)).ok();
             *self.lingers = false;
         }
         Poll::Ready(())

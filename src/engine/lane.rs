@@ -9,13 +9,13 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 
 use super::access::Access;
-use super::attempt::AttemptError;
 use super::core::Core;
 use super::desk::{Desk, DeskProjection};
 use super::shift::Shift;
 use super::turn::Turn;
 use super::{Mode, Types, Work};
 use crate::config::Config;
+use crate::outcome::ItemError;
 use crate::rt::{AtomicBool, Instant, Mutex, coop};
 
 pin_project! {
@@ -96,21 +96,17 @@ impl<W: Work> Future for Lane<W> {
                         core.release();
                         now_and_latest
                     });
-                    let Poll::Ready(ended) = polled else {
-                        // A lane that has been to the core has begun an attempt, which was counted. Two lanes that
-                        // have woken themselves end the poll of all.
-                        if !W::Mode::SPAWNED && !core.is_held() && !core.get().may_poll_lane() {
-                            cx.waker().wake_by_ref();
+                    match polled {
+                        Poll::Pending => {
+                            // A lane that has been to the core has begun an attempt, which was counted. Two lanes that
+                            // have woken themselves end the poll of all.
+                            if !W::Mode::SPAWNED && !core.is_held() && !core.get().may_poll_lane() {
+                                cx.waker().wake_by_ref();
+                            }
+                            return Poll::Pending;
                         }
-                        return Poll::Pending;
-                    };
-                    if let Some(shift) = &mut shift {
-                        is_tired = shift.is_over();
-                        core.come(shift.visit());
-                        leave_shared(&mut core, desk.as_mut());
-                    }
-                    match ended {
-                        Ok(output) => {
+                        Poll::Ready(Ok(output)) => {
+                            is_tired = come_back(&mut shift, &mut core, desk.as_mut());
                             core.get().take_success(output, &mut desk.as_mut().project());
                             let turn = core.get().begin_at_once(&mut desk.as_mut().project(), is_tired);
                             match (turn, alone.as_ref().zip(shift.as_mut())) {
@@ -126,7 +122,8 @@ impl<W: Work> Future for Lane<W> {
                                 (turn, _) => break turn,
                             }
                         }
-                        Err(error) => {
+                        Poll::Ready(Err(error)) => {
+                            is_tired = come_back(&mut shift, &mut core, desk.as_mut());
                             core.get().take_failure(error, &mut desk.as_mut().project());
                             break None;
                         }
@@ -159,7 +156,7 @@ fn take_up<W: Work>(
     config: &Config,
     desk: Pin<&mut Desk<W>>,
     cx: &Context<'_>,
-) -> ControlFlow<Poll<()>, Result<(), AttemptError<W::Error>>> {
+) -> ControlFlow<Poll<()>, Result<(), ItemError<W::Error>>> {
     match (turn, by_itself) {
         (Turn::Attempt, _) => ControlFlow::Continue(Ok(())),
         (Turn::Begin { item, after_yield }, Some((alone, shift))) => {
@@ -181,6 +178,16 @@ fn take_up<W: Work>(
     }
 }
 
+/// Prepares the way to the core for a lane whose attempt has ended. Returns `true` if the lane has had its share.
+#[inline(always)]
+fn come_back<W: Work>(shift: &mut Option<Shift>, core: &mut Access<'_, W>, desk: Pin<&mut Desk<W>>) -> bool {
+    let Some(shift) = shift else { return false };
+    let is_tired = shift.is_over();
+    core.come(shift.visit());
+    leave_shared(core, desk);
+    is_tired
+}
+
 /// Gives back what an attempt that has ended held of the shared limit. It wakes others, so the core is not locked then.
 #[inline]
 fn leave_shared<W: Work>(core: &mut Access<'_, W>, desk: Pin<&mut Desk<W>>) {
@@ -197,7 +204,7 @@ fn begin_alone<W: Work>(
     shift: &mut Shift,
     desk: &mut DeskProjection<'_, W>,
     item: W::Item,
-) -> Result<(), AttemptError<W::Error>> {
+) -> Result<(), ItemError<W::Error>> {
     desk.date(config, shift.turn(alone.timed));
     desk.begin(&alone.call, config, alone.run_deadline, item)
 }

@@ -68,9 +68,10 @@ impl<J> Waiting<J> {
         self.held == 0
     }
 
-    /// Returns `true` if a retry may start.
-    pub(super) fn has_ready(&self) -> bool {
-        !(self.due.is_empty() && self.immediate.is_empty())
+    /// How many retries may start.
+    #[inline]
+    pub(super) fn count_ready(&self) -> usize {
+        self.due.len() + self.immediate.len()
     }
 
     /// The item whose delay was over first.
@@ -171,7 +172,7 @@ impl<J> Waiting<J> {
     /// The time at which [`release`](Self::release) or [`pop_given_up`](Self::pop_given_up) is to be called next.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         // It may be the time of an item that has started meanwhile.
-        let give_up = self.next_give_up.filter(|_| self.has_ready());
+        let give_up = self.next_give_up.filter(|_| self.count_ready() > 0);
         earliest(self.delayed.peek().map(|next| next.until), give_up)
     }
 
