@@ -210,7 +210,10 @@ impl<W: Drive> Driver<W> {
         let mut is_tired = false;
         loop {
             self.poll_lanes(cx, stopped);
-            self.core().get().take_kept();
+            let mut core = Access::new(&self.core);
+            core.get().take_kept();
+            core.unlock();
+            drop(core);
             let _is_busy = self.poll_sink(cx, sink);
             if self.is_stopping() {
                 match self.poll_stopping(cx) {

@@ -60,10 +60,10 @@ impl<'a, W: Types> Access<'a, W> {
 
     /// Unlocks the core, then does what must not be done while it is locked: wakes the driver, which the caller may poll in
     /// the very call, and gives up parts of the shared limit, which wakes the drivers of other runs.
-    #[inline(always)]
-    fn unlock(&mut self) {
+    #[inline]
+    pub(super) fn unlock(&mut self) {
         let Some(mut core) = self.guard.take() else { return };
-        if (W::Mode::SPAWNED && core.wakes_driver) || !core.gate.left().is_empty() {
+        if core.wakes_driver || !core.gate.left().is_empty() {
             let driver = mem::take(&mut core.wakes_driver).then(|| core.driver.clone());
             let left = mem::take(core.gate.left());
             drop(core);
@@ -81,8 +81,11 @@ fn finish(driver: Option<Waker>, left: Vec<Left>) {
 }
 
 impl<W: Types> Drop for Access<'_, W> {
-    #[inline(always)]
+    #[inline]
     fn drop(&mut self) {
-        self.unlock();
+        // In one task the driver sees to what is left, once for all lanes of its poll.
+        if W::Mode::SPAWNED {
+            self.unlock();
+        }
     }
 }

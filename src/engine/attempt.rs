@@ -72,20 +72,27 @@ impl Limit {
     }
 }
 
-/// The error of an attempt that has panicked with this payload. Sets `interrupted` if it is no panic but the end of its
-/// runtime, which is no failure of the item.
+/// The error of an attempt that has panicked with this payload.
 #[cold]
-pub(super) fn panic_error<E>(payload: Payload, attempts: u32, interrupted: &mut bool) -> ItemError<E> {
+pub(super) fn panic_error<E>(payload: Payload, attempts: u32) -> ItemError<E> {
     let message = match payload.downcast::<Unwound>().map(|unwound| *unwound) {
-        Ok(Unwound::ShutDown) => {
-            *interrupted = true;
-            String::new()
-        }
+        Ok(Unwound::ShutDown) => return interrupted(),
         Ok(Unwound::NoThread(message)) => return ItemError::Faulted { message, attempts },
         Ok(Unwound::Panicked(message)) => message,
         Err(payload) => into_message(payload),
     };
     ItemError::Panicked { message, attempts }
+}
+
+/// Stands for the end of an attempt whose runtime was shut down, which is no failure of its item. A type of its own would
+/// cost every item a few instructions.
+pub(super) fn interrupted<E>() -> ItemError<E> {
+    ItemError::Faulted { message: String::new(), attempts: 0 }
+}
+
+/// Returns `true` if an attempt was interrupted. Attempts that have failed are numbered from 1.
+pub(super) fn is_interrupted<E>(error: &ItemError<E>) -> bool {
+    error.attempts() == 0
 }
 
 /// Polls an attempt and drops it when it is done. A panic on the way is its end, too.
@@ -94,7 +101,6 @@ pub(super) fn poll_caught<F, T, E>(
     mut attempt: Pin<&mut Option<F>>,
     cx: &mut Context<'_>,
     attempts: u32,
-    interrupted: &mut bool,
 ) -> Poll<Result<T, ItemError<E>>>
 where
     F: Future<Output = Result<T, E>>,
@@ -115,7 +121,7 @@ where
         }
         Err(payload) => {
             drop_caught(attempt);
-            Poll::Ready(Err(panic_error(payload, attempts, interrupted)))
+            Poll::Ready(Err(panic_error(payload, attempts)))
         }
     }
 }

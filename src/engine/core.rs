@@ -270,7 +270,6 @@ impl<W: Work> Core<W> {
 
     /// Counts the poll of a lane whose attempt goes on. Returns `true` if this poll of the driver may poll another lane.
     /// If the run is stopping, every lane has its turn.
-    #[inline(never)]
     pub(super) fn may_poll_lane(&mut self) -> bool {
         let may = self.may_start() || self.stop.is_some();
         self.budget.spend();

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::attempt::{Limit, Watch, drop_caught, panic_error, poll_caught};
+use super::attempt::{Limit, Watch, drop_caught, interrupted, panic_error, poll_caught};
 use super::call::Call;
 use super::clock::{deadline, earliest};
 use super::gate::Place;
@@ -30,8 +30,6 @@ pin_project! {
         attempt: Option<W::Future>,
         // Whether the attempt was begun before the lane had to yield, and not polled since.
         pub(super) is_unpolled: bool,
-        // Whether the attempt was ended by its runtime, which is no failure of its item.
-        pub(super) is_interrupted: bool,
         // Whether the attempt has ended for its item and not yet in truth.
         pub(super) lingers: bool,
         pub(super) watch: Watch,
@@ -57,7 +55,6 @@ impl<W: Work> Desk<W> {
             job: Job::none(),
             attempt: None,
             is_unpolled: false,
-            is_interrupted: false,
             lingers: false,
             watch: Watch::Unlimited,
             timer: Timer::default(),
@@ -106,7 +103,7 @@ impl<W: Work> DeskProjection<'_, W> {
                 future.set(Some(call.call(context, item, permit)));
             }))
         });
-        built.map_err(|payload| panic_error(payload, attempt, self.is_interrupted))
+        built.map_err(|payload| panic_error(payload, attempt))
     }
 
     /// Notes when an attempt begins.
@@ -140,9 +137,7 @@ impl<W: Work> DeskProjection<'_, W> {
             self.date_anew(Instant::now(), Watch::BegunSince);
         }
         let attempts = self.job.attempt;
-        match trace::in_span(&self.job.span, || {
-            poll_caught(self.attempt.as_mut(), cx, attempts, self.is_interrupted)
-        }) {
+        match trace::in_span(&self.job.span, || poll_caught(self.attempt.as_mut(), cx, attempts)) {
             Poll::Ready(Ok(output)) => Poll::Ready(Ok(output)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.blame(error))),
             Poll::Pending if self.is_within_first_limit(cx, config) => Poll::Pending,
@@ -191,8 +186,7 @@ impl<W: Work> DeskProjection<'_, W> {
             Ok(limit) => limit.error(attempts),
             Err(ShutDown) => {
                 Signal::cancel(self.signal);
-                *self.is_interrupted = true;
-                ItemError::Panicked { message: String::new(), attempts }
+                interrupted()
             }
         };
         if self.attempt.as_ref().as_pin_ref().is_some_and(|attempt| W::Call::goes_on(&attempt)) {
@@ -233,8 +227,7 @@ impl<W: Work> DeskProjection<'_, W> {
     /// Ready once an attempt that has ended for its item has ended in truth.
     pub(super) fn poll_lingering(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if *self.lingers {
-            let mut _is_interrupted = false;
-            ready!(poll_caught(self.attempt.as_mut(), cx, 0, &mut _is_interrupted)).ok();
+            ready!(poll_caught(self.attempt.as_mut(), cx, 0)).ok();
             *self.lingers = false;
         }
         Poll::Ready(())

@@ -100,13 +100,15 @@ impl<W: Work> Future for Lane<W> {
                         Poll::Pending => {
                             // A lane that has been to the core has begun an attempt, which was counted. Two lanes that
                             // have woken themselves end the poll of all.
-                            if !W::Mode::SPAWNED && !core.is_held() && !core.get().may_poll_lane() {
-                                cx.waker().wake_by_ref();
+                            if !W::Mode::SPAWNED && !core.is_held() {
+                                count_poll(&mut core, cx);
                             }
                             return Poll::Pending;
                         }
                         Poll::Ready(Ok(output)) => {
-                            is_tired = come_back(&mut shift, &mut core, desk.as_mut());
+                            if let Some(shift) = &mut shift {
+                                is_tired = come_back(shift, &mut core, desk.as_mut());
+                            }
                             core.get().take_success(output, &mut desk.as_mut().project());
                             let turn = core.get().begin_at_once(&mut desk.as_mut().project(), is_tired);
                             match (turn, alone.as_ref().zip(shift.as_mut())) {
@@ -123,7 +125,9 @@ impl<W: Work> Future for Lane<W> {
                             }
                         }
                         Poll::Ready(Err(error)) => {
-                            is_tired = come_back(&mut shift, &mut core, desk.as_mut());
+                            if let Some(shift) = &mut shift {
+                                is_tired = come_back(shift, &mut core, desk.as_mut());
+                            }
                             core.get().take_failure(error, &mut desk.as_mut().project());
                             break None;
                         }
@@ -178,10 +182,17 @@ fn take_up<W: Work>(
     }
 }
 
+/// Counts the poll of a lane whose attempt goes on.
+#[inline(never)]
+fn count_poll<W: Work>(core: &mut Access<'_, W>, cx: &Context<'_>) {
+    if !core.get().may_poll_lane() {
+        cx.waker().wake_by_ref();
+    }
+}
+
 /// Prepares the way to the core for a lane whose attempt has ended. Returns `true` if the lane has had its share.
 #[inline(always)]
-fn come_back<W: Work>(shift: &mut Option<Shift>, core: &mut Access<'_, W>, desk: Pin<&mut Desk<W>>) -> bool {
-    let Some(shift) = shift else { return false };
+fn come_back<W: Work>(shift: &mut Shift, core: &mut Access<'_, W>, desk: Pin<&mut Desk<W>>) -> bool {
     let is_tired = shift.is_over();
     core.come(shift.visit());
     leave_shared(core, desk);

@@ -4,11 +4,11 @@ use std::mem;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use super::attempt::is_interrupted;
 use super::call::Call;
 use super::clock::deadline;
 use super::collector::Collector;
 use super::core::{Core, SourceState, Stop};
-use super::desk::DeskProjection;
 use super::hooks::Hooks;
 use super::job::{Ended, Job, Retry};
 use super::sink::Deliver;
@@ -47,10 +47,10 @@ impl<W: Work> Core<W> {
 
     /// Ends an attempt without an output: its item is tried again, fails, or is cancelled with the run.
     #[cold]
-    pub(super) fn fail_attempt(&mut self, desk: &mut DeskProjection<'_, W>, error: ItemError<W::Error>) {
+    pub(super) fn fail_attempt(&mut self, job: &mut Job<W::Item>, error: ItemError<W::Error>) {
         self.tally.failed_attempts += 1;
-        let mut job = mem::replace(desk.job, Job::none());
-        if mem::take(desk.is_interrupted) {
+        let mut job = mem::replace(job, Job::none());
+        if is_interrupted(&error) {
             return self.halt(FailureReason::Cancelled);
         }
         match &error {

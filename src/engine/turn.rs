@@ -67,7 +67,7 @@ impl<W: Work> Core<W> {
     #[cold]
     pub(super) fn take_failure(&mut self, error: ItemError<W::Error>, desk: &mut DeskProjection<'_, W>) {
         self.look_around();
-        self.fail_attempt(desk, error);
+        self.fail_attempt(desk.job, error);
     }
 
     /// Begins the next new item, where nothing has happened or was asked for that could come before it: the way of
@@ -92,7 +92,7 @@ impl<W: Work> Core<W> {
         let turn = if W::Mode::SPAWNED {
             Turn::Begin { item, after_yield: false }
         } else if let Err(error) = desk.begin(&self.call, &self.config, self.run_deadline, item) {
-            self.fail_attempt(desk, error);
+            self.fail_attempt(desk.job, error);
             return None;
         } else {
             Turn::Attempt
@@ -197,7 +197,7 @@ impl<W: Work> Core<W> {
             match desk.begin(&self.call, &self.config, self.run_deadline, item) {
                 Ok(()) => return Turn::Attempt,
                 Err(error) => {
-                    self.fail_attempt(desk, error);
+                    self.fail_attempt(desk.job, error);
                     self.give_back(desk);
                 }
             }

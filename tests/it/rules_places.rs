@@ -41,7 +41,7 @@ async fn rule_04_a_place_in_the_queue_is_never_given_up_for_another_weight() {
         assert!(format!("{limiter:?}").contains("given_up: 0"), "{spawned}: {limiter:?}");
         // The two take turns, and each millisecond has two permits.
         let turns = rivals.load(SeqCst);
-        assert!(turns >= ITEMS / 4 && turns <= ITEMS * 2, "{spawned}: {turns} attempts of the rival");
+        assert!((ITEMS / 4..=ITEMS * 2).contains(&turns), "{spawned}: {turns} attempts of the rival");
         let ideal = (ITEMS + ITEMS / 2 + turns) as u64 / 2;
         assert!(took <= millis(ideal * 5 / 4), "{spawned}: {took:?}, with all permits in use {ideal} ms");
         is_over.store(true, SeqCst);

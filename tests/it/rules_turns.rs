@@ -42,11 +42,13 @@ async fn rule_09_items_that_hold_up_the_thread_let_other_tasks_run() {
             let task = at_once(concurrency).build().unwrap();
             let run = task.run(0..1_000_000, |n| async move {
                 hold_up();
-                while yields {
+                if !yields {
+                    return Ok::<_, String>(n);
+                }
+                loop {
                     yield_now().await;
                     hold_up();
                 }
-                Ok::<_, String>(n)
             });
             run.cancellation_token(stop).await.unwrap_err();
             // The first has begun before the clock was read, two that are woken end a poll, and one was under way.
