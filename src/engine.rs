@@ -49,7 +49,7 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::Span;
 
-use self::access::Access;
+use self::access::Locked;
 use self::admission::Admission;
 use self::call::Call;
 use self::clock::deadline;
@@ -175,7 +175,7 @@ impl<W: Drive> Driver<W> {
         }
         if self.ending.is_none() {
             let _former = self.set_waker(cx);
-            let mut access = Access::new(&self.core);
+            let mut access = Locked::new(&self.core);
             let core = access.get();
             ready!(core.poll_settled());
             core.collector.complete();
@@ -190,7 +190,7 @@ impl<W: Drive> Driver<W> {
 
     /// Ready once nothing is held of the store any more.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut core = Access::new(&self.core);
+        let mut core = Locked::new(&self.core);
         let keeping = &mut core.get().keeping;
         if let Some(cache) = &mut keeping.cache {
             ready!(cache.poll_closed(cx));
@@ -210,10 +210,7 @@ impl<W: Drive> Driver<W> {
         let mut is_tired = false;
         loop {
             self.poll_lanes(cx, stopped);
-            let mut core = Access::new(&self.core);
-            core.get().take_kept();
-            core.unlock();
-            drop(core);
+            self.core().get().take_kept();
             let _is_busy = self.poll_sink(cx, sink);
             if self.is_stopping() {
                 match self.poll_stopping(cx) {
@@ -282,7 +279,7 @@ impl<W: Drive> Driver<W> {
                 Poll::Pending
                     if self.relay.may_poll_again(|| {
                         coop::has_budget_remaining()
-                            && (is_last_turn || Access::new(&self.core).get().may_start())
+                            && (is_last_turn || Locked::new(&self.core).get().may_start())
                     }) => {}
                 Poll::Pending | Poll::Ready(None) => break,
             }
@@ -291,7 +288,7 @@ impl<W: Drive> Driver<W> {
 
     /// Lets the sink have what has settled. Pending while it is busy.
     fn poll_sink(&mut self, cx: &mut Context<'_>, sink: &mut impl Deliver<W::Output, W::Error>) -> Poll<()> {
-        let mut core = Access::new(&self.core);
+        let mut core = Locked::new(&self.core);
         if !W::Mode::SPAWNED {
             return core.get().deliver();
         }
@@ -309,8 +306,8 @@ impl<W: Drive> Driver<W> {
         Poll::Ready(())
     }
 
-    fn core(&self) -> Access<'_, W> {
-        Access::new(&self.core)
+    fn core(&self) -> Locked<'_, W> {
+        Locked::new(&self.core)
     }
 
     /// From here on the run wakes the task that polls it now. Returns a waker of the task that polled it before, which is to
@@ -327,7 +324,7 @@ impl<W: Drive> Driver<W> {
     fn poll_stopping(&mut self, cx: &mut Context<'_>) -> Stopping {
         // An attempt whose worker was dropped by its runtime has ended, and cannot be counted as such.
         let has_workers = !W::Mode::SPAWNED || W::Mode::count(&self.lanes) > 0;
-        let mut access = Access::new(&self.core);
+        let mut access = Locked::new(&self.core);
         let core = access.get();
         if core.running() == 0 || !has_workers {
             if self.stop_at.is_none() {
@@ -359,7 +356,7 @@ impl<W: Drive> Driver<W> {
 
     /// Ends a poll: sees to it that somebody wakes the driver in time.
     fn rest(&mut self, cx: &mut Context<'_>) {
-        let mut access = Access::new(&self.core);
+        let mut access = Locked::new(&self.core);
         let core = access.get();
         core.report();
         core.clock.rest();

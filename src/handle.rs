@@ -131,13 +131,13 @@ impl<T, E> MapHandle<T, E> {
     /// runs goes on, and nothing starts until enough of it has ended. 0 counts as 1; to start nothing, there is
     /// [`pause`](Self::pause). With [`weight`](MapRun::weight) it is an amount of permits. An item that is heavier than a
     /// lowered concurrency starts alone, once everything else has ended. Lowering never ends the run: only a weight above
-    /// the largest concurrency that the run has had does, with [`FailureReason::Config`].
+    /// the largest concurrency that the run has had does, with [`FailureReason::Config`](crate::FailureReason::Config).
     pub fn set_concurrency(&self, concurrency: usize) {
         self.control.set_concurrency(concurrency.max(1));
     }
 
     /// Starts nothing more, lets what runs end by itself, and ends the run as
-    /// [`Cancelled`](FailureReason::Cancelled). Items that wait for their retry are not tried again. Running
+    /// [`Cancelled`](crate::FailureReason::Cancelled). Items that wait for their retry are not tried again. Running
     /// attempts keep their time limits; [`cancel`](Self::cancel) ends the patience.
     pub fn drain(&self) {
         self.control.bell().drain();
@@ -145,7 +145,7 @@ impl<T, E> MapHandle<T, E> {
 
     /// Stops the run now: tells what runs to end, waits for it for
     /// [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace), drops it, and ends the run as
-    /// [`Cancelled`](FailureReason::Cancelled).
+    /// [`Cancelled`](crate::FailureReason::Cancelled).
     pub fn cancel(&self) {
         self.control.bell().cancel();
     }

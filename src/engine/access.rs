@@ -22,16 +22,6 @@ impl<'a, W: Types> Access<'a, W> {
         Self { core, guard: None, visit: Visit::Once }
     }
 
-    /// The core, unless it is locked at this moment.
-    pub(super) fn try_new(core: &'a Mutex<Core<W>>) -> Option<Self> {
-        let guard = match core.try_lock() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
-        Some(Self { core, guard: Some(guard), visit: Visit::Once })
-    }
-
     /// How the lane comes to it from here on.
     #[inline]
     pub(super) fn come(&mut self, visit: Visit) {
@@ -61,7 +51,7 @@ impl<'a, W: Types> Access<'a, W> {
     /// Unlocks the core, then does what must not be done while it is locked: wakes the driver, which the caller may poll in
     /// the very call, and gives up parts of the shared limit, which wakes the drivers of other runs.
     #[inline]
-    pub(super) fn unlock(&mut self) {
+    fn unlock(&mut self) {
         let Some(mut core) = self.guard.take() else { return };
         if core.wakes_driver || !core.gate.left().is_empty() {
             let driver = mem::take(&mut core.wakes_driver).then(|| core.driver.clone());
@@ -80,12 +70,38 @@ fn finish(driver: Option<Waker>, left: Vec<Left>) {
     }
 }
 
-impl<W: Types> Drop for Access<'_, W> {
-    #[inline]
+/// The core, locked by the driver. It is unlocked as a lane unlocks it when this is dropped.
+///
+/// A lane's [`Access`] has no destructor of its own, because that costs each poll of a lane a few instructions.
+pub(super) struct Locked<'a, W: Types>(Access<'a, W>);
+
+impl<'a, W: Types> Locked<'a, W> {
+    pub(super) fn new(core: &'a Mutex<Core<W>>) -> Self {
+        Self(Access::new(core))
+    }
+
+    /// The core, unless it is locked at this moment.
+    pub(super) fn try_new(core: &'a Mutex<Core<W>>) -> Option<Self> {
+        let guard = match core.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(Self(Access { core, guard: Some(guard), visit: Visit::Once }))
+    }
+
+    pub(super) fn get(&mut self) -> &mut Core<W> {
+        self.0.get()
+    }
+
+    /// Lets the lanes have it where they are polled by others.
+    pub(super) fn release(&mut self) {
+        self.0.release();
+    }
+}
+
+impl<W: Types> Drop for Locked<'_, W> {
     fn drop(&mut self) {
-        // In one task the driver sees to what is left, once for all lanes of its poll.
-        if W::Mode::SPAWNED {
-            self.unlock();
-        }
+        self.0.unlock();
     }
 }

@@ -183,7 +183,7 @@ impl<W: Work> Core<W> {
         self.bell.orders().is_none()
             && self.stop.is_none()
             && (W::Mode::SPAWNED || self.budget.is_left())
-            && (self.waiting.count_ready() | self.handed.len() | self.assigned.len()) == 0
+            && (self.waiting.ready() | self.handed.len() | self.assigned.len()) == 0
             && self.gate.is_simple()
             && self.collector.admits(self.gate.capacity(), self.look_ahead, self.waiting.len(), &self.driver)
     }
@@ -211,7 +211,9 @@ impl<W: Work> Core<W> {
     #[inline(always)]
     pub(super) fn begin_attempt(&mut self, desk: &mut DeskProjection<'_, W>, is_at_once: bool) {
         let job = &mut *desk.job;
-        if job.attempt > 1 {
+        // One that begins at once is the first of its item.
+        let is_first = is_at_once || job.attempt == 1;
+        if !is_first {
             self.tally.retries += 1;
         } else if self.timed {
             self.tell_started(job.index);
@@ -230,7 +232,7 @@ impl<W: Work> Core<W> {
             (false, true) => self.clock.coarse(),
             (false, false) => return,
         };
-        if job.attempt == 1 {
+        if is_first {
             job.started = Some(now);
         }
         if is_limited {

@@ -271,9 +271,11 @@ impl<W: Work> Core<W> {
     /// Counts the poll of a lane whose attempt goes on. Returns `true` if this poll of the driver may poll another lane.
     /// If the run is stopping, every lane has its turn.
     pub(super) fn may_poll_lane(&mut self) -> bool {
-        let may = self.may_start() || self.stop.is_some();
-        self.budget.spend();
-        may
+        let is_left = self.may_start();
+        if is_left {
+            self.budget.spend();
+        }
+        is_left || self.stop.is_some()
     }
 
     #[cold]

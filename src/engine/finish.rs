@@ -3,7 +3,7 @@
 use std::mem;
 use std::sync::atomic::Ordering;
 
-use super::access::Access;
+use super::access::Locked;
 use super::collector::Collector;
 use super::core::{Core, SourceState, Stop, Tally};
 use super::hooks::Hooks;
@@ -18,7 +18,7 @@ use crate::verdict::Exceeded;
 impl<W: Drive> Driver<W> {
     /// Ends the run: takes its account, judges it and says so.
     pub(super) fn finish(&mut self) -> Ending<W::Output, W::Error> {
-        let mut access = Access::new(&self.core);
+        let mut access = Locked::new(&self.core);
         let core = access.get();
         let ending = core.end();
         ending.log();
@@ -39,7 +39,7 @@ impl<W: Types> Driver<W> {
 
     /// The run returns how it has ended.
     pub(super) fn withdraw_notice(&self) {
-        let notice = Access::new(&self.core).get().notice.take();
+        let notice = Locked::new(&self.core).get().notice.take();
         if let Some(notice) = notice {
             notice.withdraw();
         }
@@ -47,7 +47,7 @@ impl<W: Types> Driver<W> {
 
     /// Passes on an ending that the run has no more chance to return.
     fn pass_on(&self, ending: Ending<W::Output, W::Error>) {
-        let notice = Access::new(&self.core).get().notice.take();
+        let notice = Locked::new(&self.core).get().notice.take();
         if let Some(notice) = notice {
             notice.pass_on(ending);
         }
@@ -64,7 +64,7 @@ impl<W: Types> Drop for Driver<W> {
         }
         self.sound_alarm();
         if W::Mode::SPAWNED {
-            if let Some(mut core) = Access::try_new(&self.core) {
+            if let Some(mut core) = Locked::try_new(&self.core) {
                 core.get().abandon();
             }
         }

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 
 use super::access::Access;
 use super::core::Core;
-use super::desk::{Desk, DeskProjection};
+use super::desk::Desk;
 use super::shift::Shift;
 use super::turn::Turn;
 use super::{Mode, Types, Work};
@@ -79,7 +79,7 @@ impl<W: Work> Future for Lane<W> {
         let mut core = Access::new(core);
         let mut begun = Ok(());
         if !desk.as_mut().project().is_taken() {
-            let turn = core.get().arrive(*seat, &mut desk.as_mut().project(), cx.waker());
+            let turn = core.get().arrive(*seat, desk.as_mut(), cx.waker());
             core.release();
             begun = match take_up(turn, alone.as_ref().zip(shift.as_mut()), config, desk.as_mut(), cx) {
                 ControlFlow::Continue(begun) => begun,
@@ -109,15 +109,16 @@ impl<W: Work> Future for Lane<W> {
                             if let Some(shift) = &mut shift {
                                 is_tired = come_back(shift, &mut core, desk.as_mut());
                             }
-                            core.get().take_success(output, &mut desk.as_mut().project());
-                            let turn = core.get().begin_at_once(&mut desk.as_mut().project(), is_tired);
+                            let (state, mut parts) = (core.get(), desk.as_mut().project());
+                            state.take_success(output, &mut parts);
+                            let turn = state.begin_at_once(&mut parts, is_tired);
                             match (turn, alone.as_ref().zip(shift.as_mut())) {
                                 (Some(Turn::Attempt), _) => {}
                                 (Some(Turn::Begin { item, .. }), Some((alone, shift))) => {
                                     core.release();
-                                    let mut desk = desk.as_mut().project();
-                                    if let Err(error) = begin_alone(alone, config, shift, &mut desk, item) {
-                                        core.get().take_failure(error, &mut desk);
+                                    let begun = begin_alone(alone, config, shift, desk.as_mut(), item);
+                                    if let Err(error) = begun {
+                                        core.get().take_failure(error, desk.as_mut());
                                         break None;
                                     }
                                 }
@@ -128,20 +129,20 @@ impl<W: Work> Future for Lane<W> {
                             if let Some(shift) = &mut shift {
                                 is_tired = come_back(shift, &mut core, desk.as_mut());
                             }
-                            core.get().take_failure(error, &mut desk.as_mut().project());
+                            core.get().take_failure(error, desk.as_mut());
                             break None;
                         }
                     }
                 },
                 Err(error) => {
                     leave_shared(&mut core, desk.as_mut());
-                    core.get().take_failure(error, &mut desk.as_mut().project());
+                    core.get().take_failure(error, desk.as_mut());
                     None
                 }
             };
             let turn = match at_once {
                 Some(turn) => turn,
-                None => core.get().go_on(*seat, is_tired, &mut desk.as_mut().project(), cx.waker()),
+                None => core.get().go_on(*seat, is_tired, desk.as_mut(), cx.waker()),
             };
             core.release();
             begun = match take_up(turn, alone.as_ref().zip(shift.as_mut()), config, desk.as_mut(), cx) {
@@ -164,10 +165,10 @@ fn take_up<W: Work>(
     match (turn, by_itself) {
         (Turn::Attempt, _) => ControlFlow::Continue(Ok(())),
         (Turn::Begin { item, after_yield }, Some((alone, shift))) => {
-            let mut desk = desk.project();
-            let begun = begin_alone(alone, config, shift, &mut desk, item);
+            let mut desk = desk;
+            let begun = begin_alone(alone, config, shift, desk.as_mut(), item);
             if after_yield && begun.is_ok() {
-                *desk.is_unpolled = true;
+                *desk.project().is_unpolled = true;
                 cx.waker().wake_by_ref();
                 return ControlFlow::Break(Poll::Pending);
             }
@@ -213,9 +214,10 @@ fn begin_alone<W: Work>(
     alone: &Alone<W::Call>,
     config: &Config,
     shift: &mut Shift,
-    desk: &mut DeskProjection<'_, W>,
+    desk: Pin<&mut Desk<W>>,
     item: W::Item,
 ) -> Result<(), ItemError<W::Error>> {
+    let mut desk = desk.project();
     desk.date(config, shift.turn(alone.timed));
     desk.begin(&alone.call, config, alone.run_deadline, item)
 }

@@ -57,7 +57,7 @@ impl PollBudget {
 
     #[inline(always)]
     pub(super) fn spend(&mut self) {
-        self.steps_left = self.steps_left.saturating_sub(1);
+        self.steps_left -= 1;
     }
 
     /// Looks at the clock. Returns `true` if something is left.

@@ -1,11 +1,12 @@
 //! What a lane does next.
 
 use std::mem;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use super::core::Core;
-use super::desk::DeskProjection;
+use super::desk::{Desk, DeskProjection};
 use super::gate::Place;
 use super::job::Job;
 use super::{Mode, Work};
@@ -31,12 +32,9 @@ pub(super) enum Turn<I> {
 
 impl<W: Work> Core<W> {
     /// Gives a lane that has come without an attempt its next one.
-    pub(super) fn arrive(
-        &mut self,
-        seat: usize,
-        desk: &mut DeskProjection<'_, W>,
-        waker: &Waker,
-    ) -> Turn<W::Item> {
+    #[inline(never)]
+    pub(super) fn arrive(&mut self, seat: usize, desk: Pin<&mut Desk<W>>, waker: &Waker) -> Turn<W::Item> {
+        let desk = &mut desk.project();
         self.look_around();
         let Some(own) = self.seats.get_mut(seat) else { return Turn::Retire };
         // A lane that rests until it is called may be woken by what an earlier attempt left behind.
@@ -64,10 +62,12 @@ impl<W: Work> Core<W> {
     }
 
     /// Takes why a lane's attempt has failed.
+    // The rare ways of a lane take its desk as a whole: the compiler would keep the places of all its parts at hand for them
+    // in each poll.
     #[cold]
-    pub(super) fn take_failure(&mut self, error: ItemError<W::Error>, desk: &mut DeskProjection<'_, W>) {
+    pub(super) fn take_failure(&mut self, error: ItemError<W::Error>, desk: Pin<&mut Desk<W>>) {
         self.look_around();
-        self.fail_attempt(desk.job, error);
+        self.fail_attempt(desk.project().job, error);
     }
 
     /// Begins the next new item, where nothing has happened or was asked for that could come before it: the way of
@@ -102,13 +102,15 @@ impl<W: Work> Core<W> {
     }
 
     /// What a lane does next whose attempt has ended.
+    #[inline(never)]
     pub(super) fn go_on(
         &mut self,
         seat: usize,
         is_tired: bool,
-        desk: &mut DeskProjection<'_, W>,
+        desk: Pin<&mut Desk<W>>,
         waker: &Waker,
     ) -> Turn<W::Item> {
+        let desk = &mut desk.project();
         if !*desk.lingers {
             self.give_back(desk);
         }

@@ -68,10 +68,10 @@ impl<J> Waiting<J> {
         self.held == 0
     }
 
-    /// How many retries may start.
+    /// Above 0 if retries may start.
     #[inline]
-    pub(super) fn count_ready(&self) -> usize {
-        self.due.len() + self.immediate.len()
+    pub(super) fn ready(&self) -> usize {
+        self.due.len() | self.immediate.len()
     }
 
     /// The item whose delay was over first.
@@ -172,7 +172,7 @@ impl<J> Waiting<J> {
     /// The time at which [`release`](Self::release) or [`pop_given_up`](Self::pop_given_up) is to be called next.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         // It may be the time of an item that has started meanwhile.
-        let give_up = self.next_give_up.filter(|_| self.count_ready() > 0);
+        let give_up = self.next_give_up.filter(|_| self.ready() > 0);
         earliest(self.delayed.peek().map(|next| next.until), give_up)
     }
 
