@@ -47,13 +47,13 @@ const CONCURRENCY: [usize; 2] = [64, 1024];
 /// does not; and never more than was promised.
 const LIMITS: [Limit; 8] = [
     Limit { ours: "awaited", work: "W0", peer: BUFFER, measured: [0.58, 0.58], promised: Some(0.6) },
-    Limit { ours: "awaited", work: "W1", peer: BUFFER, measured: [0.90, 0.90], promised: Some(0.95) },
-    Limit { ours: "for_each", work: "W0", peer: FOR_EACH, measured: [1.04, 1.04], promised: None },
-    Limit { ours: "for_each", work: "W1", peer: FOR_EACH, measured: [1.16, 1.16], promised: None },
-    Limit { ours: "stream", work: "W0", peer: BUFFER, measured: [2.14, 1.97], promised: None },
-    Limit { ours: "stream", work: "W1", peer: BUFFER, measured: [1.88, 3.43], promised: None },
-    Limit { ours: "spawned", work: "W0", peer: BUFFER, measured: [0.94, 1.11], promised: None },
-    Limit { ours: "spawned", work: "W1", peer: BUFFER, measured: [1.69, 1.72], promised: None },
+    Limit { ours: "awaited", work: "W1", peer: BUFFER, measured: [0.95, 0.92], promised: Some(0.95) },
+    Limit { ours: "for_each", work: "W0", peer: FOR_EACH, measured: [1.17, 1.17], promised: None },
+    Limit { ours: "for_each", work: "W1", peer: FOR_EACH, measured: [1.27, 1.25], promised: None },
+    Limit { ours: "stream", work: "W0", peer: BUFFER, measured: [2.02, 1.83], promised: None },
+    Limit { ours: "stream", work: "W1", peer: BUFFER, measured: [1.73, 1.67], promised: None },
+    Limit { ours: "spawned", work: "W0", peer: BUFFER, measured: [0.95, 1.17], promised: None },
+    Limit { ours: "spawned", work: "W1", peer: BUFFER, measured: [2.00, 2.04], promised: None },
 ];
 const TOLERANCE: f64 = 1.1;
 
