@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(crate) type Payload = Box<dyn Any + Send>;
 
 /// Returns the message of a panic and drops the payload.
+#[cold]
 pub(crate) fn into_message(payload: Payload) -> String {
     let message = if let Some(text) = payload.downcast_ref::<&str>() {
         (*text).to_owned()

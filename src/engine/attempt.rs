@@ -130,11 +130,16 @@ where
 /// is what became of it.
 pub(super) fn drop_caught<F>(mut attempt: Pin<&mut Option<F>>) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| attempt.set(None))) {
-        let panic = into_message(payload);
-        tracing::error!(
-            target: "async_map_task",
-            panic,
-            "the future of an attempt panicked while it was dropped"
-        );
+        log_drop(payload);
     }
+}
+
+#[cold]
+fn log_drop(payload: Payload) {
+    let panic = into_message(payload);
+    tracing::error!(
+        target: "async_map_task",
+        panic,
+        "the future of an attempt panicked while it was dropped"
+    );
 }
