@@ -76,7 +76,10 @@ impl<W: Work> PollLanes<W> for InTask {
     }
 
     fn poll_clear(lanes: &mut FuturesUnordered<Lane<W>>, _cx: &mut Context<'_>) -> Poll<Option<Payload>> {
-        lanes.clear();
+        // It allocates, and is called in each poll while a sink takes the last outcomes.
+        if !lanes.is_empty() {
+            lanes.clear();
+        }
         Poll::Ready(None)
     }
 }

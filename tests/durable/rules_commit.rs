@@ -43,7 +43,10 @@ async fn durable_rule_2_an_outcome_is_given_out_only_once_it_is_durable() {
             sleep(secs(1)).await;
             assert_eq!(store.groups().len(), commits, "{end:?}");
             let durable = store.durable().len();
-            assert_eq!(given.load(SeqCst), if end.gives_outcomes() { durable } else { 0 }, "{end:?}");
+            let (given, expected) = (given.load(SeqCst), if end.gives_outcomes() { durable } else { 0 });
+            // On tasks of their own, items need not end in the order in which they are given out.
+            let may_be_held = end.ordered && end.spawned && given < expected;
+            assert!(given == expected || may_be_held, "{end:?}: {given} of {expected} were given out");
             assert!(!run.is_finished() || durable == 30, "{end:?}: it has ended before all was durable");
             latch.add_permits(1);
             sleep(millis(1)).await;

@@ -203,8 +203,11 @@ async fn durable_rule_3_a_run_whose_last_commit_fails_has_not_succeeded() {
         let report = thrice(&task, &store, &calls, NEVER).recover("r").run(0..9, end).await;
         assert!(report.reason.unwrap().contains("disk full"), "{end:?}");
         assert_eq!(calls.take().len(), 9, "{end:?}");
-        let expected = if end.gives_outcomes() { (0, 9) } else { (9, 0) };
-        assert_eq!((report.summary.successes, report.summary.cancelled), expected, "{end:?}");
+        let (successes, cancelled) = (report.summary.successes, report.summary.cancelled);
+        assert_eq!(successes + cancelled, 9, "{end:?}");
+        // On tasks of their own, an attempt that has begun may not have been polled when the commit fails.
+        let is_whole = if end.gives_outcomes() { successes == 0 } else { successes == 9 || end.spawned };
+        assert!(is_whole, "{end:?}: {}", report.summary);
     }
 }
 
