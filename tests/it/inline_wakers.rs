@@ -14,7 +14,7 @@ use futures::stream::{self, Stream};
 use tokio::runtime::{Builder, Handle};
 
 use crate::every_end::{End, Plan};
-use crate::support::{at_once, lenient, secs};
+use crate::support::{at_once, lenient, once_more, secs};
 
 struct Inline {
     future: Mutex<Option<BoxFuture<'static, ()>>>,
@@ -66,19 +66,6 @@ const IN_TIME: Duration = Duration::from_secs(60);
 /// Waits for another task, so that it is woken from another thread.
 async fn elsewhere() {
     tokio::spawn(async {}).await.unwrap();
-}
-
-/// Has the task polled again. Tokio's `yield_now` cannot be used with a waker that polls: it wakes while it is borrowed.
-async fn once_more() {
-    let mut again = true;
-    std::future::poll_fn(|cx| {
-        if std::mem::take(&mut again) {
-            cx.waker().wake_by_ref();
-            return std::task::Poll::Pending;
-        }
-        std::task::Poll::Ready(())
-    })
-    .await;
 }
 
 async fn call(cx: ItemContext, n: u64) -> Result<u64, &'static str> {

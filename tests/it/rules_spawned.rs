@@ -16,7 +16,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
 use crate::every_end::{End, Plan, Terminal};
-use crate::support::{Gauge, after, at_once, lenient, millis, secs};
+use crate::support::{Gauge, after, at_once, lenient, millis, once_more, secs};
 
 /// All ends on tasks of their own.
 fn ends() -> impl Iterator<Item = End> {
@@ -37,19 +37,6 @@ fn spin_until(holds: impl Fn() -> bool) -> Result<(), &'static str> {
         thread::yield_now();
     }
     Ok(())
-}
-
-/// Has the task polled again. Tokio's `yield_now` would put it where no other worker can take it from.
-async fn once_more() {
-    let mut again = true;
-    std::future::poll_fn(|cx| {
-        if std::mem::take(&mut again) {
-            cx.waker().wake_by_ref();
-            return std::task::Poll::Pending;
-        }
-        std::task::Poll::Ready(())
-    })
-    .await;
 }
 
 #[test]

@@ -182,6 +182,20 @@ pub(crate) async fn double(n: u32) -> Result<u32, String> {
     Ok(n * 2)
 }
 
+/// Has the task polled again. Tokio's `yield_now` would put it where no other worker can take it from, and does not work with
+/// wakers that poll their task.
+pub(crate) async fn once_more() {
+    let mut again = true;
+    std::future::poll_fn(|cx| {
+        if std::mem::take(&mut again) {
+            cx.waker().wake_by_ref();
+            return std::task::Poll::Pending;
+        }
+        std::task::Poll::Ready(())
+    })
+    .await;
+}
+
 /// The error of an item whose last attempt gave this error.
 pub(crate) fn failed(error: &'static str, attempts: u32) -> ItemError<&'static str> {
     ItemError::Failed { error, attempts }
