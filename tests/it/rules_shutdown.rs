@@ -186,11 +186,13 @@ fn rule_44_a_timer_whose_runtime_is_gone_cancels_the_run() {
         let all_begun = || (0..begin).for_each(|_| has_begun.recv().unwrap());
         let error = outlive(multi(1), run, all_begun, || drop(let_go)).unwrap_err();
         assert_cancelled(&error);
-        let expected = match timer {
-            Timer::Retry | Timer::RetryArmedLater => [2, 0, 3, 4],
-            _ => [0, 0, 2, 7],
+        let expected: &[_] = match timer {
+            Timer::Retry => &[[2, 0, 3, 4]],
+            // The timer may find its runtime gone before the next item takes the place.
+            Timer::RetryArmedLater => &[[2, 0, 3, 4], [2, 0, 2, 5]],
+            _ => &[[0, 0, 2, 7]],
         };
-        assert_eq!(counts(error.summary()), expected, "{timer:?}");
+        assert!(expected.contains(&counts(error.summary())), "{timer:?}: {}", error.summary());
     }
 }
 
