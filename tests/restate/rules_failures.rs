@@ -13,6 +13,7 @@ use crate::proxy::Proxy;
 use crate::relay::Relay;
 use crate::scene::{Scene, engine, outputs, until};
 use crate::server::{self, Server};
+use crate::support::lenient;
 use crate::warnings::Warnings;
 use crate::work::{Event, Item, Output};
 use crate::worker;
@@ -238,7 +239,7 @@ async fn restate_rule_2_a_503_of_a_proxy_is_retried() {
     let (warnings, _listening) = Warnings::listen();
     let engine = Restate::builder(proxy.url()).bearer_token("token").build().unwrap();
     way.cut().await;
-    let running = tokio::spawn(run(at_once(3), scene.items(3), work(&engine, &scene)));
+    let running = tokio::spawn(run(lenient(3), scene.items(3), work(&engine, &scene)));
     until("the proxy has answered", async || warnings.count("status 503") > 0).await;
     assert!(!running.is_finished());
     way.restore().await;
@@ -277,7 +278,7 @@ async fn restate_rule_2_an_outage_is_one_warning() {
         let scene = Scene::new(run_id);
         way.cut().await;
         let before = tries.accepted();
-        let running = tokio::spawn(run(at_once(20), scene.items(40), work(&engine, &scene)));
+        let running = tokio::spawn(run(lenient(20), scene.items(40), work(&engine, &scene)));
         until("every call is tried again", async || tries.accepted() >= before + 60).await;
         way.restore().await;
         assert_eq!(running.await.unwrap().results, outputs(40));
