@@ -28,8 +28,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 const CONCURRENCY: usize = 16;
-/// While as many rows wait for the sink as may be under way, no other is begun; those that are can still join
-/// them. One more is in the sink.
+/// While `look_ahead` rows wait for the sink, no other is begun; those that are under way can still join them. One more is
+/// in the sink.
 const AHEAD_LIMIT: u64 = 2 * CONCURRENCY as u64;
 const BATCH: u64 = 1_000;
 
@@ -71,7 +71,12 @@ async fn main() -> ExitCode {
 }
 
 async fn print_rows(arguments: Arguments, stop: CancellationToken) -> anyhow::Result<()> {
-    let task = AsyncMapTask::builder().name("stream_rows").concurrency(CONCURRENCY).build()?;
+    // All rows take about the same time, so that none needs many finished ones held behind it.
+    let task = AsyncMapTask::builder()
+        .name("stream_rows")
+        .concurrency(CONCURRENCY)
+        .look_ahead(CONCURRENCY)
+        .build()?;
     // One row is written after the other, but the compiler cannot know that: hence the lock.
     let out = Mutex::new(BufWriter::new(tokio::io::stdout()));
     let (made, written, most_ahead) = (Cell::new(0), Cell::new(0), Cell::new(0));
