@@ -72,7 +72,7 @@ impl<W: Work> DeskProjection<'_, W> {
     }
 
     /// Gives back what the attempt that has ended held of the shared limit. Returns `true` if it held anything. It wakes others,
-    /// so a lane that runs by itself calls it while the core is not locked.
+    /// so a parallel lane calls it while the core is not locked.
     #[inline]
     pub(super) fn release_shared(&mut self) -> bool {
         self.place.shared.take().is_some()

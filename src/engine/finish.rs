@@ -54,7 +54,7 @@ impl<W: Types> Driver<W> {
     }
 }
 
-/// A lane that runs by itself may be in the middle of a poll, and keeps the core until it ends. It begins nothing
+/// A parallel lane may be in the middle of a poll, and keeps the core until it ends. It begins nothing
 /// more, and nothing of what the driver held is kept from others so long.
 impl<W: Types> Drop for Driver<W> {
     fn drop(&mut self) {
