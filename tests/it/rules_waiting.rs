@@ -269,7 +269,9 @@ async fn rule_06_retries_without_delay_starve_no_item_and_leave_no_permit_idle()
                     0..3 if !is_up.load(SeqCst) => return Err("not yet"),
                     0..3 => {}
                     // These need all permits but one at the same time.
-                    3..6 => drop(others.wait().await),
+                    3..6 => {
+                        others.wait().await;
+                    }
                     _ => is_up.store(true, SeqCst),
                 }
                 Ok(i)
