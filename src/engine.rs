@@ -86,6 +86,8 @@ pub(crate) struct Driver<W: Types> {
     /// The caller's token, for as long as it may ring the bell.
     _cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     timer: Timer,
+    /// Rings for the next [`sweep`](Self::sweep).
+    sweep_timer: Timer,
     /// Set once the run is stopping: when what still runs is dropped.
     stop_at: Option<Instant>,
     /// Whether nothing runs any more, or shall.
@@ -128,6 +130,7 @@ impl<W: Drive> Driver<W> {
             core: Arc::new(Mutex::new(core)),
             _cancelled: cancelled,
             timer: Timer::default(),
+            sweep_timer: Timer::default(),
             stop_at: None,
             is_over: false,
             ending: None,
@@ -178,7 +181,7 @@ impl<W: Drive> Driver<W> {
             let mut access = Locked::new(&self.core);
             let core = access.get();
             ready!(core.poll_settled());
-            core.collector.complete();
+            core.wakes_taker = core.collector.complete().or(core.wakes_taker.take());
             drop(access);
             ready!(self.poll_sink(cx, sink));
             self.ending = Some(self.finish());
@@ -207,6 +210,7 @@ impl<W: Drive> Driver<W> {
         let _former = self.set_waker(cx);
         let mut stopped = self.core().get().begin_poll();
         self.relay.begin_poll(W::Mode::count(&self.lanes));
+        self.sweep(cx);
         let mut is_tired = false;
         loop {
             self.poll_lanes(cx, stopped);
@@ -341,7 +345,7 @@ impl<W: Drive> Driver<W> {
                 let lanes = core.sound_alarm();
                 drop(access);
                 lanes.into_iter().for_each(Waker::wake);
-                W::Mode::stop(&mut self.lanes);
+                W::Mode::for_each(&mut self.lanes, Lane::stop);
                 if self.config.cancel_grace.is_zero() {
                     return Stopping::Over;
                 }
@@ -358,14 +362,38 @@ impl<W: Drive> Driver<W> {
     fn rest(&mut self, cx: &mut Context<'_>) {
         let mut access = Locked::new(&self.core);
         let core = access.get();
-        core.report();
+        core.publish();
         core.clock.rest();
+        if core.running() == 0 {
+            core.next_sweep = None;
+        }
         let next = self.stop_at.or_else(|| core.next_deadline());
-        let Some(Poll::Ready(passed)) = next.map(|next| self.timer.poll(cx, next)) else { return };
-        if let Err(ShutDown) = passed {
+        let passed = next.map_or(Poll::Pending, |next| self.timer.poll(cx, next));
+        let swept = core.next_sweep.map_or(Poll::Pending, |next| self.sweep_timer.poll(cx, next));
+        if let (Poll::Ready(Err(ShutDown)), _) | (_, Poll::Ready(Err(ShutDown))) = (&passed, &swept) {
             core.halt(FailureReason::Cancelled);
         }
-        cx.waker().wake_by_ref();
+        if passed.is_ready() || swept.is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Has every lane look after the limit of its attempt from here on, if half of it has passed for one of them.
+    ///
+    /// Nearly all attempts end long before their limit, and a timer for each lane costs as much as several short items. So
+    /// the driver has one for the first attempts of all items, which have the same limit. Only an attempt that is under way
+    /// when it rings gets a timer of its own, at the latest when half of its limit has passed.
+    fn sweep(&mut self, cx: &mut Context<'_>) {
+        let mut access = Locked::new(&self.core);
+        let core = access.get();
+        let Some(next) = core.next_sweep else { return };
+        if self.sweep_timer.poll(cx, next).is_ready() {
+            core.next_sweep = None;
+            let wakers: Vec<_> = core.running_lanes().collect();
+            drop(access);
+            W::Mode::for_each(&mut self.lanes, Lane::watch_limit);
+            wakers.into_iter().for_each(Waker::wake);
+        }
     }
 }
 

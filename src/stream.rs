@@ -11,7 +11,7 @@ use futures::Stream;
 
 use crate::engine::background::{Background, RunTask};
 use crate::engine::collector::Collector;
-use crate::engine::outbox::{Inlet, Outbox};
+use crate::engine::outbox::{Outlet, outbox};
 use crate::engine::running::{Running, Setup};
 use crate::engine::sink::NoSink;
 use crate::engine::{Drive, Types};
@@ -74,11 +74,11 @@ impl<W: Types> MapRun<W> {
         W::Error: Send + 'static,
     {
         let setup = self.into_setup();
-        let outbox = Outbox::new(setup.as_ref().is_some_and(|setup| setup.ordered));
-        let collector = Collector::Outbox(Inlet::new(outbox.clone()));
+        let (inlet, outlet) = outbox(setup.as_ref().is_some_and(|setup| setup.ordered));
+        let collector = Collector::Outbox(inlet);
         let (run, name, control) = Background::new(setup.map(|setup| Setup { collector, ..setup }));
         let start = Box::new(|| run.spawn());
-        MapStream { name, outbox, control, state: State::Ready(start), summary: None }
+        MapStream { name, outlet, control, state: State::Ready(start), summary: None }
     }
 }
 
@@ -97,7 +97,7 @@ impl<W: Types> MapRun<W> {
 #[must_use = "a run does nothing until its stream is polled"]
 pub struct MapStream<T, E> {
     name: String,
-    outbox: Outbox<T, E>,
+    outlet: Outlet<T, E>,
     control: Arc<Control>,
     state: State<T, E>,
     summary: Option<Summary>,
@@ -108,7 +108,7 @@ type Ending = Result<Summary, RunError>;
 enum State<T, E> {
     Ready(Box<dyn FnOnce() -> RunTask<T, E> + Send>),
     Running(RunTask<T, E>),
-    /// What is still to be given is in the outbox; then comes this.
+    /// What is still to be given is in the outlet; then comes this.
     Ended(Ending),
     Over,
 }
@@ -125,11 +125,17 @@ impl<T, E> MapStream<T, E> {
     }
 }
 
+// No outcome is pinned.
+impl<T, E> Unpin for MapStream<T, E> {}
+
 impl<T, E> Stream for MapStream<T, E> {
     type Item = Result<ItemOutcome<T, E>, RunError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
+        if let Some(outcome) = this.outlet.take_fetched() {
+            return Poll::Ready(Some(Ok(outcome)));
+        }
         loop {
             match &mut this.state {
                 State::Ready(_) => {
@@ -138,7 +144,7 @@ impl<T, E> Stream for MapStream<T, E> {
                     }
                 }
                 State::Running(task) => {
-                    if let Some(outcome) = this.outbox.take_or_wake(cx) {
+                    if let Some(outcome) = this.outlet.take_or_wake(cx) {
                         return Poll::Ready(Some(Ok(outcome)));
                     }
                     match ready!(Pin::new(task).poll(cx)) {
@@ -150,7 +156,7 @@ impl<T, E> Stream for MapStream<T, E> {
                     }
                 }
                 State::Ended(_) => {
-                    if let Some(outcome) = this.outbox.take() {
+                    if let Some(outcome) = this.outlet.take() {
                         return Poll::Ready(Some(Ok(outcome)));
                     }
                     let State::Ended(ending) = mem::replace(&mut this.state, State::Over) else { continue };

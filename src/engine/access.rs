@@ -48,26 +48,24 @@ impl<'a, W: Types> Access<'a, W> {
         }
     }
 
-    /// Unlocks the core, then does what must not be done while it is locked: wakes the driver, which the caller may poll in
-    /// the very call, and gives up parts of the shared limit, which wakes the drivers of other runs.
+    /// Unlocks the core, then does what must not be done while it is locked: wakes the driver and whoever waits for an
+    /// outcome, which the caller may poll in the very call, and gives up parts of the shared limit, which wakes the drivers of other runs.
     #[inline]
     fn unlock(&mut self) {
         let Some(mut core) = self.guard.take() else { return };
-        if core.wakes_driver || !core.gate.left().is_empty() {
+        if core.wakes_driver || core.wakes_taker.is_some() || !core.gate.left().is_empty() {
             let driver = mem::take(&mut core.wakes_driver).then(|| core.driver.clone());
-            let left = mem::take(core.gate.left());
+            let (left, taker) = (mem::take(core.gate.left()), core.wakes_taker.take());
             drop(core);
-            finish(driver, left);
+            finish(left, [taker, driver]);
         }
     }
 }
 
 #[cold]
-fn finish(driver: Option<Waker>, left: Vec<Left>) {
+fn finish(left: Vec<Left>, wakers: [Option<Waker>; 2]) {
     drop(left);
-    if let Some(driver) = driver {
-        driver.wake();
-    }
+    wakers.into_iter().flatten().for_each(Waker::wake);
 }
 
 /// The core, locked by the driver. It is unlocked as a lane unlocks it when this is dropped.

@@ -56,7 +56,7 @@ impl<T, E> Collector<T, E> {
         }
     }
 
-    /// Takes what became of an item. Says whether somebody was woken for it.
+    /// Takes what became of an item.
     #[inline(always)]
     pub(super) fn settle(
         &mut self,
@@ -65,7 +65,7 @@ impl<T, E> Collector<T, E> {
         elapsed: Duration,
         origin: Origin,
         result: Result<T, ItemError<E>>,
-    ) -> bool {
+    ) {
         let Self::Results { results, errors } = self else {
             return self.give(ItemOutcome { index, attempts, elapsed, origin, result });
         };
@@ -76,16 +76,23 @@ impl<T, E> Collector<T, E> {
                 errors.insert(index, error);
             }
         }
-        false
     }
 
-    fn give(&mut self, outcome: ItemOutcome<T, E>) -> bool {
+    fn give(&mut self, outcome: ItemOutcome<T, E>) {
         match self {
             Self::Results { .. } => {}
             Self::Queue(queue) => queue.push(outcome),
-            Self::Outbox(outbox) => return outbox.push(outcome),
+            Self::Outbox(inlet) => inlet.push(outcome),
         }
-        false
+    }
+
+    /// Lets another task have what was given for it. Returns its waker, which is to be woken after the core is unlocked.
+    #[inline]
+    pub(super) fn hand_over(&mut self) -> Option<Waker> {
+        match self {
+            Self::Outbox(inlet) => inlet.hand_over(),
+            Self::Results { .. } | Self::Queue(_) => None,
+        }
     }
 
     /// Returns `true` if fewer outcomes than `capacity` wait to be taken, so that an attempt may start. If not, `driver` is
@@ -96,7 +103,7 @@ impl<T, E> Collector<T, E> {
         match self {
             Self::Results { .. } => true,
             Self::Queue(queue) => queue.is_ordered() || queue.len() < capacity,
-            Self::Outbox(outbox) => outbox.is_ordered() || outbox.has_room(capacity, driver),
+            Self::Outbox(inlet) => inlet.is_ordered() || inlet.has_room(capacity, driver),
         }
     }
 
@@ -112,8 +119,8 @@ impl<T, E> Collector<T, E> {
             Self::Queue(queue) => {
                 queue.len() < if queue.is_ordered() { look_ahead - retries } else { capacity }
             }
-            Self::Outbox(outbox) => {
-                outbox.has_room(if outbox.is_ordered() { look_ahead - retries } else { capacity }, driver)
+            Self::Outbox(inlet) => {
+                inlet.has_room(if inlet.is_ordered() { look_ahead - retries } else { capacity }, driver)
             }
         }
     }
@@ -125,7 +132,7 @@ impl<T, E> Collector<T, E> {
         match self {
             Self::Results { .. } => true,
             Self::Queue(queue) => !queue.is_ordered() || queue.len() < window,
-            Self::Outbox(outbox) => !outbox.is_ordered() || outbox.has_room(window, driver),
+            Self::Outbox(inlet) => !inlet.is_ordered() || inlet.has_room(window, driver),
         }
     }
 
@@ -146,13 +153,15 @@ impl<T, E> Collector<T, E> {
         }
     }
 
-    /// No further outcome will come.
-    pub(super) fn complete(&mut self) {
+    /// No further outcome will come. Returns a waker as [`hand_over`](Self::hand_over) does.
+    #[must_use]
+    pub(super) fn complete(&mut self) -> Option<Waker> {
         match self {
             Self::Results { .. } => {}
             Self::Queue(queue) => queue.complete(),
-            Self::Outbox(outbox) => outbox.complete(),
+            Self::Outbox(inlet) => return inlet.complete(),
         }
+        None
     }
 
     /// Forgets what its sink will not take any more.

@@ -119,10 +119,14 @@ pub(super) struct Core<W: Types> {
     pub(super) driver_is_woken: bool,
     /// Whether the driver is to be woken once the core is unlocked.
     pub(super) wakes_driver: bool,
+    /// The task that is to be woken then, because it waits for an outcome.
+    pub(super) wakes_taker: Option<Waker>,
     /// Whether this turn has woken somebody who may have to wait now until the lane rests.
     pub(super) has_called: bool,
 
     pub(super) clock: Clock,
+    /// Where the driver polls the lanes: when they are to look after the limits of their attempts.
+    pub(super) next_sweep: Option<Instant>,
     pub(super) run_deadline: Option<Instant>,
     pub(super) stop: Option<Stop>,
     /// Whether what runs may end by itself although the run is stopping.
@@ -213,8 +217,10 @@ impl<W: Work> Core<W> {
             alarm: W::Mode::SPAWNED.then(Arc::default),
             driver_is_woken: false,
             wakes_driver: false,
+            wakes_taker: None,
             has_called: false,
             clock: Clock::new(now, W::Mode::SPAWNED),
+            next_sweep: None,
             stop,
             draining: false,
             tally: Tally::default(),
@@ -280,7 +286,7 @@ impl<W: Work> Core<W> {
 
     #[cold]
     fn renew_budget(&mut self) -> bool {
-        self.report();
+        self.publish();
         let is_read_anyway = self.config.first_limit.is_some() && !self.budget.is_close();
         let now = if is_read_anyway { self.clock.coarse() } else { self.clock.read() };
         self.budget.renew(now)
@@ -298,6 +304,17 @@ impl<W: Work> Core<W> {
         let Some(alarm) = &self.alarm else { return Vec::new() };
         alarm.store(true, Ordering::Release);
         self.seats.iter().filter_map(|seat| seat.waker.clone()).collect()
+    }
+
+    /// Sees to it that an attempt that begins now is swept in time.
+    #[cold]
+    pub(super) fn arm_sweep(&mut self, now: Instant) {
+        self.next_sweep = self.config.first_limit.map(|(limit, _)| deadline(now, limit / 2));
+    }
+
+    /// The wakers of the lanes that the driver polls and that do not rest.
+    pub(super) fn running_lanes(&self) -> impl Iterator<Item = Waker> {
+        self.seats.iter().filter(|seat| !seat.resting).filter_map(|seat| seat.waker.clone())
     }
 
     /// Wakes the driver, or has it woken once the core is unlocked if others than the driver lock it.

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
+use super::access::Access;
 use super::attempt::{Limit, Watch, drop_caught, interrupted, panic_error, poll_caught};
 use super::call::Call;
 use super::clock::{deadline, earliest};
@@ -124,14 +125,13 @@ impl<W: Work> DeskProjection<'_, W> {
         }
     }
 
-    /// Polls the attempt, then its limit: a finished result beats a timeout of the same poll. `read_clock` tells the
-    /// time, and the latest at which the limit may end.
+    /// Polls the attempt, then its limit: a finished result beats a timeout of the same poll.
     #[inline(always)]
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         config: &Config,
-        read_clock: impl FnOnce(&Limit) -> (Instant, Instant),
+        core: &mut Access<'_, W>,
     ) -> Poll<Result<W::Output, ItemError<W::Error>>> {
         if W::Mode::SPAWNED && mem::take(self.is_unpolled) {
             self.date_anew(Instant::now(), Watch::BegunSince);
@@ -141,7 +141,7 @@ impl<W: Work> DeskProjection<'_, W> {
             Poll::Ready(Ok(output)) => Poll::Ready(Ok(output)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.blame(error))),
             Poll::Pending if self.is_within_first_limit(cx, config) => Poll::Pending,
-            Poll::Pending => self.poll_limit(cx, config, read_clock).map(Err),
+            Poll::Pending => self.poll_limit(cx, config, core).map(Err),
         }
     }
 
@@ -155,16 +155,16 @@ impl<W: Work> DeskProjection<'_, W> {
         }
     }
 
-    /// Whether it is the first attempt at its item, and its limit needs no look before the timer rings: the way of most
-    /// attempts that wait.
+    /// Returns `true` if it is the first attempt at its item, and its limit needs no look before the driver sweeps or the
+    /// timer rings: the way of most attempts that wait.
     #[inline(always)]
     fn is_within_first_limit(&self, cx: &Context<'_>, config: &Config) -> bool {
-        match (&*self.watch, config.first_limit) {
-            (Watch::Begun(start), Some((limit, _))) if self.job.attempt == 1 => {
-                start.checked_add(limit).is_some_and(|deadline| self.timer.is_early_enough(cx, deadline))
-            }
-            _ => false,
-        }
+        let Watch::Begun(start) = *self.watch else { return false };
+        let may_ring_later = |(limit, _)| {
+            let deadline = start.checked_add(limit);
+            deadline.is_some_and(|deadline| self.timer.is_early_enough(cx, deadline))
+        };
+        self.job.attempt == 1 && (!W::Mode::SPAWNED || config.first_limit.is_some_and(may_ring_later))
     }
 
     /// Ready once the attempt is out of time, or its runtime keeps no time any more, and dropped.
@@ -172,17 +172,14 @@ impl<W: Work> DeskProjection<'_, W> {
         &mut self,
         cx: &mut Context<'_>,
         config: &Config,
-        read_clock: impl FnOnce(&Limit) -> (Instant, Instant),
+        core: &mut Access<'_, W>,
     ) -> Poll<ItemError<W::Error>> {
         if let Watch::BegunSince(dated) = *self.watch {
             self.date_anew(Shift::latest_start(dated), Watch::Begun);
         }
-        if let Watch::Begun(_) = *self.watch {
-            let limit = self.watch.limit(config, self.job.started);
-            *self.watch = limit.map_or(Watch::Unlimited, Watch::Until);
-        }
+        self.work_out_limit(config);
         let attempts = self.job.attempt;
-        let error = match ready!(self.poll_end_of_time(cx, config, read_clock)) {
+        let error = match ready!(self.poll_end_of_time(cx, config, core)) {
             Ok(limit) => limit.error(attempts),
             Err(ShutDown) => {
                 Signal::cancel(self.signal);
@@ -197,22 +194,29 @@ impl<W: Work> DeskProjection<'_, W> {
         Poll::Ready(error)
     }
 
+    pub(super) fn work_out_limit(&mut self, config: &Config) {
+        if let Watch::Begun(_) = *self.watch {
+            let limit = self.watch.limit(config, self.job.started);
+            *self.watch = limit.map_or(Watch::Unlimited, Watch::Until);
+        }
+    }
+
     /// Ready with the limit that has passed, its grace included.
     fn poll_end_of_time(
         &mut self,
         cx: &mut Context<'_>,
         config: &Config,
-        read_clock: impl FnOnce(&Limit) -> (Instant, Instant),
+        core: &mut Access<'_, W>,
     ) -> Poll<Result<Limit, ShutDown>> {
         match *self.watch {
             Watch::Unlimited | Watch::Begun(_) | Watch::BegunSince(_) => Poll::Pending,
             Watch::Grace(limit, until) => self.timer.poll(cx, until).map_ok(|()| limit),
             Watch::Until(limit) => {
                 ready!(self.timer.poll(cx, limit.deadline()))?;
-                let (now, latest) = read_clock(&limit);
-                if now < latest {
-                    ready!(self.timer.poll(cx, latest))?;
-                }
+                let clock = &mut core.get().clock;
+                let (now, latest) = (clock.read(), limit.latest_deadline(clock));
+                core.release();
+                ready!(self.timer.poll(cx, latest))?;
                 Signal::cancel(self.signal);
                 if !config.cancel_grace.is_zero() {
                     let until = deadline(now, config.cancel_grace);

@@ -146,7 +146,9 @@ impl<W: Types> Core<W> {
             None | Some(Stop::EarlySuccess) => self.stop = Some(Stop::Failed(FailureReason::Cancelled)),
         }
         self.rescue_unkept();
-        self.collector.complete();
+        if let Some(taker) = self.collector.complete() {
+            taker.wake();
+        }
         self.end()
     }
 

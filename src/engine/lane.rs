@@ -52,6 +52,12 @@ impl<W: Work> Lane<W> {
         Self { core, config, seat, alone, desk: Desk::new() }
     }
 
+    /// Looks after the limit of a running attempt from here on. It is to be polled.
+    pub(super) fn watch_limit(self: Pin<&mut Self>) {
+        let this = self.project();
+        this.desk.project().work_out_limit(this.config);
+    }
+
     /// Tells a running attempt to end. From here on the run's grace is its only limit.
     pub(super) fn stop(self: Pin<&mut Self>) {
         self.project().desk.project().stop();
@@ -90,13 +96,7 @@ impl<W: Work> Future for Lane<W> {
             let mut is_tired = false;
             let at_once = match begun {
                 Ok(()) => loop {
-                    let polled = desk.as_mut().project().poll(cx, config, |limit| {
-                        let clock = &mut core.get().clock;
-                        let now_and_latest = (clock.read(), limit.latest_deadline(clock));
-                        core.release();
-                        now_and_latest
-                    });
-                    match polled {
+                    match desk.as_mut().project().poll(cx, config, &mut core) {
                         Poll::Pending => {
                             // A lane that has been to the core has begun an attempt, which was counted. Two lanes that
                             // have woken themselves end the poll of all.

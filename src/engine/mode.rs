@@ -29,8 +29,8 @@ pub trait PollLanes<W: Types>: Mode {
     /// How many lanes there are.
     fn count(lanes: &Self::Lanes<W>) -> usize;
 
-    /// Tells every attempt that runs to end.
-    fn stop(lanes: &mut Self::Lanes<W>);
+    /// Has every lane do something, where they are the driver's.
+    fn for_each(lanes: &mut Self::Lanes<W>, f: impl FnMut(Pin<&mut Lane<W>>));
 
     /// Drops all lanes. Ready once nothing of them is left, with the first panic of the caller's on the way.
     fn poll_clear(lanes: &mut Self::Lanes<W>, cx: &mut Context<'_>) -> Poll<Option<Payload>>;
@@ -69,10 +69,8 @@ impl<W: Work> PollLanes<W> for InTask {
         lanes.len()
     }
 
-    fn stop(lanes: &mut FuturesUnordered<Lane<W>>) {
-        for lane in Pin::new(lanes).iter_pin_mut() {
-            lane.stop();
-        }
+    fn for_each(lanes: &mut FuturesUnordered<Lane<W>>, f: impl FnMut(Pin<&mut Lane<W>>)) {
+        Pin::new(lanes).iter_pin_mut().for_each(f);
     }
 
     fn poll_clear(lanes: &mut FuturesUnordered<Lane<W>>, _cx: &mut Context<'_>) -> Poll<Option<Payload>> {
@@ -138,8 +136,8 @@ where
         lanes.set.len()
     }
 
-    fn stop(_lanes: &mut Tasks) {
-        // They hear of it by their own alarm.
+    fn for_each(_lanes: &mut Tasks, _f: impl FnMut(Pin<&mut Lane<W>>)) {
+        // They hear of their end by their alarm, and each looks after its limits.
     }
 
     fn poll_clear(lanes: &mut Tasks, cx: &mut Context<'_>) -> Poll<Option<Payload>> {

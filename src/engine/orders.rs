@@ -42,8 +42,22 @@ impl<W: Work> Core<W> {
         }
     }
 
-    /// Reports a change at once where lanes run by themselves. Otherwise the driver reports at the end of its poll, and
-    /// in between when it looks at the clock.
+    /// Tells how far the run has come, and gives the outcomes to another task that takes them: at the end of the driver's
+    /// poll, and in between when it looks at the clock.
+    pub(super) fn publish(&mut self) {
+        self.report();
+        self.hand_over_outcomes();
+    }
+
+    /// Gives the outcomes to another task that takes them. It is woken once the core is unlocked.
+    #[inline]
+    pub(super) fn hand_over_outcomes(&mut self) {
+        if let Some(taker) = self.collector.hand_over() {
+            self.wakes_taker = Some(taker);
+        }
+    }
+
+    /// Reports a change at once where lanes run by themselves.
     #[inline(always)]
     pub(super) fn report_at_once(&self) {
         if W::Mode::SPAWNED {
@@ -53,7 +67,7 @@ impl<W: Work> Core<W> {
 
     /// Tells how far the run has come, where somebody may ask.
     #[inline]
-    pub(super) fn report(&self) {
+    fn report(&self) {
         if let Some(reporter) = &self.reporter {
             reporter.report(self.progress());
         }

@@ -1,111 +1,84 @@
-//! Outcomes on their way to another task.
+//! Outcomes on their way to another task, in groups.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Waker};
 
 use super::queue::Queue;
 use crate::lock::lock;
 use crate::outcome::ItemOutcome;
-use crate::rt::{Mutex, MutexGuard};
+use crate::rt::{AtomicBool, AtomicUsize, Mutex};
 
-/// Holds the outcomes that a stream has not given yet.
-///
-/// No waker is woken or dropped while it is locked.
+/// Both ends of a new outbox.
+pub(crate) fn outbox<T, E>(ordered: bool) -> (Inlet<T, E>, Outlet<T, E>) {
+    let state = State { outcomes: VecDeque::new(), taker: None, giver: None };
+    let shared =
+        Shared { state: Mutex::new(state), taken: AtomicUsize::new(0), is_full: AtomicBool::new(false) };
+    let (shared, queue) = (Arc::new(shared), Queue::new(ordered));
+    let inlet = Inlet { queue, pushed: 0, held_at_most: Cell::new(0), shared: Arc::clone(&shared) };
+    (inlet, Outlet { fetched: VecDeque::new(), taken: 0, shared })
+}
+
+/// What both ends see. No waker is woken, cloned or dropped while it is locked.
 #[derive(Debug)]
-pub(crate) struct Outbox<T, E> {
-    ordered: bool,
-    state: Arc<Mutex<State<T, E>>>,
+struct Shared<T, E> {
+    state: Mutex<State<T, E>>,
+    /// How many outcomes were taken so far.
+    taken: AtomicUsize,
+    /// Whether the giver wants to be woken when the next one is taken.
+    is_full: AtomicBool,
 }
 
 #[derive(Debug)]
 struct State<T, E> {
-    queue: Queue<T, E>,
+    /// Those that were handed over and not fetched.
+    outcomes: VecDeque<Option<ItemOutcome<T, E>>>,
     taker: Option<Waker>,
     giver: Option<Waker>,
 }
 
-impl<T, E> Clone for Outbox<T, E> {
-    fn clone(&self) -> Self {
-        Self { ordered: self.ordered, state: Arc::clone(&self.state) }
-    }
-}
-
-impl<T, E> Outbox<T, E> {
-    pub(crate) fn new(ordered: bool) -> Self {
-        let state = State { queue: Queue::new(ordered), taker: None, giver: None };
-        Self { ordered, state: Arc::new(Mutex::new(state)) }
-    }
-
-    /// Returns how many outcomes are held now, and whether the taker was woken for this one.
-    fn push(&self, outcome: ItemOutcome<T, E>) -> (usize, bool) {
-        let mut state = lock(&self.state);
-        state.queue.push(outcome);
-        (state.queue.len(), wake(state.taker_to_wake(), state))
-    }
-
-    /// Returns how many outcomes are held. If these are `capacity` or more, `giver` is woken when one was taken.
-    fn held(&self, capacity: usize, giver: &Waker) -> usize {
-        let mut state = lock(&self.state);
-        let held = state.queue.len();
-        let is_known = state.giver.as_ref().is_some_and(|known| known.will_wake(giver));
-        let former = if held < capacity || is_known { None } else { state.giver.replace(giver.clone()) };
-        drop(state);
-        drop(former);
-        held
-    }
-
-    /// Takes the next outcome, if it is there.
-    pub(crate) fn take(&self) -> Option<ItemOutcome<T, E>> {
-        let mut state = lock(&self.state);
-        let outcome = state.queue.take();
-        let giver = state.giver.take_if(|_| outcome.is_some());
-        wake(giver, state);
-        outcome
-    }
-
-    /// Takes the next outcome, or has the task woken when it is there.
-    pub(crate) fn take_or_wake(&self, cx: &Context<'_>) -> Option<ItemOutcome<T, E>> {
-        self.take().or_else(|| {
-            let former = lock(&self.state).taker.replace(cx.waker().clone());
-            drop(former);
-            // It may have come between the two.
-            self.take()
-        })
-    }
-
-    /// No further outcome will come.
-    fn complete(&self) {
-        let mut state = lock(&self.state);
-        state.queue.complete();
-        wake(state.taker_to_wake(), state);
-    }
-}
-
-/// The end of an outbox that takes outcomes in.
+/// The end that takes outcomes in.
 #[derive(Debug)]
 pub(crate) struct Inlet<T, E> {
-    outbox: Outbox<T, E>,
-    /// How many outcomes were held when the outbox was last locked here. Since then it can only have become fewer.
+    /// Those that were not handed over yet.
+    queue: Queue<T, E>,
+    pushed: usize,
+    /// How many outcomes were held at the last look, and those since. It can only have become fewer.
     held_at_most: Cell<usize>,
+    shared: Arc<Shared<T, E>>,
 }
 
 impl<T, E> Inlet<T, E> {
-    pub(crate) fn new(outbox: Outbox<T, E>) -> Self {
-        Self { outbox, held_at_most: Cell::new(0) }
-    }
-
     /// Returns `true` if it gives out outcomes in the order of the input.
     #[inline]
     pub(super) fn is_ordered(&self) -> bool {
-        self.outbox.ordered
+        self.queue.is_ordered()
     }
 
-    /// Returns `true` if the taker was woken for it.
-    pub(super) fn push(&self, outcome: ItemOutcome<T, E>) -> bool {
-        let (held, has_woken) = self.outbox.push(outcome);
-        self.held_at_most.set(held);
-        has_woken
+    #[inline]
+    pub(super) fn push(&mut self, outcome: ItemOutcome<T, E>) {
+        self.queue.push(outcome);
+        self.pushed = self.pushed.wrapping_add(1);
+        self.held_at_most.set(self.held_at_most.get() + 1);
+    }
+
+    /// Lets the other end have what may be taken. Returns its waker, which is to be woken after everything is unlocked.
+    pub(super) fn hand_over(&mut self) -> Option<Waker> {
+        if !self.queue.is_next_there() {
+            return None;
+        }
+        let mut state = lock(&self.shared.state);
+        self.queue.move_to(&mut state.outcomes);
+        state.taker.take()
+    }
+
+    /// No further outcome will come. Hands over what is left; see [`hand_over`](Self::hand_over).
+    pub(super) fn complete(&mut self) -> Option<Waker> {
+        self.queue.complete();
+        self.hand_over()
     }
 
     /// Returns `true` if fewer than so many outcomes are held; if not, `giver` is woken when one was taken.
@@ -116,27 +89,90 @@ impl<T, E> Inlet<T, E> {
 
     #[cold]
     fn look_for_room(&self, capacity: usize, giver: &Waker) -> bool {
-        self.held_at_most.set(self.outbox.held(capacity, giver));
-        self.held_at_most.get() < capacity
+        let mut held = self.held();
+        if held >= capacity {
+            self.shared.wake_when_taken(giver.clone());
+            // One may have been taken between the two.
+            held = self.held();
+        }
+        self.held_at_most.set(held);
+        held < capacity
     }
 
-    pub(super) fn complete(&self) {
-        self.outbox.complete();
+    /// How many outcomes were pushed and not taken.
+    fn held(&self) -> usize {
+        self.pushed.wrapping_sub(self.shared.taken.load(SeqCst))
     }
 }
 
-impl<T, E> State<T, E> {
-    fn taker_to_wake(&mut self) -> Option<Waker> {
-        self.taker.take_if(|_| self.queue.is_to_call())
+/// Whatever ends the run, nothing that has settled is lost.
+impl<T, E> Drop for Inlet<T, E> {
+    fn drop(&mut self) {
+        if let Some(taker) = self.hand_over() {
+            taker.wake();
+        }
     }
 }
 
-/// Unlocks the outbox, then wakes. Returns `true` if there was a waker.
-fn wake<T>(waker: Option<Waker>, locked: MutexGuard<'_, T>) -> bool {
-    drop(locked);
-    let wakes = waker.is_some();
-    if let Some(waker) = waker {
-        waker.wake();
+/// The end that gives outcomes out.
+#[derive(Debug)]
+pub(crate) struct Outlet<T, E> {
+    /// Those that were fetched from the other end and not taken.
+    fetched: VecDeque<Option<ItemOutcome<T, E>>>,
+    taken: usize,
+    shared: Arc<Shared<T, E>>,
+}
+
+impl<T, E> Outlet<T, E> {
+    /// Takes the next outcome, if it was fetched already.
+    #[inline]
+    pub(crate) fn take_fetched(&mut self) -> Option<ItemOutcome<T, E>> {
+        let outcome = self.fetched.pop_front().flatten()?;
+        self.taken = self.taken.wrapping_add(1);
+        self.shared.taken.store(self.taken, SeqCst);
+        if self.shared.is_full.load(SeqCst) {
+            self.shared.wake_giver();
+        }
+        Some(outcome)
     }
-    wakes
+
+    /// Takes the next outcome, if it is there.
+    pub(crate) fn take(&mut self) -> Option<ItemOutcome<T, E>> {
+        if self.fetched.is_empty() {
+            mem::swap(&mut lock(&self.shared.state).outcomes, &mut self.fetched);
+        }
+        self.take_fetched()
+    }
+
+    /// Takes the next outcome, or has the task woken when it is there.
+    pub(crate) fn take_or_wake(&mut self, cx: &Context<'_>) -> Option<ItemOutcome<T, E>> {
+        self.take().or_else(|| {
+            let waker = cx.waker().clone();
+            let former = lock(&self.shared.state).taker.replace(waker);
+            drop(former);
+            // It may have come between the two.
+            self.take()
+        })
+    }
+}
+
+impl<T, E> Shared<T, E> {
+    fn wake_when_taken(&self, giver: Waker) {
+        let mut state = lock(&self.state);
+        let former = state.giver.replace(giver);
+        self.is_full.store(true, SeqCst);
+        drop(state);
+        drop(former);
+    }
+
+    #[cold]
+    fn wake_giver(&self) {
+        let mut state = lock(&self.state);
+        self.is_full.store(false, SeqCst);
+        let giver = state.giver.take();
+        drop(state);
+        if let Some(giver) = giver {
+            giver.wake();
+        }
+    }
 }

@@ -57,10 +57,30 @@ impl<T, E> Queue<T, E> {
         self.held == 0 && !self.ordered
     }
 
+    /// Returns `true` if the next one may be taken.
+    pub(super) fn is_next_there(&self) -> bool {
+        self.complete || self.slots.front().is_some_and(Option::is_some)
+    }
+
     /// Whether to call whoever came and found nothing: once, when there is something for him.
     pub(super) fn is_to_call(&mut self) -> bool {
-        let is_next_there = self.complete || self.slots.front().is_some_and(Option::is_some);
-        is_next_there && mem::take(&mut self.is_awaited)
+        self.is_next_there() && mem::take(&mut self.is_awaited)
+    }
+
+    /// Moves all that may be taken to the end of `others`.
+    pub(super) fn move_to(&mut self, others: &mut VecDeque<Option<ItemOutcome<T, E>>>) {
+        if !self.ordered {
+            self.held = 0;
+            if others.is_empty() {
+                mem::swap(&mut self.slots, others);
+            } else {
+                others.append(&mut self.slots);
+            }
+            return;
+        }
+        while let Some(outcome) = self.take() {
+            others.push_back(Some(outcome));
+        }
     }
 
     #[inline]

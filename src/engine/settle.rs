@@ -183,11 +183,13 @@ impl<W: Work> Core<W> {
             let _is_busy = self.hand_over(|_| outcome.take());
             return;
         }
-        if self.collector.settle(index, attempts, elapsed, origin, result) {
-            self.has_called = true;
-        }
-        if W::Mode::SPAWNED && self.collector.is_to_call_driver() {
-            self.call_driver();
+        self.collector.settle(index, attempts, elapsed, origin, result);
+        if W::Mode::SPAWNED {
+            self.hand_over_outcomes();
+            self.has_called |= self.wakes_taker.is_some();
+            if self.collector.is_to_call_driver() {
+                self.call_driver();
+            }
         }
         if sink_is_free {
             let _is_busy = self.deliver();

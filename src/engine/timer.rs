@@ -16,6 +16,9 @@ const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// A registration that is earlier than the deadline is left as it is: when it fires, it is moved. So
 /// a lane that runs thousands of items within one limit registers once for all of them.
+///
+/// A deadline that has passed already is registered as well, unless Tokio's timer knows that it has: the timers of
+/// attempts that have passed with it, or before, ring first.
 #[derive(Debug, Default)]
 pub(super) struct Timer {
     registration: Option<Registration>,
@@ -48,9 +51,6 @@ impl Timer {
 
     #[cold]
     fn register(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<Result<(), ShutDown>> {
-        if Instant::now() >= deadline {
-            return Poll::Ready(Ok(()));
-        }
         let is_new = self.registration.is_none();
         let registration = self.registration.get_or_insert_with(|| Registration {
             sleep: Box::pin(sleep_until(deadline)),

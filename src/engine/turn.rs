@@ -41,6 +41,9 @@ impl<W: Work> Core<W> {
         if own.resting {
             return Turn::Rest;
         }
+        if !W::Mode::SPAWNED && own.waker.is_none() {
+            own.waker = Some(waker.clone());
+        }
         if !*desk.lingers {
             self.give_back(desk);
         }
