@@ -60,7 +60,11 @@ impl AsyncMapTaskBuilder {
     /// What the task is called in error messages, in log lines and in the `tracing` span of a run.
     ///
     /// The default is the type name of the map function, such as `my_app::fetch`, or
-    /// `my_app::main::{{closure}}` for a closure: unique, but seldom what one wants to read.
+    /// `my_app::main::{{closure}}` for a closure. Closures of one function share that name.
+    ///
+    /// `recover` and `cache` (feature `store`) require a name, because a store knows runs and outputs by it: without one,
+    /// the run ends with [`FailureReason::Config`](crate::FailureReason::Config) before any item starts. Give each
+    /// function a name of its own.
     ///
     /// # Examples
     ///

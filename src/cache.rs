@@ -146,6 +146,11 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// Caching never fails an item: an output that cannot be read is computed, one that cannot be written is not kept, and
     /// the log has a warning of it. The run ends when all its outputs are written.
     ///
+    /// # Errors
+    ///
+    /// The run ends with [`FailureReason::Config`](crate::FailureReason::Config), before any item starts, if the task has
+    /// no name.
+    ///
     /// # Panics
     ///
     /// The function given to [`ignoring`](Cache::ignoring) is the caller's; its panic goes on through the run's poll.

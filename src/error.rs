@@ -72,9 +72,9 @@ pub enum FailureReason {
     /// The store of a durable run could not be read or written, or another has taken the run. Its text says which. Items
     /// that had succeeded and were not durable yet are in the partial result, and run again when the run is recovered.
     Store(BoxError),
-    /// The task and the run do not fit together: retries with [`map_once`](crate::Over::map_once), or an item
-    /// whose [`weight`](crate::MapRun::weight) is above a limit, or a [`Limiter`](crate::Limiter) that has never had a
-    /// permit. That item was not started.
+    /// The task and the run do not fit together: retries with [`map_once`](crate::Over::map_once), `recover` or `cache`
+    /// in a task without a [`name`](crate::AsyncMapTaskBuilder::name), an item whose [`weight`](crate::MapRun::weight) is
+    /// above a limit, or a [`Limiter`](crate::Limiter) that has never had a permit. That item was not started.
     Config(ConfigError),
 }
 

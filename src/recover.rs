@@ -87,8 +87,7 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     ///   function has to bear that.
     /// - A run is one process's at a time. Another that wants it is told who has it and since when, until the holder has
     ///   ended it or its [lease](Recovery::lease) is over. A holder that has lost its lease stops.
-    /// - The id goes with the [name of the task](crate::AsyncMapTaskBuilder::name); give it one, because by default it is
-    ///   the function's type name, which changes with the code around it.
+    /// - The id belongs to the [name of the task](crate::AsyncMapTaskBuilder::name), which is required.
     ///
     /// What is given out is what JSON makes of an output: it has to come back as it went. An output that cannot be read any
     /// more, because its type has changed or it was a NaN, is run again, with a warning. `for_each` and `stream` give the
@@ -106,6 +105,8 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// result, where the store fails for longer than it tries again, is damaged, the run is held by another or is one of
     /// another task, and where an item or an output cannot be made JSON. The reason's
     /// [`source()`](std::error::Error::source) is a [`StoreError`](crate::store::StoreError).
+    ///
+    /// [`FailureReason::Config`](crate::FailureReason::Config) if the task has no name. The store is not touched then.
     ///
     /// # Panics
     ///

@@ -171,6 +171,20 @@ impl<W: Types> Core<W> {
     }
 }
 
+/// The setting of the task that the run cannot work with.
+fn misfit<W: Work>(config: &Config) -> Option<ConfigError> {
+    if W::Call::ONE_ATTEMPT && config.retry.retries > 0 {
+        let allowed = "0 with map_once, whose items cannot be tried again";
+        return Some(ConfigError::new("retries", config.retry.retries, allowed));
+    }
+    if W::Call::KEEPS && config.name.is_none() {
+        // The default is a type name, which the closures of one function share.
+        let allowed = "a name given by .name(..), by which recover and cache find what is kept";
+        return Some(ConfigError::new("name", "not set", allowed));
+    }
+    None
+}
+
 impl<W: Work> Core<W> {
     pub(super) fn new(setup: Setup<W>, now: Instant) -> Self {
         let name = setup.name().to_owned();
@@ -179,10 +193,8 @@ impl<W: Work> Core<W> {
         } = setup;
         let promised = source.promised_total();
         let timed = collector.is_timed() || hooks.observer().is_some() || W::Call::KEEPS;
-        let stop = (W::Call::ONE_ATTEMPT && config.retry.retries > 0).then(|| {
-            let allowed = "0 with map_once, whose items cannot be tried again";
-            Stop::Failed(FailureReason::Config(ConfigError::new("retries", config.retry.retries, allowed)))
-        });
+        let misfit = misfit::<W>(&config);
+        let stop = misfit.map(|error| Stop::Failed(FailureReason::Config(error)));
         collector.expect(promised);
         if let Some(reporter) = &reporter {
             reporter.start(now);

@@ -30,4 +30,5 @@ mod sqlite_store;
 mod support;
 mod takeover;
 mod torn_files;
+mod values;
 mod warnings;
