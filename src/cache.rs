@@ -43,7 +43,7 @@ pub struct WholeItem;
 
 /// What an item is known by.
 pub trait KeyOf<I> {
-    /// It as JSON, hashed.
+    /// Its hash.
     fn hash(&self, item: &I) -> Result<String, crate::store::StoreError>;
 }
 
@@ -135,16 +135,18 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// that are computed now. Feature `store`, and `sqlite` or `postgres` for a store that outlives the process.
     ///
     /// An output is found by the [name of the task](crate::AsyncMapTaskBuilder::name), the
-    /// [version](Cache::version) and the hash of the item as JSON, or of what [`ignoring`](Cache::ignoring) leaves of it,
-    /// and by nothing else: neither its index nor any setting of the task. Only successes are kept.
+    /// [version](Cache::version) and the hash of the item, or of what [`ignoring`](Cache::ignoring) leaves of it, and by
+    /// nothing else: neither its index nor any setting of the task. The name is required. [What counts for the
+    /// hash](crate::guide::durable_runs#what-an-item-is-known-by). Only successes are kept.
     ///
     /// Items are looked up when they would start, as many at once as may run, and take no place meanwhile; no limit of an
     /// attempt or an item runs. Those that are found settle at once, with [`Origin::Cached`](crate::Origin::Cached) and no
     /// attempt; the others start in the order in which that was learnt. With [`recover`](Self::recover), items that have
     /// succeeded in an earlier run are not looked up.
     ///
-    /// Caching never fails an item: an output that cannot be read is computed, one that cannot be written is not kept, and
-    /// the log has a warning of it. The run ends when all its outputs are written.
+    /// Caching never fails an item: an output that cannot be read is computed, one that cannot be written or [does not come
+    /// back](crate::guide::durable_runs#outputs-that-come-back) from JSON as it went is not kept, and the log has a warning
+    /// of it. The run ends when all its outputs are written.
     ///
     /// # Errors
     ///

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::store::json::{decode_state, encode_state};
 use crate::store::{Sealed, Store, StoreError};
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -83,7 +84,7 @@ impl Checkpoint {
         let Place { checkpoints, index, item_hash } = self.place()?;
         match checkpoints.load(*index, item_hash).await? {
             None => Ok(None),
-            Some(json) => serde_json::from_str(&json).map(Some).map_err(|error| self.not_json(error)),
+            Some(json) => decode_state(*index, &json).map(Some),
         }
     }
 
@@ -95,24 +96,18 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// Where the store cannot be written, another has taken the run, or the state cannot be made JSON; and
-    /// [`StoreError::NotKept`] in a run without [`recover`](crate::MapRun::recover).
+    /// Where the store cannot be written, another has taken the run, or the state cannot be kept as JSON; and
+    /// [`StoreError::NotKept`] in a run without [`recover`](crate::MapRun::recover). JSON cannot express a NaN, an infinity, a
+    /// `Some(None)` or a key that a map has twice, and at most 256 levels of lists and maps are read again. The error names
+    /// the field, and the state before it stays.
     pub async fn save<S: Serialize + ?Sized>(&self, state: &S) -> Result<(), StoreError> {
         let Place { checkpoints, index, item_hash } = self.place()?;
-        let json = serde_json::to_string(state).map_err(|error| self.not_json(error))?;
+        let json = encode_state(*index, state)?;
         checkpoints.save(*index, item_hash, json).await
     }
 
     fn place(&self) -> Result<&Place, StoreError> {
         self.place.as_ref().ok_or(StoreError::NotKept)
-    }
-
-    fn not_json(&self, error: serde_json::Error) -> StoreError {
-        let what = self
-            .place
-            .as_ref()
-            .map_or_else(String::new, |place| format!("the state of item {}", place.index));
-        StoreError::Json { what, error: error.into() }
     }
 }
 

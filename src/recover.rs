@@ -77,8 +77,9 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// again, and their outputs come back in their places. Feature `store`, and `sqlite` or `postgres` for a store that
     /// outlives the process.
     ///
-    /// - An item is known by its index and the hash of its content, as JSON. One that has changed since is run again, and
-    ///   counted in [`Summary::changed`](crate::Summary::changed). Items that had failed, were cancelled or had not ended
+    /// - An item is known by its index and the [hash of its
+    ///   content](crate::guide::durable_runs#what-an-item-is-known-by). One that has changed since is run again, and counted
+    ///   in [`Summary::changed`](crate::Summary::changed). Items that had failed, were cancelled or had not ended
     ///   are run again, too.
     /// - An item counts as succeeded once its output is durable: not before is it in the result, given to
     ///   [`for_each`](Self::for_each) or shown to an observer. Outputs are written in groups, and the next items run
@@ -89,9 +90,10 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     ///   ended it or its [lease](Recovery::lease) is over. A holder that has lost its lease stops.
     /// - The id belongs to the [name of the task](crate::AsyncMapTaskBuilder::name), which is required.
     ///
-    /// What is given out is what JSON makes of an output: it has to come back as it went. An output that cannot be read any
-    /// more, because its type has changed or it was a NaN, is run again, with a warning. `for_each` and `stream` give the
-    /// outcomes of earlier runs, too, with [`Origin::Recovered`](crate::Origin::Recovered).
+    /// Outputs are kept as JSON. Before an output is written it is read once, and one that [does not come
+    /// back](crate::guide::durable_runs#outputs-that-come-back) as it went ends the run as a store failure. An output of an
+    /// earlier run that cannot be read any more, because its type has changed, is run again, with a warning. `for_each` and
+    /// `stream` give the outcomes of earlier runs, too, with [`Origin::Recovered`](crate::Origin::Recovered).
     ///
     /// Failures are recorded, too, for whoever [asks](Store::run). Changing the concurrency, the retries or any other
     /// setting changes nothing about what is recovered.
@@ -103,7 +105,8 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     ///
     /// The run ends with [`FailureReason::Store`](crate::FailureReason::Store), and all that had finished in the partial
     /// result, where the store fails for longer than it tries again, is damaged, the run is held by another or is one of
-    /// another task, and where an item or an output cannot be made JSON. The reason's
+    /// another task, has outcomes of an earlier version of this crate with other item hashes, and where an item cannot be
+    /// serialized or an output cannot be kept as JSON. The reason's
     /// [`source()`](std::error::Error::source) is a [`StoreError`](crate::store::StoreError).
     ///
     /// [`FailureReason::Config`](crate::FailureReason::Config) if the task has no name. The store is not touched then.

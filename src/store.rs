@@ -1,5 +1,6 @@
 //! Where durable runs keep what must not be lost: the trait, and what goes in and out.
 
+mod canonical;
 mod error;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod fault;
@@ -33,7 +34,7 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Keeps the outcomes of runs, cached outputs and checkpoints.
 ///
-/// Items, outputs and states are JSON text here, so that a person can read them. The crate brings three stores:
+/// Outputs and states are JSON text here, so that a person can read them, and items are hashes. The crate brings three stores:
 /// [`MemoryStore`] for tests, `SqliteStore` (feature `sqlite`) for one machine, `PostgresStore` (feature `postgres`)
 /// for many. Implement it for another one; `tests/durable/conformance.rs` of this crate is what it must hold.
 ///

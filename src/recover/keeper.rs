@@ -16,6 +16,7 @@ use crate::engine::ledger::{Entry, Keeper};
 use crate::engine::shutdown::ShutDown;
 use crate::error::BoxError;
 use crate::panic_payload::into_message;
+use crate::store::seal::has_this_format;
 use crate::store::{Record, Recorded, RunStatus, Sealed, Store, StoreError};
 
 /// How many records of an earlier run are read at once.
@@ -312,6 +313,9 @@ impl<R: Store> Tending<R> {
         for record in &page {
             if let Recorded::Succeeded { output } = &record.recorded {
                 output.open(&[&self.recovery.run_id, &record.index.to_string(), &record.item_hash])?;
+                if !has_this_format(&record.item_hash) {
+                    return Err(StoreError::OtherFormat { run_id: self.recovery.run_id.clone() });
+                }
             }
         }
         Ok(page)

@@ -43,6 +43,16 @@ pub enum StoreError {
         /// Who held it.
         holder: String,
     },
+    /// Outcomes of the run were recorded by a version of this crate that knew items by hashes of another format, so that
+    /// nothing tells whether an item is the one that was recorded.
+    #[error(
+        "run `{run_id}` has outcomes of another version of this crate, with item hashes of another format; choose \
+         another run id, or forget that run: its items then run again"
+    )]
+    OtherFormat {
+        /// The id of the run.
+        run_id: String,
+    },
     /// A checkpoint in a run that keeps nothing.
     #[error("a checkpoint needs a run with recover()")]
     NotKept,
@@ -57,7 +67,7 @@ pub enum StoreError {
         /// The last version that is known.
         supported: i64,
     },
-    /// An item, an output or a state could not be made JSON, or not be made of it.
+    /// An item could not be serialized, or an output or a state could not be kept as JSON or read again.
     #[error("{what}: {error}")]
     Json {
         /// What it was.
@@ -76,7 +86,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Says which item cannot be JSON.
+    /// Names the item that cannot be serialized.
     pub(crate) fn of_item(self, index: usize) -> Self {
         match self {
             Self::Json { what, error } => Self::Json { what: format!("item {index}: {what}"), error },

@@ -1,21 +1,127 @@
-//! Outputs as JSON and back.
+//! Outputs and states as JSON and back. Nothing is written that does not come back as it went.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::StoreError;
+use super::canonical::{Canonical, Lists};
 use crate::error::BoxError;
 
-pub(crate) fn encode<T: Serialize>(index: usize, output: &T) -> Result<String, BoxError> {
-    let encoded = serde_json::to_string(output);
-    encoded.map_err(|error| failure(index, "the output cannot be made JSON", error))
+/// How many levels of lists and maps `serde_json` reads by default.
+const NESTED_BY_DEFAULT: usize = 127;
+
+/// How many levels of lists and maps an output or a state may have. Reading is recursive, so that there must be a bound.
+const MOST_NESTED: usize = 256;
+
+/// How many characters of an output an error shows.
+const SHOWN: usize = 100;
+
+/// An output as JSON, from which it comes back.
+pub(crate) fn encode<T: Serialize + DeserializeOwned>(index: usize, output: &T) -> Result<String, BoxError> {
+    let encoded = to_text(output).and_then(|text| comes_back(output, &text).map(|()| text));
+    encoded.map_err(|error| failure(format!("item {index}: the output cannot be kept as JSON"), error).into())
 }
 
+/// The output that was kept.
 pub(crate) fn decode<T: DeserializeOwned>(index: usize, json: &str) -> Result<T, BoxError> {
-    let decoded = serde_json::from_str(json);
-    decoded.map_err(|error| failure(index, "what was kept is not an output of this type", error))
+    let decoded = from_text(json);
+    decoded.map_err(|error| {
+        failure(format!("item {index}: what was kept is not an output of this type"), error).into()
+    })
 }
 
-fn failure(index: usize, what: &str, error: serde_json::Error) -> BoxError {
-    StoreError::Json { what: what.to_owned(), error: error.into() }.of_item(index).into()
+/// The state of an item as JSON. Its type may be one that cannot be read, such as `str`, so that it is not read once to see
+/// whether it comes back. What JSON cannot express is refused.
+pub(crate) fn encode_state(index: usize, state: &(impl Serialize + ?Sized)) -> Result<String, StoreError> {
+    let encoded = to_text(state).and_then(|text| {
+        let levels = nesting(&text);
+        match Canonical::of(state, Lists::AsTheyAre)?.loss {
+            Some(loss) => Err(loss.into()),
+            None if levels > MOST_NESTED => Err(too_deep(levels)),
+            None => Ok(text),
+        }
+    });
+    encoded.map_err(|error| failure(format!("the state of item {index} cannot be kept as JSON"), error))
+}
+
+/// The state that was saved.
+pub(crate) fn decode_state<S: DeserializeOwned>(index: usize, json: &str) -> Result<S, StoreError> {
+    from_text(json).map_err(|error| failure(format!("the state of item {index}"), error))
+}
+
+fn to_text(value: &(impl Serialize + ?Sized)) -> Result<String, BoxError> {
+    Ok(serde_json::to_string(value)?)
+}
+
+fn from_text<T: DeserializeOwned>(json: &str) -> Result<T, BoxError> {
+    let error = match serde_json::from_str(json) {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
+    };
+    let levels = nesting(json);
+    if levels <= NESTED_BY_DEFAULT {
+        return Err(error.into());
+    }
+    if levels > MOST_NESTED {
+        return Err(too_deep(levels));
+    }
+    let mut reader = serde_json::Deserializer::from_str(json);
+    reader.disable_recursion_limit();
+    let value = T::deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(value)
+}
+
+/// How many levels of lists and maps a JSON text has.
+fn nesting(json: &str) -> usize {
+    let (mut open, mut most, mut is_text, mut is_escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => is_text = !is_text,
+            b'[' | b'{' if !is_text => {
+                open += 1;
+                most = most.max(open);
+            }
+            b']' | b'}' if !is_text => open = open.saturating_sub(1),
+            _ => {}
+        }
+    }
+    most
+}
+
+fn too_deep(levels: usize) -> BoxError {
+    format!("it is nested {levels} levels deep, at most {MOST_NESTED} are allowed").into()
+}
+
+/// Reads the text of a value once, and compares the result with the value.
+fn comes_back<T: Serialize + DeserializeOwned>(value: &T, json: &str) -> Result<(), BoxError> {
+    let went = Canonical::of(value, Lists::AsTheyAre)?;
+    let back: T = match from_text(json) {
+        Ok(back) => back,
+        Err(error) => return Err(went.loss.map_or(error, BoxError::from)),
+    };
+    if went.bytes == Canonical::of(&back, Lists::AsTheyAre)?.bytes {
+        return Ok(());
+    }
+    // A set that was read anew gives its elements in another order.
+    let sorted = |value: &T| Canonical::of(value, Lists::Sorted).map(|form| form.bytes);
+    if sorted(value)? == sorted(&back)? {
+        return Ok(());
+    }
+    let differs = || format!("{} comes back as {}", shown(json), shown(&to_text(&back).unwrap_or_default()));
+    Err(went.loss.unwrap_or_else(differs).into())
+}
+
+/// The beginning of a JSON text, for an error.
+fn shown(json: &str) -> String {
+    match json.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("`{}...`", json.split_at(end).0),
+        None => format!("`{json}`"),
+    }
+}
+
+fn failure(what: String, error: BoxError) -> StoreError {
+    StoreError::Json { what, error }
 }

@@ -37,7 +37,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Tables
 ///
-/// Version 1. They are in the first schema of the connection's search path, and made by the first that connects, which
+/// Version 2. They are in the first schema of the connection's search path, and made by the first that connects, which
 /// needs the right to. `map_task_schema` has the version in its one row, and a newer version of the crate migrates the
 /// tables when it connects. Times are `timestamptz`, JSON is text as it was given. Read the tables as you like while
 /// runs go on; to delete a run, call [`forget`](Store::forget).

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 pub struct Record {
     /// The item's place in the input, from 0.
     pub index: u64,
-    /// The SHA-256 of the item as JSON, in hexadecimal digits.
+    /// What the item is known by: the number of the hash's format, `2-`, and a SHA-256 in hexadecimal digits. Hashes of the
+    /// first format, of an earlier version of this crate, have no number.
     pub item_hash: String,
     /// How many attempts were made.
     pub attempts: u32,
@@ -106,7 +107,7 @@ pub struct CacheKey {
     pub task: String,
     /// The version of the function, as the caller counts it.
     pub version: String,
-    /// The SHA-256 of the item, or of what stands for it, as JSON, in hexadecimal digits.
+    /// What the item is known by, as in [`Record::item_hash`].
     pub item_hash: String,
 }
 

@@ -3,21 +3,29 @@
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::canonical::{Canonical, Lists};
 use super::{Sealed, StoreError};
 
 /// How many hexadecimal digits a checksum has.
 const CHECKSUM_DIGITS: usize = 16;
 
-/// The SHA-256 of an item as JSON, the keys of its maps in their order, in hexadecimal digits.
+/// The beginning of each hash: the number of the format. Format 1, which had none, was the SHA-256 of the JSON, and the same
+/// for some items that differ. A hash of one format is never equal to one of another.
+const HASH_FORMAT: &str = "2-";
+
+/// The number of the format, and the SHA-256 of an item's canonical form in hexadecimal digits.
 pub(crate) fn item_hash(item: &impl Serialize) -> Result<String, StoreError> {
-    let hashed = serde_json::to_value(item).map(|mut value| {
-        value.sort_all_objects();
-        hexadecimal(Sha256::digest(value.to_string()).iter())
-    });
-    hashed.map_err(|error| StoreError::Json {
-        what: "the item cannot be made JSON".to_owned(),
-        error: error.into(),
-    })
+    match Canonical::of(item, Lists::AsTheyAre) {
+        Ok(form) => Ok(hexadecimal(HASH_FORMAT, Sha256::digest(form.bytes).iter())),
+        Err(error) => {
+            Err(StoreError::Json { what: "the item cannot be serialized".to_owned(), error: error.into() })
+        }
+    }
+}
+
+/// Returns `true` if a hash is of the format that [`item_hash`] gives.
+pub(crate) fn has_this_format(item_hash: &str) -> bool {
+    item_hash.starts_with(HASH_FORMAT)
 }
 
 impl Sealed {
@@ -48,13 +56,16 @@ fn checksum(json: &str, belongs_to: &[&str]) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    hexadecimal(hash.finalize().iter().take(CHECKSUM_DIGITS / 2))
+    hexadecimal("", hash.finalize().iter().take(CHECKSUM_DIGITS / 2))
 }
 
 /// Written out, because a formatter takes longer than the hash.
-fn hexadecimal<'a>(bytes: impl Iterator<Item = &'a u8>) -> String {
+fn hexadecimal<'a>(prefix: &str, bytes: impl ExactSizeIterator<Item = &'a u8>) -> String {
+    let mut text = String::with_capacity(prefix.len() + 2 * bytes.len());
+    text.push_str(prefix);
     let halves = bytes.flat_map(|byte| [byte >> 4, byte & 0xf]);
-    halves.filter_map(|half| char::from_digit(half.into(), 16)).collect()
+    text.extend(halves.filter_map(|half| char::from_digit(half.into(), 16)));
+    text
 }
 
 #[cfg(test)]
@@ -91,8 +102,8 @@ mod tests {
     fn hashes_and_checksums_are_what_they_have_always_been() {
         assert_eq!(
             item_hash(&"abc").unwrap(),
-            "6cc43f858fbb763301637b5af970e2a46b46f461f27e5a0f41e009c59b827b25",
-            "the SHA-256 of \"abc\" in its quotes"
+            "2-e94dfbfaf6a4858db1000239c15e04f583694e196e0811743b02a5c451ae6ba3",
+            "the format, and the SHA-256 of the bytes `t`, 1, 3, `abc`"
         );
         let table: &[(&str, &[&str], &str)] =
             &[("null", &[], "8e53a1afaf1a7a48"), ("1", &["run", "0"], "8a2952423736a1c1")];
@@ -102,9 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn an_item_that_is_no_json_is_an_error() {
-        let keys_are_lists = std::collections::BTreeMap::from([(vec![1], 2)]);
-        let error = item_hash(&keys_are_lists).unwrap_err();
-        assert!(matches!(error, StoreError::Json { .. }), "{error}");
+    fn an_item_that_refuses_to_be_serialized_is_an_error() {
+        struct Refuses;
+        impl Serialize for Refuses {
+            fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+                Err(serde::ser::Error::custom("not today"))
+            }
+        }
+        let error = item_hash(&[Refuses]).unwrap_err();
+        assert_eq!(error.to_string(), "the item cannot be serialized: not today");
     }
 }

@@ -41,7 +41,7 @@ const READERS: u32 = 4;
 ///
 /// # Tables
 ///
-/// Version 1. Times are milliseconds since 1970, JSON is text as it was given. `map_task_schema` has the version in
+/// Version 2. Times are milliseconds since 1970, JSON is text as it was given. `map_task_schema` has the version in
 /// its one row, and a newer version of the crate migrates the tables when it opens the file. Read them as you like
 /// while runs go on; to delete a run, call [`forget`](Store::forget).
 ///

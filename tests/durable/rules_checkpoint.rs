@@ -257,7 +257,7 @@ async fn durable_rule_8_a_state_that_is_damaged_or_of_another_type_is_an_error_o
     let told = load().await;
     assert!(told.contains("Ok(Some(\"a text\"))") && told.contains("the state of item 0"), "{told}");
 
-    let item_hash = "7902699be42c8a8e46fbbb4501726517e86b22c56a189f7625a6da49081b2451";
+    let item_hash = "2-49cbfd83f1bf713f80d2d397dac98d4b3cf7d7ce1fea05dfdd912693f2290a22";
     let Sealed { checksum, .. } = store.checkpoint("r", 0, item_hash).await.unwrap().unwrap();
     let damaged = Sealed { json: "\"another\"".to_owned(), checksum };
     store.open_run("r", "test", "vandal", HOUR).await.unwrap();

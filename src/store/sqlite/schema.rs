@@ -6,7 +6,7 @@ use crate::store::StoreError;
 use crate::store::fault::Fault;
 
 /// What makes version 1 of nothing, version 2 of version 1, and so on.
-const MIGRATIONS: [&str; 1] = [include_str!("../sql/sqlite_1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("../sql/sqlite_1.sql"), include_str!("../sql/sqlite_2.sql")];
 
 const SUPPORTED: i64 = MIGRATIONS.len() as i64;
 
