@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use async_map_task::AsyncMapTask;
 use async_map_task::store::{PostgresStore, Record, Recorded, Sealed, Store, StoreError};
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
@@ -145,4 +146,34 @@ async fn the_operators_query_of_the_documentation_runs() {
     let rows: Vec<(String, String, i64, i64)> =
         sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(&mut connection).await.unwrap();
     assert_eq!(rows, [("nightly".to_owned(), "a".to_owned(), 7, 0)]);
+}
+
+/// PostgreSQL has no text with NUL, and one output with a NUL must not fail the query for all others.
+#[tokio::test]
+async fn the_guides_query_for_a_field_of_the_outputs_reads_outputs_with_nul() {
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Output {
+        size: usize,
+        name: String,
+    }
+    let names = ["plain", "a\0b", "\0\0", "\\\0\\", "\\u0000", "\\\\u0000", "\u{1}\"\0"];
+    let url = cluster::shared().database().await;
+    let store = PostgresStore::connect(&url).await.unwrap();
+    let task = AsyncMapTask::builder().name("name").build().unwrap();
+    let run = task.over(names).map_once(|name: &str| async move {
+        Ok::<_, String>(Output { size: name.len(), name: name.to_owned() })
+    });
+    run.recover(&store, "invoices-2026-11-22").await.unwrap();
+
+    let guide = include_str!("../../src/guide/durable_runs.md");
+    let (_, query) = guide.split_once("-- A field of the outputs.").unwrap();
+    let query = format!("-- {} ORDER BY 1", query.split_once(';').unwrap().0);
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let read = async |connection: &mut PgConnection, query: String| -> Vec<(i64, String)> {
+        sqlx::query_as(sqlx::AssertSqlSafe(query)).fetch_all(connection).await.unwrap()
+    };
+    let sizes: Vec<_> = (0..).zip(names.map(|name| name.len().to_string())).collect();
+    assert_eq!(read(&mut connection, query.clone()).await, sizes);
+    let replaced: Vec<_> = (0..).zip(names.map(|name| name.replace('\0', "\u{fffd}"))).collect();
+    assert_eq!(read(&mut connection, query.replace("'size'", "'name'")).await, replaced);
 }
