@@ -51,7 +51,7 @@ fields! {
     ///
     /// | field | value | default |
     /// |---|---|---|
-    /// | [`name`](AsyncMapTaskBuilder::name) | text | the map function's type name |
+    /// | [`name`](AsyncMapTaskBuilder::name) | text | the map function's type name; `recover` and `cache` require one |
     /// | [`concurrency`](AsyncMapTaskBuilder::concurrency) | a whole number from 1, or `"unbounded"` | 4 |
     /// | [`look_ahead`](AsyncMapTaskBuilder::look_ahead) | a whole number from 1 | 256, or 16 times the `concurrency` if that is more |
     /// | [`retries`](AsyncMapTaskBuilder::retries) | a whole number | 0 |

@@ -177,7 +177,7 @@ fn misfit<W: Work>(config: &Config) -> Option<ConfigError> {
         let allowed = "0 with map_once, whose items cannot be tried again";
         return Some(ConfigError::new("retries", config.retry.retries, allowed));
     }
-    if W::Call::KEEPS && config.name.is_none() {
+    if W::Call::KEEPS && config.name.as_deref().unwrap_or_default().is_empty() {
         // The default is a type name, which the closures of one function share.
         let allowed = "a name given by .name(..), by which recover and cache find what is kept";
         return Some(ConfigError::new("name", "not set", allowed));

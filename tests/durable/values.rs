@@ -28,13 +28,15 @@ fn v1() -> Cache {
 async fn a_run_that_keeps_outputs_needs_a_name() {
     let (store, calls) = (Rigged::willing(), Calls::default());
     let task = AsyncMapTask::builder().build().unwrap();
-    let run = || {
+    let empty = AsyncMapTask::builder().name("").build().unwrap();
+    let run_of = |task: &AsyncMapTask| {
         let calls = calls.clone();
         task.over([1, 2, 3]).map(move |n| {
             calls.note(n);
             async move { Ok::<_, String>(n + 1) }
         })
     };
+    let run = || run_of(&task);
     let check = |error: MapTaskError<u64, String>| {
         let FailureReason::Config(config) = error.reason() else { panic!("{error}") };
         assert_eq!((config.field(), config.found()), ("name", "not set"));
@@ -46,6 +48,7 @@ async fn a_run_that_keeps_outputs_needs_a_name() {
     check(in_time(run().recover(&store, "r")).await.unwrap_err());
     check(in_time(run().recover(&store, "r").cache(&store, v1())).await.unwrap_err());
     check(in_time(run().recover(&store, "r").spawn()).await.unwrap_err());
+    check(in_time(run_of(&empty).cache(&store, v1())).await.unwrap_err());
     let error = in_time(run().recover(&store, "r").for_each(|_| async {})).await.unwrap_err();
     assert!(matches!(error.reason(), FailureReason::Config(_)), "{error}");
     assert_eq!(calls.take(), [0_u64; 0], "no item has started");
