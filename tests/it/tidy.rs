@@ -64,7 +64,7 @@ const PRIMITIVES: [(&str, &[&str]); 3] = [
 const MOST_LINES: usize = 420;
 
 /// The rules that have a test each.
-const RULES: std::ops::RangeInclusive<u8> = 1..=33;
+const RULES: [std::ops::RangeInclusive<u8>; 2] = [1..=33, 44..=47];
 
 /// They look again and again at what other processes write, and kill them at chance instants: nobody can pause the clock of
 /// another process.
@@ -468,7 +468,7 @@ fn every_rule_has_a_test() {
             }
         }
     }
-    let missing = RULES.filter(|rule| !found.contains_key(rule));
+    let missing = RULES.into_iter().flatten().filter(|rule| !found.contains_key(rule));
     let mut wrong: Vec<_> =
         missing.map(|rule| format!("rule {rule} has no test fn rule_{rule:02}_...")).collect();
     for (feature, rules) in RULES_OF_FEATURES {
