@@ -35,6 +35,7 @@ mod shift;
 pub(crate) mod shutdown;
 pub(crate) mod sink;
 pub(crate) mod source;
+mod stopping;
 mod timer;
 mod trace;
 mod turn;
@@ -52,7 +53,6 @@ use tracing::Span;
 use self::access::Locked;
 use self::admission::Admission;
 use self::call::Call;
-use self::clock::deadline;
 use self::core::Core;
 pub(crate) use self::ending::Ending;
 use self::hooks::Hooks;
@@ -62,6 +62,7 @@ use self::relay::Relay;
 use self::running::Setup;
 use self::shutdown::ShutDown;
 use self::sink::Deliver;
+use self::stopping::Stopping;
 use self::timer::Timer;
 pub(crate) use self::types::{Drive, Mode, Parts, Types, Work};
 use crate::bell::Bell;
@@ -207,16 +208,17 @@ impl<W: Drive> Driver<W> {
     fn work(&mut self, cx: &mut Context<'_>, sink: &mut impl Deliver<W::Output, W::Error>) -> Poll<()> {
         // What has stopped the run from outside does not keep finished items from handing in their
         // results; a failure that stops it is the last that counts.
-        let _former = self.set_waker(cx);
-        let mut stopped = self.core().get().begin_poll();
+        self.bell.listen(cx.waker());
+        let (_former, mut stopped) = {
+            let mut access = self.core();
+            let core = access.get();
+            (core.set_driver(cx.waker()), core.begin_poll())
+        };
         self.relay.begin_poll(W::Mode::count(&self.lanes));
-        self.sweep(cx);
         let mut is_tired = false;
         loop {
             self.poll_lanes(cx, stopped);
-            self.core().get().take_kept();
-            let _is_busy = self.poll_sink(cx, sink);
-            if self.is_stopping() {
+            let Some(admission) = self.admit(cx, sink) else {
                 match self.poll_stopping(cx) {
                     Stopping::Told => {
                         stopped = true;
@@ -225,8 +227,7 @@ impl<W: Drive> Driver<W> {
                     Stopping::Waiting => break,
                     Stopping::Over => return Poll::Ready(()),
                 }
-            }
-            let admission = self.core().get().admit();
+            };
             match admission {
                 Admission::Wake(waker) => waker.wake(),
                 Admission::Open { seat } => {
@@ -265,6 +266,26 @@ impl<W: Drive> Driver<W> {
         Poll::Pending
     }
 
+    /// Takes what has settled beside the lanes, lets the sink have it, and assigns the next attempt. Returns `None` if the
+    /// run is stopping.
+    fn admit(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut impl Deliver<W::Output, W::Error>,
+    ) -> Option<Admission> {
+        if W::Mode::SPAWNED {
+            self.core().get().take_kept();
+            let _is_busy = self.poll_sink(cx, sink);
+        }
+        let mut access = self.core();
+        let core = access.get();
+        if !W::Mode::SPAWNED {
+            core.take_kept();
+            let _is_busy = core.deliver();
+        }
+        if core.stop.is_some() { None } else { Some(core.admit()) }
+    }
+
     /// Polls every lane that was woken, until none is, until the budget of this poll is spent, or until the run stops,
     /// unless it had `stopped` before.
     fn poll_lanes(&mut self, cx: &mut Context<'_>, stopped: bool) {
@@ -273,17 +294,31 @@ impl<W: Drive> Driver<W> {
         if is_last_turn {
             self.relay.begin_poll(W::Mode::count(&self.lanes));
         }
-        while stopped || !self.is_stopping() {
+        if !stopped && self.is_stopping() {
+            return;
+        }
+        loop {
             let waker = if W::Mode::SPAWNED { cx.waker() } else { self.relay.waker() };
             match W::Mode::poll_next(&mut self.lanes, &mut Context::from_waker(waker)) {
-                Poll::Ready(Some(Ok(()))) => {}
-                Poll::Ready(Some(Err(ShutDown))) => self.core().get().halt(FailureReason::Cancelled),
+                Poll::Ready(Some(ended)) => {
+                    let mut access = Locked::new(&self.core);
+                    let core = access.get();
+                    if let Err(ShutDown) = ended {
+                        core.halt(FailureReason::Cancelled);
+                    }
+                    if !stopped && core.stop.is_some() {
+                        break;
+                    }
+                }
                 // The set returns after two futures that have woken themselves, and after each future was polled once.
                 // Without Tokio's budget no lane does anything.
                 Poll::Pending
                     if self.relay.may_poll_again(|| {
+                        let mut access = Locked::new(&self.core);
+                        let core = access.get();
                         coop::has_budget_remaining()
-                            && (is_last_turn || Locked::new(&self.core).get().may_start())
+                            && (is_last_turn || core.may_start())
+                            && (stopped || core.stop.is_none())
                     }) => {}
                 Poll::Pending | Poll::Ready(None) => break,
             }
@@ -321,43 +356,6 @@ impl<W: Drive> Driver<W> {
         self.core().get().set_driver(cx.waker())
     }
 
-    fn is_stopping(&self) -> bool {
-        self.core().get().stop.is_some()
-    }
-
-    fn poll_stopping(&mut self, cx: &mut Context<'_>) -> Stopping {
-        // An attempt whose worker was dropped by its runtime has ended, and cannot be counted as such.
-        let has_workers = !W::Mode::SPAWNED || W::Mode::count(&self.lanes) > 0;
-        let mut access = Locked::new(&self.core);
-        let core = access.get();
-        if core.running() == 0 || !has_workers {
-            if self.stop_at.is_none() {
-                core.forgive_timeout();
-            }
-            return Stopping::Over;
-        }
-        if core.draining {
-            return Stopping::Waiting;
-        }
-        match self.stop_at {
-            None => {
-                let now = core.clock.read();
-                let lanes = core.sound_alarm();
-                drop(access);
-                lanes.into_iter().for_each(Waker::wake);
-                W::Mode::for_each(&mut self.lanes, Lane::stop);
-                if self.config.cancel_grace.is_zero() {
-                    return Stopping::Over;
-                }
-                self.stop_at = Some(deadline(now, self.config.cancel_grace));
-                Stopping::Told
-            }
-            // It is over as well if its runtime keeps no time any more.
-            Some(stop_at) if self.timer.poll(cx, stop_at).is_ready() => Stopping::Over,
-            Some(_) => Stopping::Waiting,
-        }
-    }
-
     /// Ends a poll: sees to it that somebody wakes the driver in time.
     fn rest(&mut self, cx: &mut Context<'_>) {
         let mut access = Locked::new(&self.core);
@@ -373,36 +371,25 @@ impl<W: Drive> Driver<W> {
         if let (Poll::Ready(Err(ShutDown)), _) | (_, Poll::Ready(Err(ShutDown))) = (&passed, &swept) {
             core.halt(FailureReason::Cancelled);
         }
-        if passed.is_ready() || swept.is_ready() {
+        if passed.is_ready() {
             cx.waker().wake_by_ref();
+        }
+        if swept.is_ready() {
+            core.next_sweep = None;
+            let wakers: Vec<_> = core.running_lanes().collect();
+            drop(access);
+            self.sweep(wakers);
         }
     }
 
-    /// Has every lane look after the limit of its attempt from here on, if half of it has passed for one of them.
+    /// Has every lane look after the limit of its attempt from here on.
     ///
     /// Nearly all attempts end long before their limit, and a timer for each lane costs as much as several short items. So
     /// the driver has one for the first attempts of all items, which have the same limit. Only an attempt that is under way
     /// when it rings gets a timer of its own, at the latest when half of its limit has passed.
-    fn sweep(&mut self, cx: &mut Context<'_>) {
-        let mut access = Locked::new(&self.core);
-        let core = access.get();
-        let Some(next) = core.next_sweep else { return };
-        if self.sweep_timer.poll(cx, next).is_ready() {
-            core.next_sweep = None;
-            let wakers: Vec<_> = core.running_lanes().collect();
-            drop(access);
-            W::Mode::for_each(&mut self.lanes, Lane::watch_limit);
-            wakers.into_iter().for_each(Waker::wake);
-        }
+    #[cold]
+    fn sweep(&mut self, wakers: Vec<Waker>) {
+        W::Mode::for_each(&mut self.lanes, Lane::watch_limit);
+        wakers.into_iter().for_each(Waker::wake);
     }
-}
-
-/// How far a run that stops has come.
-enum Stopping {
-    /// The running attempts have just been told.
-    Told,
-    /// They have time left to end.
-    Waiting,
-    /// Nothing runs any more, or the time is up.
-    Over,
 }

@@ -237,9 +237,6 @@ impl<W: Work> Core<W> {
         }
         if is_limited {
             *desk.watch = Watch::Begun(now);
-            if self.next_sweep.is_none() {
-                self.arm_sweep(now);
-            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -318,10 +319,17 @@ impl<W: Work> Core<W> {
         self.seats.iter().filter_map(|seat| seat.waker.clone()).collect()
     }
 
-    /// Sees to it that an attempt that begins now is swept in time.
+    /// Sees to it that an attempt that has just begun and has to wait is swept in time.
+    #[inline(always)]
+    pub(super) fn cover_first_wait(&mut self) {
+        if let (None, Some((limit, _))) = (self.next_sweep, self.config.first_limit) {
+            self.arm_sweep(limit);
+        }
+    }
+
     #[cold]
-    pub(super) fn arm_sweep(&mut self, now: Instant) {
-        self.next_sweep = self.config.first_limit.map(|(limit, _)| deadline(now, limit / 2));
+    fn arm_sweep(&mut self, limit: Duration) {
+        self.next_sweep = Some(deadline(self.clock.last(), limit / 2));
     }
 
     /// The wakers of the lanes that the driver polls and that do not rest.

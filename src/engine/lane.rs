@@ -100,8 +100,12 @@ impl<W: Work> Future for Lane<W> {
                         Poll::Pending => {
                             // A lane that has been to the core has begun an attempt, which was counted. Two lanes that
                             // have woken themselves end the poll of all.
-                            if !W::Mode::SPAWNED && !core.is_held() {
-                                count_poll(&mut core, cx);
+                            if !W::Mode::SPAWNED {
+                                if core.is_held() {
+                                    core.get().cover_first_wait();
+                                } else {
+                                    count_poll(&mut core, cx);
+                                }
                             }
                             return Poll::Pending;
                         }
