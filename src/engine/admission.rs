@@ -91,14 +91,22 @@ impl<W: Work> Core<W> {
     /// Takes the attempt that starts next out of its queue, and the permits that it needs into `place`. Returns `None` if
     /// none may start now, or if the permits of the one that comes next cannot be had now.
     fn next_start(&mut self, place: &mut Place) -> Option<Next<W::Item, W::Error>> {
-        let Some((queue, weight)) = self.choose() else {
-            // A run that has nothing to start does not hold up others.
-            self.gate.leave_queue();
-            return None;
+        let queue = loop {
+            let Some((queue, weight)) = self.choose() else {
+                // A run that has nothing to start does not hold up others.
+                self.gate.leave_queue();
+                return None;
+            };
+            let was_in_queue = self.gate.is_in_queue();
+            if self.take(place, weight) {
+                break queue;
+            }
+            // An attempt for which a lowered limit of the run has no room has left the queue. Its place there has put it
+            // before others, so another may be next now.
+            if !was_in_queue || self.gate.is_in_queue() {
+                return None;
+            }
         };
-        if !self.take(place, weight) {
-            return None;
-        }
         match queue {
             Queue::Due => self.waiting.pop_due().map(Next::Retry),
             Queue::Immediate => self.waiting.pop_immediate(self.admitted()).map(Next::Retry),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
-use async_map_task::{ItemContext, Limiter};
+use async_map_task::{AsyncMapTaskBuilder, ItemContext, Limiter};
 use futures::{future, stream};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
@@ -177,6 +177,46 @@ async fn rule_47_an_item_above_the_limit_counts_with_its_whole_weight() {
         handle.set_concurrency(2);
         assert_eq!(timeout(HOUR, handle).await.expect("the run hangs").unwrap().successes(), 5, "{end:?}");
         let expected = [(0, 4), (10_000, 3), (11_000, 1), (20_000, 1), (21_000, 1)];
+        assert_eq!(log.timed(), expected, "{end:?}");
+    }
+}
+
+/// A run whose items weigh what they are, and whose attempts take as many seconds. The first attempts of some of them fail.
+/// The log has the index and the number of each attempt.
+fn failing_first(
+    builder: AsyncMapTaskBuilder,
+    items: &[u64],
+    failing: &'static [usize],
+) -> (Plan, Log<(usize, u32)>) {
+    let log = Log::open();
+    let notes = log.clone();
+    let call = move |context: ItemContext, n| {
+        let (index, attempt) = (context.index(), context.attempt());
+        notes.note((index, attempt));
+        let fails = attempt == 1 && failing.contains(&index);
+        after(secs(n), if fails { Err("down") } else { Ok(n) })
+    };
+    let task = builder.retries(1).retry_jitter(0.0).build().unwrap();
+    (Plan::new(&task, stream::iter(items.to_vec()), call).weight(|n| n as u32), log)
+}
+
+/// The heavy item waits for the shared limit before its own limit is lowered.
+#[tokio::test(start_paused = true)]
+async fn rule_06_a_due_retry_starts_at_once_when_the_lowered_concurrency_has_no_room_for_a_heavy_item() {
+    for end in handles() {
+        let limiter = Limiter::new(5);
+        let builder = at_once(9).limiter(&limiter).retry_delay(secs(1));
+        let (plan, log) = failing_first(builder, &[3, 1, 4], &[1]);
+        let handle = plan.spawn(end);
+        sleep(millis(2_500)).await;
+        assert_eq!(
+            (limiter.in_use(), log.lines().len()),
+            (3, 2),
+            "{end:?}: the heavy item is first in the queue"
+        );
+        handle.set_concurrency(6);
+        assert_eq!(timeout(HOUR, handle).await.expect("the run hangs").unwrap().successes(), 3, "{end:?}");
+        let expected = [(0, (0, 1)), (0, (1, 1)), (2_500, (1, 2)), (3_000, (2, 1))];
         assert_eq!(log.timed(), expected, "{end:?}");
     }
 }

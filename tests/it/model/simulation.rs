@@ -243,7 +243,7 @@ impl<'a> Simulation<'a> {
     }
 
     /// The attempt that comes next: a retry whose delay is over, then by turns a new item and a retry without a delay. What
-    /// stands in the queue of the shared limit keeps its place.
+    /// stands in the queue of the shared limit keeps its place, while the run's own limit has room for it.
     fn head(&mut self, called: &[(usize, u32)]) -> Option<(usize, u32)> {
         if self.is_closed_to_all(called) || self.outcomes_are_in_the_way() {
             return None;
@@ -261,6 +261,7 @@ impl<'a> Simulation<'a> {
         let new = self.admitted(called);
         let pulled = (new < self.pulled).then_some((new, 1));
         let queued = self.shared.as_ref().and_then(|limit| limit.borrow().queued(self.id));
+        let queued = queued.filter(|weight| self.has_room(*weight, called));
         let mut all = [due, immediate, pulled].into_iter().flatten();
         if let Some(first) = all.find(|(index, _)| Some(self.run.weight(*index) as usize) == queued) {
             return Some(first);
@@ -350,9 +351,7 @@ impl<'a> Simulation<'a> {
             self.stop(Ended::Config);
             return false;
         }
-        let in_use = self.in_use(called);
-        // One that is heavier than a lowered limit runs alone.
-        if in_use + needed > self.capacity && !(needed > self.capacity && in_use == 0) {
+        if !self.has_room(needed, called) {
             return false;
         }
         let answer = self.shared.as_ref().map(|limit| limit.borrow_mut().ask(self.id, needed));
@@ -361,6 +360,12 @@ impl<'a> Simulation<'a> {
         }
         self.queues = answer == Some(Answer::NotYet);
         answer.is_none_or(|answer| answer == Answer::Yes)
+    }
+
+    /// Whether the run's own limit has room for this weight. An item that is heavier than a lowered limit runs alone.
+    fn has_room(&self, weight: usize, called: &[(usize, u32)]) -> bool {
+        let in_use = self.in_use(called);
+        in_use + weight <= self.capacity || (weight > self.capacity && in_use == 0)
     }
 
     fn give_back_permits(&mut self, index: usize) {
