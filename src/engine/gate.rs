@@ -101,7 +101,12 @@ impl Gate {
         waker: &Waker,
     ) -> Result<bool, ConfigError> {
         self.is_simple = self.debt == 0 && self.limiter.is_none();
-        Ok(self.take_own(place, weight)? && self.take_shared(place, weight, waker)?)
+        let taken = self.take_own(place, weight)? && self.take_shared(place, weight, waker)?;
+        if !taken {
+            // What was lent to an attempt that has to wait is not there for others meanwhile.
+            self.give_back(place);
+        }
+        Ok(taken)
     }
 
     fn take_own(&mut self, place: &mut Place, weight: u32) -> Result<bool, ConfigError> {

@@ -200,6 +200,30 @@ fn failing_first(
     (Plan::new(&task, stream::iter(items.to_vec()), call).weight(|n| n as u32), log)
 }
 
+/// Two items fail first, one can start only alone in the run, and another run has a permit.
+#[tokio::test(start_paused = true)]
+async fn rule_47_what_a_heavy_item_does_not_start_with_is_not_there_for_lighter_ones() {
+    for end in handles() {
+        let limiter = Limiter::new(4);
+        let other = at_once(1).limiter(&limiter).build().unwrap();
+        let other = other.over([()]).map(|()| after(secs(10), Ok::<_, String>(()))).spawn();
+        yield_now().await;
+        let (plan, log) =
+            failing_first(at_once(4).limiter(&limiter).retry_delay(secs(5)), &[1, 1, 4], &[0, 1]);
+        let handle = plan.spawn(end);
+        sleep(secs(2)).await;
+        handle.set_concurrency(1);
+        sleep(secs(1)).await;
+        handle.pause();
+        sleep(secs(4)).await;
+        handle.resume();
+        assert_eq!(timeout(HOUR, handle).await.expect("the run hangs").unwrap().successes(), 3, "{end:?}");
+        let expected = [(0, (0, 1)), (0, (1, 1)), (7_000, (0, 2)), (8_000, (1, 2)), (10_000, (2, 1))];
+        assert_eq!(log.timed(), expected, "{end:?}");
+        other.await.unwrap();
+    }
+}
+
 /// The heavy item waits for the shared limit before its own limit is lowered.
 #[tokio::test(start_paused = true)]
 async fn rule_06_a_due_retry_starts_at_once_when_the_lowered_concurrency_has_no_room_for_a_heavy_item() {
