@@ -19,7 +19,7 @@ mod sqlite;
 
 use std::time::Duration;
 
-pub use self::error::StoreError;
+pub use self::error::{LeaseLoss, StoreError};
 pub use self::lease::DEFAULT_LEASE;
 pub use self::memory::MemoryStore;
 #[cfg(feature = "postgres")]
@@ -112,6 +112,19 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Deletes a run with all that was kept of it. Says whether there was one. Whoever holds it loses it.
     fn forget(&self, run_id: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Ends the lease of a run whose holder is known to be dead, so that the next one can take it at once. Returns
+    /// `false` if nobody has it. What was kept of the run stays. A holder that lives loses the run: its next write is
+    /// refused with [`StoreError::LeaseLost`], and its run ends.
+    ///
+    /// The default [closes](Self::close_run) the run as interrupted, for the holder that [`run`](Self::run) returns.
+    fn release(&self, run_id: &str) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        async move {
+            let Some(lease) = self.run(run_id).await?.and_then(|run| run.lease) else { return Ok(false) };
+            self.close_run(run_id, &lease.holder, &RunStatus::Running).await?;
+            Ok(true)
+        }
+    }
 
     /// The state of an item that was saved last, `None` where none was, or where it was saved for other content.
     fn checkpoint(

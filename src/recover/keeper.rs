@@ -17,7 +17,7 @@ use crate::engine::shutdown::ShutDown;
 use crate::error::BoxError;
 use crate::panic_payload::into_message;
 use crate::store::seal::has_this_format;
-use crate::store::{Record, Recorded, RunStatus, Sealed, Store, StoreError};
+use crate::store::{LeaseLoss, Record, Recorded, RunStatus, Sealed, Store, StoreError};
 
 /// How many records of an earlier run are read at once.
 const PAGE: u32 = 2_048;
@@ -273,7 +273,10 @@ impl<R: Store> Tending<R> {
                     warn!(target: "async_map_task", task, run_id, %error, "the lease was not renewed, will retry");
                 }
                 Ok(Err(error)) => return error,
-                Err(_) => return StoreError::LeaseLost { run_id: run_id.clone(), holder: holder.clone() },
+                Err(_) => {
+                    let waited = asked.elapsed();
+                    return StoreError::lease_lost(run_id, holder, LeaseLoss::NotRenewed { waited });
+                }
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Why a store could not do what it was asked for.
 
-use std::fmt::Display;
-use std::time::SystemTime;
+use std::fmt::{self, Display};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use crate::error::BoxError;
 
@@ -33,15 +34,21 @@ pub enum StoreError {
         /// The task that it was opened for.
         task: String,
     },
-    /// The lease was over, and another has taken the run, or the run was forgotten.
-    #[error(
-        "run `{run_id}` is no longer held by {holder}: its lease was over and another took it, or it was forgotten"
-    )]
+    /// The run is no longer the holder's.
+    #[error("run `{run_id}` is no longer held by {holder}: {loss}")]
     LeaseLost {
         /// The id of the run.
         run_id: String,
-        /// Who held it.
+        /// The holder that has lost it.
         holder: String,
+        /// How it was lost.
+        loss: LeaseLoss,
+    },
+    /// The path of a `SqliteStore` leads to another file than the one that was opened, or to none.
+    #[error("`{}` was replaced or removed since the store was opened; open the store again", path.display())]
+    Replaced {
+        /// The path of the file.
+        path: PathBuf,
     },
     /// Outcomes of the run were recorded by a version of this crate that knew items by hashes of another format, so that
     /// nothing tells whether an item is the one that was recorded.
@@ -85,6 +92,51 @@ pub enum StoreError {
     },
 }
 
+/// How a holder has lost its run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LeaseLoss {
+    /// The store did not answer a renewal in time, so the holder does not know whether the run is still its own.
+    NotRenewed {
+        /// How long the holder has waited for the answer.
+        waited: Duration,
+    },
+    /// The lease was over, and another holder took the run.
+    Taken {
+        /// The other holder.
+        by: String,
+    },
+    /// The run was closed, or its lease was [released](crate::store::Store::release).
+    Ended,
+    /// The run was [forgotten](crate::store::Store::forget).
+    Forgotten,
+}
+
+impl LeaseLoss {
+    /// The loss of a holder, by what the store has of the run now: no row, or the holder in it.
+    pub(super) fn of_row(row: Option<Option<String>>) -> Self {
+        match row {
+            None => Self::Forgotten,
+            Some(None) => Self::Ended,
+            Some(Some(by)) => Self::Taken { by },
+        }
+    }
+}
+
+impl Display for LeaseLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRenewed { waited } => {
+                let waited = humantime::format_duration(*waited);
+                write!(f, "its lease was not renewed in time, because the store did not answer for {waited}")
+            }
+            Self::Taken { by } => write!(f, "its lease was over, and {by} took it"),
+            Self::Ended => f.write_str("the run has ended, or its lease was released"),
+            Self::Forgotten => f.write_str("the run was forgotten"),
+        }
+    }
+}
+
 impl StoreError {
     /// Names the item that cannot be serialized.
     pub(crate) fn of_item(self, index: usize) -> Self {
@@ -94,8 +146,8 @@ impl StoreError {
         }
     }
 
-    pub(super) fn lease_lost(run_id: &str, holder: &str) -> Self {
-        Self::LeaseLost { run_id: run_id.to_owned(), holder: holder.to_owned() }
+    pub(crate) fn lease_lost(run_id: &str, holder: &str, loss: LeaseLoss) -> Self {
+        Self::LeaseLost { run_id: run_id.to_owned(), holder: holder.to_owned(), loss }
     }
 }
 

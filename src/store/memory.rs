@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::{
-    CacheKey, Claim, LONGEST, Lease, Record, Recorded, RunInfo, RunStatus, Sealed, Store, StoreError,
+    CacheKey, Claim, LONGEST, Lease, LeaseLoss, Record, Recorded, RunInfo, RunStatus, Sealed, Store,
+    StoreError,
 };
 use crate::lock::lock;
 
@@ -98,12 +99,10 @@ impl Kept {
 
     /// The run, if it is the holder's.
     fn held_by(&mut self, run_id: &str, holder: &str) -> Result<&mut Run, StoreError> {
-        let is_held = |run: &&mut Run| run.held.as_ref().is_some_and(|held| held.holder == holder);
-        self.runs
-            .iter_mut()
-            .find(|run| run.id == run_id)
-            .filter(is_held)
-            .ok_or_else(|| StoreError::lease_lost(run_id, holder))
+        let run = self.runs.iter_mut().find(|run| run.id == run_id);
+        let found = run.as_ref().map(|run| run.held.as_ref().map(|held| held.holder.clone()));
+        run.filter(|_| found.as_ref().is_some_and(|held| held.as_deref() == Some(holder)))
+            .ok_or_else(|| StoreError::lease_lost(run_id, holder, LeaseLoss::of_row(found)))
     }
 
     fn value(&self, key: &CacheKey) -> Option<&Sealed> {

@@ -1,57 +1,69 @@
 //! The store in a file: SQLite.
 
+mod batch;
 mod cache;
+mod file;
 mod items;
+mod operation;
+mod reader;
 mod runs;
 mod schema;
+mod thread;
+mod values;
+mod writer;
 
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures::future::BoxFuture;
-use sqlx::pool::PoolConnectionMetadata;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
 use tokio::time::{Instant, sleep};
 
+use self::file::StoreFile;
+use self::operation::{Commit, Holding, Key, NewClaim, Operation, Put, Save, Value};
+use self::reader::{LookUp, Read};
+use self::thread::StoreThread;
 use super::fault::Fault;
-use super::{CacheKey, Claim, LONGEST, Record, RunInfo, RunStatus, Sealed, Store, StoreError};
+use super::{CacheKey, Claim, LONGEST, Record, RunInfo, RunStatus, Sealed, Store, StoreError, rows};
 
-/// How long a write waits for those of other processes.
+/// How long the file is waited for while another process writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long to wait before a file that is busy is opened again.
-const BUSY_PAUSE: Duration = Duration::from_millis(10);
-
-/// How many reads go on at once.
-const READERS: u32 = 4;
+/// How long to wait before a file is asked for again that another process has.
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 /// Keeps everything in one file, for the processes of one machine. SQLite is built in; there is nothing to install.
 ///
 /// A clone is another handle to the same store, and several processes may open one file. The file must be on a disk of
 /// this machine: SQLite cannot lock files on a network share. Beside it SQLite keeps `-wal` and `-shm` files, which
 /// belong to it. What is committed has reached the disk (write-ahead log, `synchronous=FULL`), so that it outlives a
-/// loss of power as well. One write goes on at a time, and waits for those of other processes for up to 30 seconds.
-/// Leases go by the machine's clock.
+/// loss of power as well. Leases go by the machine's clock.
+///
+/// A store has one thread that writes for all its clones. It commits together what has gathered, up to 1,024 calls or about
+/// 4 MiB, and each call returns when its group is durable. A call waits for those before it without a time limit, renewals
+/// of leases wait for none, and a call that its caller does not poll holds up no other. Several processes take turns: a write
+/// fails if others have the file for 30 seconds on end.
+///
+/// A file that is made here can be read and written by its owner only; one that is there keeps its permissions. The store
+/// stays with the file that it has opened: if the path leads to another one later, or to none, its calls fail with
+/// [`StoreError::Replaced`].
 ///
 /// [`open`](Self::open) reads the file once from end to end and refuses a damaged one, which takes about a second for
 /// each gigabyte. Damage that is found later is [`StoreError::Corrupt`], too.
 ///
 /// # Tables
 ///
-/// Version 2. Times are milliseconds since 1970, JSON is text as it was given. `map_task_schema` has the version in
+/// Version 3. Times are milliseconds since 1970, JSON is text as it was given. `map_task_schema` has the version in
 /// its one row, and a newer version of the crate migrates the tables when it opens the file. Read them as you like
 /// while runs go on; to delete a run, call [`forget`](Store::forget).
 ///
 /// | table | one row for | columns |
 /// | --- | --- | --- |
-/// | `map_task_runs` | a run | `run_id`, `task`, `status` (`running`, `succeeded`, `failed`), `reason` of a failure, `holder` with `held_since_ms` and `held_until_ms` until the run ends, `started_ms`, `updated_ms` |
+/// | `map_task_runs` | a run | `run_id`, `task`, `status` (`running`, `succeeded`, `failed`), `reason` of a failure, `holder` with `held_since_ms`, `held_until_ms` and `lease_ms` until the run ends, `started_ms`, `updated_ms` |
 /// | `map_task_items` | an item of a run that succeeded or failed | `run_id`, `item_index` from 0, `item_hash`, `attempts`, `elapsed_ns`; `output` with its `checksum`, or `error` |
 /// | `map_task_checkpoints` | an item with a saved state | `run_id`, `item_index`, `item_hash`, `state` with its `checksum`, `saved_ms` |
 /// | `map_task_cache` | a cached value | `task`, `version`, `item_hash`, `output` with its `checksum`, `written_ms`, `expires_ms` if it expires |
-/// | `map_task_claims` | a value that is being computed | `task`, `version`, `item_hash`, `holder`, `held_until_ms` |
+/// | `map_task_claims` | a value that is being computed | `task`, `version`, `item_hash`, `holder`, `held_until_ms`, `lease_ms` |
 ///
 /// What failed, with the time of the run, as an operator asks in `sqlite3 runs.db`:
 ///
@@ -79,74 +91,46 @@ const READERS: u32 = 4;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SqliteStore {
-    /// Of one connection, so that writes wait for one another here and not by asking the file again and again.
-    writer: SqlitePool,
-    readers: SqlitePool,
+    thread: Arc<StoreThread>,
 }
 
 impl SqliteStore {
-    /// Opens a file, and makes it where there is none.
+    /// Opens a file, and makes it if there is none. A relative path is taken from the current directory of this moment.
+    ///
+    /// All connections are made here, and a thread is started that ends with the last clone of the store.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] where the file is damaged or not one of SQLite, [`StoreError::TooNew`] where a newer
-    /// version of this crate has written it, and [`StoreError::Database`] where it cannot be opened or written.
+    /// [`StoreError::Corrupt`] if the file is damaged or not one of SQLite, [`StoreError::TooNew`] if a newer version of
+    /// this crate has written it, and [`StoreError::Database`] if it cannot be opened or written, or the thread cannot be
+    /// started.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        let begun = Instant::now();
-        loop {
-            match Self::connect(path.as_ref()).await {
-                // Whoever makes the file needs it for himself, and SQLite does not wait for that by itself.
-                Err(fault) if fault.is_busy() && begun.elapsed() < BUSY_TIMEOUT => sleep(BUSY_PAUSE).await,
-                opened => return opened.map_err(|fault| fault.into_store_error("opening the SQLite store")),
-            }
-        }
+        let opened = Self::connect(path.as_ref()).await;
+        opened.map_err(|fault| fault.into_store_error("opening the SQLite store"))
     }
 
     async fn connect(path: &Path) -> Result<Self, Fault> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT)
-            // A page is looked over as it is read, so that damage is found before it is followed.
-            .pragma("cell_size_check", "ON")
-            .disable_statement_logging();
-        let writer = pool(1).after_release(is_clean).connect_with(options.clone()).await?;
-        schema::check(&writer).await?;
-        schema::migrate(&writer).await?;
-        let readers = pool(READERS).connect_lazy_with(options.create_if_missing(false).read_only(true));
-        Ok(Self { writer, readers })
-    }
-
-    /// Begins a transaction that can write, and waits for other processes' here: one that has read cannot wait.
-    async fn write(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await
+        let begun = Instant::now();
+        loop {
+            match StoreFile::open(path, BUSY_TIMEOUT).await {
+                // The process that makes the file needs it alone, and SQLite does not wait for that.
+                Err(fault) if fault.is_busy() && begun.elapsed() < BUSY_TIMEOUT => sleep(BUSY_PAUSE).await,
+                opened => {
+                    let (file, connections) = opened?;
+                    let thread = StoreThread::start(file, connections).map_err(sqlx::Error::Io)?;
+                    return Ok(Self { thread: Arc::new(thread) });
+                }
+            }
+        }
     }
 }
 
-/// Whether a connection that comes back can be used again. Where the disk is full, SQLite ends a transaction by itself, and
-/// the connection believes ever after that it is in one.
-fn is_clean(
-    connection: &mut SqliteConnection,
-    _: PoolConnectionMetadata,
-) -> BoxFuture<'_, sqlx::Result<bool>> {
-    Box::pin(async move {
-        // A roll-back may be on its way.
-        connection.ping().await?;
-        Ok(!connection.is_in_transaction())
-    })
-}
-
-/// A connection to a file does not break, so that none is tried before it is used, or replaced because it is old.
-fn pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        .test_before_acquire(false)
-        .idle_timeout(None)
-        .max_lifetime(None)
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.thread.path()).finish_non_exhaustive()
+    }
 }
 
 /// The time as the tables have it.
@@ -154,9 +138,14 @@ fn now() -> i64 {
     milliseconds(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
-/// When what lasts for `duration` from now is over; what is no whole number of milliseconds lasts a little longer.
+/// When what lasts for `duration` from now is over.
 fn after(duration: Duration) -> i64 {
-    now().saturating_add(milliseconds(duration.min(LONGEST) + Duration::from_nanos(999_999)))
+    now().saturating_add(length(duration))
+}
+
+/// How long a lease is in the tables. What is no whole number of milliseconds lasts a little longer.
+fn length(duration: Duration) -> i64 {
+    milliseconds(duration.min(LONGEST) + Duration::from_nanos(999_999))
 }
 
 fn milliseconds(duration: Duration) -> i64 {
@@ -171,43 +160,46 @@ impl Store for SqliteStore {
         holder: &str,
         lease: Duration,
     ) -> Result<(), StoreError> {
-        let opened = runs::open(self, run_id, task, holder, lease).await;
-        opened.map_err(|fault| fault.into_store_error("opening a run"))
+        let (run, task) = (Holding::new(run_id, holder), task.into());
+        self.thread.write("opening a run", Operation::OpenRun { run, task, lease }).await.map(drop)
     }
 
     async fn renew_run(&self, run_id: &str, holder: &str, lease: Duration) -> Result<(), StoreError> {
-        let renewed = runs::renew(self, run_id, holder, lease).await;
-        renewed.map_err(|fault| fault.into_store_error("renewing the lease of a run"))
+        let run = Holding::new(run_id, holder);
+        self.thread
+            .write_first("renewing the lease of a run", Operation::RenewRun { run, lease })
+            .await
+            .map(drop)
     }
 
     async fn close_run(&self, run_id: &str, holder: &str, status: &RunStatus) -> Result<(), StoreError> {
-        let closed = runs::close(self, run_id, holder, status).await;
-        closed.map_err(|fault| fault.into_store_error("closing a run"))
+        let (run, status) = (Holding::new(run_id, holder), status.clone());
+        self.thread.write("closing a run", Operation::CloseRun { run, status }).await.map(drop)
     }
 
     async fn commit(&self, run_id: &str, holder: &str, records: &[Record]) -> Result<(), StoreError> {
-        let committed = items::commit(self, run_id, holder, records).await;
-        committed.map_err(|fault| fault.into_store_error("committing outcomes"))
+        let commit = Commit::new(run_id, holder, records)?;
+        self.thread.write("committing outcomes", Operation::Commit(commit)).await.map(drop)
     }
 
     async fn successes(&self, run_id: &str, from: u64, limit: u32) -> Result<Vec<Record>, StoreError> {
-        let successes = items::successes(self, run_id, from, limit).await;
-        successes.map_err(|fault| fault.into_store_error("reading outcomes"))
+        let (run_id, from) = (run_id.to_owned(), rows::index_column(from)?);
+        let read = |reply| Read::Successes { run_id, from, limit, reply };
+        self.thread.read("reading outcomes", read).await
     }
 
     async fn runs(&self) -> Result<Vec<RunInfo>, StoreError> {
-        let infos = runs::infos(self, None).await;
-        infos.map_err(|fault| fault.into_store_error("listing the runs"))
+        self.thread.read("listing the runs", |reply| Read::Runs { run_id: None, reply }).await
     }
 
     async fn run(&self, run_id: &str) -> Result<Option<RunInfo>, StoreError> {
-        let infos = runs::infos(self, Some(run_id)).await;
-        Ok(infos.map_err(|fault| fault.into_store_error("looking up a run"))?.pop())
+        let run_id = Some(run_id.to_owned());
+        Ok(self.thread.read("looking up a run", |reply| Read::Runs { run_id, reply }).await?.pop())
     }
 
     async fn forget(&self, run_id: &str) -> Result<bool, StoreError> {
-        let forgotten = runs::forget(self, run_id).await;
-        forgotten.map_err(|fault| fault.into_store_error("forgetting a run"))
+        let forgotten = self.thread.write("forgetting a run", Operation::Forget { run_id: run_id.into() });
+        Ok(forgotten.await?.rows() > 0)
     }
 
     async fn checkpoint(
@@ -216,8 +208,8 @@ impl Store for SqliteStore {
         index: u64,
         item_hash: &str,
     ) -> Result<Option<Sealed>, StoreError> {
-        let state = items::checkpoint(self, run_id, index, item_hash).await;
-        state.map_err(|fault| fault.into_store_error("reading a checkpoint"))
+        let place = (run_id.into(), rows::index_column(index)?, item_hash.into());
+        self.thread.look_up("reading a checkpoint", |reply| LookUp::Checkpoint(place, reply)).await
     }
 
     async fn save_checkpoint(
@@ -228,13 +220,14 @@ impl Store for SqliteStore {
         item_hash: &str,
         state: &Sealed,
     ) -> Result<(), StoreError> {
-        let saved = items::save_checkpoint(self, run_id, holder, index, item_hash, state).await;
-        saved.map_err(|fault| fault.into_store_error("saving a checkpoint"))
+        let (run, index) = (Holding::new(run_id, holder), rows::index_column(index)?);
+        let save = Save { run, index, item_hash: item_hash.into(), state: Value::new(state) };
+        self.thread.write("saving a checkpoint", Operation::SaveCheckpoint(save)).await.map(drop)
     }
 
     async fn cached(&self, key: &CacheKey) -> Result<Option<Sealed>, StoreError> {
-        let value = cache::value(&self.readers, key).await;
-        value.map_err(|fault| fault.into_store_error("reading a cached value"))
+        let key = Key::new(key);
+        self.thread.look_up("reading a cached value", |reply| LookUp::Cached(key, reply)).await
     }
 
     async fn put_cached(
@@ -243,8 +236,8 @@ impl Store for SqliteStore {
         value: &Sealed,
         expires_after: Option<Duration>,
     ) -> Result<(), StoreError> {
-        let put = cache::put(self, key, value, expires_after).await;
-        put.map_err(|fault| fault.into_store_error("caching a value"))
+        let put = Put { key: Key::new(key), value: Value::new(value), expires_after };
+        self.thread.write("caching a value", Operation::Put(put)).await.map(drop)
     }
 
     async fn claim(
@@ -254,23 +247,29 @@ impl Store for SqliteStore {
         lease: Duration,
         overwrite: bool,
     ) -> Result<Claim, StoreError> {
-        let claim = cache::claim(self, key, holder, lease, overwrite).await;
-        claim.map_err(|fault| fault.into_store_error("claiming a cached value"))
+        // What is there already is found without a turn to write.
+        if !overwrite {
+            if let Some(value) = self.cached(key).await? {
+                return Ok(Claim::Cached(value));
+            }
+        }
+        let claim = NewClaim { key: Key::new(key), holder: holder.into(), lease, overwrite };
+        Ok(self.thread.write("claiming a cached value", Operation::Claim(claim)).await?.claim())
     }
 
     async fn renew_claim(&self, key: &CacheKey, holder: &str, lease: Duration) -> Result<bool, StoreError> {
-        let renewed = cache::renew(self, key, holder, lease).await;
-        renewed.map_err(|fault| fault.into_store_error("renewing a claim"))
+        let renewal = Operation::RenewClaim { key: Key::new(key), holder: holder.into(), lease };
+        Ok(self.thread.write_first("renewing a claim", renewal).await?.rows() > 0)
     }
 
     async fn release_claim(&self, key: &CacheKey, holder: &str) -> Result<(), StoreError> {
-        let released = cache::release(self, key, holder).await;
-        released.map_err(|fault| fault.into_store_error("releasing a claim"))
+        let release = Operation::ReleaseClaim { key: Key::new(key), holder: holder.into() };
+        self.thread.write("releasing a claim", release).await.map(drop)
     }
 
     async fn evict(&self, task: &str, version: Option<&str>) -> Result<u64, StoreError> {
-        let evicted = cache::evict(self, task, version).await;
-        evicted.map_err(|fault| fault.into_store_error("evicting cached values"))
+        let evict = Operation::Evict { task: task.into(), version: version.map(Into::into) };
+        Ok(self.thread.write("evicting cached values", evict).await?.rows())
     }
 }
 
@@ -283,21 +282,27 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_is_an_error_until_there_is_room() {
         let path = std::env::temp_dir().join(format!("full-disk-{}.db", std::process::id()));
-        let store = SqliteStore::open(&path).await.unwrap();
+        let (file, mut connections) = StoreFile::open(&path, BUSY_TIMEOUT).await.unwrap();
+        // It is a limit of this one connection.
+        sqlx::query("PRAGMA max_page_count = 40").execute(&mut connections.writer).await.unwrap();
+        let store = SqliteStore { thread: Arc::new(StoreThread::start(file, connections).unwrap()) };
         store.open_run("nightly", "resize", "a", Duration::from_secs(100)).await.unwrap();
-        let record = |index| Record {
+        let record = |index, bytes| Record {
             index,
             item_hash: "hash".to_owned(),
             attempts: 1,
             elapsed: Duration::ZERO,
-            recorded: Recorded::Failed { message: "x".repeat(100_000) },
+            recorded: Recorded::Failed { message: "x".repeat(bytes) },
         };
-        // It is a limit of this one connection.
-        sqlx::query("PRAGMA max_page_count = 1").execute(&store.writer).await.unwrap();
-        let error = store.commit("nightly", "a", &[record(0)]).await.unwrap_err();
+        // Those that fit are written, whatever else is in their group.
+        let [large, small, last] = [record(0, 400_000), record(1, 10), record(2, 10)].map(|record| [record]);
+        let commit = |record| store.commit("nightly", "a", record);
+        let (large, small) = tokio::join!(commit(&large), commit(&small));
+        let error = large.unwrap_err();
         assert!(error.to_string().contains("database or disk is full"), "{error}");
-        store.commit("nightly", "a", &[record(1)]).await.unwrap();
-        assert_eq!(store.run("nightly").await.unwrap().unwrap().failed, 1);
+        small.unwrap();
+        commit(&last).await.unwrap();
+        assert_eq!(store.run("nightly").await.unwrap().unwrap().failed, 2);
         drop(store);
         for suffix in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));

@@ -87,7 +87,7 @@ async fn successes<S: Store>(store: &S, run_id: &str) -> Vec<Record> {
 #[track_caller]
 fn assert_lost<T: std::fmt::Debug>(result: Result<T, StoreError>, run: &str, by: &str) {
     match result {
-        Err(StoreError::LeaseLost { run_id, holder }) => {
+        Err(StoreError::LeaseLost { run_id, holder, .. }) => {
             assert_eq!((run_id.as_str(), holder.as_str()), (run, by))
         }
         other => panic!("{other:?} where the lease is lost"),

@@ -2,10 +2,11 @@
 
 use sqlx::postgres::PgPool;
 
+use super::runs::lost;
 use super::without_nul;
 use crate::store::fault::Fault;
 use crate::store::rows::{self, SuccessRow};
-use crate::store::{Record, Sealed, StoreError};
+use crate::store::{Record, Sealed};
 
 /// One statement, and so one transaction and one way to the server and back: notes that something is written of the
 /// run, if it is the holder's, and only then writes. Gives a row if it was.
@@ -70,7 +71,7 @@ pub(super) async fn commit(
         .execute(pool)
         .await?;
     if held.rows_affected() == 0 {
-        return Err(StoreError::lease_lost(run_id, holder).into());
+        return Err(lost(pool, run_id, holder).await);
     }
     Ok(())
 }
@@ -129,7 +130,7 @@ pub(super) async fn save_checkpoint(
         .execute(pool)
         .await?;
     if held.rows_affected() == 0 {
-        return Err(StoreError::lease_lost(run_id, holder).into());
+        return Err(lost(pool, run_id, holder).await);
     }
     Ok(())
 }

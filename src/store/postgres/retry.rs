@@ -120,7 +120,7 @@ mod tests {
         let tries = Cell::new(0);
         let operation = || async {
             tries.set(tries.get() + 1);
-            Err::<(), _>(StoreError::lease_lost("run", "holder").into())
+            Err::<(), _>(StoreError::lease_lost("run", "holder", crate::store::LeaseLoss::Forgotten).into())
         };
         let retry = Retry { time: Duration::from_secs(30) };
         assert!(matches!(retry.run("asking", operation).await, Err(StoreError::LeaseLost { .. })));

@@ -7,7 +7,7 @@ use sqlx::postgres::PgPool;
 use super::{microseconds, without_nul};
 use crate::store::fault::Fault;
 use crate::store::rows::{self, FAILURES_TOLD, FailureRow, RefusalRow, RunRow};
-use crate::store::{RunInfo, RunStatus, StoreError};
+use crate::store::{LeaseLoss, RunInfo, RunStatus, StoreError};
 
 /// Takes the run where it is new, free or the holder's own. Otherwise its row is locked until the transaction ends.
 const TAKE: &str = "
@@ -78,9 +78,19 @@ pub(super) async fn renew(pool: &PgPool, run_id: &str, holder: &str, lease: Dura
     .execute(pool)
     .await?;
     if renewed.rows_affected() == 0 {
-        return Err(StoreError::lease_lost(run_id, holder).into());
+        return Err(lost(pool, run_id, holder).await);
     }
     Ok(())
+}
+
+/// How the holder has lost the run.
+pub(super) async fn lost(pool: &PgPool, run_id: &str, holder: &str) -> Fault {
+    let found = sqlx::query_scalar("SELECT holder FROM map_task_runs WHERE run_id = $1")
+        .bind(run_id)
+        .fetch_optional(pool)
+        .await;
+    found
+        .map_or_else(Fault::from, |row| StoreError::lease_lost(run_id, holder, LeaseLoss::of_row(row)).into())
 }
 
 pub(super) async fn close(

@@ -1,101 +1,119 @@
 //! What became of the items of a run, and their checkpoints.
 
+use std::collections::HashMap;
+
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::{SqliteStore, now};
+use super::now;
+use super::operation::{Commit, Holding, Outcome, Save, Text};
+use super::runs;
+use super::values::{ROWS_AT_ONCE, push_rows};
 use crate::store::fault::Fault;
 use crate::store::rows::{self, SuccessRow};
-use crate::store::{Record, Recorded, Sealed, StoreError};
+use crate::store::{LeaseLoss, Record, Sealed};
 
-/// The most rows of one statement. It has eight parameters a row, and SQLite allows 32,766; more rows a statement
-/// measured no faster.
-const ROWS_AT_ONCE: usize = 256;
+/// The runs that something is written of, and whether their holders have lost them.
+#[derive(Default)]
+pub(super) struct Touched<'g>(HashMap<&'g Holding, Option<LeaseLoss>>);
 
-pub(super) async fn commit(
-    store: &SqliteStore,
-    run_id: &str,
-    holder: &str,
-    records: &[Record],
-) -> Result<(), Fault> {
-    let mut transaction = store.write().await?;
-    touch(&mut transaction, run_id, holder).await?;
-    let mut rest = records;
-    while !rest.is_empty() {
-        // Powers of two, so that there are nine different statements, which are all kept prepared.
-        let rows = 1 << rest.len().min(ROWS_AT_ONCE).ilog2();
-        let (now, later) = rest.split_at(rows);
-        insert(&mut transaction, run_id, now).await?;
-        delete_checkpoints(&mut transaction, run_id, now).await?;
-        rest = later;
+impl<'g> Touched<'g> {
+    /// Notes that something is written of the run, if it is the holder's. Returns how the holder has lost it otherwise.
+    pub(super) async fn touch(
+        &mut self,
+        connection: &mut SqliteConnection,
+        run: &'g Holding,
+    ) -> Result<Option<LeaseLoss>, Fault> {
+        if let Some(known) = self.0.get(run) {
+            return Ok(known.clone());
+        }
+        let touched =
+            sqlx::query("UPDATE map_task_runs SET updated_ms = ?3 WHERE run_id = ?1 AND holder = ?2")
+                .bind(&run.run_id)
+                .bind(&run.holder)
+                .bind(now())
+                .execute(&mut *connection)
+                .await?;
+        let loss =
+            if touched.rows_affected() > 0 { None } else { Some(runs::loss(connection, &run.run_id).await?) };
+        self.0.insert(run, loss.clone());
+        Ok(loss)
     }
-    transaction.commit().await?;
-    Ok(())
 }
 
-/// Notes that something is written of the run, if it is the holder's.
-async fn touch(connection: &mut SqliteConnection, run_id: &str, holder: &str) -> Result<(), Fault> {
-    let touched = sqlx::query("UPDATE map_task_runs SET updated_ms = ?3 WHERE run_id = ?1 AND holder = ?2")
-        .bind(run_id)
-        .bind(holder)
-        .bind(now())
-        .execute(connection)
-        .await?;
-    if touched.rows_affected() == 0 {
-        return Err(StoreError::lease_lost(run_id, holder).into());
+/// Keeps outcomes, and deletes the checkpoints of those that succeeded.
+pub(super) async fn commit(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), Fault> {
+    for outcomes in commit.outcomes.chunks(ROWS_AT_ONCE) {
+        insert(connection, &commit.run.run_id, outcomes).await?;
     }
-    Ok(())
+    delete_checkpoints(connection, commit).await
 }
 
-async fn insert(connection: &mut SqliteConnection, run_id: &str, records: &[Record]) -> Result<(), Fault> {
-    let indices: Vec<i64> =
-        records.iter().map(|record| rows::index_column(record.index)).collect::<Result<_, _>>()?;
+async fn insert(connection: &mut SqliteConnection, run_id: &Text, outcomes: &[Outcome]) -> Result<(), Fault> {
     let mut query = QueryBuilder::<Sqlite>::new(
         "INSERT INTO map_task_items
-             (run_id, item_index, item_hash, attempts, elapsed_ns, output, checksum, error) ",
+             (run_id, item_index, item_hash, attempts, elapsed_ns, output, checksum, error)
+         SELECT * FROM (",
     );
-    query.push_values(records.iter().zip(indices), |mut row, (record, index)| {
-        let (output, checksum, error) = rows::outcome_columns(&record.recorded);
-        row.push_bind(run_id)
-            .push_bind(index)
-            .push_bind(record.item_hash.as_str())
-            .push_bind(i64::from(record.attempts))
-            .push_bind(rows::elapsed_column(record.elapsed))
-            .push_bind(output)
-            .push_bind(checksum)
-            .push_bind(error);
+    push_rows(&mut query, outcomes, 8, |row, outcome| {
+        row.push_bind(Text::clone(run_id))
+            .push_bind(outcome.index)
+            .push_bind(Text::clone(&outcome.item_hash))
+            .push_bind(outcome.attempts)
+            .push_bind(outcome.elapsed)
+            .push_bind(outcome.output.clone())
+            .push_bind(outcome.checksum.clone())
+            .push_bind(outcome.error.clone());
     });
     query.push(
-        " ON CONFLICT (run_id, item_index) DO UPDATE SET
-              item_hash = excluded.item_hash, attempts = excluded.attempts, elapsed_ns = excluded.elapsed_ns,
-              output = excluded.output, checksum = excluded.checksum, error = excluded.error",
+        ") WHERE column1 IS NOT NULL
+         ON CONFLICT (run_id, item_index) DO UPDATE SET
+             item_hash = excluded.item_hash, attempts = excluded.attempts, elapsed_ns = excluded.elapsed_ns,
+             output = excluded.output, checksum = excluded.checksum, error = excluded.error",
     );
     query.build().execute(connection).await?;
     Ok(())
 }
 
-/// Deletes the checkpoints of those that succeeded.
-async fn delete_checkpoints(
-    connection: &mut SqliteConnection,
-    run_id: &str,
-    records: &[Record],
-) -> Result<(), Fault> {
-    let succeeded = records.iter().filter(|record| matches!(record.recorded, Recorded::Succeeded { .. }));
-    let indices: Vec<String> = succeeded.map(|record| record.index.to_string()).collect();
+async fn delete_checkpoints(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), Fault> {
+    let succeeded = commit.outcomes.iter().filter(|outcome| outcome.output.is_some());
+    let indices: Vec<String> = succeeded.map(|outcome| outcome.index.to_string()).collect();
     sqlx::query(
         "DELETE FROM map_task_checkpoints
          WHERE run_id = ?1 AND item_index IN (SELECT value FROM json_each(?2))",
     )
-    .bind(run_id)
+    .bind(&commit.run.run_id)
     .bind(format!("[{}]", indices.join(",")))
     .execute(connection)
     .await?;
     Ok(())
 }
 
+/// Keeps states. Of several states of one item the last one stays.
+pub(super) async fn save(connection: &mut SqliteConnection, saves: &[&Save]) -> Result<(), Fault> {
+    let now = now();
+    for saves in saves.chunks(ROWS_AT_ONCE) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "INSERT OR REPLACE INTO map_task_checkpoints
+                 (run_id, item_index, item_hash, state, checksum, saved_ms)
+             SELECT * FROM (",
+        );
+        push_rows(&mut query, saves, 6, |row, save| {
+            row.push_bind(Text::clone(&save.run.run_id))
+                .push_bind(save.index)
+                .push_bind(Text::clone(&save.item_hash))
+                .push_bind(Text::clone(&save.state.json))
+                .push_bind(Text::clone(&save.state.checksum))
+                .push_bind(now);
+        });
+        query.push(") WHERE column1 IS NOT NULL").build().execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
 pub(super) async fn successes(
-    store: &SqliteStore,
+    connection: &mut SqliteConnection,
     run_id: &str,
-    from: u64,
+    from: i64,
     limit: u32,
 ) -> Result<Vec<Record>, Fault> {
     let found: Vec<SuccessRow> = sqlx::query_as(
@@ -103,54 +121,39 @@ pub(super) async fn successes(
          WHERE run_id = ?1 AND item_index >= ?2 AND output IS NOT NULL ORDER BY item_index LIMIT ?3",
     )
     .bind(run_id)
-    .bind(rows::index_column(from)?)
+    .bind(from)
     .bind(limit)
-    .fetch_all(&store.readers)
+    .fetch_all(connection)
     .await?;
     Ok(found.into_iter().map(rows::record).collect::<Result<_, _>>()?)
 }
 
-pub(super) async fn checkpoint(
-    store: &SqliteStore,
-    run_id: &str,
-    index: u64,
-    item_hash: &str,
-) -> Result<Option<Sealed>, Fault> {
-    let found: Option<(String, String)> = sqlx::query_as(
-        "SELECT state, checksum FROM map_task_checkpoints
-         WHERE run_id = ?1 AND item_index = ?2 AND item_hash = ?3",
-    )
-    .bind(run_id)
-    .bind(rows::index_column(index)?)
-    .bind(item_hash)
-    .fetch_optional(&store.readers)
-    .await?;
-    Ok(found.map(|(json, checksum)| Sealed { json, checksum }))
-}
+/// The state of an item: its run, its index and its hash.
+pub(super) type Place = (Text, i64, Text);
 
-pub(super) async fn save_checkpoint(
-    store: &SqliteStore,
-    run_id: &str,
-    holder: &str,
-    index: u64,
-    item_hash: &str,
-    state: &Sealed,
-) -> Result<(), Fault> {
-    let mut transaction = store.write().await?;
-    touch(&mut transaction, run_id, holder).await?;
-    sqlx::query(
-        "INSERT OR REPLACE INTO map_task_checkpoints
-             (run_id, item_index, item_hash, state, checksum, saved_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-    )
-    .bind(run_id)
-    .bind(rows::index_column(index)?)
-    .bind(item_hash)
-    .bind(&state.json)
-    .bind(&state.checksum)
-    .bind(now())
-    .execute(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(())
+/// The states of some items, in their order.
+pub(super) async fn checkpoints(
+    connection: &mut SqliteConnection,
+    places: &[&Place],
+) -> Result<Vec<Option<Sealed>>, Fault> {
+    let mut states = vec![None; places.len()];
+    let numbered: Vec<(i64, &Place)> = (0..).zip(places.iter().copied()).collect();
+    let mut query = QueryBuilder::<Sqlite>::new("WITH wanted (place, run_id, item_index, item_hash) AS (");
+    push_rows(&mut query, &numbered, 4, |row, (place, (run_id, index, item_hash))| {
+        row.push_bind(*place)
+            .push_bind(Text::clone(run_id))
+            .push_bind(*index)
+            .push_bind(Text::clone(item_hash));
+    });
+    query.push(
+        ") SELECT place, state, checksum
+         FROM wanted CROSS JOIN map_task_checkpoints USING (run_id, item_index, item_hash)",
+    );
+    let found: Vec<(i64, String, String)> = query.build_query_as().fetch_all(connection).await?;
+    for (place, json, checksum) in found {
+        if let Some(state) = states.get_mut(rows::number::<usize>(place)?) {
+            *state = Some(Sealed { json, checksum });
+        }
+    }
+    Ok(states)
 }

@@ -2,20 +2,23 @@
 
 use std::time::Duration;
 
-use super::{SqliteStore, after, now};
+use sqlx::{Connection, SqliteConnection};
+
+use super::operation::{Holding, Text};
+use super::{after, length, now};
 use crate::store::fault::Fault;
-use crate::store::rows::{self, FAILURES_TOLD, FailureRow, RefusalRow, RunRow};
-use crate::store::{RunInfo, RunStatus, StoreError};
+use crate::store::rows::{self, FAILURES_TOLD, FailureRow, RunRow};
+use crate::store::{LeaseLoss, RunInfo, RunStatus, StoreError};
 
 /// Takes the run where it is new, free or the holder's own.
 const TAKE: &str = "
     INSERT INTO map_task_runs
-        (run_id, task, status, holder, held_since_ms, held_until_ms, started_ms, updated_ms)
-    VALUES (?1, ?2, 'running', ?3, ?4, ?5, ?4, ?4)
+        (run_id, task, status, holder, held_since_ms, held_until_ms, started_ms, updated_ms, lease_ms)
+    VALUES (?1, ?2, 'running', ?3, ?4, ?5, ?4, ?4, ?6)
     ON CONFLICT (run_id) DO UPDATE SET
         status = 'running', reason = NULL, holder = excluded.holder,
         held_since_ms = iif(holder = excluded.holder, held_since_ms, excluded.held_since_ms),
-        held_until_ms = excluded.held_until_ms, updated_ms = excluded.updated_ms
+        held_until_ms = excluded.held_until_ms, lease_ms = excluded.lease_ms, updated_ms = excluded.updated_ms
     WHERE task = excluded.task
         AND (holder IS NULL OR holder = excluded.holder OR held_until_ms <= excluded.updated_ms)";
 
@@ -33,80 +36,114 @@ const FAILURES: &str = "
         FROM map_task_items WHERE error IS NOT NULL AND (?1 IS NULL OR run_id = ?1)
     ) WHERE place <= ?2 ORDER BY run_id, item_index";
 
+/// What keeps a run from a holder: its task, its holder, since when and until when, and for how long the lease was asked for.
+type HeldRow = (String, String, i64, i64, Option<i64>);
+
+/// Takes a run. Gives back why it cannot be had otherwise.
 pub(super) async fn open(
-    store: &SqliteStore,
-    run_id: &str,
-    task: &str,
-    holder: &str,
+    connection: &mut SqliteConnection,
+    run: &Holding,
+    task: &Text,
     lease: Duration,
-) -> Result<(), Fault> {
-    let mut transaction = store.write().await?;
+) -> Result<Result<(), StoreError>, Fault> {
+    let now = now();
     let taken = sqlx::query(TAKE)
-        .bind(run_id)
+        .bind(&run.run_id)
         .bind(task)
-        .bind(holder)
-        .bind(now())
+        .bind(&run.holder)
+        .bind(now)
         .bind(after(lease))
-        .execute(&mut *transaction)
+        .bind(length(lease))
+        .execute(&mut *connection)
         .await?;
     if taken.rows_affected() > 0 {
-        transaction.commit().await?;
-        return Ok(());
+        return Ok(Ok(()));
     }
-    let found: RefusalRow = sqlx::query_as(
-        "SELECT task, coalesce(holder, ''), coalesce(held_since_ms, 0), coalesce(held_until_ms, 0)
+    let (found, holder, since, until, lease): HeldRow = sqlx::query_as(
+        "SELECT task, coalesce(holder, ''), coalesce(held_since_ms, 0), coalesce(held_until_ms, 0), lease_ms
          FROM map_task_runs WHERE run_id = ?",
     )
-    .bind(run_id)
-    .fetch_one(&mut *transaction)
+    .bind(&run.run_id)
+    .fetch_one(&mut *connection)
     .await?;
-    Err(rows::refusal(run_id, task, found)?.into())
+    let until = shorten(connection, &run.run_id, now, until, lease).await?;
+    Ok(Err(rows::refusal(&run.run_id, task, (found, holder, since, until))?))
 }
 
+/// Gives a lease that ends later than it was asked for, because a clock was ahead, no more than its length from now.
+async fn shorten(
+    connection: &mut SqliteConnection,
+    run_id: &Text,
+    now: i64,
+    until: i64,
+    lease: Option<i64>,
+) -> Result<i64, Fault> {
+    let Some(longest) = lease.map(|lease| now.saturating_add(lease)).filter(|longest| *longest < until)
+    else {
+        return Ok(until);
+    };
+    sqlx::query("UPDATE map_task_runs SET held_until_ms = ?2 WHERE run_id = ?1")
+        .bind(run_id)
+        .bind(longest)
+        .execute(connection)
+        .await?;
+    Ok(longest)
+}
+
+/// Renews a lease. Gives back how it was lost otherwise.
 pub(super) async fn renew(
-    store: &SqliteStore,
-    run_id: &str,
-    holder: &str,
+    connection: &mut SqliteConnection,
+    run: &Holding,
     lease: Duration,
-) -> Result<(), Fault> {
-    let renewed =
-        sqlx::query("UPDATE map_task_runs SET held_until_ms = ?3 WHERE run_id = ?1 AND holder = ?2")
-            .bind(run_id)
-            .bind(holder)
-            .bind(after(lease))
-            .execute(&store.writer)
-            .await?;
-    if renewed.rows_affected() == 0 {
-        return Err(StoreError::lease_lost(run_id, holder).into());
-    }
-    Ok(())
+) -> Result<Option<LeaseLoss>, Fault> {
+    let renewed = sqlx::query(
+        "UPDATE map_task_runs SET held_until_ms = ?3, lease_ms = ?4 WHERE run_id = ?1 AND holder = ?2",
+    )
+    .bind(&run.run_id)
+    .bind(&run.holder)
+    .bind(after(lease))
+    .bind(length(lease))
+    .execute(&mut *connection)
+    .await?;
+    if renewed.rows_affected() > 0 { Ok(None) } else { loss(connection, &run.run_id).await.map(Some) }
+}
+
+/// How a run was lost that is not its holder's any more.
+pub(super) async fn loss(connection: &mut SqliteConnection, run_id: &Text) -> Result<LeaseLoss, Fault> {
+    let row = sqlx::query_scalar("SELECT holder FROM map_task_runs WHERE run_id = ?")
+        .bind(run_id)
+        .fetch_optional(connection)
+        .await?;
+    Ok(LeaseLoss::of_row(row))
 }
 
 pub(super) async fn close(
-    store: &SqliteStore,
-    run_id: &str,
-    holder: &str,
+    connection: &mut SqliteConnection,
+    run: &Holding,
     status: &RunStatus,
 ) -> Result<(), Fault> {
     let (status, reason) = rows::status_columns(status);
     sqlx::query(
         "UPDATE map_task_runs SET status = ?3, reason = ?4, updated_ms = ?5,
-             holder = NULL, held_since_ms = NULL, held_until_ms = NULL
+             holder = NULL, held_since_ms = NULL, held_until_ms = NULL, lease_ms = NULL
          WHERE run_id = ?1 AND holder = ?2",
     )
-    .bind(run_id)
-    .bind(holder)
+    .bind(&run.run_id)
+    .bind(&run.holder)
     .bind(status)
     .bind(reason)
     .bind(now())
-    .execute(&store.writer)
+    .execute(connection)
     .await?;
     Ok(())
 }
 
 /// One run or all of them, as they are at one moment.
-pub(super) async fn infos(store: &SqliteStore, run_id: Option<&str>) -> Result<Vec<RunInfo>, Fault> {
-    let mut transaction = store.readers.begin().await?;
+pub(super) async fn infos(
+    connection: &mut SqliteConnection,
+    run_id: Option<&str>,
+) -> Result<Vec<RunInfo>, Fault> {
+    let mut transaction = connection.begin().await?;
     let runs: Vec<RunRow> = sqlx::query_as(INFOS).bind(run_id).fetch_all(&mut *transaction).await?;
     let failures: Vec<FailureRow> =
         sqlx::query_as(FAILURES).bind(run_id).bind(FAILURES_TOLD).fetch_all(&mut *transaction).await?;
@@ -115,8 +152,8 @@ pub(super) async fn infos(store: &SqliteStore, run_id: Option<&str>) -> Result<V
 }
 
 /// The items and the checkpoints go with the run: their foreign keys say so.
-pub(super) async fn forget(store: &SqliteStore, run_id: &str) -> Result<bool, Fault> {
+pub(super) async fn forget(connection: &mut SqliteConnection, run_id: &Text) -> Result<u64, Fault> {
     let forgotten =
-        sqlx::query("DELETE FROM map_task_runs WHERE run_id = ?").bind(run_id).execute(&store.writer).await?;
-    Ok(forgotten.rows_affected() > 0)
+        sqlx::query("DELETE FROM map_task_runs WHERE run_id = ?").bind(run_id).execute(connection).await?;
+    Ok(forgotten.rows_affected())
 }

@@ -1,32 +1,36 @@
 //! The tables: whether they are sound, and from which version they must be migrated.
 
-use sqlx::sqlite::SqlitePool;
+use sqlx::{Connection, SqliteConnection};
 
 use crate::store::StoreError;
 use crate::store::fault::Fault;
 
 /// What makes version 1 of nothing, version 2 of version 1, and so on.
-const MIGRATIONS: [&str; 2] = [include_str!("../sql/sqlite_1.sql"), include_str!("../sql/sqlite_2.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../sql/sqlite_1.sql"),
+    include_str!("../sql/sqlite_2.sql"),
+    include_str!("../sql/sqlite_3.sql"),
+];
 
 const SUPPORTED: i64 = MIGRATIONS.len() as i64;
 
 /// Refuses a file that is damaged, and one that is in no write-ahead log mode: readers would see writes halfway.
-pub(super) async fn check(pool: &SqlitePool) -> Result<(), Fault> {
-    let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await?;
+pub(super) async fn check(connection: &mut SqliteConnection) -> Result<(), Fault> {
+    let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *connection).await?;
     if mode != "wal" {
         let error = format!("the journal mode is `{mode}`, required is `wal`, in a file on a local disk");
         return Err(StoreError::Database { doing: "opening the SQLite store", error: error.into() }.into());
     }
     // One finding is enough to refuse it.
-    let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(pool).await?;
+    let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut *connection).await?;
     if found != "ok" {
         return Err(StoreError::Corrupt(found).into());
     }
     Ok(())
 }
 
-pub(super) async fn migrate(pool: &SqlitePool) -> Result<(), Fault> {
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), Fault> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let is_known = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'map_task_schema'";
     if sqlx::query_scalar::<_, i64>(is_known).fetch_one(&mut *transaction).await? == 0 {
         sqlx::raw_sql(

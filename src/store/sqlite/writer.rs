@@ -1,0 +1,179 @@
+//! The one that writes: what has gathered is committed together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::SqliteConnection;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, sleep};
+
+use super::batch::{self, Outcome};
+use super::file::StoreFile;
+use super::operation::Request;
+use super::{BUSY_PAUSE, BUSY_TIMEOUT};
+use crate::random::random;
+use crate::store::StoreError;
+use crate::store::fault::Fault;
+
+/// How many operations one transaction has at most.
+const MOST_AT_ONCE: usize = 1_024;
+
+/// With how many bytes a transaction takes no further operation.
+const MOST_BYTES: usize = 4 << 20;
+
+/// How long other processes are given a turn after each transaction, from the time on when one of them had the file, and how
+/// long that lasts.
+const TURN: Duration = Duration::from_millis(2);
+const TURNS: Duration = Duration::from_secs(1);
+
+/// What waits to be written. As long as a call waits for its answer, it stands here once.
+pub(super) struct Waiting {
+    /// Renewals, which do not wait for others.
+    pub(super) urgent: UnboundedReceiver<Request>,
+    pub(super) others: UnboundedReceiver<Request>,
+}
+
+impl Waiting {
+    /// The next request, `None` once there will be none.
+    async fn next(&mut self) -> Option<Request> {
+        tokio::select! {
+            biased;
+            Some(request) = self.urgent.recv() => Some(request),
+            Some(request) = self.others.recv() => Some(request),
+            else => None,
+        }
+    }
+
+    fn try_next(&mut self) -> Option<Request> {
+        self.urgent.try_recv().or_else(|_| self.others.try_recv()).ok()
+    }
+}
+
+pub(super) struct Writer {
+    pub(super) connection: SqliteConnection,
+    pub(super) file: Arc<StoreFile>,
+    /// When another process last had the file.
+    pub(super) contended: Option<Instant>,
+}
+
+impl Writer {
+    /// Writes until nobody can ask any more.
+    pub(super) async fn run(mut self, mut waiting: Waiting) {
+        while let Some(first) = waiting.next().await {
+            // Nobody waits for it, and it has not begun.
+            if first.answer.is_closed() {
+                continue;
+            }
+            // What is asked for while another process writes belongs to the group.
+            let begun = self.begin().await;
+            let group = gather(first, &mut waiting);
+            let written = match begun {
+                Ok(()) => self.write(&group).await,
+                Err(fault) => Err(fault),
+            };
+            match written {
+                Ok(outcomes) => answer(group, outcomes),
+                Err(fault) => self.write_each(group, fault).await,
+            }
+            self.give_turn().await;
+        }
+    }
+
+    /// Begins a transaction, once no other process writes. It is asked for again and again with short pauses; SQLite's own
+    /// become so long that a process could miss its turn for many seconds.
+    async fn begin(&mut self) -> Result<(), Fault> {
+        self.file.check()?;
+        let asked = Instant::now();
+        loop {
+            let begun = sqlx::query("BEGIN IMMEDIATE").execute(&mut self.connection).await;
+            match begun.map_err(Fault::from) {
+                Ok(_) => return Ok(()),
+                Err(fault) if fault.is_busy() && asked.elapsed() < BUSY_TIMEOUT => {
+                    self.contended = Some(Instant::now());
+                    sleep(pause()).await;
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// Lets other processes write, if there are any that want to.
+    async fn give_turn(&mut self) {
+        match self.contended {
+            Some(contended) if contended.elapsed() < TURNS => sleep(TURN).await,
+            _ => self.contended = None,
+        }
+    }
+
+    /// Writes a group and commits it, or nothing of it. Its outcomes are durable, and in the file that has the path.
+    async fn write(&mut self, group: &[Request]) -> Result<Vec<Outcome>, Fault> {
+        let written = async {
+            let outcomes = batch::execute(&mut self.connection, group).await?;
+            sqlx::query("COMMIT").execute(&mut self.connection).await?;
+            self.file.check()?;
+            Ok(outcomes)
+        };
+        let written = written.await;
+        if written.is_err() {
+            // Where the disk is full, SQLite has ended the transaction already.
+            let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
+        }
+        written
+    }
+
+    /// Answers a group that has failed. Each operation is written alone then, so that one that fails does not fail the others.
+    async fn write_each(&mut self, group: Vec<Request>, fault: Fault) {
+        let group = match <[Request; 1]>::try_from(group) {
+            Ok([request]) => return fail(request, fault),
+            // All have waited for the other process, and none waits once more.
+            Err(group) if fault.is_busy() => {
+                let text = fault.to_string();
+                return group.into_iter().for_each(|request| {
+                    let error = StoreError::Database { doing: request.doing, error: text.clone().into() };
+                    fail(request, error.into());
+                });
+            }
+            Err(group) => group,
+        };
+        for request in group {
+            let written = match self.begin().await {
+                Ok(()) => self.write(std::slice::from_ref(&request)).await,
+                Err(fault) => Err(fault),
+            };
+            match written {
+                Ok(outcomes) => answer(vec![request], outcomes),
+                Err(fault) => fail(request, fault),
+            }
+        }
+    }
+}
+
+/// Between half a pause and one and a half, so that processes do not ask in step.
+fn pause() -> Duration {
+    let thousandths = 500 + u32::try_from(random() % 1_000).unwrap_or_default();
+    BUSY_PAUSE * thousandths / 1_000
+}
+
+/// What is written together with the first: all that waits, up to the limits of a transaction.
+fn gather(first: Request, waiting: &mut Waiting) -> Vec<Request> {
+    let (mut bytes, mut group) = (first.operation.bytes(), vec![first]);
+    while group.len() < MOST_AT_ONCE && bytes < MOST_BYTES {
+        let Some(request) = waiting.try_next() else { break };
+        if !request.answer.is_closed() {
+            bytes += request.operation.bytes();
+            group.push(request);
+        }
+    }
+    group
+}
+
+fn answer(group: Vec<Request>, outcomes: Vec<Outcome>) {
+    for (request, outcome) in group.into_iter().zip(outcomes) {
+        let _nobody_waits = request.answer.send(outcome);
+    }
+}
+
+fn fail(request: Request, fault: Fault) {
+    let error: StoreError = fault.into_store_error(request.doing);
+    let _nobody_waits = request.answer.send(Err(error));
+}
