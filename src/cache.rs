@@ -1,6 +1,7 @@
 //! Outputs that are kept for equal items.
 
 mod cacher;
+mod tending;
 
 use std::fmt;
 use std::time::Duration;
@@ -153,9 +154,13 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// The run ends with [`FailureReason::Config`](crate::FailureReason::Config), before any item starts, if the task has
     /// no name.
     ///
+    /// The run's calls to the store are made in a Tokio task of their own, whether or not the run is polled. If the run is
+    /// dropped, that task ends once it has written what was computed.
+    ///
     /// # Panics
     ///
-    /// The function given to [`ignoring`](Cache::ignoring) is the caller's; its panic goes on through the run's poll.
+    /// The run panics if it is polled outside a Tokio runtime. The function given to [`ignoring`](Cache::ignoring) is the
+    /// caller's; its panic goes on through the run's poll.
     ///
     /// # Examples
     ///

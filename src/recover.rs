@@ -1,6 +1,8 @@
 //! Runs that go on where an earlier one of the same id has stopped.
 
 mod keeper;
+mod own_runs;
+mod tending;
 
 use std::fmt::{self, Display};
 use std::sync::Arc;

@@ -9,7 +9,16 @@ use crate::random::random;
 /// A person finds the process by it. The digits are random, because a process that was started in a container often
 /// has the number 1, and hosts may have one name.
 pub(crate) fn holder() -> String {
-    format!("{}/{}/{:016x}", gethostname::gethostname().to_string_lossy(), process::id(), random())
+    format!("{}{:016x}", process_prefix(), random())
+}
+
+/// Returns `true` if a holder is one of this process, or of another that has its number on a host of this name.
+pub(crate) fn is_of_this_process(holder: &str) -> bool {
+    holder.starts_with(&process_prefix())
+}
+
+fn process_prefix() -> String {
+    format!("{}/{}/", gethostname::gethostname().to_string_lossy(), process::id())
 }
 
 #[cfg(test)]

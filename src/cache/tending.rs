@@ -1,0 +1,349 @@
+//! The task that looks up outputs for a run, and writes those that it has computed.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+use futures::stream::FuturesUnordered;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tracing::warn;
+
+use super::Options;
+use crate::store::holder::holder;
+use crate::store::{CacheKey, Claim, Sealed, Store, StoreError};
+
+/// How long to wait before another process is asked again for what it computes: from the first time on twice as long each
+/// time, up to the last.
+const FIRST_PATIENCE: Duration = Duration::from_millis(5);
+const LAST_PATIENCE: Duration = Duration::from_millis(200);
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What the run asks of its task. There are never more of these than the items that run or are looked up.
+pub(super) enum Request {
+    LookUp {
+        index: usize,
+        item_hash: String,
+    },
+    /// Keep the output of an item that was looked up.
+    Keep {
+        index: usize,
+        output: String,
+    },
+    /// There is no output to keep of an item that was looked up.
+    Release {
+        index: usize,
+    },
+}
+
+/// What the task answers.
+pub(super) enum Answer {
+    Found { index: usize, output: Option<String> },
+    Load(Load),
+}
+
+/// What a task has under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    /// Look-ups that wait for what others compute.
+    pub(super) waiting: usize,
+    pub(super) writes: usize,
+    /// How many writes it was asked for since it last reported this.
+    pub(super) taken: usize,
+}
+
+pub(super) struct Tending<R> {
+    desk: Arc<Desk<R>>,
+    look_ups: FuturesUnordered<BoxFuture<(usize, Found)>>,
+    /// What was looked up, until it is known what becomes of it.
+    missing: HashMap<usize, CacheKey>,
+    /// Those of them that others wait for.
+    claimed: HashSet<usize>,
+    /// When the claims are renewed.
+    renewal: Option<Pin<Box<Sleep>>>,
+    writes: FuturesUnordered<BoxFuture<()>>,
+    reported: Load,
+    taken: usize,
+    is_closing: bool,
+}
+
+/// What all look-ups and writes of a run share.
+struct Desk<R> {
+    store: R,
+    task: String,
+    options: Options,
+    holder: String,
+    /// Tells those who wait for an equal item of this run that it has ended.
+    freed: Notify,
+    /// How many look-ups wait for what others compute.
+    waiting: AtomicUsize,
+    /// Whether nobody wants to know any more what is looked up.
+    is_closing: AtomicBool,
+}
+
+/// How a look-up has ended.
+enum Found {
+    Output { key: CacheKey, json: String },
+    Nothing { key: CacheKey, is_claimed: bool },
+}
+
+impl<R: Store> Tending<R> {
+    pub(super) fn new(store: R, task: String, options: Options) -> Self {
+        let desk = Desk {
+            store,
+            task,
+            options,
+            holder: holder(),
+            freed: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            is_closing: AtomicBool::new(false),
+        };
+        let (look_ups, missing, claimed, writes) = Default::default();
+        Self {
+            desk: Arc::new(desk),
+            look_ups,
+            missing,
+            claimed,
+            renewal: None,
+            writes,
+            reported: Load::default(),
+            taken: 0,
+            is_closing: false,
+        }
+    }
+
+    /// Does what it is asked for. Ready once it is asked no more, all is written, and nothing is kept from others.
+    pub(super) fn poll(
+        &mut self,
+        asked: &mut UnboundedReceiver<Request>,
+        answering: &UnboundedSender<Answer>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        while !self.is_closing {
+            match asked.poll_recv(cx) {
+                Poll::Ready(Some(request)) => self.begin(request),
+                Poll::Ready(None) => self.close(),
+                Poll::Pending => break,
+            }
+        }
+        while let Poll::Ready(Some((index, found))) = Pin::new(&mut self.look_ups).poll_next(cx) {
+            let output = self.note(index, found);
+            let _the_run_may_be_over = answering.send(Answer::Found { index, output });
+        }
+        if self.is_closing {
+            self.release_all();
+        }
+        self.poll_renewal(cx);
+        while let Poll::Ready(Some(())) = Pin::new(&mut self.writes).poll_next(cx) {}
+        self.report(answering);
+        let is_over = self.is_closing && self.look_ups.is_empty() && self.writes.is_empty();
+        if is_over { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn begin(&mut self, request: Request) {
+        match request {
+            Request::LookUp { index, item_hash } => {
+                self.look_ups.push(Box::pin(Arc::clone(&self.desk).look_up(index, item_hash)));
+            }
+            Request::Keep { index, output } => {
+                self.taken += 1;
+                self.claimed.remove(&index);
+                if let Some(key) = self.missing.remove(&index) {
+                    self.writes.push(Box::pin(Arc::clone(&self.desk).put(index, key, output)));
+                }
+            }
+            Request::Release { index } => {
+                self.taken += 1;
+                let key = self.missing.remove(&index);
+                if let (Some(key), true) = (key, self.claimed.remove(&index)) {
+                    self.writes.push(Box::pin(Arc::clone(&self.desk).release(index, key)));
+                }
+            }
+        }
+    }
+
+    /// Notes what was looked up, and returns the output if there is one.
+    fn note(&mut self, index: usize, found: Found) -> Option<String> {
+        let (key, output) = match found {
+            Found::Output { key, json } => (key, Some(json)),
+            Found::Nothing { key, is_claimed } => {
+                if is_claimed {
+                    self.claimed.insert(index);
+                }
+                (key, None)
+            }
+        };
+        self.missing.insert(index, key);
+        output
+    }
+
+    fn poll_renewal(&mut self, cx: &mut Context<'_>) {
+        if self.claimed.is_empty() {
+            self.renewal = None;
+            return;
+        }
+        let third = self.desk.options.lease / 3;
+        let renewal = self.renewal.get_or_insert_with(|| Box::pin(sleep(third)));
+        if renewal.as_mut().poll(cx).is_ready() {
+            renewal.as_mut().reset(Instant::now() + third);
+            let _registered = renewal.as_mut().poll(cx);
+            for (index, key) in self.missing.iter().filter(|(index, _)| self.claimed.contains(index)) {
+                self.writes.push(Box::pin(Arc::clone(&self.desk).renew(*index, key.clone())));
+            }
+        }
+    }
+
+    /// Tells the run what is under way, if that has changed.
+    fn report(&mut self, answering: &UnboundedSender<Answer>) {
+        let load = Load {
+            waiting: self.desk.waiting.load(Relaxed),
+            writes: self.writes.len(),
+            taken: mem::take(&mut self.taken),
+        };
+        if (Load { taken: 0, ..load }) != self.reported || load.taken > 0 {
+            self.reported = Load { taken: 0, ..load };
+            let _the_run_may_be_over = answering.send(Answer::Load(load));
+        }
+    }
+
+    /// Ends the waiting for what others compute. A claim that is asked for all the same is released once it is made.
+    fn close(&mut self) {
+        self.is_closing = true;
+        self.desk.close();
+        if !self.desk.options.serialized {
+            self.look_ups.clear();
+        }
+    }
+
+    /// Lets the next one compute what this run has claimed and will not.
+    fn release_all(&mut self) {
+        for index in mem::take(&mut self.claimed) {
+            if let Some(key) = self.missing.remove(&index) {
+                self.writes.push(Box::pin(Arc::clone(&self.desk).release(index, key)));
+            }
+        }
+    }
+}
+
+impl<R: Store> Desk<R> {
+    async fn look_up(self: Arc<Self>, index: usize, item_hash: String) -> (usize, Found) {
+        let key = CacheKey { task: self.task.clone(), version: self.options.version.clone(), item_hash };
+        let found = if self.options.serialized {
+            self.claim(index, key).await
+        } else if self.options.overwrite {
+            Found::Nothing { key, is_claimed: false }
+        } else {
+            self.read(index, key).await
+        };
+        (index, found)
+    }
+
+    async fn read(&self, index: usize, key: CacheKey) -> Found {
+        match self.store.cached(&key).await {
+            Ok(Some(sealed)) => match open(&key, &sealed) {
+                Ok(json) => return Found::Output { key, json },
+                Err(error) => self.tell(index, "what is cached is damaged, and is computed anew", &error),
+            },
+            Ok(None) => {}
+            Err(error) => self.tell(index, "the cache could not be read", &error),
+        }
+        Found::Nothing { key, is_claimed: false }
+    }
+
+    /// Waits until the output is there or is this item's to compute.
+    async fn claim(&self, index: usize, key: CacheKey) -> Found {
+        let Options { lease, mut overwrite, .. } = self.options;
+        let mut patience = FIRST_PATIENCE;
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            if self.is_closing.load(Acquire) {
+                return Found::Nothing { key, is_claimed: false };
+            }
+            let claim = self.store.claim(&key, &self.claimant(index), lease, overwrite).await;
+            match claim {
+                Ok(Claim::Granted) => return Found::Nothing { key, is_claimed: true },
+                Ok(Claim::Cached(sealed)) => match open(&key, &sealed) {
+                    Ok(json) => return Found::Output { key, json },
+                    Err(error) => {
+                        self.tell(index, "what is cached is damaged, and is computed anew", &error);
+                        overwrite = true;
+                    }
+                },
+                Ok(Claim::Held { remaining }) => {
+                    // What another computes meanwhile is new enough.
+                    overwrite = false;
+                    self.waiting.fetch_add(1, Relaxed);
+                    let _timed_out = timeout(patience.min(remaining), freed).await;
+                    self.waiting.fetch_sub(1, Relaxed);
+                    patience = (2 * patience).min(LAST_PATIENCE);
+                }
+                Err(error) => {
+                    self.tell(index, "the cache could not be read", &error);
+                    return Found::Nothing { key, is_claimed: false };
+                }
+            }
+        }
+    }
+
+    async fn put(self: Arc<Self>, index: usize, key: CacheKey, json: String) {
+        let sealed = Sealed::seal(json, &belongs_to(&key));
+        if let Err(error) = self.store.put_cached(&key, &sealed, self.options.expires_after).await {
+            self.tell(index, "the output was not cached", &error);
+            if self.options.serialized {
+                return self.release(index, key).await;
+            }
+        }
+        self.freed.notify_waiters();
+    }
+
+    async fn release(self: Arc<Self>, index: usize, key: CacheKey) {
+        if let Err(error) = self.store.release_claim(&key, &self.claimant(index)).await {
+            self.tell(index, "others wait for it until its lease is over", &error);
+        }
+        self.freed.notify_waiters();
+    }
+
+    async fn renew(self: Arc<Self>, index: usize, key: CacheKey) {
+        match self.store.renew_claim(&key, &self.claimant(index), self.options.lease).await {
+            Ok(true) => {}
+            Ok(false) => {
+                self.tell(index, "another may compute it, too", &"its claim was not renewed in time")
+            }
+            Err(error) => self.tell(index, "its claim was not renewed", &error),
+        }
+    }
+
+    /// Ends the waiting for what others compute.
+    fn close(&self) {
+        self.is_closing.store(true, Release);
+        self.freed.notify_waiters();
+    }
+
+    /// The holder of a claim: equal items of one run are different ones.
+    fn claimant(&self, index: usize) -> String {
+        format!("{}/{index}", self.holder)
+    }
+
+    fn tell(&self, index: usize, what: &str, error: &dyn Display) {
+        warn!(target: "async_map_task", task = self.task, index, %error, "{what}");
+    }
+}
+
+fn belongs_to(key: &CacheKey) -> [&str; 3] {
+    [&key.task, &key.version, &key.item_hash]
+}
+
+fn open(key: &CacheKey, sealed: &Sealed) -> Result<String, StoreError> {
+    sealed.open(&belongs_to(key)).map(ToOwned::to_owned)
+}

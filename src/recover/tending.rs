@@ -1,0 +1,259 @@
+//! The task of a run that has it in a store: takes it, renews its lease, writes in groups, and gives it back.
+
+use std::mem;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tracing::{Instrument, Span, info, warn};
+
+use super::Recovery;
+use super::own_runs::{OwnRun, Phase, phase_of};
+use crate::engine::ledger::Entry;
+use crate::store::holder::is_of_this_process;
+use crate::store::seal::has_this_format;
+use crate::store::{LeaseLoss, Record, Recorded, RunStatus, Sealed, Store, StoreError};
+
+/// How many records of an earlier run are read at once.
+pub(super) const PAGE: u32 = 2_048;
+
+/// How many records are written at once.
+const MOST_AT_ONCE: usize = 1_024;
+
+/// How long to wait before another holder is asked for the run once more.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long to wait for a run of this process that is about to be given back, before the store is asked once more. Its
+/// runtime may not be driven, and then its lease has to run out.
+const OWN_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a store has at least to answer a renewal, also one that comes late.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
+
+/// A timer that is so late tells that the process was suspended, or its runtime kept busy.
+const HELD_UP: Duration = Duration::from_millis(100);
+
+/// How long to wait before a store that could not take a run back is asked again.
+const GIVE_BACK_PAUSE: Duration = Duration::from_millis(500);
+
+/// What the run asks of its task. There are never more of these than the ledger lets records be on their way, and one
+/// each of the others.
+pub(super) enum Request {
+    Keep(Entry),
+    Page { from: u64 },
+    Close { status: RunStatus },
+}
+
+/// What the task answers.
+pub(super) enum Answer {
+    /// The run is this holder's.
+    Opened,
+    Page(Vec<Record>),
+    Kept(usize),
+    Failed(StoreError),
+}
+
+/// The task that has the run in the store.
+pub(super) struct Tending<R> {
+    pub(super) store: R,
+    pub(super) task: String,
+    pub(super) recovery: Recovery,
+    pub(super) holder: String,
+}
+
+impl<R: Store> Tending<R> {
+    pub(super) async fn run(
+        self,
+        own: OwnRun,
+        mut asked: UnboundedReceiver<Request>,
+        answering: UnboundedSender<Answer>,
+    ) {
+        let ended = match self.open(&answering).await {
+            Err(error) => Err(error),
+            Ok(opened) => {
+                let _ = answering.send(Answer::Opened);
+                let renewed = self.renew(opened);
+                let worked = self.work(&mut asked, &answering);
+                let ended = tokio::select! {
+                    biased;
+                    error = renewed => Err(error),
+                    ended = worked => ended,
+                };
+                let status = match &ended {
+                    Ok(status) => status.clone(),
+                    Err(error) => RunStatus::Failed { reason: error.to_string() },
+                };
+                self.close(own, status).await;
+                ended
+            }
+        };
+        if let Err(error) = ended {
+            // A run that was dropped does not take it.
+            let _ = answering.send(Answer::Failed(error));
+        }
+    }
+
+    /// Takes the run, once nobody else has it; gives up if nobody wants it any more. Returns when the lease began, or a
+    /// little before.
+    async fn open(&self, answering: &UnboundedSender<Answer>) -> Result<Instant, StoreError> {
+        let Self { store, task, recovery: Recovery { run_id, lease, wait }, holder } = self;
+        let (begun, mut is_waiting, mut asked_again) = (Instant::now(), false, None);
+        loop {
+            let asked = Instant::now();
+            let opened = store.open_run(run_id, task, holder, *lease).await.map(|()| asked);
+            let Err(StoreError::Held { holder: other, .. }) = &opened else { return opened };
+            match self.wait_for_own(other, answering).await {
+                Ok(true) => continue,
+                Ok(false) if is_gone(other, &mut asked_again) => continue,
+                Err(error) if begun.elapsed() >= *wait => return Err(error),
+                _ if begun.elapsed() >= *wait => return opened,
+                _ => {}
+            }
+            if !mem::replace(&mut is_waiting, true) {
+                info!(target: "async_map_task", task, run_id, holder = other, "waiting for the holder of the run");
+            }
+            let patience = PATIENCE.min(wait.saturating_sub(begun.elapsed()));
+            if timeout(patience, answering.closed()).await.is_ok() {
+                return opened;
+            }
+        }
+    }
+
+    /// Waits for another run of this process that is about to give the run back, for a while, or gives it back in its place.
+    /// Returns `false` if the holder is no such run.
+    async fn wait_for_own(
+        &self,
+        other: &str,
+        answering: &UnboundedSender<Answer>,
+    ) -> Result<bool, StoreError> {
+        let Some(mut phase) = phase_of(other) else { return Ok(false) };
+        let current = phase.borrow_and_update().clone();
+        match current {
+            Phase::Running => return Ok(false),
+            Phase::Over => {}
+            Phase::Ending => {
+                tokio::select! {
+                    biased;
+                    _changed = timeout(OWN_PATIENCE, phase.changed()) => {}
+                    () = answering.closed() => return Ok(false),
+                }
+            }
+            Phase::NotGivenBack(status) => {
+                self.store.close_run(&self.recovery.run_id, other, &status).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Renews the lease for as long as it can. A store that fails has until the lease is over. A renewal that comes late,
+    /// because the process was held up, is asked for all the same: the store knows whether another has the run.
+    async fn renew(&self, opened: Instant) -> StoreError {
+        let Self { store, task, recovery: Recovery { run_id, lease, .. }, holder } = self;
+        let (mut renewed, mut asked) = (opened, Instant::now());
+        loop {
+            sleep_until(asked + *lease / 3).await;
+            asked = Instant::now();
+            let deadline = (renewed + *lease).max(asked + (*lease / 3).max(LEAST_WAIT));
+            match timeout_at(deadline, store.renew_run(run_id, holder, *lease)).await {
+                Ok(Ok(())) => renewed = asked,
+                Ok(Err(error @ StoreError::Database { .. })) if renewed.elapsed() < *lease => {
+                    warn!(target: "async_map_task", task, run_id, %error, "the lease was not renewed, will retry");
+                }
+                Ok(Err(error)) => return error,
+                Err(_) if deadline.elapsed() > HELD_UP => {}
+                Err(_) => {
+                    let waited = asked.elapsed();
+                    return StoreError::lease_lost(run_id, holder, LeaseLoss::NotRenewed { waited });
+                }
+            }
+        }
+    }
+
+    /// Does what it is asked for, until it is told how the run has ended.
+    async fn work(
+        &self,
+        asked: &mut UnboundedReceiver<Request>,
+        answering: &UnboundedSender<Answer>,
+    ) -> Result<RunStatus, StoreError> {
+        let mut requests = Vec::with_capacity(MOST_AT_ONCE);
+        while asked.recv_many(&mut requests, MOST_AT_ONCE).await > 0 {
+            let (mut records, mut page, mut status) = (Vec::new(), None, None);
+            for request in requests.drain(..) {
+                match request {
+                    Request::Keep(entry) => records.push(self.record(entry)),
+                    Request::Page { from } => page = Some(from),
+                    Request::Close { status: end } => status = Some(end),
+                }
+            }
+            if !records.is_empty() {
+                self.store.commit(&self.recovery.run_id, &self.holder, &records).await?;
+                let _ = answering.send(Answer::Kept(records.len()));
+            }
+            if let Some(from) = page {
+                let _ = answering.send(Answer::Page(self.read(from).await?));
+            }
+            if let Some(status) = status {
+                return Ok(status);
+            }
+        }
+        Ok(RunStatus::Failed { reason: "the run was dropped".to_owned() })
+    }
+
+    async fn read(&self, from: u64) -> Result<Vec<Record>, StoreError> {
+        let page = self.store.successes(&self.recovery.run_id, from, PAGE).await?;
+        for record in &page {
+            if let Recorded::Succeeded { output } = &record.recorded {
+                output.open(&[&self.recovery.run_id, &record.index.to_string(), &record.item_hash])?;
+                if !has_this_format(&record.item_hash) {
+                    return Err(StoreError::OtherFormat { run_id: self.recovery.run_id.clone() });
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    fn record(&self, entry: Entry) -> Record {
+        let Entry { index, item_hash, attempts, elapsed, result } = entry;
+        let recorded = match result {
+            Ok(json) => {
+                let output = Sealed::seal(json, &[&self.recovery.run_id, &index.to_string(), &item_hash]);
+                Recorded::Succeeded { output }
+            }
+            Err(message) => Recorded::Failed { message },
+        };
+        Record { index: index as u64, item_hash, attempts, elapsed, recorded }
+    }
+
+    /// Gives the run back. What it has done is durable already, so that a failure here is only a delay for the next one. Then
+    /// the store is asked again in the background, because a disk may have room again before the lease is over.
+    async fn close(&self, own: OwnRun, status: RunStatus) {
+        let Self { store, task, recovery: Recovery { run_id, lease, .. }, holder } = self;
+        let Err(error) = store.close_run(run_id, holder, &status).await else { return };
+        if !matches!(error, StoreError::Database { .. }) {
+            warn!(target: "async_map_task", task, run_id, %error, "the run was not given back and is held until its lease is over");
+            return;
+        }
+        warn!(target: "async_map_task", task, run_id, %error, "the run was not given back, will retry until its lease is over");
+        own.set(Phase::NotGivenBack(status.clone()));
+        let (store, run_id, holder, over) =
+            (store.clone(), run_id.clone(), holder.clone(), Instant::now() + *lease);
+        let pause = GIVE_BACK_PAUSE.min(*lease / 3);
+        let retried = async move {
+            let _until_it_is_given_back = own;
+            while Instant::now() < over {
+                sleep(pause).await;
+                if let Ok(Ok(())) = timeout_at(over, store.close_run(&run_id, &holder, &status)).await {
+                    return;
+                }
+            }
+        };
+        tokio::spawn(retried.instrument(Span::current()));
+    }
+}
+
+/// Returns `true`, once for each holder, if it was a run of this process and is no more: it may have given the run back
+/// after the store was asked for it.
+fn is_gone(other: &str, asked_again: &mut Option<String>) -> bool {
+    let is_gone = is_of_this_process(other) && phase_of(other).is_none();
+    is_gone && asked_again.replace(other.to_owned()).as_deref() != Some(other)
+}
