@@ -1,9 +1,12 @@
-//! What it costs that a run is durable. `cargo bench --bench durable --features sqlite`, about three minutes
+//! What it costs that a run is durable. `cargo bench --bench durable --features sqlite`, about four minutes
 //!
 //! Items that do nothing go through a run as it is, and through one with `recover`: with the store in memory, which has
 //! the cost of everything but the database, and with SQLite, in a file on the disk that the build is on. `again` is a
 //! second run of the same id, which runs nothing and gives back everything. On one thread the driver and the task that
 //! writes share it; with two workers they do not. SQLite has a thread of its own beside either.
+//!
+//! A second table has what is written for each item alone: cached outputs, the same with a claim first, and checkpoints,
+//! beside the outcomes of `recover`, for several numbers of items at once.
 //!
 //! The disk has its say: each commit waits until it is there. So the time of such a wait stands below the figures.
 
@@ -11,6 +14,7 @@
 
 mod frame;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
 use std::fs::{self, File};
@@ -19,8 +23,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use async_map_task::store::{MemoryStore, SqliteStore, Store};
-use async_map_task::{AsyncMapTask, Summary};
+use async_map_task::store::{MemoryStore, SqliteStore, Store, StoreError};
+use async_map_task::{AsyncMapTask, Cache, ItemOutcome, Summary};
 use tokio::runtime::{Builder, Runtime};
 
 use self::frame::{Cost, Table, interleaved, median, timed_on_worker};
@@ -104,14 +108,14 @@ async fn no_op(n: u64) -> Result<u64, Infallible> {
     Ok(black_box(n))
 }
 
+async fn take<E>(outcome: ItemOutcome<u64, E>) {
+    black_box(outcome);
+}
+
 /// One run to its end.
 async fn run<S: Store>(end: End, store: Option<S>) -> Summary {
     let task = AsyncMapTask::builder().name("no-op").concurrency(CONCURRENCY).build();
     let run = task.expect("the configuration is valid").over(0..ITEMS).map(no_op);
-    let take = |outcome| {
-        black_box(outcome);
-        async {}
-    };
     match (store, end) {
         (None, End::ForEach) => run.for_each(take).await.expect("no item fails"),
         (None, End::Awaited) => run.await.expect("no item fails").summary,
@@ -177,6 +181,83 @@ impl Bench<'_> {
     }
 }
 
+/// What is written for each item.
+#[derive(Debug, Clone, Copy)]
+enum Written {
+    Outcome,
+    CachedOutput,
+    ClaimAndOutput,
+    Checkpoint,
+}
+
+const WRITTEN: [Written; 4] =
+    [Written::Outcome, Written::CachedOutput, Written::ClaimAndOutput, Written::Checkpoint];
+
+/// So many items, so many of them at once.
+const SIZES: [(u64, usize); 3] = [(500, 1), (5_000, 64), (10_000, 1_024)];
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Outcome => "outcomes",
+            Self::CachedOutput => "cached outputs",
+            Self::ClaimAndOutput => "cached outputs, each with a claim",
+            Self::Checkpoint => "checkpoints, each with an outcome",
+        })
+    }
+}
+
+/// One run to its end, with a write for each item.
+async fn write(store: SqliteStore, written: Written, items: u64, concurrency: usize) -> Summary {
+    let task = AsyncMapTask::builder().name("no-op").concurrency(concurrency).build();
+    let task = task.expect("the configuration is valid");
+    let ended = match written {
+        Written::Outcome => task.over(0..items).map(no_op).recover(&store, RUN).for_each(take).await,
+        Written::CachedOutput => {
+            task.over(0..items).map(no_op).cache(&store, Cache::version("1")).for_each(take).await
+        }
+        Written::ClaimAndOutput => {
+            let cache = Cache::version("1").serialized();
+            task.over(0..items).map(no_op).cache(&store, cache).for_each(take).await
+        }
+        Written::Checkpoint => {
+            let run = task.over(0..items).map_with_context(|cx, n| async move {
+                cx.checkpoint().save(&n).await?;
+                Ok::<_, StoreError>(n)
+            });
+            run.recover(&store, RUN).for_each(take).await
+        }
+    };
+    ended.expect("nothing fails")
+}
+
+/// What is written a second, in a new file each time.
+fn writes(runtime: &Runtime, folder: &Folder, place: &str) -> Table {
+    let mut table = Table::new(["", "at once", "a second", "µs an item", "CPU"]);
+    let number = Cell::new(0);
+    for (items, concurrency) in SIZES {
+        let costs = interleaved(ROUNDS, &WRITTEN, |&written| {
+            number.set(number.get() + 1);
+            let path = folder.file(&format!("{place}-{}.db", number.get()));
+            let store = runtime.block_on(SqliteStore::open(&path)).expect("a new file");
+            let (summary, cost) = timed_on_worker(runtime, write(store, written, items, concurrency));
+            assert_eq!(summary.successes as u64, items);
+            cost
+        });
+        for (cost, written) in costs.iter().zip(WRITTEN) {
+            let each = *cost / items;
+            table.row([
+                format!("{place}, {written}"),
+                concurrency.to_string(),
+                format!("{:.0}", 1e9 / each.wall),
+                format!("{:.2}", each.wall / 1e3),
+                format!("{:.2}", each.cpu / 1e3),
+            ]);
+        }
+    }
+    table
+}
+
 /// How long the disk takes, in microseconds: the median of so many bytes appended to a file and waited for.
 fn wait_for_disk(folder: &Folder, bytes: usize) -> f64 {
     let mut file = File::create(folder.file("waits")).expect("a new file");
@@ -228,6 +309,9 @@ fn main() {
         slowest = compare(&bench, place, &mut table).into_iter().fold(slowest, f64::min);
     }
     println!("{ITEMS} items that do nothing, {CONCURRENCY} at once, medians of {ROUNDS} rounds\n\n{table}");
+    for (place, runtime) in [("one thread", &one_thread), ("two workers", &two_workers)] {
+        println!("medians of {ROUNDS} rounds, each in a new file\n\n{}", writes(runtime, &folder, place));
+    }
     for bytes in [4 << 10, 256 << 10] {
         let wait = wait_for_disk(&folder, bytes);
         println!("the disk takes {wait:.0} µs for {} KiB, written and synchronised", bytes >> 10);
