@@ -18,8 +18,9 @@ const EXPIRED_AT_ONCE: usize = 100;
 /// The most that are deleted at once.
 const MOST_EXPIRED: usize = 1_000;
 
-/// A claim that was looked for: its place among the keys, its holder, and until when and for how long it is held.
-type ClaimRow = (i64, String, i64, Option<i64>);
+/// A claim that was asked for: its place among the others; the holder of the key, until when and for how long, if there is
+/// one; the value with its checksum, if there is one.
+type ClaimRow = (i64, Option<String>, Option<i64>, Option<i64>, Option<String>, Option<String>);
 
 /// The values of some keys, in their order.
 pub(super) async fn values(
@@ -63,36 +64,38 @@ fn push_wanted(query: &mut QueryBuilder<Sqlite>, keys: &[&Key]) {
 
 /// Puts values in, and ends the claims on their keys.
 pub(super) async fn put(connection: &mut SqliteConnection, puts: &[&Put]) -> Result<(), Fault> {
-    delete_expired(connection, puts.len()).await?;
     for puts in puts.chunks(ROWS_AT_ONCE) {
-        insert(connection, puts).await?;
-        let keys: Vec<&Key> = puts.iter().map(|put| &put.key).collect();
-        end_claims(connection, &keys).await?;
+        // In one statement for SQLx, because each is a way to the thread of the connection and back.
+        let mut query = QueryBuilder::new("");
+        push_delete_expired(&mut query, puts.len());
+        push_insert(&mut query, puts);
+        push_end_claims(&mut query, puts);
+        query.build().execute(&mut *connection).await?;
     }
     Ok(())
 }
 
-async fn delete_expired(connection: &mut SqliteConnection, puts: usize) -> Result<(), Fault> {
+fn push_delete_expired(query: &mut QueryBuilder<Sqlite>, puts: usize) {
     let most = puts.saturating_mul(EXPIRED_AT_ONCE).min(MOST_EXPIRED) as i64;
-    sqlx::query(
-        "DELETE FROM map_task_cache WHERE rowid IN
-             (SELECT rowid FROM map_task_cache WHERE expires_ms <= ?1 ORDER BY expires_ms LIMIT ?2)",
-    )
-    .bind(now())
-    .bind(most)
-    .execute(connection)
-    .await?;
-    Ok(())
+    query
+        .push(
+            "DELETE FROM map_task_cache WHERE rowid IN
+                 (SELECT rowid FROM map_task_cache WHERE expires_ms <= ",
+        )
+        .push_bind(now())
+        .push(" ORDER BY expires_ms LIMIT ")
+        .push_bind(most)
+        .push("); ");
 }
 
-async fn insert(connection: &mut SqliteConnection, puts: &[&Put]) -> Result<(), Fault> {
+fn push_insert(query: &mut QueryBuilder<Sqlite>, puts: &[&Put]) {
     let now = now();
-    let mut query = QueryBuilder::new(
+    query.push(
         "INSERT OR REPLACE INTO map_task_cache
              (task, version, item_hash, output, checksum, written_ms, expires_ms)
          SELECT * FROM (",
     );
-    push_rows(&mut query, puts, 7, |row, put| {
+    push_rows(query, puts, 7, |row, put| {
         row.push_bind(Text::clone(&put.key.task))
             .push_bind(Text::clone(&put.key.version))
             .push_bind(Text::clone(&put.key.item_hash))
@@ -101,19 +104,17 @@ async fn insert(connection: &mut SqliteConnection, puts: &[&Put]) -> Result<(), 
             .push_bind(now)
             .push_bind(put.expires_after.map(after));
     });
-    query.push(") WHERE column1 IS NOT NULL").build().execute(connection).await?;
-    Ok(())
+    query.push(") WHERE column1 IS NOT NULL; ");
 }
 
-async fn end_claims(connection: &mut SqliteConnection, keys: &[&Key]) -> Result<(), Fault> {
+fn push_end_claims(query: &mut QueryBuilder<Sqlite>, puts: &[&Put]) {
+    let keys: Vec<&Key> = puts.iter().map(|put| &put.key).collect();
     // The rows are looked for by key, one after another; a row value that is IN a list is looked for in all rows.
-    let mut query = QueryBuilder::new("DELETE FROM map_task_claims WHERE rowid IN (");
-    push_wanted(&mut query, keys);
+    query.push("DELETE FROM map_task_claims WHERE rowid IN (");
+    push_wanted(query, &keys);
     query.push(
         "SELECT claim.rowid FROM wanted CROSS JOIN map_task_claims AS claim USING (task, version, item_hash))",
     );
-    query.build().execute(connection).await?;
-    Ok(())
 }
 
 /// Takes claims: where there is no value, and no claim or one that is over or the holder's own. What comes first has it.
@@ -123,65 +124,81 @@ pub(super) async fn claim(
 ) -> Result<Vec<Claim>, Fault> {
     let mut made = Vec::with_capacity(claims.len());
     for claims in claims.chunks(ROWS_AT_ONCE) {
-        let keys: Vec<&Key> = claims.iter().map(|claim| &claim.key).collect();
-        let values = values(connection, &keys).await?;
-        let is_open = |(claim, value): &(&&NewClaim, &Option<Sealed>)| claim.overwrite || value.is_none();
-        let open: Vec<&NewClaim> =
-            claims.iter().zip(&values).filter(is_open).map(|(claim, _)| *claim).collect();
-        let mut taken = take(connection, &open).await?.into_iter();
-        for (claim, value) in claims.iter().zip(values) {
-            made.extend(match value {
-                Some(value) if !claim.overwrite => Some(Claim::Cached(value)),
-                _ => taken.next(),
+        let now = now();
+        let mut query = QueryBuilder::new("");
+        push_take(&mut query, claims, now);
+        push_claims(&mut query, claims, now);
+        let found: Vec<ClaimRow> = query.build_query_as().fetch_all(&mut *connection).await?;
+        for (claim, (_, holder, until, lease, output, checksum)) in claims.iter().zip(found) {
+            made.push(match (output, checksum) {
+                (Some(json), Some(checksum)) => Claim::Cached(Sealed { json, checksum }),
+                _ if holder.as_deref() == Some(&*claim.holder) => Claim::Granted,
+                _ => {
+                    let until = shorten(connection, &claim.key, now, until.unwrap_or(now), lease).await?;
+                    Claim::Held { remaining: Duration::from_millis(rows::number(until.saturating_sub(now))?) }
+                }
             });
         }
     }
     Ok(made)
 }
 
-async fn take(connection: &mut SqliteConnection, claims: &[&NewClaim]) -> Result<Vec<Claim>, Fault> {
-    if claims.is_empty() {
-        return Ok(Vec::new());
-    }
-    let now = now();
-    let mut query = QueryBuilder::new(
+/// Pushes the statement that takes the claims that can be had.
+fn push_take(query: &mut QueryBuilder<Sqlite>, claims: &[&NewClaim], now: i64) {
+    query.push(
         "INSERT INTO map_task_claims (task, version, item_hash, holder, held_until_ms, lease_ms)
-         SELECT * FROM (",
+         SELECT column1, column2, column3, column4, column5, column6 FROM (",
     );
-    push_rows(&mut query, claims, 6, |row, claim| {
+    push_rows(query, claims, 7, |row, claim| {
         row.push_bind(Text::clone(&claim.key.task))
             .push_bind(Text::clone(&claim.key.version))
             .push_bind(Text::clone(&claim.key.item_hash))
             .push_bind(Text::clone(&claim.holder))
             .push_bind(after(claim.lease))
-            .push_bind(length(claim.lease));
+            .push_bind(length(claim.lease))
+            .push_bind(claim.overwrite);
     });
-    query.push(
-        ") WHERE column1 IS NOT NULL
-         ON CONFLICT (task, version, item_hash) DO UPDATE SET
-             holder = excluded.holder, held_until_ms = excluded.held_until_ms, lease_ms = excluded.lease_ms
-         WHERE holder = excluded.holder OR held_until_ms <= ",
-    );
-    query.push_bind(now).build().execute(&mut *connection).await?;
+    query
+        .push(
+            ") WHERE column1 IS NOT NULL AND (column7 OR NOT EXISTS (
+                 SELECT 1 FROM map_task_cache
+                 WHERE task = column1 AND version = column2 AND item_hash = column3
+                     AND (expires_ms IS NULL OR expires_ms > ",
+        )
+        .push_bind(now)
+        .push(
+            ")))
+             ON CONFLICT (task, version, item_hash) DO UPDATE SET
+                 holder = excluded.holder, held_until_ms = excluded.held_until_ms, lease_ms = excluded.lease_ms
+             WHERE holder = excluded.holder OR held_until_ms <= ",
+        )
+        .push_bind(now)
+        .push("; ");
+}
 
-    let keys: Vec<&Key> = claims.iter().map(|claim| &claim.key).collect();
-    let mut query = QueryBuilder::new("");
-    push_wanted(&mut query, &keys);
-    query.push(
-        "SELECT place, holder, held_until_ms, lease_ms
-         FROM wanted CROSS JOIN map_task_claims USING (task, version, item_hash) ORDER BY place",
-    );
-    let found: Vec<ClaimRow> = query.build_query_as().fetch_all(&mut *connection).await?;
-    let mut made = Vec::with_capacity(claims.len());
-    for (claim, (_, holder, until, lease)) in claims.iter().zip(found) {
-        made.push(if *holder == *claim.holder {
-            Claim::Granted
-        } else {
-            let until = shorten(connection, &claim.key, now, until, lease).await?;
-            Claim::Held { remaining: Duration::from_millis(rows::number(until.saturating_sub(now))?) }
-        });
-    }
-    Ok(made)
+/// Pushes the statement that returns a row for each claim, in their order: the claim on its key, and the value unless it is
+/// to be overwritten.
+fn push_claims(query: &mut QueryBuilder<Sqlite>, claims: &[&NewClaim], now: i64) {
+    let numbered: Vec<(i64, &NewClaim)> = (0..).zip(claims.iter().copied()).collect();
+    query.push("WITH wanted (place, task, version, item_hash, overwrite) AS (");
+    push_rows(query, &numbered, 5, |row, (place, claim)| {
+        row.push_bind(*place)
+            .push_bind(Text::clone(&claim.key.task))
+            .push_bind(Text::clone(&claim.key.version))
+            .push_bind(Text::clone(&claim.key.item_hash))
+            .push_bind(claim.overwrite);
+    });
+    query
+        .push(
+            ") SELECT place, claim.holder, claim.held_until_ms, claim.lease_ms, kept.output, kept.checksum
+             FROM wanted
+             LEFT JOIN map_task_claims AS claim USING (task, version, item_hash)
+             LEFT JOIN map_task_cache AS kept
+                 ON NOT wanted.overwrite AND kept.task = wanted.task AND kept.version = wanted.version
+                     AND kept.item_hash = wanted.item_hash AND (kept.expires_ms IS NULL OR kept.expires_ms > ",
+        )
+        .push_bind(now)
+        .push(") WHERE place IS NOT NULL ORDER BY place");
 }
 
 /// Gives a claim that ends later than its lease, because a clock was ahead, no more than its lease from now.
