@@ -44,6 +44,7 @@ macro_rules! for_every_store {
 
 mod cache;
 mod items;
+mod leases;
 mod races;
 mod runs;
 mod text;

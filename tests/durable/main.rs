@@ -8,6 +8,7 @@
     reason = "tests may"
 )]
 
+mod alone;
 mod cluster;
 mod conformance;
 mod folder;
@@ -21,12 +22,15 @@ mod rules_at_random;
 mod rules_cache;
 mod rules_checkpoint;
 mod rules_commit;
+mod rules_given_back;
 mod rules_lease;
 mod rules_recover;
 mod rules_serialized;
 mod rules_shutdown;
 mod rules_store_failure;
+mod sqlite_file;
 mod sqlite_store;
+mod sqlite_writes;
 mod support;
 mod takeover;
 mod torn_files;

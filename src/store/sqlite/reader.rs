@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sqlx::SqliteConnection;
+use sqlx::{Connection, SqliteConnection};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Mutex, oneshot};
 
@@ -59,6 +59,7 @@ impl Reader {
             })
             .await;
         }
+        self.close().await;
     }
 
     /// Looks values of one kind up. Where that fails, one by one, so that each fails only by itself.
@@ -93,7 +94,7 @@ impl Reader {
         loop {
             let next = asked.lock().await.recv().await;
             match next {
-                None => return,
+                None => return self.close().await,
                 Some(Read::Successes { run_id, from, limit, reply }) if !reply.is_closed() => {
                     let page = items::successes(&mut self.connection, &run_id, from, limit).await;
                     let _nobody_waits = reply.send(self.checked(page, "reading outcomes"));
@@ -105,6 +106,11 @@ impl Reader {
                 Some(_) => {}
             }
         }
+    }
+
+    /// Closes the connection. SQLite tidies the file up when the last one is closed, and only if that one can write.
+    async fn close(self) {
+        let _ = self.connection.close().await;
     }
 
     /// What was read, if the file still has the path.

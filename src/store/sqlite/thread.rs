@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
+use sqlx::Connection;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Mutex, oneshot};
@@ -113,12 +114,14 @@ impl Work {
         let looking_up = runtime.spawn(reader(look_ups).look_up(asked_values));
         let writer = Writer { connection: writer, file: Arc::clone(&file), contended: None };
         runtime.block_on(async {
-            writer.run(waiting).await;
+            let connection = writer.run(waiting).await;
             // Each ends when nobody can ask it any more; a panic has been reported by then.
             let _ = looking_up.await;
             for reading in reading {
                 let _ = reading.await;
             }
+            // The last one, because it writes what is in the log into the file.
+            let _ = connection.close().await;
         });
     }
 }

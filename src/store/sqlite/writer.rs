@@ -57,8 +57,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Writes until nobody can ask any more.
-    pub(super) async fn run(mut self, mut waiting: Waiting) {
+    /// Writes until nobody can ask any more. Gives the connection back.
+    pub(super) async fn run(mut self, mut waiting: Waiting) -> SqliteConnection {
         while let Some(first) = waiting.next().await {
             // Nobody waits for it, and it has not begun.
             if first.answer.is_closed() {
@@ -77,6 +77,7 @@ impl Writer {
             }
             self.give_turn().await;
         }
+        self.connection
     }
 
     /// Begins a transaction, once no other process writes. It is asked for again and again with short pauses; SQLite's own
