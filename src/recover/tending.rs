@@ -27,6 +27,10 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// runtime may not be driven, and then its lease has to run out.
 const OWN_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long to wait before a run of this process counts as one that goes on. If its stream was dropped, the runtime drops
+/// the run within this time.
+const DROP_PATIENCE: Duration = Duration::from_millis(100);
+
 /// How long a store has at least to answer a renewal, also one that comes late.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 
@@ -102,7 +106,7 @@ impl<R: Store> Tending<R> {
             let asked = Instant::now();
             let opened = store.open_run(run_id, task, holder, *lease).await.map(|()| asked);
             let Err(StoreError::Held { holder: other, .. }) = &opened else { return opened };
-            match self.wait_for_own(other, answering).await {
+            match self.wait_for_own(other, begun, answering).await {
                 Ok(true) => continue,
                 Ok(false) if is_gone(other, &mut asked_again) => continue,
                 Err(error) if begun.elapsed() >= *wait => return Err(error),
@@ -124,12 +128,21 @@ impl<R: Store> Tending<R> {
     async fn wait_for_own(
         &self,
         other: &str,
+        begun: Instant,
         answering: &UnboundedSender<Answer>,
     ) -> Result<bool, StoreError> {
         let Some(mut phase) = phase_of(other) else { return Ok(false) };
         let current = phase.borrow_and_update().clone();
         match current {
-            Phase::Running => return Ok(false),
+            Phase::Running => {
+                let patience = DROP_PATIENCE.saturating_sub(begun.elapsed());
+                let changed = timeout(patience, phase.changed());
+                tokio::select! {
+                    biased;
+                    changed = changed => return Ok(changed.is_ok()),
+                    () = answering.closed() => return Ok(false),
+                }
+            }
             Phase::Over => {}
             Phase::Ending => {
                 tokio::select! {

@@ -72,7 +72,8 @@ async fn durable_rule_4_a_run_that_goes_on_in_the_same_process_is_refused_at_onc
     let task = at_once(2).build().unwrap();
     let second = thrice(&task, &store, &calls, NEVER).recover("r").run(0..4, end).await;
     assert!(second.reason.unwrap().contains("Held"));
-    assert_eq!((begun.elapsed(), calls.take()), (secs(0), Vec::new()));
+    assert!(begun.elapsed() <= millis(100), "{:?}", begun.elapsed());
+    assert_eq!(calls.take(), Vec::<u64>::new());
     first.abort();
 }
 

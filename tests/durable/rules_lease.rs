@@ -1,7 +1,7 @@
 //! Rule 4 of durable runs: a run is one holder's at a time.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use async_map_task::Recovery;
 use async_map_task::store::{DEFAULT_LEASE, MemoryStore, RunStatus, Store, StoreError};
@@ -53,7 +53,8 @@ async fn durable_rule_4_the_second_is_refused_with_who_holds_it_and_since_when()
             assert!((millis(900)..millis(1_900)).contains(&after), "{end:?}: held since {after:?}");
             let text = store_error(error.reason()).to_string();
             assert!(text.contains(holder) && text.contains("since 2"), "{text}");
-            assert_eq!((error.summary().not_started, begun.elapsed()), (4, Duration::ZERO));
+            assert_eq!(error.summary().not_started, 4);
+            assert!(begun.elapsed() <= millis(100), "{end:?}: after {:?}", begun.elapsed());
         }
         assert_eq!(calls.take(), Vec::<u64>::new());
         assert_eq!(first.await.unwrap().summary.successes, 4, "{end:?}: the first has noticed nothing");
@@ -143,7 +144,8 @@ async fn durable_rule_4_a_holder_whose_run_is_forgotten_or_taken_stops() {
             }
             let report = run.await.unwrap();
             let reason = report.reason.unwrap();
-            assert!(reason.contains("LeaseLost"), "{end:?}: {reason}");
+            let how = if is_forgotten { "Forgotten" } else { "Taken { by: \"thief\" }" };
+            assert!(reason.contains("LeaseLost") && reason.contains(how), "{end:?}: {reason}");
             assert!(begun.elapsed() <= secs(31), "{end:?}: it has stopped at {:?}", begun.elapsed());
             assert_eq!((report.summary.cancelled, report.summary.not_started), (2, 7), "{end:?}");
             let info = memory.run("r").await.unwrap();
@@ -185,7 +187,9 @@ async fn durable_rule_4_a_holder_that_could_not_renew_its_lease_in_time_stops() 
             let store = Rigged::on(Call::RenewRun, step.clone());
             let begun = Instant::now();
             let report = slow(&store).recover(Recovery::run("r").lease(secs(30))).run(0..9, end).await;
-            assert!(report.reason.is_some_and(|reason| reason.starts_with("Store")), "{end:?}, {step:?}");
+            let reason = report.reason.unwrap();
+            let why = if matches!(step, Step::Fail) { "disk full" } else { "NotRenewed" };
+            assert!(reason.starts_with("Store") && reason.contains(why), "{end:?}, {step:?}: {reason}");
             let stopped = begun.elapsed();
             assert!((secs(20)..=secs(31)).contains(&stopped), "{end:?}, {step:?}: at {stopped:?}");
         }

@@ -1,8 +1,8 @@
 //! What only the store in a file can be asked for.
 
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
-use async_map_task::store::{Record, Recorded, Sealed, SqliteStore, Store, StoreError};
+use async_map_task::store::{CacheKey, Claim, Record, Recorded, Sealed, SqliteStore, Store, StoreError};
 use futures::FutureExt;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
@@ -154,6 +154,60 @@ async fn what_is_committed_has_reached_the_disk() {
     }
     let copy = SqliteStore::open(folder.file("copy.db")).await.unwrap();
     assert_eq!(copy.successes("nightly", 0, 10).await.unwrap(), [record()]);
+}
+
+/// A process that died while its clock was two days ahead has left such times.
+#[tokio::test]
+async fn no_lease_is_longer_than_it_was_asked_for_whatever_the_clock_was() {
+    const LEASE: Duration = Duration::from_millis(300);
+    let folder = Folder::new();
+    let path = folder.file("runs.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let key = CacheKey { task: "t".into(), version: "1".into(), item_hash: "hash".into() };
+    store.open_run("nightly", "resize", "a", LEASE).await.unwrap();
+    store.claim(&key, "a", LEASE, false).await.unwrap();
+    let ahead = "UPDATE map_task_runs SET held_since_ms = held_since_ms + 172800000,
+                     held_until_ms = held_until_ms + 172800000;
+                 UPDATE map_task_claims SET held_until_ms = held_until_ms + 172800000";
+    sqlx::raw_sql(ahead).execute(&mut file(&path).await).await.unwrap();
+
+    let refused = store.open_run("nightly", "resize", "b", HOUR).await.unwrap_err();
+    let StoreError::Held { expires, .. } = refused else { panic!("{refused}") };
+    assert!(expires <= SystemTime::now() + LEASE, "{expires:?}");
+    let claim = store.claim(&key, "b", HOUR, false).await.unwrap();
+    let Claim::Held { remaining } = claim else { panic!("{claim:?}") };
+    assert!(remaining <= LEASE, "{remaining:?}");
+    let begun = Instant::now();
+    while store.open_run("nightly", "resize", "b", HOUR).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the run is not free");
+    }
+    while store.claim(&key, "b", HOUR, false).await.unwrap() != Claim::Granted {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the claim is not free");
+    }
+    // It was given in whole, because its holder may have lived.
+    assert!(begun.elapsed() + Duration::from_millis(100) > LEASE, "{:?}", begun.elapsed());
+}
+
+/// A file of version 1 is opened, and what it has is there.
+#[tokio::test]
+async fn a_file_of_the_first_version_is_migrated() {
+    let folder = Folder::new();
+    let path = folder.file("runs.db");
+    let mut first =
+        SqliteConnectOptions::new().filename(&path).create_if_missing(true).connect().await.unwrap();
+    sqlx::raw_sql("CREATE TABLE map_task_schema (version INTEGER NOT NULL) STRICT; INSERT INTO map_task_schema VALUES (1)")
+        .execute(&mut first)
+        .await
+        .unwrap();
+    sqlx::raw_sql(include_str!("../../src/store/sql/sqlite_1.sql")).execute(&mut first).await.unwrap();
+    let held = "INSERT INTO map_task_runs VALUES ('nightly', 'resize', 'running', NULL, 'a', 1, 9999999999999, 1, 1)";
+    sqlx::raw_sql(held).execute(&mut first).await.unwrap();
+    first.close().await.unwrap();
+    let store = SqliteStore::open(&path).await.unwrap();
+    let refused = store.open_run("nightly", "resize", "b", HOUR).await;
+    assert!(matches!(refused, Err(StoreError::Held { .. })), "{refused:?}");
+    store.renew_run("nightly", "a", Duration::ZERO).await.unwrap();
+    store.open_run("nightly", "resize", "b", HOUR).await.unwrap();
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_map_task::Origin;
 use async_map_task::store::{PostgresStore, Recorded, RunStatus, SqliteStore, Store};
@@ -280,6 +280,8 @@ async fn outlive_lease(mut scene: Scene, store: &impl Store) {
     let lost = seen.end(holder_id).expect("the lease is lost");
     assert!(lost.starts_with("run `nightly` is no longer held by "), "{lost}");
     assert!(lost.contains(&format!("/{holder_id}/")), "{lost}");
+    let taken = lost.contains("its lease was over, and ") && lost.contains(&format!("/{heir_id}/"));
+    assert!(taken && lost.ends_with(" took it"), "{lost}");
     assert!(seen.settled(holder_id).keys().copied().eq(0..gate), "reported, and not its own any more");
     // The heir has run what the other was held up in, and that is what is kept.
     assert_eq!(seen.end(heir_id), None);
@@ -349,6 +351,47 @@ async fn a_run_is_refused_while_it_is_held_and_taken_over_when_its_process_was_k
 #[tokio::test]
 async fn a_run_is_refused_while_it_is_held_and_taken_over_when_its_process_was_killed_in_postgres() {
     take_over_run(Scene::in_postgres().await);
+}
+
+/// A process is suspended for longer than its lease, and no other wants the run: it goes on.
+async fn outlive_lease_alone(mut scene: Scene, store: &impl Store) {
+    let gate = ITEMS / 3;
+    let holder = start_holder(&mut scene, gate);
+    let id = holder.id();
+    suspend_outside_write(&holder, store).await;
+    let begun = Instant::now();
+    scene.until(|_| begun.elapsed() > LEASE * 3 / 2);
+    holder.resume();
+    // It renews its lease before it has more to write.
+    let is_renewed = async || {
+        let lease = store.run(RUN).await.unwrap().unwrap().lease;
+        lease.is_some_and(|lease| lease.expires > SystemTime::now())
+    };
+    while !is_renewed().await {
+        assert!(begun.elapsed() < 10 * LEASE, "its lease is not renewed");
+    }
+    scene.open_gate();
+    holder.wait();
+    scene.read();
+    scene.seen().check_all_outputs(id);
+    let run = store.run(RUN).await.unwrap().unwrap();
+    assert_eq!((run.status, run.lease, run.succeeded), (RunStatus::Succeeded, None, ITEMS));
+}
+
+#[tokio::test]
+async fn a_process_suspended_for_longer_than_its_lease_goes_on_if_no_other_has_the_run_in_sqlite() {
+    let scene = Scene::in_sqlite();
+    let Place::Sqlite(path) = &scene.place else { unreachable!() };
+    let store = SqliteStore::open(Path::new(path)).await.unwrap();
+    outlive_lease_alone(scene, &store).await;
+}
+
+#[tokio::test]
+async fn a_process_suspended_for_longer_than_its_lease_goes_on_if_no_other_has_the_run_in_postgres() {
+    let scene = Scene::in_postgres().await;
+    let Place::Postgres(url) = &scene.place else { unreachable!() };
+    let store = PostgresStore::connect(url).await.unwrap();
+    outlive_lease_alone(scene, &store).await;
 }
 
 #[tokio::test]
