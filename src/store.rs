@@ -43,7 +43,9 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// no two are ever the same.
 ///
 /// Whatever a method has returned `Ok` for is durable, and each call takes effect as a whole or not at all. A call may
-/// be made again after an error, with the same arguments, and then has the effect of one.
+/// be made again after an error, with the same arguments, and then has the effect of one. A call whose future is dropped has
+/// taken effect or not. One whose future is not polled must not hold up the calls of others for longer than they can bear, so
+/// open no transaction that only its caller drives.
 pub trait Store: Clone + Send + Sync + 'static {
     /// Takes a run for `holder`, until `lease` is over: a new one, or one that nobody holds any more. A run that
     /// `holder` has already is renewed.

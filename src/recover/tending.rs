@@ -20,6 +20,9 @@ pub(super) const PAGE: u32 = 2_048;
 /// How many records are written at once.
 const MOST_AT_ONCE: usize = 1_024;
 
+/// How many bytes of outputs and messages are written at once, if it is more than one record.
+const MOST_BYTES: usize = 4 << 20;
+
 /// How long to wait before another holder is asked for the run once more.
 const PATIENCE: Duration = Duration::from_millis(50);
 
@@ -198,9 +201,12 @@ impl<R: Store> Tending<R> {
                     Request::Close { status: end } => status = Some(end),
                 }
             }
-            if !records.is_empty() {
-                self.store.commit(&self.recovery.run_id, &self.holder, &records).await?;
-                let _ = answering.send(Answer::Kept(records.len()));
+            let mut rest = records.as_slice();
+            while !rest.is_empty() {
+                let (group, later) = rest.split_at(group_of(rest));
+                self.store.commit(&self.recovery.run_id, &self.holder, group).await?;
+                let _ = answering.send(Answer::Kept(group.len()));
+                rest = later;
             }
             if let Some(from) = page {
                 let _ = answering.send(Answer::Page(self.read(from).await?));
@@ -262,6 +268,19 @@ impl<R: Store> Tending<R> {
         };
         tokio::spawn(retried.instrument(Span::current()));
     }
+}
+
+/// How many of the first records are written together, at least one.
+fn group_of(records: &[Record]) -> usize {
+    let mut bytes = 0;
+    let fits = |record: &&Record| {
+        bytes += match &record.recorded {
+            Recorded::Succeeded { output } => output.json.len(),
+            Recorded::Failed { message } => message.len(),
+        };
+        bytes <= MOST_BYTES
+    };
+    records.iter().take_while(fits).count().max(1)
 }
 
 /// Returns `true`, once for each holder, if it was a run of this process and is no more: it may have given the run back

@@ -283,3 +283,17 @@ async fn durable_rule_2_an_output_that_is_no_json_makes_no_other_durable() {
         assert_eq!(*given.lock().unwrap(), [0, 2], "what is durable is given");
     }
 }
+
+/// Large outputs are written in smaller groups, and one that is larger than a group by itself.
+#[tokio::test(start_paused = true)]
+async fn durable_rule_2_a_group_is_bounded_in_bytes_as_well() {
+    let store = Rigged::willing();
+    let task = at_once(16).build().unwrap();
+    let megabytes = |n: usize| async move { Ok::<_, String>("x".repeat(n << 20)) };
+    let result =
+        task.over([1, 1, 1, 1, 1, 1, 1, 1, 9, 1, 1]).map(megabytes).recover(&store, "r").await.unwrap();
+    assert_eq!(result.successes(), 11);
+    let groups = store.groups();
+    assert_eq!(groups.iter().sum::<usize>(), 11);
+    assert!(groups.iter().all(|outputs| *outputs <= 3), "{groups:?}");
+}
