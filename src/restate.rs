@@ -5,20 +5,27 @@
 //! many machines, sees to it that it is run again where a machine dies, and keeps the outcome. [The
 //! guide](crate::guide::past_one_machine) says when this pays, how to start it all, and what survives what.
 //!
-//! This is the side of the caller, and speaks HTTP/1.1 with the engine's ingress and its admin API, from version 1.7 on.
+//! This is the side of the caller, and speaks HTTP/1.1 with the engine's ingress and its admin API. It was tried with the versions
+//! 1.7.2 and 1.7.12.
 //! The workers are programs of your own with the engine's own SDK.
 
 mod answer;
 mod builder;
 mod call;
 mod cancel;
+mod cancelling;
 mod engine;
 mod error;
 mod handler;
+mod health;
+mod name;
+mod one_line;
 mod pending;
 mod reply;
 mod server;
 mod target;
+mod tries;
+mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -88,8 +95,9 @@ impl Restate {
     /// `main` returns, and before a run of the same id begins. It waits for the calls of all runs over this engine, also
     /// of those that go on. Without an [`admin`](RestateBuilder::admin) nothing is cancelled, and nothing counted.
     ///
-    /// Where a call may still be on its way to the engine, cancelling enters its invocation there, to begin ten seconds later, and
-    /// takes it out again. A program that ends between the two, or that the admin API refuses, leaves it to begin.
+    /// A call that the engine does not have yet may still be on its way. Cancelling enters its invocation there, to begin a
+    /// minute later, and takes it out again after 5 s, in which a call that comes late begins nothing. A program that ends
+    /// between the two, or that the admin API refuses, leaves it to begin.
     ///
     /// # Cancel safety
     ///

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::RestateError;
 use super::reply::{Reply, beginning};
+use super::server::INGRESS;
 
 /// The body of an error: what the engine and the handlers say.
 #[derive(Debug, Deserialize)]
@@ -18,8 +19,8 @@ struct Refusal {
 
 /// The output of a handler, or why there is none.
 pub(super) fn output<T: DeserializeOwned>(reply: &Reply) -> Result<T, RestateError> {
-    if !reply.status.is_success() {
-        return Err(failure(reply));
+    if !reply.is_output() {
+        return Err(failure(reply, INGRESS));
     }
     // A handler that returns nothing sends nothing.
     let json = if reply.body.is_empty() { b"null" } else { reply.body.as_ref() };
@@ -31,20 +32,25 @@ pub(super) fn output<T: DeserializeOwned>(reply: &Reply) -> Result<T, RestateErr
     })
 }
 
-/// Whether the invocation was stopped before this call came, so that nobody has said anything about the item.
-pub(super) fn was_stopped_before(reply: &Reply) -> bool {
-    // The engine says until when it keeps an outcome where it had it already.
-    let is_kept = !reply.header("idempotency-expires").is_empty();
-    is_kept && !reply.status.is_success() && matches!(failure(reply), RestateError::Cancelled { .. })
+/// Whether the invocation was cancelled or killed, so that its end is not the item's outcome.
+pub(super) fn was_stopped(reply: &Reply) -> bool {
+    reply.is_outcome()
+        && !reply.is_output()
+        && matches!(failure(reply, INGRESS), RestateError::Cancelled { .. })
 }
 
-/// What an answer says that is no output.
-pub(super) fn failure(reply: &Reply) -> RestateError {
+/// Whether it was stopped before this call came, so that nothing is said about the item.
+pub(super) fn was_stopped_before(reply: &Reply) -> bool {
+    reply.was_kept() && was_stopped(reply)
+}
+
+/// What an answer of a server says that is no output.
+pub(super) fn failure(reply: &Reply, server: &'static str) -> RestateError {
     let status = reply.status.as_u16();
     let refusal = serde_json::from_slice(&reply.body);
     let Refusal { code, message } =
         refusal.unwrap_or_else(|_| Refusal { code: status, message: beginning(&reply.body) });
-    if reply.is_of_invocation() {
+    if reply.is_outcome() && server == INGRESS {
         let invocation_id = reply.invocation_id().to_owned();
         return if is_stopped(code, &message) {
             RestateError::Cancelled { message, invocation_id }
@@ -53,9 +59,10 @@ pub(super) fn failure(reply: &Reply) -> RestateError {
         };
     }
     match status {
-        401 | 403 | 407 => RestateError::Unauthorized { status, message },
-        404 if reply.is_of_ingress() => RestateError::NotFound { message },
-        _ => RestateError::Rejected { status, message },
+        401 | 403 | 407 => RestateError::Unauthorized { server, status, message },
+        404 if reply.is_of_ingress() && server == INGRESS => RestateError::NotFound { message },
+        200..300 => RestateError::NotRestate { server, status, message },
+        _ => RestateError::Rejected { server, status, message },
     }
 }
 
@@ -81,6 +88,12 @@ mod tests {
             headers.insert("x-restate-error-source", HeaderValue::from_static(source));
         }
         Reply { status: StatusCode::from_u16(status).unwrap(), headers, body: body.into() }
+    }
+
+    /// The same without the id of an invocation.
+    fn unnamed(mut reply: Reply) -> Reply {
+        reply.headers.remove("x-restate-id");
+        reply
     }
 
     fn kept(mut reply: Reply) -> Reply {
@@ -119,16 +132,9 @@ mod tests {
                 r#"{"code":404,"message":"service 'W' not found"}"#,
                 "there is no such handler: service 'W' not found",
             ),
-            (404, "", "<html>", "the ingress refused the call with status 404: `<html>`"),
-            (401, "", "", "the bearer token was refused with status 401: ``"),
-            (403, "", "a\r\nb", r"the bearer token was refused with status 403: `a\r\nb`"),
-            (
-                413,
-                "",
-                "length limit exceeded",
-                "the ingress refused the call with status 413: `length limit exceeded`",
-            ),
-            (302, "", "", "the ingress refused the call with status 302: ``"),
+            (204, "invocation", "", "the handler failed with code 204: ``"),
+            (200, "invocation", r#"{"code":200,"message":"no"}"#, "the handler failed with code 200: no"),
+            (200, "ingress", "7", "what answers as the ingress, with status 200, is not Restate: `7`"),
             (
                 400,
                 "ingress",
@@ -144,12 +150,63 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_without_an_invocation_is_no_outcome() {
+        for (status, expected) in [
+            (200, "what answers as the ingress, with status 200, is not Restate: ``"),
+            (204, "what answers as the ingress, with status 204, is not Restate: ``"),
+            (302, "the ingress refused the call with status 302: ``"),
+            (401, "the ingress refused the bearer token with status 401: ``"),
+            (403, "the ingress refused the bearer token with status 403: ``"),
+            (404, "the ingress refused the call with status 404: ``"),
+            (413, "the ingress refused the call with status 413: ``"),
+        ] {
+            for source in ["", "invocation"] {
+                let reply = unnamed(reply(status, source, ""));
+                assert_eq!(output::<()>(&reply).unwrap_err().to_string(), expected);
+                assert_eq!(output::<Option<u32>>(&reply).unwrap_err().to_string(), expected);
+                assert!(!reply.is_transient() && !was_stopped(&reply), "{expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_with_an_invocation_is_its_outcome_where_the_engine_does_not_name_the_source() {
+        for (status, body, expected) in [
+            (500, r#"{"code":500,"message":"no"}"#, "the handler failed with code 500: no"),
+            (404, r#"{"code":404,"message":"no row"}"#, "the handler failed with code 404: no row"),
+            (409, r#"{"code":409,"message":"killed"}"#, "invocation inv_1abc was killed in the engine"),
+        ] {
+            let reply = reply(status, "", body);
+            assert_eq!(output::<()>(&reply).unwrap_err().to_string(), expected);
+            assert!(!reply.is_transient(), "{expected}");
+        }
+    }
+
+    #[test]
     fn what_a_proxy_says_may_pass_and_what_a_handler_says_does_not() {
         for status in [500, 502, 503, 504, 408, 429] {
-            assert!(reply(status, "", "").is_transient(), "{status}");
+            assert!(unnamed(reply(status, "", "")).is_transient(), "{status}");
+            assert!(unnamed(reply(status, "ingress", "")).is_transient(), "{status}");
             assert!(reply(status, "ingress", "").is_transient(), "{status}");
             assert!(!reply(status, "invocation", "").is_transient(), "{status}");
         }
+    }
+
+    #[test]
+    fn a_message_is_one_line_and_the_field_has_all_of_it() {
+        let text = format!("a\nb{}", "c".repeat(3_000_000));
+        let body = serde_json::json!({ "code": 500, "message": text }).to_string();
+        let mut reply = reply(500, "invocation", "");
+        reply.body = body.into();
+        let error = output::<()>(&reply).unwrap_err();
+        let shown = error.to_string();
+        assert!(
+            shown.starts_with(r"the handler failed with code 500: a\nbcc") && shown.ends_with("cc..."),
+            "{shown}"
+        );
+        assert!(shown.len() < 500 && !shown.contains('\n'), "{}", shown.len());
+        let RestateError::Handler { message, .. } = error else { panic!("{error:?}") };
+        assert_eq!(message, text);
     }
 
     #[test]
@@ -159,6 +216,7 @@ mod tests {
         assert!(!was_stopped_before(&reply(409, "invocation", stopped)));
         assert!(!was_stopped_before(&kept(reply(409, "invocation", r#"{"code":409,"message":"taken"}"#))));
         assert!(!was_stopped_before(&kept(reply(200, "", stopped))));
+        assert!(!was_stopped_before(&unnamed(kept(reply(409, "", stopped)))));
     }
 
     #[test]

@@ -10,8 +10,9 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::Restate;
+use super::cancelling::Cancelling;
 use super::engine::{CANCELLED_AT_ONCE, Engine};
-use super::server::Server;
+use super::server::{ADMIN, INGRESS, Server};
 use crate::error::ConfigError;
 
 /// Describes how the engine is reached; begun by [`Restate::builder`], ended by [`build`](Self::build).
@@ -61,7 +62,7 @@ impl RestateBuilder {
     /// The URL of the admin API, through which a stopped run cancels what it has left running.
     ///
     /// The default is none, and nothing is cancelled: an item that is timed out, cancelled or dropped runs on in the
-    /// engine, and its outcome is kept under its key.
+    /// engine, and its outcome is kept under its key. The API must be that of the same engine as the ingress.
     pub fn admin(mut self, url: impl Into<String>) -> Self {
         self.admin = Some(url.into());
         self
@@ -81,7 +82,8 @@ impl RestateBuilder {
     /// The default is [`DEFAULT_RETRY_TIME`](Self::DEFAULT_RETRY_TIME), two minutes; zero is one try. The waits grow from
     /// 50 ms to 5 s and are jittered. An item gives up earlier where its
     /// [deadline](crate::ItemContext::deadline) leaves no time for another try. A connection that breaks while a handler
-    /// works begins a time of its own, however long it has worked.
+    /// works is no failure where the engine has the call: it is attached to again, however often. A handler that is not
+    /// registered after an outage is waited for as long.
     pub fn retry_time(mut self, retry_time: Duration) -> Self {
         self.retry_time = retry_time;
         self
@@ -92,7 +94,7 @@ impl RestateBuilder {
     /// The default is [`DEFAULT_KILL_AFTER`](Self::DEFAULT_KILL_AFTER), 5 s. A handler learns of its cancelling where it
     /// next awaits something of the engine's, such as `ctx.sleep`, and may undo there what it has done; while it awaits
     /// something else, and inside of `ctx.run`, it goes on. A killed one is dropped where it stands. With
-    /// [`Duration::MAX`] none is killed.
+    /// [`Duration::MAX`] none is killed. A retry waits for this end, so give an attempt a longer time.
     pub fn kill_after(mut self, time: Duration) -> Self {
         self.kill_after = time;
         self
@@ -121,16 +123,17 @@ impl RestateBuilder {
             return Err(ConfigError::new("message_limit", 0, "at least 1 byte"));
         }
         let authorization = self.bearer_token.as_ref().map(authorization).transpose()?;
-        let server = |name, url: &str| {
-            Server::new(name, url, authorization.clone(), self.retry_time, self.message_limit)
+        let server = |setting, name, url: &str| {
+            Server::new(setting, name, url, authorization.clone(), self.retry_time, self.message_limit)
         };
         let engine = Engine {
-            ingress: server("ingress", &self.ingress)?,
-            admin: self.admin.as_ref().map(|url| server("admin", url)).transpose()?,
+            ingress: server("ingress", INGRESS, &self.ingress)?,
+            admin: self.admin.as_ref().map(|url| server("admin", ADMIN, url)).transpose()?,
             kill_after: self.kill_after,
             message_limit: self.message_limit,
             calls: TaskTracker::new(),
             places: Semaphore::new(CANCELLED_AT_ONCE),
+            cancelling: Cancelling::default(),
             uncancelled: AtomicUsize::new(0),
         };
         engine.calls.close();

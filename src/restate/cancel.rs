@@ -3,17 +3,34 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::{Method, StatusCode};
-use tokio::time::{Instant, timeout};
+use hyper::{Method, Request, StatusCode};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::RestateError;
-use super::answer::failure;
+use super::answer::{failure, was_stopped};
 use super::call::Call;
-use super::reply::{Fault, Reply, beginning};
+use super::reply::Reply;
+use super::server::{ADMIN, INGRESS};
+use crate::error::ConfigError;
 
 /// How long the engine may take to end what it was told to kill.
 const KILL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// For how long a call may still be on its way that the engine does not have yet, as in the buffers of a proxy.
+const LATE: Duration = Duration::from_secs(5);
+
+/// How often a key is cleared of the error that a handler has answered its cancelling with.
+const CLEARED_AT_MOST: usize = 3;
+
+/// What an invocation has come to that was told to end.
+struct Ended {
+    /// Before it was told.
+    was_before: bool,
+    reply: Reply,
+}
 
 impl Call {
     /// Ends the invocation, and says what it has come to.
@@ -26,76 +43,145 @@ impl Call {
         ended
     }
 
+    /// Ends the invocation, and leaves under its key either the outcome that it had before, or that it was stopped. So a call
+    /// that is late on its way begins nothing.
     async fn try_cancel(&self) -> Result<Reply, RestateError> {
         // A server that is away is waited for once, and not again by each that waits for a place.
         let deadline = self.engine.ingress.deadline();
-        let place = self.engine.places.acquire().await;
-        // Whether the engine has the call, nobody knows. So it is sent again, to be run later: either the engine has it,
-        // or it takes it now and will not take the first one any more. This gives its name in both cases.
-        let accepted = self.engine.ingress.reach(&self.request(&self.target.send), deadline).await?;
-        if !accepted.status.is_success() {
-            return Err(failure(&accepted));
+        let mut first = None;
+        for _ in 0..CLEARED_AT_MOST {
+            let ended = self.end_invocation(deadline).await?;
+            let is_left = ended.was_before || ended.reply.is_output() || was_stopped(&ended.reply);
+            let reply = first.get_or_insert(ended.reply);
+            if is_left {
+                break;
+            }
+            // Its own error, to which it has come because of this, is no outcome of the item.
+            self.tell(reply.invocation_id(), "purge", None).await?;
         }
-        let id = accepted.invocation_id();
-        if id.is_empty() {
-            return Err(RestateError::Rejected {
-                status: accepted.status.as_u16(),
-                message: beginning(&accepted.body),
-            });
+        first.ok_or_else(|| RestateError::NotFound { message: "no invocation".to_owned() })
+    }
+
+    /// Ends the invocation.
+    async fn end_invocation(&self, deadline: Option<Instant>) -> Result<Ended, RestateError> {
+        let mut place = self.engine.places.acquire().await;
+        let Entered { invocation_id: id, status } = self.enter(deadline).await?;
+        if status.as_deref() == Some(NEW) {
+            // Until it is cancelled, a call that comes later begins nothing.
+            drop(place);
+            sleep(LATE).await;
+            place = self.engine.places.acquire().await;
         }
-        let has_ended = self.tell(id, "cancel", deadline).await? == StatusCode::CONFLICT;
+        let told = self.tell(&id, "cancel", deadline).await?;
+        match told {
+            StatusCode::NOT_FOUND => return self.not_there(&id, deadline).await,
+            // It had not begun, and the engine has forgotten it.
+            StatusCode::OK => return Err(stopped(id)),
+            _ => {}
+        }
         // A handler may take long to end, and others are not to wait for it.
         drop(place);
-        let ended = match timeout(self.engine.kill_after, self.end(id)).await {
+        let reply = match timeout(self.engine.kill_after, self.end(&id)).await {
             Ok(ended) => ended?,
-            Err(_) => {
-                tracing::info!(invocation = id, "an invocation that does not heed its cancelling is killed");
-                let _place = self.engine.places.acquire().await;
-                self.tell(id, "kill", None).await?;
-                let ended = timeout(KILL_TIMEOUT, self.end(id)).await;
-                ended.map_err(|error| Fault::unanswered(KILL_TIMEOUT, error))??
-            }
+            Err(_) => self.kill(&id).await?,
         };
-        // What it came to before is its outcome. What it came to because of this is none.
-        if !has_ended && !ended.status.is_success() {
-            self.tell(id, "purge", None).await?;
+        Ok(Ended { was_before: told == StatusCode::CONFLICT, reply })
+    }
+
+    /// Has the engine know the call, and returns the id of its invocation.
+    ///
+    /// Whether the engine has the call is not known. So it is sent again, to be run later: either the engine has it, or it takes
+    /// it now and does not take the first one any more. This gives its id in both cases.
+    async fn enter(&self, deadline: Option<Instant>) -> Result<Entered, RestateError> {
+        let ingress = &self.engine.ingress;
+        let accepted = ingress.reach(&self.request(&self.target.send), deadline).await?;
+        if accepted.is_not_found() {
+            // The handler is not registered any more, or never was, and takes no call. It may have one.
+            let found = ingress.reach(&self.ask(&self.target.lookup), deadline).await?;
+            return serde_json::from_slice(&found.body).map_err(|_| failure(&found, INGRESS));
         }
-        Ok(ended)
+        let entered: Option<Entered> = serde_json::from_slice(&accepted.body).ok();
+        entered
+            .filter(|entered| entered.invocation_id == accepted.invocation_id())
+            .ok_or_else(|| failure(&accepted, INGRESS))
+    }
+
+    async fn kill(&self, id: &str) -> Result<Reply, RestateError> {
+        tracing::info!(invocation = id, "an invocation that does not heed its cancelling is killed");
+        let _place = self.engine.places.acquire().await;
+        self.tell(id, "kill", None).await?;
+        let ended = timeout(KILL_TIMEOUT, self.end(id)).await;
+        ended.unwrap_or_else(|_| {
+            let source = format!("invocation {id} goes on after it was killed").into();
+            Err(RestateError::Unavailable { server: ADMIN, since: KILL_TIMEOUT, tries: 1, source })
+        })
+    }
+
+    /// The admin API does not know an invocation. Either there is none, or the two URLs lead to two engines.
+    async fn not_there(&self, id: &str, deadline: Option<Instant>) -> Result<Ended, RestateError> {
+        let ingress = &self.engine.ingress;
+        let reply = ingress.reach(&self.about(id, "output")?, deadline).await?;
+        if reply.is_outcome() {
+            return Ok(Ended { was_before: true, reply });
+        }
+        if reply.is_not_found() {
+            return Err(failure(&reply, INGRESS));
+        }
+        let message =
+            format!("it does not know invocation {id}, which the ingress has: is it the same engine's?");
+        Err(RestateError::Rejected { server: ADMIN, status: 404, message })
     }
 
     /// Waits for the end of the invocation.
-    async fn end(&self, invocation_id: &str) -> Result<Reply, RestateError> {
-        let ingress = &self.engine.ingress;
-        let uri = ingress.uri(&format!("/restate/attach/{invocation_id}"))?;
-        Ok(ingress.reach(&ingress.request(Method::GET, uri, Bytes::new()), None).await?)
+    async fn end(&self, id: &str) -> Result<Reply, RestateError> {
+        let (attach, peek) = (self.about(id, "attach")?, self.about(id, "output")?);
+        Ok(self.engine.ingress.outcome(&attach, &peek, None).await?.reply)
     }
 
-    /// Makes the engine forget an outcome, so that the same key runs again. Says whether it has.
-    pub(super) async fn forget(&self, invocation_id: &str, deadline: Option<Instant>) -> bool {
-        self.tell(invocation_id, "purge", deadline).await.is_ok_and(|status| status.is_success())
+    /// A question about an invocation.
+    fn about(&self, id: &str, what: &str) -> Result<Request<Full<Bytes>>, ConfigError> {
+        let ingress = &self.engine.ingress;
+        Ok(ingress.request(Method::GET, ingress.uri(&format!("/restate/{what}/{id}"))?, Bytes::new()))
     }
 
     /// Has the admin API do something to the invocation; that it is over, or not there, is an answer, too.
     async fn tell(
         &self,
-        invocation_id: &str,
+        id: &str,
         what: &str,
         deadline: Option<Instant>,
     ) -> Result<StatusCode, RestateError> {
         let Some(admin) = &self.engine.admin else { return Ok(StatusCode::NOT_FOUND) };
-        let uri = admin.uri(&format!("/invocations/{invocation_id}/{what}"))?;
+        let uri = admin.uri(&format!("/invocations/{id}/{what}"))?;
         let reply = admin.reach(&admin.request(Method::PATCH, uri, Bytes::new()), deadline).await?;
         match reply.status {
             StatusCode::CONFLICT | StatusCode::NOT_FOUND => {}
             status if status.is_success() => {}
-            _ => return Err(failure(&reply)),
+            _ => return Err(failure(&reply, ADMIN)),
         }
         Ok(reply.status)
     }
 }
 
+/// The end of an invocation that never began.
+fn stopped(invocation_id: String) -> RestateError {
+    RestateError::Cancelled { message: "cancelled".to_owned(), invocation_id }
+}
+
+/// What the engine says to a call that is to run later, or to a question for the id of one.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entered {
+    invocation_id: String,
+    status: Option<String>,
+}
+
+/// The status of a call that the engine did not have before.
+const NEW: &str = "Accepted";
+
 /// Whether an invocation may go on, given why it could not be cancelled.
 fn may_go_on(error: &RestateError) -> bool {
-    // It has ended, with an output that is too large to be read; or the engine has no such handler, and took no call.
-    !matches!(error, RestateError::TooLarge { .. } | RestateError::NotFound { .. })
+    use RestateError::{Cancelled, NotFound, TooLarge};
+    // It has ended, with an output that is too large to be read; or it had not begun; or the engine has none.
+    !matches!(error, TooLarge { .. } | Cancelled { .. } | NotFound { .. })
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use super::cancelling::Cancelling;
 use super::server::Server;
 
 /// How many calls are being cancelled at the same time; the others wait for it.
@@ -22,5 +23,6 @@ pub(super) struct Engine {
     /// waited for.
     pub(super) calls: TaskTracker,
     pub(super) places: Semaphore,
+    pub(super) cancelling: Cancelling,
     pub(super) uncancelled: AtomicUsize,
 }

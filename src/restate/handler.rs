@@ -4,26 +4,25 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use hyper::header::HeaderValue;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::call::Call;
 use super::engine::Engine;
+use super::name::RunId;
 use super::target::Target;
 use super::{Restate, RestateError};
 use crate::context::ItemContext;
 use crate::error::ConfigError;
-use crate::random::random;
 
-/// A handler of a service in Restate, and a run that calls it.
+/// A handler of a service in Restate, and the id of the run that calls it, if there is one.
 ///
-/// A clone calls the same handler for the same run.
+/// A clone calls the same handler with the same run id.
 pub struct Handler<T> {
     engine: Arc<Engine>,
     /// Or why there is no such name.
     target: Result<Arc<Target>, ConfigError>,
-    run_id: String,
+    run_id: RunId,
     output: PhantomData<fn() -> T>,
 }
 
@@ -31,23 +30,24 @@ impl<T> Handler<T> {
     pub(super) fn new(engine: &Restate, service: &str, handler: &str) -> Self {
         let engine = Arc::clone(&engine.engine);
         let target = Target::new(&engine, service, handler).map(Arc::new);
-        let run_id = format!("{:016x}", random());
-        Self { engine, target, run_id, output: PhantomData }
+        Self { engine, target, run_id: RunId::random(), output: PhantomData }
     }
 
-    /// The name of the run: with the index of the item and the number of the attempt it is the [idempotency
-    /// key](https://docs.restate.dev/services/invocation/http) of each call, `run_id.index.attempt`.
+    /// The name of the run: with the index of the item and a number it is the [idempotency
+    /// key](https://docs.restate.dev/services/invocation/http) of each call, `run_id.index.number`. The number is 1, and one more
+    /// for each failure of the item that the engine keeps, and for each time that it was stopped.
     ///
     /// A run with an id that was there before has the outcomes of that run: what has ended comes back from the engine
     /// and does not run, what still runs is waited for, the rest is called. So the id stands for the function and for
     /// all of the input, in its order; take another one where either has changed, because the engine does not compare
-    /// the items. It keeps outcomes for the handler's `idempotency_retention`, a day by default.
+    /// the items. It keeps outcomes for the handler's `idempotency_retention`, a day by default. Two calls of one attempt have
+    /// the same key, and so the same output.
     ///
-    /// Visible characters of ASCII are allowed, without blanks, and at least one. Without this a random id is taken, and
-    /// the run cannot be taken up again.
+    /// Visible characters of ASCII are allowed, without blanks, and at least one. Without this each call has a random key, and
+    /// shares its outcome with no other: a run cannot be taken up again, and a handler serves any number of runs.
     #[must_use]
     pub fn run_id(mut self, run_id: impl Into<String>) -> Self {
-        self.run_id = run_id.into();
+        self.run_id = RunId::Chosen(run_id.into());
         self
     }
 
@@ -86,22 +86,14 @@ impl<T> Handler<T> {
 
     fn prepare(&self, cx: &ItemContext, item: &impl Serialize) -> Result<Call, RestateError> {
         let target = Arc::clone(self.target.as_ref().map_err(Clone::clone)?);
-        let key = self.key(cx)?;
+        let name = self.run_id.name(cx)?;
+        let key = name.key(name.first())?;
         let item = serde_json::to_vec(item).map_err(|error| RestateError::Item { source: error.into() })?;
         let (size, limit) = (item.len() as u64, self.engine.message_limit as u64);
         if size > limit {
             return Err(RestateError::TooLarge { what: "item", size, limit });
         }
-        Ok(Call { engine: Arc::clone(&self.engine), target, key, item: item.into() })
-    }
-
-    /// The idempotency key of an attempt.
-    fn key(&self, cx: &ItemContext) -> Result<HeaderValue, ConfigError> {
-        let is_allowed = !self.run_id.is_empty() && self.run_id.chars().all(|c| c.is_ascii_graphic());
-        let key = format!("{}.{}.{}", self.run_id, cx.index(), cx.attempt());
-        let key = HeaderValue::try_from(key).ok().filter(|_| is_allowed);
-        let found = || format!("`{}`", self.run_id.escape_debug());
-        key.ok_or_else(|| ConfigError::new("run_id", found(), "visible characters of ASCII, at least one"))
+        Ok(Call { engine: Arc::clone(&self.engine), target, name, key, item: item.into() })
     }
 }
 

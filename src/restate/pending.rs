@@ -9,37 +9,40 @@ use tokio::task::JoinHandle;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::RestateError;
-use super::answer::output;
-use super::call::Call;
+use super::answer::{output, was_stopped_before};
+use super::call::{Call, MOST_KEYS};
 use super::reply::{Fault, Reply};
+use super::server::INGRESS;
 use crate::context::ItemContext;
 
 impl Call {
     /// Has the handler run, or waits for it where it runs already, or takes the outcome that is kept.
     pub(super) async fn run<T: DeserializeOwned>(self, cx: &ItemContext) -> Result<T, RestateError> {
-        let pending = Pending::new(self);
-        let call = pending.call();
-        let answered = if call.engine.admin.is_some() {
-            tokio::select! {
-                biased;
-                answered = call.answer(cx) => answered,
-                // With a grace there is time to see the end of it.
-                () = cx.cancellation_token().cancelled() => return output(&pending.cancel().await?),
+        // Between two keys no call is pending, and the attempt goes on.
+        let _counted = self.engine.calls.token();
+        self.engine.cancelling.over(&self.item_name()).await;
+        let mut number = self.number(cx).await?;
+        loop {
+            let reply = Pending::new(self.numbered(number)?).end(cx).await?;
+            // An earlier run was stopped, and this item with it: what is left of it is no outcome, and has used up the key.
+            let is_spent = was_stopped_before(&reply) && number < MOST_KEYS;
+            // Unless this attempt has stopped it itself.
+            if !is_spent || cx.cancellation_token().is_cancelled() {
+                return output(&reply);
             }
-        } else {
-            call.answer(cx).await
-        };
-        // What the ingress has answered, or never had, leaves nothing behind.
-        if !matches!(&answered, Err(Fault::Unreachable { is_sent: true, .. })) {
-            pending.disarm();
+            number += 1;
         }
-        output(&answered?)
+    }
+
+    /// What the calls of all attempts at the item have in common.
+    fn item_name(&self) -> String {
+        format!("{}/{}", self.target.name(), self.name.item)
     }
 }
 
 /// A call that is under way. If it is dropped before it is over, it is cancelled in the engine.
 #[derive(Debug)]
-pub(super) struct Pending {
+struct Pending {
     call: Arc<Call>,
     /// Where it is cancelled: a future may be dropped anywhere.
     runtime: Handle,
@@ -49,29 +52,52 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn new(call: Call) -> Self {
+    fn new(call: Call) -> Self {
         let _counted = call.engine.calls.token();
         Self { call: Arc::new(call), runtime: Handle::current(), is_over: false, _counted }
     }
 
-    pub(super) fn call(&self) -> &Call {
-        &self.call
-    }
-
-    /// There is nothing in the engine that could be cancelled.
-    pub(super) fn disarm(mut self) {
-        self.is_over = true;
+    /// Sends the call, and returns what it has come to.
+    async fn end(mut self, cx: &ItemContext) -> Result<Reply, RestateError> {
+        let call = Arc::clone(&self.call);
+        let answered = if call.engine.admin.is_some() {
+            tokio::select! {
+                biased;
+                answered = call.answer(cx) => answered,
+                // With a grace there is time to see the end of it.
+                () = cx.cancellation_token().cancelled() => return self.cancel().await,
+            }
+        } else {
+            call.answer(cx).await
+        };
+        // Whether there is nothing in the engine that could be cancelled.
+        self.is_over = match &answered {
+            Ok(answer) => !answer.leaves_one,
+            Err(fault) => !matches!(fault, Fault::Unreachable { is_sent: true, .. }),
+        };
+        Ok(answered?.reply)
     }
 
     /// Cancels it, and says what has become of it. Goes on where this is dropped.
-    pub(super) async fn cancel(mut self) -> Result<Reply, RestateError> {
+    async fn cancel(mut self) -> Result<Reply, RestateError> {
         self.is_over = true;
-        self.start().await.map_err(|error| Fault::unanswered(Duration::ZERO, error))?
+        self.start().await.map_err(|error| RestateError::Unavailable {
+            server: INGRESS,
+            since: Duration::ZERO,
+            tries: 1,
+            source: error.into(),
+        })?
     }
 
     fn start(&self) -> JoinHandle<Result<Reply, RestateError>> {
         let call = Arc::clone(&self.call);
-        self.call.engine.calls.spawn_on(async move { call.cancel().await }, &self.runtime)
+        let ongoing = call.engine.cancelling.begin(call.item_name());
+        let cancel = async move {
+            let ended = call.cancel().await;
+            drop(ongoing);
+            ended
+        };
+        self.call.engine.calls.spawn_on(cancel, &self.runtime)
     }
 }
 

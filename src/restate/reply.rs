@@ -35,15 +35,37 @@ impl Reply {
         self.header("x-restate-error-source") == "ingress"
     }
 
-    /// Whether it is the outcome of an invocation, good or bad.
-    pub(super) fn is_of_invocation(&self) -> bool {
-        self.status.is_success() || self.header("x-restate-error-source") == "invocation"
+    /// Whether it is the outcome of an invocation, good or bad. Anything may stand before the ingress, or in its place, and
+    /// answer with any status; the engine names the invocation. Servers before 1.7.6 do not name the source of an error.
+    pub(super) fn is_outcome(&self) -> bool {
+        !self.invocation_id().is_empty()
+            && ["", "invocation"].contains(&self.header("x-restate-error-source"))
+    }
+
+    /// Whether it is the output of an invocation. A terminal error may have any code, and its answer that status.
+    pub(super) fn is_output(&self) -> bool {
+        self.is_outcome() && self.status.is_success() && self.header("x-restate-error-source").is_empty()
+    }
+
+    /// Whether the engine kept this outcome before it was asked for: then it says until when it keeps it.
+    pub(super) fn was_kept(&self) -> bool {
+        self.is_outcome() && !self.header("idempotency-expires").is_empty()
+    }
+
+    /// Whether the engine has the invocation, which has not ended yet.
+    pub(super) fn is_not_ready(&self) -> bool {
+        self.status.as_u16() == 470
+    }
+
+    /// Whether the ingress knows no such thing: a handler, or an invocation.
+    pub(super) fn is_not_found(&self) -> bool {
+        self.is_of_ingress() && self.status == StatusCode::NOT_FOUND
     }
 
     /// Whether the same request may be answered otherwise a little later.
     pub(super) fn is_transient(&self) -> bool {
         let is_busy = matches!(self.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
-        !self.is_of_invocation() && (self.status.is_server_error() || is_busy)
+        !self.is_outcome() && (self.status.is_server_error() || is_busy)
     }
 }
 
@@ -52,6 +74,7 @@ impl Reply {
 pub(super) enum Fault {
     /// No try was answered in time.
     Unreachable {
+        server: &'static str,
         /// How long ago the first of them failed.
         since: Duration,
         tries: u32,
@@ -59,21 +82,19 @@ pub(super) enum Fault {
         is_sent: bool,
         source: BoxError,
     },
+    /// The server's certificate is not trusted.
+    Certificate { server: &'static str, source: BoxError },
     /// The answer is longer than allowed.
     TooLarge { size: u64, limit: u64 },
-}
-
-impl Fault {
-    /// The server has the request, and did not answer in this time.
-    pub(super) fn unanswered(since: Duration, source: impl Into<BoxError>) -> Self {
-        Self::Unreachable { since, tries: 1, is_sent: true, source: source.into() }
-    }
 }
 
 impl From<Fault> for RestateError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Unreachable { since, tries, source, .. } => Self::Unavailable { since, tries, source },
+            Fault::Unreachable { server, since, tries, source, .. } => {
+                Self::Unavailable { server, since, tries, source }
+            }
+            Fault::Certificate { server, source } => Self::Certificate { server, source },
             Fault::TooLarge { size, limit } => Self::TooLarge { what: "output", size, limit },
         }
     }

@@ -1,6 +1,8 @@
 //! A server that may be away for a while: the ingress, and the admin API.
 
-use std::sync::{Arc, Mutex};
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -8,17 +10,21 @@ use hyper::body::{Body, Bytes};
 use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{Method, Request, Uri};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self as client, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{Instant, sleep};
 
+use super::health::{Health, Trouble};
 use super::reply::{Fault, Reply, beginning, whole};
+use super::tries::{Failure, Tries, Try};
 use crate::error::{BoxError, ConfigError};
-use crate::lock::lock;
-use crate::retry::RetryPolicy;
+
+/// The server's names in messages.
+pub(super) const INGRESS: &str = "ingress";
+pub(super) const ADMIN: &str = "admin API";
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,22 +33,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// A try that lasted for longer had reached the server and waited for its answer, so the server is away only since then.
-const REACHED: Duration = Duration::from_secs(10);
-
-/// The waits between tries. Their number is bounded by the time.
-const RETRY: RetryPolicy = RetryPolicy {
-    retries: u32::MAX,
-    delay: Duration::from_millis(50),
-    max_delay: Duration::from_secs(5),
-    multiplier: 2.0,
-    jitter: 0.5,
-};
-
 /// The ingress or the admin API.
 #[derive(Debug)]
 pub(super) struct Server {
-    /// The setting that names it.
+    /// The setting that has its URL.
+    setting: &'static str,
     name: &'static str,
     /// Its URL, without a slash at the end.
     base: String,
@@ -50,18 +45,12 @@ pub(super) struct Server {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     retry_time: Duration,
     message_limit: usize,
-    /// Since when nobody has been answered: one word in the log for all calls.
-    outage: Mutex<Option<Instant>>,
-}
-
-/// What became of one try.
-enum Try {
-    Ended(Result<Reply, Fault>),
-    Failed { is_sent: bool, error: BoxError },
+    pub(super) health: Health,
 }
 
 impl Server {
     pub(super) fn new(
+        setting: &'static str,
         name: &'static str,
         url: &str,
         authorization: Option<HeaderValue>,
@@ -72,27 +61,28 @@ impl Server {
             // A password is nothing for a log.
             let found = if url.contains('@') { "a URL with a user" } else { url };
             ConfigError::new(
-                name,
+                setting,
                 format_args!("`{}`", found.escape_debug()),
                 "http:// or https://, and a host",
             )
         })?;
         let connector =
-            connector(is_tls).map_err(|error| ConfigError::new(name, error, "certificates to trust"))?;
+            connector(is_tls).map_err(|error| ConfigError::new(setting, error, "certificates to trust"))?;
         Ok(Self {
+            setting,
             name,
             base: url.trim_end_matches('/').to_owned(),
             authorization,
             client: Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector),
             retry_time,
             message_limit,
-            outage: Mutex::new(None),
+            health: Health::new(name),
         })
     }
 
     pub(super) fn uri(&self, path: &str) -> Result<Uri, ConfigError> {
         let uri = format!("{}{path}", self.base);
-        uri.parse().map_err(|error| ConfigError::new(self.name, format_args!("`{uri}`: {error}"), "a URL"))
+        uri.parse().map_err(|error| ConfigError::new(self.setting, format_args!("`{uri}`: {error}"), "a URL"))
     }
 
     pub(super) fn request(&self, method: Method, uri: Uri, body: Bytes) -> Request<Full<Bytes>> {
@@ -110,6 +100,11 @@ impl Server {
         Instant::now().checked_add(self.retry_time)
     }
 
+    /// How long a server may be away, or not know a handler after that.
+    pub(super) fn retry_time(&self) -> Duration {
+        self.retry_time
+    }
+
     /// Sends a request that may be sent more than once, until it is answered, for as long as the server may be away and
     /// no longer than until no further try would fit before the deadline.
     pub(super) async fn reach(
@@ -117,38 +112,48 @@ impl Server {
         request: &Request<Full<Bytes>>,
         deadline: Option<Instant>,
     ) -> Result<Reply, Fault> {
-        let (mut first_failure, mut tries, mut is_sent) = (None, 0_u32, false);
+        let mut tries = Tries::default();
         loop {
-            let began = Instant::now();
-            let (was_sent, error) = match self.attempt(request.clone()).await {
-                Try::Ended(ended) => {
-                    self.is_back();
-                    return ended;
-                }
-                Try::Failed { is_sent, error } => (is_sent, error),
-            };
-            let now = Instant::now();
-            if now - began > REACHED {
-                (first_failure, tries) = (None, 0);
+            match self.attempt(request.clone()).await {
+                Try::Ended(ended) => return ended,
+                Try::Failed(failure) => self.wait(&mut tries, failure, deadline).await?,
             }
-            is_sent |= was_sent;
-            tries = tries.saturating_add(1);
-            let since = now - *first_failure.get_or_insert(now);
-            let wait = RETRY.wait_before(tries);
-            if since + wait > self.retry_time || deadline.is_some_and(|deadline| now + wait >= deadline) {
-                return Err(Fault::Unreachable { since, tries, is_sent, source: error });
-            }
-            self.is_away(&error);
-            sleep(wait).await;
         }
     }
 
-    async fn attempt(&self, request: Request<Full<Bytes>>) -> Try {
+    /// Waits for the time of the next try, if there is to be one.
+    pub(super) async fn wait(
+        &self,
+        tries: &mut Tries,
+        failure: Failure,
+        deadline: Option<Instant>,
+    ) -> Result<(), Fault> {
+        let Failure { trouble, is_sent, error } = failure;
+        let (since, wait) = tries.fail(is_sent);
+        if since + wait > self.retry_time
+            || deadline.is_some_and(|deadline| Instant::now() + wait >= deadline)
+        {
+            let (server, tries, is_sent) = (self.name, tries.failures(), tries.is_sent);
+            return Err(Fault::Unreachable { server, since, tries, is_sent, source: error });
+        }
+        self.health.note(trouble, &error, self.retry_time);
+        sleep(wait).await;
+        Ok(())
+    }
+
+    /// One try.
+    pub(super) async fn attempt(&self, request: Request<Full<Bytes>>) -> Try {
+        let ended = self.try_once(request).await;
+        if matches!(ended, Try::Ended(Ok(_) | Err(Fault::TooLarge { .. }))) {
+            self.health.is_well();
+        }
+        ended
+    }
+
+    async fn try_once(&self, request: Request<Full<Bytes>>) -> Try {
         let reply = match self.client.request(request).await {
             Ok(reply) => reply,
-            Err(error) => {
-                return Try::Failed { is_sent: !error.is_connect(), error: whole(&error).into() };
-            }
+            Err(error) => return self.no_connection(error),
         };
         let (head, body) = reply.into_parts();
         let (announced, limit) = (body.size_hint().lower(), self.message_limit as u64);
@@ -157,29 +162,59 @@ impl Server {
             Err(error) if error.is::<LengthLimitError>() => {
                 return Try::Ended(Err(Fault::TooLarge { size: announced.max(limit + 1), limit }));
             }
-            Err(error) => return Try::Failed { is_sent: true, error: whole(error.as_ref()).into() },
+            Err(error) => return failed(Trouble::Away, true, whole(error.as_ref())),
         };
         let reply = Reply { status: head.status, headers: head.headers, body };
         if reply.is_transient() {
             let error = format!("status {}: {}", reply.status.as_u16(), beginning(&reply.body));
-            return Try::Failed { is_sent: true, error: error.into() };
+            return failed(Trouble::Away, true, error);
         }
         Try::Ended(Ok(reply))
     }
 
-    fn is_away(&self, error: &BoxError) {
-        let mut outage = lock(&self.outage);
-        if outage.is_none() {
-            *outage = Some(Instant::now());
-            tracing::warn!(%error, retry_time = ?self.retry_time, "the {} is away; its calls are sent again", self.name);
+    /// What it means that a request has no answer.
+    fn no_connection(&self, error: client::Error) -> Try {
+        if find(&error, is_untrusted) {
+            return Try::Ended(Err(Fault::Certificate { server: self.name, source: whole(&error).into() }));
         }
+        if find(&error, is_full) {
+            let error =
+                format!("this program has no file descriptor left, see `ulimit -n`: {}", whole(&error));
+            return failed(Trouble::NoDescriptors, false, error);
+        }
+        failed(Trouble::Away, !error.is_connect(), whole(&error))
     }
+}
 
-    fn is_back(&self) {
-        if let Some(since) = lock(&self.outage).take() {
-            tracing::info!(away = ?since.elapsed(), "the {} is back", self.name);
+/// `EMFILE` and `ENFILE`, on all systems of the Unix family.
+const NO_DESCRIPTORS: [i32; 2] = [24, 23];
+
+fn is_full(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| NO_DESCRIPTORS.contains(&code))
+}
+
+fn is_untrusted(error: &rustls::Error) -> bool {
+    matches!(error, rustls::Error::InvalidCertificate(_))
+}
+
+fn failed(trouble: Trouble, is_sent: bool, error: String) -> Try {
+    Try::Failed(Failure { trouble, is_sent, error: error.into() })
+}
+
+/// Whether an error or one of its causes is of a type, and so. What `io::Error` wraps is not among its own causes.
+fn find<E: Error + 'static>(error: &(dyn Error + 'static), is_so: impl Fn(&E) -> bool) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<E>().is_some_and(&is_so) {
+            return true;
         }
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
     }
+    false
 }
 
 /// Whether a URL asks for TLS; nothing where it is no URL of a server.
@@ -222,6 +257,17 @@ fn connector(is_tls: bool) -> Result<HttpsConnector<HttpConnector>, BoxError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_found_inside_of_others() {
+        let full = io::Error::from_raw_os_error(24);
+        let wrapped = io::Error::other(io::Error::other(full));
+        assert!(find(&wrapped, is_full));
+        assert!(!find(&io::Error::other("full"), is_full));
+        let untrusted = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        assert!(find(&io::Error::other(untrusted), is_untrusted));
+        assert!(!find(&io::Error::other(rustls::Error::DecryptError), is_untrusted));
+    }
 
     #[test]
     fn a_url_names_a_server_or_it_is_none() {

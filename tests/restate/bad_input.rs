@@ -115,9 +115,9 @@ async fn restate_bad_input_a_token_that_is_refused_is_unauthorized() {
         let bad = builder.build().unwrap().handler("Work", "work").run_id(scene.run_id);
         let error = third_of_four(&scene, server, bad).await;
         let text = error.to_string();
-        let RestateError::Unauthorized { status: 401, message } = error else { panic!("{error:?}") };
+        let RestateError::Unauthorized { status: 401, message, .. } = error else { panic!("{error:?}") };
         assert!(message.contains("401 Unauthorized"), "{message}");
-        assert_eq!(text, format!("the bearer token was refused with status 401: {message}"));
+        assert_eq!(text, format!("the ingress refused the bearer token with status 401: {message}"));
         assert!(!text.contains("horse"), "{text}");
     }
     assert_eq!(scene.keys(server).await, ["0.1", "1.1"]);

@@ -19,6 +19,12 @@ impl Odd {
         Err(TerminalError::new_with_code(code.into_inner(), "not today").into())
     }
 
+    /// Ends with a terminal error of this message.
+    #[handler]
+    async fn complain(&self, _ctx: Context<'_>, message: Json<String>) -> HandlerResult<()> {
+        Err(TerminalError::new_with_code(418, message.into_inner()).into())
+    }
+
     /// Gives back a text of so many bytes.
     #[handler]
     async fn text(&self, _ctx: Context<'_>, bytes: Json<usize>) -> HandlerResult<Json<String>> {

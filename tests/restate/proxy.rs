@@ -10,7 +10,7 @@ use crate::guarded::Guarded;
 use crate::ports;
 use crate::scene::until;
 
-/// Lets nobody in without the token.
+/// A proxy at work. It is killed where a test drops it, or dies.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     port: u16,
@@ -18,7 +18,15 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
+    /// Lets nobody in without the token.
     pub(crate) async fn before(target: u16, token: &str) -> Self {
+        let rule =
+            format!("deny deny_status 401 unless {{ req.hdr(authorization) -m str 'Bearer {token}' }}");
+        Self::start(target, "", &format!("timeout server 60s\nhttp-request {rule}")).await
+    }
+
+    /// A proxy that does this on the way, with these words after its own address.
+    pub(crate) async fn start(target: u16, bind: &str, way: &str) -> Self {
         let port = ports::free();
         let config = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("proxy-{port}.cfg"));
         let text = format!(
@@ -27,12 +35,9 @@ impl Proxy {
                 retries 0
                 timeout connect 1s
                 timeout client 60s
-                timeout server 60s
-            frontend near
-                bind 127.0.0.1:{port}
-                http-request deny deny_status 401 unless {{ req.hdr(authorization) -m str 'Bearer {token}' }}
-                default_backend far
-            backend far
+            listen way
+                bind 127.0.0.1:{port} {bind}
+                {way}
                 server far 127.0.0.1:{target}\n"
         );
         fs::write(&config, text).unwrap();
@@ -43,6 +48,15 @@ impl Proxy {
         until("the proxy, whose words stand above", connects).await;
         fs::remove_file(config).unwrap();
         proxy
+    }
+
+    /// A proxy before a server's ingress or admin API, by its URL.
+    pub(crate) async fn before_url(url: &str, way: &str) -> Self {
+        Self::start(url.rsplit(':').next().unwrap().parse().unwrap(), "", way).await
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn url(&self) -> String {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_map_task::restate::{Handler, Restate, RestateError};
-use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder, ItemError, MapTaskResult};
+use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder, ItemContext, ItemError, MapTaskResult};
 use serde_json::Value;
 
 use crate::scene::{Scene, engine, outputs, until};
@@ -111,7 +111,7 @@ async fn restate_rule_1_what_a_stopped_run_cancelled_runs_again() {
     stopped.abort();
     assert!(stopped.await.unwrap_err().is_cancelled());
     assert_eq!(engine.settled().await, 0);
-    assert_eq!(scene.keys(server).await, Vec::<String>::new(), "the engine has forgotten them");
+    assert_eq!(scene.keys(server).await, ["0.1", "1.1", "2.1"], "the engine knows that they were stopped");
 
     scene.open();
     assert_eq!(run(at_once(3), items, work).await.results, outputs(6));
@@ -135,48 +135,123 @@ async fn stop_by_hand(server: &Server, scene: &Scene) {
 }
 
 #[tokio::test]
-async fn restate_rule_1_what_was_cancelled_and_not_cleared_away_runs_again() {
-    let (server, scene) = (server::shared().await, Scene::new("again-uncleared"));
+async fn restate_rule_1_what_was_stopped_by_hand_runs_again_under_the_next_key() {
+    let (server, scene) = (server::shared().await, Scene::new("again-by-hand"));
     stop_by_hand(server, &scene).await;
-    let engine = Restate::builder(server.ingress()).admin(server.admin()).build().unwrap();
-    let work = engine.handler("Work", "work").run_id(scene.run_id);
-    let result = run(at_once(2), scene.items(2), work).await;
-    assert_eq!((result.results, result.summary.retries), (outputs(2), 0));
-    assert_eq!(scene.began(2), [2, 2]);
-    assert_eq!(scene.keys(server).await, ["0.1", "1.1"]);
-}
-
-#[tokio::test]
-async fn restate_rule_1_what_was_cancelled_is_an_error_where_it_cannot_be_cleared_away() {
-    let (server, scene) = (server::shared().await, Scene::new("again-cancelled"));
-    stop_by_hand(server, &scene).await;
-    let result = run(at_once(2), scene.items(2), work(server, &scene)).await;
-    assert_eq!(result.successes(), 0);
-    for (index, key, expected) in [(0, "0.1", "cancelled"), (1, "1.1", "killed")] {
-        let ItemError::Failed { error: RestateError::Cancelled { message, invocation_id }, attempts: 1 } =
-            &result.errors[&index]
-        else {
-            panic!("{:?}", result.errors);
-        };
-        assert_eq!(message, expected);
-        assert_eq!(*invocation_id, scene.invocation_id(server, key).await);
+    for executions in [2, 2] {
+        // Without an admin API and without a retry.
+        let result = run(at_once(2), scene.items(2), work(server, &scene)).await;
+        assert_eq!((result.results, result.summary.retries), (outputs(2), 0));
+        assert_eq!(scene.began(2), [executions; 2]);
+        assert_eq!(scene.keys(server).await, ["0.1", "0.2", "1.1", "1.2"]);
     }
-    assert_eq!(scene.began(2), [1, 1]);
-
-    let result = run(at_once(2).retries(1), scene.items(2), work(server, &scene)).await;
-    assert_eq!((result.results, result.summary.retries), (outputs(2), 2), "another attempt has another key");
-    assert_eq!(scene.began(2), [2, 2]);
 }
 
 #[tokio::test]
-async fn restate_rule_1_handlers_without_a_run_id_share_nothing_and_clones_share_all() {
+async fn restate_rule_1_two_coordinators_of_a_run_that_was_stopped_agree() {
+    const ITEMS: usize = 60;
+    let (server, scene) = (server::shared().await, Scene::new("again-both"));
+    let items: Vec<_> =
+        (0..ITEMS as u64).map(|index| Item { millis: 3_600_000, ..scene.item(index) }).collect();
+    run_and_die(at_once(ITEMS), items, server, &scene, ITEMS).await;
+    for invocation in server.in_flight(scene.run_id).await {
+        let url = format!("{}/invocations/{}/kill", server.admin(), invocation["id"].as_str().unwrap());
+        assert!(reqwest::Client::new().patch(url).send().await.unwrap().status().is_success());
+    }
+    until("the end of all", async || server.in_flight(scene.run_id).await == Vec::<Value>::new()).await;
+    let both = [(); 2].map(|()| {
+        let engine = Restate::builder(server.ingress()).admin(server.admin()).build().unwrap();
+        let work = engine.handler("Work", "work").run_id(scene.run_id);
+        tokio::spawn(run(at_once(8), scene.items(ITEMS as u64), work))
+    });
+    for coordinator in both {
+        assert_eq!(coordinator.await.unwrap().results, outputs(ITEMS as u64));
+    }
+    assert_eq!(scene.began(ITEMS as u64), [2; ITEMS], "once before they were killed, and once for both");
+}
+
+#[tokio::test]
+async fn restate_rule_1_an_item_that_timed_out_and_then_succeeded_does_not_run_again() {
+    let (server, scene) = (server::shared().await, Scene::new("again-timed-out"));
+    let engine = Restate::builder(server.ingress()).admin(server.admin());
+    let engine = engine.kill_after(Duration::from_millis(50)).build().unwrap();
+    let work = engine.handler::<Output>("Work", "work").run_id(scene.run_id);
+    let task = at_once(4).retries(1).timeout_per_attempt(Duration::from_secs(1)).build().unwrap();
+    let items: Vec<_> = (0..4).map(|index| scene.held(index)).collect();
+    let run_it = task.over(items).map_with_context(async |cx, item| {
+        if cx.attempt() == 2 {
+            scene.until(Event::Dropped, 4).await;
+            scene.open();
+        }
+        work.call(cx, item).await
+    });
+    let result = run_it.await.unwrap();
+    assert_eq!((result.results, result.summary.timeouts), (outputs(4), 4));
+    assert_eq!(scene.began(4), [2; 4]);
+    assert_eq!(engine.settled().await, 0);
+
+    // Once with an admin API and retries, and once without either.
+    let items: Vec<_> = (0..4).map(|index| scene.held(index)).collect();
+    for (task, work) in [(at_once(4).retries(1), work.clone()), (at_once(4), self::work(server, &scene))] {
+        assert_eq!(run(task, items.clone(), work).await.results, outputs(4));
+        assert_eq!(scene.began(4), [2; 4], "what has ended does not run again");
+    }
+}
+
+#[tokio::test]
+async fn restate_rule_1_an_item_that_was_killed_and_then_succeeded_does_not_run_again() {
+    let (server, scene) = (server::shared().await, Scene::new("again-killed"));
+    let items: Vec<_> = (0..3).map(|index| scene.held(index)).collect();
+    let running = tokio::spawn(run(at_once(3).retries(1), items.clone(), work(server, &scene)));
+    scene.until(Event::Began, 3).await;
+    for invocation in server.in_flight(scene.run_id).await {
+        let url = format!("{}/invocations/{}/kill", server.admin(), invocation["id"].as_str().unwrap());
+        assert!(reqwest::Client::new().patch(url).send().await.unwrap().status().is_success());
+    }
+    scene.open();
+    let result = running.await.unwrap();
+    assert_eq!((result.results, result.summary.retries), (outputs(3), 3));
+    for retries in [0, 1] {
+        let result = run(at_once(3).retries(retries), items.clone(), work(server, &scene)).await;
+        assert_eq!((result.results, result.summary.retries), (outputs(3), 0));
+        assert_eq!(scene.began(3), [2; 3], "what has ended does not run again");
+    }
+}
+
+#[tokio::test]
+async fn restate_rule_1_a_function_that_fails_after_its_call_has_the_output_again() {
+    let (server, scene) = (server::shared().await, Scene::new("again-after"));
+    let work = work(server, &scene);
+    let task = at_once(3).retries(2).build().unwrap();
+    let run = task.over(scene.items(3)).map_with_context(async |cx: ItemContext, item| {
+        let output = work.call(cx.clone(), item).await.map_err(|error| error.to_string())?;
+        if cx.attempt() < 3 { Err("the disk is full".to_owned()) } else { Ok(output) }
+    });
+    let result = run.await.unwrap();
+    assert_eq!((result.results, result.summary.retries), (outputs(3), 6));
+    assert_eq!(scene.began(3), [1; 3]);
+    assert_eq!(scene.keys(server).await, ["0.1", "1.1", "2.1"]);
+}
+
+#[tokio::test]
+async fn restate_rule_1_a_handler_without_a_run_id_shares_nothing_between_its_runs() {
     let (server, scene) = (server::shared().await, Scene::new("again-random"));
     let engine = engine(server);
-    let [first, second] = [(); 2].map(|()| engine.handler::<Output>("Work", "work"));
-    for (handler, executions) in [(first.clone(), 1), (second.clone(), 2), (first, 2), (second, 2)] {
-        assert_eq!(run(at_once(3), scene.items(3), handler).await.results, outputs(3));
+    let handler = engine.handler::<Output>("Work", "work");
+    // As a service has it in its state, for one run after another, and for two at once.
+    for executions in [1, 2] {
+        assert_eq!(run(at_once(3), scene.items(3), handler.clone()).await.results, outputs(3));
         assert_eq!(scene.began(3), [executions; 3]);
     }
+    let echo = engine.handler::<Item>("Work", "echo");
+    let names = |names: [u64; 2]| names.map(|index| scene.item(index)).to_vec();
+    let task = at_once(2).build().unwrap();
+    let echoed = async |items: Vec<Item>| {
+        let run = task.over(items).map_with_context(|cx, item| echo.call(cx, item));
+        run.await.unwrap().into_successful_results().into_iter().map(|item| item.index).collect::<Vec<_>>()
+    };
+    let both = tokio::join!(echoed(names([0, 1])), echoed(names([2, 3])));
+    assert_eq!(both, (vec![0, 1], vec![2, 3]));
 }
 
 #[tokio::test]
@@ -186,7 +261,7 @@ async fn restate_rule_1_handlers_with_the_same_run_id_do_not_share() {
     let work = engine.handler::<Output>("Work", "work").run_id(scene.run_id);
     let echo = engine.handler::<Item>("Work", "echo").run_id(scene.run_id);
     let task = at_once(1).build().unwrap();
-    let call = async |cx: async_map_task::ItemContext, item: Item| {
+    let call = async |cx: ItemContext, item: Item| {
         let echoed = echo.call(cx.clone(), item.clone()).await?;
         Ok::<_, RestateError>((work.call(cx, item).await?, echoed.index))
     };

@@ -1,7 +1,7 @@
 //! What a test has to itself: a run, a log of what its items did, and a gate that holds them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use async_map_task::restate::Restate;
@@ -17,7 +17,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 pub(crate) struct Scene {
     pub(crate) run_id: &'static str,
     pub(crate) log: Log,
-    gate: PathBuf,
+    folder: PathBuf,
 }
 
 impl Scene {
@@ -26,7 +26,11 @@ impl Scene {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("scene-{run_id}"));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
-        Self { run_id, log: Log::new(&folder.join("log")), gate: folder.join("gate") }
+        Self { run_id, log: Log::new(&folder.join("log")), folder }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// An item that ends at once.
@@ -40,11 +44,11 @@ impl Scene {
 
     /// An item that ends when the gate is open.
     pub(crate) fn held(&self, index: u64) -> Item {
-        Item { gate: Some(self.gate.clone()), ..self.item(index) }
+        Item { gate: Some(self.folder.join("gate")), ..self.item(index) }
     }
 
     pub(crate) fn open(&self) {
-        fs::write(&self.gate, "").unwrap();
+        fs::write(self.folder.join("gate"), "").unwrap();
     }
 
     /// How often each of the first items began.

@@ -89,6 +89,12 @@ impl Server {
         self.process.lock().unwrap().take().expect("it lives").kill();
     }
 
+    /// Empties its disk, while it is dead.
+    pub(crate) fn lose_everything(&self) {
+        fs::remove_dir_all(&self.folder).unwrap();
+        fs::create_dir_all(&self.folder).unwrap();
+    }
+
     pub(crate) fn ingress(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports[0])
     }

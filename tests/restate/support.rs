@@ -111,11 +111,23 @@ impl<'s> Place<'s> {
         self.count(Event::Dropped)
     }
 
-    /// The keys of the run whose outcomes the engine keeps, without the id of the run.
+    /// The keys of the run whose outcomes the engine keeps, without the id of the run. That a call was stopped is none.
     pub(crate) async fn kept(&self) -> Vec<String> {
+        self.completed(
+            "completion_failure IS NULL OR completion_failure NOT IN ('[409] cancelled', '[409] killed')",
+        )
+        .await
+    }
+
+    /// The keys of the run under which a call was stopped.
+    pub(crate) async fn stopped(&self) -> Vec<String> {
+        self.completed("completion_failure IN ('[409] cancelled', '[409] killed')").await
+    }
+
+    async fn completed(&self, condition: &str) -> Vec<String> {
         let sql = format!(
             "SELECT idempotency_key FROM sys_invocation
-             WHERE status = 'completed' AND idempotency_key LIKE '{}.%'",
+             WHERE status = 'completed' AND idempotency_key LIKE '{}.%' AND ({condition})",
             self.run_id
         );
         let key = |row: &Value| row["idempotency_key"].as_str().unwrap()[self.run_id.len() + 1..].to_owned();

@@ -1,0 +1,138 @@
+//! Whether a server answers, and what the log has of it: a line for all calls, not one for each.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::BoxError;
+use crate::lock::lock;
+
+/// Why requests are sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The server cannot be reached, or cannot answer.
+    Away,
+    /// This program can make no connection.
+    NoDescriptors,
+    /// The server is back, and does not know the handler.
+    Unregistered,
+    /// The connection was cut, and the server is well and has the call.
+    Cut,
+}
+
+/// What is known of a server.
+#[derive(Debug)]
+pub(super) struct Health {
+    server: &'static str,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    away_since: Option<Instant>,
+    back_since: Option<Instant>,
+    /// What the log has already.
+    told: Vec<Trouble>,
+}
+
+impl Health {
+    pub(super) fn new(server: &'static str) -> Self {
+        Self { server, state: Mutex::default() }
+    }
+
+    /// Notes trouble, which goes to the log if it is new.
+    pub(super) fn note(&self, trouble: Trouble, error: &BoxError, retry_time: Duration) {
+        if !self.is_new(trouble) {
+            return;
+        }
+        let server = self.server;
+        match trouble {
+            Trouble::Away => {
+                tracing::warn!(%error, ?retry_time, "the {server} is away; its calls are sent again");
+            }
+            Trouble::NoDescriptors => tracing::warn!(
+                %error,
+                "this program has too few file descriptors for its calls: raise `ulimit -n`, or lower the concurrency"
+            ),
+            Trouble::Unregistered => tracing::warn!(
+                %error,
+                ?retry_time,
+                "the {server} is back, and does not know the handler; its calls are sent again"
+            ),
+            Trouble::Cut => tracing::warn!(
+                %error,
+                "a connection to the {server} was cut while its handler works, and the call is attached to again: \
+                 is there a time limit on the way?"
+            ),
+        }
+    }
+
+    fn is_new(&self, trouble: Trouble) -> bool {
+        let mut state = lock(&self.state);
+        if trouble == Trouble::Away {
+            let is_new = state.away_since.is_none();
+            state.away_since.get_or_insert_with(Instant::now);
+            return is_new;
+        }
+        let is_new = !state.told.contains(&trouble);
+        if is_new {
+            state.told.push(trouble);
+        }
+        is_new
+    }
+
+    /// Notes that the server has answered.
+    pub(super) fn is_well(&self) {
+        let mut state = lock(&self.state);
+        let Some(since) = state.away_since.take() else { return };
+        state.back_since = Some(Instant::now());
+        state.told.retain(|trouble| *trouble != Trouble::Unregistered);
+        drop(state);
+        tracing::info!(away = ?since.elapsed(), "the {} is back", self.server);
+    }
+
+    /// Whether the server has come back within this time.
+    pub(super) fn is_back_for_less_than(&self, time: Duration) -> bool {
+        lock(&self.state).back_since.is_some_and(|back| back.elapsed() < time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME: Duration = Duration::from_secs(60);
+
+    fn error() -> BoxError {
+        "no".into()
+    }
+
+    #[test]
+    fn only_a_server_that_is_away_comes_back() {
+        let health = Health::new("ingress");
+        for trouble in [Trouble::NoDescriptors, Trouble::Cut, Trouble::Unregistered] {
+            health.note(trouble, &error(), TIME);
+            health.is_well();
+            assert!(!health.is_back_for_less_than(TIME), "{trouble:?}");
+        }
+        health.note(Trouble::Away, &error(), TIME);
+        assert!(!health.is_back_for_less_than(TIME));
+        health.is_well();
+        assert!(health.is_back_for_less_than(TIME) && !health.is_back_for_less_than(Duration::ZERO));
+    }
+
+    #[test]
+    fn the_log_has_an_outage_once_and_other_trouble_once() {
+        let health = Health::new("ingress");
+        let new = |trouble| health.is_new(trouble);
+        assert_eq!([(); 3].map(|()| new(Trouble::Away)), [true, false, false]);
+        assert_eq!([(); 2].map(|()| new(Trouble::NoDescriptors)), [true, false]);
+        assert_eq!([(); 2].map(|()| new(Trouble::Unregistered)), [true, false]);
+        health.is_well();
+        assert_eq!(
+            [new(Trouble::Away), new(Trouble::NoDescriptors), new(Trouble::Unregistered)],
+            [true, false, true]
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! A way to the ingress on which calls come late: what a proxy with buffers does when it is slow.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::scene::until;
+
+/// Takes each call, and keeps it until it is told to let it through, also where its caller has hung up since. All other requests
+/// pass at once.
+pub(crate) struct Late {
+    port: u16,
+    held: Arc<AtomicUsize>,
+    passed: Arc<AtomicUsize>,
+    gate: watch::Sender<bool>,
+}
+
+impl Late {
+    pub(crate) async fn before(url: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target: u16 = url.rsplit(':').next().unwrap().parse().unwrap();
+        let late = Self {
+            port: listener.local_addr().unwrap().port(),
+            held: Arc::default(),
+            passed: Arc::default(),
+            gate: watch::Sender::new(false),
+        };
+        let (held, passed, gate) = (Arc::clone(&late.held), Arc::clone(&late.passed), late.gate.subscribe());
+        tokio::spawn(async move {
+            loop {
+                let (near, _) = listener.accept().await.unwrap();
+                let (held, passed, gate) = (Arc::clone(&held), Arc::clone(&passed), gate.clone());
+                tokio::spawn(pass(near, target, held, passed, gate));
+            }
+        });
+        late
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// How many calls it has kept.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::SeqCst)
+    }
+
+    /// Lets the calls through, and waits until the engine has answered each, or waits for its handler.
+    pub(crate) async fn let_through(&self) {
+        self.gate.send_replace(true);
+        let held = self.held();
+        until("the calls are passed on", async || self.passed.load(Ordering::SeqCst) == held).await;
+    }
+}
+
+async fn pass(
+    mut near: TcpStream,
+    target: u16,
+    held: Arc<AtomicUsize>,
+    passed: Arc<AtomicUsize>,
+    mut gate: watch::Receiver<bool>,
+) {
+    let mut far = TcpStream::connect(("127.0.0.1", target)).await.unwrap();
+    let mut begun = vec![0; 1 << 16];
+    let length = near.read(&mut begun).await.unwrap();
+    let is_call = begun[..length].starts_with(b"POST /restate/call/");
+    if is_call {
+        held.fetch_add(1, Ordering::SeqCst);
+        gate.wait_for(|is_open| *is_open).await.unwrap();
+    }
+    far.write_all(&begun[..length]).await.unwrap();
+    if is_call {
+        passed.fetch_add(1, Ordering::SeqCst);
+    }
+    let _ = copy_bidirectional(&mut near, &mut far).await;
+}

@@ -1,0 +1,70 @@
+//! What stands before the ingress: time limits, and TLS.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use async_map_task::restate::{Restate, RestateError};
+use async_map_task::{AsyncMapTask, ItemError};
+
+use crate::proxy::Proxy;
+use crate::scene::{Scene, outputs};
+use crate::server;
+use crate::warnings::Warnings;
+use crate::work::{Item, Output};
+
+#[tokio::test]
+async fn a_call_that_a_proxy_cuts_is_attached_to_again_and_is_no_outage() {
+    let (server, scene) = (server::shared().await, Scene::new("proxies-cut"));
+    let proxy = Proxy::before_url(&server.ingress(), "timeout server 500ms").await;
+    let (warnings, _listening) = Warnings::listen();
+    // Less than an item takes, so that an outage would be too long.
+    let engine = Restate::builder(proxy.url()).retry_time(Duration::from_secs(1)).build().unwrap();
+    let work = engine.handler::<Output>("Work", "work").run_id(scene.run_id);
+    let items: Vec<_> = (0..4).map(|index| Item { millis: 4_000, ..scene.item(index) }).collect();
+    let task = AsyncMapTask::builder().concurrency(4).build().unwrap();
+    let result = task.over(items).map_with_context(|cx, item| work.call(cx, item)).await.unwrap();
+    assert_eq!(result.results, outputs(4));
+    assert_eq!(scene.began(4), [1; 4]);
+    assert_eq!(warnings.count("was cut while its handler works"), 1, "and there is no other warning");
+}
+
+/// A certificate that nobody vouches for, with its key.
+fn self_signed(folder: &Path) -> PathBuf {
+    let [key, certificate, both] = ["key.pem", "certificate.pem", "both.pem"].map(|name| folder.join(name));
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]);
+    openssl
+        .args(["-addext", "subjectAltName=DNS:localhost", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate);
+    let made = openssl.output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    fs::write(&both, [fs::read(&certificate).unwrap(), fs::read(&key).unwrap()].concat()).unwrap();
+    both
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_ends_a_call_at_once() {
+    let (server, scene) = (server::shared().await, Scene::new("proxies-tls"));
+    let certificate = self_signed(scene.folder());
+    let target = server.ingress().rsplit(':').next().unwrap().parse().unwrap();
+    let bind = format!("ssl crt {}", certificate.display());
+    let proxy = Proxy::start(target, &bind, "timeout server 60s").await;
+    let engine = Restate::builder(format!("https://localhost:{}", proxy.port())).build().unwrap();
+    let work = engine.handler::<Output>("Work", "work").run_id(scene.run_id);
+    let began = Instant::now();
+    let task = AsyncMapTask::builder().retries(2).min_success_ratio(0.0).build().unwrap();
+    let run = task.over(scene.items(2)).map_with_context(|cx, item| work.call(cx, item));
+    let result = run.retry_if(RestateError::is_retryable).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    for error in result.errors.into_values() {
+        let ItemError::Failed { error, attempts: 1 } = error else { panic!("{error:?}") };
+        let text = error.to_string();
+        assert!(matches!(error, RestateError::Certificate { server: "ingress", .. }), "{error:?}");
+        assert!(text.starts_with("the certificate of the ingress is not trusted: "), "{text}");
+    }
+    assert_eq!((result.summary.failures, scene.began(2)), (2, vec![0; 2]));
+}

@@ -1,0 +1,163 @@
+//! Rule 3: what is stopped is stopped, also where the engine or the way to it has changed since it was called.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_map_task::restate::{Restate, RestateError};
+use async_map_task::{AsyncMapTask, ItemError};
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::any;
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+use crate::late::Late;
+use crate::scene::{Scene, outputs, until};
+use crate::server::{self, Server};
+use crate::support::{Place, builder, lenient};
+use crate::warnings::Warnings;
+use crate::work::{Event, Output};
+use crate::worker;
+
+#[tokio::test]
+async fn restate_rule_3_what_runs_for_a_deployment_that_was_removed_is_stopped() {
+    let server = Server::start().await;
+    server.register(worker::here()).await;
+    let engine = |server: &Server| builder(server).admin(server.admin()).build().unwrap();
+    let place = Place::on(&server, "removed", engine);
+    let task = AsyncMapTask::builder().concurrency(6).build().unwrap();
+    let mut run = Box::pin(
+        task.over(place.deaf(6)).map_with_context(|cx, item| place.work.call(cx, item)).into_future(),
+    );
+    place.drop_when_begun(6, &mut run).await;
+    for deployment in server.query("SELECT id FROM sys_deployment").await {
+        let url = format!("{}/deployments/{}?force=true", server.admin(), deployment["id"].as_str().unwrap());
+        assert!(reqwest::Client::new().delete(url).send().await.unwrap().status().is_success());
+    }
+    drop(run);
+    assert_eq!(place.nothing_goes_on().await, 6);
+    assert_eq!((place.kept().await.len(), place.stopped().await.len()), (0, 6));
+}
+
+#[tokio::test]
+async fn restate_rule_3_a_call_that_comes_late_begins_nothing() {
+    let server = server::shared().await;
+    let late = Late::before(&server.ingress()).await;
+    let place =
+        Place::with("late", |server| Restate::builder(late.url()).admin(server.admin()).build().unwrap())
+            .await;
+    let task = AsyncMapTask::builder().concurrency(6).build().unwrap();
+    let run = task.over(place.deaf(6)).map_with_context(|cx, item| place.work.call(cx, item));
+    tokio::select! {
+        biased;
+        _ = run => panic!("no call has come through"),
+        () = until("the calls are on their way", async || late.held() == 6) => {}
+    }
+    until("the engine has them, to begin later", async || server.in_flight(&place.run_id).await.len() == 6)
+        .await;
+    late.let_through().await;
+    place.nothing_goes_on().await;
+    assert_eq!(place.count(Event::Began), 0);
+}
+
+/// The URL of a server that knows nothing.
+async fn stranger() -> String {
+    let app = Router::new().fallback(any(async || StatusCode::NOT_FOUND));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    url
+}
+
+#[tokio::test]
+async fn restate_rule_3_an_admin_api_of_something_else_is_counted_and_named() {
+    let (server, other) = (server::shared().await, Server::start().await);
+    for (name, url) in
+        [("ingress", server.ingress()), ("stranger", stranger().await), ("other", other.admin())]
+    {
+        let (warnings, _listening) = Warnings::listen();
+        let place =
+            Place::with(&format!("admin-of-{name}"), |server| builder(server).admin(url).build().unwrap())
+                .await;
+        let task = lenient(4).build().unwrap();
+        let run = task.over(place.deaf(4)).map_with_context(|cx, item| place.work.call(cx, item));
+        place.drop_when_begun(4, run.into_future()).await;
+        assert_eq!(place.engine.settled().await, 4, "{name}");
+        assert_eq!(warnings.count("the admin API refused the call with status 404"), 4);
+        for invocation in server.in_flight(&place.run_id).await {
+            let url = format!("{}/invocations/{}/kill", server.admin(), invocation["id"].as_str().unwrap());
+            assert!(reqwest::Client::new().patch(url).send().await.unwrap().status().is_success());
+        }
+    }
+}
+
+#[tokio::test]
+async fn restate_rule_3_an_admin_api_that_is_away_is_named() {
+    let (warnings, _listening) = Warnings::listen();
+    let away = format!("http://127.0.0.1:{}", crate::ports::free());
+    let engine = |server: &Server| builder(server).admin(away).retry_time(Duration::ZERO).build().unwrap();
+    let place = Place::with("admin-named", engine).await;
+    let task = lenient(1).build().unwrap();
+    let run = task.over(place.deaf(1)).map_with_context(|cx, item| place.work.call(cx, item));
+    place.drop_when_begun(1, run.into_future()).await;
+    assert_eq!(place.engine.settled().await, 1);
+    assert_eq!(warnings.count("the admin API has been unavailable"), 1);
+    for invocation in place.server.in_flight(&place.run_id).await {
+        let url = format!("{}/invocations/{}/kill", place.server.admin(), invocation["id"].as_str().unwrap());
+        assert!(reqwest::Client::new().patch(url).send().await.unwrap().status().is_success());
+    }
+}
+
+#[tokio::test]
+async fn restate_rule_3_a_retry_begins_when_the_attempt_before_it_has_ended_in_the_engine() {
+    let engine = |server: &Server| {
+        builder(server).admin(server.admin()).kill_after(Duration::from_millis(900)).build().unwrap()
+    };
+    for (name, with_id) in [("one-at-a-time", true), ("one-at-a-time-random", false)] {
+        let place = Place::with(name, engine).await;
+        let work = if with_id { place.work.clone() } else { place.engine.handler("Work", "work") };
+        let task = lenient(4).timeout_per_attempt(Duration::from_millis(700)).retries(4);
+        let task = task.retry_delay(Duration::from_millis(1)).build().unwrap();
+        let run = task.over(place.deaf(4)).map_with_context(|cx, item| work.call(cx, item));
+        assert_eq!(run.await.unwrap().summary.timeouts, 20);
+        assert_eq!(place.engine.settled().await, 0);
+        until("every handler has ended", async || place.count(Event::Dropped) == place.count(Event::Began))
+            .await;
+        let mut running: HashMap<u64, u32> = HashMap::new();
+        for (event, index) in place.log.events() {
+            let running = running.entry(index).or_default();
+            *running = if event == Event::Began { *running + 1 } else { *running - 1 };
+            assert!(*running < 2, "item {index} runs twice at the same time: {:?}", place.log.events());
+        }
+        assert!(place.count(Event::Began) > 4, "an attempt came to its turn");
+    }
+}
+
+#[tokio::test]
+async fn restate_rule_2_a_handler_that_is_registered_a_while_after_an_outage_is_waited_for() {
+    let (server, scene) = (Server::start().await, Scene::new("engine-empty"));
+    server.register(worker::here()).await;
+    let engine = Restate::builder(server.ingress()).build().unwrap();
+    let work = engine.handler::<Output>("Work", "work").run_id(scene.run_id);
+    let task = AsyncMapTask::builder().concurrency(8).build().unwrap();
+    let items: Vec<_> = (0..24).map(|index| scene.held(index)).collect();
+    let run = task.over(items).map_with_context(move |cx, item| work.call(cx, item));
+    let running = run.retry_if(RestateError::is_retryable).spawn();
+    scene.until(Event::Began, 8).await;
+    server.kill();
+    server.lose_everything();
+    server.revive().await;
+    // By the end of this one's time, the others have been told the same.
+    let another = engine.handler::<Output>("Work", "work");
+    let task = lenient(1).timeout_per_attempt(Duration::from_secs(2)).build().unwrap();
+    let run = task.over([scene.item(0)]).map_with_context(|cx, item| another.call(cx, item));
+    let errors = run.await.unwrap().errors;
+    assert!(
+        matches!(errors[&0], ItemError::Failed { error: RestateError::NotFound { .. }, .. }),
+        "{errors:?}"
+    );
+    scene.open();
+    server.register(worker::here()).await;
+    assert_eq!(running.await.unwrap().results, outputs(24));
+    assert_eq!(server.in_flight(scene.run_id).await, Vec::<Value>::new());
+}
