@@ -3,19 +3,11 @@
 use std::any::type_name;
 
 use hyper::StatusCode;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::RestateError;
 use super::reply::{Reply, beginning};
 use super::server::INGRESS;
-
-/// The body of an error: what the engine and the handlers say.
-#[derive(Debug, Deserialize)]
-struct Refusal {
-    code: u16,
-    message: String,
-}
 
 /// The output of a handler, or why there is none.
 pub(super) fn output<T: DeserializeOwned>(reply: &Reply) -> Result<T, RestateError> {
@@ -47,9 +39,9 @@ pub(super) fn was_stopped_before(reply: &Reply) -> bool {
 /// What an answer of a server says that is no output.
 pub(super) fn failure(reply: &Reply, server: &'static str) -> RestateError {
     let status = reply.status.as_u16();
-    let refusal = serde_json::from_slice(&reply.body);
-    let Refusal { code, message } =
-        refusal.unwrap_or_else(|_| Refusal { code: status, message: beginning(&reply.body) });
+    let refusal = reply.refusal();
+    let code = refusal.as_ref().and_then(|refusal| refusal.code).unwrap_or(status);
+    let message = refusal.map_or_else(|| beginning(&reply.body), |refusal| refusal.message);
     if reply.is_outcome() && server == INGRESS {
         let invocation_id = reply.invocation_id().to_owned();
         return if is_stopped(code, &message) {
@@ -60,7 +52,7 @@ pub(super) fn failure(reply: &Reply, server: &'static str) -> RestateError {
     }
     match status {
         401 | 403 | 407 => RestateError::Unauthorized { server, status, message },
-        404 if reply.is_of_ingress() && server == INGRESS => RestateError::NotFound { message },
+        404 if reply.is_not_found() && server == INGRESS => RestateError::NotFound { message },
         200..300 => RestateError::NotRestate { server, status, message },
         _ => RestateError::Rejected { server, status, message },
     }
@@ -79,6 +71,7 @@ mod tests {
     use hyper::header::{HeaderName, HeaderValue};
 
     use super::*;
+    use crate::restate::server::ADMIN;
 
     /// An answer, with the header that says whose it is.
     fn reply(status: u16, source: &'static str, body: &'static str) -> Reply {
@@ -180,6 +173,18 @@ mod tests {
             assert_eq!(output::<()>(&reply).unwrap_err().to_string(), expected);
             assert!(!reply.is_transient(), "{expected}");
         }
+    }
+
+    #[test]
+    fn a_handler_is_not_found_only_if_the_engine_says_so() {
+        let body = r#"{"message":"service 'W' not found"}"#;
+        let older = unnamed(reply(404, "", body));
+        assert!(matches!(failure(&older, INGRESS), RestateError::NotFound { .. }));
+        assert!(matches!(failure(&older, ADMIN), RestateError::Rejected { .. }));
+        let proxy = unnamed(reply(404, "", "<html>"));
+        assert!(matches!(failure(&proxy, INGRESS), RestateError::Rejected { .. }));
+        let handler = reply(404, "", body);
+        assert!(matches!(failure(&handler, INGRESS), RestateError::Handler { code: 404, .. }));
     }
 
     #[test]

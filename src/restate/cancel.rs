@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::RestateError;
 use super::answer::{failure, was_stopped};
 use super::call::Call;
-use super::reply::Reply;
+use super::reply::{Reply, beginning};
 use super::server::{ADMIN, INGRESS};
 use crate::error::ConfigError;
 
@@ -98,7 +98,7 @@ impl Call {
         if accepted.is_not_found() {
             // The handler is not registered any more, or never was, and takes no call. It may have one.
             let found = ingress.reach(&self.ask(&self.target.lookup), deadline).await?;
-            return serde_json::from_slice(&found.body).map_err(|_| failure(&found, INGRESS));
+            return serde_json::from_slice(&found.body).map_err(|_| not_the_engine(&found));
         }
         let entered: Option<Entered> = serde_json::from_slice(&accepted.body).ok();
         entered
@@ -161,6 +161,12 @@ impl Call {
         }
         Ok(reply.status)
     }
+}
+
+/// The engine always has an answer to the question for the id of a call, so this one is another's.
+fn not_the_engine(reply: &Reply) -> RestateError {
+    let (status, message) = (reply.status.as_u16(), beginning(&reply.body));
+    RestateError::NotRestate { server: INGRESS, status, message }
 }
 
 /// The end of an invocation that never began.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper::{HeaderMap, StatusCode};
+use serde::Deserialize;
 
 use super::RestateError;
 use crate::error::BoxError;
@@ -57,9 +58,17 @@ impl Reply {
         self.status.as_u16() == 470
     }
 
-    /// Whether the ingress knows no such thing: a handler, or an invocation.
+    /// Whether the ingress knows no such thing: a handler, or an invocation. Servers before 1.7.6 do not name the source, but
+    /// have a message in JSON, as no page of a proxy has.
     pub(super) fn is_not_found(&self) -> bool {
-        self.is_of_ingress() && self.status == StatusCode::NOT_FOUND
+        let is_unnamed = self.header("x-restate-error-source").is_empty() && self.invocation_id().is_empty();
+        let is_engines = self.is_of_ingress() || is_unnamed && self.refusal().is_some();
+        self.status == StatusCode::NOT_FOUND && is_engines
+    }
+
+    /// What the engine and the handlers say of an error.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        serde_json::from_slice(&self.body).ok()
     }
 
     /// Whether the same request may be answered otherwise a little later.
@@ -67,6 +76,14 @@ impl Reply {
         let is_busy = matches!(self.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
         !self.is_outcome() && (self.status.is_server_error() || is_busy)
     }
+}
+
+/// The body of an error of the engine, or of a handler.
+#[derive(Debug, Deserialize)]
+pub(super) struct Refusal {
+    /// Servers before 1.7.6 have none in errors of their own.
+    pub(super) code: Option<u16>,
+    pub(super) message: String,
 }
 
 /// Why there is no answer.
