@@ -9,6 +9,7 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::task::JoinSet;
 
 use crate::folder::Folder;
+use crate::support::pass;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -86,7 +87,7 @@ async fn a_commit_that_is_given_up_halfway_leaves_nothing_and_stops_nobody() {
     for pause in (0..).map(|n| Duration::from_micros(50 * n)) {
         let mut commit = Box::pin(store.commit("nightly", "a", &records));
         assert!(commit.as_mut().now_or_never().is_none());
-        std::thread::sleep(pause);
+        pass(pause);
         let ended = commit.as_mut().now_or_never();
         drop(commit);
         let kept = store.run("nightly").await.unwrap().unwrap().succeeded;

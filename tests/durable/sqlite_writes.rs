@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alone::{is_alone, is_here, start};
 use crate::folder::Folder;
-use crate::support::{HOUR, at_once, millis, secs};
+use crate::support::{HOUR, at_once, millis, pass, secs};
 use crate::warnings::Warnings;
 
 /// Less than SQLite waits for a file that another has.
@@ -68,7 +68,7 @@ async fn a_call_that_is_not_polled_holds_up_no_other() {
         assert!(call.now_or_never().is_none());
     }
     // Whatever they have begun goes on meanwhile.
-    std::thread::sleep(millis(50));
+    pass(millis(50));
     let other = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     let others = async {
         for store in [&store, &other] {

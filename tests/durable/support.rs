@@ -47,6 +47,14 @@ pub(crate) fn in_another_process(has_happened: impl Fn() -> bool) {
     }
 }
 
+/// Lets time pass on the real clock, while nothing in this thread is polled.
+pub(crate) fn pass(time: Duration) {
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < time {
+        std::thread::yield_now();
+    }
+}
+
 /// Fails where something hangs. On a paused clock it takes no time to learn that.
 pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
     timeout(24 * HOUR, future).await.expect("it hangs")
