@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::RestateError;
 use super::answer::{failure, was_stopped};
 use super::call::Call;
+use super::cancelling::Ongoing;
 use super::reply::{Reply, beginning};
 use super::server::{ADMIN, INGRESS};
 use crate::error::ConfigError;
@@ -22,9 +23,6 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(30);
 /// For how long a call may still be on its way that the engine does not have yet, as in the buffers of a proxy.
 const LATE: Duration = Duration::from_secs(5);
 
-/// How often a key is cleared of the error that a handler has answered its cancelling with.
-const CLEARED_AT_MOST: usize = 3;
-
 /// What an invocation has come to that was told to end.
 struct Ended {
     /// Before it was told.
@@ -34,8 +32,8 @@ struct Ended {
 
 impl Call {
     /// Ends the invocation, and says what it has come to.
-    pub(super) async fn cancel(&self) -> Result<Reply, RestateError> {
-        let ended = self.try_cancel().await;
+    pub(super) async fn cancel(&self, ongoing: Ongoing) -> Result<Reply, RestateError> {
+        let ended = self.try_cancel(ongoing).await;
         if let Some(error) = ended.as_ref().err().filter(|error| may_go_on(error)) {
             self.engine.uncancelled.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(key = ?self.key, %error, "an invocation could not be cancelled, and may go on");
@@ -43,33 +41,26 @@ impl Call {
         ended
     }
 
-    /// Ends the invocation, and leaves under its key either the outcome that it had before, or that it was stopped. So a call
-    /// that is late on its way begins nothing.
-    async fn try_cancel(&self) -> Result<Reply, RestateError> {
-        // A server that is away is waited for once, and not again by each that waits for a place.
-        let deadline = self.engine.ingress.deadline();
-        let mut first = None;
-        for _ in 0..CLEARED_AT_MOST {
-            let ended = self.end_invocation(deadline).await?;
-            let is_left = ended.was_before || ended.reply.is_output() || was_stopped(&ended.reply);
-            let reply = first.get_or_insert(ended.reply);
-            if is_left {
-                break;
-            }
+    /// Ends the invocation, and leaves under its key either the outcome that it had before, or that it was stopped.
+    async fn try_cancel(&self, ongoing: Ongoing) -> Result<Reply, RestateError> {
+        let mut ongoing = Some(ongoing);
+        let Ended { was_before, reply } = self.end_invocation(&mut ongoing).await?;
+        if !was_before && !reply.is_output() && !was_stopped(&reply) {
             // Its own error, to which it has come because of this, is no outcome of the item.
             self.tell(reply.invocation_id(), "purge", None).await?;
         }
-        first.ok_or_else(|| RestateError::NotFound { message: "no invocation".to_owned() })
+        Ok(reply)
     }
 
     /// Ends the invocation.
-    async fn end_invocation(&self, deadline: Option<Instant>) -> Result<Ended, RestateError> {
+    async fn end_invocation(&self, ongoing: &mut Option<Ongoing>) -> Result<Ended, RestateError> {
+        // A server that is away is waited for once, and not again by each that waits for a place.
+        let deadline = self.engine.ingress.deadline();
         let mut place = self.engine.places.acquire().await;
         let Entered { invocation_id: id, status } = self.enter(deadline).await?;
         if status.as_deref() == Some(NEW) {
-            // Until it is cancelled, a call that comes later begins nothing.
             drop(place);
-            sleep(LATE).await;
+            self.outlast_late_calls(ongoing).await;
             place = self.engine.places.acquire().await;
         }
         let told = self.tell(&id, "cancel", deadline).await?;
@@ -86,6 +77,20 @@ impl Call {
             Err(_) => self.kill(&id).await?,
         };
         Ok(Ended { was_before: told == StatusCode::CONFLICT, reply })
+    }
+
+    /// Waits while the call may be late on its way: until its invocation is cancelled, it begins nothing.
+    ///
+    /// A later attempt is not held up. It takes the same key, so that a late call is the same as its own; or it has another key.
+    async fn outlast_late_calls(&self, ongoing: &mut Option<Ongoing>) {
+        if self.name.is_of_one_call() {
+            *ongoing = None;
+        }
+        match ongoing {
+            // Its end is enough, however it ends.
+            Some(ongoing) => drop(timeout(LATE, ongoing.wanted()).await),
+            None => sleep(LATE).await,
+        }
     }
 
     /// Has the engine know the call, and returns the id of its invocation.

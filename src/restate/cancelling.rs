@@ -13,28 +13,32 @@ pub(super) struct Cancelling {
     items: Arc<Mutex<HashMap<String, Ends>>>,
 }
 
-/// How many calls for an item are being cancelled, and what tells of the last one's end.
+/// How many calls for an item are being cancelled, what tells of the last one's end, and whether an attempt waits for it.
 #[derive(Debug, Default)]
 struct Ends {
     count: usize,
     over: CancellationToken,
+    wanted: CancellationToken,
 }
 
 impl Cancelling {
     /// Notes that a call for an item is being cancelled, until the result is dropped.
     pub(super) fn begin(&self, item: String) -> Ongoing {
-        lock(&self.items).entry(item.clone()).or_default().count += 1;
-        Ongoing { cancelling: self.clone(), item }
+        let mut items = lock(&self.items);
+        let ends = items.entry(item.clone()).or_default();
+        ends.count += 1;
+        let wanted = ends.wanted.clone();
+        drop(items);
+        Ongoing { cancelling: self.clone(), item, wanted }
     }
 
     /// Waits until no call for an item is being cancelled.
     pub(super) async fn over(&self, item: &str) {
         loop {
-            let over = lock(&self.items).get(item).map(|ends| ends.over.clone());
-            match over {
-                Some(over) => over.cancelled().await,
-                None => return,
-            }
+            let ends = lock(&self.items).get(item).map(|ends| (ends.wanted.clone(), ends.over.clone()));
+            let Some((wanted, over)) = ends else { return };
+            wanted.cancel();
+            over.cancelled().await;
         }
     }
 }
@@ -44,6 +48,14 @@ impl Cancelling {
 pub(super) struct Ongoing {
     cancelling: Cancelling,
     item: String,
+    wanted: CancellationToken,
+}
+
+impl Ongoing {
+    /// Waits until another attempt at the item waits for the end of this.
+    pub(super) async fn wanted(&self) {
+        self.wanted.cancelled().await;
+    }
 }
 
 impl Drop for Ongoing {
@@ -72,7 +84,10 @@ mod tests {
         let (first, second, other) =
             (cancelling.begin("a".into()), cancelling.begin("a".into()), cancelling.begin("b".into()));
         let mut waiting = Box::pin(cancelling.over("a"));
+        assert!(second.wanted().now_or_never().is_none());
         assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(first.wanted().now_or_never().is_some() && second.wanted().now_or_never().is_some());
+        assert!(other.wanted().now_or_never().is_none());
         drop(first);
         assert!(waiting.as_mut().now_or_never().is_none());
         drop(second);

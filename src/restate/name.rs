@@ -57,13 +57,18 @@ impl Name {
         HeaderValue::try_from(key).map_err(|error| ConfigError::new("run_id", error, "a header's characters"))
     }
 
+    /// Whether its keys are those of one call only.
+    pub(super) fn is_of_one_call(&self) -> bool {
+        self.call.is_some()
+    }
+
     /// The number of the first key. Where no two calls share a key, it is the attempt's.
     pub(super) fn first(&self) -> u32 {
-        if self.call.is_some() { self.attempt } else { 1 }
+        if self.is_of_one_call() { self.attempt } else { 1 }
     }
 
     /// How many outcomes the engine may keep that earlier attempts of this run have had.
     pub(super) fn earlier(&self) -> u32 {
-        if self.call.is_some() { 0 } else { self.attempt.saturating_sub(1) }
+        if self.is_of_one_call() { 0 } else { self.attempt.saturating_sub(1) }
     }
 }

@@ -92,12 +92,7 @@ impl Pending {
     fn start(&self) -> JoinHandle<Result<Reply, RestateError>> {
         let call = Arc::clone(&self.call);
         let ongoing = call.engine.cancelling.begin(call.item_name());
-        let cancel = async move {
-            let ended = call.cancel().await;
-            drop(ongoing);
-            ended
-        };
-        self.call.engine.calls.spawn_on(cancel, &self.runtime)
+        self.call.engine.calls.spawn_on(async move { call.cancel(ongoing).await }, &self.runtime)
     }
 }
 

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use async_map_task::restate::{Restate, RestateError};
-use async_map_task::{AsyncMapTask, ItemError};
+use async_map_task::{AsyncMapTask, ItemContext, ItemError};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::any;
@@ -18,7 +18,7 @@ use crate::scene::{Scene, outputs, until};
 use crate::server::{self, Server};
 use crate::support::{Place, builder, lenient};
 use crate::warnings::Warnings;
-use crate::work::{Event, Output};
+use crate::work::{Event, Item, Output};
 use crate::worker;
 
 #[tokio::test]
@@ -60,6 +60,30 @@ async fn restate_rule_3_a_call_that_comes_late_begins_nothing() {
     late.let_through().await;
     place.nothing_goes_on().await;
     assert_eq!(place.count(Event::Began), 0);
+}
+
+#[tokio::test]
+async fn restate_rule_3_a_retry_does_not_wait_for_calls_that_may_come_late() {
+    let server = server::shared().await;
+    for (name, with_id) in [("late-retried", true), ("late-retried-random", false)] {
+        let late = Late::before(&server.ingress()).await;
+        let engine = |server: &Server| Restate::builder(late.url()).admin(server.admin()).build().unwrap();
+        let place = Place::with(name, engine).await;
+        let work = if with_id { place.work.clone() } else { place.engine.handler("Work", "work") };
+        let task =
+            AsyncMapTask::builder().concurrency(4).retries(1).timeout_per_attempt(Duration::from_secs(3));
+        let items: Vec<_> = place.deaf(4).into_iter().map(|item| Item { millis: 0, ..item }).collect();
+        let run = task.build().unwrap().over(items).map_with_context(async |cx: ItemContext, item| {
+            if cx.attempt() == 2 {
+                late.let_through().await;
+            }
+            work.call(cx, item).await
+        });
+        let result = run.await.unwrap();
+        assert_eq!((result.results, result.summary.timeouts), (outputs(4), 4));
+        assert_eq!(place.engine.settled().await, 0);
+        assert_eq!(place.log.counts(Event::Began, 4), [1; 4], "the late calls begin nothing");
+    }
 }
 
 /// The URL of a server that knows nothing.
