@@ -163,12 +163,13 @@ impl<'a> Simulation<'a> {
         loop {
             let before = self.progress();
             self.attempts();
-            self.give();
+            // A taker in another task comes once the driver has started all that can start.
             self.queues = false;
             self.fill();
             if !self.queues {
                 self.leave_queue();
             }
+            self.give();
             self.end_if_over();
             if self.closed || before == self.progress() {
                 return;
