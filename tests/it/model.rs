@@ -112,6 +112,10 @@ struct TieBreak {
     ends: Vec<(usize, u32)>,
     /// Those that ended as timed out.
     timed_out: Vec<(usize, u32)>,
+    /// Those that ended, and whose items were to be tried again.
+    retried: Vec<(usize, u32)>,
+    /// The items that were given up while they waited for a retry, and how many attempts had ended before.
+    given_up: Vec<(usize, usize)>,
     /// All that have begun.
     begun: Vec<(usize, u32)>,
     /// The items that were said to have started, also those of them that were stopped before their function was

@@ -211,8 +211,11 @@ impl Observer for Notebook {
         let log = &self.0;
         match *event {
             Event::ItemStarted { index, .. } => log.ties.borrow().announced.push(index),
-            Event::AttemptFailed { index, attempt, kind, .. } => {
+            Event::AttemptFailed { index, attempt, kind, retry_in, .. } => {
                 log.ties.borrow().ends.push((index, attempt));
+                if retry_in.is_some() {
+                    log.ties.borrow().retried.push((index, attempt));
+                }
                 if kind == FailureKind::TimedOut {
                     log.ties.borrow().timed_out.push((index, attempt));
                 }
@@ -221,6 +224,10 @@ impl Observer for Notebook {
                 match failure {
                     None => log.ties.borrow().ends.push((index, attempts)),
                     Some(kind) => {
+                        let ties = &mut *log.ties.borrow();
+                        if ties.retried.contains(&(index, attempts)) {
+                            ties.given_up.push((index, ties.ends.len()));
+                        }
                         log.first_failure.borrow().get_or_insert(index);
                         log.failures.borrow().push((index, kind));
                     }

@@ -228,7 +228,7 @@ impl<'a> Simulation<'a> {
         if self.stop.is_some() {
             return None;
         }
-        let Some((index, number)) = self.head(called) else {
+        let Some((index, number)) = self.head(called, has_begun) else {
             // Nothing is left to be resumed.
             self.exhausted |= self.paused && self.all_are_settled();
             return None;
@@ -245,13 +245,20 @@ impl<'a> Simulation<'a> {
 
     /// The attempt that comes next: a retry whose delay is over, then by turns a new item and a retry without a delay. What
     /// stands in the queue of the shared limit keeps its place, while the run's own limit has room for it.
-    fn head(&mut self, called: &[(usize, u32)]) -> Option<(usize, u32)> {
+    /// If it is to be one that `has_begun`, a task of the run may come before the one that has the timer of the delays: then a
+    /// retry that is due at this very instant counts only if it began next.
+    fn head(&mut self, called: &[(usize, u32)], has_begun: bool) -> Option<(usize, u32)> {
         if self.is_closed_to_all(called) || self.outcomes_are_in_the_way() {
             return None;
         }
         let is_called = |index: usize| called.iter().any(|(called, _)| *called == index);
         let retry = |waiting: &Waiting| (waiting.index, waiting.number + 1);
-        let due = self.first_due(|waiting| waiting.immediate.is_none() && !is_called(waiting.index));
+        let next_begun = self.ties.begun.get(self.seen.starts.len()).copied();
+        let is_late =
+            |waiting: &Waiting| has_begun && waiting.due == self.now && next_begun != Some(retry(waiting));
+        let due = self.first_due(|waiting| {
+            waiting.immediate.is_none() && !is_called(waiting.index) && !is_late(waiting)
+        });
         let due = due.map(|at| retry(&self.waiting[at]));
         let immediate =
             self.waiting.iter().find(|waiting| waiting.immediate.is_some() && !is_called(waiting.index));
@@ -449,11 +456,20 @@ impl<'a> Simulation<'a> {
                 self.halt(Ended::TimedOut);
             }
         }
-        while let Some(at) = self
-            .first_due(|waiting| self.item_deadline(waiting.index).is_some_and(|give_up| give_up <= self.now))
-        {
-            let Waiting { index, failure, .. } = self.waiting.remove(at);
-            self.fail(index, failure);
+        while let Some(at) = self.first_to_give_up() {
+            let index = self.waiting[at].index;
+            let given_up = self.ties.given_up.iter().find(|(given_up, _)| *given_up == index);
+            self.time_out_before(given_up.map_or(usize::MAX, |(_, ends)| *ends));
+            // That may have stopped the run.
+            if let Some(at) = self.first_to_give_up() {
+                let Waiting { index, failure, .. } = self.waiting.remove(at);
+                self.fail(index, failure);
+            }
         }
+    }
+
+    /// Among those that wait for a retry, the first whose time is up.
+    fn first_to_give_up(&self) -> Option<usize> {
+        self.first_due(|waiting| self.item_deadline(waiting.index).is_some_and(|limit| limit <= self.now))
     }
 }

@@ -91,10 +91,15 @@ impl Simulation<'_> {
                 let (when, next) = running.next()?;
                 let attempt = (running.index, running.number);
                 let rank = self.ties.ends.iter().position(|ended| *ended == attempt);
+                let is_out_of_time = matches!(next, Next::OutOfTime(_));
+                let ended_so = self.ties.timed_out.contains(&attempt);
+                // If its limit and the end of the run fall together, it did not end as timed out if it heard of the
+                // run first.
+                if is_out_of_time && self.untold && !ended_so {
+                    return None;
+                }
                 // One that ended as timed out was told so before anything else stopped the run.
-                let told_first = matches!(next, Next::OutOfTime(_))
-                    && grace.is_some()
-                    && self.ties.timed_out.contains(&attempt);
+                let told_first = is_out_of_time && grace.is_some() && ended_so;
                 let order = (!told_first, rank.unwrap_or(usize::MAX));
                 (when <= self.now).then_some((order, at, next))
             });
@@ -124,6 +129,29 @@ impl Simulation<'_> {
                     self.fill_place();
                 }
             }
+        }
+    }
+
+    /// Ends the attempts whose time is up, as far as they are among so many that have ended first.
+    pub(super) fn time_out_before(&mut self, ends: usize) {
+        let has_grace = self.run.case.grace.is_some();
+        let failure = |running: &Running| {
+            let attempt = (running.index, running.number);
+            let (at, next) = running.next()?;
+            let is_first = self.ties.ends.iter().take(ends).any(|ended| *ended == attempt);
+            match next {
+                _ if at > self.now || !is_first => None,
+                Next::OutOfTime(_) if has_grace => None,
+                Next::OutOfTime(failure) | Next::OutOfGrace(failure) => Some(failure),
+                Next::Ends(_) => None,
+            }
+        };
+        let all = self.running.iter().enumerate();
+        let first: Vec<_> = all.filter_map(|(at, running)| Some((at, failure(running)?))).collect();
+        for (at, failure) in first.into_iter().rev() {
+            let Running { index, number, .. } = self.running.remove(at);
+            self.attempt_failed(index, number, failure, None);
+            self.give_back_permits(index);
         }
     }
 
