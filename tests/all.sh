@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Every test of every feature. Installs what is missing of the servers that they start: PostgreSQL for the durable runs,
-# Restate and a balancer for those on more than one machine.
+# Restate, a balancer and certificates for those on more than one machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/package.sh
 
 package initdb postgresql
 package haproxy haproxy
+package openssl openssl
 
 restate=${CARGO_TARGET_DIR:-target}/restate
 if ! compgen -G "$restate/node_modules/@restatedev/restate-server-*/bin/restate-server" >/dev/null; then
