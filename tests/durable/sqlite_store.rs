@@ -118,7 +118,7 @@ async fn a_file_of_a_newer_version_is_refused_and_left_as_it_is() {
     let mut connection = file(&path).await;
     sqlx::raw_sql("UPDATE map_task_schema SET version = 1000").execute(&mut connection).await.unwrap();
     let error = SqliteStore::open(&path).await.unwrap_err();
-    assert!(matches!(error, StoreError::TooNew { found: 1000, supported: 2 }), "{error}");
+    assert!(matches!(error, StoreError::TooNew { found: 1000, supported: 3 }), "{error}");
     let version: i64 =
         sqlx::query_scalar("SELECT version FROM map_task_schema").fetch_one(&mut connection).await.unwrap();
     assert_eq!(version, 1000);

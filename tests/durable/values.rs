@@ -405,8 +405,14 @@ async fn first_hashes_give_nothing(store: &impl Store) {
     assert_eq!((calls.take(), outputs(anew)), (vec![0, 1, 2], vec![0, 1, 2]));
 }
 
-/// The tables of the two versions are the same.
-const BACK_TO_VERSION_1: &str = "UPDATE map_task_schema SET version = 1";
+/// The tables of PostgreSQL are the same in both versions.
+const POSTGRES_AS_VERSION_1: &str = "UPDATE map_task_schema SET version = 1";
+
+/// Version 3 of a SQLite file has columns that version 1 does not have.
+const SQLITE_AS_VERSION_1: &str = "
+    ALTER TABLE map_task_runs DROP COLUMN lease_ms;
+    ALTER TABLE map_task_claims DROP COLUMN lease_ms;
+    UPDATE map_task_schema SET version = 1";
 
 #[tokio::test]
 async fn a_store_with_hashes_of_the_first_format_opens_and_gives_no_output_of_them() {
@@ -418,17 +424,17 @@ async fn a_store_with_hashes_of_the_first_format_opens_and_gives_no_output_of_th
     let path = folder.file("runs.db");
     keep_with_first_hashes(&SqliteStore::open(&path).await.unwrap()).await;
     let mut file = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
-    sqlx::raw_sql(BACK_TO_VERSION_1).execute(&mut file).await.unwrap();
+    sqlx::raw_sql(SQLITE_AS_VERSION_1).execute(&mut file).await.unwrap();
     first_hashes_give_nothing(&SqliteStore::open(&path).await.unwrap()).await;
     let version: i64 =
         sqlx::query_scalar("SELECT version FROM map_task_schema").fetch_one(&mut file).await.unwrap();
-    assert_eq!(version, 2);
+    assert_eq!(version, 3);
     file.close().await.unwrap();
 
     let url = cluster::shared().database().await;
     keep_with_first_hashes(&PostgresStore::connect(&url).await.unwrap()).await;
     let mut server = PgConnection::connect(&url).await.unwrap();
-    sqlx::raw_sql(BACK_TO_VERSION_1).execute(&mut server).await.unwrap();
+    sqlx::raw_sql(POSTGRES_AS_VERSION_1).execute(&mut server).await.unwrap();
     first_hashes_give_nothing(&PostgresStore::connect(&url).await.unwrap()).await;
     let version: i64 =
         sqlx::query_scalar("SELECT version FROM map_task_schema").fetch_one(&mut server).await.unwrap();
