@@ -18,6 +18,7 @@ use crate::limiter::Permit;
 use crate::run::MapRun;
 use crate::store::json::{decode, encode};
 use crate::store::lease::{DEFAULT_LEASE, SHORTEST_LEASE};
+use crate::store::limited::Limited;
 use crate::store::seal::item_hash;
 use crate::store::{Store, StoreError};
 
@@ -147,7 +148,8 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     ///
     /// Caching never fails an item: an output that cannot be read is computed, one that cannot be written or [does not come
     /// back](crate::guide::durable_runs#outputs-that-come-back) from JSON as it went is not kept, and the log has a warning
-    /// of it. The run ends when all its outputs are written.
+    /// of it. Each call to the store has a [time limit](Store::time_limit). The run ends when all its outputs are written, or a
+    /// second after its [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout).
     ///
     /// # Errors
     ///
@@ -201,7 +203,7 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
             let mut setup = setup.change(|call, hooks| (Caching(call), hooks));
             let Cache { options, key } = cache;
             let name = setup.name().to_owned();
-            let cacher = StoreCacher::new(store.clone(), name.clone(), options);
+            let cacher = StoreCacher::new(Limited::new(store.clone()), name.clone(), options);
             let hash = Box::new(move |item: &I| key.hash(item).map_err(Into::into));
             setup.keeping.cache =
                 Some(Box::new(cache::Cache::new(name, hash, (encode, decode), Box::new(cacher))));

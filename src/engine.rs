@@ -9,6 +9,7 @@ pub(crate) mod blocking;
 pub(crate) mod cache;
 pub(crate) mod call;
 mod clock;
+mod closing;
 pub(crate) mod collector;
 mod core;
 mod desk;
@@ -91,6 +92,8 @@ pub(crate) struct Driver<W: Types> {
     sweep_timer: Timer,
     /// Set once the run is stopping: when what still runs is dropped.
     stop_at: Option<Instant>,
+    /// Set once nothing runs any more, if the run has a time limit: when its store is no longer waited for.
+    store_until: Option<Instant>,
     /// Whether nothing runs any more, or shall.
     is_over: bool,
     /// The end of the run, which nobody is told before the store is let go of.
@@ -133,6 +136,7 @@ impl<W: Drive> Driver<W> {
             timer: Timer::default(),
             sweep_timer: Timer::default(),
             stop_at: None,
+            store_until: None,
             is_over: false,
             ending: None,
             panic: None,
@@ -178,30 +182,13 @@ impl<W: Drive> Driver<W> {
             resume_unwind(payload);
         }
         if self.ending.is_none() {
-            let _former = self.set_waker(cx);
-            let mut access = Locked::new(&self.core);
-            let core = access.get();
-            ready!(core.poll_settled());
-            core.wakes_taker = core.collector.complete().or(core.wakes_taker.take());
-            drop(access);
+            ready!(self.poll_settled(cx));
             ready!(self.poll_sink(cx, sink));
             self.ending = Some(self.finish());
         }
         ready!(self.poll_closed(cx));
         self.withdraw_notice();
         self.ending.take().map_or(Poll::Pending, Poll::Ready)
-    }
-
-    /// Ready once nothing is held of the store any more.
-    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut core = Locked::new(&self.core);
-        let keeping = &mut core.get().keeping;
-        if let Some(cache) = &mut keeping.cache {
-            ready!(cache.poll_closed(cx));
-        }
-        let Some(ledger) = &mut keeping.ledger else { return Poll::Ready(()) };
-        let reason = self.ending.as_ref().and_then(|ending| ending.reason.as_ref()).map(ToString::to_string);
-        ledger.poll_closed(cx, reason.as_deref())
     }
 
     /// Ready once nothing runs any more, or shall.

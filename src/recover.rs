@@ -25,6 +25,7 @@ use crate::store::Store;
 use crate::store::holder::holder;
 use crate::store::json::{decode, encode};
 use crate::store::lease::{DEFAULT_LEASE, SHORTEST_LEASE};
+use crate::store::limited::Limited;
 use crate::store::seal::item_hash;
 
 /// Which run [`recover`](MapRun::recover) goes on with, and how. A `&str` or a `String` is one with the defaults.
@@ -106,7 +107,8 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// # Errors
     ///
     /// The run ends with [`FailureReason::Store`](crate::FailureReason::Store), and all that had finished in the partial
-    /// result, where the store fails for longer than it tries again, is damaged, the run is held by another or is one of
+    /// result, where the store fails for longer than it tries again, does not answer a call within its [time
+    /// limit](Store::time_limit), is damaged, the run is held by another or is one of
     /// another task, has outcomes of an earlier version of this crate with other item hashes, and where an item cannot be
     /// serialized or an output cannot be kept as JSON. The reason's
     /// [`source()`](std::error::Error::source) is a [`StoreError`](crate::store::StoreError).
@@ -152,13 +154,14 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
         E: Display,
     {
         let (recovery, holder) = (run.into(), holder());
+        let store = Limited::new(store.clone());
         let checkpoints = StoredCheckpoints {
             store: store.clone(),
             run_id: recovery.run_id.clone(),
             holder: holder.clone(),
         };
         MapRun::new(self.into_setup().map(|setup| {
-            let keeper = StoreKeeper::new(store.clone(), setup.name().to_owned(), recovery, holder);
+            let keeper = StoreKeeper::new(store, setup.name().to_owned(), recovery, holder);
             let ledger = Ledger::new(codec(), Box::new(keeper));
             let mut setup =
                 setup.change(|call, hooks| (Recovering { call, checkpoints: Arc::new(checkpoints) }, hooks));

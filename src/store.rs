@@ -7,6 +7,7 @@ mod fault;
 pub(crate) mod holder;
 pub(crate) mod json;
 pub(crate) mod lease;
+pub(crate) mod limited;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -32,6 +33,9 @@ pub use self::sqlite::SqliteStore;
 /// What is longer is taken for this.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
+/// How long a run waits for one call of a store that sets no [`time_limit`](Store::time_limit): two minutes.
+pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(120);
+
 /// Keeps the outcomes of runs, cached outputs and checkpoints.
 ///
 /// Outputs and states are JSON text here, so that a person can read them, and items are hashes. The crate brings three stores:
@@ -47,6 +51,16 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// taken effect or not. One whose future is not polled must not hold up the calls of others for longer than they can bear, so
 /// open no transaction that only its caller drives.
 pub trait Store: Clone + Send + Sync + 'static {
+    /// How long a run waits for one call before it drops the call's future and takes it as failed, with
+    /// [`StoreError::NoAnswer`]. Zero fails each call that does not answer at once. The default is
+    /// [`DEFAULT_TIME_LIMIT`], two minutes. A store that tries again inside needs a limit above the time that this takes.
+    ///
+    /// A run whose [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout) is over waits for a second at most, whatever this
+    /// limit is.
+    fn time_limit(&self) -> Duration {
+        DEFAULT_TIME_LIMIT
+    }
+
     /// Takes a run for `holder`, until `lease` is over: a new one, or one that nobody holds any more. A run that
     /// `holder` has already is renewed.
     ///

@@ -113,6 +113,21 @@ impl<W: Work> Core<W> {
     /// Stops the run because nothing is kept any more. What is durable has counted.
     fn give_up(&mut self, error: BoxError) {
         self.stop_for_store(error);
+        self.rescue_all();
+    }
+
+    /// Ends the waiting for the store, because the run's time is over.
+    pub(super) fn give_up_late(&mut self) {
+        if let Some(Stop::EarlySuccess) = self.stop {
+            self.stop = None;
+        }
+        if let Some(limit) = self.config.run_timeout {
+            self.halt(FailureReason::TimedOut { limit });
+        }
+        self.rescue_all();
+    }
+
+    fn rescue_all(&mut self) {
         while let Some(success) = self.keeping.ledger.as_mut().and_then(|ledger| ledger.give_up()) {
             self.rescue(success);
         }

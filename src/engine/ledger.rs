@@ -212,8 +212,9 @@ impl<I, T, E> Ledger<I, T, E> {
         }
     }
 
-    /// The next success that will never be durable, once the keeper has failed.
+    /// The next success that is no longer waited for, because the keeper has failed or its time is over.
     pub(super) fn give_up(&mut self) -> Option<Success<T>> {
+        self.has_failed = true;
         while let Some(unkept) = self.unkept.pop_front() {
             if unkept.is_some() {
                 self.unkept_successes -= 1;

@@ -172,7 +172,9 @@ impl<R: Store> Tending<R> {
             let deadline = (renewed + *lease).max(asked + (*lease / 3).max(LEAST_WAIT));
             match timeout_at(deadline, store.renew_run(run_id, holder, *lease)).await {
                 Ok(Ok(())) => renewed = asked,
-                Ok(Err(error @ StoreError::Database { .. })) if renewed.elapsed() < *lease => {
+                Ok(Err(error @ (StoreError::Database { .. } | StoreError::NoAnswer { .. })))
+                    if renewed.elapsed() < *lease =>
+                {
                     warn!(target: "async_map_task", task, run_id, %error, "the lease was not renewed, will retry");
                 }
                 Ok(Err(error)) => return error,
@@ -248,7 +250,7 @@ impl<R: Store> Tending<R> {
     async fn close(&self, own: OwnRun, status: RunStatus) {
         let Self { store, task, recovery: Recovery { run_id, lease, .. }, holder } = self;
         let Err(error) = store.close_run(run_id, holder, &status).await else { return };
-        if !matches!(error, StoreError::Database { .. }) {
+        if !matches!(error, StoreError::Database { .. } | StoreError::NoAnswer { .. }) {
             warn!(target: "async_map_task", task, run_id, %error, "the run was not given back and is held until its lease is over");
             return;
         }

@@ -82,6 +82,14 @@ pub enum StoreError {
         /// Why.
         error: BoxError,
     },
+    /// The store did not answer a call of a run within [`Store::time_limit`](super::Store::time_limit).
+    #[error("{doing}: the store did not answer within {}", humantime::format_duration(*limit))]
+    NoAnswer {
+        /// What the store was about to do.
+        doing: &'static str,
+        /// How long the run has waited.
+        limit: Duration,
+    },
     /// The database says no.
     #[error("{doing}: {error}")]
     Database {

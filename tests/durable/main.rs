@@ -33,6 +33,7 @@ mod sqlite_store;
 mod sqlite_writes;
 mod support;
 mod takeover;
+mod time_limits;
 mod torn_files;
 mod values;
 mod warnings;

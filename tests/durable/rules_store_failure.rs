@@ -4,7 +4,9 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use async_map_task::store::{DEFAULT_LEASE, MemoryStore, Recorded, RunStatus, Sealed, Store, StoreError};
+use async_map_task::store::{
+    DEFAULT_LEASE, DEFAULT_TIME_LIMIT, MemoryStore, Recorded, RunStatus, Sealed, Store, StoreError,
+};
 use async_map_task::{FailureReason, Recovery};
 use futures::FutureExt;
 use tokio::sync::Semaphore;
@@ -231,7 +233,7 @@ async fn durable_rule_3_a_store_that_comes_back_is_not_noticed() {
         let store = Rigged::on(Call::Commit, Step::After(Arc::clone(&latch)));
         let task = at_once(2).build().unwrap();
         let run = tokio::spawn(thrice(&task, &store, &Calls::default(), NEVER).recover("r").run(0..50, end));
-        sleep(10 * HOUR).await;
+        sleep(DEFAULT_TIME_LIMIT - secs(1)).await;
         latch.add_permits(50);
         let report = run.await.unwrap();
         assert_eq!((report.reason, report.outputs.len()), (None, 50), "{end:?}");

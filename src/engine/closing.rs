@@ -1,0 +1,54 @@
+//! The last phase of a run: nothing runs any more, and the store is let go of.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::access::Locked;
+use super::{Drive, Driver};
+use crate::rt::Instant;
+
+/// How long a run waits for its store once its time is over and nothing runs any more.
+const STORE_GRACE: Duration = Duration::from_secs(1);
+
+impl<W: Drive> Driver<W> {
+    /// Ready once every success has counted. If the time of the run is over, those that are not durable are rescued for the
+    /// partial result.
+    pub(super) fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _former = self.set_waker(cx);
+        let settled = Locked::new(&self.core).get().poll_settled();
+        if settled.is_pending() && !self.is_late(cx) {
+            return Poll::Pending;
+        }
+        let mut access = Locked::new(&self.core);
+        let core = access.get();
+        if settled.is_pending() {
+            core.give_up_late();
+        }
+        core.wakes_taker = core.collector.complete().or(core.wakes_taker.take());
+        Poll::Ready(())
+    }
+
+    /// Ready once nothing is held of the store any more. If the time of the run is over, the tasks of the store go on without
+    /// it.
+    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let closed = self.close(cx);
+        if closed.is_pending() && self.is_late(cx) { Poll::Ready(()) } else { closed }
+    }
+
+    fn close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut core = Locked::new(&self.core);
+        let keeping = &mut core.get().keeping;
+        let cached = keeping.cache.as_mut().map_or(Poll::Ready(()), |cache| cache.poll_closed(cx));
+        let Some(ledger) = &mut keeping.ledger else { return cached };
+        let reason = self.ending.as_ref().and_then(|ending| ending.reason.as_ref()).map(ToString::to_string);
+        let closed = ledger.poll_closed(cx, reason.as_deref());
+        if cached.is_ready() { closed } else { Poll::Pending }
+    }
+
+    /// Whether the store has no more time, because the run has none. Otherwise the task is woken once it is so.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(run_deadline) = self.core().get().run_deadline else { return false };
+        let until = *self.store_until.get_or_insert_with(|| run_deadline.max(Instant::now()) + STORE_GRACE);
+        self.timer.poll(cx, until).is_ready()
+    }
+}
