@@ -36,6 +36,10 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// How long a run waits for one call of a store that sets no [`time_limit`](Store::time_limit): two minutes.
 pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(120);
 
+/// With how many bytes a group of what is written takes nothing further.
+#[cfg(feature = "postgres")]
+const MOST_BYTES: usize = 4 << 20;
+
 /// Keeps the outcomes of runs, cached outputs and checkpoints.
 ///
 /// Outputs and states are JSON text here, so that a person can read them, and items are hashes. The crate brings three stores:

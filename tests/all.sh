@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Every test of every feature. Installs what is missing of the servers that they start: PostgreSQL for the durable runs,
-# Restate, a balancer and certificates for those on more than one machine.
+# Every test of every feature. Installs what is missing of the servers that they start: PostgreSQL and PgBouncer for the
+# durable runs, Restate, a balancer and certificates for those on more than one machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/package.sh
 
 package initdb postgresql
+package pgbouncer pgbouncer
 package haproxy haproxy
 package openssl openssl
 

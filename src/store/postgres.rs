@@ -1,19 +1,30 @@
 //! The store of many machines: PostgreSQL.
 
 mod cache;
+mod calls;
+mod claims;
+mod group;
 mod items;
-mod retry;
+mod link;
+mod pooler;
 mod runs;
 mod schema;
 
+use std::fmt;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection};
+use tokio::time::timeout;
 
-use self::retry::Retry;
+use self::cache::{LookUp, Put};
+use self::calls::{Broken, Call, Calls, LONGEST_TRY, Retry};
+use self::claims::NewClaim;
+use self::group::Grouped;
+use self::items::Save;
+use self::link::{Scope, with_link};
 use super::fault::Fault;
-use super::{CacheKey, Claim, LONGEST, Record, RunInfo, RunStatus, Sealed, Store, StoreError};
+use super::{CacheKey, Claim, LONGEST, Record, RunInfo, RunStatus, Sealed, Store, StoreError, rows};
 
 /// How many connections to the server a store has at most.
 const CONNECTIONS: u32 = 8;
@@ -26,13 +37,21 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A clone is another handle to the same store, and shares its at most eight connections. All leases and expiries go
 /// by the server's clock, so that those of the machines may differ.
 ///
-/// An operation that fails because the connection broke, or because the server restarts, is tried again with growing
-/// waits for the [retry time](Self::retry_time): the run does not notice. One whose answer was lost may be done twice,
+/// An operation that fails because the connection broke, because the server restarts, only reads for a while after a failover
+/// or does not answer for 30 seconds, is tried again on another connection, with growing waits, for the
+/// [retry time](Self::retry_time): the run does not notice. One whose answer was lost may be done twice,
 /// which has the effect of once; only what [`forget`](Store::forget) and [`evict`](Store::evict) say they found may
 /// then be what the second try found.
 ///
+/// Cached outputs, claims and checkpoints of one moment are written in one statement each, as outcomes are. The task that
+/// writes them is one of the runtime of a caller.
+///
+/// Behind PgBouncer or another pooler in transaction mode, where connections share the sessions of the server, the store
+/// uses no prepared statement by name and leaves nothing in a session. [`connect`](Self::connect) finds that out. A pooler in
+/// statement mode is refused by `connect`, with the text that the pooler answers.
+///
 /// What is committed is durable as far as the server promises it; where `synchronous_commit` is off by the server's
-/// configuration, the store switches it on for its own connections. The character NUL, which PostgreSQL cannot keep in
+/// configuration, the store switches it on for its own connections, or transactions behind a pooler. The character NUL, which PostgreSQL cannot keep in
 /// text, becomes U+FFFD in messages and reasons; in names and hashes it is an error, and JSON never has it.
 ///
 /// # Tables
@@ -71,10 +90,13 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct PostgresStore {
-    pool: PgPool,
-    retry: Retry,
+    calls: Calls,
+    look_ups: Grouped<LookUp>,
+    puts: Grouped<Put>,
+    claims: Grouped<NewClaim>,
+    saves: Grouped<Save>,
 }
 
 impl PostgresStore {
@@ -90,28 +112,32 @@ impl PostgresStore {
     /// # Errors
     ///
     /// [`StoreError::TooNew`] where a newer version of this crate has made the tables, and [`StoreError::Database`]
-    /// where the URL is none or the server refuses.
+    /// where the URL is none, the server refuses, or it does not answer for 30 seconds.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        Self::try_connect(url).await.map_err(|fault| fault.into_store_error("connecting to PostgreSQL"))
+        let connected = timeout(LONGEST_TRY, Self::try_connect(url)).await;
+        let connected = connected.unwrap_or_else(|_| Err(calls::no_answer(LONGEST_TRY)));
+        connected.map_err(|fault| fault.into_store_error("connecting to PostgreSQL"))
     }
 
     async fn try_connect(url: &str) -> Result<Self, Fault> {
         let options: PgConnectOptions = url.parse()?;
-        let options = options.disable_statement_logging();
+        // No float is sent or read, and PgBouncer refuses a connection that sets how many digits one has.
+        let options = options.disable_statement_logging().extra_float_digits(None);
         // Not through the pool, which tells only that it has waited, and not for what.
         let mut connection = PgConnection::connect_with(&options).await?;
         schema::migrate(&mut connection).await?;
+        let is_pooled = pooler::is_between(&mut connection, &options).await?;
         connection.close().await?;
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .after_connect(|connection, _| Box::pin(commit_durably(connection)))
-            .connect_lazy_with(options);
-        Ok(Self { pool, retry: Retry { time: Self::DEFAULT_RETRY_TIME } })
+        let broken = Broken::default();
+        let pool = pool(options, is_pooled, broken.clone());
+        let retry = Retry { time: Self::DEFAULT_RETRY_TIME };
+        let calls = Calls { pool, is_pooled, broken, retry };
+        let (look_ups, puts, claims, saves) = Default::default();
+        Ok(Self { calls, look_ups, puts, claims, saves })
     }
 
     /// For how long an operation is tried again while the server cannot be reached, from its first failure on, before
-    /// it is a [`StoreError::Database`]. The last try may take five seconds more.
+    /// it is a [`StoreError::Database`]. The last try may take thirty seconds more.
     ///
     /// Keep it below the lease of your runs, or another machine may take a run over meanwhile. The default is
     /// [`DEFAULT_RETRY_TIME`](Self::DEFAULT_RETRY_TIME), 30 seconds.
@@ -128,9 +154,33 @@ impl PostgresStore {
     /// ```
     #[must_use]
     pub fn retry_time(mut self, retry_time: Duration) -> Self {
-        self.retry.time = retry_time;
+        self.calls.retry.time = retry_time;
         self
     }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("retry_time", &self.calls.retry.time).finish_non_exhaustive()
+    }
+}
+
+/// The connections of a store. They are not tested before they are used: what fails is tried again on another one.
+fn pool(options: PgConnectOptions, is_pooled: bool, broken: Broken) -> PgPool {
+    let pool = PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .before_acquire(move |_, connection| {
+            let is_sound = !broken.includes(connection.age);
+            Box::pin(async move { Ok(is_sound) })
+        });
+    let pool = if is_pooled {
+        pool
+    } else {
+        pool.after_connect(|connection, _| Box::pin(commit_durably(connection)))
+    };
+    pool.connect_lazy_with(options)
 }
 
 /// What is reported as committed must outlive the server, also where it is configured otherwise.
@@ -151,7 +201,24 @@ fn without_nul(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
+const OPEN_RUN: Call = Call::new("opening a run", Scope::Transaction);
+const RENEW_RUN: Call = Call::new("renewing the lease of a run", Scope::Statement);
+const CLOSE_RUN: Call = Call::new("closing a run", Scope::Statement);
+const SUCCESSES: Call = Call::new("reading outcomes", Scope::Statement);
+const RUNS: Call = Call::bulk("listing the runs", Scope::Snapshot);
+const RUN: Call = Call::bulk("looking up a run", Scope::Snapshot);
+const FORGET: Call = Call::bulk("forgetting a run", Scope::Statement);
+const CHECKPOINT: Call = Call::new("reading a checkpoint", Scope::Statement);
+const RENEW_CLAIM: Call = Call::new("renewing a claim", Scope::Statement);
+const RELEASE_CLAIM: Call = Call::new("releasing a claim", Scope::Statement);
+const EVICT: Call = Call::bulk("evicting cached values", Scope::Statement);
+
 impl Store for PostgresStore {
+    /// The retry time and a try before and after it.
+    fn time_limit(&self) -> Duration {
+        self.calls.retry.time.saturating_add(2 * LONGEST_TRY)
+    }
+
     async fn open_run(
         &self,
         run_id: &str,
@@ -159,37 +226,37 @@ impl Store for PostgresStore {
         holder: &str,
         lease: Duration,
     ) -> Result<(), StoreError> {
-        self.retry.run("opening a run", || runs::open(&self.pool, run_id, task, holder, lease)).await
+        self.calls.run(OPEN_RUN, with_link!(link => runs::open(&mut link, run_id, task, holder, lease))).await
     }
 
     async fn renew_run(&self, run_id: &str, holder: &str, lease: Duration) -> Result<(), StoreError> {
-        let renew = || runs::renew(&self.pool, run_id, holder, lease);
-        self.retry.run("renewing the lease of a run", renew).await
+        self.calls.run(RENEW_RUN, with_link!(link => runs::renew(&mut link, run_id, holder, lease))).await
     }
 
     async fn close_run(&self, run_id: &str, holder: &str, status: &RunStatus) -> Result<(), StoreError> {
-        self.retry.run("closing a run", || runs::close(&self.pool, run_id, holder, status)).await
+        self.calls.run(CLOSE_RUN, with_link!(link => runs::close(&mut link, run_id, holder, status))).await
     }
 
     async fn commit(&self, run_id: &str, holder: &str, records: &[Record]) -> Result<(), StoreError> {
-        self.retry.run("committing outcomes", || items::commit(&self.pool, run_id, holder, records)).await
+        let commit = Call::new("committing outcomes", Scope::Statement);
+        self.calls.run(commit, with_link!(link => items::commit(&mut link, run_id, holder, records))).await
     }
 
     async fn successes(&self, run_id: &str, from: u64, limit: u32) -> Result<Vec<Record>, StoreError> {
-        self.retry.run("reading outcomes", || items::successes(&self.pool, run_id, from, limit)).await
+        self.calls.run(SUCCESSES, with_link!(link => items::successes(&mut link, run_id, from, limit))).await
     }
 
     async fn runs(&self) -> Result<Vec<RunInfo>, StoreError> {
-        self.retry.run("listing the runs", || runs::infos(&self.pool, None)).await
+        self.calls.run(RUNS, with_link!(link => runs::infos(&mut link, None))).await
     }
 
     async fn run(&self, run_id: &str) -> Result<Option<RunInfo>, StoreError> {
-        let infos = self.retry.run("looking up a run", || runs::infos(&self.pool, Some(run_id))).await;
+        let infos = self.calls.run(RUN, with_link!(link => runs::infos(&mut link, Some(run_id)))).await;
         Ok(infos?.pop())
     }
 
     async fn forget(&self, run_id: &str) -> Result<bool, StoreError> {
-        self.retry.run("forgetting a run", || runs::forget(&self.pool, run_id)).await
+        self.calls.run(FORGET, with_link!(link => runs::forget(&mut link, run_id))).await
     }
 
     async fn checkpoint(
@@ -198,8 +265,8 @@ impl Store for PostgresStore {
         index: u64,
         item_hash: &str,
     ) -> Result<Option<Sealed>, StoreError> {
-        let load = || items::checkpoint(&self.pool, run_id, index, item_hash);
-        self.retry.run("reading a checkpoint", load).await
+        let load = with_link!(link => items::checkpoint(&mut link, run_id, index, item_hash));
+        self.calls.run(CHECKPOINT, load).await
     }
 
     async fn save_checkpoint(
@@ -210,12 +277,18 @@ impl Store for PostgresStore {
         item_hash: &str,
         state: &Sealed,
     ) -> Result<(), StoreError> {
-        let save = || items::save_checkpoint(&self.pool, run_id, holder, index, item_hash, state);
-        self.retry.run("saving a checkpoint", save).await
+        let save = Save {
+            run_id: run_id.to_owned(),
+            holder: holder.to_owned(),
+            index: rows::index_column(index)?,
+            item_hash: item_hash.to_owned(),
+            state: state.clone(),
+        };
+        self.saves.call(&self.calls, save).await
     }
 
     async fn cached(&self, key: &CacheKey) -> Result<Option<Sealed>, StoreError> {
-        self.retry.run("reading a cached value", || cache::value(&self.pool, key)).await
+        self.look_ups.call(&self.calls, LookUp(key.clone())).await
     }
 
     async fn put_cached(
@@ -224,7 +297,8 @@ impl Store for PostgresStore {
         value: &Sealed,
         expires_after: Option<Duration>,
     ) -> Result<(), StoreError> {
-        self.retry.run("caching a value", || cache::put(&self.pool, key, value, expires_after)).await
+        let put = Put { key: key.clone(), value: value.clone(), expires_after };
+        self.puts.call(&self.calls, put).await
     }
 
     async fn claim(
@@ -234,19 +308,19 @@ impl Store for PostgresStore {
         lease: Duration,
         overwrite: bool,
     ) -> Result<Claim, StoreError> {
-        let claim = || cache::claim(&self.pool, key, holder, lease, overwrite);
-        self.retry.run("claiming a cached value", claim).await
+        let claim = NewClaim { key: key.clone(), holder: holder.to_owned(), lease, overwrite };
+        self.claims.call(&self.calls, claim).await
     }
 
     async fn renew_claim(&self, key: &CacheKey, holder: &str, lease: Duration) -> Result<bool, StoreError> {
-        self.retry.run("renewing a claim", || cache::renew(&self.pool, key, holder, lease)).await
+        self.calls.run(RENEW_CLAIM, with_link!(link => claims::renew(&mut link, key, holder, lease))).await
     }
 
     async fn release_claim(&self, key: &CacheKey, holder: &str) -> Result<(), StoreError> {
-        self.retry.run("releasing a claim", || cache::release(&self.pool, key, holder)).await
+        self.calls.run(RELEASE_CLAIM, with_link!(link => claims::release(&mut link, key, holder))).await
     }
 
     async fn evict(&self, task: &str, version: Option<&str>) -> Result<u64, StoreError> {
-        self.retry.run("evicting cached values", || cache::evict(&self.pool, task, version)).await
+        self.calls.run(EVICT, with_link!(link => cache::evict(&mut link, task, version))).await
     }
 }

@@ -57,9 +57,28 @@ impl Cluster {
 
     /// Ends the server as a crash does, without a checkpoint, and starts it. Blocks until it is back.
     pub(crate) fn restart_immediate(&self) {
+        self.order("restart");
+    }
+
+    /// Stops all processes of the server in the middle of what they do. Connections stay open, and nothing answers.
+    pub(crate) fn suspend(&self) {
+        self.order("suspend");
+    }
+
+    /// Lets a suspended server go on.
+    pub(crate) fn resume(&self) {
+        self.order("resume");
+    }
+
+    fn order(&self, order: &str) {
         let mut script = self.script.lock().unwrap();
-        writeln!(script.orders.as_mut().unwrap(), "restart").unwrap();
+        writeln!(script.orders.as_mut().unwrap(), "{order}").unwrap();
         assert_eq!(script.answer(), self.folder);
+    }
+
+    /// The folder of its socket.
+    pub(crate) fn folder(&self) -> &str {
+        &self.folder
     }
 
     fn url(&self, database: &str) -> String {
@@ -83,8 +102,8 @@ impl Drop for Script {
     }
 }
 
-/// The server refuses to run as root.
-fn unprivileged(program: &str) -> Command {
+/// Servers refuse to run as root.
+pub(crate) fn unprivileged(program: &str) -> Command {
     let id = Command::new("id").arg("-u").output().expect("id is there");
     if id.stdout.trim_ascii() != b"0" {
         return Command::new(program);

@@ -1,4 +1,4 @@
-//! What every store must hold, sentence by sentence, for each of the three.
+//! What every store must hold, sentence by sentence, for each of the three, and for PostgreSQL behind PgBouncer as well.
 //!
 //! A lease of no time at all is over at once, so that nothing here waits for one, except where the waiting is the point.
 
@@ -34,6 +34,18 @@ macro_rules! for_every_store {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
                     let url = crate::cluster::shared().database().await;
+                    let store = async_map_task::store::PostgresStore::connect(&url).await.unwrap();
+                    super::$case(store).await;
+                }
+            )*
+        }
+
+        mod pgbouncer {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let direct = crate::cluster::shared().database().await;
+                    let url = crate::pgbouncer::shared().before(&direct);
                     let store = async_map_task::store::PostgresStore::connect(&url).await.unwrap();
                     super::$case(store).await;
                 }

@@ -11,8 +11,11 @@
 mod alone;
 mod cluster;
 mod conformance;
+mod failover;
 mod folder;
 mod kill;
+mod pgbouncer;
+mod pooled;
 mod postgres_store;
 mod process;
 mod random;

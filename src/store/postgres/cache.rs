@@ -1,18 +1,20 @@
-//! Cached values, and the claims to compute them.
+//! Cached values, and what deletes them.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgPool;
-use sqlx::{Executor, Postgres};
-
+use super::calls::Call;
+use super::group::{Answered, Operation};
+use super::link::{Link, Scope};
 use super::microseconds;
 use crate::store::fault::Fault;
-use crate::store::rows;
-use crate::store::{CacheKey, Claim, Sealed};
+use crate::store::{CacheKey, Sealed, rows};
 
-/// How many values that have expired are deleted whenever one is put in: more than one, so that they get fewer, and
-/// few, so that nobody waits for it.
-const EXPIRED_AT_ONCE: i64 = 100;
+/// How many values that have expired are deleted with a group that is put in, and for each value of a large one: more than
+/// are put in, so that they get fewer, and few, so that no call waits long for it.
+const EXPIRED_AT_ONCE: usize = 100;
+const EXPIRED_FOR_EACH: usize = 2;
 
 /// Those that another deletes already are left to it.
 const DELETE_EXPIRED: &str = "
@@ -20,147 +22,116 @@ const DELETE_EXPIRED: &str = "
         SELECT ctid FROM map_task_cache WHERE expires <= now() ORDER BY expires LIMIT $1 FOR UPDATE SKIP LOCKED
     ))";
 
-/// Puts in the value and ends the claim, both or neither.
+/// Puts in the values and ends the claims, all or nothing. Rows are locked in the order of the keys everywhere, so that no two
+/// groups wait for each other.
 const PUT: &str = "
-    WITH ended AS (
-        DELETE FROM map_task_claims WHERE task = $1 AND version = $2 AND item_hash = $3
+    WITH new AS (
+        SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
+            AS new (task, version, item_hash, output, checksum, expires_us)
+    ), ended AS (
+        DELETE FROM map_task_claims WHERE ctid = ANY (ARRAY (
+            SELECT claim.ctid FROM map_task_claims AS claim JOIN new USING (task, version, item_hash)
+            ORDER BY task, version, item_hash FOR UPDATE OF claim
+        ))
     )
     INSERT INTO map_task_cache (task, version, item_hash, output, checksum, written, expires)
-    VALUES ($1, $2, $3, $4, $5, clock_timestamp(), clock_timestamp() + $6::bigint * interval '1 microsecond')
+    SELECT task, version, item_hash, output, checksum, clock_timestamp(),
+        clock_timestamp() + expires_us * interval '1 microsecond'
+    FROM new ORDER BY task COLLATE \"C\", version COLLATE \"C\", item_hash COLLATE \"C\"
     ON CONFLICT (task, version, item_hash) DO UPDATE SET
         output = excluded.output, checksum = excluded.checksum, written = excluded.written,
         expires = excluded.expires";
 
-/// Takes the claim where there is none, where it is over, and where it is the holder's own. Otherwise its row is
-/// locked until the transaction ends.
-const CLAIM: &str = "
-    INSERT INTO map_task_claims AS claim (task, version, item_hash, holder, held_until)
-    VALUES ($1, $2, $3, $4, clock_timestamp() + $5::bigint * interval '1 microsecond')
-    ON CONFLICT (task, version, item_hash) DO UPDATE SET
-        holder = excluded.holder, held_until = clock_timestamp() + $5::bigint * interval '1 microsecond'
-    WHERE claim.holder = excluded.holder OR claim.held_until <= clock_timestamp()";
+const VALUES: &str = "
+    SELECT place, output, checksum
+    FROM UNNEST($1::bigint[], $2::text[], $3::text[], $4::text[]) AS wanted (place, task, version, item_hash)
+    JOIN map_task_cache AS cached ON cached.task = wanted.task AND cached.version = wanted.version
+        AND cached.item_hash = wanted.item_hash
+    WHERE expires IS NULL OR expires > clock_timestamp()";
 
-const REMAINING: &str = "
-    SELECT greatest((extract(epoch FROM held_until - clock_timestamp()) * 1000)::bigint, 0)
-    FROM map_task_claims WHERE task = $1 AND version = $2 AND item_hash = $3";
-
-pub(super) async fn value(
-    executor: impl Executor<'_, Database = Postgres>,
-    key: &CacheKey,
-) -> Result<Option<Sealed>, Fault> {
-    let found: Option<(String, String)> = sqlx::query_as(
-        "SELECT output, checksum FROM map_task_cache
-         WHERE task = $1 AND version = $2 AND item_hash = $3
-             AND (expires IS NULL OR expires > clock_timestamp())",
-    )
-    .bind(&key.task)
-    .bind(&key.version)
-    .bind(&key.item_hash)
-    .fetch_optional(executor)
-    .await?;
-    Ok(found.map(|(json, checksum)| Sealed { json, checksum }))
+/// The columns of keys.
+pub(super) fn key_columns<'k>(keys: &[&'k CacheKey]) -> [Vec<&'k str>; 3] {
+    let column = |of: fn(&CacheKey) -> &str| keys.iter().map(|key| of(key)).collect();
+    [column(|key| &key.task), column(|key| &key.version), column(|key| &key.item_hash)]
 }
 
-pub(super) async fn put(
-    pool: &PgPool,
-    key: &CacheKey,
-    value: &Sealed,
-    expires_after: Option<Duration>,
-) -> Result<(), Fault> {
-    sqlx::query(DELETE_EXPIRED).bind(EXPIRED_AT_ONCE).execute(pool).await?;
-    sqlx::query(PUT)
-        .bind(&key.task)
-        .bind(&key.version)
-        .bind(&key.item_hash)
-        .bind(&value.json)
-        .bind(&value.checksum)
-        .bind(expires_after.map(microseconds))
-        .execute(pool)
-        .await?;
-    Ok(())
-}
-
-pub(super) async fn claim(
-    pool: &PgPool,
-    key: &CacheKey,
-    holder: &str,
-    lease: Duration,
-    overwrite: bool,
-) -> Result<Claim, Fault> {
-    if !overwrite {
-        if let Some(value) = value(pool, key).await? {
-            return Ok(Claim::Cached(value));
+/// The values of these keys, in their order.
+pub(super) async fn values(link: &mut Link, keys: &[&CacheKey]) -> Result<Vec<Option<Sealed>>, Fault> {
+    let [tasks, versions, hashes] = key_columns(keys);
+    let places: Vec<i64> = (0..).take(keys.len()).collect();
+    let find = sqlx::query(VALUES).bind(places).bind(tasks).bind(versions).bind(hashes);
+    let found: Vec<(i64, String, String)> = link.rows(find).await?;
+    let mut values = vec![None; keys.len()];
+    for (place, json, checksum) in found {
+        if let Some(value) = values.get_mut(rows::number::<usize>(place)?) {
+            *value = Some(Sealed { json, checksum });
         }
     }
-    let mut transaction = pool.begin().await?;
-    let claimed = sqlx::query(CLAIM)
-        .bind(&key.task)
-        .bind(&key.version)
-        .bind(&key.item_hash)
-        .bind(holder)
-        .bind(microseconds(lease))
-        .execute(&mut *transaction)
-        .await?;
-    if claimed.rows_affected() == 0 {
-        let remaining: i64 = sqlx::query_scalar(REMAINING)
-            .bind(&key.task)
-            .bind(&key.version)
-            .bind(&key.item_hash)
-            .fetch_one(&mut *transaction)
-            .await?;
-        return Ok(Claim::Held { remaining: Duration::from_millis(rows::number(remaining)?) });
+    Ok(values)
+}
+
+/// A key that is looked up.
+#[derive(Debug)]
+pub(super) struct LookUp(pub(super) CacheKey);
+
+impl Operation for LookUp {
+    type Answer = Option<Sealed>;
+
+    const CALL: Call = Call::new("reading a cached value", Scope::Statement);
+    const GROUPS: usize = 2;
+    const MOST_AT_ONCE: usize = 64;
+
+    fn bytes(&self) -> usize {
+        0
     }
-    // Whoever had the claim until now may have put the value in since it was looked for; the claim then goes back
-    // with the transaction.
-    if !overwrite {
-        if let Some(value) = value(&mut *transaction, key).await? {
-            return Ok(Claim::Cached(value));
-        }
+
+    async fn execute(link: &mut Link, group: &[Arc<Self>]) -> Result<Vec<Answered<Self>>, Fault> {
+        let keys: Vec<&CacheKey> = group.iter().map(|look_up| &look_up.0).collect();
+        Ok(values(link, &keys).await?.into_iter().map(Ok).collect())
     }
-    transaction.commit().await?;
-    Ok(Claim::Granted)
 }
 
-pub(super) async fn renew(
-    pool: &PgPool,
-    key: &CacheKey,
-    holder: &str,
-    lease: Duration,
-) -> Result<bool, Fault> {
-    let renewed = sqlx::query(
-        "UPDATE map_task_claims SET held_until = clock_timestamp() + $5::bigint * interval '1 microsecond'
-         WHERE task = $1 AND version = $2 AND item_hash = $3 AND holder = $4",
-    )
-    .bind(&key.task)
-    .bind(&key.version)
-    .bind(&key.item_hash)
-    .bind(holder)
-    .bind(microseconds(lease))
-    .execute(pool)
-    .await?;
-    Ok(renewed.rows_affected() > 0)
+/// A value that is put in.
+#[derive(Debug)]
+pub(super) struct Put {
+    pub(super) key: CacheKey,
+    pub(super) value: Sealed,
+    pub(super) expires_after: Option<Duration>,
 }
 
-pub(super) async fn release(pool: &PgPool, key: &CacheKey, holder: &str) -> Result<(), Fault> {
-    sqlx::query(
-        "DELETE FROM map_task_claims
-         WHERE task = $1 AND version = $2 AND item_hash = $3 AND holder = $4",
-    )
-    .bind(&key.task)
-    .bind(&key.version)
-    .bind(&key.item_hash)
-    .bind(holder)
-    .execute(pool)
-    .await?;
-    Ok(())
+impl Operation for Put {
+    type Answer = ();
+
+    const CALL: Call = Call::new("caching a value", Scope::Statement);
+    const GROUPS: usize = 2;
+    const MOST_AT_ONCE: usize = 1_024;
+
+    fn bytes(&self) -> usize {
+        self.value.json.len()
+    }
+
+    async fn execute(link: &mut Link, group: &[Arc<Self>]) -> Result<Vec<Answered<Self>>, Fault> {
+        let expired = EXPIRED_AT_ONCE.max(EXPIRED_FOR_EACH * group.len());
+        link.execute(sqlx::query(DELETE_EXPIRED).bind(expired as i64)).await?;
+        // Of several values of one key the last one stays.
+        let last: HashMap<&CacheKey, &Self> = group.iter().map(|put| (&put.key, &**put)).collect();
+        let puts: Vec<&Self> = last.into_values().collect();
+        let keys: Vec<&CacheKey> = puts.iter().map(|put| &put.key).collect();
+        let [tasks, versions, hashes] = key_columns(&keys);
+        let put = sqlx::query(PUT)
+            .bind(tasks)
+            .bind(versions)
+            .bind(hashes)
+            .bind(puts.iter().map(|put| put.value.json.as_str()).collect::<Vec<_>>())
+            .bind(puts.iter().map(|put| put.value.checksum.as_str()).collect::<Vec<_>>())
+            .bind(puts.iter().map(|put| put.expires_after.map(microseconds)).collect::<Vec<_>>());
+        link.execute(put).await?;
+        Ok(group.iter().map(|_| Ok(())).collect())
+    }
 }
 
-pub(super) async fn evict(pool: &PgPool, task: &str, version: Option<&str>) -> Result<u64, Fault> {
-    let evicted =
-        sqlx::query("DELETE FROM map_task_cache WHERE task = $1 AND ($2::text IS NULL OR version = $2)")
-            .bind(task)
-            .bind(version)
-            .execute(pool)
-            .await?;
-    Ok(evicted.rows_affected())
+pub(super) async fn evict(link: &mut Link, task: &str, version: Option<&str>) -> Result<u64, Fault> {
+    let evict =
+        sqlx::query("DELETE FROM map_task_cache WHERE task = $1 AND ($2::text IS NULL OR version = $2)");
+    link.execute(evict.bind(task).bind(version)).await
 }

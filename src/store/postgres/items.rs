@@ -1,15 +1,19 @@
 //! What became of the items of a run, and their checkpoints.
 
-use sqlx::postgres::PgPool;
+use std::collections::HashMap;
+use std::sync::Arc;
 
+use super::calls::Call;
+use super::group::{Answered, Operation};
+use super::link::{Link, Scope};
 use super::runs::lost;
 use super::without_nul;
 use crate::store::fault::Fault;
 use crate::store::rows::{self, SuccessRow};
 use crate::store::{Record, Sealed};
 
-/// One statement, and so one transaction and one way to the server and back: notes that something is written of the
-/// run, if it is the holder's, and only then writes. Gives a row if it was.
+/// One statement, and so one way to the server and back: notes that something is written of the run, if it is the
+/// holder's, and only then writes. Gives a row if it was.
 const COMMIT: &str = "
     WITH held AS (
         UPDATE map_task_runs SET updated = clock_timestamp() WHERE run_id = $1 AND holder = $2 RETURNING run_id
@@ -30,21 +34,31 @@ const COMMIT: &str = "
     )
     SELECT run_id FROM held";
 
-/// As [`COMMIT`] does, for one state.
-const SAVE_CHECKPOINT: &str = "
-    WITH held AS (
-        UPDATE map_task_runs SET updated = clock_timestamp() WHERE run_id = $1 AND holder = $2 RETURNING run_id
+/// As [`COMMIT`] does, for states of several runs. Of several states of one item the last one stays. Gives the runs that
+/// were the holders'.
+const SAVE_CHECKPOINTS: &str = "
+    WITH new AS (
+        SELECT * FROM UNNEST($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[])
+            AS new (place, run_id, holder, item_index, item_hash, state, checksum)
+    ), held AS (
+        UPDATE map_task_runs AS run SET updated = clock_timestamp()
+        FROM (SELECT DISTINCT run_id, holder FROM new) AS wanted
+        WHERE run.run_id = wanted.run_id AND run.holder = wanted.holder
+        RETURNING run.run_id, run.holder
     ), written AS (
         INSERT INTO map_task_checkpoints (run_id, item_index, item_hash, state, checksum, saved)
-        SELECT run_id, $3, $4, $5, $6, clock_timestamp() FROM held
+        SELECT DISTINCT ON (new.run_id, item_index)
+            new.run_id, item_index, item_hash, state, checksum, clock_timestamp()
+        FROM new JOIN held ON new.run_id = held.run_id AND new.holder = held.holder
+        ORDER BY new.run_id, item_index, place DESC
         ON CONFLICT (run_id, item_index) DO UPDATE SET
             item_hash = excluded.item_hash, state = excluded.state, checksum = excluded.checksum,
             saved = excluded.saved
     )
-    SELECT run_id FROM held";
+    SELECT run_id, holder FROM held";
 
 pub(super) async fn commit(
-    pool: &PgPool,
+    link: &mut Link,
     run_id: &str,
     holder: &str,
     records: &[Record],
@@ -58,7 +72,7 @@ pub(super) async fn commit(
     let outputs: Vec<Option<&str>> = outcomes().map(|(output, ..)| output).collect();
     let checksums: Vec<Option<&str>> = outcomes().map(|(_, checksum, _)| checksum).collect();
     let errors: Vec<Option<String>> = outcomes().map(|(.., error)| error.map(without_nul)).collect();
-    let held = sqlx::query(COMMIT)
+    let commit = sqlx::query(COMMIT)
         .bind(run_id)
         .bind(holder)
         .bind(indices)
@@ -67,70 +81,88 @@ pub(super) async fn commit(
         .bind(elapsed)
         .bind(outputs)
         .bind(checksums)
-        .bind(errors)
-        .execute(pool)
-        .await?;
-    if held.rows_affected() == 0 {
-        return Err(lost(pool, run_id, holder).await);
+        .bind(errors);
+    if link.execute(commit).await? == 0 {
+        return Err(lost(link, run_id, holder).await?.into());
     }
     Ok(())
 }
 
 pub(super) async fn successes(
-    pool: &PgPool,
+    link: &mut Link,
     run_id: &str,
     from: u64,
     limit: u32,
 ) -> Result<Vec<Record>, Fault> {
-    let found: Vec<SuccessRow> = sqlx::query_as(
+    let page = sqlx::query(
         "SELECT item_index, item_hash, attempts, elapsed_ns, output, checksum FROM map_task_items
          WHERE run_id = $1 AND item_index >= $2 AND output IS NOT NULL ORDER BY item_index LIMIT $3",
     )
-    .bind(run_id)
-    .bind(rows::index_column(from)?)
-    .bind(i64::from(limit))
-    .fetch_all(pool)
-    .await?;
+        .bind(run_id)
+        .bind(rows::index_column(from)?)
+        .bind(i64::from(limit));
+    let found: Vec<SuccessRow> = link.rows(page).await?;
     Ok(found.into_iter().map(rows::record).collect::<Result<_, _>>()?)
 }
 
 pub(super) async fn checkpoint(
-    pool: &PgPool,
+    link: &mut Link,
     run_id: &str,
     index: u64,
     item_hash: &str,
 ) -> Result<Option<Sealed>, Fault> {
-    let found: Option<(String, String)> = sqlx::query_as(
+    let find = sqlx::query(
         "SELECT state, checksum FROM map_task_checkpoints
          WHERE run_id = $1 AND item_index = $2 AND item_hash = $3",
-    )
-    .bind(run_id)
-    .bind(rows::index_column(index)?)
-    .bind(item_hash)
-    .fetch_optional(pool)
-    .await?;
+    );
+    let found: Option<(String, String)> =
+        link.row(find.bind(run_id).bind(rows::index_column(index)?).bind(item_hash)).await?;
     Ok(found.map(|(json, checksum)| Sealed { json, checksum }))
 }
 
-pub(super) async fn save_checkpoint(
-    pool: &PgPool,
-    run_id: &str,
-    holder: &str,
-    index: u64,
-    item_hash: &str,
-    state: &Sealed,
-) -> Result<(), Fault> {
-    let held = sqlx::query(SAVE_CHECKPOINT)
-        .bind(run_id)
-        .bind(holder)
-        .bind(rows::index_column(index)?)
-        .bind(item_hash)
-        .bind(&state.json)
-        .bind(&state.checksum)
-        .execute(pool)
-        .await?;
-    if held.rows_affected() == 0 {
-        return Err(lost(pool, run_id, holder).await);
+/// A state that is saved.
+#[derive(Debug)]
+pub(super) struct Save {
+    pub(super) run_id: String,
+    pub(super) holder: String,
+    pub(super) index: i64,
+    pub(super) item_hash: String,
+    pub(super) state: Sealed,
+}
+
+impl Operation for Save {
+    type Answer = ();
+
+    const CALL: Call = Call::new("saving a checkpoint", Scope::Statement);
+
+    /// The states of a run are written one after another in any case, because its row is locked.
+    const GROUPS: usize = 1;
+
+    const MOST_AT_ONCE: usize = 1_024;
+
+    fn bytes(&self) -> usize {
+        self.state.json.len()
     }
-    Ok(())
+
+    async fn execute(link: &mut Link, group: &[Arc<Self>]) -> Result<Vec<Answered<Self>>, Fault> {
+        fn column<'g, T>(group: &'g [Arc<Save>], of: impl Fn(&'g Save) -> T) -> Vec<T> {
+            group.iter().map(|save| of(save)).collect()
+        }
+        let save = sqlx::query(SAVE_CHECKPOINTS)
+            .bind((0..).take(group.len()).collect::<Vec<i64>>())
+            .bind(column(group, |save| save.run_id.as_str()))
+            .bind(column(group, |save| save.holder.as_str()))
+            .bind(column(group, |save| save.index))
+            .bind(column(group, |save| save.item_hash.as_str()))
+            .bind(column(group, |save| save.state.json.as_str()))
+            .bind(column(group, |save| save.state.checksum.as_str()));
+        let held: Vec<(String, String)> = link.rows(save).await?;
+        let held: HashMap<String, String> = held.into_iter().collect();
+        let mut answers = Vec::with_capacity(group.len());
+        for save in group {
+            let is_held = held.get(&save.run_id) == Some(&save.holder);
+            answers.push(if is_held { Ok(()) } else { Err(lost(link, &save.run_id, &save.holder).await?) });
+        }
+        Ok(answers)
+    }
 }

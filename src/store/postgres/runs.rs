@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgPool;
-
+use super::link::Link;
 use super::{microseconds, without_nul};
 use crate::store::fault::Fault;
 use crate::store::rows::{self, FAILURES_TOLD, FailureRow, RefusalRow, RunRow};
@@ -44,90 +43,67 @@ const FAILURES: &str = "
         FROM map_task_items WHERE error IS NOT NULL AND ($1::text IS NULL OR run_id = $1)
     ) AS failed WHERE place <= $2 ORDER BY run_id, item_index";
 
+/// A transaction.
 pub(super) async fn open(
-    pool: &PgPool,
+    link: &mut Link,
     run_id: &str,
     task: &str,
     holder: &str,
     lease: Duration,
 ) -> Result<(), Fault> {
-    let mut transaction = pool.begin().await?;
-    let taken = sqlx::query(TAKE)
-        .bind(run_id)
-        .bind(task)
-        .bind(holder)
-        .bind(microseconds(lease))
-        .execute(&mut *transaction)
-        .await?;
-    if taken.rows_affected() > 0 {
-        transaction.commit().await?;
+    let take = sqlx::query(TAKE).bind(run_id).bind(task).bind(holder).bind(microseconds(lease));
+    if link.execute(take).await? > 0 {
         return Ok(());
     }
-    let found: RefusalRow = sqlx::query_as(REFUSED).bind(run_id).fetch_one(&mut *transaction).await?;
+    let found: Option<RefusalRow> = link.row(sqlx::query(REFUSED).bind(run_id)).await?;
+    let found = found.ok_or(sqlx::Error::RowNotFound)?;
     Err(rows::refusal(run_id, task, found)?.into())
 }
 
-pub(super) async fn renew(pool: &PgPool, run_id: &str, holder: &str, lease: Duration) -> Result<(), Fault> {
-    let renewed = sqlx::query(
+pub(super) async fn renew(link: &mut Link, run_id: &str, holder: &str, lease: Duration) -> Result<(), Fault> {
+    let renew = sqlx::query(
         "UPDATE map_task_runs SET held_until = clock_timestamp() + $3::bigint * interval '1 microsecond'
          WHERE run_id = $1 AND holder = $2",
-    )
-    .bind(run_id)
-    .bind(holder)
-    .bind(microseconds(lease))
-    .execute(pool)
-    .await?;
-    if renewed.rows_affected() == 0 {
-        return Err(lost(pool, run_id, holder).await);
+    );
+    if link.execute(renew.bind(run_id).bind(holder).bind(microseconds(lease))).await? == 0 {
+        return Err(lost(link, run_id, holder).await?.into());
     }
     Ok(())
 }
 
 /// How the holder has lost the run.
-pub(super) async fn lost(pool: &PgPool, run_id: &str, holder: &str) -> Fault {
-    let found = sqlx::query_scalar("SELECT holder FROM map_task_runs WHERE run_id = $1")
-        .bind(run_id)
-        .fetch_optional(pool)
-        .await;
-    found
-        .map_or_else(Fault::from, |row| StoreError::lease_lost(run_id, holder, LeaseLoss::of_row(row)).into())
+pub(super) async fn lost(link: &mut Link, run_id: &str, holder: &str) -> Result<StoreError, Fault> {
+    let find = sqlx::query("SELECT holder FROM map_task_runs WHERE run_id = $1").bind(run_id);
+    let found: Option<(Option<String>,)> = link.row(find).await?;
+    Ok(StoreError::lease_lost(run_id, holder, LeaseLoss::of_row(found.map(|(holder,)| holder))))
 }
 
 pub(super) async fn close(
-    pool: &PgPool,
+    link: &mut Link,
     run_id: &str,
     holder: &str,
     status: &RunStatus,
 ) -> Result<(), Fault> {
     let (status, reason) = rows::status_columns(status);
-    sqlx::query(
+    let close = sqlx::query(
         "UPDATE map_task_runs SET status = $3, reason = $4, updated = clock_timestamp(),
              holder = NULL, held_since = NULL, held_until = NULL
          WHERE run_id = $1 AND holder = $2",
-    )
-    .bind(run_id)
-    .bind(holder)
-    .bind(status)
-    .bind(reason.map(without_nul))
-    .execute(pool)
-    .await?;
+    );
+    link.execute(close.bind(run_id).bind(holder).bind(status).bind(reason.map(without_nul))).await?;
     Ok(())
 }
 
-/// One run or all of them, as they are at one moment.
-pub(super) async fn infos(pool: &PgPool, run_id: Option<&str>) -> Result<Vec<RunInfo>, Fault> {
-    let mut transaction = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    let runs: Vec<RunRow> = sqlx::query_as(INFOS).bind(run_id).fetch_all(&mut *transaction).await?;
-    let failures: Vec<FailureRow> =
-        sqlx::query_as(FAILURES).bind(run_id).bind(FAILURES_TOLD).fetch_all(&mut *transaction).await?;
-    transaction.commit().await?;
+/// One run or all of them, as they are at one moment. A snapshot.
+pub(super) async fn infos(link: &mut Link, run_id: Option<&str>) -> Result<Vec<RunInfo>, Fault> {
+    let runs: Vec<RunRow> = link.rows(sqlx::query(INFOS).bind(run_id)).await?;
+    let failures: Vec<FailureRow> = link.rows(sqlx::query(FAILURES).bind(run_id).bind(FAILURES_TOLD)).await?;
     Ok(rows::run_infos(runs, &failures)?)
 }
 
 /// The items and the checkpoints go with the run: their foreign keys say so. A commit that goes on holds the run's
 /// row, so that this waits for it, and one that comes later finds no run.
-pub(super) async fn forget(pool: &PgPool, run_id: &str) -> Result<bool, Fault> {
-    let forgotten =
-        sqlx::query("DELETE FROM map_task_runs WHERE run_id = $1").bind(run_id).execute(pool).await?;
-    Ok(forgotten.rows_affected() > 0)
+pub(super) async fn forget(link: &mut Link, run_id: &str) -> Result<bool, Fault> {
+    let forget = sqlx::query("DELETE FROM map_task_runs WHERE run_id = $1").bind(run_id);
+    Ok(link.execute(forget).await? > 0)
 }

@@ -14,12 +14,17 @@ const SUPPORTED: i64 = MIGRATIONS.len() as i64;
 /// The advisory lock of those who migrate: `map_task` in ASCII.
 const LOCK: i64 = 0x6d61_705f_7461_736b;
 
+/// Makes or migrates the tables. No statement is prepared by name, because the session may be one that a pooler shares.
 pub(super) async fn migrate(connection: &mut PgConnection) -> Result<(), Fault> {
     let mut transaction = connection.begin().await?;
     // Of two that connect to an empty database at once, both would make the tables.
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .persistent(false)
+        .bind(LOCK)
+        .execute(&mut *transaction)
+        .await?;
     let is_known = "SELECT to_regclass('map_task_schema') IS NOT NULL";
-    if !sqlx::query_scalar::<_, bool>(is_known).fetch_one(&mut *transaction).await? {
+    if !sqlx::query_scalar::<_, bool>(is_known).persistent(false).fetch_one(&mut *transaction).await? {
         sqlx::raw_sql(
             "CREATE TABLE map_task_schema (version bigint NOT NULL);
              INSERT INTO map_task_schema VALUES (0);",
@@ -27,14 +32,17 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> Result<(), Fault> 
         .execute(&mut *transaction)
         .await?;
     }
-    let found: i64 =
-        sqlx::query_scalar("SELECT version FROM map_task_schema").fetch_one(&mut *transaction).await?;
+    let found: i64 = sqlx::query_scalar("SELECT version FROM map_task_schema")
+        .persistent(false)
+        .fetch_one(&mut *transaction)
+        .await?;
     if found > SUPPORTED {
         return Err(StoreError::TooNew { found, supported: SUPPORTED }.into());
     }
     for (migration, version) in MIGRATIONS.into_iter().zip(1_i64..).filter(|(_, version)| *version > found) {
         sqlx::raw_sql(migration).execute(&mut *transaction).await?;
         sqlx::query("UPDATE map_task_schema SET version = $1")
+            .persistent(false)
             .bind(version)
             .execute(&mut *transaction)
             .await?;

@@ -1,0 +1,245 @@
+//! A call that outlives a broken connection, a restart and a change of the server.
+
+use std::borrow::Cow;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sqlx::postgres::PgPool;
+use tokio::time::{sleep, timeout};
+
+use super::link::{Link, Scope};
+use crate::lock::lock;
+use crate::store::StoreError;
+use crate::store::fault::Fault;
+
+/// The wait before the second try; each further one is twice as long.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+
+/// The longest wait between two tries.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// How long one try may take.
+pub(super) const LONGEST_TRY: Duration = Duration::from_secs(30);
+
+/// How long one try may take of what reads or deletes whole tables.
+const LONGEST_BULK_TRY: Duration = Duration::from_secs(600);
+
+/// What a call is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    pub(super) doing: &'static str,
+    pub(super) scope: Scope,
+    longest_try: Duration,
+}
+
+impl Call {
+    pub(super) const fn new(doing: &'static str, scope: Scope) -> Self {
+        Self { doing, scope, longest_try: LONGEST_TRY }
+    }
+
+    /// A call that reads or deletes whole tables.
+    pub(super) const fn bulk(doing: &'static str, scope: Scope) -> Self {
+        Self { doing, scope, longest_try: LONGEST_BULK_TRY }
+    }
+}
+
+/// When a connection last failed. Those that were open then are not used again.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Broken(Arc<Mutex<Option<std::time::Instant>>>);
+
+impl Broken {
+    fn note(&self) {
+        *lock(&self.0) = Some(std::time::Instant::now());
+    }
+
+    /// Whether a connection of this age may have failed, too.
+    pub(super) fn includes(&self, age: Duration) -> bool {
+        lock(&self.0).is_some_and(|failed| failed.elapsed() <= age)
+    }
+}
+
+/// Makes calls, again if they fail because of the connection or the server.
+#[derive(Debug, Clone)]
+pub(super) struct Calls {
+    pub(super) pool: PgPool,
+    /// Whether the server's sessions are shared with other connections.
+    pub(super) is_pooled: bool,
+    pub(super) broken: Broken,
+    pub(super) retry: Retry,
+}
+
+impl Calls {
+    pub(super) async fn run<T, F>(&self, call: Call, operation: impl Fn(Link) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        self.try_run(call, operation).await.map_err(|fault| fault.into_store_error(call.doing))
+    }
+
+    pub(super) async fn try_run<T, F>(&self, call: Call, operation: impl Fn(Link) -> F) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        self.retry.run(call.doing, || self.within_time(call, &operation)).await
+    }
+
+    async fn within_time<T, F>(&self, call: Call, operation: &impl Fn(Link) -> F) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let once = async {
+            let mut link = Link::new(self.pool.acquire().await?, self.is_pooled);
+            link.begin(call.scope).await?;
+            operation(link).await
+        };
+        let tried = timeout(call.longest_try, once).await;
+        let tried = tried.unwrap_or_else(|_| Err(no_answer(call.longest_try)));
+        if tried.as_ref().is_err_and(is_of_all_connections) {
+            self.broken.note();
+        }
+        tried
+    }
+}
+
+pub(super) fn no_answer(waited: Duration) -> Fault {
+    let waited = humantime::format_duration(waited);
+    Fault::Sql(sqlx::Error::Io(io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("the server did not answer for {waited}"),
+    )))
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Retry {
+    /// For how long, from the first failure on.
+    pub(super) time: Duration,
+}
+
+impl Retry {
+    /// Does an operation that may be done twice.
+    async fn run<T, F>(&self, doing: &'static str, operation: impl Fn() -> F) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let mut fault = match operation().await {
+            Ok(done) => return Ok(done),
+            Err(fault) => fault,
+        };
+        let failed = tokio::time::Instant::now();
+        let mut wait = FIRST_WAIT;
+        while is_transient(&fault) && failed.elapsed() < self.time {
+            tracing::warn!(%fault, ?wait, "{doing} failed and is tried again");
+            sleep(wait).await;
+            wait = (2 * wait).min(LONGEST_WAIT);
+            match operation().await {
+                Ok(done) => return Ok(done),
+                // That the pool has waited in vain does not say why: what went wrong before does.
+                Err(Fault::Sql(sqlx::Error::PoolTimedOut)) => {}
+                Err(later) => fault = later,
+            }
+        }
+        Err(fault)
+    }
+}
+
+/// Whether the same may succeed a little later, on another connection: the connection broke, the server stops, starts, is
+/// full or became one that only reads, or two transactions got into each other's way.
+pub(super) fn is_transient(fault: &Fault) -> bool {
+    match fault {
+        Fault::Store(_) => false,
+        Fault::Sql(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => true,
+        Fault::Sql(_) => state(fault).is_some_and(|code| is_transient_state(&code)),
+    }
+}
+
+/// Whether the other connections may fail like this, too, because the server or the way to it is at fault.
+fn is_of_all_connections(fault: &Fault) -> bool {
+    match fault {
+        Fault::Sql(sqlx::Error::Io(_)) => true,
+        _ => state(fault).is_some_and(|code| is_state_of_server(&code)),
+    }
+}
+
+/// The SQLSTATE of an error of the database.
+fn state(fault: &Fault) -> Option<Cow<'_, str>> {
+    match fault {
+        Fault::Sql(sqlx::Error::Database(error)) => error.code(),
+        _ => None,
+    }
+}
+
+/// Those of the server, too many connections, serialization and deadlock.
+fn is_transient_state(code: &str) -> bool {
+    is_state_of_server(code) || ["53300", "40001", "40P01"].contains(&code)
+}
+
+/// Classes 08 (connection) and 57P (the server stops or starts), and a server that only reads: the former primary, after
+/// another has taken over.
+fn is_state_of_server(code: &str) -> bool {
+    code.starts_with("08") || code.starts_with("57P") || code == "25006"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_state_is_transient_or_it_is_not() {
+        for code in ["08006", "08003", "57P01", "57P02", "57P03", "53300", "40001", "40P01", "25006"] {
+            assert!(is_transient_state(code), "{code}");
+        }
+        for code in ["23505", "42P01", "53100", "57014", "28P01", "XX001", ""] {
+            assert!(!is_transient_state(code), "{code}");
+        }
+    }
+
+    fn broken() -> Fault {
+        Fault::Sql(sqlx::Error::Io(io::ErrorKind::ConnectionReset.into()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_comes_back_is_not_noticed() {
+        let retry = Retry { time: Duration::from_secs(30) };
+        let (start, tries) = (Instant::now(), Cell::new(0));
+        let operation = || async {
+            tries.set(tries.get() + 1);
+            if start.elapsed() < Duration::from_secs(29) { Err(broken()) } else { Ok(tries.get()) }
+        };
+        assert!(retry.run("asking", operation).await.unwrap() > 10);
+        assert!(start.elapsed() < Duration::from_secs(32));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_does_not_is_an_error_that_says_why() {
+        let retry = Retry { time: Duration::from_secs(30) };
+        let (start, tries) = (Instant::now(), Cell::new(0));
+        let operation = || async {
+            tries.set(tries.get() + 1);
+            if tries.get() == 1 { Err::<(), _>(broken()) } else { Err(sqlx::Error::PoolTimedOut.into()) }
+        };
+        let error = retry.run("asking", operation).await.unwrap_err();
+        assert_eq!(error.to_string(), "error communicating with database: connection reset");
+        assert!((30..33).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+        assert!(tries.get() > 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_wrong_for_good_is_not_tried_again() {
+        let tries = Cell::new(0);
+        let operation = || async {
+            tries.set(tries.get() + 1);
+            Err::<(), _>(StoreError::lease_lost("run", "holder", crate::store::LeaseLoss::Forgotten).into())
+        };
+        let retry = Retry { time: Duration::from_secs(30) };
+        assert!(matches!(
+            retry.run("asking", operation).await,
+            Err(Fault::Store(StoreError::LeaseLost { .. }))
+        ));
+        assert_eq!(tries.get(), 1);
+    }
+}

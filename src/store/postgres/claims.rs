@@ -1,0 +1,190 @@
+//! The claims to compute cached values.
+
+use std::collections::{HashMap, HashSet};
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cache::{key_columns, values};
+use super::calls::Call;
+use super::group::{Answered, Operation};
+use super::link::{Link, Scope};
+use super::microseconds;
+use crate::store::fault::Fault;
+use crate::store::{CacheKey, Claim, rows};
+
+/// Takes the claims where there is none, where it is over, and where it is the holder's own. Otherwise the row is locked until
+/// the transaction ends. Rows are locked in the order of the keys.
+const CLAIM: &str = "
+    INSERT INTO map_task_claims AS claim (task, version, item_hash, holder, held_until)
+    SELECT task, version, item_hash, holder, clock_timestamp() + lease_us * interval '1 microsecond'
+    FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
+        AS new (task, version, item_hash, holder, lease_us)
+    ORDER BY task COLLATE \"C\", version COLLATE \"C\", item_hash COLLATE \"C\"
+    ON CONFLICT (task, version, item_hash) DO UPDATE SET
+        holder = excluded.holder, held_until = excluded.held_until
+    WHERE claim.holder = excluded.holder OR claim.held_until <= clock_timestamp()
+    RETURNING task, version, item_hash";
+
+const REMAINING: &str = "
+    SELECT place, greatest((extract(epoch FROM held_until - clock_timestamp()) * 1000)::bigint, 0)
+    FROM UNNEST($1::bigint[], $2::text[], $3::text[], $4::text[]) AS wanted (place, task, version, item_hash)
+    JOIN map_task_claims AS claim ON claim.task = wanted.task AND claim.version = wanted.version
+        AND claim.item_hash = wanted.item_hash";
+
+const GIVE_BACK: &str = "
+    DELETE FROM map_task_claims AS claim
+    USING UNNEST($1::text[], $2::text[], $3::text[]) AS given (task, version, item_hash)
+    WHERE claim.task = given.task AND claim.version = given.version AND claim.item_hash = given.item_hash";
+
+/// A claim that is asked for.
+#[derive(Debug)]
+pub(super) struct NewClaim {
+    pub(super) key: CacheKey,
+    pub(super) holder: String,
+    pub(super) lease: Duration,
+    pub(super) overwrite: bool,
+}
+
+impl Operation for NewClaim {
+    type Answer = Claim;
+
+    const CALL: Call = Call::new("claiming a cached value", Scope::Transaction);
+    const GROUPS: usize = 2;
+    const MOST_AT_ONCE: usize = 1_024;
+
+    fn bytes(&self) -> usize {
+        0
+    }
+
+    async fn execute(link: &mut Link, group: &[Arc<Self>]) -> Result<Vec<Answered<Self>>, Fault> {
+        let mut answers: Vec<Option<Claim>> = group.iter().map(|_| None).collect();
+        let mut left: Vec<(usize, &Self)> = group.iter().map(|claim| &**claim).enumerate().collect();
+        // Of several claims on one key, each comes after the one before it.
+        while !left.is_empty() {
+            let mut keys = HashSet::new();
+            let (round, later) =
+                mem::take(&mut left).into_iter().partition(|(_, claim)| keys.insert(&claim.key));
+            left = later;
+            Round { link: &mut *link, answers: &mut answers }.run(round).await?;
+        }
+        Ok(answers.into_iter().map(|answer| Ok(answer.unwrap_or(Claim::Granted))).collect())
+    }
+}
+
+/// Claims on keys of which no two are equal.
+struct Round<'c> {
+    link: &'c mut Link,
+    answers: &'c mut [Option<Claim>],
+}
+
+type Numbered<'c> = Vec<(usize, &'c NewClaim)>;
+
+impl Round<'_> {
+    async fn run(mut self, claims: Numbered<'_>) -> Result<(), Fault> {
+        let missing = self.without_cached(claims).await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let (taken, held): (Numbered<'_>, Numbered<'_>) = self.take(missing).await?;
+        self.tell_remaining(&held).await?;
+        // The former holder of a claim may have put the value in since it was looked for. Then the claim goes back.
+        let all: Vec<(usize, CacheKey)> =
+            taken.iter().map(|(place, claim)| (*place, claim.key.clone())).collect();
+        let granted: HashSet<usize> =
+            self.without_cached(taken).await?.into_iter().map(|(place, _)| place).collect();
+        let given_back: Vec<&CacheKey> =
+            all.iter().filter(|(place, _)| !granted.contains(place)).map(|(_, key)| key).collect();
+        if !given_back.is_empty() {
+            let [tasks, versions, hashes] = key_columns(&given_back);
+            self.link.execute(sqlx::query(GIVE_BACK).bind(tasks).bind(versions).bind(hashes)).await?;
+        }
+        for place in granted {
+            self.answer(place, Claim::Granted);
+        }
+        Ok(())
+    }
+
+    /// Answers the claims on values that are there, and returns the others. One that overwrites looks for none.
+    async fn without_cached<'c>(&mut self, claims: Numbered<'c>) -> Result<Numbered<'c>, Fault> {
+        let (mut missing, wanted): (Numbered<'c>, Numbered<'c>) =
+            claims.into_iter().partition(|(_, claim)| claim.overwrite);
+        if wanted.is_empty() {
+            return Ok(missing);
+        }
+        let keys: Vec<&CacheKey> = wanted.iter().map(|(_, claim)| &claim.key).collect();
+        let found = values(self.link, &keys).await?;
+        for ((place, claim), value) in wanted.into_iter().zip(found) {
+            match value {
+                Some(value) => self.answer(place, Claim::Cached(value)),
+                None => missing.push((place, claim)),
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Takes what can be taken, and returns it and the rest.
+    async fn take<'c>(&mut self, claims: Numbered<'c>) -> Result<(Numbered<'c>, Numbered<'c>), Fault> {
+        let keys: Vec<&CacheKey> = claims.iter().map(|(_, claim)| &claim.key).collect();
+        let [tasks, versions, hashes] = key_columns(&keys);
+        let take = sqlx::query(CLAIM)
+            .bind(tasks)
+            .bind(versions)
+            .bind(hashes)
+            .bind(claims.iter().map(|(_, claim)| claim.holder.as_str()).collect::<Vec<_>>())
+            .bind(claims.iter().map(|(_, claim)| microseconds(claim.lease)).collect::<Vec<_>>());
+        let taken: Vec<(String, String, String)> = self.link.rows(take).await?;
+        let taken: HashSet<CacheKey> = taken
+            .into_iter()
+            .map(|(task, version, item_hash)| CacheKey { task, version, item_hash })
+            .collect();
+        Ok(claims.into_iter().partition(|(_, claim)| taken.contains(&claim.key)))
+    }
+
+    /// Answers how long others have the claims.
+    async fn tell_remaining(&mut self, held: &Numbered<'_>) -> Result<(), Fault> {
+        if held.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<&CacheKey> = held.iter().map(|(_, claim)| &claim.key).collect();
+        let [tasks, versions, hashes] = key_columns(&keys);
+        let places: Vec<i64> = (0..).take(held.len()).collect();
+        let find = sqlx::query(REMAINING).bind(places).bind(tasks).bind(versions).bind(hashes);
+        let remaining: HashMap<i64, i64> = self.link.rows::<(i64, i64)>(find).await?.into_iter().collect();
+        for (number, (place, _)) in (0..).zip(held) {
+            let remaining = rows::number(remaining.get(&number).copied().unwrap_or_default())?;
+            self.answer(*place, Claim::Held { remaining: Duration::from_millis(remaining) });
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, place: usize, claim: Claim) {
+        if let Some(answer) = self.answers.get_mut(place) {
+            *answer = Some(claim);
+        }
+    }
+}
+
+pub(super) async fn renew(
+    link: &mut Link,
+    key: &CacheKey,
+    holder: &str,
+    lease: Duration,
+) -> Result<bool, Fault> {
+    let renew = sqlx::query(
+        "UPDATE map_task_claims SET held_until = clock_timestamp() + $5::bigint * interval '1 microsecond'
+         WHERE task = $1 AND version = $2 AND item_hash = $3 AND holder = $4",
+    );
+    let renew = renew.bind(&key.task).bind(&key.version).bind(&key.item_hash);
+    Ok(link.execute(renew.bind(holder).bind(microseconds(lease))).await? > 0)
+}
+
+pub(super) async fn release(link: &mut Link, key: &CacheKey, holder: &str) -> Result<(), Fault> {
+    let release = sqlx::query(
+        "DELETE FROM map_task_claims
+         WHERE task = $1 AND version = $2 AND item_hash = $3 AND holder = $4",
+    );
+    let release = release.bind(&key.task).bind(&key.version).bind(&key.item_hash);
+    link.execute(release.bind(holder)).await?;
+    Ok(())
+}

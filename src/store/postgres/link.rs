@@ -1,0 +1,112 @@
+//! A connection for the time of one call.
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::query::Query;
+use sqlx::{FromRow, Postgres};
+
+use crate::store::fault::Fault;
+
+pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
+
+/// Begins a transaction that is durable also where the server is configured otherwise, whatever session it is in.
+const BEGIN_DURABLY: &str = "BEGIN; SELECT set_config('synchronous_commit', 'on', true)
+    WHERE current_setting('synchronous_commit') = 'off'";
+
+/// What the statements of a call see and change together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// There is one statement.
+    Statement,
+    /// All statements take effect, or none.
+    Transaction,
+    /// All statements read at one moment.
+    Snapshot,
+}
+
+/// What a call does with a connection, and how it ends.
+macro_rules! with_link {
+    ($link:ident => $operation:expr) => {
+        |mut $link: $crate::store::postgres::link::Link| async move {
+            let done = $operation.await;
+            $link.end(done).await
+        }
+    };
+}
+pub(super) use with_link;
+
+/// A connection that goes back to its pool where the call has ended, and is closed where it failed or was dropped.
+pub(super) struct Link {
+    connection: Option<PoolConnection<Postgres>>,
+    /// Whether the server's sessions are shared with other connections, so that nothing may be left in one.
+    is_pooled: bool,
+    is_in_transaction: bool,
+}
+
+impl Link {
+    pub(super) fn new(connection: PoolConnection<Postgres>, is_pooled: bool) -> Self {
+        Self { connection: Some(connection), is_pooled, is_in_transaction: false }
+    }
+
+    /// Begins what the call needs. A statement of its own needs a transaction where a pooler would give each message to
+    /// another session.
+    pub(super) async fn begin(&mut self, scope: Scope) -> Result<(), Fault> {
+        let begin = match scope {
+            Scope::Statement if !self.is_pooled => return Ok(()),
+            Scope::Transaction if !self.is_pooled => "BEGIN",
+            Scope::Statement | Scope::Transaction => BEGIN_DURABLY,
+            Scope::Snapshot => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        };
+        sqlx::raw_sql(begin).execute(self.connection()?).await?;
+        self.is_in_transaction = true;
+        Ok(())
+    }
+
+    /// Ends the call, and gives the connection back: what it has done is durable, or undone if the store has refused it.
+    pub(super) async fn end<T>(mut self, done: Result<T, Fault>) -> Result<T, Fault> {
+        let end = match &done {
+            Ok(_) => "COMMIT",
+            Err(Fault::Store(_)) => "ROLLBACK",
+            Err(Fault::Sql(_)) => return done,
+        };
+        if self.is_in_transaction {
+            sqlx::raw_sql(end).execute(self.connection()?).await?;
+        }
+        self.connection = None;
+        done
+    }
+
+    /// Returns how many rows were written.
+    pub(super) async fn execute(&mut self, statement: Statement<'_>) -> Result<u64, Fault> {
+        let done = statement.persistent(!self.is_pooled).execute(self.connection()?).await?;
+        Ok(done.rows_affected())
+    }
+
+    pub(super) async fn rows<T>(&mut self, statement: Statement<'_>) -> Result<Vec<T>, Fault>
+    where
+        T: for<'r> FromRow<'r, PgRow>,
+    {
+        let rows = statement.persistent(!self.is_pooled).fetch_all(self.connection()?).await?;
+        Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
+    }
+
+    pub(super) async fn row<T>(&mut self, statement: Statement<'_>) -> Result<Option<T>, Fault>
+    where
+        T: for<'r> FromRow<'r, PgRow>,
+    {
+        Ok(self.rows(statement).await?.pop())
+    }
+
+    fn connection(&mut self) -> Result<&mut PgConnection, Fault> {
+        self.connection.as_deref_mut().ok_or(Fault::Sql(sqlx::Error::PoolClosed))
+    }
+}
+
+/// A connection in the middle of something is closed and not given back: the pool would wait for its end.
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            drop(connection.detach());
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Whether the sessions of the server are the store's own, or a pooler shares them.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Row};
+use tokio::time::timeout;
+
+use crate::random::random;
+use crate::store::fault::Fault;
+
+/// How long a second session is waited for. A pooler that has only one does not give it while a transaction has it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many sessions are looked at: a pooler gives the one used last, or each in turn.
+const LOOKS: usize = 3;
+
+/// Finds out whether two connections may get each other's sessions, as with PgBouncer in transaction mode: a setting of one
+/// connection's session is then missing in the next transaction of that connection, or is there in one of the other.
+///
+/// No statement here is a prepared one, because such a pooler may mix them up. The mark stays in a session that is shared, and
+/// nothing reads it there.
+pub(super) async fn is_between(one: &mut PgConnection, options: &PgConnectOptions) -> Result<bool, Fault> {
+    let mark = format!("{:016x}", random());
+    sqlx::raw_sql("BEGIN").execute(&mut *one).await?;
+    let marked = timeout(PATIENCE, connect_and_mark(options, &mark)).await;
+    sqlx::raw_sql("COMMIT").execute(&mut *one).await?;
+    let Ok(other) = marked else { return Ok(true) };
+    let mut other = other?;
+    for _ in 0..LOOKS {
+        if !has_mark(&mut other, &mark).await? || has_mark(one, &mark).await? {
+            return Ok(true);
+        }
+        if !has_mark(&mut other, &mark).await? {
+            return Ok(true);
+        }
+    }
+    other.close().await?;
+    Ok(false)
+}
+
+async fn connect_and_mark(options: &PgConnectOptions, mark: &str) -> Result<PgConnection, Fault> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    let set = format!("SELECT set_config('async_map_task.session', '{mark}', false)");
+    sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut connection).await?;
+    Ok(connection)
+}
+
+async fn has_mark(connection: &mut PgConnection, mark: &str) -> Result<bool, Fault> {
+    let ask =
+        format!("SELECT coalesce(current_setting('async_map_task.session', true), '') = '{mark}' AS found");
+    let row = sqlx::raw_sql(AssertSqlSafe(ask)).fetch_one(connection).await?;
+    Ok(row.try_get("found")?)
+}
