@@ -9,9 +9,10 @@ pub(crate) mod json;
 pub(crate) mod lease;
 pub(crate) mod limited;
 mod memory;
+mod names;
 #[cfg(feature = "postgres")]
 mod postgres;
-mod record;
+pub(crate) mod record;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod rows;
 pub(crate) mod seal;
@@ -23,6 +24,7 @@ use std::time::Duration;
 pub use self::error::{LeaseLoss, StoreError};
 pub use self::lease::DEFAULT_LEASE;
 pub use self::memory::MemoryStore;
+pub use self::names::MAX_NAME_BYTES;
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresStore;
 pub use self::record::{CacheKey, Claim, Lease, Record, Recorded, RunInfo, RunStatus, Sealed};
@@ -36,9 +38,8 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// How long a run waits for one call of a store that sets no [`time_limit`](Store::time_limit): two minutes.
 pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(120);
 
-/// With how many bytes a group of what is written takes nothing further.
-#[cfg(feature = "postgres")]
-const MOST_BYTES: usize = 4 << 20;
+/// With how many bytes a page of [`Store::successes`] and a group of what is written take nothing further.
+pub(crate) const MOST_BYTES: usize = 4 << 20;
 
 /// Keeps the outcomes of runs, cached outputs and checkpoints.
 ///
@@ -117,6 +118,9 @@ pub trait Store: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// What was kept of the items of a run that succeeded, from the index `from` on, by ascending index, at most `limit`.
+    ///
+    /// A store may return fewer, so that large outputs do not fill the memory: those of this crate end a page once it has
+    /// 4 MiB of outputs. Only an empty page means that there are no more.
     fn successes(
         &self,
         run_id: &str,

@@ -19,6 +19,9 @@ use crate::store::Store;
 /// How many writes may be under way before no other item is looked up.
 const MOST_WRITES: usize = 256;
 
+/// How many bytes they may have before no other item is looked up.
+const MOST_WRITTEN_BYTES: usize = 16 << 20;
+
 /// How many items may wait for what others compute before no other item is looked up.
 const MOST_WAITING: usize = 256;
 
@@ -34,10 +37,12 @@ pub(super) struct StoreCacher<R> {
     load: Load,
     /// The writes that it was asked for since.
     new_writes: usize,
+    /// The bytes of these.
+    new_bytes: usize,
 }
 
 enum State<R> {
-    Ready(Tending<R>),
+    Ready(Box<Tending<R>>),
     Running {
         requests: UnboundedSender<Request>,
         answers: UnboundedReceiver<Answer>,
@@ -53,8 +58,8 @@ enum State<R> {
 
 impl<R: Store> StoreCacher<R> {
     pub(super) fn new(store: R, task: String, options: Options) -> Self {
-        let state = State::Ready(Tending::new(store, task, options));
-        Self { state, asked: HashSet::new(), load: Load::default(), new_writes: 0 }
+        let state = State::Ready(Box::new(Tending::new(store, task, options)));
+        Self { state, asked: HashSet::new(), load: Load::default(), new_writes: 0, new_bytes: 0 }
     }
 
     fn ask(&mut self, request: Request) {
@@ -114,6 +119,7 @@ impl<R: Store> Cacher for StoreCacher<R> {
                 }
                 Answer::Load(load) => {
                     self.new_writes = self.new_writes.saturating_sub(load.taken);
+                    self.new_bytes = self.new_bytes.saturating_sub(load.taken_bytes);
                     self.load = load;
                 }
             }
@@ -125,6 +131,7 @@ impl<R: Store> Cacher for StoreCacher<R> {
     }
 
     fn keep(&mut self, index: usize, output: String) {
+        self.new_bytes += output.len();
         self.ask_to_write(Request::Keep { index, output });
     }
 
@@ -137,6 +144,7 @@ impl<R: Store> Cacher for StoreCacher<R> {
         self.asked.len() - waiting < free
             && waiting < MOST_WAITING
             && self.load.writes + self.new_writes < MOST_WRITES
+            && self.load.bytes + self.new_bytes < MOST_WRITTEN_BYTES
     }
 
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -57,8 +57,12 @@ pub(super) struct Load {
     /// Look-ups that wait for what others compute.
     pub(super) waiting: usize,
     pub(super) writes: usize,
+    /// The bytes of these.
+    pub(super) bytes: usize,
     /// How many writes it was asked for since it last reported this.
     pub(super) taken: usize,
+    /// The bytes of these.
+    pub(super) taken_bytes: usize,
 }
 
 pub(super) struct Tending<R> {
@@ -70,9 +74,12 @@ pub(super) struct Tending<R> {
     claimed: HashSet<usize>,
     /// When the claims are renewed.
     renewal: Option<Pin<Box<Sleep>>>,
-    writes: FuturesUnordered<BoxFuture<()>>,
+    /// Each gives its number of bytes.
+    writes: FuturesUnordered<BoxFuture<usize>>,
+    bytes: usize,
     reported: Load,
     taken: usize,
+    taken_bytes: usize,
     is_closing: bool,
 }
 
@@ -115,8 +122,10 @@ impl<R: Store> Tending<R> {
             claimed,
             renewal: None,
             writes,
+            bytes: 0,
             reported: Load::default(),
             taken: 0,
+            taken_bytes: 0,
             is_closing: false,
         }
     }
@@ -143,7 +152,9 @@ impl<R: Store> Tending<R> {
             self.release_all();
         }
         self.poll_renewal(cx);
-        while let Poll::Ready(Some(())) = Pin::new(&mut self.writes).poll_next(cx) {}
+        while let Poll::Ready(Some(bytes)) = Pin::new(&mut self.writes).poll_next(cx) {
+            self.bytes -= bytes;
+        }
         self.report(answering);
         let is_over = self.is_closing && self.look_ups.is_empty() && self.writes.is_empty();
         if is_over { Poll::Ready(()) } else { Poll::Pending }
@@ -155,20 +166,30 @@ impl<R: Store> Tending<R> {
                 self.look_ups.push(Box::pin(Arc::clone(&self.desk).look_up(index, item_hash)));
             }
             Request::Keep { index, output } => {
+                let bytes = output.len();
                 self.taken += 1;
+                self.taken_bytes += bytes;
                 self.claimed.remove(&index);
                 if let Some(key) = self.missing.remove(&index) {
-                    self.writes.push(Box::pin(Arc::clone(&self.desk).put(index, key, output)));
+                    self.write(bytes, Arc::clone(&self.desk).put(index, key, output));
                 }
             }
             Request::Release { index } => {
                 self.taken += 1;
                 let key = self.missing.remove(&index);
                 if let (Some(key), true) = (key, self.claimed.remove(&index)) {
-                    self.writes.push(Box::pin(Arc::clone(&self.desk).release(index, key)));
+                    self.write(0, Arc::clone(&self.desk).release(index, key));
                 }
             }
         }
+    }
+
+    fn write(&mut self, bytes: usize, write: impl Future<Output = ()> + Send + 'static) {
+        self.bytes += bytes;
+        self.writes.push(Box::pin(async move {
+            write.await;
+            bytes
+        }));
     }
 
     /// Notes what was looked up, and returns the output if there is one.
@@ -196,8 +217,9 @@ impl<R: Store> Tending<R> {
         if renewal.as_mut().poll(cx).is_ready() {
             renewal.as_mut().reset(Instant::now() + third);
             let _registered = renewal.as_mut().poll(cx);
-            for (index, key) in self.missing.iter().filter(|(index, _)| self.claimed.contains(index)) {
-                self.writes.push(Box::pin(Arc::clone(&self.desk).renew(*index, key.clone())));
+            let claimed = self.missing.iter().filter(|(index, _)| self.claimed.contains(index));
+            for (index, key) in claimed.map(|(index, key)| (*index, key.clone())).collect::<Vec<_>>() {
+                self.write(0, Arc::clone(&self.desk).renew(index, key));
             }
         }
     }
@@ -207,10 +229,13 @@ impl<R: Store> Tending<R> {
         let load = Load {
             waiting: self.desk.waiting.load(Relaxed),
             writes: self.writes.len(),
+            bytes: self.bytes,
             taken: mem::take(&mut self.taken),
+            taken_bytes: mem::take(&mut self.taken_bytes),
         };
-        if (Load { taken: 0, ..load }) != self.reported || load.taken > 0 {
-            self.reported = Load { taken: 0, ..load };
+        let under_way = Load { taken: 0, taken_bytes: 0, ..load };
+        if under_way != self.reported || load.taken > 0 {
+            self.reported = under_way;
             let _the_run_may_be_over = answering.send(Answer::Load(load));
         }
     }
@@ -228,7 +253,7 @@ impl<R: Store> Tending<R> {
     fn release_all(&mut self) {
         for index in mem::take(&mut self.claimed) {
             if let Some(key) = self.missing.remove(&index) {
-                self.writes.push(Box::pin(Arc::clone(&self.desk).release(index, key)));
+                self.write(0, Arc::clone(&self.desk).release(index, key));
             }
         }
     }

@@ -8,8 +8,10 @@ use super::cache::Cache;
 use crate::error::BoxError;
 use crate::outcome::{ItemError, Origin};
 
-/// How many records may be on their way to the keeper, beside those of the items that run.
+/// How many records may be on their way to the keeper, beside those of the items that run, and with how many bytes of text
+/// no further item starts.
 const MOST_UNKEPT: usize = 1_024;
+const MOST_UNKEPT_BYTES: usize = 16 << 20;
 
 /// Keeps records, elsewhere and in groups. It is polled by the driver.
 pub(crate) trait Keeper: Send {
@@ -104,8 +106,10 @@ pub(crate) struct Ledger<I, T, E> {
     keeper: Box<dyn Keeper>,
     /// Of the items that have been pulled and not settled.
     hashes: HashMap<usize, String>,
-    /// The successes whose records were handed to the keeper, in that order; `None` is the record of a failure.
-    unkept: VecDeque<Option<Success<T>>>,
+    /// What was handed to the keeper and is not durable, in that order.
+    unkept: VecDeque<Unkept<T>>,
+    /// How many bytes of text that is.
+    unkept_bytes: usize,
     /// How many of those are successes.
     unkept_successes: usize,
     /// How many of the first of those are durable.
@@ -114,15 +118,32 @@ pub(crate) struct Ledger<I, T, E> {
     has_failed: bool,
 }
 
+/// A record on its way to the keeper.
+struct Unkept<T> {
+    /// `None` where the item has failed.
+    success: Option<Success<T>>,
+    /// The length of its text.
+    bytes: usize,
+}
+
 impl<I, T, E> Ledger<I, T, E> {
     pub(crate) fn new(codec: Codec<I, T, E>, keeper: Box<dyn Keeper>) -> Self {
         let (hashes, unkept) = Default::default();
-        Self { codec, keeper, hashes, unkept, unkept_successes: 0, kept: 0, has_failed: false }
+        Self {
+            codec,
+            keeper,
+            hashes,
+            unkept,
+            unkept_bytes: 0,
+            unkept_successes: 0,
+            kept: 0,
+            has_failed: false,
+        }
     }
 
     /// Whether so few records are on their way that another item may start.
     pub(super) fn has_room(&self) -> bool {
-        self.unkept.len() < MOST_UNKEPT
+        self.unkept.len() < MOST_UNKEPT && self.unkept_bytes < MOST_UNKEPT_BYTES
     }
 
     /// Ready once it is known whether the next item has succeeded before.
@@ -167,11 +188,12 @@ impl<I, T, E> Ledger<I, T, E> {
         if self.has_failed {
             return Err((success, "the store has failed before".into()));
         }
-        match (self.codec.encode)(success.index, &success.output) {
-            Ok(text) => self.keep(success.index, success.attempts, success.elapsed, Ok(text)),
+        let text = match (self.codec.encode)(success.index, &success.output) {
+            Ok(text) => text,
             Err(error) => return Err((success, error)),
-        }
-        self.unkept.push_back(Some(success));
+        };
+        let bytes = self.keep(success.index, success.attempts, success.elapsed, Ok(text));
+        self.unkept.push_back(Unkept { success: Some(success), bytes });
         self.unkept_successes += 1;
         Ok(())
     }
@@ -179,14 +201,33 @@ impl<I, T, E> Ledger<I, T, E> {
     /// Hands the record of a failure to the keeper.
     pub(super) fn keep_failure(&mut self, index: usize, elapsed: Duration, error: &ItemError<E>) {
         if !self.has_failed {
-            self.keep(index, error.attempts(), elapsed, Err((self.codec.describe)(error)));
-            self.unkept.push_back(None);
+            let bytes = self.keep(index, error.attempts(), elapsed, Err((self.codec.describe)(error)));
+            self.unkept.push_back(Unkept { success: None, bytes });
         }
     }
 
-    fn keep(&mut self, index: usize, attempts: u32, elapsed: Duration, result: Result<String, String>) {
+    /// Hands a record to the keeper, and returns the length of its text.
+    fn keep(
+        &mut self,
+        index: usize,
+        attempts: u32,
+        elapsed: Duration,
+        result: Result<String, String>,
+    ) -> usize {
         let item_hash = self.hashes.remove(&index).unwrap_or_default();
+        let (Ok(text) | Err(text)) = &result;
+        let bytes = text.len();
+        self.unkept_bytes += bytes;
         self.keeper.keep(Entry { index, item_hash, attempts, elapsed, result });
+        bytes
+    }
+
+    /// Takes the next record that was handed to the keeper.
+    fn pop_unkept(&mut self) -> Option<Option<Success<T>>> {
+        let Unkept { success, bytes } = self.unkept.pop_front()?;
+        self.unkept_bytes -= bytes;
+        self.unkept_successes -= usize::from(success.is_some());
+        Some(success)
     }
 
     /// The next success that is durable, or why the keeper keeps nothing any more.
@@ -194,8 +235,7 @@ impl<I, T, E> Ledger<I, T, E> {
         loop {
             while self.kept > 0 {
                 self.kept -= 1;
-                if let Some(success) = self.unkept.pop_front().flatten() {
-                    self.unkept_successes -= 1;
+                if let Some(success) = self.pop_unkept().flatten() {
                     return Poll::Ready(Ok(success));
                 }
             }
@@ -215,9 +255,8 @@ impl<I, T, E> Ledger<I, T, E> {
     /// The next success that is no longer waited for, because the keeper has failed or its time is over.
     pub(super) fn give_up(&mut self) -> Option<Success<T>> {
         self.has_failed = true;
-        while let Some(unkept) = self.unkept.pop_front() {
+        while let Some(unkept) = self.pop_unkept() {
             if unkept.is_some() {
-                self.unkept_successes -= 1;
                 return unkept;
             }
         }

@@ -13,7 +13,7 @@ use tracing::{Instrument, Span};
 
 use super::Recovery;
 use super::own_runs::{OwnRun, Phase};
-use super::tending::{Answer, PAGE, Request, Tending};
+use super::tending::{Answer, Request, Tending};
 use crate::engine::ledger::{Entry, Keeper};
 use crate::engine::shutdown::ShutDown;
 use crate::error::BoxError;
@@ -92,7 +92,7 @@ impl<R: Store> StoreKeeper<R> {
             match answer {
                 Answer::Opened => self.is_open = true,
                 Answer::Page(page) => {
-                    let is_last = page.len() < PAGE as usize;
+                    let is_last = page.is_empty();
                     let last = page.last().map_or(0, |record| record.index as usize);
                     self.known_to = if is_last { usize::MAX } else { last + 1 };
                     self.known.extend(page);

@@ -11,17 +11,15 @@ use super::Recovery;
 use super::own_runs::{OwnRun, Phase, phase_of};
 use crate::engine::ledger::Entry;
 use crate::store::holder::is_of_this_process;
+use crate::store::record::groups;
 use crate::store::seal::has_this_format;
 use crate::store::{LeaseLoss, Record, Recorded, RunStatus, Sealed, Store, StoreError};
 
 /// How many records of an earlier run are read at once.
-pub(super) const PAGE: u32 = 2_048;
+const PAGE: u32 = 2_048;
 
 /// How many records are written at once.
 const MOST_AT_ONCE: usize = 1_024;
-
-/// How many bytes of outputs and messages are written at once, if it is more than one record.
-const MOST_BYTES: usize = 4 << 20;
 
 /// How long to wait before another holder is asked for the run once more.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -203,12 +201,9 @@ impl<R: Store> Tending<R> {
                     Request::Close { status: end } => status = Some(end),
                 }
             }
-            let mut rest = records.as_slice();
-            while !rest.is_empty() {
-                let (group, later) = rest.split_at(group_of(rest));
+            for group in groups(&records) {
                 self.store.commit(&self.recovery.run_id, &self.holder, group).await?;
                 let _ = answering.send(Answer::Kept(group.len()));
-                rest = later;
             }
             if let Some(from) = page {
                 let _ = answering.send(Answer::Page(self.read(from).await?));
@@ -270,19 +265,6 @@ impl<R: Store> Tending<R> {
         };
         tokio::spawn(retried.instrument(Span::current()));
     }
-}
-
-/// How many of the first records are written together, at least one.
-fn group_of(records: &[Record]) -> usize {
-    let mut bytes = 0;
-    let fits = |record: &&Record| {
-        bytes += match &record.recorded {
-            Recorded::Succeeded { output } => output.json.len(),
-            Recorded::Failed { message } => message.len(),
-        };
-        bytes <= MOST_BYTES
-    };
-    records.iter().take_while(fits).count().max(1)
 }
 
 /// Returns `true`, once for each holder, if it was a run of this process and is no more: it may have given the run back

@@ -60,6 +60,17 @@ pub enum StoreError {
         /// The id of the run.
         run_id: String,
     },
+    /// A run id, the name of a task, a version, the hash of an item or a holder has more than
+    /// [`MAX_NAME_BYTES`](super::MAX_NAME_BYTES).
+    #[error("{what} has {found} bytes, allowed are {allowed}")]
+    NameTooLong {
+        /// Which name it is.
+        what: &'static str,
+        /// How many bytes it has.
+        found: usize,
+        /// How many it may have.
+        allowed: usize,
+    },
     /// A checkpoint in a run that keeps nothing.
     #[error("a checkpoint needs a run with recover()")]
     NotKept,

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{CacheKey, Claim, Record, RunInfo, RunStatus, Sealed, Store, StoreError};
+use super::{CacheKey, Claim, Record, RunInfo, RunStatus, Sealed, Store, StoreError, names};
 
-/// The store of a run. A call that takes longer than the store's own limit has failed. All calls of a run
-/// go through here.
+/// The store of a run. It refuses names that are too long, and a call that takes longer than the store's own limit has failed.
+/// All calls of a run go through here.
 #[derive(Clone)]
 pub(crate) struct Limited<R> {
     store: R,
@@ -40,6 +40,7 @@ impl<R: Store> Store for Limited<R> {
         holder: &str,
         lease: Duration,
     ) -> Result<(), StoreError> {
+        names::check_run(run_id, task, holder)?;
         self.within("opening a run", self.store.open_run(run_id, task, holder, lease)).await
     }
 
@@ -106,6 +107,7 @@ impl<R: Store> Store for Limited<R> {
         value: &Sealed,
         expires_after: Option<Duration>,
     ) -> Result<(), StoreError> {
+        names::check_key(key)?;
         self.within("caching a value", self.store.put_cached(key, value, expires_after)).await
     }
 
@@ -116,6 +118,7 @@ impl<R: Store> Store for Limited<R> {
         lease: Duration,
         overwrite: bool,
     ) -> Result<Claim, StoreError> {
+        names::check_claim(key, holder)?;
         self.within("claiming a cached value", self.store.claim(key, holder, lease, overwrite)).await
     }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::{
-    CacheKey, Claim, LONGEST, Lease, LeaseLoss, Record, Recorded, RunInfo, RunStatus, Sealed, Store,
-    StoreError,
+    CacheKey, Claim, LONGEST, Lease, LeaseLoss, MOST_BYTES, Record, Recorded, RunInfo, RunStatus, Sealed,
+    Store, StoreError, names,
 };
 use crate::lock::lock;
 
@@ -168,6 +168,7 @@ impl Store for MemoryStore {
         holder: &str,
         lease: Duration,
     ) -> Result<(), StoreError> {
+        names::check_run(run_id, task, holder)?;
         let mut kept = lock(&self.inner.kept);
         let mut taken = Held::new(holder, lease);
         let Some(run) = kept.runs.iter_mut().find(|run| run.id == run_id) else {
@@ -236,8 +237,17 @@ impl Store for MemoryStore {
         let kept = lock(&self.inner.kept);
         let Some(run) = kept.run(run_id) else { return Ok(Vec::new()) };
         let items = run.items.range((Bound::Included(from), Bound::Unbounded)).map(|(_, record)| record);
-        let succeeded = items.filter(|record| matches!(record.recorded, Recorded::Succeeded { .. }));
-        Ok(succeeded.take(limit as usize).cloned().collect())
+        let mut bytes = 0;
+        let succeeded = items.filter_map(|record| match &record.recorded {
+            Recorded::Succeeded { output } => Some((record, output.json.len())),
+            Recorded::Failed { .. } => None,
+        });
+        let page = succeeded.take(limit as usize).take_while(|(_, size)| {
+            let has_room = bytes < MOST_BYTES;
+            bytes += size;
+            has_room
+        });
+        Ok(page.map(|(record, _)| record.clone()).collect())
     }
 
     async fn runs(&self) -> Result<Vec<RunInfo>, StoreError> {
@@ -291,6 +301,7 @@ impl Store for MemoryStore {
         value: &Sealed,
         expires_after: Option<Duration>,
     ) -> Result<(), StoreError> {
+        names::check_key(key)?;
         let mut kept = lock(&self.inner.kept);
         let expires = expires_after.map(|after| Instant::now() + after.min(LONGEST));
         kept.cache.insert(key.clone(), Value { sealed: value.clone(), expires });
@@ -305,6 +316,7 @@ impl Store for MemoryStore {
         lease: Duration,
         overwrite: bool,
     ) -> Result<Claim, StoreError> {
+        names::check_claim(key, holder)?;
         let mut kept = lock(&self.inner.kept);
         if let Some(value) = kept.value(key).filter(|_| !overwrite) {
             return Ok(Claim::Cached(value.clone()));

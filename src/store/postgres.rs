@@ -24,7 +24,7 @@ use self::group::Grouped;
 use self::items::Save;
 use self::link::{Scope, with_link};
 use super::fault::Fault;
-use super::{CacheKey, Claim, LONGEST, Record, RunInfo, RunStatus, Sealed, Store, StoreError, rows};
+use super::{CacheKey, Claim, LONGEST, Record, RunInfo, RunStatus, Sealed, Store, StoreError, names, rows};
 
 /// How many connections to the server a store has at most.
 const CONNECTIONS: u32 = 8;
@@ -226,6 +226,7 @@ impl Store for PostgresStore {
         holder: &str,
         lease: Duration,
     ) -> Result<(), StoreError> {
+        names::check_run(run_id, task, holder)?;
         self.calls.run(OPEN_RUN, with_link!(link => runs::open(&mut link, run_id, task, holder, lease))).await
     }
 
@@ -238,7 +239,7 @@ impl Store for PostgresStore {
     }
 
     async fn commit(&self, run_id: &str, holder: &str, records: &[Record]) -> Result<(), StoreError> {
-        let commit = Call::new("committing outcomes", Scope::Statement);
+        let commit = Call::new("committing outcomes", items::commit_scope(records));
         self.calls.run(commit, with_link!(link => items::commit(&mut link, run_id, holder, records))).await
     }
 
@@ -297,6 +298,7 @@ impl Store for PostgresStore {
         value: &Sealed,
         expires_after: Option<Duration>,
     ) -> Result<(), StoreError> {
+        names::check_key(key)?;
         let put = Put { key: key.clone(), value: value.clone(), expires_after };
         self.puts.call(&self.calls, put).await
     }
@@ -308,6 +310,7 @@ impl Store for PostgresStore {
         lease: Duration,
         overwrite: bool,
     ) -> Result<Claim, StoreError> {
+        names::check_claim(key, holder)?;
         let claim = NewClaim { key: key.clone(), holder: holder.to_owned(), lease, overwrite };
         self.claims.call(&self.calls, claim).await
     }

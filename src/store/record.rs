@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::MOST_BYTES;
+
 /// What became of one item of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -123,4 +125,28 @@ pub enum Claim {
         /// How long its lease still lasts.
         remaining: Duration,
     },
+}
+
+impl Record {
+    /// How many bytes of text it has.
+    fn bytes(&self) -> usize {
+        let text = match &self.recorded {
+            Recorded::Succeeded { output } => &output.json,
+            Recorded::Failed { message } => message,
+        };
+        text.len()
+    }
+}
+
+/// Records in groups of [`MOST_BYTES`] at most. One that has more is alone.
+pub(crate) fn groups(records: &[Record]) -> impl Iterator<Item = &[Record]> {
+    let mut bytes = 0;
+    records.chunk_by(move |record, next| {
+        bytes += record.bytes();
+        let has_room = bytes + next.bytes() <= MOST_BYTES;
+        if !has_room {
+            bytes = 0;
+        }
+        has_room
+    })
 }

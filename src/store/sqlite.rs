@@ -24,7 +24,7 @@ use self::operation::{Commit, Holding, Key, NewClaim, Operation, Put, Save, Valu
 use self::reader::{LookUp, Read};
 use self::thread::StoreThread;
 use super::fault::Fault;
-use super::{CacheKey, Claim, LONGEST, Record, RunInfo, RunStatus, Sealed, Store, StoreError, rows};
+use super::{CacheKey, Claim, LONGEST, Record, RunInfo, RunStatus, Sealed, Store, StoreError, names, rows};
 
 /// How long the file is waited for while another process writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -160,6 +160,7 @@ impl Store for SqliteStore {
         holder: &str,
         lease: Duration,
     ) -> Result<(), StoreError> {
+        names::check_run(run_id, task, holder)?;
         let (run, task) = (Holding::new(run_id, holder), task.into());
         self.thread.write("opening a run", Operation::OpenRun { run, task, lease }).await.map(drop)
     }
@@ -236,6 +237,7 @@ impl Store for SqliteStore {
         value: &Sealed,
         expires_after: Option<Duration>,
     ) -> Result<(), StoreError> {
+        names::check_key(key)?;
         let put = Put { key: Key::new(key), value: Value::new(value), expires_after };
         self.thread.write("caching a value", Operation::Put(put)).await.map(drop)
     }
@@ -247,6 +249,7 @@ impl Store for SqliteStore {
         lease: Duration,
         overwrite: bool,
     ) -> Result<Claim, StoreError> {
+        names::check_claim(key, holder)?;
         // What is there already is found without a turn to write.
         if !overwrite {
             if let Some(value) = self.cached(key).await? {

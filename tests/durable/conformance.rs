@@ -57,6 +57,7 @@ macro_rules! for_every_store {
 mod cache;
 mod items;
 mod leases;
+mod limits;
 mod races;
 mod runs;
 mod text;

@@ -14,6 +14,7 @@ mod conformance;
 mod failover;
 mod folder;
 mod kill;
+mod large_outputs;
 mod pgbouncer;
 mod pooled;
 mod postgres_store;

@@ -9,8 +9,9 @@ use super::link::{Link, Scope};
 use super::runs::lost;
 use super::without_nul;
 use crate::store::fault::Fault;
+use crate::store::record::groups;
 use crate::store::rows::{self, SuccessRow};
-use crate::store::{Record, Sealed};
+use crate::store::{MOST_BYTES, Record, Sealed};
 
 /// One statement, and so one way to the server and back: notes that something is written of the run, if it is the
 /// holder's, and only then writes. Gives a row if it was.
@@ -57,12 +58,36 @@ const SAVE_CHECKPOINTS: &str = "
     )
     SELECT run_id, holder FROM held";
 
+/// Ends once it has so many bytes of outputs. Their lengths are known without reading them.
+const SUCCESSES: &str = "
+    SELECT item_index, item_hash, attempts, elapsed_ns, output, checksum FROM (
+        SELECT *, sum(octet_length(output)) OVER (ORDER BY item_index) - octet_length(output) AS before FROM (
+            SELECT item_index, item_hash, attempts, elapsed_ns, output, checksum FROM map_task_items
+            WHERE run_id = $1 AND item_index >= $2 AND output IS NOT NULL ORDER BY item_index LIMIT $3
+        ) AS page
+    ) AS page WHERE before < $4 ORDER BY item_index";
+
+/// A transaction where there is more than one group of records.
+pub(super) fn commit_scope(records: &[Record]) -> Scope {
+    if groups(records).nth(1).is_some() { Scope::Transaction } else { Scope::Statement }
+}
+
 pub(super) async fn commit(
     link: &mut Link,
     run_id: &str,
     holder: &str,
     records: &[Record],
 ) -> Result<(), Fault> {
+    if records.is_empty() {
+        return commit_group(link, run_id, holder, records).await;
+    }
+    for group in groups(records) {
+        commit_group(link, run_id, holder, group).await?;
+    }
+    Ok(())
+}
+
+async fn commit_group(link: &mut Link, run_id: &str, holder: &str, records: &[Record]) -> Result<(), Fault> {
     let indices: Vec<i64> =
         records.iter().map(|record| rows::index_column(record.index)).collect::<Result<_, _>>()?;
     let hashes: Vec<&str> = records.iter().map(|record| record.item_hash.as_str()).collect();
@@ -94,13 +119,11 @@ pub(super) async fn successes(
     from: u64,
     limit: u32,
 ) -> Result<Vec<Record>, Fault> {
-    let page = sqlx::query(
-        "SELECT item_index, item_hash, attempts, elapsed_ns, output, checksum FROM map_task_items
-         WHERE run_id = $1 AND item_index >= $2 AND output IS NOT NULL ORDER BY item_index LIMIT $3",
-    )
+    let page = sqlx::query(SUCCESSES)
         .bind(run_id)
         .bind(rows::index_column(from)?)
-        .bind(i64::from(limit));
+        .bind(i64::from(limit))
+        .bind(MOST_BYTES as i64);
     let found: Vec<SuccessRow> = link.rows(page).await?;
     Ok(found.into_iter().map(rows::record).collect::<Result<_, _>>()?)
 }

@@ -10,7 +10,7 @@ use super::runs;
 use super::values::{ROWS_AT_ONCE, push_rows};
 use crate::store::fault::Fault;
 use crate::store::rows::{self, SuccessRow};
-use crate::store::{LeaseLoss, Record, Sealed};
+use crate::store::{LeaseLoss, MOST_BYTES, Record, Sealed};
 
 /// The runs that something is written of, and whether their holders have lost them.
 #[derive(Default)]
@@ -117,12 +117,18 @@ pub(super) async fn successes(
     limit: u32,
 ) -> Result<Vec<Record>, Fault> {
     let found: Vec<SuccessRow> = sqlx::query_as(
-        "SELECT item_index, item_hash, attempts, elapsed_ns, output, checksum FROM map_task_items
-         WHERE run_id = ?1 AND item_index >= ?2 AND output IS NOT NULL ORDER BY item_index LIMIT ?3",
+        "SELECT item_index, item_hash, attempts, elapsed_ns, output, checksum FROM (
+             SELECT item_index, sum(bytes) OVER (ORDER BY item_index) - bytes AS before FROM (
+                 SELECT item_index, octet_length(output) AS bytes FROM map_task_items
+                 WHERE run_id = ?1 AND item_index >= ?2 AND output IS NOT NULL ORDER BY item_index LIMIT ?3
+             )
+         ) AS page JOIN map_task_items USING (item_index)
+         WHERE run_id = ?1 AND before < ?4 ORDER BY item_index",
     )
     .bind(run_id)
     .bind(from)
     .bind(limit)
+    .bind(MOST_BYTES as i64)
     .fetch_all(connection)
     .await?;
     Ok(found.into_iter().map(rows::record).collect::<Result<_, _>>()?)
