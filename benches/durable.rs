@@ -6,7 +6,8 @@
 //! writes share it; with two workers they do not. SQLite has a thread of its own beside either.
 //!
 //! A second table has what is written for each item alone: cached outputs, the same with a claim first, and checkpoints,
-//! beside the outcomes of `recover`, for several numbers of items at once.
+//! beside the outcomes of `recover`, for several numbers of items at once. With the feature `postgres` and the URL of an empty
+//! database in `ASYNC_MAP_TASK_BENCH_POSTGRES`, there is this second table alone, for PostgreSQL.
 //!
 //! The disk has its say: each commit waits until it is there. So the time of such a wait stands below the figures.
 
@@ -208,7 +209,7 @@ impl fmt::Display for Written {
 }
 
 /// One run to its end, with a write for each item.
-async fn write(store: SqliteStore, written: Written, items: u64, concurrency: usize) -> Summary {
+async fn write<S: Store>(store: S, written: Written, items: u64, concurrency: usize) -> Summary {
     let task = AsyncMapTask::builder().name("no-op").concurrency(concurrency).build();
     let task = task.expect("the configuration is valid");
     let ended = match written {
@@ -231,15 +232,12 @@ async fn write(store: SqliteStore, written: Written, items: u64, concurrency: us
     ended.expect("nothing fails")
 }
 
-/// What is written a second, in a new file each time.
-fn writes(runtime: &Runtime, folder: &Folder, place: &str) -> Table {
+/// What is written a second, in a new store each time.
+fn writes<S: Store>(runtime: &Runtime, place: &str, new_store: impl Fn() -> S) -> Table {
     let mut table = Table::new(["", "at once", "a second", "µs an item", "CPU"]);
-    let number = Cell::new(0);
     for (items, concurrency) in SIZES {
         let costs = interleaved(ROUNDS, &WRITTEN, |&written| {
-            number.set(number.get() + 1);
-            let path = folder.file(&format!("{place}-{}.db", number.get()));
-            let store = runtime.block_on(SqliteStore::open(&path)).expect("a new file");
+            let store = new_store();
             let (summary, cost) = timed_on_worker(runtime, write(store, written, items, concurrency));
             assert_eq!(summary.successes as u64, items);
             cost
@@ -256,6 +254,38 @@ fn writes(runtime: &Runtime, folder: &Folder, place: &str) -> Table {
         }
     }
     table
+}
+
+/// New files in a folder.
+fn new_files<'f>(runtime: &'f Runtime, folder: &'f Folder, place: &'f str) -> impl Fn() -> SqliteStore + 'f {
+    let number = Cell::new(0);
+    move || {
+        number.set(number.get() + 1);
+        let path = folder.file(&format!("{place}-{}.db", number.get()));
+        runtime.block_on(SqliteStore::open(&path)).expect("a new file")
+    }
+}
+
+/// The server's tables, emptied.
+#[cfg(feature = "postgres")]
+fn emptied(runtime: &Runtime, url: &str) -> async_map_task::store::PostgresStore {
+    runtime.block_on(async {
+        let store = async_map_task::store::PostgresStore::connect(url).await.expect("a server");
+        store.forget(RUN).await.expect("the server works");
+        store.evict("no-op", None).await.expect("the server works");
+        store
+    })
+}
+
+/// Measures PostgreSQL, if there is a server to do so. Returns `true` if there is.
+#[cfg(feature = "postgres")]
+fn measures_postgres(runtimes: [(&str, &Runtime); 2]) -> bool {
+    let Ok(url) = std::env::var("ASYNC_MAP_TASK_BENCH_POSTGRES") else { return false };
+    for (place, runtime) in runtimes {
+        let table = writes(runtime, place, || emptied(runtime, &url));
+        println!("PostgreSQL, medians of {ROUNDS} rounds, each in emptied tables\n\n{table}");
+    }
+    true
 }
 
 /// How long the disk takes, in microseconds: the median of so many bytes appended to a file and waited for.
@@ -300,17 +330,23 @@ fn main() {
     let folder = Folder::new();
     let one_thread = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let two_workers = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtimes = [("one thread", &one_thread), ("two workers", &two_workers)];
+    #[cfg(feature = "postgres")]
+    if measures_postgres(runtimes) {
+        return;
+    }
     let finished = two_workers.block_on(Finished::new(&folder));
 
     let mut table = Table::new(["", "items/s", "µs an item", "CPU", "more than no store"]);
     let mut slowest = f64::INFINITY;
-    for (place, runtime) in [("one thread", &one_thread), ("two workers", &two_workers)] {
+    for (place, runtime) in runtimes {
         let bench = Bench { runtime, folder: &folder, finished: &finished };
         slowest = compare(&bench, place, &mut table).into_iter().fold(slowest, f64::min);
     }
     println!("{ITEMS} items that do nothing, {CONCURRENCY} at once, medians of {ROUNDS} rounds\n\n{table}");
-    for (place, runtime) in [("one thread", &one_thread), ("two workers", &two_workers)] {
-        println!("medians of {ROUNDS} rounds, each in a new file\n\n{}", writes(runtime, &folder, place));
+    for (place, runtime) in runtimes {
+        let table = writes(runtime, place, new_files(runtime, &folder, place));
+        println!("SQLite, medians of {ROUNDS} rounds, each in a new file\n\n{table}");
     }
     for bytes in [4 << 10, 256 << 10] {
         let wait = wait_for_disk(&folder, bytes);
