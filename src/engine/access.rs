@@ -48,8 +48,9 @@ impl<'a, W: Types> Access<'a, W> {
         }
     }
 
-    /// Unlocks the core, then does what must not be done while it is locked: wakes the driver and whoever waits for an
-    /// outcome, which the caller may poll in the very call, and gives up parts of the shared limit, which wakes the drivers of other runs.
+    /// Unlocks the core, then does what must not be done while it is locked: wakes the driver and the task that waits
+    /// for an outcome, which the caller may poll in the very call, and gives up parts of the shared limit, which wakes the
+    /// drivers of other runs.
     #[inline]
     fn unlock(&mut self) {
         let Some(mut core) = self.guard.take() else { return };

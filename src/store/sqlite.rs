@@ -148,6 +148,12 @@ fn length(duration: Duration) -> i64 {
     milliseconds(duration.min(LONGEST) + Duration::from_nanos(999_999))
 }
 
+/// The end of a lease, if it is to be earlier than noted: no later than its length from now. It can be noted as later because
+/// a clock was ahead.
+fn longest_lease(now: i64, until: i64, length: Option<i64>) -> Option<i64> {
+    length.map(|length| now.saturating_add(length)).filter(|longest| *longest < until)
+}
+
 fn milliseconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -6,7 +6,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::operation::{Key, NewClaim, Put, Text};
 use super::values::{ROWS_AT_ONCE, push_rows};
-use super::{after, length, now};
+use super::{after, length, longest_lease, now};
 use crate::store::fault::Fault;
 use crate::store::rows;
 use crate::store::{Claim, Sealed};
@@ -209,10 +209,7 @@ async fn shorten(
     until: i64,
     lease: Option<i64>,
 ) -> Result<i64, Fault> {
-    let Some(longest) = lease.map(|lease| now.saturating_add(lease)).filter(|longest| *longest < until)
-    else {
-        return Ok(until);
-    };
+    let Some(longest) = longest_lease(now, until, lease) else { return Ok(until) };
     sqlx::query(
         "UPDATE map_task_claims SET held_until_ms = ?4 WHERE task = ?1 AND version = ?2 AND item_hash = ?3",
     )

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{Connection, SqliteConnection};
 
 use super::operation::{Holding, Text};
-use super::{after, length, now};
+use super::{after, length, longest_lease, now};
 use crate::store::fault::Fault;
 use crate::store::rows::{self, FAILURES_TOLD, FailureRow, RunRow};
 use crate::store::{LeaseLoss, RunInfo, RunStatus, StoreError};
@@ -78,10 +78,7 @@ async fn shorten(
     until: i64,
     lease: Option<i64>,
 ) -> Result<i64, Fault> {
-    let Some(longest) = lease.map(|lease| now.saturating_add(lease)).filter(|longest| *longest < until)
-    else {
-        return Ok(until);
-    };
+    let Some(longest) = longest_lease(now, until, lease) else { return Ok(until) };
     sqlx::query("UPDATE map_task_runs SET held_until_ms = ?2 WHERE run_id = ?1")
         .bind(run_id)
         .bind(longest)
