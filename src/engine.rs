@@ -196,19 +196,22 @@ impl<W: Drive> Driver<W> {
         // What has stopped the run from outside does not keep finished items from handing in their
         // results; a failure that stops it is the last that counts.
         self.bell.listen(cx.waker());
-        let (_former, mut stopped) = {
+        let (_former, mut stopped, mut polls_lanes) = {
             let mut access = self.core();
             let core = access.get();
-            (core.set_driver(cx.waker()), core.begin_poll())
+            let (former, stopped) = (core.set_driver(cx.waker()), core.begin_poll());
+            (former, stopped, stopped || core.stop.is_none())
         };
         self.relay.begin_poll(W::Mode::count(&self.lanes));
         let mut is_tired = false;
         loop {
-            self.poll_lanes(cx, stopped);
+            if polls_lanes {
+                self.poll_lanes(cx, stopped);
+            }
             let Some(admission) = self.admit(cx, sink) else {
                 match self.poll_stopping(cx) {
                     Stopping::Told => {
-                        stopped = true;
+                        (stopped, polls_lanes) = (true, true);
                         continue;
                     }
                     Stopping::Waiting => break,
@@ -281,9 +284,6 @@ impl<W: Drive> Driver<W> {
         if is_last_turn {
             self.relay.begin_poll(W::Mode::count(&self.lanes));
         }
-        if !stopped && self.is_stopping() {
-            return;
-        }
         loop {
             let waker = if W::Mode::SPAWNED { cx.waker() } else { self.relay.waker() };
             match W::Mode::poll_next(&mut self.lanes, &mut Context::from_waker(waker)) {
@@ -348,7 +348,9 @@ impl<W: Drive> Driver<W> {
         let mut access = Locked::new(&self.core);
         let core = access.get();
         core.publish();
-        core.clock.rest();
+        if let Some(took) = core.clock.rest() {
+            core.budget.end_poll(took);
+        }
         if core.running() == 0 {
             core.next_sweep = None;
         }

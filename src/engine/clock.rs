@@ -27,8 +27,8 @@ pub(super) struct Clock {
     /// Whether each reading is a new one, because those who ask are not all within one poll.
     exact: bool,
     reading: Instant,
-    /// Whether the reading is of this poll of the driver.
-    is_of_this_poll: bool,
+    /// The first reading of this poll of the driver.
+    first: Option<Instant>,
     /// How many times the reading may still be used.
     uses_left: u32,
     /// In the order of time.
@@ -48,7 +48,7 @@ impl Clock {
         Self {
             exact,
             reading,
-            is_of_this_poll: false,
+            first: None,
             uses_left: 0,
             hold_ups: Vec::with_capacity(HOLD_UPS + 1),
         }
@@ -76,19 +76,21 @@ impl Clock {
             return now;
         }
         let before = mem::replace(&mut self.reading, now);
-        if self.is_of_this_poll && now > before + RESOLUTION {
+        if self.first.is_some() && now > before + RESOLUTION {
             self.remember(before, now);
         }
-        (self.is_of_this_poll, self.uses_left) = (true, USES_OF_A_READING);
+        self.first.get_or_insert(now);
+        self.uses_left = USES_OF_A_READING;
         now
     }
 
-    /// Ends a poll of the driver: what comes next may be long after.
-    pub(super) fn rest(&mut self) {
-        if self.is_of_this_poll {
-            self.read();
-            (self.is_of_this_poll, self.uses_left) = (false, 0);
-        }
+    /// Ends a poll of the driver: what comes next may be long after. Returns how long the poll has taken since its first
+    /// reading, if there was one.
+    pub(super) fn rest(&mut self) -> Option<Duration> {
+        let first = self.first?;
+        let now = self.read();
+        (self.first, self.uses_left) = (None, 0);
+        Some(now - first)
     }
 
     /// The latest time at which something can have begun that was dated `start`.

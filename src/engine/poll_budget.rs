@@ -25,20 +25,22 @@ pub(super) struct PollBudget {
     stride: u32,
     /// How many steps there may still be in this poll, without `steps_left`.
     rest: u32,
+    /// How many steps this poll was granted.
+    granted: u32,
     /// When the clock was first and last read in this poll.
     readings: Option<(Instant, Instant)>,
 }
 
 impl PollBudget {
     pub(super) fn new() -> Self {
-        Self { steps_left: 0, stride: 1, rest: 0, readings: None }
+        Self { steps_left: 0, stride: 1, rest: 0, granted: 0, readings: None }
     }
 
     /// Begins a poll of the driver.
     pub(super) fn begin_poll(&mut self, lanes: usize) {
         let lanes = u32::try_from(lanes).unwrap_or(u32::MAX);
         self.rest = STEPS.max(lanes.saturating_mul(2));
-        (self.steps_left, self.readings) = (0, None);
+        (self.steps_left, self.granted, self.readings) = (0, 0, None);
         if self.stride == MOST_STEPS {
             self.grant();
         }
@@ -60,12 +62,21 @@ impl PollBudget {
         self.steps_left -= 1;
     }
 
+    /// Ends a poll of the driver that took so long. Where a poll takes few steps, this is the only look at their length.
+    pub(super) fn end_poll(&mut self, took: Duration) {
+        let steps = self.granted - self.steps_left;
+        self.adapt(took <= SHORT * steps.div_ceil(MOST_STEPS));
+    }
+
+    fn adapt(&mut self, is_short: bool) {
+        self.stride = if is_short { (self.stride * 2).min(MOST_STEPS) } else { (self.stride / 8).max(1) };
+    }
+
     /// Looks at the clock. Returns `true` if something is left.
     #[cold]
     pub(super) fn renew(&mut self, now: Instant) -> bool {
         if let Some((first, last)) = self.readings {
-            let is_short = now - last <= SHORT;
-            self.stride = if is_short { (self.stride * 2).min(MOST_STEPS) } else { (self.stride / 8).max(1) };
+            self.adapt(now - last <= SHORT);
             if now - first > LONGEST_POLL {
                 self.rest = 0;
             }
@@ -78,5 +89,6 @@ impl PollBudget {
     fn grant(&mut self) {
         self.steps_left = self.stride.min(self.rest);
         self.rest -= self.steps_left;
+        self.granted += self.steps_left;
     }
 }

@@ -19,10 +19,6 @@ pub(super) enum Stopping {
 }
 
 impl<W: Drive> Driver<W> {
-    pub(super) fn is_stopping(&self) -> bool {
-        self.core().get().stop.is_some()
-    }
-
     /// Tells what still runs to end, once, and says how far that has come.
     pub(super) fn poll_stopping(&mut self, cx: &mut Context<'_>) -> Stopping {
         // An attempt whose worker was dropped by its runtime has ended, and cannot be counted as such.
