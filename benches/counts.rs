@@ -52,8 +52,8 @@ const LIMITS: [Limit; 8] = [
     Limit { ours: "for_each", work: "W1", peer: FOR_EACH, measured: [1.25, 1.22], promised: None },
     Limit { ours: "stream", work: "W0", peer: BUFFER, measured: [1.66, 1.48], promised: None },
     Limit { ours: "stream", work: "W1", peer: BUFFER, measured: [1.47, 1.41], promised: None },
-    Limit { ours: "spawned", work: "W0", peer: BUFFER, measured: [0.98, 1.20], promised: None },
-    Limit { ours: "spawned", work: "W1", peer: BUFFER, measured: [2.01, 2.05], promised: None },
+    Limit { ours: "parallel", work: "W0", peer: BUFFER, measured: [0.98, 1.20], promised: None },
+    Limit { ours: "parallel", work: "W1", peer: BUFFER, measured: [2.01, 2.05], promised: None },
 ];
 const TOLERANCE: f64 = 1.1;
 
@@ -211,7 +211,7 @@ fn run(name: &str, work: &str, size: Size) {
         "awaited" => sum!(awaited),
         "for_each" => sum!(for_each),
         "stream" => sum!(stream),
-        "spawned" => sum!(spawned),
+        "parallel" => sum!(parallel),
         _ => panic!("there is no contender {name}"),
     };
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
@@ -282,10 +282,10 @@ where
     doubles.fold(0, async |sum, double| sum + double).await
 }
 
-async fn spawned<Fut>(size: Size, f: impl Fn(u64) -> Fut + Send + Sync + 'static) -> u64
+async fn parallel<Fut>(size: Size, f: impl Fn(u64) -> Fut + Send + Sync + 'static) -> u64
 where
     Fut: Future<Output = ItemResult> + Send + 'static,
 {
-    let result = full_run!(size, f).spawned().await.expect("no item fails");
+    let result = full_run!(size, f).parallel().await.expect("no item fails");
     result.into_successful_results().into_iter().sum()
 }

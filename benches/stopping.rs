@@ -48,7 +48,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::OneTask => "in one task",
-            Self::TwoWorkers => "spawned on two workers",
+            Self::TwoWorkers => "parallel on two workers",
         })
     }
 }
@@ -240,7 +240,7 @@ fn measure(runtime: &Runtime, place: Place, waiting: Waiting, concurrency: usize
             let run = task(concurrency).over(items).map(function).cancellation_token(token);
             match place {
                 Place::OneTask => runtime.block_on(stop(run, cause, scene)),
-                Place::TwoWorkers => on_worker(stop(run.spawned(), cause, scene).boxed()),
+                Place::TwoWorkers => on_worker(stop(run.parallel(), cause, scene).boxed()),
             }
         }
     }

@@ -229,15 +229,15 @@ impl<I, C: Call<I>> Call<I> for Caching<C> {
         self.0.call(context, item, permit)
     }
 
-    fn again(&self, item: &I) -> Option<I> {
-        self.0.again(item)
+    fn clone_item(&self, item: &I) -> Option<I> {
+        self.0.clone_item(item)
     }
 
-    fn goes_on(attempt: &C::Future) -> bool {
-        C::goes_on(attempt)
+    fn still_running(attempt: &C::Future) -> bool {
+        C::still_running(attempt)
     }
 
-    fn share(&self) -> Option<Self> {
-        self.0.share().map(Self)
+    fn clone_fn(&self) -> Option<Self> {
+        self.0.clone_fn().map(Self)
     }
 }

@@ -137,16 +137,16 @@ impl<W: Types> MapRun<W> {
 /// The future of [`for_each`](MapRun::for_each) and [`try_for_each`](MapRun::try_for_each).
 #[must_use = "a run does nothing until it is awaited"]
 pub struct ForEach<W: Types, G, Fut> {
-    running: Running<Handing<W, G, Fut>, <W::Mode as Mode>::Far<Sink<G, Fut>>>,
+    running: Running<Handing<W, G, Fut>, <W::Mode as Mode>::InDriver<Sink<G, Fut>>>,
 }
 
 /// A run whose outcomes are handed to a function.
-pub(crate) type Handing<W, G, Fut> = <W as Types>::With<<<W as Types>::Mode as Mode>::Near<Sink<G, Fut>>>;
+pub(crate) type Handing<W, G, Fut> = <W as Types>::With<<<W as Types>::Mode as Mode>::InWorker<Sink<G, Fut>>>;
 
 impl<W: Types, G, Fut> ForEach<W, G, Fut> {
     fn new(run: MapRun<W>, function: G) -> Self {
-        let (near, far) = <W::Mode as Mode>::place(Sink::new(function));
-        Self { running: Running::new(run.into_setup().map(|setup| setup.hand_to(near)), far) }
+        let (in_worker, in_driver) = <W::Mode as Mode>::split_sink(Sink::new(function));
+        Self { running: Running::new(run.into_setup().map(|setup| setup.hand_to(in_worker)), in_driver) }
     }
 }
 
@@ -154,7 +154,7 @@ impl<W, G, Fut> Future for ForEach<W, G, Fut>
 where
     W: Types,
     Handing<W, G, Fut>: Drive,
-    <W::Mode as Mode>::Far<Sink<G, Fut>>: Deliver<W::Output, W::Error>,
+    <W::Mode as Mode>::InDriver<Sink<G, Fut>>: Deliver<W::Output, W::Error>,
 {
     type Output = Result<Summary, RunError>;
 

@@ -1,5 +1,5 @@
-//! The guide beyond the crate's front page: how to use it in a service, for work that computes, for results that are
-//! taken as they come, for runs that outlive their process, and for those that outgrow their machine.
+//! The guide beyond the crate's front page: services, work that computes, results that are taken as they come, runs that
+//! outlive their process or outgrow their machine, and the rules that every run keeps.
 //!
 //! These pages are documentation and nothing else: there are no such modules to import from.
 
@@ -26,3 +26,6 @@ pub mod durable_runs {}
     doc = "Runs on more than one machine, with the feature `restate`, which shows this page, too."
 )]
 pub mod past_one_machine {}
+
+#[doc = include_str!("guide/rules.md")]
+pub mod rules {}

@@ -22,7 +22,7 @@ impl<W: Types> MapRun<W> {
     /// the request that has started it is answered, and that can be watched and steered meanwhile.
     ///
     /// Because of that task, everything of the run must be `Send + 'static`. Its items share that one task; with
-    /// [`spawned`](Self::spawned) they have tasks of their own.
+    /// [`parallel`](Self::parallel) they have tasks of their own.
     ///
     /// # Panics
     ///
@@ -118,12 +118,12 @@ impl<T, E> MapHandle<T, E> {
     /// [`timeout_per_item`](crate::AsyncMapTaskBuilder::timeout_per_item) meanwhile, and the run out of its
     /// [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout).
     pub fn pause(&self) {
-        self.control.bell().pause();
+        self.control.signals().pause();
     }
 
     /// Ends a [`pause`](Self::pause).
     pub fn resume(&self) {
-        self.control.bell().resume();
+        self.control.signals().resume();
     }
 
     /// Changes how many attempts may run at once; see
@@ -140,14 +140,14 @@ impl<T, E> MapHandle<T, E> {
     /// [`Cancelled`](crate::FailureReason::Cancelled). Items that wait for their retry are not tried again. Running
     /// attempts keep their time limits; [`cancel`](Self::cancel) ends the patience.
     pub fn drain(&self) {
-        self.control.bell().drain();
+        self.control.signals().drain();
     }
 
     /// Stops the run now: tells what runs to end, waits for it for
     /// [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace), drops it, and ends the run as
     /// [`Cancelled`](crate::FailureReason::Cancelled).
     pub fn cancel(&self) {
-        self.control.bell().cancel();
+        self.control.signals().cancel();
     }
 }
 

@@ -1,7 +1,6 @@
 #![doc = include_str!("guide.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod bell;
 mod builder;
 #[cfg(feature = "store")]
 mod cache;
@@ -13,6 +12,7 @@ mod count;
 mod engine;
 mod error;
 mod for_each;
+mod signals;
 // Pages of documentation: nobody can import them.
 #[cfg(any(doc, doctest))]
 pub mod guide;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::bell::Bell;
 use crate::lock::lock;
 use crate::rt::{AtomicBool, AtomicUsize, Instant, Mutex, MutexGuard};
+use crate::signals::Signals;
 
 /// How far a run has come: what [`MapHandle::progress`](crate::MapHandle::progress) and
 /// [`MapStream::progress`](crate::MapStream::progress) give.
@@ -60,7 +60,7 @@ impl Progress {
 /// What a run and whoever steers it from outside share.
 #[derive(Debug)]
 pub(crate) struct Control {
-    bell: Arc<Bell>,
+    signals: Arc<Signals>,
     /// The concurrency that was set last; 0 if the run has taken it.
     concurrency: AtomicUsize,
     /// The largest concurrency that was set.
@@ -84,7 +84,7 @@ impl Control {
         let latest = Progress { total, ..Progress::default() };
         let (sender, watch) = watch::channel(latest.clone());
         let control = Arc::new(Self {
-            bell: Arc::default(),
+            signals: Arc::default(),
             concurrency: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
             report: Mutex::new(Report { started: None, ended: None, latest }),
@@ -95,14 +95,14 @@ impl Control {
         (control, reporter)
     }
 
-    pub(crate) fn bell(&self) -> &Arc<Bell> {
-        &self.bell
+    pub(crate) fn signals(&self) -> &Arc<Signals> {
+        &self.signals
     }
 
     pub(crate) fn set_concurrency(&self, concurrency: usize) {
         self.most.fetch_max(concurrency, Ordering::Release);
         self.concurrency.store(concurrency, Ordering::Release);
-        self.bell.resize();
+        self.signals.resize();
     }
 
     pub(crate) fn progress(&self) -> Progress {
@@ -113,7 +113,7 @@ impl Control {
     pub(crate) fn watch(&self) -> watch::Receiver<Progress> {
         self.watched.store(true, Ordering::Release);
         // The next report may be far away.
-        self.bell.ring();
+        self.signals.notify();
         let mut watch = self.watch.clone();
         watch.mark_unchanged();
         watch
@@ -141,8 +141,8 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    pub(crate) fn bell(&self) -> &Arc<Bell> {
-        &self.control.bell
+    pub(crate) fn signals(&self) -> &Arc<Signals> {
+        &self.control.signals
     }
 
     /// The concurrency that was set since the last time, and the largest that was ever set.

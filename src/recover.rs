@@ -215,16 +215,16 @@ impl<I: Serialize, C: Call<I>> Call<I> for Recovering<C> {
         self.call.call(context, item, permit)
     }
 
-    fn again(&self, item: &I) -> Option<I> {
-        self.call.again(item)
+    fn clone_item(&self, item: &I) -> Option<I> {
+        self.call.clone_item(item)
     }
 
-    fn goes_on(attempt: &C::Future) -> bool {
-        C::goes_on(attempt)
+    fn still_running(attempt: &C::Future) -> bool {
+        C::still_running(attempt)
     }
 
-    fn share(&self) -> Option<Self> {
+    fn clone_fn(&self) -> Option<Self> {
         let checkpoints = Arc::clone(&self.checkpoints);
-        self.call.share().map(|call| Self { call, checkpoints })
+        self.call.clone_fn().map(|call| Self { call, checkpoints })
     }
 }

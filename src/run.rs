@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::call::Shared;
 use crate::engine::hooks::HookSet;
-use crate::engine::mode::Spawned;
+use crate::engine::mode::Parallel;
 use crate::engine::running::{Running, Setup};
 use crate::engine::sink::NoSink;
 use crate::engine::{Drive, Ending, Mode, Parts, Types};
@@ -320,14 +320,14 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     ///     .build()?
     ///     .over(2..10_000_u32)
     ///     .map(|n| async move { Ok::<_, String>((2..n).take_while(|d| d * d <= n).all(|d| n % d != 0)) })
-    ///     .spawned()
+    ///     .parallel()
     ///     .await?
     ///     .into_successful_results();
     /// assert_eq!(primes.into_iter().filter(|is_prime| *is_prime).count(), 1_229);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn spawned(self) -> MapRun<Parts<S, Shared<C>, HookSet<P, A, G, O>, I, T, E, Fut, Spawned>>
+    pub fn parallel(self) -> MapRun<Parts<S, Shared<C>, HookSet<P, A, G, O>, I, T, E, Fut, Parallel>>
     where
         S: Send + 'static,
         C: Send + Sync + 'static,

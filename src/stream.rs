@@ -11,7 +11,7 @@ use futures::Stream;
 
 use crate::engine::background::{Background, RunTask};
 use crate::engine::collector::Collector;
-use crate::engine::outbox::{Outlet, outbox};
+use crate::engine::outcome_channel::{Outlet, outcome_channel};
 use crate::engine::running::{Running, Setup};
 use crate::engine::sink::NoSink;
 use crate::engine::{Drive, Types};
@@ -74,8 +74,8 @@ impl<W: Types> MapRun<W> {
         W::Error: Send + 'static,
     {
         let setup = self.into_setup();
-        let (inlet, outlet) = outbox(setup.as_ref().is_some_and(|setup| setup.ordered));
-        let collector = Collector::Outbox(inlet);
+        let (inlet, outlet) = outcome_channel(setup.as_ref().is_some_and(|setup| setup.ordered));
+        let collector = Collector::OutcomeChannel(inlet);
         let (run, name, control) = Background::new(setup.map(|setup| Setup { collector, ..setup }));
         let start = Box::new(|| run.spawn());
         MapStream { name, outlet, control, state: State::Ready(start), summary: None }

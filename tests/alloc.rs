@@ -68,7 +68,7 @@ fn assert_nothing_for_an_item<R>(what: &str, run: impl AsyncFn(u64) -> R) {
 
 /// The same where lanes rest now and then, or are tasks: how often Tokio's own lists of wakers grow then varies from
 /// run to run, but it does not grow with the items.
-fn assert_a_few_for_a_lane<R>(what: &str, run: impl AsyncFn(u64) -> R) {
+fn assert_a_few_for_a_worker<R>(what: &str, run: impl AsyncFn(u64) -> R) {
     let many = measure_run(MANY, &run);
     eprintln!("{what}: {} allocations for {MANY} items", many.count_total);
     assert!(many.count_total < 64 * 8 + 32, "{what}: {many:?}");
@@ -244,7 +244,7 @@ fn outcomes_that_are_taken_as_they_come_allocate_nothing() {
             let run = task.over(0..items).map(yield_once);
             if ordered { run.ordered() } else { run }
         };
-        assert_a_few_for_a_lane("for_each", async |items| {
+        assert_a_few_for_a_worker("for_each", async |items| {
             let mut sum = 0;
             let summary = run(items).for_each(|outcome| {
                 sum += outcome.result.unwrap();
@@ -253,7 +253,7 @@ fn outcomes_that_are_taken_as_they_come_allocate_nothing() {
             assert_eq!(summary.await.unwrap().successes as u64, items);
             assert_eq!(sum, items * (items - 1));
         });
-        assert_a_few_for_a_lane("try_for_each", async |items| {
+        assert_a_few_for_a_worker("try_for_each", async |items| {
             let mut sum = 0;
             let summary = run(items).try_for_each(|outcome| {
                 let double = outcome.result;
@@ -266,7 +266,7 @@ fn outcomes_that_are_taken_as_they_come_allocate_nothing() {
             assert_eq!(summary.await.unwrap().successes as u64, items);
             assert_eq!(sum, items * (items - 1));
         });
-        assert_a_few_for_a_lane("stream", async |items| {
+        assert_a_few_for_a_worker("stream", async |items| {
             let outcomes = run(items).stream().map(|outcome| outcome.unwrap().result.unwrap());
             assert_eq!(outcomes.fold(0, async |sum, double| sum + double).await, items * (items - 1));
         });
@@ -291,7 +291,7 @@ fn how_long_an_item_took_is_told_without_an_allocation() {
 #[test]
 fn retries_allocate_nothing() {
     let task = everything().build().unwrap();
-    assert_a_few_for_a_lane("retries", async |items| {
+    assert_a_few_for_a_worker("retries", async |items| {
         // The waits of the retries take no real time.
         pause();
         let run = task.over(0..items).map_with_context(async |cx, n| {
@@ -309,7 +309,7 @@ fn retries_allocate_nothing() {
 fn a_shared_limit_allocates_nothing() {
     // Above the task's own concurrency no item waits for it, below nearly all do.
     for permits in [100, 16, 1] {
-        assert_a_few_for_a_lane("a shared limit", async |items| {
+        assert_a_few_for_a_worker("a shared limit", async |items| {
             let limiter = Limiter::new(permits);
             let task = everything().limiter(&limiter).build().unwrap();
             let result = task.over(0..items).map(yield_once).await.unwrap();
@@ -322,7 +322,7 @@ fn a_shared_limit_allocates_nothing() {
 #[test]
 fn runs_that_wait_in_turn_allocate_nothing() {
     // Nearly each item waits in the queue of the limiter.
-    assert_a_few_for_a_lane("runs in turn", async |items| {
+    assert_a_few_for_a_worker("runs in turn", async |items| {
         let limiter = Limiter::new(1);
         let task = everything().concurrency(4).limiter(&limiter).build().unwrap();
         let runs = [(); 4].map(|()| task.over(0..items / 4).map(yield_once));
@@ -336,7 +336,7 @@ fn weights_allocate_nothing() {
     let limiter = Limiter::new(100);
     for task in [everything(), everything().limiter(&limiter)] {
         let task = task.build().unwrap();
-        assert_a_few_for_a_lane("weights", async |items| {
+        assert_a_few_for_a_worker("weights", async |items| {
             let run = task.over(0..items).map(yield_once).weight(|n| 1 + u32::try_from(n % 4).unwrap());
             let result = run.await.unwrap();
             assert_eq!((result.successes() as u64, limiter.in_use()), (items, 0));
@@ -348,8 +348,8 @@ fn weights_allocate_nothing() {
 #[test]
 fn items_on_tasks_of_their_own_allocate_nothing() {
     let task = everything().build().unwrap();
-    assert_a_few_for_a_lane("spawned", async |items| {
-        let result = task.over(0..items).map(yield_once).spawned().await.unwrap();
+    assert_a_few_for_a_worker("parallel", async |items| {
+        let result = task.over(0..items).map(yield_once).parallel().await.unwrap();
         assert_eq!(result.successes() as u64, items);
         result
     });

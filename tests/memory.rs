@@ -21,7 +21,7 @@ const ITEMS: u64 = 100_000;
 const CONCURRENCY: usize = 64;
 
 /// Holds that a run on a worker allocates a few times for a lane, whatever the number of items.
-fn assert_a_few_for_a_lane(what: &str, runtime: &Runtime, run: impl Future<Output = u64> + Send + 'static) {
+fn assert_a_few_for_a_worker(what: &str, runtime: &Runtime, run: impl Future<Output = u64> + Send + 'static) {
     let region = Region::new(ALLOCATOR);
     let sum = runtime.block_on(runtime.spawn(run)).unwrap();
     let change = region.change();
@@ -47,18 +47,18 @@ fn items_on_several_threads_allocate_nothing() {
             yield_now().await;
             Ok::<_, u32>(n * 2)
         };
-        task.over(0..ITEMS).map(double).spawned()
+        task.over(0..ITEMS).map(double).parallel()
     };
     let awaited = run();
-    assert_a_few_for_a_lane("spawned", &runtime, async {
+    assert_a_few_for_a_worker("parallel", &runtime, async {
         awaited.await.unwrap().into_successful_results().into_iter().sum()
     });
     let handled = run();
-    assert_a_few_for_a_lane("spawned, with a handle", &runtime, async {
+    assert_a_few_for_a_worker("parallel, with a handle", &runtime, async {
         handled.spawn().await.unwrap().into_successful_results().into_iter().sum()
     });
     let for_each = run();
-    assert_a_few_for_a_lane("spawned, for_each", &runtime, async {
+    assert_a_few_for_a_worker("parallel, for_each", &runtime, async {
         let mut sum = 0;
         let taken = for_each.for_each(|outcome| {
             sum += outcome.result.unwrap();
@@ -68,12 +68,12 @@ fn items_on_several_threads_allocate_nothing() {
         sum
     });
     let streamed = run();
-    assert_a_few_for_a_lane("spawned, stream", &runtime, async {
+    assert_a_few_for_a_worker("parallel, stream", &runtime, async {
         let doubles = streamed.stream().map(|outcome| outcome.unwrap().result.unwrap());
         doubles.fold(0, async |sum, double| sum + double).await
     });
     let in_order = run();
-    assert_a_few_for_a_lane("spawned, stream in order", &runtime, async {
+    assert_a_few_for_a_worker("parallel, stream in order", &runtime, async {
         let doubles = in_order.ordered().stream().map(|outcome| outcome.unwrap().result.unwrap());
         doubles.fold(0, async |sum, double| sum + double).await
     });

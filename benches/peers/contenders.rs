@@ -111,7 +111,7 @@ pub(crate) fn contenders<I: ItemFuture, A: ItemFuture>(
         Contender::send("ours, elapsed", move |items, c| ours_elapsed(items, c, attempt)),
         Contender::send("ours, for_each", move |items, c| ours_for_each(items, c, attempt)),
         Contender::send("ours, stream", move |items, c| ours_stream(items, c, attempt)),
-        Contender::send("ours, spawned", move |items, c| ours_spawned(items, c, attempt)),
+        Contender::send("ours, parallel", move |items, c| ours_parallel(items, c, attempt)),
     ]
 }
 
@@ -271,6 +271,6 @@ async fn ours_stream<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) 
     Output::Sum(sum)
 }
 
-async fn ours_spawned<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
-    Output::Account(full_run!(items, c, f).spawned().await.expect("no item fails"))
+async fn ours_parallel<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
+    Output::Account(full_run!(items, c, f).parallel().await.expect("no item fails"))
 }

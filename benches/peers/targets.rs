@@ -55,11 +55,11 @@ const TARGETS: [Target; 17] = [
     at_most(Yields, Wall, "ours, full", "buffer_unordered", 1.0, 0.8).on(Two),
     cheaper(Ready, One, Cpu, "ours, full", "JoinSet + Semaphore", 15.0, 25.0),
     cheaper(Yields, One, Cpu, "ours, full", "JoinSet + Semaphore", 5.0, 7.0),
-    cheaper(Ready, Two, Wall, "ours, spawned", "spawn recipe", 8.0, 17.0),
-    cheaper(Yields, Two, Wall, "ours, spawned", "spawn recipe", 3.0, 5.0),
-    cheaper(Computes, Two, Wall, "ours, spawned", "spawn recipe", 1.4, 1.6),
+    cheaper(Ready, Two, Wall, "ours, parallel", "spawn recipe", 8.0, 17.0),
+    cheaper(Yields, Two, Wall, "ours, parallel", "spawn recipe", 3.0, 5.0),
+    cheaper(Computes, Two, Wall, "ours, parallel", "spawn recipe", 1.4, 1.6),
     // Two cores cannot give more than 2.0, which bounds the ratio before it as well.
-    cheaper(Computes, Two, Wall, "ours, spawned", "sequential", 1.6, 1.85),
+    cheaper(Computes, Two, Wall, "ours, parallel", "sequential", 1.6, 1.85),
 ];
 
 const fn at_most(

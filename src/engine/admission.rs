@@ -2,24 +2,24 @@
 
 use std::task::{Context, Poll, Waker};
 
-use super::attempt::Watch;
+use super::attempt::AttemptDeadline;
+use super::attempt_slot::SlotProjection;
 use super::call::Call;
-use super::core::{Assignment, Core, Seat, SourceState, Stop, Tally};
-use super::desk::DeskProjection;
-use super::gate::Place;
 use super::hooks::Hooks;
 use super::job::{Next, Pulled};
+use super::permits::HeldPermits;
 use super::source::Source;
+use super::state::{Assignment, SourceState, State, Stop, Tally, WorkerState};
 use super::{Mode, Work};
 use crate::error::FailureReason;
 use crate::observe::Event;
 
 /// What the driver does next.
 pub(super) enum Admission {
-    /// It wakes this resting lane, which has work now.
+    /// It wakes this resting worker, which has work now.
     Wake(Waker),
-    /// It opens a new lane, which has work at once.
-    Open { seat: usize },
+    /// It opens a new worker, which has work at once.
+    Open { id: usize },
     /// It yields: this poll has begun enough attempts.
     Yield,
     /// It waits.
@@ -38,33 +38,33 @@ enum Queue {
     New,
 }
 
-impl<W: Work> Core<W> {
-    /// Assigns the attempt that starts next to a lane, or says why there is none.
+impl<W: Work> State<W> {
+    /// Assigns the attempt that starts next to a worker, or says why there is none.
     pub(super) fn admit(&mut self) -> Admission {
         if self.is_finished() {
             return Admission::Finish;
         }
-        if self.gate.is_full() || self.is_paused() {
-            self.gate.leave_queue();
+        if self.permits.is_full() || self.is_paused() {
+            self.permits.leave_queue();
             self.look_for_the_end();
             return self.admit_nothing();
         }
         if !self.may_start() {
             return Admission::Yield;
         }
-        let mut place = Place::default();
-        let Some(next) = self.next_start(&mut place) else { return self.admit_nothing() };
-        if W::Mode::SPAWNED {
+        let mut held = HeldPermits::default();
+        let Some(next) = self.next_start(&mut held) else { return self.admit_nothing() };
+        if W::Mode::PARALLEL {
             self.starts_left -= 1;
         }
         self.assigned_new += usize::from(matches!(next, Next::New(_)));
-        self.assigned.push_back(Assignment { place, next });
-        if let Some(seat) = self.resting.pop().and_then(|seat| self.seats.get_mut(seat)) {
-            seat.resting = false;
-            return seat.waker.clone().map_or(Admission::Wait, Admission::Wake);
+        self.assigned.push_back(Assignment { held, next });
+        if let Some(worker) = self.idle.pop().and_then(|id| self.workers.get_mut(id)) {
+            worker.is_idle = false;
+            return worker.waker.clone().map_or(Admission::Wait, Admission::Wake);
         }
-        self.seats.push(Seat { waker: None, resting: false });
-        Admission::Open { seat: self.seats.len() - 1 }
+        self.workers.push(WorkerState { waker: None, is_idle: false });
+        Admission::Open { id: self.workers.len() - 1 }
     }
 
     /// Nothing starts. The end of the source may have been the end of the run.
@@ -83,34 +83,34 @@ impl<W: Work> Core<W> {
         let may_ask = self.total() == Some(self.pulled) || !self.is_paused();
         if nothing_is_left && may_ask && self.has_room_for_outcomes() && self.admits_new_items() {
             if let Some(pulled) = self.pull() {
-                self.handed.push_back(pulled);
+                self.backlog.push_back(pulled);
             }
         }
     }
 
     /// Takes the attempt that starts next out of its queue, and the permits that it needs into `place`. Returns `None` if
     /// none may start now, or if the permits of the one that comes next cannot be had now.
-    fn next_start(&mut self, place: &mut Place) -> Option<Next<W::Item, W::Error>> {
+    fn next_start(&mut self, held: &mut HeldPermits) -> Option<Next<W::Item, W::Error>> {
         let queue = loop {
             let Some((queue, weight)) = self.choose() else {
                 // A run that has nothing to start does not hold up others.
-                self.gate.leave_queue();
+                self.permits.leave_queue();
                 return None;
             };
-            let was_in_queue = self.gate.is_in_queue();
-            if self.take(place, weight) {
+            let was_in_queue = self.permits.is_in_queue();
+            if self.take(held, weight) {
                 break queue;
             }
             // An attempt for which a lowered limit of the run has no room has left the queue. Its place there has put it
             // before others, so another may be next now.
-            if !was_in_queue || self.gate.is_in_queue() {
+            if !was_in_queue || self.permits.is_in_queue() {
                 return None;
             }
         };
         match queue {
             Queue::Due => self.waiting.pop_due().map(Next::Retry),
             Queue::Immediate => self.waiting.pop_immediate(self.admitted()).map(Next::Retry),
-            Queue::New => self.handed.pop_front().map(Next::New),
+            Queue::New => self.backlog.pop_front().map(Next::New),
         }
     }
 
@@ -119,11 +119,11 @@ impl<W: Work> Core<W> {
         match self.head()? {
             (queue, Some(weight)) => Some((queue, weight)),
             (_, None) => {
-                self.heed_orders();
+                self.apply_signals();
                 let pulled = if self.stop.is_none() { self.pull() } else { None };
                 if let Some(pulled) = pulled {
                     let weight = pulled.weight;
-                    self.handed.push_back(pulled);
+                    self.backlog.push_back(pulled);
                     return Some((Queue::New, weight)).filter(|_| self.stop.is_none());
                 }
                 self.immediate().filter(|_| self.stop.is_none())
@@ -138,11 +138,11 @@ impl<W: Work> Core<W> {
         }
         let due = self.waiting.peek_due().map(|retry| (Queue::Due, retry.job.weight));
         let immediate = self.immediate();
-        let handed = self.handed.front().map(|pulled| (Queue::New, pulled.weight));
+        let backlog = self.backlog.front().map(|pulled| (Queue::New, pulled.weight));
         let known = |(queue, weight)| (queue, Some(weight));
-        if let Some(queued) = self.gate.queued_weight() {
+        if let Some(queued) = self.permits.queued_weight() {
             // It keeps its place in the queue of the shared limit. Another takes it over only with the same weight.
-            let first = [due, immediate, handed].into_iter().flatten().find(|(_, weight)| *weight == queued);
+            let first = [due, immediate, backlog].into_iter().flatten().find(|(_, weight)| *weight == queued);
             if first.is_some() {
                 return first.map(known);
             }
@@ -155,10 +155,10 @@ impl<W: Work> Core<W> {
         }
         // An item that was looked up must start if later ones have settled, because they were known: these may fill the
         // window.
-        let is_late = W::Call::KEEPS && handed.is_some();
-        let is_new = handed.is_some() || self.source_state == SourceState::Open;
+        let is_late = W::Call::KEEPS && backlog.is_some();
+        let is_new = backlog.is_some() || self.source_state == SourceState::Open;
         if is_new && (is_late || self.admits_new_items()) {
-            return Some((Queue::New, handed.map(|(_, weight)| weight)));
+            return Some((Queue::New, backlog.map(|(_, weight)| weight)));
         }
         immediate.map(known)
     }
@@ -169,13 +169,13 @@ impl<W: Work> Core<W> {
 
     /// Makes a place fit for an attempt, if it can be had now. A weight for which it never can stops the run.
     #[inline]
-    fn take(&mut self, place: &mut Place, weight: u32) -> bool {
-        self.gate.is_handed_over(place, weight) || self.take_anew(place, weight)
+    fn take(&mut self, held: &mut HeldPermits, weight: u32) -> bool {
+        self.permits.is_reusable(held, weight) || self.take_anew(held, weight)
     }
 
     #[cold]
-    fn take_anew(&mut self, place: &mut Place, weight: u32) -> bool {
-        match self.gate.take(place, weight, &self.driver) {
+    fn take_anew(&mut self, held: &mut HeldPermits, weight: u32) -> bool {
+        match self.permits.take(held, weight, &self.driver) {
             Ok(taken) => taken,
             Err(error) => {
                 self.stop(Stop::Failed(FailureReason::Config(error)));
@@ -188,47 +188,52 @@ impl<W: Work> Core<W> {
     /// [`next_item`](Self::next_item) would have to look at.
     #[inline(always)]
     pub(super) fn is_way_clear(&self) -> bool {
-        self.bell.orders().is_none()
+        self.signals.raised().is_none()
             && self.stop.is_none()
-            && (W::Mode::SPAWNED || self.budget.is_left())
-            && (self.waiting.ready() | self.handed.len() | self.assigned.len()) == 0
-            && self.gate.is_simple()
-            && self.collector.admits(self.gate.capacity(), self.look_ahead, self.waiting.len(), &self.driver)
+            && (W::Mode::PARALLEL || self.budget.is_left())
+            && (self.waiting.ready() | self.backlog.len() | self.assigned.len()) == 0
+            && self.permits.is_simple()
+            && self.collector.admits(
+                self.permits.capacity(),
+                self.look_ahead,
+                self.waiting.len(),
+                &self.driver,
+            )
     }
 
-    /// The attempt that starts next in a lane that asks for it.
-    pub(super) fn next_item(&mut self, desk: &mut DeskProjection<'_, W>) -> Option<Next<W::Item, W::Error>> {
+    /// The attempt that starts next in a worker that asks for it.
+    pub(super) fn next_item(&mut self, slot: &mut SlotProjection<'_, W>) -> Option<Next<W::Item, W::Error>> {
         if self.is_paused() || !self.has_room_for_outcomes() {
             self.take_back_assigned();
             return None;
         }
-        if let Some(Assignment { place, next }) = self.assigned.pop_front() {
+        if let Some(Assignment { held, next }) = self.assigned.pop_front() {
             self.assigned_new -= usize::from(matches!(next, Next::New(_)));
-            *desk.place = place;
+            *slot.held = held;
             return Some(next);
         }
         // It has paid with its place for a limit that was lowered.
-        if desk.place.own_permits() == 0 && self.gate.is_full() {
+        if slot.held.own_permits() == 0 && self.permits.is_full() {
             return None;
         }
-        self.next_start(desk.place)
+        self.next_start(slot.held)
     }
 
     /// Notes that an attempt begins, and when, where a limit or somebody else needs to know. It may begin at once where
     /// another has just ended.
     #[inline(always)]
-    pub(super) fn begin_attempt(&mut self, desk: &mut DeskProjection<'_, W>, is_at_once: bool) {
-        let job = &mut *desk.job;
+    pub(super) fn begin_attempt(&mut self, slot: &mut SlotProjection<'_, W>, is_at_once: bool) {
+        let job = &mut *slot.job;
         // One that begins at once is the first of its item.
         let is_first = is_at_once || job.attempt == 1;
         if !is_first {
             self.tally.retries += 1;
         } else if self.timed {
-            self.tell_started(job.index);
+            self.emit_started(job.index);
         }
-        *desk.watch = Watch::Unlimited;
-        // A lane that runs by itself looks at the clock by itself.
-        if W::Mode::SPAWNED {
+        *slot.attempt_deadline = AttemptDeadline::Unlimited;
+        // A parallel worker looks at the clock by itself.
+        if W::Mode::PARALLEL {
             return;
         }
         self.budget.spend();
@@ -244,22 +249,22 @@ impl<W: Work> Core<W> {
             job.started = Some(now);
         }
         if is_limited {
-            *desk.watch = Watch::Begun(now);
+            *slot.attempt_deadline = AttemptDeadline::Begun(now);
         }
     }
 
-    fn tell_started(&self, index: usize) {
+    fn emit_started(&self, index: usize) {
         if let Some(observer) = self.hooks.observer() {
             observer.on_event(&Event::ItemStarted { index });
         }
     }
 
-    /// How many items were pulled and have not started: they are looked up, or wait for permits or for their lane.
+    /// How many items were pulled and have not started: they are looked up, or wait for permits or for their worker.
     pub(super) fn not_started(&self) -> usize {
-        self.handed.len() + self.assigned_new + if W::Call::KEEPS { self.keeping.pending() } else { 0 }
+        self.backlog.len() + self.assigned_new + if W::Call::KEEPS { self.keeping.pending() } else { 0 }
     }
 
-    /// How many items have started and wait for their next attempt, or for the lane that makes it.
+    /// How many items have started and wait for their next attempt, or for the worker that makes it.
     pub(super) fn waiting_for_retry(&self) -> usize {
         self.waiting.len() + self.assigned.len() - self.assigned_new
     }
@@ -269,7 +274,7 @@ impl<W: Work> Core<W> {
         self.pulled - self.not_started()
     }
 
-    /// How many items have started or are assigned to a lane.
+    /// How many items have started or are assigned to a worker.
     pub(super) fn admitted(&self) -> usize {
         self.started() + self.assigned_new
     }
@@ -308,7 +313,7 @@ impl<W: Work> Core<W> {
     /// taken. In the order of the input it is always so, because the outcome that comes next may need a retry.
     #[inline(always)]
     pub(super) fn has_room_for_outcomes(&self) -> bool {
-        self.collector.has_room(self.gate.capacity(), &self.driver)
+        self.collector.has_room(self.permits.capacity(), &self.driver)
     }
 
     /// Pulls the next item that is to run.
@@ -344,21 +349,21 @@ impl<W: Work> Core<W> {
         }
     }
 
-    /// Has the driver assign work to other lanes, if there is some that can start and nothing else wakes it. Returns `true` if
+    /// Has the driver assign work to other workers, if there is some that can start and nothing else wakes it. Returns `true` if
     /// it is woken for that.
-    pub(super) fn call_driver_for_others(&mut self) -> bool {
-        if !W::Mode::SPAWNED {
+    pub(super) fn notify_driver_for_others(&mut self) -> bool {
+        if !W::Mode::PARALLEL {
             return false;
         }
         if self.is_paused() {
             // It may have been the last.
-            return self.running() == 0 && self.call_driver();
+            return self.running() == 0 && self.notify_driver();
         }
         // The shared limit wakes the driver.
-        if self.gate.is_in_queue() || self.gate.is_full() || self.stop.is_some() {
+        if self.permits.is_in_queue() || self.permits.is_full() || self.stop.is_some() {
             return false;
         }
-        let has_room = |(_, weight): (Queue, Option<u32>)| self.gate.has_room(weight.unwrap_or(1));
-        self.head().is_some_and(has_room) && self.call_driver()
+        let has_room = |(_, weight): (Queue, Option<u32>)| self.permits.has_room(weight.unwrap_or(1));
+        self.head().is_some_and(has_room) && self.notify_driver()
     }
 }

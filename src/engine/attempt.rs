@@ -15,7 +15,7 @@ use crate::panic_payload::{Payload, into_message};
 
 /// What is known of an attempt's time. Most attempts end before anybody has to know more than their
 /// start, so the limit is worked out when an attempt first has to wait.
-pub(super) enum Watch {
+pub(super) enum AttemptDeadline {
     /// Nothing limits it.
     Unlimited,
     /// It began at this time.
@@ -37,7 +37,7 @@ pub(super) struct Limit {
     scope: TimeoutScope,
 }
 
-impl Watch {
+impl AttemptDeadline {
     /// The limit of an attempt whose item began at `first`. Where both fall together, it is the
     /// attempt's own.
     pub(super) fn limit(&self, config: &Config, first: Option<Instant>) -> Option<Limit> {

@@ -38,15 +38,15 @@ pub trait Call<I> {
     ) -> Self::Future;
 
     /// The item once more, for a later attempt.
-    fn again(&self, item: &I) -> Option<I>;
+    fn clone_item(&self, item: &I) -> Option<I>;
 
     /// Gives up an attempt. It may go on all the same, so that its place is taken until it ends.
-    fn goes_on(_attempt: &Self::Future) -> bool {
+    fn still_running(_attempt: &Self::Future) -> bool {
         false
     }
 
-    /// The function for a lane of its own, where lanes run side by side.
-    fn share(&self) -> Option<Self>
+    /// The function for a worker of its own, where workers run side by side.
+    fn clone_fn(&self) -> Option<Self>
     where
         Self: Sized,
     {
@@ -73,7 +73,7 @@ where
     }
 
     #[inline]
-    fn again(&self, item: &I) -> Option<I> {
+    fn clone_item(&self, item: &I) -> Option<I> {
         Some(item.clone())
     }
 }
@@ -98,7 +98,7 @@ where
         (self.0)(item)
     }
 
-    fn again(&self, _item: &I) -> Option<I> {
+    fn clone_item(&self, _item: &I) -> Option<I> {
         None
     }
 }
@@ -122,7 +122,7 @@ where
         (self.0)(context(), item)
     }
 
-    fn again(&self, item: &I) -> Option<I> {
+    fn clone_item(&self, item: &I) -> Option<I> {
         Some(item.clone())
     }
 }
@@ -157,16 +157,16 @@ where
         })
     }
 
-    fn again(&self, item: &I) -> Option<I> {
+    fn clone_item(&self, item: &I) -> Option<I> {
         Some(item.clone())
     }
 
-    fn goes_on(attempt: &BlockingAttempt<T, E>) -> bool {
+    fn still_running(attempt: &BlockingAttempt<T, E>) -> bool {
         !attempt.give_up()
     }
 }
 
-/// A function that lanes on several threads call at once.
+/// A function that workers on several threads call at once.
 #[derive(Debug)]
 pub struct Shared<C>(pub(crate) Arc<C>);
 
@@ -183,15 +183,15 @@ impl<I, C: Call<I>> Call<I> for Shared<C> {
         self.0.call(context, item, permit)
     }
 
-    fn again(&self, item: &I) -> Option<I> {
-        self.0.again(item)
+    fn clone_item(&self, item: &I) -> Option<I> {
+        self.0.clone_item(item)
     }
 
-    fn goes_on(attempt: &C::Future) -> bool {
-        C::goes_on(attempt)
+    fn still_running(attempt: &C::Future) -> bool {
+        C::still_running(attempt)
     }
 
-    fn share(&self) -> Option<Self> {
+    fn clone_fn(&self) -> Option<Self> {
         Some(Self(Arc::clone(&self.0)))
     }
 }

@@ -13,8 +13,8 @@ const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 /// A reading that was kept for no longer than this is as good as a new one.
 pub(super) const RESOLUTION: Duration = Duration::from_micros(100);
 
-/// How many hold-ups are remembered apart from one another.
-const HOLD_UPS: usize = 32;
+/// How many stalls are remembered apart from one another.
+const STALLS: usize = 32;
 
 /// Gives the time for a fraction of the price of reading it.
 ///
@@ -32,12 +32,12 @@ pub(super) struct Clock {
     /// How many times the reading may still be used.
     uses_left: u32,
     /// In the order of time.
-    hold_ups: Vec<HoldUp>,
+    stalls: Vec<Stall>,
 }
 
 /// From one reading to another nobody has looked at the clock for up to `longest`.
 #[derive(Debug)]
-struct HoldUp {
+struct Stall {
     from: Instant,
     to: Instant,
     longest: Duration,
@@ -45,13 +45,7 @@ struct HoldUp {
 
 impl Clock {
     pub(super) fn new(reading: Instant, exact: bool) -> Self {
-        Self {
-            exact,
-            reading,
-            first: None,
-            uses_left: 0,
-            hold_ups: Vec::with_capacity(HOLD_UPS + 1),
-        }
+        Self { exact, reading, first: None, uses_left: 0, stalls: Vec::with_capacity(STALLS + 1) }
     }
 
     /// The time, or the time when it was last read.
@@ -86,7 +80,7 @@ impl Clock {
 
     /// Ends a poll of the driver: what comes next may be long after. Returns how long the poll has taken since its first
     /// reading, if there was one.
-    pub(super) fn rest(&mut self) -> Option<Duration> {
+    pub(super) fn end_poll(&mut self) -> Option<Duration> {
         let first = self.first?;
         let now = self.read();
         (self.first, self.uses_left) = (None, 0);
@@ -95,30 +89,30 @@ impl Clock {
 
     /// The latest time at which something can have begun that was dated `start`.
     pub(super) fn latest_start(&self, start: Instant) -> Instant {
-        let known = self.hold_ups.iter().find(|hold_up| hold_up.from <= start && start < hold_up.to);
-        known.map_or(start, |hold_up| start + hold_up.longest)
+        let known = self.stalls.iter().find(|stall| stall.from <= start && start < stall.to);
+        known.map_or(start, |stall| start + stall.longest)
     }
 
     #[cold]
     fn remember(&mut self, from: Instant, to: Instant) {
         let longest = to - from;
-        if let Some(last) = self.hold_ups.last_mut() {
+        if let Some(last) = self.stalls.last_mut() {
             // Two that no timer can tell apart are one.
             if longest.max(last.longest) < TIMER_RESOLUTION {
                 (last.to, last.longest) = (to, longest.max(last.longest));
                 return;
             }
         }
-        self.hold_ups.push(HoldUp { from, to, longest });
-        if self.hold_ups.len() > HOLD_UPS {
+        self.stalls.push(Stall { from, to, longest });
+        if self.stalls.len() > STALLS {
             // The two neighbours that differ least become one, so that a long one stays by itself.
-            let lengths = self.hold_ups.windows(2).map(|pair| match pair {
+            let lengths = self.stalls.windows(2).map(|pair| match pair {
                 [one, other] => one.longest.abs_diff(other.longest),
                 _ => Duration::MAX,
             });
             if let Some((at, _)) = lengths.enumerate().min_by_key(|(_, difference)| *difference) {
-                let later = self.hold_ups.remove(at + 1);
-                if let Some(earlier) = self.hold_ups.get_mut(at) {
+                let later = self.stalls.remove(at + 1);
+                if let Some(earlier) = self.stalls.get_mut(at) {
                     earlier.to = later.to;
                     earlier.longest = earlier.longest.max(later.longest);
                 }
@@ -146,7 +140,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_hold_up_moves_what_began_in_it_and_nothing_else() {
+    async fn a_stall_moves_what_began_in_it_and_nothing_else() {
         let mut clock = Clock::new(Instant::now(), false);
         let millis = Duration::from_millis;
         let first = clock.coarse();
@@ -155,15 +149,15 @@ mod tests {
         assert_eq!(clock.coarse(), first);
         let second = clock.read();
         assert_eq!((clock.latest_start(first), clock.latest_start(second)), (second, second));
-        clock.rest();
+        clock.end_poll();
         tokio::time::advance(millis(10_000)).await;
         let third = clock.coarse();
-        clock.rest();
+        clock.end_poll();
         assert_eq!((clock.latest_start(second), clock.latest_start(third)), (second, third));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn hold_ups_are_forgotten_only_by_blurring_them_with_their_like() {
+    async fn stalls_are_forgotten_only_by_blurring_them_with_their_like() {
         let mut clock = Clock::new(Instant::now(), false);
         let mut starts = Vec::new();
         for n in 0..1_000 {
@@ -171,11 +165,11 @@ mod tests {
             let longest = Duration::from_micros(if n == 70 { 10_000_000 } else { 200 + n % 7 });
             tokio::time::advance(longest).await;
             clock.read();
-            clock.rest();
+            clock.end_poll();
             starts.push((start, start + longest));
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        assert!(clock.hold_ups.len() <= HOLD_UPS);
+        assert!(clock.stalls.len() <= STALLS);
         for (n, (start, end)) in starts.into_iter().enumerate() {
             let latest = clock.latest_start(start);
             assert!(latest >= end, "{n} ends early");

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::access::Locked;
+use super::state_guard::DriverGuard;
 use super::{Drive, Driver};
 use crate::rt::Instant;
 
@@ -15,16 +15,16 @@ impl<W: Drive> Driver<W> {
     /// partial result.
     pub(super) fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let _former = self.set_waker(cx);
-        let settled = Locked::new(&self.core).get().poll_settled();
+        let settled = DriverGuard::new(&self.state).get().poll_settled();
         if settled.is_pending() && !self.is_late(cx) {
             return Poll::Pending;
         }
-        let mut access = Locked::new(&self.core);
-        let core = access.get();
+        let mut guard = DriverGuard::new(&self.state);
+        let state = guard.get();
         if settled.is_pending() {
-            core.give_up_late();
+            state.give_up_late();
         }
-        core.wakes_taker = core.collector.complete().or(core.wakes_taker.take());
+        state.wakes_taker = state.collector.complete().or(state.wakes_taker.take());
         Poll::Ready(())
     }
 
@@ -36,8 +36,8 @@ impl<W: Drive> Driver<W> {
     }
 
     fn close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut core = Locked::new(&self.core);
-        let keeping = &mut core.get().keeping;
+        let mut state = DriverGuard::new(&self.state);
+        let keeping = &mut state.get().keeping;
         let cached = keeping.cache.as_mut().map_or(Poll::Ready(()), |cache| cache.poll_closed(cx));
         let Some(ledger) = &mut keeping.ledger else { return cached };
         let reason = self.ending.as_ref().and_then(|ending| ending.reason.as_ref()).map(ToString::to_string);
@@ -47,7 +47,7 @@ impl<W: Drive> Driver<W> {
 
     /// Whether the store has no more time, because the run has none. Otherwise the task is woken once it is so.
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(run_deadline) = self.core().get().run_deadline else { return false };
+        let Some(run_deadline) = self.state().get().run_deadline else { return false };
         let until = *self.store_until.get_or_insert_with(|| run_deadline.max(Instant::now()) + STORE_GRACE);
         self.timer.poll(cx, until).is_ready()
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::outbox::Inlet;
-use super::queue::Queue;
+use super::outcome_channel::Inlet;
+use super::outcome_queue::OutcomeQueue;
 use crate::outcome::{ItemError, ItemOutcome, Origin};
 
 /// How many bytes of result slots are reserved ahead, however many slots the source says it will need.
@@ -20,9 +20,9 @@ pub(crate) enum Collector<T, E> {
     /// All are kept until the end, by input index.
     Results { results: Vec<Option<T>>, errors: BTreeMap<usize, ItemError<E>> },
     /// Each is given to a sink as soon as it is there.
-    Queue(Queue<T, E>),
+    Queue(OutcomeQueue<T, E>),
     /// Each is given to another task as soon as it is there.
-    Outbox(Inlet<T, E>),
+    OutcomeChannel(Inlet<T, E>),
 }
 
 impl<T, E> Collector<T, E> {
@@ -52,7 +52,7 @@ impl<T, E> Collector<T, E> {
     pub(super) fn lets_pass(&self) -> bool {
         match self {
             Self::Queue(queue) => queue.lets_pass(),
-            Self::Results { .. } | Self::Outbox(_) => false,
+            Self::Results { .. } | Self::OutcomeChannel(_) => false,
         }
     }
 
@@ -71,7 +71,7 @@ impl<T, E> Collector<T, E> {
         };
         match result {
             Ok(output) if results.len() == index => results.push(Some(output)),
-            Ok(output) => place(results, index, output),
+            Ok(output) => held(results, index, output),
             Err(error) => {
                 errors.insert(index, error);
             }
@@ -82,15 +82,15 @@ impl<T, E> Collector<T, E> {
         match self {
             Self::Results { .. } => {}
             Self::Queue(queue) => queue.push(outcome),
-            Self::Outbox(inlet) => inlet.push(outcome),
+            Self::OutcomeChannel(inlet) => inlet.push(outcome),
         }
     }
 
-    /// Lets another task have what was given for it. Returns its waker, which is to be woken after the core is unlocked.
+    /// Lets another task have what was given for it. Returns its waker, which is to be woken after the state is unlocked.
     #[inline]
-    pub(super) fn hand_over(&mut self) -> Option<Waker> {
+    pub(super) fn flush(&mut self) -> Option<Waker> {
         match self {
-            Self::Outbox(inlet) => inlet.hand_over(),
+            Self::OutcomeChannel(inlet) => inlet.flush(),
             Self::Results { .. } | Self::Queue(_) => None,
         }
     }
@@ -103,7 +103,7 @@ impl<T, E> Collector<T, E> {
         match self {
             Self::Results { .. } => true,
             Self::Queue(queue) => queue.is_ordered() || queue.len() < capacity,
-            Self::Outbox(inlet) => inlet.is_ordered() || inlet.has_room(capacity, driver),
+            Self::OutcomeChannel(inlet) => inlet.is_ordered() || inlet.has_room(capacity, driver),
         }
     }
 
@@ -119,7 +119,7 @@ impl<T, E> Collector<T, E> {
             Self::Queue(queue) => {
                 queue.len() < if queue.is_ordered() { look_ahead - retries } else { capacity }
             }
-            Self::Outbox(inlet) => {
+            Self::OutcomeChannel(inlet) => {
                 inlet.has_room(if inlet.is_ordered() { look_ahead - retries } else { capacity }, driver)
             }
         }
@@ -132,7 +132,7 @@ impl<T, E> Collector<T, E> {
         match self {
             Self::Results { .. } => true,
             Self::Queue(queue) => !queue.is_ordered() || queue.len() < window,
-            Self::Outbox(inlet) => !inlet.is_ordered() || inlet.has_room(window, driver),
+            Self::OutcomeChannel(inlet) => !inlet.is_ordered() || inlet.has_room(window, driver),
         }
     }
 
@@ -141,7 +141,7 @@ impl<T, E> Collector<T, E> {
     pub(super) fn take(&mut self) -> Option<ItemOutcome<T, E>> {
         match self {
             Self::Queue(queue) => queue.take(),
-            Self::Results { .. } | Self::Outbox(_) => None,
+            Self::Results { .. } | Self::OutcomeChannel(_) => None,
         }
     }
 
@@ -149,7 +149,7 @@ impl<T, E> Collector<T, E> {
     pub(super) fn is_to_call_driver(&mut self) -> bool {
         match self {
             Self::Queue(queue) => queue.is_to_call(),
-            Self::Results { .. } | Self::Outbox(_) => false,
+            Self::Results { .. } | Self::OutcomeChannel(_) => false,
         }
     }
 
@@ -159,7 +159,7 @@ impl<T, E> Collector<T, E> {
         match self {
             Self::Results { .. } => {}
             Self::Queue(queue) => queue.complete(),
-            Self::Outbox(inlet) => return inlet.complete(),
+            Self::OutcomeChannel(inlet) => return inlet.complete(),
         }
         None
     }
@@ -188,13 +188,13 @@ impl<T, E> Collector<T, E> {
                 }
                 (results, errors)
             }
-            Self::Queue(_) | Self::Outbox(_) => (Vec::new(), BTreeMap::new()),
+            Self::Queue(_) | Self::OutcomeChannel(_) => (Vec::new(), BTreeMap::new()),
         }
     }
 }
 
 /// Puts a result where it belongs, before or after those that have come already.
-fn place<T>(results: &mut Vec<Option<T>>, index: usize, output: T) {
+fn held<T>(results: &mut Vec<Option<T>>, index: usize, output: T) {
     if results.len() <= index {
         results.resize_with(index + 1, || None);
     }

@@ -4,10 +4,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::call::Call;
-use super::core::{Core, SourceState, Stop};
 use super::job::{Job, Pulled};
 use super::ledger::{Recalled, Success};
 use super::shutdown::ShutDown;
+use super::state::{SourceState, State, Stop};
 use super::{Work, trace};
 use crate::error::{BoxError, FailureReason};
 use crate::outcome::{ItemError, Origin};
@@ -15,14 +15,14 @@ use crate::outcome::{ItemError, Origin};
 /// How many items that are known already come back before others have their turn.
 const MOST_AT_ONCE: usize = 256;
 
-impl<W: Work> Core<W> {
+impl<W: Work> State<W> {
     /// Keeps a success. It counts once it is durable.
     #[cold]
     pub(super) fn keep(&mut self, job: &Job<W::Item>, output: W::Output) {
         let (index, attempts, elapsed) = (job.index, job.attempt, self.since_start(job));
         if let Some(cache) = &mut self.keeping.cache {
             cache.keep(index, &output);
-            self.call_driver();
+            self.notify_driver();
         }
         self.make_durable(Success { index, attempts, elapsed, origin: Origin::Ran, output });
     }
@@ -40,7 +40,7 @@ impl<W: Work> Core<W> {
     pub(super) fn keep_failure(&mut self, index: usize, elapsed: Duration, error: &ItemError<W::Error>) {
         if let Some(cache) = &mut self.keeping.cache {
             cache.release(index);
-            self.call_driver();
+            self.notify_driver();
         }
         if let Some(ledger) = &mut self.keeping.ledger {
             ledger.keep_failure(index, elapsed, error);
@@ -69,7 +69,7 @@ impl<W: Work> Core<W> {
     fn take_found(&mut self) {
         while let (Some(cache), None) = (&mut self.keeping.cache, &self.stop) {
             match cache.poll_found(&mut Context::from_waker(&self.driver)) {
-                Poll::Ready((pulled, None)) => self.handed.push_back(pulled),
+                Poll::Ready((pulled, None)) => self.backlog.push_back(pulled),
                 Poll::Ready((Pulled { index, .. }, Some(output))) => {
                     let (attempts, elapsed) = (0, Duration::ZERO);
                     self.make_durable(Success { index, attempts, elapsed, origin: Origin::Cached, output });
@@ -96,8 +96,8 @@ impl<W: Work> Core<W> {
             Origin::Recovered => self.tally.recovered += 1,
         }
         self.count_success();
-        self.tell_settled(index, attempts, elapsed, origin, None);
-        self.hand_in(index, attempts, elapsed, origin, Ok(output));
+        self.emit_settled(index, attempts, elapsed, origin, None);
+        self.emit_outcome(index, attempts, elapsed, origin, Ok(output));
     }
 
     /// Stops the run because something cannot be kept. A success that was early is none then.
@@ -170,10 +170,10 @@ impl<W: Work> Core<W> {
     /// Whether another item may be pulled. No more are looked up than there are places for, because others may wait for what
     /// this run claims.
     fn may_look_on(&self) -> bool {
-        let busy = self.handed.len() + self.running() - self.keeping.unkept_successes();
+        let busy = self.backlog.len() + self.running() - self.keeping.unkept_successes();
         self.source_state == SourceState::Open
             && self.admits_new_items()
-            && self.keeping.has_room(self.gate.capacity().saturating_sub(busy))
+            && self.keeping.has_room(self.permits.capacity().saturating_sub(busy))
     }
 
     /// Whether it is known what became of the next item in an earlier run.
@@ -206,7 +206,7 @@ impl<W: Work> Core<W> {
                 return Some(pulled);
             }
             Err(error) => {
-                self.handed.push_back(pulled);
+                self.backlog.push_back(pulled);
                 self.stop_for_store(error);
             }
         }

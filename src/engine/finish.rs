@@ -3,10 +3,10 @@
 use std::mem;
 use std::sync::atomic::Ordering;
 
-use super::access::Locked;
 use super::collector::Collector;
-use super::core::{Core, SourceState, Stop, Tally};
 use super::hooks::Hooks;
+use super::state::{SourceState, State, Stop, Tally};
+use super::state_guard::DriverGuard;
 use super::{Drive, Driver, Ending, Mode, Types};
 use crate::error::FailureReason;
 use crate::observe::Event;
@@ -18,11 +18,11 @@ use crate::verdict::Exceeded;
 impl<W: Drive> Driver<W> {
     /// Ends the run: takes its account, judges it and says so.
     pub(super) fn finish(&mut self) -> Ending<W::Output, W::Error> {
-        let mut access = Locked::new(&self.core);
-        let core = access.get();
-        let ending = core.end();
+        let mut guard = DriverGuard::new(&self.state);
+        let state = guard.get();
+        let ending = state.end();
         ending.log();
-        if let Some(observer) = core.hooks.observer() {
+        if let Some(observer) = state.hooks.observer() {
             let (summary, reason) = (&ending.summary, ending.reason.as_ref());
             observer.on_event(&Event::RunFinished { summary, reason });
         }
@@ -39,7 +39,7 @@ impl<W: Types> Driver<W> {
 
     /// The run returns how it has ended.
     pub(super) fn withdraw_notice(&self) {
-        let notice = Locked::new(&self.core).get().notice.take();
+        let notice = DriverGuard::new(&self.state).get().notice.take();
         if let Some(notice) = notice {
             notice.withdraw();
         }
@@ -47,14 +47,14 @@ impl<W: Types> Driver<W> {
 
     /// Passes on an ending that the run has no more chance to return.
     fn pass_on(&self, ending: Ending<W::Output, W::Error>) {
-        let notice = Locked::new(&self.core).get().notice.take();
+        let notice = DriverGuard::new(&self.state).get().notice.take();
         if let Some(notice) = notice {
             notice.pass_on(ending);
         }
     }
 }
 
-/// A parallel lane may be in the middle of a poll, and keeps the core until it ends. It begins nothing
+/// A parallel worker may be in the middle of a poll, and keeps the state until it ends. It begins nothing
 /// more, and nothing of what the driver held is kept from others so long.
 impl<W: Types> Drop for Driver<W> {
     fn drop(&mut self) {
@@ -63,16 +63,16 @@ impl<W: Types> Drop for Driver<W> {
             self.pass_on(ending);
         }
         self.sound_alarm();
-        if W::Mode::SPAWNED {
-            if let Some(mut core) = Locked::try_new(&self.core) {
-                core.get().abandon();
+        if W::Mode::PARALLEL {
+            if let Some(mut state) = DriverGuard::try_new(&self.state) {
+                state.get().abandon();
             }
         }
     }
 }
 
 // Without the bounds of `Work`, because a run that is dropped needs it, too.
-impl<W: Types> Core<W> {
+impl<W: Types> State<W> {
     /// The account of the run as it is now, its verdict, and what it has collected.
     fn end(&mut self) -> Ending<W::Output, W::Error> {
         let summary = self.summary();
@@ -101,7 +101,7 @@ impl<W: Types> Core<W> {
         let Tally { successes, failures, retries, timeouts, panics, recovered, cached, changed, .. } =
             self.tally;
         let total = self.final_total();
-        let started = self.pulled - self.handed.len() - self.assigned_new - self.keeping.pending();
+        let started = self.pulled - self.backlog.len() - self.assigned_new - self.keeping.pending();
         Summary {
             total,
             successes,
@@ -167,8 +167,8 @@ impl<W: Types> Core<W> {
 }
 
 /// A run that is dropped leaves its account to the handle or the stream that may still await it. Workers on other
-/// threads keep the core for as long as they are in the middle of a poll, so it contains all that they have done.
-impl<W: Types> Drop for Core<W> {
+/// threads keep the state for as long as they are in the middle of a poll, so it contains all that they have done.
+impl<W: Types> Drop for State<W> {
     fn drop(&mut self) {
         match self.notice.take() {
             Some(notice) if notice.is_awaited() => notice.send(self.end_of_dropped()),

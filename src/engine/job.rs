@@ -2,7 +2,7 @@
 
 use tracing::Span;
 
-use super::waiting::Due;
+use super::retry_queue::Due;
 use super::{Types, trace};
 use crate::outcome::ItemError;
 use crate::rt::Instant;
@@ -22,7 +22,7 @@ pub(super) struct Job<I> {
 }
 
 impl<I> Job<I> {
-    /// What is on a desk where nothing is.
+    /// What is on a attempt slot where nothing is.
     pub(super) fn none() -> Self {
         Self { index: 0, attempt: 0, weight: 0, kept: None, started: None, span: Span::none() }
     }

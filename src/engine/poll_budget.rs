@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::rt::Instant;
 
-/// How many steps one poll may take, or more where there are more lanes. A step begins an attempt or polls a lane.
+/// How many steps one poll may take, or more where there are more workers. A step begins an attempt or polls a worker.
 const STEPS: u32 = 512;
 
 /// How long one poll may begin one attempt after another.
@@ -37,9 +37,9 @@ impl PollBudget {
     }
 
     /// Begins a poll of the driver.
-    pub(super) fn begin_poll(&mut self, lanes: usize) {
-        let lanes = u32::try_from(lanes).unwrap_or(u32::MAX);
-        self.rest = STEPS.max(lanes.saturating_mul(2));
+    pub(super) fn begin_poll(&mut self, workers: usize) {
+        let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+        self.rest = STEPS.max(workers.saturating_mul(2));
         (self.steps_left, self.granted, self.readings) = (0, 0, None);
         if self.stride == MOST_STEPS {
             self.grant();

@@ -1,4 +1,4 @@
-//! The waker of the lanes that the driver polls itself.
+//! The waker of the workers that the driver polls itself.
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -6,35 +6,35 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Wake, Waker};
 
-use crate::bell::Bell;
 use crate::rt::{AtomicU8, yield_now};
+use crate::signals::Signals;
 
 /// The driver is not being polled: a wake-up goes to it.
 const IDLE: u8 = 0;
-/// The driver is being polled, and no lane was woken since it last looked.
+/// The driver is being polled, and no worker was woken since it last looked.
 const POLLING: u8 = 1;
-/// A lane was woken.
+/// A worker was woken.
 const WOKEN: u8 = 2;
 
-/// Tells the driver of woken lanes. While the driver is being polled it only notes them, so that the driver can go on
+/// Tells the driver of woken workers. While the driver is being polled it only notes them, so that the driver can go on
 /// with them at once or yield, as it sees fit.
 #[derive(Debug)]
 pub(super) struct Relay {
     shared: Arc<Shared>,
     waker: Waker,
-    /// How many times the set of lanes may still be polled again in this poll.
+    /// How many times the set of workers may still be polled again in this poll.
     rounds_left: usize,
 }
 
 #[derive(Debug)]
 struct Shared {
     state: AtomicU8,
-    bell: Arc<Bell>,
+    signals: Arc<Signals>,
 }
 
 impl Relay {
-    pub(super) fn new(bell: Arc<Bell>) -> Self {
-        let shared = Arc::new(Shared { state: AtomicU8::new(IDLE), bell });
+    pub(super) fn new(signals: Arc<Signals>) -> Self {
+        let shared = Arc::new(Shared { state: AtomicU8::new(IDLE), signals });
         Self { waker: Waker::from(Arc::clone(&shared)), shared, rounds_left: 0 }
     }
 
@@ -42,14 +42,14 @@ impl Relay {
         &self.waker
     }
 
-    /// Begins a poll of the driver. The set returns after two lanes at the earliest, so that in these rounds each has
+    /// Begins a poll of the driver. The set returns after two workers at the earliest, so that in these rounds each has
     /// its turn once.
-    pub(super) fn begin_poll(&mut self, lanes: usize) {
-        self.rounds_left = lanes / 2 + 1;
+    pub(super) fn begin_poll(&mut self, workers: usize) {
+        self.rounds_left = workers / 2 + 1;
         self.shared.state.store(POLLING, Ordering::Release);
     }
 
-    /// Whether the driver is to poll the set of lanes again: one was woken, and there is time.
+    /// Whether the driver is to poll the set of workers again: one was woken, and there is time.
     pub(super) fn may_poll_again(&mut self, has_time: impl FnOnce() -> bool) -> bool {
         let is_woken = self.shared.state.load(Ordering::Acquire) == WOKEN;
         if !is_woken || self.rounds_left == 0 || !has_time() {
@@ -63,7 +63,7 @@ impl Relay {
     /// Lets other tasks of the executor run, and has the driver polled again after that.
     ///
     /// A task that wakes itself goes to the end of its worker's queue, where an idle worker steals it, together with all
-    /// the cache lines of its lanes. A deferred wake-up comes once the worker has nothing else to do, and goes to the same
+    /// the cache lines of its workers. A deferred wake-up comes once the worker has nothing else to do, and goes to the same
     /// worker. Tokio cannot defer another one while it wakes, as it does if the waker polls the driver.
     pub(super) fn yield_turn(&self, cx: &Context<'_>) {
         if IS_WAKING.get() {
@@ -73,7 +73,7 @@ impl Relay {
         }
     }
 
-    /// Ends a poll of the driver. Returns `true` if a lane was woken, so that the driver has to be polled again.
+    /// Ends a poll of the driver. Returns `true` if a worker was woken, so that the driver has to be polled again.
     pub(super) fn end_poll(&mut self) -> bool {
         self.shared.state.swap(IDLE, Ordering::AcqRel) == WOKEN
     }
@@ -87,7 +87,7 @@ impl Wake for Shared {
     fn wake_by_ref(self: &Arc<Self>) {
         if self.state.swap(WOKEN, Ordering::AcqRel) == IDLE {
             let outer = IS_WAKING.replace(true);
-            self.bell.ring();
+            self.signals.notify();
             IS_WAKING.set(outer);
         }
     }

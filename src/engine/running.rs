@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::collector::Collector;
 use super::drop_notice::DropNotice;
 use super::ledger::Keeping;
-use super::queue::Queue;
+use super::outcome_queue::OutcomeQueue;
 use super::sink::{Deliver, NoSink};
 use super::{Drive, Driver, Ending, Types};
 use crate::config::Config;
@@ -106,7 +106,7 @@ impl<W: Types> Setup<W> {
     pub(crate) fn hand_to<K>(self, sink: K) -> Setup<W::With<K>> {
         let Self { config, function, source, call, hooks, token, ordered, keeping, reporter, notice, .. } =
             self;
-        let collector = Collector::Queue(Queue::new(ordered));
+        let collector = Collector::Queue(OutcomeQueue::new(ordered));
         Setup {
             config,
             function,
@@ -126,11 +126,11 @@ impl<W: Types> Setup<W> {
 
 /// A run and whoever takes its outcomes meanwhile: a future of its end.
 pub struct Running<W: Types, D> {
-    state: State<W>,
+    phase: Phase<W>,
     sink: D,
 }
 
-enum State<W: Types> {
+enum Phase<W: Types> {
     Ready(Setup<W>),
     Running(Box<Driver<W>>),
     Over,
@@ -138,19 +138,19 @@ enum State<W: Types> {
 
 impl<W: Types, D> Running<W, D> {
     pub(crate) fn new(setup: Option<Setup<W>>, sink: D) -> Self {
-        Self { state: setup.map_or(State::Over, State::Ready), sink }
+        Self { phase: setup.map_or(Phase::Over, Phase::Ready), sink }
     }
 
     /// What the run is made of. Once it was polled it can be made no other, and is dropped instead.
     pub(crate) fn into_setup(self) -> Option<Setup<W>> {
-        match self.state {
-            State::Ready(setup) => Some(setup),
-            State::Running(_) | State::Over => None,
+        match self.phase {
+            Phase::Ready(setup) => Some(setup),
+            Phase::Running(_) | Phase::Over => None,
         }
     }
 }
 
-// Nothing in a run is pinned in place: the source, the lanes, the timers and the sink's calls have heap places
+// Nothing in a run is pinned in place: the source, the workers, the timers and the sink's calls have heap places
 // of their own.
 impl<W: Types, D> Unpin for Running<W, D> {}
 
@@ -160,14 +160,14 @@ impl<W: Drive, D: Deliver<W::Output, W::Error>> Future for Running<W, D> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         // Out of its place while it is polled, so that a panic leaves nothing half done behind.
-        let mut driver = match mem::replace(&mut this.state, State::Over) {
-            State::Ready(setup) => Box::new(Driver::new(setup)),
-            State::Running(driver) => driver,
-            State::Over => unreachable!("a run was polled after it had ended"),
+        let mut driver = match mem::replace(&mut this.phase, Phase::Over) {
+            Phase::Ready(setup) => Box::new(Driver::new(setup)),
+            Phase::Running(driver) => driver,
+            Phase::Over => unreachable!("a run was polled after it had ended"),
         };
         let polled = driver.poll(cx, &mut this.sink);
         if polled.is_pending() {
-            this.state = State::Running(driver);
+            this.phase = Phase::Running(driver);
         }
         polled
     }
@@ -175,10 +175,10 @@ impl<W: Drive, D: Deliver<W::Output, W::Error>> Future for Running<W, D> {
 
 impl<W: Types, D> fmt::Debug for Running<W, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &self.state {
-            State::Ready(_) => "ready",
-            State::Running(_) => "running",
-            State::Over => "over",
+        f.write_str(match &self.phase {
+            Phase::Ready(_) => "ready",
+            Phase::Running(_) => "running",
+            Phase::Over => "over",
         })
     }
 }

@@ -8,10 +8,10 @@ use super::attempt::is_interrupted;
 use super::call::Call;
 use super::clock::deadline;
 use super::collector::Collector;
-use super::core::{Core, SourceState, Stop};
 use super::hooks::Hooks;
 use super::job::{Ended, Job, Retry};
 use super::sink::Deliver;
+use super::state::{SourceState, State, Stop};
 use super::{Mode, Work, trace};
 use crate::error::{BoxError, FailureReason};
 use crate::observe::Event;
@@ -27,7 +27,7 @@ struct Wait {
     give_up: Option<Instant>,
 }
 
-impl<W: Work> Core<W> {
+impl<W: Work> State<W> {
     #[inline(always)]
     pub(super) fn succeed(&mut self, job: &Job<W::Item>, output: W::Output) {
         if W::Call::KEEPS {
@@ -62,7 +62,7 @@ impl<W: Work> Core<W> {
             Some(item) => self.wait_before_retry(&job, &error).map(|wait| (item, wait)),
             None => Err("no retry is left"),
         };
-        self.tell_attempt_failed(&job, &error, retry.as_ref().ok().map(|(_, wait)| wait.length));
+        self.emit_attempt_failed(&job, &error, retry.as_ref().ok().map(|(_, wait)| wait.length));
         match retry {
             Ok((item, Wait { length, until, give_up })) => {
                 let retry = Retry { job, item, error };
@@ -73,7 +73,7 @@ impl<W: Work> Core<W> {
                 }
                 if !length.is_zero() || give_up.is_some() {
                     // The driver has the timer for it.
-                    self.call_driver();
+                    self.notify_driver();
                 }
             }
             Err(why) => self.fail(&job, error, why),
@@ -132,7 +132,7 @@ impl<W: Work> Core<W> {
         self.settle(job, Err(error));
     }
 
-    fn tell_attempt_failed(
+    fn emit_attempt_failed(
         &self,
         job: &Job<W::Item>,
         error: &ItemError<W::Error>,
@@ -156,7 +156,7 @@ impl<W: Work> Core<W> {
             if let (Err(error), true) = (&result, W::Call::KEEPS) {
                 self.keep_failure(index, elapsed, error);
             }
-            self.tell_settled(
+            self.emit_settled(
                 index,
                 attempts,
                 elapsed,
@@ -164,12 +164,12 @@ impl<W: Work> Core<W> {
                 result.as_ref().err().map(ItemError::kind),
             );
         }
-        self.hand_in(index, attempts, elapsed, Origin::Ran, result);
+        self.emit_outcome(index, attempts, elapsed, Origin::Ran, result);
     }
 
     /// Hands in what became of an item.
     #[inline(always)]
-    pub(super) fn hand_in(
+    pub(super) fn emit_outcome(
         &mut self,
         index: usize,
         attempts: u32,
@@ -180,15 +180,15 @@ impl<W: Work> Core<W> {
         let sink_is_free = W::Sink::TAKES && !self.sink_is_busy && !self.sink_failed;
         if sink_is_free && self.collector.lets_pass() {
             let mut outcome = Some(ItemOutcome { index, attempts, elapsed, origin, result });
-            let _is_busy = self.hand_over(|_| outcome.take());
+            let _is_busy = self.poll_sink(|_| outcome.take());
             return;
         }
         self.collector.settle(index, attempts, elapsed, origin, result);
-        if W::Mode::SPAWNED {
-            self.hand_over_outcomes();
-            self.has_called |= self.wakes_taker.is_some();
+        if W::Mode::PARALLEL {
+            self.flush_outcomes();
+            self.has_notified |= self.wakes_taker.is_some();
             if self.collector.is_to_call_driver() {
-                self.call_driver();
+                self.notify_driver();
             }
         }
         if sink_is_free {
@@ -196,16 +196,16 @@ impl<W: Work> Core<W> {
         }
     }
 
-    /// Lets the sink have what has settled, where lanes can reach it. Pending while it is busy.
+    /// Lets the sink have what has settled, where workers can reach it. Pending while it is busy.
     pub(super) fn deliver(&mut self) -> Poll<()> {
         if self.sink_failed {
             return Poll::Ready(());
         }
-        self.hand_over(Collector::take)
+        self.poll_sink(Collector::take)
     }
 
     #[inline]
-    fn hand_over(
+    fn poll_sink(
         &mut self,
         mut next: impl FnMut(&mut Collector<W::Output, W::Error>) -> Option<ItemOutcome<W::Output, W::Error>>,
     ) -> Poll<()> {
@@ -227,7 +227,7 @@ impl<W: Work> Core<W> {
 
     /// Tells the observer.
     #[inline]
-    pub(super) fn tell_settled(
+    pub(super) fn emit_settled(
         &self,
         index: usize,
         attempts: u32,
@@ -246,7 +246,7 @@ impl<W: Work> Core<W> {
             self.stop = Some(cause);
             self.abandon();
             self.waiting.clear();
-            self.call_driver();
+            self.notify_driver();
         }
     }
 

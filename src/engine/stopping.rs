@@ -2,10 +2,10 @@
 
 use std::task::{Context, Waker};
 
-use super::access::Locked;
 use super::clock::deadline;
-use super::lane::Lane;
-use super::mode::PollLanes;
+use super::mode::PollWorkers;
+use super::state_guard::DriverGuard;
+use super::worker::Worker;
 use super::{Drive, Driver, Mode};
 
 /// How far a run that stops has come.
@@ -22,25 +22,25 @@ impl<W: Drive> Driver<W> {
     /// Tells what still runs to end, once, and says how far that has come.
     pub(super) fn poll_stopping(&mut self, cx: &mut Context<'_>) -> Stopping {
         // An attempt whose worker was dropped by its runtime has ended, and cannot be counted as such.
-        let has_workers = !W::Mode::SPAWNED || W::Mode::count(&self.lanes) > 0;
-        let mut access = Locked::new(&self.core);
-        let core = access.get();
-        if core.running() == 0 || !has_workers {
+        let has_workers = !W::Mode::PARALLEL || W::Mode::count(&self.workers) > 0;
+        let mut guard = DriverGuard::new(&self.state);
+        let state = guard.get();
+        if state.running() == 0 || !has_workers {
             if self.stop_at.is_none() {
-                core.forgive_timeout();
+                state.forgive_timeout();
             }
             return Stopping::Over;
         }
-        if core.draining {
+        if state.draining {
             return Stopping::Waiting;
         }
         match self.stop_at {
             None => {
-                let now = core.clock.read();
-                let lanes = core.sound_alarm();
-                drop(access);
-                lanes.into_iter().for_each(Waker::wake);
-                W::Mode::for_each(&mut self.lanes, Lane::stop);
+                let now = state.clock.read();
+                let workers = state.sound_alarm();
+                drop(guard);
+                workers.into_iter().for_each(Waker::wake);
+                W::Mode::for_each(&mut self.workers, Worker::stop);
                 if self.config.cancel_grace.is_zero() {
                     return Stopping::Over;
                 }

@@ -15,7 +15,7 @@ const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 /// Waits for one deadline after another and registers with Tokio's timer as rarely as it can.
 ///
 /// A registration that is earlier than the deadline is left as it is: when it fires, it is moved. So
-/// a lane that runs thousands of items within one limit registers once for all of them.
+/// a worker that runs thousands of items within one limit registers once for all of them.
 ///
 /// A deadline that has passed already is registered as well, unless Tokio's timer knows that it has: the timers of
 /// attempts that have passed with it, or before, ring first.

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use super::call::Call;
 use super::hooks::Hooks;
-use super::mode::PollLanes;
+use super::mode::PollWorkers;
 use super::sink::{Deliver, NoSink};
 use super::source::Source;
 
@@ -23,7 +23,7 @@ pub trait Types {
     type Call;
     type Hooks;
     type Mode: Mode;
-    /// Who takes outcomes, where the lanes can reach him.
+    /// Who takes outcomes, where the workers can reach him.
     type Sink;
     /// The same, with another sink.
     type With<K>: Types<
@@ -39,23 +39,23 @@ pub trait Types {
         >;
 }
 
-/// A way to poll lanes.
+/// A way to poll workers.
 pub trait Mode {
-    /// Whether lanes run by themselves, side by side with the driver. The compiler leaves out what the others do not
+    /// Whether workers run by themselves, side by side with the driver. The compiler leaves out what the others do not
     /// need.
-    const SPAWNED: bool;
+    const PARALLEL: bool;
 
-    /// The lanes that were opened and have not ended.
-    type Lanes<W: Types>: Default;
+    /// The workers that were opened and have not ended.
+    type Workers<W: Types>: Default;
 
-    /// A sink that the lanes can reach, or none where they run by themselves: it need not be `Send`.
-    type Near<D>;
+    /// A sink that the workers can reach, or none where they run by themselves: it need not be `Send`.
+    type InWorker<D>;
 
     /// A sink that only the driver can reach, or none.
-    type Far<D>;
+    type InDriver<D>;
 
     /// Puts a sink where it can be.
-    fn place<D>(sink: D) -> (Self::Near<D>, Self::Far<D>);
+    fn split_sink<D>(sink: D) -> (Self::InWorker<D>, Self::InDriver<D>);
 }
 
 /// The [`Types`] of a run, one by one.
@@ -98,7 +98,7 @@ impl<W> Work for W where
 {
 }
 
-/// [`Work`] whose lanes can be polled, so that a run can be driven.
-pub trait Drive: Sized + Work + Types<Mode: PollLanes<Self>> {}
+/// [`Work`] whose workers can be polled, so that a run can be driven.
+pub trait Drive: Sized + Work + Types<Mode: PollWorkers<Self>> {}
 
-impl<W: Work + Types<Mode: PollLanes<W>>> Drive for W {}
+impl<W: Work + Types<Mode: PollWorkers<W>>> Drive for W {}

@@ -45,7 +45,7 @@ async fn durable_rule_2_an_outcome_is_given_out_only_once_it_is_durable() {
             let durable = store.durable().len();
             let (given, expected) = (given.load(SeqCst), if end.gives_outcomes() { durable } else { 0 });
             // On tasks of their own, items need not end in the order in which they are given out.
-            let may_be_held = end.ordered && end.spawned && given < expected;
+            let may_be_held = end.ordered && end.parallel && given < expected;
             assert!(given == expected || may_be_held, "{end:?}: {given} of {expected} were given out");
             assert!(!run.is_finished() || durable == 30, "{end:?}: it has ended before all was durable");
             latch.add_permits(1);
@@ -58,7 +58,7 @@ async fn durable_rule_2_an_outcome_is_given_out_only_once_it_is_durable() {
 
 #[tokio::test(start_paused = true)]
 async fn durable_rule_2_observer_and_progress_know_of_a_success_once_it_is_durable() {
-    for is_spawned in [false, true] {
+    for is_parallel in [false, true] {
         let latch = latch();
         let store = Rigged::on(Call::Commit, Step::After(Arc::clone(&latch)));
         let settled = Arc::new(Mutex::new(Vec::new()));
@@ -70,7 +70,7 @@ async fn durable_rule_2_observer_and_progress_know_of_a_success_once_it_is_durab
         };
         let run = at_once(2).build().unwrap().over(0..6).map(|n: u64| async move { Ok::<_, String>(n) });
         let run = run.observe(observer).recover(&store, "r");
-        let handle = if is_spawned { run.spawned().spawn() } else { run.spawn() };
+        let handle = if is_parallel { run.parallel().spawn() } else { run.spawn() };
         sleep(secs(1)).await;
         let progress = handle.progress();
         assert_eq!((progress.successes, progress.running, settled.lock().unwrap().len()), (0, 0, 0));
@@ -89,7 +89,7 @@ async fn durable_rule_2_observer_and_progress_know_of_a_success_once_it_is_durab
 /// something is durable.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_2_items_run_while_others_become_durable_and_their_number_is_bounded() {
-    for (concurrency, is_spawned) in [(1, false), (1, true), (64, false), (64, true), (3_000, true)] {
+    for (concurrency, is_parallel) in [(1, false), (1, true), (64, false), (64, true), (3_000, true)] {
         let latch = latch();
         let store = Rigged::on(Call::Commit, Step::After(Arc::clone(&latch)));
         let calls = Arc::new(AtomicUsize::new(0));
@@ -99,7 +99,7 @@ async fn durable_rule_2_items_run_while_others_become_durable_and_their_number_i
             async move { Ok::<_, String>(n) }
         });
         let run = run.recover(&store, "r");
-        let handle = if is_spawned { run.spawned().spawn() } else { run.spawn() };
+        let handle = if is_parallel { run.parallel().spawn() } else { run.spawn() };
         sleep(secs(1)).await;
         let called = calls.load(SeqCst);
         assert!((MOST_UNKEPT..=MOST_UNKEPT + concurrency).contains(&called), "{called} of {concurrency}");
@@ -249,7 +249,7 @@ async fn durable_rule_2_a_run_that_is_drained_or_paused_lets_what_has_ended_beco
 /// One output of three cannot be written. It must not be that another is taken for durable in its stead.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_2_an_output_that_is_no_json_makes_no_other_durable() {
-    for is_spawned in [false, true] {
+    for is_parallel in [false, true] {
         let latch = latch();
         let store = Rigged::on(Call::Commit, Step::After(Arc::clone(&latch)));
         let given = Arc::new(Mutex::new(Vec::new()));
@@ -265,8 +265,8 @@ async fn durable_rule_2_an_output_that_is_no_json_makes_no_other_durable() {
             give.lock().unwrap().push(outcome.index as u64);
             std::future::ready(())
         };
-        let run = if is_spawned {
-            tokio::spawn(in_time(run.spawned().for_each(take)))
+        let run = if is_parallel {
+            tokio::spawn(in_time(run.parallel().for_each(take)))
         } else {
             tokio::spawn(in_time(run.for_each(take)))
         };

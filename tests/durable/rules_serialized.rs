@@ -290,7 +290,7 @@ async fn durable_rule_6_a_claim_that_was_granted_to_a_run_that_ends_is_released(
 async fn durable_rule_6_weights_and_a_shared_limit_hold_nobody_up_for_ever() {
     let limiter = async_map_task::Limiter::new(5);
     for concurrency in [4, 7] {
-        for is_spawned in [false, true] {
+        for is_parallel in [false, true] {
             let (store, calls) = (MemoryStore::new(), AtomicUsize::new(0));
             let calls = Arc::new(calls);
             let task = at_once(concurrency).limiter(&limiter).build().unwrap();
@@ -303,8 +303,8 @@ async fn durable_rule_6_weights_and_a_shared_limit_hold_nobody_up_for_ever() {
                 run.weight(|n| 1 + (*n % 4) as u32).cache(&store, serialized())
             };
             let both = async {
-                if is_spawned {
-                    tokio::join!(run().spawned(), run().spawned())
+                if is_parallel {
+                    tokio::join!(run().parallel(), run().parallel())
                 } else {
                     tokio::join!(run(), run())
                 }
@@ -332,7 +332,7 @@ async fn durable_rule_6_on_many_threads_each_key_is_computed_once() {
                     Ok::<_, String>(n)
                 }
             });
-            timeout(secs(60), run.cache(&store, serialized()).spawned())
+            timeout(secs(60), run.cache(&store, serialized()).parallel())
                 .await
                 .expect("it hangs")
                 .unwrap()

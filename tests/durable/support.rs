@@ -101,7 +101,7 @@ pub(crate) enum Terminal {
 pub(crate) struct End {
     pub(crate) terminal: Terminal,
     pub(crate) ordered: bool,
-    pub(crate) spawned: bool,
+    pub(crate) parallel: bool,
 }
 
 impl End {
@@ -109,7 +109,7 @@ impl End {
         use Terminal::{Await, ForEach, Spawn, Stream, TryForEach};
         let modes = [(false, false), (false, true), (true, false), (true, true)];
         let all = [Await, Spawn, ForEach, TryForEach, Stream].into_iter().flat_map(move |terminal| {
-            modes.into_iter().map(move |(ordered, spawned)| Self { terminal, ordered, spawned })
+            modes.into_iter().map(move |(ordered, parallel)| Self { terminal, ordered, parallel })
         });
         all.filter(|end| end.gives_outcomes() || !end.ordered)
     }
@@ -193,8 +193,8 @@ macro_rules! with_run {
         }
     }};
     (@mode $durable:expr, $end:expr, $run:ident => $then:expr) => {
-        if $end.spawned {
-            let $run = $durable.spawned();
+        if $end.parallel {
+            let $run = $durable.parallel();
             $then
         } else {
             let $run = $durable;

@@ -44,7 +44,7 @@ async fn a_run_that_keeps_outputs_needs_a_name() {
         assert_eq!(error.summary().not_started, 3);
     };
     check(in_time(run().cache(&store, v1())).await.unwrap_err());
-    check(in_time(run().cache(&store, v1().serialized()).spawned()).await.unwrap_err());
+    check(in_time(run().cache(&store, v1().serialized()).parallel()).await.unwrap_err());
     check(in_time(run().recover(&store, "r")).await.unwrap_err());
     check(in_time(run().recover(&store, "r").cache(&store, v1())).await.unwrap_err());
     check(in_time(run().recover(&store, "r").spawn()).await.unwrap_err());

@@ -100,7 +100,7 @@ impl Scene {
             again().await;
             Ok(n)
         };
-        task.over(0..3_usize).map(function).spawned().spawn()
+        task.over(0..3_usize).map(function).parallel().spawn()
     }
 
     async fn run(self: &Arc<Self>) {
@@ -113,7 +113,7 @@ impl Scene {
             })
             .weight(move |index: &usize| weighed.items[*index].weight)
             .cancellation_token(self.token.clone())
-            .spawned();
+            .parallel();
         let run = if self.case.ordered { run.ordered() } else { run };
         match self.case.end {
             End::Await => {

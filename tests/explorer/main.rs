@@ -41,7 +41,7 @@ mod rt;
 )]
 #[path = "../../src"]
 mod library {
-    pub mod bell;
+    pub mod signals;
     pub mod builder;
     pub mod config;
     pub mod context;
@@ -72,8 +72,8 @@ fn main() {
         ("runs", ends::run_case, 4_000),
         ("mixed weights", ends::run_case_of_mixed_weights, 4_000),
         ("limiter", parts::limiter::permits_come_back, 1_000),
-        ("outcome channel", parts::outbox::every_outcome_is_taken, 1_000),
-        ("bell", parts::bell::orders_are_heard, 1_000),
+        ("outcome channel", parts::outcome_channel::every_outcome_is_taken, 1_000),
+        ("signals", parts::signals::orders_are_heard, 1_000),
         ("lock", parts::lock::one_at_a_time, 1_000),
     ]);
 }

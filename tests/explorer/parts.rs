@@ -1,6 +1,6 @@
 //! Parts of the engine, each alone.
 
-pub(crate) mod bell;
+pub(crate) mod signals;
 pub(crate) mod limiter;
 pub(crate) mod lock;
-pub(crate) mod outbox;
+pub(crate) mod outcome_channel;

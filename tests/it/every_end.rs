@@ -1,5 +1,5 @@
 //! Every end of a run behind one door, so that what holds for all of them is written once: awaited, `for_each`,
-//! `try_for_each`, `stream` and `spawn`, each in the task that polls it and `spawned()`, and, where outcomes are
+//! `try_for_each`, `stream` and `spawn`, each in the task that polls it and `parallel()`, and, where outcomes are
 //! given out, in both orders.
 
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(crate) enum Terminal {
 pub(crate) struct End {
     pub(crate) terminal: Terminal,
     pub(crate) ordered: bool,
-    pub(crate) spawned: bool,
+    pub(crate) parallel: bool,
 }
 
 impl End {
@@ -38,7 +38,7 @@ impl End {
             [Terminal::Await, Terminal::Spawn, Terminal::ForEach, Terminal::TryForEach, Terminal::Stream];
         let modes = [(false, false), (false, true), (true, false), (true, true)];
         let all = terminals.into_iter().flat_map(move |terminal| {
-            modes.into_iter().map(move |(ordered, spawned)| Self { terminal, ordered, spawned })
+            modes.into_iter().map(move |(ordered, parallel)| Self { terminal, ordered, parallel })
         });
         all.filter(|end| end.gives_outcomes() || !end.ordered)
     }
@@ -218,8 +218,8 @@ macro_rules! with_run {
             .weight(move |item| weight(item.n))
             .cancellation_token(token);
         let run = if $end.ordered { run.ordered() } else { run };
-        if $end.spawned {
-            let $run = run.spawned();
+        if $end.parallel {
+            let $run = run.parallel();
             $then
         } else {
             let $run = run;

@@ -26,7 +26,7 @@ type Outcome = Result<MapTaskResult<u64, &'static str>, MapTaskError<u64, &'stat
 impl Blocker {
     /// Starts a run over the items 0 to 7. A blocked thread keeps a paused clock where it is, so time goes on only
     /// where a test says so.
-    fn start(builder: AsyncMapTaskBuilder, items: u64, spawned: bool) -> (Self, Handle) {
+    fn start(builder: AsyncMapTaskBuilder, items: u64, parallel: bool) -> (Self, Handle) {
         let (tell, begun) = mpsc::unbounded_channel();
         let gates = Arc::new([(); 8].map(|()| Semaphore::new(0)));
         let running = Gauge::default();
@@ -38,7 +38,7 @@ impl Blocker {
             futures::executor::block_on(gate).unwrap().forget();
             Ok(n)
         });
-        let handle = if spawned { run.spawned().spawn() } else { run.spawn() };
+        let handle = if parallel { run.parallel().spawn() } else { run.spawn() };
         (Self { begun, gates, running }, handle)
     }
 
@@ -97,20 +97,20 @@ async fn settle() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_15_a_function_that_is_out_of_time_keeps_its_place_and_its_permit_until_it_returns() {
-    for spawned in [false, true] {
+    for parallel in [false, true] {
         let limiter = Limiter::new(5);
         let task = lenient().concurrency(2).limiter(&limiter).timeout_per_attempt(secs(1));
-        let (mut blocker, handle) = Blocker::start(task, 5, spawned);
+        let (mut blocker, handle) = Blocker::start(task, 5, parallel);
         assert_eq!(blocker.begun(2).await, [0, 1]);
         assert!(blocker.is_quiet().await);
         advance(millis(1_001)).await;
         assert!(blocker.is_quiet().await, "both have settled, and both still run");
         let progress = handle.progress();
-        assert_eq!((progress.failures, progress.running, limiter.in_use()), (2, 0, 2), "{spawned}");
+        assert_eq!((progress.failures, progress.running, limiter.in_use()), (2, 0, 2), "{parallel}");
         blocker.let_go(1);
         assert_eq!(blocker.begun(1).await, [2]);
         assert!(blocker.is_quiet().await);
-        assert_eq!((handle.progress().running, limiter.in_use()), (1, 2), "{spawned}");
+        assert_eq!((handle.progress().running, limiter.in_use()), (1, 2), "{parallel}");
         // What was late has settled; its result is nobody's.
         (2..5).for_each(|n| blocker.let_go(n));
         blocker.let_go(0);
@@ -118,39 +118,39 @@ async fn rule_15_a_function_that_is_out_of_time_keeps_its_place_and_its_permit_u
         check_account(&result);
         assert_eq!(result.results, [None, None, Some(2), Some(3), Some(4)]);
         assert_eq!(result.errors[&0], timed_out(secs(1), TimeoutScope::Attempt, 1));
-        assert_eq!((blocker.running.peak(), result.summary.timeouts), (2, 2), "{spawned}");
+        assert_eq!((blocker.running.peak(), result.summary.timeouts), (2, 2), "{parallel}");
         blocker.wait_for_running(0).await;
-        assert_eq!(limiter.in_use(), 0, "{spawned}");
+        assert_eq!(limiter.in_use(), 0, "{parallel}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_15_the_retry_of_a_function_that_still_runs_waits_for_a_place() {
-    for spawned in [false, true] {
+    for parallel in [false, true] {
         let task = lenient().concurrency(1).retries(1).retry_delay(secs(1)).timeout_per_attempt(secs(1));
-        let (mut blocker, handle) = Blocker::start(task, 1, spawned);
+        let (mut blocker, handle) = Blocker::start(task, 1, parallel);
         assert_eq!(blocker.begun(1).await, [0]);
         for _ in 0..5 {
             advance(millis(1_001)).await;
-            assert!(blocker.is_quiet().await, "{spawned}: the first attempt still runs");
+            assert!(blocker.is_quiet().await, "{parallel}: the first attempt still runs");
         }
         assert_eq!(handle.progress().waiting_for_retry, 1);
         blocker.let_go(0);
         assert_eq!(blocker.begun(1).await, [0]);
         blocker.let_go(0);
         let result = handle.await.unwrap();
-        assert_eq!((result.results[0], result.summary.retries), (Some(0), 1), "{spawned}");
-        assert_eq!(blocker.running.peak(), 1, "{spawned}");
+        assert_eq!((result.results[0], result.summary.retries), (Some(0), 1), "{parallel}");
+        assert_eq!(blocker.running.peak(), 1, "{parallel}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_15_a_run_that_is_over_does_not_wait_and_the_limiter_does() {
-    for spawned in [false, true] {
+    for parallel in [false, true] {
         for cancels in [false, true] {
             let limiter = Limiter::new(2);
             let task = lenient().concurrency(2).limiter(&limiter).timeout_per_item(secs(1));
-            let (mut blocker, handle) = Blocker::start(task, 2, spawned);
+            let (mut blocker, handle) = Blocker::start(task, 2, parallel);
             assert_eq!(blocker.begun(2).await, [0, 1]);
             if cancels {
                 handle.cancel();
@@ -161,7 +161,7 @@ async fn rule_15_a_run_that_is_over_does_not_wait_and_the_limiter_does() {
                 let result = ended(handle).await.unwrap();
                 assert_eq!(result.errors[&1], timed_out(secs(1), TimeoutScope::Item, 1));
             }
-            assert_eq!((blocker.running.now(), limiter.in_use()), (2, 2), "{spawned}, {cancels}");
+            assert_eq!((blocker.running.now(), limiter.in_use()), (2, 2), "{parallel}, {cancels}");
             blocker.let_go(0);
             blocker.wait_for_running(1).await;
             blocker.let_go(1);
@@ -175,32 +175,32 @@ async fn rule_15_a_run_that_is_over_does_not_wait_and_the_limiter_does() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_15_a_function_that_returns_within_the_grace_succeeds() {
-    for spawned in [false, true] {
+    for parallel in [false, true] {
         let task = lenient().concurrency(1).timeout_per_attempt(secs(1)).cancel_grace(secs(5));
-        let (mut blocker, handle) = Blocker::start(task, 1, spawned);
+        let (mut blocker, handle) = Blocker::start(task, 1, parallel);
         blocker.begun(1).await;
         advance(secs(3)).await;
         settle().await;
         assert_eq!(handle.progress().running, 1);
         blocker.let_go(0);
-        assert_eq!(handle.await.unwrap().results, [Some(0)], "{spawned}");
+        assert_eq!(handle.await.unwrap().results, [Some(0)], "{parallel}");
     }
 }
 
 #[tokio::test]
 async fn rule_02_no_more_functions_block_than_the_bound_says() {
-    for spawned in [false, true] {
-        let (mut blocker, handle) = Blocker::start(at_once(3), 8, spawned);
+    for parallel in [false, true] {
+        let (mut blocker, handle) = Blocker::start(at_once(3), 8, parallel);
         assert_eq!(blocker.begun(3).await, [0, 1, 2]);
         for n in 0..8 {
-            assert!(blocker.is_quiet().await, "{spawned}: {n} are done");
+            assert!(blocker.is_quiet().await, "{parallel}: {n} are done");
             blocker.let_go(n);
             if n < 5 {
-                assert_eq!(blocker.begun(1).await, [n as u64 + 3], "{spawned}");
+                assert_eq!(blocker.begun(1).await, [n as u64 + 3], "{parallel}");
             }
         }
         assert_eq!(handle.await.unwrap().successes(), 8);
-        assert_eq!(blocker.running.peak(), 3, "{spawned}");
+        assert_eq!(blocker.running.peak(), 3, "{parallel}");
     }
 }
 
@@ -227,12 +227,12 @@ fn rule_15_a_function_that_the_pool_has_not_begun_is_not_begun_after_its_run() {
 
 #[tokio::test]
 async fn rule_16_a_panic_of_a_blocking_function_is_its_items_end() {
-    for spawned in [false, true] {
+    for parallel in [false, true] {
         let run = lenient().build().unwrap().over(0..4).map_blocking(|n| {
             assert_ne!(n, 2, "bad");
             Ok::<_, &str>(n)
         });
-        let result = if spawned { run.spawned().await } else { run.await }.unwrap();
+        let result = if parallel { run.parallel().await } else { run.await }.unwrap();
         assert_eq!((result.successes(), result.summary.panics), (3, 1));
         assert!(matches!(&result.errors[&2], ItemError::Panicked { message, .. } if message.contains("bad")));
     }

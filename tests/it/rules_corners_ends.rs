@@ -23,10 +23,11 @@ async fn rule_04_runs_that_share_a_limit_do_not_pass_it_to_and_fro() {
             yield_now().await;
             Ok::<_, String>(n)
         };
-        let all =
-            async { tokio::join!(task.run(0..50, f), task.run(0..50, f), task.over(0..50).map(f).spawned()) };
-        let (one, other, spawned) = timeout(HOUR, all).await.expect("nothing starts any more");
-        let successes = [one, other, spawned].map(|result| result.unwrap().successes());
+        let all = async {
+            tokio::join!(task.run(0..50, f), task.run(0..50, f), task.over(0..50).map(f).parallel())
+        };
+        let (one, other, parallel) = timeout(HOUR, all).await.expect("nothing starts any more");
+        let successes = [one, other, parallel].map(|result| result.unwrap().successes());
         assert_eq!((successes, limiter.in_use()), ([50; 3], 0));
     }
 }
@@ -68,7 +69,7 @@ async fn rule_06_items_that_wait_for_a_retry_leave_the_shared_limit_to_others() 
 /// A limit that was raised was seen at the driver's next poll, and the next item was judged by the old one.
 #[tokio::test]
 async fn rule_04_a_limit_that_was_raised_holds_for_the_very_next_item() {
-    for spawned in [false, true] {
+    for parallel in [false, true] {
         let (give, taken) = oneshot::channel::<MapHandle<u32, String>>();
         let taken = Arc::new(tokio::sync::Mutex::new(Some(taken)));
         let run = at_once(1).build().unwrap().over([1, 8]).map(move |weight: u32| {
@@ -84,7 +85,7 @@ async fn rule_04_a_limit_that_was_raised_holds_for_the_very_next_item() {
             }
         });
         let run = run.weight(|weight| *weight);
-        let handle = if spawned { run.spawned().spawn() } else { run.spawn() };
+        let handle = if parallel { run.parallel().spawn() } else { run.spawn() };
         let mut progress = handle.watch();
         give.send(handle).unwrap();
         while progress.changed().await.is_ok() {}
@@ -114,7 +115,7 @@ fn rule_07_an_item_that_hogs_its_thread_holds_up_no_sink() {
             }
         });
         let mut taken = 0;
-        let summary = run.spawned().for_each(move |outcome| {
+        let summary = run.parallel().for_each(move |outcome| {
             taken += 1;
             if taken == 39 {
                 end.send(()).unwrap();
@@ -141,7 +142,7 @@ fn rule_44_a_spawned_run_whose_runtime_is_shut_down_is_cancelled() {
                     begun.send(()).unwrap();
                     pending::<Result<(), String>>()
                 })
-                .spawned(),
+                .parallel(),
         )
     });
     has_begun.recv().unwrap();

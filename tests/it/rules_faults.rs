@@ -27,13 +27,13 @@ fn retrying(retries: u32) -> AsyncMapTaskBuilder {
 
 #[test]
 fn rule_45_an_attempt_without_a_thread_is_faulted_and_gives_its_permits_back() {
-    for spawned in [false, true] {
+    for parallel in [false, true] {
         without_threads().block_on(async {
             // Fewer permits than items: each permit that is lost would hold up the run and all others.
             let limiter = Limiter::new(2);
             let task = lenient().concurrency(3).limiter(&limiter).build().unwrap();
             let run = task.over(0..4).map_blocking(Ok::<i32, String>);
-            let result = if spawned { run.spawned().await } else { run.await }.unwrap();
+            let result = if parallel { run.parallel().await } else { run.await }.unwrap();
             check_account(&result);
             assert_eq!((result.failures(), limiter.in_use()), (4, 0));
             for error in result.errors.values() {
@@ -68,10 +68,10 @@ fn rule_45_a_faulted_attempt_is_a_failure_for_the_verdict() {
 
 #[test]
 fn rule_10_a_faulted_attempt_is_retried_while_retries_are_left() {
-    for spawned in [false, true] {
+    for parallel in [false, true] {
         without_threads().block_on(async {
             let run = retrying(2).build().unwrap().over(0..4).map_blocking(Ok::<i32, String>);
-            let result = if spawned { run.spawned().await } else { run.await }.unwrap();
+            let result = if parallel { run.parallel().await } else { run.await }.unwrap();
             assert_eq!((result.failures(), result.summary.retries), (4, 8));
             assert!(result.errors.values().all(|error| error.attempts() == 3), "{:?}", result.errors);
         });
@@ -97,7 +97,7 @@ fn rule_10_a_retry_of_a_faulted_attempt_succeeds_once_there_is_a_thread() {
 
 #[test]
 fn rule_45_a_function_whose_attempt_was_faulted_never_runs() {
-    for spawned in [false, true] {
+    for parallel in [false, true] {
         let allowed = Arc::new(AtomicBool::new(false));
         with_threads_if(&allowed).block_on(async {
             let (calls, limiter) = (Arc::new(AtomicUsize::new(0)), Limiter::new(2));
@@ -109,13 +109,13 @@ fn rule_45_a_function_whose_attempt_was_faulted_never_runs() {
                     Ok::<_, String>(n)
                 })
             };
-            let result = if spawned { run().spawned().await } else { run().await }.unwrap();
+            let result = if parallel { run().parallel().await } else { run().await }.unwrap();
             assert_eq!((result.failures(), limiter.in_use()), (4, 0));
             allowed.store(true, SeqCst);
             // One thread takes what is in the pool's queue, in its order.
             spawn_blocking(|| {}).await.unwrap();
             assert_eq!(calls.load(SeqCst), 0);
-            let result = if spawned { run().spawned().await } else { run().await }.unwrap();
+            let result = if parallel { run().parallel().await } else { run().await }.unwrap();
             assert_eq!((result.successes(), calls.load(SeqCst), limiter.in_use()), (4, 4, 0));
         });
     }

@@ -42,7 +42,7 @@ enum At {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Mode {
     InTask,
-    Spawned,
+    Parallel,
 }
 
 fn task() -> AsyncMapTask {
@@ -67,12 +67,12 @@ fn call(n: u32, at: At) -> impl Future<Output = Result<u32, String>> {
 
 #[tokio::test]
 async fn rule_16_a_payload_that_panics_costs_its_item() {
-    for mode in [Mode::InTask, Mode::Spawned] {
+    for mode in [Mode::InTask, Mode::Parallel] {
         for at in [At::Call, At::Poll, At::Drop] {
             let run = task().over(0..20).map(move |n| call(n, at));
             let result = match mode {
                 Mode::InTask => run.await,
-                Mode::Spawned => run.spawned().await,
+                Mode::Parallel => run.parallel().await,
             };
             let result = result.unwrap();
             check_account(&result);
@@ -85,7 +85,7 @@ async fn rule_16_a_payload_that_panics_costs_its_item() {
 
 #[tokio::test]
 async fn rule_16_a_payload_that_panics_on_the_blocking_pool_costs_its_item() {
-    for mode in [Mode::InTask, Mode::Spawned] {
+    for mode in [Mode::InTask, Mode::Parallel] {
         let run = task().over(0..20).map_blocking(|n| {
             if n == 3 {
                 resume_unwind(Box::new(Payload));
@@ -94,7 +94,7 @@ async fn rule_16_a_payload_that_panics_on_the_blocking_pool_costs_its_item() {
         });
         let result = match mode {
             Mode::InTask => run.await,
-            Mode::Spawned => run.spawned().await,
+            Mode::Parallel => run.parallel().await,
         };
         assert_eq!(result.unwrap().failures(), 1, "{mode:?}");
     }
@@ -103,7 +103,7 @@ async fn rule_16_a_payload_that_panics_on_the_blocking_pool_costs_its_item() {
 /// Nobody asks for the panic of a function whose item is out of time.
 #[tokio::test]
 async fn rule_16_a_payload_that_panics_after_the_item_has_timed_out_goes_no_further() {
-    for mode in [Mode::InTask, Mode::Spawned] {
+    for mode in [Mode::InTask, Mode::Parallel] {
         let (let_go, gate) = mpsc::channel::<()>();
         let gate = std::sync::Mutex::new(gate);
         let task = lenient().concurrency(1).timeout_per_attempt(millis(10)).build().unwrap();
@@ -121,7 +121,7 @@ async fn rule_16_a_payload_that_panics_after_the_item_has_timed_out_goes_no_furt
         let run = async {
             match mode {
                 Mode::InTask => run.await,
-                Mode::Spawned => run.spawned().await,
+                Mode::Parallel => run.parallel().await,
             }
         };
         let (result, ()) = tokio::join!(run, let_go);
@@ -132,7 +132,7 @@ async fn rule_16_a_payload_that_panics_after_the_item_has_timed_out_goes_no_furt
 
 #[tokio::test]
 async fn rule_28_payloads_that_panic_while_a_run_is_dropped_go_no_further() {
-    for mode in [Mode::InTask, Mode::Spawned] {
+    for mode in [Mode::InTask, Mode::Parallel] {
         let alive = Gauge::default();
         let gauge = alive.clone();
         let run = task().over(0..9).map(move |_| {
@@ -149,7 +149,7 @@ async fn rule_28_payloads_that_panic_while_a_run_is_dropped_go_no_further() {
         };
         match mode {
             Mode::InTask => drop(futures::future::select(pin!(run), pin!(begun)).await),
-            Mode::Spawned => drop(futures::future::select(pin!(run.spawned()), pin!(begun)).await),
+            Mode::Parallel => drop(futures::future::select(pin!(run.parallel()), pin!(begun)).await),
         }
         while alive.now() > 0 {
             yield_now().await;
@@ -180,7 +180,7 @@ fn rule_28_the_callers_panic_that_a_dropped_run_holds_goes_no_further() {
                 let _closed = gate.lock().unwrap().recv_timeout(secs(20));
                 pending::<Result<(), String>>()
             })
-            .spawned(),
+            .parallel(),
     );
     let mut cx = Context::from_waker(Waker::noop());
     assert!(run.as_mut().poll(&mut cx).is_pending());

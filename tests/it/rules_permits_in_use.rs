@@ -51,7 +51,7 @@ async fn run_with_failures(
     let begun = Instant::now();
     let result = match place {
         Place::OneTask => run.await.unwrap(),
-        Place::SeveralCores => run.spawned().await.unwrap(),
+        Place::SeveralCores => run.parallel().await.unwrap(),
     };
     let failures = items * percent / 100;
     assert_eq!((result.failures(), result.summary.retries), (failures, 3 * failures));
@@ -123,13 +123,13 @@ impl Tail {
                 run.for_each(|outcome| take(outcome.index)).await.unwrap();
             }
             (Place::SeveralCores, End::ForEach) => {
-                run.spawned().for_each(|outcome| take(outcome.index)).await.unwrap();
+                run.parallel().for_each(|outcome| take(outcome.index)).await.unwrap();
             }
             (Place::OneTask, End::Stream) => {
                 run.stream().for_each(|outcome| take(outcome.unwrap().index)).await;
             }
             (Place::SeveralCores, End::Stream) => {
-                run.spawned().stream().for_each(|outcome| take(outcome.unwrap().index)).await;
+                run.parallel().stream().for_each(|outcome| take(outcome.unwrap().index)).await;
             }
         }
         assert_eq!(taken.len(), self.items);

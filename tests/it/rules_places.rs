@@ -14,7 +14,7 @@ use crate::support::{at_once, lenient, millis, secs};
 #[tokio::test(start_paused = true)]
 async fn rule_04_a_place_in_the_queue_is_never_given_up_for_another_weight() {
     const ITEMS: usize = 600;
-    for spawned in [false, true] {
+    for parallel in [false, true] {
         let limiter = Limiter::new(2);
         let is_over = Arc::new(AtomicBool::new(false));
         let (rivals, over) = (Arc::new(AtomicUsize::new(0)), Arc::clone(&is_over));
@@ -35,18 +35,20 @@ async fn rule_04_a_place_in_the_queue_is_never_given_up_for_another_weight() {
         });
         let run = run.weight(|n| 2 - (n % 2) as u32);
         let began = Instant::now();
-        let result = if spawned { run.spawned().await } else { run.await };
+        let result = if parallel { run.parallel().await } else { run.await };
         let took = began.elapsed();
         assert_eq!(result.unwrap().successes(), ITEMS);
-        assert!(format!("{limiter:?}").contains("given_up: 0"), "{spawned}: {limiter:?}");
+        assert!(format!("{limiter:?}").contains("given_up: 0"), "{parallel}: {limiter:?}");
         // The two take turns, and each millisecond has two permits.
         let turns = rivals.load(SeqCst);
-        assert!((ITEMS / 4..=ITEMS * 2).contains(&turns), "{spawned}: {turns} attempts of the rival");
+        assert!((ITEMS / 4..=ITEMS * 2).contains(&turns), "{parallel}: {turns} attempts of the rival");
         let ideal = (ITEMS + ITEMS / 2 + turns) as u64 / 2;
-        assert!(took <= millis(ideal * 5 / 4), "{spawned}: {took:?}, with all permits in use {ideal} ms");
+        assert!(took <= millis(ideal * 5 / 4), "{parallel}: {took:?}, with all permits in use {ideal} ms");
         is_over.store(true, SeqCst);
         rival.await.unwrap();
-        eprintln!("{ITEMS} items of weights 2 and 1 beside {turns} of a rival: {took:?}, spawned: {spawned}");
+        eprintln!(
+            "{ITEMS} items of weights 2 and 1 beside {turns} of a rival: {took:?}, parallel: {parallel}"
+        );
     }
 }
 
@@ -56,7 +58,7 @@ async fn rule_04_a_place_in_the_queue_is_never_given_up_for_another_weight() {
 fn rule_12_a_limit_runs_from_the_end_of_a_first_poll_that_holds_up_its_thread() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     for (in_first_poll, successes) in [(true, 4), (false, 0)] {
-        for spawned in [false, true] {
+        for parallel in [false, true] {
             let task = lenient().concurrency(4).timeout_per_attempt(millis(20)).build().unwrap();
             let run = task.over(0..4).map(move |n| async move {
                 if !in_first_poll {
@@ -70,10 +72,11 @@ fn rule_12_a_limit_runs_from_the_end_of_a_first_poll_that_holds_up_its_thread() 
                 sleep(if in_first_poll { millis(1) } else { secs(5) }).await;
                 Ok::<_, String>(n)
             });
-            let result = runtime.block_on(async { if spawned { run.spawned().await } else { run.await } });
+            let result = runtime.block_on(async { if parallel { run.parallel().await } else { run.await } });
             let result = result.unwrap();
             let timeouts = result.summary.timeouts;
-            let what = format!("in the first poll: {in_first_poll}, spawned: {spawned}: {}", result.summary);
+            let what =
+                format!("in the first poll: {in_first_poll}, parallel: {parallel}: {}", result.summary);
             assert_eq!((result.successes(), timeouts), (successes, 4 - successes), "{what}");
             assert!(result.summary.elapsed < secs(10), "{what}");
         }

@@ -49,7 +49,7 @@ fn assert_closed(progress: &Progress, later: &Progress) {
 /// from the source and reported as panicked.
 #[test]
 fn rule_44_a_blocking_run_invents_no_failures_while_its_runtime_shuts_down() {
-    for spawned in [false, true] {
+    for parallel in [false, true] {
         let runtime = multi(2);
         let (pulled, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (alive, is_dropped) = mpsc::channel::<()>();
@@ -73,8 +73,8 @@ fn rule_44_a_blocking_run_invents_no_failures_while_its_runtime_shuts_down() {
             }
             async {}
         };
-        let run = if spawned {
-            runtime.spawn(run.spawned().for_each(sink))
+        let run = if parallel {
+            runtime.spawn(run.parallel().for_each(sink))
         } else {
             runtime.spawn(run.for_each(sink))
         };
@@ -93,7 +93,7 @@ fn rule_44_a_blocking_run_invents_no_failures_while_its_runtime_shuts_down() {
             Err(error) => assert!(error.is_cancelled(), "{error}"),
         }
         is_dropped.recv().unwrap_err();
-        assert_eq!(failed.load(SeqCst), 0, "spawned: {spawned}");
+        assert_eq!(failed.load(SeqCst), 0, "parallel: {parallel}");
         assert!(pulled.load(SeqCst) <= before + 4, "{} pulled after {before}", pulled.load(SeqCst));
     }
 }
@@ -115,7 +115,7 @@ fn outlive<T: Send + 'static>(
 
 #[test]
 fn rule_44_a_blocking_function_that_can_never_begin_is_cancelled() {
-    for spawned in [false, true] {
+    for parallel in [false, true] {
         let (say, has_begun) = mpsc::channel();
         let (let_go, gate) = mpsc::channel::<()>();
         let gate = std::sync::Mutex::new(gate);
@@ -126,12 +126,12 @@ fn rule_44_a_blocking_function_that_can_never_begin_is_cancelled() {
             gate.lock().unwrap().recv().unwrap_err();
             Ok::<_, String>(n)
         });
-        let run = async move { if spawned { run.spawned().await } else { run.await } };
+        let run = async move { if parallel { run.parallel().await } else { run.await } };
         let error = outlive(multi(1), run, || has_begun.recv().unwrap(), || drop(let_go)).unwrap_err();
         assert_cancelled(&error);
         // The workers of a run on several cores are gone, and with them what the function has returned.
-        let expected = if spawned { [0, 0, 1, 8] } else { [1, 0, 1, 7] };
-        assert_eq!(counts(error.summary()), expected, "spawned: {spawned}");
+        let expected = if parallel { [0, 0, 1, 8] } else { [1, 0, 1, 7] };
+        assert_eq!(counts(error.summary()), expected, "parallel: {parallel}");
         while limiter.in_use() > 0 {
             thread::yield_now();
         }
@@ -229,9 +229,9 @@ fn rule_44_a_run_that_begins_after_the_shutdown_is_cancelled() {
     let handle = runtime.handle().clone();
     drop(runtime);
     let call = |n| async move { Ok::<_, String>(n) };
-    let spawned = handle.block_on(task().over(0..9).map(call).spawned()).unwrap_err();
-    assert_cancelled(&spawned);
-    assert_eq!(counts(spawned.summary()), [0, 0, 0, 9]);
+    let parallel = handle.block_on(task().over(0..9).map(call).parallel()).unwrap_err();
+    assert_cancelled(&parallel);
+    assert_eq!(counts(parallel.summary()), [0, 0, 0, 9]);
     let blocking = handle.block_on(task().over(0..9).map_blocking(Ok::<_, String>)).unwrap_err();
     assert_cancelled(&blocking);
     assert_eq!(counts(blocking.summary())[..2], [0, 0]);
@@ -294,7 +294,7 @@ fn settling(retries: u32) -> AsyncMapTask {
 
 /// Starts a run whose last two items never end.
 macro_rules! start {
-    ($end:ident, $spawned:expr) => {{
+    ($end:ident, $parallel:expr) => {{
         let runtime = multi(2);
         let (say, begun) = mpsc::channel();
         let run = settling(1)
@@ -303,7 +303,7 @@ macro_rules! start {
             .retry_if(|error| error == "again");
         let awaited = {
             let _entered = runtime.enter();
-            if $spawned { run.spawned().$end() } else { run.$end() }
+            if $parallel { run.parallel().$end() } else { run.$end() }
         };
         (runtime, begun, awaited)
     }};
@@ -311,8 +311,8 @@ macro_rules! start {
 
 #[test]
 fn rule_44_what_had_settled_before_a_shutdown_reaches_the_handle() {
-    for spawned in [false, true] {
-        let (runtime, begun, handle) = start!(spawn, spawned);
+    for parallel in [false, true] {
+        let (runtime, begun, handle) = start!(spawn, parallel);
         wait_for(&begun, 2);
         let mut watch = handle.watch();
         drop(runtime);
@@ -335,7 +335,7 @@ fn rule_44_what_had_settled_before_a_shutdown_reaches_the_handle() {
 
 #[test]
 fn rule_44_what_had_settled_before_a_shutdown_reaches_the_stream() {
-    for spawned in [false, true] {
+    for parallel in [false, true] {
         // Nobody waits for a consumer: as many outcomes as may be held.
         let runtime = multi(2);
         let (say, begun) = mpsc::channel();
@@ -347,7 +347,7 @@ fn rule_44_what_had_settled_before_a_shutdown_reaches_the_stream() {
             }
         });
         let run = run.ordered();
-        let mut stream = if spawned { Box::pin(run.spawned().stream()) } else { Box::pin(run.stream()) };
+        let mut stream = if parallel { Box::pin(run.parallel().stream()) } else { Box::pin(run.stream()) };
         {
             let _entered = runtime.enter();
             assert!(stream.next().now_or_never().is_none());
@@ -379,7 +379,7 @@ fn rule_44_what_had_settled_before_a_shutdown_reaches_the_stream() {
 /// The cause that has stopped a run before is its reason, also if it could not be seen to its end.
 #[test]
 fn rule_25_a_shutdown_during_the_grace_is_not_the_reason() {
-    let run = |builder: AsyncMapTaskBuilder, spawned: bool| {
+    let run = |builder: AsyncMapTaskBuilder, parallel: bool| {
         let runtime = multi(2);
         let (say, told) = mpsc::channel();
         let task = builder.concurrency(2).cancel_grace(HOUR).build().unwrap();
@@ -395,25 +395,25 @@ fn rule_25_a_shutdown_during_the_grace_is_not_the_reason() {
             }
         });
         let entered = runtime.enter();
-        let handle = if spawned { run.spawned().spawn() } else { run.spawn() };
+        let handle = if parallel { run.parallel().spawn() } else { run.spawn() };
         drop(entered);
         told.recv().unwrap();
         drop(runtime);
         block_on(handle)
     };
-    for spawned in [false, true] {
-        let error = run(AsyncMapTask::builder().fail_fast(true), spawned).unwrap_err();
+    for parallel in [false, true] {
+        let error = run(AsyncMapTask::builder().fail_fast(true), parallel).unwrap_err();
         assert!(matches!(error.reason(), FailureReason::FailFast { index: 3 }), "{error}");
         check_account(error.partial());
         let early = AsyncMapTask::builder().min_success_ratio(0.0).min_successes(2).early_success(true);
-        let result: MapTaskResult<i32, String> = run(early, spawned).unwrap();
+        let result: MapTaskResult<i32, String> = run(early, parallel).unwrap();
         assert_eq!((result.successes(), result.cancelled()), (2, 1));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn rule_46_a_run_whose_source_has_panicked_is_reported_as_gone() {
-    for spawned in [false, true] {
+    for parallel in [false, true] {
         let source = (0..100_u32).inspect(|n| {
             if *n == 8 {
                 resume_unwind(Box::new("source"));
@@ -431,7 +431,7 @@ async fn rule_46_a_run_whose_source_has_panicked_is_reported_as_gone() {
                 }
             }
         });
-        let mut handle = if spawned { run.spawned().spawn() } else { run.spawn() };
+        let mut handle = if parallel { run.parallel().spawn() } else { run.spawn() };
         let mut watch = handle.watch();
         assert_eq!(handle.progress().total, Some(100), "before the first poll");
         let panic = AssertUnwindSafe(&mut handle).catch_unwind().await.unwrap_err();
@@ -439,7 +439,7 @@ async fn rule_46_a_run_whose_source_has_panicked_is_reported_as_gone() {
         let progress = handle.progress();
         advance(HOUR).await;
         assert_closed(&progress, &handle.progress());
-        assert_eq!((progress.successes, progress.elapsed), (4, millis(10)), "spawned: {spawned}");
+        assert_eq!((progress.successes, progress.elapsed), (4, millis(10)), "parallel: {parallel}");
         while watch.changed().await.is_ok() {
             watch.borrow_and_update();
         }
@@ -449,8 +449,8 @@ async fn rule_46_a_run_whose_source_has_panicked_is_reported_as_gone() {
 
 #[test]
 fn rule_46_a_run_whose_runtime_is_gone_is_reported_as_gone() {
-    for spawned in [false, true] {
-        let (runtime, begun, handle) = start!(spawn, spawned);
+    for parallel in [false, true] {
+        let (runtime, begun, handle) = start!(spawn, parallel);
         wait_for(&begun, 2);
         // In one task the driver reports at the end of its poll.
         let before = loop {

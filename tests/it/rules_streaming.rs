@@ -22,7 +22,7 @@ fn ends(terminal: Terminal) -> impl Iterator<Item = End> {
 /// Where items have tasks of their own, it depends on the order in which these have their turn how many more begin
 /// before the buffer is full; the most of them is the same.
 fn as_many(end: End, found: usize, most: usize, least: usize) -> bool {
-    if end.spawned { (least..=most).contains(&found) } else { found == most }
+    if end.parallel { (least..=most).contains(&found) } else { found == most }
 }
 
 /// Each item takes so long, and notes its index when it is done.
@@ -111,7 +111,7 @@ async fn rule_08_a_consumer_that_never_reads_stops_admission_and_not_what_runs()
             sleep(HOUR).await;
             let what = format!("{end:?}, {concurrency} at once, {wait:?} each");
             // On tasks of their own, attempts that have begun may not have been polled.
-            let most = if end.spawned { 2 * concurrency - 1 } else { held };
+            let most = if end.parallel { 2 * concurrency - 1 } else { held };
             assert!(as_many(end, results.now(), most, concurrency), "{what}: {} held", results.now());
             assert_eq!(stream.progress().successes, results.now(), "{what}");
             assert_eq!((stream.progress().running, stream.summary()), (0, None), "{what}");
@@ -406,7 +406,7 @@ async fn rule_30_a_stream_tells_its_progress_at_any_time_and_its_account_after_i
         // Item 4 began when item 2 ended, before item 3 failed.
         let summary = error.summary();
         assert_eq!([summary.successes, summary.failures], [3, 1], "{end:?}");
-        assert!(summary.cancelled == 1 || (end.spawned && summary.cancelled == 0), "{end:?}: {summary}");
+        assert!(summary.cancelled == 1 || (end.parallel && summary.cancelled == 0), "{end:?}: {summary}");
         for _ in 0..3 {
             assert!(stream.next().await.is_none(), "{end:?}");
         }

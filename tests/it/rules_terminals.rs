@@ -117,7 +117,7 @@ async fn rule_06_an_item_that_waits_for_its_retry_holds_no_place_and_goes_before
         // Two may wait; a third one may have been on its way when the second joined the first.
         let mut first = log.lines();
         first.sort_unstable();
-        assert!(first == [(0, 1), (1, 1), (2, 1)] || (end.spawned && first == [(0, 1), (1, 1)]), "{end:?}");
+        assert!(first == [(0, 1), (1, 1), (2, 1)] || (end.parallel && first == [(0, 1), (1, 1)]), "{end:?}");
         assert_eq!(seen.in_use(), 0, "{end:?}: what waits holds nothing");
         sleep(millis(600)).await;
         let mut again = log.lines()[first.len()..2 * first.len()].to_vec();
@@ -259,7 +259,7 @@ async fn rule_28_a_run_dropped_at_any_poll_leaves_nothing() {
                 dropped_in_sink += sinks.now();
             }
             let what = format!("{end:?}, dropped after {polls} polls");
-            if end.spawned || end.terminal == Terminal::Stream {
+            if end.parallel || end.terminal == Terminal::Stream {
                 // What ran in tasks of its own has been aborted, and is dropped when these have their turn.
                 for _ in 0..20 {
                     yield_now().await;

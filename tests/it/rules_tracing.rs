@@ -517,7 +517,7 @@ async fn rule_32_at_the_level_of_info_no_span_of_an_item_is_made() {
 /// thread drops it. Nobody is told of a run that its owner has dropped.
 #[test]
 fn rule_32_a_shutdown_is_told_and_a_drop_is_not() {
-    for spawned in [false, true] {
+    for parallel in [false, true] {
         let runtime =
             || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let call = |_: u32| pending::<Result<u32, String>>();
@@ -527,7 +527,7 @@ fn rule_32_a_shutdown_is_told_and_a_drop_is_not() {
         let ended = runtime();
         let entered = ended.enter();
         let run = || task.over(0..9).map(call);
-        let handle = if spawned { run().spawned().spawn() } else { run().spawn() };
+        let handle = if parallel { run().parallel().spawn() } else { run().spawn() };
         while handle.progress().running < 4 {
             std::thread::yield_now();
         }
@@ -535,17 +535,17 @@ fn rule_32_a_shutdown_is_told_and_a_drop_is_not() {
         drop(ended);
         block_on(handle).unwrap_err();
         let told = memory.events("job was cancelled: 9 items");
-        assert_eq!(told.len(), 1, "spawned: {spawned}");
+        assert_eq!(told.len(), 1, "parallel: {parallel}");
         assert_eq!((told[0].level, memory.place_of(&told[0]).0), (Level::INFO, "map_task"));
 
         // Never begun: there is no span of the run.
         let never = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let entered = never.enter();
-        let handle = if spawned { run().spawned().spawn() } else { run().spawn() };
+        let handle = if parallel { run().parallel().spawn() } else { run().spawn() };
         drop(entered);
         drop(never);
         block_on(handle).unwrap_err();
-        assert_eq!(memory.events("job was cancelled: 9 items").len(), 2, "spawned: {spawned}");
+        assert_eq!(memory.events("job was cancelled: 9 items").len(), 2, "parallel: {parallel}");
 
         let dropped = runtime();
         let mut stream = Box::pin(run().stream());
@@ -557,6 +557,6 @@ fn rule_32_a_shutdown_is_told_and_a_drop_is_not() {
             drop(stream);
         });
         drop(dropped);
-        assert_eq!(memory.events("job").len(), 2, "spawned: {spawned}");
+        assert_eq!(memory.events("job").len(), 2, "parallel: {parallel}");
     }
 }

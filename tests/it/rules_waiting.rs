@@ -259,7 +259,7 @@ async fn rule_06_a_retry_without_a_delay_does_not_wait_for_a_source_that_stalls(
 /// Items 0 to 2 fail until item 3 has run. While they did so in one lane, item 3 never started.
 #[tokio::test]
 async fn rule_06_retries_without_delay_starve_no_item_and_leave_no_permit_idle() {
-    for spawned in [false, true] {
+    for parallel in [false, true] {
         let (up, others) = (Arc::new(AtomicBool::new(false)), Arc::new(Barrier::new(3)));
         let task = at_once(4).retries(u32::MAX).retry_delay(secs(0)).build().unwrap();
         let run = task.over(0..8).map(move |i| {
@@ -277,7 +277,7 @@ async fn rule_06_retries_without_delay_starve_no_item_and_leave_no_permit_idle()
                 Ok(i)
             }
         });
-        let result = async move { if spawned { run.spawned().await } else { run.await } };
+        let result = async move { if parallel { run.parallel().await } else { run.await } };
         let result = timeout(secs(60), result).await.expect("a permit is idle");
         assert_eq!(result.unwrap().successes(), 8);
     }

@@ -19,9 +19,9 @@ use crate::support::{Dice, HOUR, millis, secs};
 #[derive(Debug, Clone, Copy)]
 enum Mode {
     InTask,
-    Spawned,
+    Parallel,
     Blocking,
-    BlockingSpawned,
+    BlockingParallel,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ enum End {
     ForEach,
 }
 
-const MODES: [Mode; 4] = [Mode::InTask, Mode::Spawned, Mode::Blocking, Mode::BlockingSpawned];
+const MODES: [Mode; 4] = [Mode::InTask, Mode::Parallel, Mode::Blocking, Mode::BlockingParallel];
 const ENDS: [End; 4] = [End::Await, End::Spawn, End::Stream, End::ForEach];
 
 /// How many items the source promises, where it does.
@@ -228,19 +228,19 @@ fn start(mode: Mode, end: End, task: &AsyncMapTask, source: Source, handle: &Han
     let seen = &Arc::clone(&source.seen);
     let calls = Arc::clone(seen);
     match mode {
-        Mode::InTask | Mode::Spawned => {
+        Mode::InTask | Mode::Parallel => {
             let run = task.over(source).map(move |n| {
                 calls.called.fetch_add(1, SeqCst);
                 item(n)
             });
             match mode {
                 Mode::InTask => start!(run, end, handle, seen),
-                _ => start!(run.spawned(), end, handle, seen),
+                _ => start!(run.parallel(), end, handle, seen),
             }
         }
         Mode::Blocking => start!(task.over(source).map_blocking(blocking_item), end, handle, seen),
-        Mode::BlockingSpawned => {
-            start!(task.over(source).map_blocking(blocking_item).spawned(), end, handle, seen)
+        Mode::BlockingParallel => {
+            start!(task.over(source).map_blocking(blocking_item).parallel(), end, handle, seen)
         }
     }
 }
@@ -257,7 +257,7 @@ fn shut_down(mode: Mode, end: End, dice: &mut Dice) -> (Ended, usize, bool) {
         is_shut: AtomicBool::new(false),
         late: AtomicUsize::new(0),
         has_total: dice.below(2) == 0,
-        counts_calls: matches!(mode, Mode::InTask | Mode::Spawned),
+        counts_calls: matches!(mode, Mode::InTask | Mode::Parallel),
     });
     let (alive, is_dropped) = mpsc::channel();
     let source = Source { next: 0, seen: Arc::clone(&seen), _alive: alive };

@@ -58,14 +58,14 @@ async fn the_snippets_of_the_options_and_the_ends() {
             .observe(observer)
     };
     let _: Result<MapTaskResult<u32, io::Error>, MapTaskError<u32, io::Error>> = run().await;
-    let _: Result<_, MapTaskError<u32, io::Error>> = run().spawned().await;
+    let _: Result<_, MapTaskError<u32, io::Error>> = run().parallel().await;
     let _: Result<Summary, RunError> = run().for_each(|_outcome| async move {}).await;
     let sink = |outcome: ItemOutcome<u32, io::Error>| async move {
         let ItemOutcome { index, attempts, elapsed, result, .. } = outcome;
         let _: (usize, u32, Duration, Result<u32, ItemError<io::Error>>) = (index, attempts, elapsed, result);
         if index > 9 { Err("too many") } else { Ok(()) }
     };
-    let _: Result<Summary, RunError> = run().spawned().ordered().try_for_each(sink).await;
+    let _: Result<Summary, RunError> = run().parallel().ordered().try_for_each(sink).await;
 
     fn is_the_stream<T, E>(_: &impl Stream<Item = Result<ItemOutcome<T, E>, RunError>>) {}
     let mut stream: MapStream<u32, io::Error> = run().ordered().stream();

@@ -174,12 +174,12 @@ async fn restate_rule_4_items_may_be_borrowed_where_the_run_is_not_spawned() {
 
 #[tokio::test]
 async fn restate_rule_4_a_call_with_an_item_of_its_own_can_be_spawned() {
-    let (server, scene) = (server::shared().await, Scene::new("messages-spawned"));
+    let (server, scene) = (server::shared().await, Scene::new("messages-parallel"));
     let work = engine(server).handler::<Output>("Work", "work").run_id(scene.run_id);
     let task = AsyncMapTask::default();
     let clone = work.clone();
     let call = move |cx, item: Item| clone.call(cx, item);
-    let result = task.over(scene.items(3)).map_with_context(call).spawned().await.unwrap();
+    let result = task.over(scene.items(3)).map_with_context(call).parallel().await.unwrap();
     assert_eq!(result.results, outputs(3));
     let result =
         task.over(scene.items(3)).map_with_context(move |cx, item| work.call(cx, item)).spawn().await;

@@ -186,10 +186,10 @@ async fn restate_rule_3_a_run_that_is_dropped_is_cancelled() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn restate_rule_3_a_spawned_run_that_is_dropped_is_cancelled() {
-    let place = Place::new("dropped-spawned").await;
+    let place = Place::new("dropped-parallel").await;
     let task = AsyncMapTask::builder().concurrency(16).build().unwrap();
     let work = place.work.clone();
-    let run = task.over(place.deaf(20)).map_with_context(move |cx, item| work.call(cx, item)).spawned();
+    let run = task.over(place.deaf(20)).map_with_context(move |cx, item| work.call(cx, item)).parallel();
     place.drop_when_begun(16, run.into_future()).await;
     assert_eq!(place.nothing_goes_on().await, 16);
     assert_eq!(place.kept().await, [""; 0]);

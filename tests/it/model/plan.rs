@@ -29,7 +29,7 @@ pub(super) struct Run {
     /// What each item weighs.
     pub(super) weights: Vec<u32>,
     /// Whether its items run on tasks of their own.
-    pub(super) spawned: bool,
+    pub(super) parallel: bool,
     pub(super) end: End,
 }
 
@@ -80,7 +80,7 @@ impl Run {
 
     /// Whether it is one that anybody would begin with: awaited, on one task, without weights.
     pub(super) fn is_plain(&self) -> bool {
-        matches!(self.end, End::Await) && !self.spawned && self.weights.iter().all(|weight| *weight == 1)
+        matches!(self.end, End::Await) && !self.parallel && self.weights.iter().all(|weight| *weight == 1)
     }
 
     pub(super) fn taker(&self) -> Option<&Taker> {
@@ -99,13 +99,13 @@ impl From<Case> for Plan {
     /// One run that is awaited.
     fn from(case: Case) -> Self {
         let weights = vec![1; case.items.len()];
-        Self { runs: vec![Run { begin: 0, case, weights, spawned: false, end: End::Await }], shared: None }
+        Self { runs: vec![Run { begin: 0, case, weights, parallel: false, end: End::Await }], shared: None }
     }
 }
 
 impl Plan {
     fn new(runs: Vec<Run>, mut shared: Option<Shared>) -> Self {
-        if runs.iter().any(|run| run.spawned) {
+        if runs.iter().any(|run| run.parallel) {
             // No item is refused, whatever the limit is lowered to later.
             if let Some(shared) = &mut shared {
                 shared.permits = shared.permits.max(HEAVY as usize);
@@ -165,9 +165,9 @@ fn end(kind: Kind) -> BoxedStrategy<End> {
 /// The weight of an item that is heavy and can yet be started.
 const HEAVY: u32 = 4;
 
-fn run(kind: Kind, spawned: bool) -> BoxedStrategy<Run> {
+fn run(kind: Kind, parallel: bool) -> BoxedStrategy<Run> {
     // Two attempts that end where they begin would be a tie between two tasks.
-    let takes_time = spawned || kind == Kind::Modest;
+    let takes_time = parallel || kind == Kind::Modest;
     let start = if takes_time { Start::TakesTime } else { Start::MayEnd };
     let run = (script::case_with(start).boxed(), end(kind)).prop_flat_map(move |(mut case, end)| {
         if kind == Kind::Modest {
@@ -185,19 +185,19 @@ fn run(kind: Kind, spawned: bool) -> BoxedStrategy<Run> {
         // Most can start, sooner or later. On tasks of their own it would not be plain which of those that are called
         // come before the one that never can.
         let heaviest = u32::try_from(case.concurrency).unwrap_or(1).min(HEAVY);
-        let too_heavy = if spawned { heaviest } else { HEAVY + 2 };
+        let too_heavy = if parallel { heaviest } else { HEAVY + 2 };
         let heavy = prop_oneof![60 => 0..=heaviest, 1 => Just(too_heavy)];
         let ones = Just(vec![1; count]);
         let weights = match end {
             // Its handle may lower the limit below any weight.
-            End::Spawn(_) if spawned => ones.boxed(),
+            End::Spawn(_) if parallel => ones.boxed(),
             _ => prop_oneof![ones, vec(heavy, count)].boxed(),
         };
         (Just(case), Just(end), weights).prop_map(move |(case, end, weights)| Run {
             begin: 0,
             case,
             weights,
-            spawned,
+            parallel,
             end,
         })
     });
@@ -215,12 +215,12 @@ fn shared() -> impl Strategy<Value = Shared> {
 }
 
 /// Plans in which the first run, or the only one, is spawned or not.
-pub(super) fn plan(spawned: bool) -> impl Strategy<Value = Plan> {
-    let alone = move || run(Kind::Any, spawned);
+pub(super) fn plan(parallel: bool) -> impl Strategy<Value = Plan> {
+    let alone = move || run(Kind::Any, parallel);
     // Where two share a limit, it must be plain which of them comes first.
-    let second = if spawned { Kind::Modest } else { Kind::Steady };
+    let second = if parallel { Kind::Modest } else { Kind::Steady };
     let second = (1..2 * LONG, run(second, false)).prop_map(|(begin, run)| Run { begin, ..run });
-    let pair = (run(Kind::Steady, spawned), second, shared());
+    let pair = (run(Kind::Steady, parallel), second, shared());
     prop_oneof![
         4 => alone().prop_map(|run| Plan::new(vec![run], None)),
         2 => (alone(), shared()).prop_map(|(run, shared)| Plan::new(vec![run], Some(shared))),

@@ -86,7 +86,7 @@ pub(super) struct SeenOfPlans {
     for_each: u32,
     streams: u32,
     handles: u32,
-    spawned: u32,
+    parallel: u32,
     ordered: u32,
     weighted: u32,
     pairs: u32,
@@ -151,7 +151,7 @@ impl SeenOfPlans {
             End::Stream(_) => self.streams += 1,
             End::Spawn(_) => self.handles += 1,
         }
-        self.spawned += u32::from(run.spawned);
+        self.parallel += u32::from(run.parallel);
         self.weighted += u32::from(observed.starts.iter().any(|(index, ..)| run.weight(*index) > 1));
         self.failed_sinks += u32::from(observed.ended == Ended::Sink);
         self.too_heavy += u32::from(observed.ended == Ended::Config);
@@ -185,11 +185,11 @@ impl SeenOfPlans {
         }
     }
 
-    pub(super) fn assert_nothing_was_left_out(&self, cases: u32, spawned: bool) {
+    pub(super) fn assert_nothing_was_left_out(&self, cases: u32, parallel: bool) {
         let Self { awaited, for_each, streams, handles, .. } = *self;
-        assert_eq!(self.spawned >= cases, spawned, "{self:?}");
+        assert_eq!(self.parallel >= cases, parallel, "{self:?}");
         // On tasks of their own hardly any item is too heavy; the plans say why.
-        assert!(spawned || self.too_heavy * 200 >= cases, "too few items are too heavy: {self:?}");
+        assert!(parallel || self.too_heavy * 200 >= cases, "too few items are too heavy: {self:?}");
         for end in [awaited, for_each, streams, handles, self.ordered, self.weighted, self.pairs] {
             assert!(end * 20 >= cases, "one of 20 plans has to try it: {self:?}");
         }

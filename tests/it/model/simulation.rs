@@ -185,7 +185,7 @@ impl<'a> Simulation<'a> {
 
     /// Fills the free places.
     fn fill(&mut self) {
-        if !self.run.spawned {
+        if !self.run.parallel {
             while self.fill_place() {}
             return;
         }
@@ -213,7 +213,7 @@ impl<'a> Simulation<'a> {
     /// there. Says whether one does.
     fn fill_place(&mut self) -> bool {
         let running = self.running.len();
-        while let Some((index, number)) = self.next_start(&[], self.run.spawned) {
+        while let Some((index, number)) = self.next_start(&[], self.run.parallel) {
             self.begin(index, number);
             if self.running.len() > running {
                 return true;

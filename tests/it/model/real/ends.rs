@@ -169,7 +169,7 @@ async fn drive_to_its_end(
             }
         };
     }
-    if run.spawned { end!(plan.spawned()) } else { end!(plan) }
+    if run.parallel { end!(plan.parallel()) } else { end!(plan) }
 }
 
 async fn rest(nap: Millis) {

@@ -169,14 +169,14 @@ pub(super) fn observe(run: &Run, log: &Log, seen: Seen) -> Observed {
     // Of a source that does not know its length, an item can have been pulled that was never started.
     let known = matches!(run.case.source, Source::List);
     let total = if known { summary.total } else { announced };
-    let most = if run.spawned { announced + run.case.concurrency.max(8) } else { announced + 1 };
+    let most = if run.parallel { announced + run.case.concurrency.max(8) } else { announced + 1 };
     assert!(
         known || (announced..=most).contains(&summary.total),
         "{} items, {announced} of them started",
         summary.total
     );
     let mut retries = summary.retries;
-    if run.spawned {
+    if run.parallel {
         // Several tasks that begin at one instant call the function in any order, or are stopped before they do.
         starts.sort_by_key(|(index, number, at)| (*at, *index, *number));
         retries = starts.iter().filter(|(_, number, _)| *number > 1).count();

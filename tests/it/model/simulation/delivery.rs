@@ -29,7 +29,7 @@ impl Simulation<'_> {
     /// A taker that is free takes an outcome before the place of its item is filled: a sink that lies beside the items, and on
     /// tasks of their own each taker, because a task that has woken it yields.
     pub(super) fn give_at_once(&mut self) {
-        let comes_first = self.run.spawned || matches!(self.run.end, End::ForEach(_));
+        let comes_first = self.run.parallel || matches!(self.run.end, End::ForEach(_));
         if comes_first && self.busy.is_none() {
             self.give();
         }

@@ -78,7 +78,7 @@ impl Simulation<'_> {
         if self.stop.is_none() {
             self.give_up_waiting(cause);
             // On tasks of their own, those that end at the same instant hear of it too late.
-            self.untold = self.run.spawned;
+            self.untold = self.run.parallel;
             self.stop_at = self.now + self.run.case.grace.unwrap_or(0);
             if !self.untold {
                 self.tell_all();
@@ -116,7 +116,7 @@ impl Simulation<'_> {
             None if successes >= least && failures <= allowed => Ended::Succeeded,
             None => Ended::TooManyFailures { failures, allowed },
         };
-        if self.run.spawned {
+        if self.run.parallel {
             self.seen.starts.sort_by_key(|(index, number, at)| (*at, *index, *number));
         }
         self.seen.total = self.total().unwrap_or(self.started);

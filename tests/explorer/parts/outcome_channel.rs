@@ -1,7 +1,7 @@
 //! The outcome channel. Its functions are private to the engine, so its files are compiled once more here.
 
 #[allow(dead_code, clippy::duplicate_mod, reason = "a part of the library")]
-#[path = "../../../src/engine/outbox.rs"]
+#[path = "../../../src/engine/outcome_channel.rs"]
 mod channel;
 #[allow(dead_code, clippy::duplicate_mod, reason = "a part of the library")]
 #[path = "../../../src/engine/queue.rs"]
@@ -15,7 +15,7 @@ use std::time::Duration;
 use shuttle::future::{block_on, spawn};
 use shuttle::rand::{Rng, thread_rng};
 
-use self::channel::outbox;
+use self::channel::outcome_channel;
 use crate::attempts::again;
 use crate::explore::describe;
 use crate::flag::Flag;
@@ -31,7 +31,7 @@ pub(crate) fn every_outcome_is_taken() {
     describe(format!(
         "ordered {ordered}, capacity {capacity}, items {items}, group {group}, missing {missing:?}"
     ));
-    let ((inlet, mut outlet), is_over) = (outbox::<usize, ()>(ordered), Arc::new(Flag::default()));
+    let ((inlet, mut outlet), is_over) = (outcome_channel::<usize, ()>(ordered), Arc::new(Flag::default()));
     let come: Vec<usize> = (0..items).filter(|index| Some(*index) != missing).collect();
 
     let (inlet, ending, coming) = (Mutex::new(inlet), Arc::clone(&is_over), come.clone());
@@ -52,7 +52,7 @@ pub(crate) fn every_outcome_is_taken() {
             for index in group {
                 inlet.lock().unwrap().push(outcome(index));
             }
-            wake(inlet.lock().unwrap().hand_over());
+            wake(inlet.lock().unwrap().flush());
         }
         wake(inlet.lock().unwrap().complete());
         ending.set();

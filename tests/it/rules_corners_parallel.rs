@@ -28,7 +28,7 @@ async fn rule_06_a_spawned_retry_that_comes_back_makes_room_for_a_new_item_at_on
         }
     };
     let task = at_once(2).look_ahead(2).retries(1).build().unwrap();
-    let run = task.over(0..3).map_with_context(f).retry_after(|wait| Some(*wait)).spawned();
+    let run = task.over(0..3).map_with_context(f).retry_after(|wait| Some(*wait)).parallel();
     assert_eq!(run.await.unwrap().successes(), 3);
     let expected = [(0, (0, 1)), (0, (1, 1)), (10, (0, 2)), (10, (2, 1)), (1_010, (1, 2))];
     assert_eq!(log.timed(), expected);
@@ -48,7 +48,7 @@ async fn rule_02_a_light_item_behind_a_heavy_one_starts_with_it_on_tasks_of_thei
             Ok::<_, String>(())
         }
     });
-    assert_eq!(run.weight(|weight| *weight).spawned().await.unwrap().successes(), 4);
+    assert_eq!(run.weight(|weight| *weight).parallel().await.unwrap().successes(), 4);
     assert_eq!(log.timed(), [(0, 0), (500, 1), (500, 2), (1_000, 3)]);
 }
 
@@ -74,7 +74,7 @@ async fn rule_01_nothing_is_pulled_while_a_lowered_limit_is_full() {
 /// A lane that learned of a lowered limit in its own turn went on as if it had not.
 #[tokio::test(start_paused = true)]
 async fn rule_02_an_item_that_lowers_the_limit_makes_no_place_for_the_next() {
-    for spawned in [false, true] {
+    for parallel in [false, true] {
         let log = Log::open();
         let (notes, handle) =
             (log.clone(), Arc::new(Mutex::new(None::<async_map_task::MapHandle<(), String>>)));
@@ -90,7 +90,7 @@ async fn rule_02_an_item_that_lowers_the_limit_makes_no_place_for_the_next() {
                 Ok(())
             }
         });
-        *handle.lock().unwrap() = Some(if spawned { run.spawned().spawn() } else { run.spawn() });
+        *handle.lock().unwrap() = Some(if parallel { run.parallel().spawn() } else { run.spawn() });
         sleep(secs(1)).await;
         let starts = [(0, 0), (0, 1), (0, 2), (0, 3), (100, 4), (200, 5), (300, 6), (400, 7)];
         assert_eq!(log.timed(), starts);
@@ -134,7 +134,7 @@ fn rule_07_an_item_that_hogs_its_thread_does_not_keep_others_from_the_permits_it
             Ok::<_, String>(weight)
         }
     });
-    let run = run.weight(|weight| *weight).spawned();
+    let run = run.weight(|weight| *weight).parallel();
     let result = two_workers().block_on(async { tokio::spawn(run).await.unwrap() });
     assert_eq!(result.unwrap().successes(), 4);
 }
@@ -163,7 +163,7 @@ fn rule_28_a_dropped_run_begins_nothing_and_keeps_nothing_although_an_item_hogs_
         }
     });
     runtime.block_on(async {
-        let mut run = Box::pin(run.spawned());
+        let mut run = Box::pin(run.parallel());
         assert!(futures::poll!(&mut run).is_pending());
         is_hogging.recv().unwrap();
         while started.load(SeqCst) < 2 {
@@ -196,7 +196,7 @@ async fn rule_27_an_item_whose_function_was_never_called_is_not_counted_as_start
             Ok::<_, String>(weight)
         }
     });
-    let error = tokio::spawn(run.weight(|weight| *weight).spawned()).await.unwrap().unwrap_err();
+    let error = tokio::spawn(run.weight(|weight| *weight).parallel()).await.unwrap().unwrap_err();
     let summary = error.summary();
     assert_eq!(summary.total - summary.not_started + summary.retries, called.load(SeqCst), "{summary}");
 }

@@ -1,16 +1,16 @@
-//! The time of a lane that runs by itself: when its attempts begin, and when it has had its share of a poll.
+//! The time of a parallel worker: when its attempts begin, and when it has had its share of a poll.
 
 use std::time::Duration;
 
 use super::clock::RESOLUTION;
-use crate::lock::Visit;
+use crate::lock::BackOff;
 use crate::rt::Instant;
 
-/// How many attempts one poll of the driver may begin, or how many lanes that run by themselves it may call, before
-/// it yields to its executor; and how many attempts one poll of such a lane.
+/// How many attempts one poll of the driver may begin, or how many parallel workers it may call, before
+/// it yields to its executor; and how many attempts one poll of such a worker.
 pub(super) const STARTS_PER_POLL: u32 = 128;
 
-/// How long one poll may begin one attempt after another before the lane yields to its executor.
+/// How long one poll may begin one attempt after another before the worker yields to its executor.
 const LONGEST_POLL: Duration = Duration::from_micros(100);
 
 /// How many short attempts may begin by one reading of the clock.
@@ -19,17 +19,17 @@ const USES_OF_A_READING: u32 = 8;
 /// Attempts that took no longer than this between two readings are short.
 const SHORT: Duration = Duration::from_micros(20);
 
-/// A lane whose attempts take no longer than this, one with another, is back at the core before another has done much.
+/// A worker whose attempts take no longer than this, one with another, is back at the state before another has done much.
 const BRISK: Duration = Duration::from_micros(1);
 
-/// What one poll of a lane has done so far.
+/// What one poll of a worker has done so far.
 ///
 /// It reads the clock before each attempt, or, while attempts are short, before every eighth: a reading costs more
 /// than an empty item does.
 #[derive(Debug, Default)]
-pub(super) struct Shift {
+pub(super) struct TimeSlice {
     readings: Option<Readings>,
-    turns: u32,
+    attempts: u32,
 }
 
 #[derive(Debug)]
@@ -43,10 +43,10 @@ struct Readings {
     are_brisk: bool,
 }
 
-impl Shift {
-    /// Begins another turn. Returns its time, or one before it, by as much as the attempts since have taken.
-    pub(super) fn turn(&mut self, exact: bool) -> Instant {
-        self.turns += 1;
+impl TimeSlice {
+    /// Begins another attempt. Reattempts its time, or one before it, by as much as the attempts since have taken.
+    pub(super) fn start_attempt(&mut self, exact: bool) -> Instant {
+        self.attempts += 1;
         let readings = match &mut self.readings {
             Some(readings) => {
                 if exact || readings.uses_left == 0 {
@@ -60,20 +60,20 @@ impl Shift {
         readings.last
     }
 
-    /// Whether the lane has had its share. Where the clock is paused, only the number of attempts counts.
+    /// Whether the worker has had its share. Where the clock is paused, only the number of attempts counts.
     pub(super) fn is_over(&mut self) -> bool {
         let Some(readings) = &mut self.readings else { return false };
         if readings.uses_left == 0 {
             readings.read();
         }
-        self.turns >= STARTS_PER_POLL || readings.last > readings.first + LONGEST_POLL
+        self.attempts >= STARTS_PER_POLL || readings.last > readings.first + LONGEST_POLL
     }
 
-    /// How the lane comes to the core after an attempt.
-    pub(super) fn visit(&self) -> Visit {
+    /// How the worker comes to the state after an attempt.
+    pub(super) fn back_off(&self) -> BackOff {
         match &self.readings {
-            Some(Readings { are_brisk: true, .. }) => Visit::Again,
-            _ => Visit::Once,
+            Some(Readings { are_brisk: true, .. }) => BackOff::Long,
+            _ => BackOff::Short,
         }
     }
 
@@ -108,20 +108,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_a_lane_whose_attempts_are_brisk_comes_time_and_again() {
-        let mut shift = Shift::default();
-        assert_eq!(shift.visit(), Visit::Once, "it comes from elsewhere");
+        let mut slice = TimeSlice::default();
+        assert_eq!(slice.back_off(), BackOff::Short, "it comes from elsewhere");
         let mut visit_after = async |attempts, length| {
             for _ in 0..attempts {
-                shift.turn(false);
+                slice.start_attempt(false);
                 advance(length).await;
-                shift.is_over();
+                slice.is_over();
             }
-            shift.visit()
+            slice.back_off()
         };
-        assert_eq!(visit_after(1, Duration::from_nanos(900)).await, Visit::Again);
-        assert_eq!(visit_after(USES_OF_A_READING, Duration::from_nanos(1_100)).await, Visit::Once);
-        assert_eq!(visit_after(USES_OF_A_READING, Duration::from_nanos(900)).await, Visit::Again);
-        assert_eq!(visit_after(USES_OF_A_READING, SHORT).await, Visit::Once, "read after each from here on");
-        assert_eq!(visit_after(1, Duration::from_nanos(900)).await, Visit::Again);
+        assert_eq!(visit_after(1, Duration::from_nanos(900)).await, BackOff::Long);
+        assert_eq!(visit_after(USES_OF_A_READING, Duration::from_nanos(1_100)).await, BackOff::Short);
+        assert_eq!(visit_after(USES_OF_A_READING, Duration::from_nanos(900)).await, BackOff::Long);
+        assert_eq!(
+            visit_after(USES_OF_A_READING, SHORT).await,
+            BackOff::Short,
+            "read after each from here on"
+        );
+        assert_eq!(visit_after(1, Duration::from_nanos(900)).await, BackOff::Long);
     }
 }

@@ -1,4 +1,4 @@
-//! What all lanes and the driver share: what runs, what waits, and what became of each item.
+//! What all workers and the driver share: what runs, what waits, and what became of each item.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -13,21 +13,21 @@ use super::call::Call;
 use super::clock::{Clock, deadline, earliest};
 use super::collector::Collector;
 use super::drop_notice::DropNotice;
-use super::gate::{Gate, Place};
 use super::hooks::Hooks;
 use super::job::{Next, Pulled, Retry};
 use super::ledger::Keeping;
+use super::permits::{HeldPermits, Permits};
 use super::poll_budget::PollBudget;
+use super::retry_queue::RetryQueue;
 use super::running::Setup;
-use super::shift::STARTS_PER_POLL;
 use super::source::Source;
-use super::waiting::Waiting;
+use super::time_slice::STARTS_PER_POLL;
 use super::{Mode, Types, Work};
-use crate::bell::Bell;
 use crate::config::Config;
 use crate::error::{ConfigError, FailureReason};
 use crate::progress::Reporter;
 use crate::rt::{AtomicBool, Instant};
+use crate::signals::Signals;
 
 /// Why no further attempt begins.
 pub(super) enum Stop {
@@ -44,15 +44,15 @@ pub(super) enum SourceState {
     Ended,
 }
 
-/// A lane as the admission sees it.
-pub(super) struct Seat {
+/// A worker as the admission sees it.
+pub(super) struct WorkerState {
     pub(super) waker: Option<Waker>,
-    pub(super) resting: bool,
+    pub(super) is_idle: bool,
 }
 
 /// An attempt that is to start, with the permits that were taken for it.
 pub(super) struct Assignment<I, E> {
-    pub(super) place: Place,
+    pub(super) held: HeldPermits,
     pub(super) next: Next<I, E>,
 }
 
@@ -75,7 +75,7 @@ pub(super) struct Tally {
 /// It begins on cache lines of its own, away from the lock around it, so that those who look at the lock do not take
 /// away from whoever holds it what he works with.
 #[repr(align(128))]
-pub(super) struct Core<W: Types> {
+pub(super) struct State<W: Types> {
     pub(super) config: Arc<Config>,
     /// The name of the run.
     pub(super) name: String,
@@ -84,7 +84,7 @@ pub(super) struct Core<W: Types> {
     pub(super) hooks: W::Hooks,
     pub(super) token: Option<CancellationToken>,
     /// Rings where the run is to do something else; the caller's token rings it.
-    pub(super) bell: Arc<Bell>,
+    pub(super) signals: Arc<Signals>,
     pub(super) reporter: Option<Reporter>,
     /// For the handle or the stream, if there is one.
     pub(super) notice: Option<Box<DropNotice<W::Output, W::Error>>>,
@@ -98,35 +98,35 @@ pub(super) struct Core<W: Types> {
     pub(super) promised: Option<usize>,
     pub(super) pulled: usize,
     /// Items that were pulled and wait for permits, in their order.
-    pub(super) handed: VecDeque<Pulled<W::Item>>,
-    pub(super) waiting: Waiting<Retry<W::Item, W::Error>>,
-    pub(super) gate: Gate,
-    pub(super) seats: Vec<Seat>,
-    pub(super) resting: Vec<usize>,
-    /// Attempts for which a lane was woken or opened, in their order. The first lane that asks makes the first of them, so
-    /// that they start in this order; the lane that was woken for it takes what comes next.
+    pub(super) backlog: VecDeque<Pulled<W::Item>>,
+    pub(super) waiting: RetryQueue<Retry<W::Item, W::Error>>,
+    pub(super) permits: Permits,
+    pub(super) workers: Vec<WorkerState>,
+    pub(super) idle: Vec<usize>,
+    /// Attempts for which a worker was woken or opened, in their order. The first worker that asks makes the first of them, so
+    /// that they start in this order; the worker that was woken for it takes what comes next.
     pub(super) assigned: VecDeque<Assignment<W::Item, W::Error>>,
     /// How many of those are of items that have not started.
     pub(super) assigned_new: usize,
     /// How many items may be held beside those that run.
     pub(super) look_ahead: usize,
-    /// Where lanes run by themselves: how many of them this poll of the driver may still call.
+    /// Where workers run by themselves: how many of them this poll of the driver may still call.
     pub(super) starts_left: u32,
-    /// Where the driver polls the lanes: what this poll may still do.
+    /// Where the driver polls the workers: what this poll may still do.
     pub(super) budget: PollBudget,
-    /// Where lanes run by themselves: set once they are to end their attempts.
+    /// Where workers run by themselves: set once they are to end their attempts.
     pub(super) alarm: Option<Arc<AtomicBool>>,
     /// Whether the driver was woken since it was last polled.
     pub(super) driver_is_woken: bool,
-    /// Whether the driver is to be woken once the core is unlocked.
+    /// Whether the driver is to be woken once the state is unlocked.
     pub(super) wakes_driver: bool,
     /// The task that is to be woken then, because it waits for an outcome.
     pub(super) wakes_taker: Option<Waker>,
-    /// Whether this turn has woken somebody who may have to wait now until the lane rests.
-    pub(super) has_called: bool,
+    /// Whether this turn has woken somebody who may have to wait now until the worker rests.
+    pub(super) has_notified: bool,
 
     pub(super) clock: Clock,
-    /// Where the driver polls the lanes: when they are to look after the limits of their attempts.
+    /// Where the driver polls the workers: when they are to look after the limits of their attempts.
     pub(super) next_sweep: Option<Instant>,
     pub(super) run_deadline: Option<Instant>,
     pub(super) stop: Option<Stop>,
@@ -145,10 +145,10 @@ pub(super) struct Core<W: Types> {
     pub(super) timed: bool,
 }
 
-impl<W: Types> Core<W> {
+impl<W: Types> State<W> {
     /// Lets go of all that is held of the limits for attempts that have not begun. None of them begins any more.
     pub(super) fn abandon(&mut self) {
-        self.gate.leave_queue();
+        self.permits.leave_queue();
         self.take_back_assigned();
     }
 
@@ -159,13 +159,13 @@ impl<W: Types> Core<W> {
         }
     }
 
-    fn put_back(&mut self, Assignment { place, next }: Assignment<W::Item, W::Error>) {
-        self.gate.abandon(place);
+    fn put_back(&mut self, Assignment { held, next }: Assignment<W::Item, W::Error>) {
+        self.permits.abandon(held);
         match next {
             Next::New(pulled) => {
                 self.assigned_new -= 1;
-                let at = self.handed.iter().position(|other| other.index > pulled.index);
-                self.handed.insert(at.unwrap_or(self.handed.len()), pulled);
+                let at = self.backlog.iter().position(|other| other.index > pulled.index);
+                self.backlog.insert(at.unwrap_or(self.backlog.len()), pulled);
             }
             Next::Retry(due) => self.waiting.put_back(due),
         }
@@ -186,7 +186,7 @@ fn misfit<W: Work>(config: &Config) -> Option<ConfigError> {
     None
 }
 
-impl<W: Work> Core<W> {
+impl<W: Work> State<W> {
     pub(super) fn new(setup: Setup<W>, now: Instant) -> Self {
         let name = setup.name().to_owned();
         let Setup {
@@ -202,7 +202,7 @@ impl<W: Work> Core<W> {
         }
         Self {
             run_deadline: config.run_timeout.map(|limit| deadline(now, limit)),
-            gate: Gate::new(config.concurrency, config.limiter.clone()),
+            permits: Permits::new(config.concurrency, config.limiter.clone()),
             look_ahead: config.look_ahead,
             timed,
             config,
@@ -211,7 +211,7 @@ impl<W: Work> Core<W> {
             call,
             hooks,
             token,
-            bell: reporter.as_ref().map_or_else(Arc::default, |reporter| Arc::clone(reporter.bell())),
+            signals: reporter.as_ref().map_or_else(Arc::default, |reporter| Arc::clone(reporter.signals())),
             reporter,
             notice,
             started: now,
@@ -219,20 +219,20 @@ impl<W: Work> Core<W> {
             driver: Waker::noop().clone(),
             promised,
             pulled: 0,
-            handed: VecDeque::new(),
-            waiting: Waiting::new(),
-            seats: Vec::new(),
-            resting: Vec::new(),
+            backlog: VecDeque::new(),
+            waiting: RetryQueue::new(),
+            workers: Vec::new(),
+            idle: Vec::new(),
             assigned: VecDeque::new(),
             assigned_new: 0,
             starts_left: 0,
             budget: PollBudget::new(),
-            alarm: W::Mode::SPAWNED.then(Arc::default),
+            alarm: W::Mode::PARALLEL.then(Arc::default),
             driver_is_woken: false,
             wakes_driver: false,
             wakes_taker: None,
-            has_called: false,
-            clock: Clock::new(now, W::Mode::SPAWNED),
+            has_notified: false,
+            clock: Clock::new(now, W::Mode::PARALLEL),
             next_sweep: None,
             stop,
             draining: false,
@@ -245,7 +245,7 @@ impl<W: Work> Core<W> {
         }
     }
 
-    /// From here on the driver is woken through this waker. Returns the former one, which is to be dropped after the core
+    /// From here on the driver is woken through this waker. Returns the former one, which is to be dropped after the state
     /// is unlocked.
     pub(super) fn set_driver(&mut self, waker: &Waker) -> Option<Waker> {
         let is_known = self.driver.will_wake(waker);
@@ -257,13 +257,13 @@ impl<W: Work> Core<W> {
     pub(super) fn begin_poll(&mut self) -> bool {
         self.driver_is_woken = false;
         self.starts_left = STARTS_PER_POLL;
-        if !W::Mode::SPAWNED {
-            self.budget.begin_poll(self.seats.len() - self.resting.len());
+        if !W::Mode::PARALLEL {
+            self.budget.begin_poll(self.workers.len() - self.idle.len());
         }
         if self.source_state == SourceState::Stalled {
             self.source_state = SourceState::Open;
         }
-        self.heed_orders();
+        self.apply_signals();
         if self.run_deadline.is_none() && self.waiting.is_empty() {
             return self.stop.is_some();
         }
@@ -276,20 +276,20 @@ impl<W: Work> Core<W> {
         let stopped = self.stop.is_some();
         self.waiting.release(now);
         while let Some(Retry { job, error, .. }) = self.waiting.pop_given_up(now) {
-            self.fail(&job, error, "no place was free before the item's time was up");
+            self.fail(&job, error, "no held was free before the item's time was up");
         }
         stopped
     }
 
-    /// Whether this poll of the driver may begin another attempt, or poll another lane.
+    /// Whether this poll of the driver may begin another attempt, or poll another worker.
     #[inline(always)]
     pub(super) fn may_start(&mut self) -> bool {
-        if W::Mode::SPAWNED { self.starts_left > 0 } else { self.budget.is_left() || self.renew_budget() }
+        if W::Mode::PARALLEL { self.starts_left > 0 } else { self.budget.is_left() || self.renew_budget() }
     }
 
-    /// Counts the poll of a lane whose attempt goes on. Returns `true` if this poll of the driver may poll another lane.
-    /// If the run is stopping, every lane has its turn.
-    pub(super) fn may_poll_lane(&mut self) -> bool {
+    /// Counts the poll of a worker whose attempt goes on. Returns `true` if this poll of the driver may poll another worker.
+    /// If the run is stopping, every worker has its turn.
+    pub(super) fn may_poll_worker(&mut self) -> bool {
         let is_left = self.may_start();
         if is_left {
             self.budget.spend();
@@ -310,13 +310,13 @@ impl<W: Work> Core<W> {
         earliest(self.run_deadline, self.waiting.next_deadline())
     }
 
-    /// Tells the attempts of lanes that run by themselves to end. Returns the wakers of these lanes, which are to be woken
-    /// after the core is unlocked.
+    /// Tells the attempts of parallel workers to end. Returns the wakers of these workers, which are to be woken
+    /// after the state is unlocked.
     #[must_use]
     pub(super) fn sound_alarm(&self) -> Vec<Waker> {
         let Some(alarm) = &self.alarm else { return Vec::new() };
         alarm.store(true, Ordering::Release);
-        self.seats.iter().filter_map(|seat| seat.waker.clone()).collect()
+        self.workers.iter().filter_map(|worker| worker.waker.clone()).collect()
     }
 
     /// Sees to it that an attempt that has just begun and has to wait is swept in time.
@@ -332,25 +332,25 @@ impl<W: Work> Core<W> {
         self.next_sweep = Some(deadline(self.clock.last(), limit / 2));
     }
 
-    /// The wakers of the lanes that the driver polls and that do not rest.
-    pub(super) fn running_lanes(&self) -> impl Iterator<Item = Waker> {
-        self.seats.iter().filter(|seat| !seat.resting).filter_map(|seat| seat.waker.clone())
+    /// The wakers of the workers that the driver polls and that do not rest.
+    pub(super) fn busy_workers(&self) -> impl Iterator<Item = Waker> {
+        self.workers.iter().filter(|worker| !worker.is_idle).filter_map(|worker| worker.waker.clone())
     }
 
-    /// Wakes the driver, or has it woken once the core is unlocked if others than the driver lock it.
+    /// Wakes the driver, or has it woken once the state is unlocked if others than the driver lock it.
     pub(super) fn wake_driver(&mut self) {
-        if W::Mode::SPAWNED {
+        if W::Mode::PARALLEL {
             (self.driver_is_woken, self.wakes_driver) = (true, true);
         } else {
             self.driver.wake_by_ref();
         }
     }
 
-    /// Has the driver woken, if it does not look anyway after each lane and is not awake. Returns `true` if it is woken.
-    pub(super) fn call_driver(&mut self) -> bool {
-        let is_asleep = W::Mode::SPAWNED && !self.driver_is_woken;
+    /// Has the driver woken, if it does not look anyway after each worker and is not awake. Returns `true` if it is woken.
+    pub(super) fn notify_driver(&mut self) -> bool {
+        let is_asleep = W::Mode::PARALLEL && !self.driver_is_woken;
         if is_asleep {
-            (self.driver_is_woken, self.has_called, self.wakes_driver) = (true, true, true);
+            (self.driver_is_woken, self.has_notified, self.wakes_driver) = (true, true, true);
         }
         is_asleep
     }

@@ -11,7 +11,7 @@ use crate::rt::Instant;
 ///
 /// It holds fewer than `look_ahead` and `concurrency` together: admission stops at `look_ahead`, and only the attempts
 /// that run at that moment can still join.
-pub(super) struct Waiting<J> {
+pub(super) struct RetryQueue<J> {
     delayed: BinaryHeap<Delayed<J>>,
     /// The delay of these is over. Ordered by the time at which it was over.
     due: VecDeque<Due<J>>,
@@ -44,7 +44,7 @@ pub(super) struct Due<J> {
     order: u64,
 }
 
-impl<J> Waiting<J> {
+impl<J> RetryQueue<J> {
     pub(super) fn new() -> Self {
         Self {
             delayed: BinaryHeap::new(),
@@ -211,13 +211,13 @@ impl<J> Eq for Delayed<J> {}
 mod tests {
     use super::*;
 
-    fn parked(jobs: &[char]) -> Waiting<char> {
-        let mut waiting = Waiting::new();
+    fn parked(jobs: &[char]) -> RetryQueue<char> {
+        let mut waiting = RetryQueue::new();
         jobs.iter().for_each(|job| waiting.park_immediate(*job, None, 1));
         waiting
     }
 
-    fn take(waiting: &mut Waiting<char>, admitted: usize) -> char {
+    fn take(waiting: &mut RetryQueue<char>, admitted: usize) -> char {
         waiting.pop_immediate(admitted).unwrap().job
     }
 
@@ -252,7 +252,7 @@ mod tests {
     fn retries_without_a_delay_give_up_in_time_too() {
         let now = Instant::now();
         let second = std::time::Duration::from_secs(1);
-        let mut waiting = Waiting::new();
+        let mut waiting = RetryQueue::new();
         waiting.park_immediate('a', Some(now + second), 1);
         waiting.park('b', now, Some(now + 2 * second));
         waiting.release(now);

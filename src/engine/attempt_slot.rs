@@ -7,14 +7,14 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::access::Access;
-use super::attempt::{Limit, Watch, drop_caught, interrupted, panic_error, poll_caught};
+use super::attempt::{AttemptDeadline, Limit, drop_caught, interrupted, panic_error, poll_caught};
 use super::call::Call;
 use super::clock::{deadline, earliest};
-use super::gate::Place;
 use super::job::Job;
-use super::shift::Shift;
+use super::permits::HeldPermits;
 use super::shutdown::ShutDown;
+use super::state_guard::StateGuard;
+use super::time_slice::TimeSlice;
 use super::timer::Timer;
 use super::{Mode, Types, Work, trace};
 use crate::config::Config;
@@ -23,23 +23,23 @@ use crate::outcome::ItemError;
 use crate::rt::Instant;
 
 pin_project! {
-    /// Where a lane makes its attempts, one after another. An attempt is built in place and stays there.
-    #[project = DeskProjection]
-    pub(super) struct Desk<W: Types> {
+    /// Where a worker makes its attempts, one after another. An attempt is built in place and stays there.
+    #[project = SlotProjection]
+    pub(super) struct AttemptSlot<W: Types> {
         pub(super) job: Job<W::Item>,
         #[pin]
         attempt: Option<W::Future>,
-        // Whether the attempt was begun before the lane had to yield, and not polled since.
+        // Whether the attempt was begun before the worker had to yield, and not polled since.
         pub(super) is_unpolled: bool,
         // Whether the attempt has ended for its item and not yet in truth.
         pub(super) lingers: bool,
-        pub(super) watch: Watch,
+        pub(super) attempt_deadline: AttemptDeadline,
         timer: Timer,
         signal: Arc<Signal>,
-        pub(super) place: Place,
+        pub(super) held: HeldPermits,
     }
 
-    impl<W: Types> PinnedDrop for Desk<W> {
+    impl<W: Types> PinnedDrop for AttemptSlot<W> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if this.attempt.is_some() {
@@ -50,22 +50,22 @@ pin_project! {
     }
 }
 
-impl<W: Work> Desk<W> {
+impl<W: Work> AttemptSlot<W> {
     pub(super) fn new() -> Self {
         Self {
             job: Job::none(),
             attempt: None,
             is_unpolled: false,
             lingers: false,
-            watch: Watch::Unlimited,
+            attempt_deadline: AttemptDeadline::Unlimited,
             timer: Timer::default(),
             signal: Arc::default(),
-            place: Place::default(),
+            held: HeldPermits::default(),
         }
     }
 }
 
-impl<W: Work> DeskProjection<'_, W> {
+impl<W: Work> SlotProjection<'_, W> {
     /// Whether an attempt is under way.
     #[inline]
     pub(super) fn is_taken(&self) -> bool {
@@ -73,10 +73,10 @@ impl<W: Work> DeskProjection<'_, W> {
     }
 
     /// Gives back what the attempt that has ended held of the shared limit. Returns `true` if it held anything. It wakes others,
-    /// so a parallel lane calls it while the core is not locked.
+    /// so a parallel worker calls it while the state is not locked.
     #[inline]
     pub(super) fn release_shared(&mut self) -> bool {
-        self.place.shared.take().is_some()
+        self.held.shared.take().is_some()
     }
 
     /// Calls the map function. It is the caller's code, so it may panic.
@@ -90,17 +90,18 @@ impl<W: Work> DeskProjection<'_, W> {
     ) -> Result<(), ItemError<W::Error>> {
         let Job { index, attempt, ref mut kept, started, ref span, .. } = *self.job;
         let may_retry = config.retry.allows_after(attempt);
-        let (future, watch, signal) = (&mut self.attempt, &*self.watch, &mut *self.signal);
-        let permit = &mut self.place.shared;
+        let (future, attempt_deadline, signal) =
+            (&mut self.attempt, &*self.attempt_deadline, &mut *self.signal);
+        let permit = &mut self.held.shared;
         let context = || {
             Signal::renew(signal);
-            let limit = watch.limit(config, started).map(|limit| limit.deadline());
+            let limit = attempt_deadline.limit(config, started).map(|limit| limit.deadline());
             let deadline = earliest(limit, run_deadline);
             ItemContext::new(index, attempt, !may_retry, deadline, Arc::clone(signal))
         };
         let built = trace::in_span(span, || {
             catch_unwind(AssertUnwindSafe(|| {
-                *kept = if may_retry { call.again(&item) } else { None };
+                *kept = if may_retry { call.clone_item(&item) } else { None };
                 future.set(Some(call.call(context, item, permit)));
             }))
         });
@@ -111,17 +112,17 @@ impl<W: Work> DeskProjection<'_, W> {
     pub(super) fn date(&mut self, config: &Config, start: Instant) {
         self.job.started.get_or_insert(start);
         if config.first_limit.is_some() {
-            *self.watch = Watch::BegunSince(start);
+            *self.attempt_deadline = AttemptDeadline::BegunSince(start);
         }
     }
 
     /// Corrects the start of an attempt that has not waited yet.
-    fn date_anew(&mut self, start: Instant, watch: impl FnOnce(Instant) -> Watch) {
+    fn date_anew(&mut self, start: Instant, attempt_deadline: impl FnOnce(Instant) -> AttemptDeadline) {
         if self.job.attempt == 1 {
             self.job.started = Some(start);
         }
-        if let Watch::BegunSince(_) = self.watch {
-            *self.watch = watch(start);
+        if let AttemptDeadline::BegunSince(_) = self.attempt_deadline {
+            *self.attempt_deadline = attempt_deadline(start);
         }
     }
 
@@ -131,26 +132,26 @@ impl<W: Work> DeskProjection<'_, W> {
         &mut self,
         cx: &mut Context<'_>,
         config: &Config,
-        core: &mut Access<'_, W>,
+        guard: &mut StateGuard<'_, W>,
     ) -> Poll<Result<W::Output, ItemError<W::Error>>> {
-        if W::Mode::SPAWNED && mem::take(self.is_unpolled) {
-            self.date_anew(Instant::now(), Watch::BegunSince);
+        if W::Mode::PARALLEL && mem::take(self.is_unpolled) {
+            self.date_anew(Instant::now(), AttemptDeadline::BegunSince);
         }
         let attempts = self.job.attempt;
         match trace::in_span(&self.job.span, || poll_caught(self.attempt.as_mut(), cx, attempts)) {
             Poll::Ready(Ok(output)) => Poll::Ready(Ok(output)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.blame(error))),
             Poll::Pending if self.is_within_first_limit(cx, config) => Poll::Pending,
-            Poll::Pending => self.poll_limit(cx, config, core).map(Err),
+            Poll::Pending => self.poll_limit(cx, config, guard).map(Err),
         }
     }
 
     /// Why an attempt has ended that has failed.
     #[cold]
     fn blame(&self, error: ItemError<W::Error>) -> ItemError<W::Error> {
-        match (error, &*self.watch) {
+        match (error, &*self.attempt_deadline) {
             // Whatever it says now, it says because it was told to end.
-            (ItemError::Failed { attempts, .. }, Watch::Grace(limit, _)) => limit.error(attempts),
+            (ItemError::Failed { attempts, .. }, AttemptDeadline::Grace(limit, _)) => limit.error(attempts),
             (error, _) => error,
         }
     }
@@ -159,12 +160,12 @@ impl<W: Work> DeskProjection<'_, W> {
     /// timer rings: the way of most attempts that wait.
     #[inline(always)]
     fn is_within_first_limit(&self, cx: &Context<'_>, config: &Config) -> bool {
-        let Watch::Begun(start) = *self.watch else { return false };
+        let AttemptDeadline::Begun(start) = *self.attempt_deadline else { return false };
         let may_ring_later = |(limit, _)| {
             let deadline = start.checked_add(limit);
             deadline.is_some_and(|deadline| self.timer.is_early_enough(cx, deadline))
         };
-        self.job.attempt == 1 && (!W::Mode::SPAWNED || config.first_limit.is_some_and(may_ring_later))
+        self.job.attempt == 1 && (!W::Mode::PARALLEL || config.first_limit.is_some_and(may_ring_later))
     }
 
     /// Ready once the attempt is out of time, or its runtime keeps no time any more, and dropped.
@@ -172,21 +173,21 @@ impl<W: Work> DeskProjection<'_, W> {
         &mut self,
         cx: &mut Context<'_>,
         config: &Config,
-        core: &mut Access<'_, W>,
+        guard: &mut StateGuard<'_, W>,
     ) -> Poll<ItemError<W::Error>> {
-        if let Watch::BegunSince(dated) = *self.watch {
-            self.date_anew(Shift::latest_start(dated), Watch::Begun);
+        if let AttemptDeadline::BegunSince(dated) = *self.attempt_deadline {
+            self.date_anew(TimeSlice::latest_start(dated), AttemptDeadline::Begun);
         }
         self.work_out_limit(config);
         let attempts = self.job.attempt;
-        let error = match ready!(self.poll_end_of_time(cx, config, core)) {
+        let error = match ready!(self.poll_end_of_time(cx, config, guard)) {
             Ok(limit) => limit.error(attempts),
             Err(ShutDown) => {
                 Signal::cancel(self.signal);
                 interrupted()
             }
         };
-        if self.attempt.as_ref().as_pin_ref().is_some_and(|attempt| W::Call::goes_on(&attempt)) {
+        if self.attempt.as_ref().as_pin_ref().is_some_and(|attempt| W::Call::still_running(&attempt)) {
             *self.lingers = true;
         } else {
             self.job.span.in_scope(|| drop_caught(self.attempt.as_mut()));
@@ -195,9 +196,9 @@ impl<W: Work> DeskProjection<'_, W> {
     }
 
     pub(super) fn work_out_limit(&mut self, config: &Config) {
-        if let Watch::Begun(_) = *self.watch {
-            let limit = self.watch.limit(config, self.job.started);
-            *self.watch = limit.map_or(Watch::Unlimited, Watch::Until);
+        if let AttemptDeadline::Begun(_) = *self.attempt_deadline {
+            let limit = self.attempt_deadline.limit(config, self.job.started);
+            *self.attempt_deadline = limit.map_or(AttemptDeadline::Unlimited, AttemptDeadline::Until);
         }
     }
 
@@ -206,21 +207,23 @@ impl<W: Work> DeskProjection<'_, W> {
         &mut self,
         cx: &mut Context<'_>,
         config: &Config,
-        core: &mut Access<'_, W>,
+        guard: &mut StateGuard<'_, W>,
     ) -> Poll<Result<Limit, ShutDown>> {
-        match *self.watch {
-            Watch::Unlimited | Watch::Begun(_) | Watch::BegunSince(_) => Poll::Pending,
-            Watch::Grace(limit, until) => self.timer.poll(cx, until).map_ok(|()| limit),
-            Watch::Until(limit) => {
+        match *self.attempt_deadline {
+            AttemptDeadline::Unlimited | AttemptDeadline::Begun(_) | AttemptDeadline::BegunSince(_) => {
+                Poll::Pending
+            }
+            AttemptDeadline::Grace(limit, until) => self.timer.poll(cx, until).map_ok(|()| limit),
+            AttemptDeadline::Until(limit) => {
                 ready!(self.timer.poll(cx, limit.deadline()))?;
-                let clock = &mut core.get().clock;
+                let clock = &mut guard.get().clock;
                 let (now, latest) = (clock.read(), limit.latest_deadline(clock));
-                core.release();
+                guard.release();
                 ready!(self.timer.poll(cx, latest))?;
                 Signal::cancel(self.signal);
                 if !config.cancel_grace.is_zero() {
                     let until = deadline(now, config.cancel_grace);
-                    *self.watch = Watch::Grace(limit, until);
+                    *self.attempt_deadline = AttemptDeadline::Grace(limit, until);
                     ready!(self.timer.poll(cx, until))?;
                 }
                 Poll::Ready(Ok(limit))
@@ -241,8 +244,8 @@ impl<W: Work> DeskProjection<'_, W> {
     pub(super) fn stop(&mut self) {
         if self.attempt.is_some() {
             Signal::cancel(self.signal);
-            if !matches!(self.watch, Watch::Grace(..)) {
-                *self.watch = Watch::Unlimited;
+            if !matches!(self.attempt_deadline, AttemptDeadline::Grace(..)) {
+                *self.attempt_deadline = AttemptDeadline::Unlimited;
             }
         }
     }

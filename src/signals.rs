@@ -16,16 +16,16 @@ const RESIZED: u8 = 16;
 /// It is the waker of the caller's cancellation token, too. So a token that is cancelled is seen at once, in the
 /// middle of a poll as well, and looking for it costs no more than looking at a flag.
 #[derive(Debug, Default)]
-pub(crate) struct Bell {
-    orders: AtomicU8,
+pub(crate) struct Signals {
+    flags: AtomicU8,
     driver: AtomicWaker,
 }
 
 /// What was ordered.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Orders(u8);
+pub(crate) struct Raised(u8);
 
-impl Orders {
+impl Raised {
     #[inline]
     pub(crate) fn is_none(self) -> bool {
         self.0 == 0
@@ -55,10 +55,10 @@ impl Orders {
     }
 }
 
-impl Bell {
+impl Signals {
     #[inline]
-    pub(crate) fn orders(&self) -> Orders {
-        Orders(self.orders.load(Ordering::Acquire))
+    pub(crate) fn raised(&self) -> Raised {
+        Raised(self.flags.load(Ordering::Acquire))
     }
 
     pub(crate) fn cancel(&self) {
@@ -74,8 +74,8 @@ impl Bell {
     }
 
     pub(crate) fn resume(&self) {
-        self.orders.fetch_and(!PAUSED, Ordering::AcqRel);
-        self.ring();
+        self.flags.fetch_and(!PAUSED, Ordering::AcqRel);
+        self.notify();
     }
 
     /// Has the run look at the caller's token.
@@ -90,26 +90,26 @@ impl Bell {
 
     /// To be called before the run looks at it, so that it is not missed if it changes once more.
     pub(crate) fn acknowledge_size(&self) {
-        self.orders.fetch_and(!RESIZED, Ordering::AcqRel);
+        self.flags.fetch_and(!RESIZED, Ordering::AcqRel);
     }
 
     fn order(&self, order: u8) {
-        self.orders.fetch_or(order, Ordering::AcqRel);
-        self.ring();
+        self.flags.fetch_or(order, Ordering::AcqRel);
+        self.notify();
     }
 
     /// Wakes the driver.
-    pub(crate) fn ring(&self) {
+    pub(crate) fn notify(&self) {
         self.driver.wake();
     }
 
-    /// From here on the bell is heard by this waker.
-    pub(crate) fn listen(&self, driver: &Waker) {
+    /// From here on the signals is heard by this waker.
+    pub(crate) fn register(&self, driver: &Waker) {
         self.driver.register(driver);
     }
 }
 
-impl Wake for Bell {
+impl Wake for Signals {
     fn wake(self: Arc<Self>) {
         self.look_at_token();
     }

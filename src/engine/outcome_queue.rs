@@ -7,7 +7,7 @@ use crate::outcome::ItemOutcome;
 
 /// Gives out the outcomes of items in the order of completion or of the input.
 #[derive(Debug)]
-pub(crate) struct Queue<T, E> {
+pub(crate) struct OutcomeQueue<T, E> {
     ordered: bool,
     /// The index of the first slot, where they are ordered.
     first: usize,
@@ -19,7 +19,7 @@ pub(crate) struct Queue<T, E> {
     is_awaited: bool,
 }
 
-impl<T, E> Queue<T, E> {
+impl<T, E> OutcomeQueue<T, E> {
     pub(crate) fn new(ordered: bool) -> Self {
         Self { ordered, first: 0, slots: VecDeque::new(), held: 0, complete: false, is_awaited: false }
     }

@@ -4,7 +4,7 @@ use async_map_task::AsyncMapTask;
 
 fn count(names: Vec<Rc<str>>) {
     let run = AsyncMapTask::default().over(names).map(|name| async move { Ok::<_, String>(name.len()) });
-    drop(run.spawned());
+    drop(run.parallel());
 }
 
 fn main() {

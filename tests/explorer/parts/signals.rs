@@ -17,11 +17,11 @@ pub(crate) fn orders_are_heard() {
     let driver = spawn(async move {
         let (mut size, mut seen) = (0, Vec::new());
         poll_fn(|cx| {
-            let bell = reporter.bell();
-            bell.listen(cx.waker());
-            let orders = bell.orders();
+            let signals = reporter.signals();
+            signals.register(cx.waker());
+            let orders = signals.raised();
             if orders.is_resized() {
-                bell.acknowledge_size();
+                signals.acknowledge_size();
                 if let Some(new) = reporter.new_concurrency().map(|(latest, _)| latest) {
                     size = new;
                     seen.push(new);
@@ -42,11 +42,11 @@ pub(crate) fn orders_are_heard() {
     let threads = [
         give(|control| (1..=3).for_each(|size| control.set_concurrency(size))),
         give(|control| {
-            control.bell().pause();
-            control.bell().drain();
-            control.bell().resume();
+            control.signals().pause();
+            control.signals().drain();
+            control.signals().resume();
         }),
-        give(|control| std::task::Waker::from(Arc::clone(control.bell())).wake()),
+        give(|control| std::task::Waker::from(Arc::clone(control.signals())).wake()),
     ];
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     block_on(driver).unwrap();

@@ -9,12 +9,12 @@ use crate::rt::{OwnedSemaphorePermit, Semaphore};
 
 /// What an attempt holds of the limits while it runs.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(super) struct HeldPermits {
     own: Option<OwnedSemaphorePermit>,
     pub(super) shared: Option<Permit>,
 }
 
-impl Place {
+impl HeldPermits {
     /// How many of the run's own permits it has.
     #[inline]
     pub(super) fn own_permits(&self) -> usize {
@@ -24,8 +24,8 @@ impl Place {
 
 /// Lets attempts through, one at a time, in their order.
 #[derive(Debug)]
-pub(super) struct Gate {
-    permits: Arc<Semaphore>,
+pub(super) struct Permits {
+    semaphore: Arc<Semaphore>,
     /// Whether there is no shared limit, and has been no debt since a place was last taken.
     is_simple: bool,
     /// The concurrency as it is now.
@@ -38,7 +38,7 @@ pub(super) struct Gate {
     limiter: Option<Limiter>,
     /// The place in the shared limit's queue, while the next attempt waits for that limit and for nothing else.
     ticket: Option<Ticket>,
-    /// What is no longer needed of the shared limit. Dropping it wakes others, so it is dropped after the core is unlocked.
+    /// What is no longer needed of the shared limit. Dropping it wakes others, so it is dropped after the state is unlocked.
     left: Vec<Left>,
 }
 
@@ -49,13 +49,13 @@ pub(super) enum Left {
     Permit { _permit: Permit },
 }
 
-impl Gate {
+impl Permits {
     pub(super) fn new(concurrency: usize, limiter: Option<Limiter>) -> Self {
         let capacity = concurrency.min(Semaphore::MAX_PERMITS);
         let is_simple = limiter.is_none();
         Self {
             is_simple,
-            permits: Arc::new(Semaphore::new(capacity)),
+            semaphore: Arc::new(Semaphore::new(capacity)),
             capacity,
             most: capacity,
             debt: 0,
@@ -71,7 +71,7 @@ impl Gate {
 
     /// Whether the run's own limit lets nothing through.
     pub(super) fn is_full(&self) -> bool {
-        self.permits.available_permits() == 0
+        self.semaphore.available_permits() == 0
     }
 
     /// Whether nothing has to be looked at but the run's own permits: there is no shared limit, and nobody has paid
@@ -83,8 +83,8 @@ impl Gate {
 
     /// Whether an attempt that needs one permit can take over the place of the one before it as it is.
     #[inline]
-    pub(super) fn is_handed_over(&self, place: &Place, weight: u32) -> bool {
-        self.is_simple && place.own_permits() == weight as usize
+    pub(super) fn is_reusable(&self, held: &HeldPermits, weight: u32) -> bool {
+        self.is_simple && held.own_permits() == weight as usize
     }
 
     /// Makes a place fit for an attempt. Returns `false` if it cannot be had now. If the shared limit is what is missing,
@@ -96,33 +96,33 @@ impl Gate {
     #[inline]
     pub(super) fn take(
         &mut self,
-        place: &mut Place,
+        held: &mut HeldPermits,
         weight: u32,
         waker: &Waker,
     ) -> Result<bool, ConfigError> {
         self.is_simple = self.debt == 0 && self.limiter.is_none();
-        let taken = self.take_own(place, weight)? && self.take_shared(place, weight, waker)?;
+        let taken = self.take_own(held, weight)? && self.take_shared(held, weight, waker)?;
         if !taken {
             // What was lent to an attempt that has to wait is not there for others meanwhile.
-            self.give_back(place);
+            self.give_back(held);
         }
         Ok(taken)
     }
 
-    fn take_own(&mut self, place: &mut Place, weight: u32) -> Result<bool, ConfigError> {
+    fn take_own(&mut self, held: &mut HeldPermits, weight: u32) -> Result<bool, ConfigError> {
         let needed = weight as usize;
         if needed > self.most {
             return Err(too_heavy(weight, self.most, "concurrency"));
         }
-        let held = place.own_permits();
-        if held > needed {
-            drop(place.own.as_mut().and_then(|own| own.split(held - needed)));
-        } else if held < needed {
-            if needed > self.capacity && self.in_use() == held {
+        let count = held.own_permits();
+        if count > needed {
+            drop(held.own.as_mut().and_then(|own| own.split(count - needed)));
+        } else if count < needed {
+            if needed > self.capacity && self.in_use() == count {
                 self.overdraw(needed - self.capacity);
             }
-            let missing = u32::try_from(needed - held).unwrap_or(u32::MAX);
-            match (Arc::clone(&self.permits).try_acquire_many_owned(missing), &mut place.own) {
+            let missing = u32::try_from(needed - count).unwrap_or(u32::MAX);
+            match (Arc::clone(&self.semaphore).try_acquire_many_owned(missing), &mut held.own) {
                 (Ok(more), Some(own)) => own.merge(more),
                 (Ok(all), none) => *none = Some(all),
                 (Err(_), _) => {
@@ -138,59 +138,65 @@ impl Gate {
     /// Lends permits to an attempt that needs more than the lowered limit has and that runs alone. They are forgotten when
     /// they come back.
     #[cold]
-    fn overdraw(&mut self, permits: usize) {
-        self.permits.add_permits(permits);
-        self.debt += permits;
+    fn overdraw(&mut self, semaphore: usize) {
+        self.semaphore.add_permits(semaphore);
+        self.debt += semaphore;
         self.is_simple = false;
     }
 
     /// How many permits are in use.
     fn in_use(&self) -> usize {
-        (self.capacity + self.debt).saturating_sub(self.permits.available_permits())
+        (self.capacity + self.debt).saturating_sub(self.semaphore.available_permits())
     }
 
-    fn take_shared(&mut self, place: &mut Place, weight: u32, waker: &Waker) -> Result<bool, ConfigError> {
+    fn take_shared(
+        &mut self,
+        held: &mut HeldPermits,
+        weight: u32,
+        waker: &Waker,
+    ) -> Result<bool, ConfigError> {
         let Some(limiter) = &self.limiter else { return Ok(true) };
-        if place.shared.as_ref().is_some_and(|permit| permit.weight() == weight) {
+        if held.shared.as_ref().is_some_and(|permit| permit.weight() == weight) {
             return Ok(true);
         }
-        self.left.extend(place.shared.take().map(|permit| Left::Permit { _permit: permit }));
-        let too_heavy = |TooHeavy { most }| too_heavy(weight, most, "most permits that the limiter has had");
+        self.left.extend(held.shared.take().map(|permit| Left::Permit { _permit: permit }));
+        let too_heavy =
+            |TooHeavy { most }| too_heavy(weight, most, "most semaphore that the limiter has had");
         if self.ticket.as_ref().is_some_and(|ticket| ticket.weight() != weight) {
             self.left.extend(self.ticket.take().map(|ticket| Left::Ticket { _ticket: ticket }));
         }
         match self.ticket.take().map(|ticket| (ticket.poll(waker), ticket)) {
-            Some((Poll::Ready(Ok(permit)), _)) => place.shared = Some(permit),
+            Some((Poll::Ready(Ok(permit)), _)) => held.shared = Some(permit),
             Some((Poll::Pending, ticket)) => self.ticket = Some(ticket),
             // Nothing was requested yet, or the permits of the request were taken.
             Some((Poll::Ready(Err(_)), _)) | None => {
                 match limiter.acquire(weight, waker).map_err(too_heavy)? {
-                    Acquired::Now(permit) => place.shared = Some(permit),
+                    Acquired::Now(permit) => held.shared = Some(permit),
                     Acquired::Later(ticket) => self.ticket = Some(ticket),
                 }
             }
         }
-        Ok(place.shared.is_some())
+        Ok(held.shared.is_some())
     }
 
     /// Takes back what an attempt held of the run's own limit, except for what the next one may have at once.
     #[inline]
-    pub(super) fn give_back(&mut self, place: &mut Place) {
+    pub(super) fn give_back(&mut self, held: &mut HeldPermits) {
         if self.debt > 0 {
-            self.settle_debt(place);
+            self.settle_debt(held);
         }
     }
 
     #[cold]
-    fn settle_debt(&mut self, place: &mut Place) {
-        let held = place.own_permits();
-        let paid = held.min(self.debt);
-        if let Some(own) = place.own.as_mut().and_then(|own| own.split(paid)) {
+    fn settle_debt(&mut self, held: &mut HeldPermits) {
+        let count = held.own_permits();
+        let paid = count.min(self.debt);
+        if let Some(own) = held.own.as_mut().and_then(|own| own.split(paid)) {
             own.forget();
             self.debt -= paid;
         }
-        if paid == held {
-            place.own = None;
+        if paid == count {
+            held.own = None;
         }
     }
 
@@ -201,10 +207,10 @@ impl Gate {
             let more = capacity - self.capacity;
             let forgiven = more.min(self.debt);
             self.debt -= forgiven;
-            self.permits.add_permits(more - forgiven);
+            self.semaphore.add_permits(more - forgiven);
         } else {
             let fewer = self.capacity - capacity;
-            self.debt += fewer - self.permits.forget_permits(fewer);
+            self.debt += fewer - self.semaphore.forget_permits(fewer);
         }
         self.capacity = capacity;
         self.most = self.most.max(most.min(Semaphore::MAX_PERMITS));
@@ -214,7 +220,7 @@ impl Gate {
     /// Returns `true` if the run's own limit lets an attempt of this weight through.
     pub(super) fn has_room(&self, weight: u32) -> bool {
         let needed = weight as usize;
-        self.permits.available_permits() >= needed || (needed > self.capacity && self.in_use() == 0)
+        self.semaphore.available_permits() >= needed || (needed > self.capacity && self.in_use() == 0)
     }
 
     /// Returns `true` if the next attempt waits for the shared limit, which wakes the driver when it is there.
@@ -233,12 +239,12 @@ impl Gate {
     }
 
     /// Takes back a place whose attempt does not start.
-    pub(super) fn abandon(&mut self, mut place: Place) {
-        self.give_back(&mut place);
-        self.left.extend(place.shared.map(|permit| Left::Permit { _permit: permit }));
+    pub(super) fn abandon(&mut self, mut held: HeldPermits) {
+        self.give_back(&mut held);
+        self.left.extend(held.shared.map(|permit| Left::Permit { _permit: permit }));
     }
 
-    /// What is to be dropped after the core is unlocked.
+    /// What is to be dropped after the state is unlocked.
     #[inline]
     pub(super) fn left(&mut self) -> &mut Vec<Left> {
         &mut self.left

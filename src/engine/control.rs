@@ -2,41 +2,41 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::core::{Core, SourceState, Stop, Tally};
+use super::state::{SourceState, State, Stop, Tally};
 use super::{Mode, Types, Work};
-use crate::bell::Orders;
 use crate::error::FailureReason;
 use crate::progress::{Progress, Reporter};
 use crate::result::Summary;
+use crate::signals::Raised;
 
-impl<W: Work> Core<W> {
+impl<W: Work> State<W> {
     /// Whether an order from outside keeps everything from starting.
     #[inline]
     pub(super) fn is_paused(&self) -> bool {
-        self.bell.orders().is_paused()
+        self.signals.raised().is_paused()
     }
 
     /// Stops the run if the caller's token is cancelled, or if it was ordered to.
     #[inline]
-    pub(super) fn heed_orders(&mut self) {
-        let orders = self.bell.orders();
-        if !orders.is_none() {
-            self.obey(orders);
+    pub(super) fn apply_signals(&mut self) {
+        let raised = self.signals.raised();
+        if !raised.is_none() {
+            self.apply(raised);
         }
     }
 
     #[cold]
-    fn obey(&mut self, orders: Orders) {
-        if orders.is_resized() {
-            self.bell.acknowledge_size();
+    fn apply(&mut self, raised: Raised) {
+        if raised.is_resized() {
+            self.signals.acknowledge_size();
             if let Some((concurrency, most)) = self.reporter.as_ref().and_then(Reporter::new_concurrency) {
-                self.gate.set_capacity(concurrency, most);
+                self.permits.set_capacity(concurrency, most);
             }
         }
         let is_token_cancelled = || self.token.as_ref().is_some_and(CancellationToken::is_cancelled);
-        if orders.is_cancelled() || (orders.is_token() && is_token_cancelled()) {
+        if raised.is_cancelled() || (raised.is_token() && is_token_cancelled()) {
             self.halt(FailureReason::Cancelled);
-        } else if orders.is_draining() && self.stop.is_none() {
+        } else if raised.is_draining() && self.stop.is_none() {
             self.stop(Stop::Failed(FailureReason::Cancelled));
             self.draining = true;
         }
@@ -46,21 +46,21 @@ impl<W: Work> Core<W> {
     /// poll, and in between when it looks at the clock.
     pub(super) fn publish(&mut self) {
         self.report();
-        self.hand_over_outcomes();
+        self.flush_outcomes();
     }
 
-    /// Gives the outcomes to another task that takes them. It is woken once the core is unlocked.
+    /// Gives the outcomes to another task that takes them. It is woken once the state is unlocked.
     #[inline]
-    pub(super) fn hand_over_outcomes(&mut self) {
-        if let Some(taker) = self.collector.hand_over() {
+    pub(super) fn flush_outcomes(&mut self) {
+        if let Some(taker) = self.collector.flush() {
             self.wakes_taker = Some(taker);
         }
     }
 
-    /// Reports a change at once where lanes run by themselves.
+    /// Reports a change at once where workers run by themselves.
     #[inline(always)]
     pub(super) fn report_at_once(&self) {
-        if W::Mode::SPAWNED {
+        if W::Mode::PARALLEL {
             self.report();
         }
     }
@@ -80,7 +80,7 @@ impl<W: Work> Core<W> {
     }
 }
 
-impl<W: Types> Core<W> {
+impl<W: Types> State<W> {
     /// The last report: nothing runs or waits any more.
     pub(super) fn end_report(&mut self, summary: &Summary) {
         if let Some(reporter) = self.reporter.take() {

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Waker};
 
-use super::queue::Queue;
+use super::outcome_queue::OutcomeQueue;
 use crate::lock::lock;
 use crate::outcome::ItemOutcome;
 use crate::rt::{AtomicBool, AtomicUsize, Mutex};
 
 /// Both ends of a new outbox.
-pub(crate) fn outbox<T, E>(ordered: bool) -> (Inlet<T, E>, Outlet<T, E>) {
+pub(crate) fn outcome_channel<T, E>(ordered: bool) -> (Inlet<T, E>, Outlet<T, E>) {
     let state = State { outcomes: VecDeque::new(), taker: None, giver: None };
     let shared =
         Shared { state: Mutex::new(state), taken: AtomicUsize::new(0), is_full: AtomicBool::new(false) };
-    let (shared, queue) = (Arc::new(shared), Queue::new(ordered));
+    let (shared, queue) = (Arc::new(shared), OutcomeQueue::new(ordered));
     let inlet = Inlet { queue, pushed: 0, held_at_most: Cell::new(0), shared: Arc::clone(&shared) };
     (inlet, Outlet { fetched: VecDeque::new(), taken: 0, shared })
 }
@@ -44,7 +44,7 @@ struct State<T, E> {
 #[derive(Debug)]
 pub(crate) struct Inlet<T, E> {
     /// Those that were not handed over yet.
-    queue: Queue<T, E>,
+    queue: OutcomeQueue<T, E>,
     pushed: usize,
     /// How many outcomes were held at the last look, and those since. It can only have become fewer.
     held_at_most: Cell<usize>,
@@ -66,7 +66,7 @@ impl<T, E> Inlet<T, E> {
     }
 
     /// Lets the other end have what may be taken. Returns its waker, which is to be woken after everything is unlocked.
-    pub(super) fn hand_over(&mut self) -> Option<Waker> {
+    pub(super) fn flush(&mut self) -> Option<Waker> {
         if !self.queue.is_next_there() {
             return None;
         }
@@ -78,7 +78,7 @@ impl<T, E> Inlet<T, E> {
     /// No further outcome will come. Hands over what is left; see [`hand_over`](Self::hand_over).
     pub(super) fn complete(&mut self) -> Option<Waker> {
         self.queue.complete();
-        self.hand_over()
+        self.flush()
     }
 
     /// Returns `true` if fewer than so many outcomes are held; if not, `giver` is woken when one was taken.
@@ -108,7 +108,7 @@ impl<T, E> Inlet<T, E> {
 /// Whatever ends the run, nothing that has settled is lost.
 impl<T, E> Drop for Inlet<T, E> {
     fn drop(&mut self) {
-        if let Some(taker) = self.hand_over() {
+        if let Some(taker) = self.flush() {
             taker.wake();
         }
     }

@@ -1,0 +1,106 @@
+//! A worker's way to the state.
+
+use std::mem;
+use std::sync::TryLockError;
+use std::task::Waker;
+
+use super::permits::Left;
+use super::state::State;
+use super::{Mode, Types};
+use crate::lock::{BackOff, lock_with_back_off};
+use crate::rt::{Mutex, MutexGuard};
+
+/// The state, locked once it is needed.
+pub(super) struct StateGuard<'a, W: Types> {
+    state: &'a Mutex<State<W>>,
+    guard: Option<MutexGuard<'a, State<W>>>,
+    back_off: BackOff,
+}
+
+impl<'a, W: Types> StateGuard<'a, W> {
+    pub(super) fn new(state: &'a Mutex<State<W>>) -> Self {
+        Self { state, guard: None, back_off: BackOff::Short }
+    }
+
+    /// How the worker comes to it from here on.
+    #[inline]
+    pub(super) fn come(&mut self, back_off: BackOff) {
+        self.back_off = back_off;
+    }
+
+    /// Whether the worker has been to the state and has kept it.
+    #[inline]
+    pub(super) fn is_held(&self) -> bool {
+        self.guard.is_some()
+    }
+
+    #[inline(always)]
+    pub(super) fn get(&mut self) -> &mut State<W> {
+        self.guard.get_or_insert_with(|| lock_with_back_off(self.state, self.back_off))
+    }
+
+    /// Lets others have it before the caller's code runs. Where workers are polled by the driver there are no others,
+    /// and the worker keeps it for the rest of its poll: nothing that an attempt can reach wants it.
+    #[inline]
+    pub(super) fn release(&mut self) {
+        if W::Mode::PARALLEL {
+            self.unlock();
+        }
+    }
+
+    /// Unlocks the state, then does what must not be done while it is locked: wakes the driver and the task that waits
+    /// for an outcome, which the caller may poll in the very call, and gives up parts of the shared limit, which wakes the
+    /// drivers of other runs.
+    #[inline]
+    fn unlock(&mut self) {
+        let Some(mut state) = self.guard.take() else { return };
+        if state.wakes_driver || state.wakes_taker.is_some() || !state.permits.left().is_empty() {
+            let driver = mem::take(&mut state.wakes_driver).then(|| state.driver.clone());
+            let (left, taker) = (mem::take(state.permits.left()), state.wakes_taker.take());
+            drop(state);
+            finish(left, [taker, driver]);
+        }
+    }
+}
+
+#[cold]
+fn finish(left: Vec<Left>, wakers: [Option<Waker>; 2]) {
+    drop(left);
+    wakers.into_iter().flatten().for_each(Waker::wake);
+}
+
+/// The state, locked by the driver. It is unlocked as a worker unlocks it when this is dropped.
+///
+/// A worker's [`StateGuard`] has no destructor of its own, because that costs each poll of a worker a few instructions.
+pub(super) struct DriverGuard<'a, W: Types>(StateGuard<'a, W>);
+
+impl<'a, W: Types> DriverGuard<'a, W> {
+    pub(super) fn new(state: &'a Mutex<State<W>>) -> Self {
+        Self(StateGuard::new(state))
+    }
+
+    /// The state, unless it is locked at this moment.
+    pub(super) fn try_new(state: &'a Mutex<State<W>>) -> Option<Self> {
+        let guard = match state.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(Self(StateGuard { state, guard: Some(guard), back_off: BackOff::Short }))
+    }
+
+    pub(super) fn get(&mut self) -> &mut State<W> {
+        self.0.get()
+    }
+
+    /// Lets the workers have it where they are polled by others.
+    pub(super) fn release(&mut self) {
+        self.0.release();
+    }
+}
+
+impl<W: Types> Drop for DriverGuard<'_, W> {
+    fn drop(&mut self) {
+        self.0.unlock();
+    }
+}

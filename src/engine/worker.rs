@@ -1,0 +1,231 @@
+//! A place that works through one item after another.
+
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+
+use super::attempt_slot::AttemptSlot;
+use super::next_step::Step;
+use super::state::State;
+use super::state_guard::StateGuard;
+use super::time_slice::TimeSlice;
+use super::{Mode, Types, Work};
+use crate::config::Config;
+use crate::outcome::ItemError;
+use crate::rt::{AtomicBool, Instant, Mutex, coop};
+
+pin_project! {
+    /// A place of the run at work: it takes an item, makes one attempt at it, hands in what became of it and
+    /// takes the next. It holds its permits for as long as there is work. Between two items it allocates nothing.
+    #[project = WorkerProjection]
+    pub struct Worker<W: Types> {
+        state: Arc<Mutex<State<W>>>,
+        config: Arc<Config>,
+        id: usize,
+        // Only where workers run by themselves.
+        parallel: Option<ParallelParts<W::Call>>,
+        #[pin]
+        slot: AttemptSlot<W>,
+    }
+}
+
+/// What a worker needs to run by itself, side by side with others.
+pub(super) struct ParallelParts<C> {
+    pub(super) call: C,
+    pub(super) alarm: Arc<AtomicBool>,
+    pub(super) run_deadline: Option<Instant>,
+    /// Whether somebody is told how long each item took.
+    pub(super) timed: bool,
+}
+
+impl<W: Work> Worker<W> {
+    pub(super) fn new(
+        state: Arc<Mutex<State<W>>>,
+        config: Arc<Config>,
+        id: usize,
+        parallel: Option<ParallelParts<W::Call>>,
+    ) -> Self {
+        Self { state, config, id, parallel, slot: AttemptSlot::new() }
+    }
+
+    /// Looks after the limit of a running attempt from here on. It is to be polled.
+    pub(super) fn watch_limit(self: Pin<&mut Self>) {
+        let this = self.project();
+        this.slot.project().work_out_limit(this.config);
+    }
+
+    /// Tells a running attempt to end. From here on the run's grace is its only limit.
+    pub(super) fn stop(self: Pin<&mut Self>) {
+        self.project().slot.project().stop();
+    }
+}
+
+impl<W: Work> Future for Worker<W> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // Without budget nothing of Tokio's would be ready here, and what was polled for nothing would
+        // come after those that have used it up, time and again.
+        if !coop::has_budget_remaining() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let WorkerProjection { state, config, id, parallel, mut slot } = self.project();
+        if let (true, Some(parallel)) = (W::Mode::PARALLEL, &*parallel) {
+            if parallel.alarm.load(Ordering::Acquire) {
+                slot.as_mut().project().stop();
+            }
+        }
+        ready!(slot.as_mut().project().poll_lingering(cx));
+        let mut slice = W::Mode::PARALLEL.then(TimeSlice::default);
+        let mut guard = StateGuard::new(state);
+        let mut begun = Ok(());
+        if !slot.as_mut().project().is_taken() {
+            let step = guard.get().arrive(*id, slot.as_mut(), cx.waker());
+            guard.release();
+            begun = match take_up(step, parallel.as_ref().zip(slice.as_mut()), config, slot.as_mut(), cx) {
+                ControlFlow::Continue(begun) => begun,
+                ControlFlow::Break(polled) => return polled,
+            };
+        }
+        loop {
+            let mut is_tired = false;
+            let at_once = match begun {
+                Ok(()) => loop {
+                    match slot.as_mut().project().poll(cx, config, &mut guard) {
+                        Poll::Pending => {
+                            // A worker that has been to the state has begun an attempt, which was counted. Two workers that
+                            // have woken themselves end the poll of all.
+                            if !W::Mode::PARALLEL {
+                                if guard.is_held() {
+                                    guard.get().cover_first_wait();
+                                } else {
+                                    count_poll(&mut guard, cx);
+                                }
+                            }
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(Ok(output)) => {
+                            if let Some(slice) = &mut slice {
+                                is_tired = come_back(slice, &mut guard, slot.as_mut());
+                            }
+                            let (state, mut parts) = (guard.get(), slot.as_mut().project());
+                            state.take_success(output, &mut parts);
+                            let step = state.begin_at_once(&mut parts, is_tired);
+                            match (step, parallel.as_ref().zip(slice.as_mut())) {
+                                (Some(Step::Attempt), _) => {}
+                                (Some(Step::Begin { item, .. }), Some((parallel, slice))) => {
+                                    guard.release();
+                                    let begun = begin_parallel(parallel, config, slice, slot.as_mut(), item);
+                                    if let Err(error) = begun {
+                                        guard.get().take_failure(error, slot.as_mut());
+                                        break None;
+                                    }
+                                }
+                                (step, _) => break step,
+                            }
+                        }
+                        Poll::Ready(Err(error)) => {
+                            if let Some(slice) = &mut slice {
+                                is_tired = come_back(slice, &mut guard, slot.as_mut());
+                            }
+                            guard.get().take_failure(error, slot.as_mut());
+                            break None;
+                        }
+                    }
+                },
+                Err(error) => {
+                    leave_shared(&mut guard, slot.as_mut());
+                    guard.get().take_failure(error, slot.as_mut());
+                    None
+                }
+            };
+            let step = match at_once {
+                Some(step) => step,
+                None => guard.get().go_on(*id, is_tired, slot.as_mut(), cx.waker()),
+            };
+            guard.release();
+            begun = match take_up(step, parallel.as_ref().zip(slice.as_mut()), config, slot.as_mut(), cx) {
+                ControlFlow::Continue(begun) => begun,
+                ControlFlow::Break(polled) => return polled,
+            };
+        }
+    }
+}
+
+/// Does what the worker is to do next: breaks with the end of its poll, or goes on with an attempt that is under way or
+/// has failed at once.
+fn take_up<W: Work>(
+    step: Step<W::Item>,
+    parallel: Option<(&ParallelParts<W::Call>, &mut TimeSlice)>,
+    config: &Config,
+    slot: Pin<&mut AttemptSlot<W>>,
+    cx: &Context<'_>,
+) -> ControlFlow<Poll<()>, Result<(), ItemError<W::Error>>> {
+    match (step, parallel) {
+        (Step::Attempt, _) => ControlFlow::Continue(Ok(())),
+        (Step::Begin { item, after_yield }, Some((parallel, slice))) => {
+            let mut slot = slot;
+            let begun = begin_parallel(parallel, config, slice, slot.as_mut(), item);
+            if after_yield && begun.is_ok() {
+                *slot.project().is_unpolled = true;
+                cx.waker().wake_by_ref();
+                return ControlFlow::Break(Poll::Pending);
+            }
+            ControlFlow::Continue(begun)
+        }
+        (Step::Yield, _) => {
+            cx.waker().wake_by_ref();
+            ControlFlow::Break(Poll::Pending)
+        }
+        (Step::Idle | Step::Linger | Step::Begin { .. }, _) => ControlFlow::Break(Poll::Pending),
+        (Step::Retire, _) => ControlFlow::Break(Poll::Ready(())),
+    }
+}
+
+/// Counts the poll of a worker whose attempt goes on.
+#[inline(never)]
+fn count_poll<W: Work>(guard: &mut StateGuard<'_, W>, cx: &Context<'_>) {
+    if !guard.get().may_poll_worker() {
+        cx.waker().wake_by_ref();
+    }
+}
+
+/// Prepares the way to the state for a worker whose attempt has ended. Returns `true` if the worker has had its share.
+#[inline(always)]
+fn come_back<W: Work>(
+    slice: &mut TimeSlice,
+    guard: &mut StateGuard<'_, W>,
+    slot: Pin<&mut AttemptSlot<W>>,
+) -> bool {
+    let is_tired = slice.is_over();
+    guard.come(slice.back_off());
+    leave_shared(guard, slot);
+    is_tired
+}
+
+/// Gives back what an attempt that has ended held of the shared limit. It wakes others, so the state is not locked then.
+#[inline]
+fn leave_shared<W: Work>(guard: &mut StateGuard<'_, W>, slot: Pin<&mut AttemptSlot<W>>) {
+    if W::Mode::PARALLEL && slot.project().release_shared() {
+        guard.get().has_notified = true;
+    }
+}
+
+/// Begins an attempt outside the lock.
+#[inline(always)]
+fn begin_parallel<W: Work>(
+    parallel: &ParallelParts<W::Call>,
+    config: &Config,
+    slice: &mut TimeSlice,
+    slot: Pin<&mut AttemptSlot<W>>,
+    item: W::Item,
+) -> Result<(), ItemError<W::Error>> {
+    let mut slot = slot.project();
+    slot.date(config, slice.start_attempt(parallel.timed));
+    slot.begin(&parallel.call, config, parallel.run_deadline, item)
+}
