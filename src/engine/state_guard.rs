@@ -24,7 +24,7 @@ impl<'a, W: Types> StateGuard<'a, W> {
 
     /// How the worker comes to it from here on.
     #[inline]
-    pub(super) fn come(&mut self, back_off: BackOff) {
+    pub(super) fn set_back_off(&mut self, back_off: BackOff) {
         self.back_off = back_off;
     }
 

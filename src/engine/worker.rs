@@ -203,7 +203,7 @@ fn come_back<W: Work>(
     slot: Pin<&mut AttemptSlot<W>>,
 ) -> bool {
     let is_tired = slice.is_over();
-    guard.come(slice.back_off());
+    guard.set_back_off(slice.back_off());
     leave_shared(guard, slot);
     is_tired
 }

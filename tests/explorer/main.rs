@@ -41,7 +41,6 @@ mod rt;
 )]
 #[path = "../../src"]
 mod library {
-    pub mod signals;
     pub mod builder;
     pub mod config;
     pub mod context;
@@ -60,6 +59,7 @@ mod library {
     pub mod result;
     pub mod retry;
     pub mod run;
+    pub mod signals;
     pub mod stream;
     pub mod task;
     pub mod verdict;

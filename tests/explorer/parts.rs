@@ -1,6 +1,6 @@
 //! Parts of the engine, each alone.
 
-pub(crate) mod signals;
 pub(crate) mod limiter;
 pub(crate) mod lock;
 pub(crate) mod outcome_channel;
+pub(crate) mod signals;

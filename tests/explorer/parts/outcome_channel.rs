@@ -4,8 +4,8 @@
 #[path = "../../../src/engine/outcome_channel.rs"]
 mod channel;
 #[allow(dead_code, clippy::duplicate_mod, reason = "a part of the library")]
-#[path = "../../../src/engine/queue.rs"]
-mod queue;
+#[path = "../../../src/engine/outcome_queue.rs"]
+mod outcome_queue;
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};

@@ -1,0 +1,17 @@
+//! Twenty awaited runs on several cores.
+
+async fn site<const SITE: usize>(count: u64) -> u64 {
+    let items = price::items::<SITE>(count);
+    let run = price::task().over(items).map(|item| async move { price::work(item).await }).parallel();
+    match run.await {
+        Ok(result) => result.successful_results().map(|output| output.0).sum(),
+        Err(error) => {
+            eprintln!("{error}");
+            0
+        }
+    }
+}
+
+fn main() {
+    price::run(async { price::twenty!(site, price::count()) });
+}

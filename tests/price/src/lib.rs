@@ -1,0 +1,71 @@
+//! Twenty call sites of distinct types, and an empty one.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_map_task::AsyncMapTask;
+
+/// An item of a type of its own for each call site.
+#[derive(Debug, Clone)]
+pub struct Item<const SITE: usize>(pub u64);
+
+/// An output of a type of its own for each call site.
+#[derive(Debug)]
+pub struct Output<const SITE: usize>(pub u64);
+
+/// An error of a type of its own for each call site.
+#[derive(Debug)]
+pub struct Error<const SITE: usize>(pub u64);
+
+impl<const SITE: usize> fmt::Display for Error<SITE> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "item {} failed at call site {SITE}", self.0)
+    }
+}
+
+impl<const SITE: usize> std::error::Error for Error<SITE> {}
+
+/// The items of a call site.
+pub fn items<const SITE: usize>(count: u64) -> Vec<Item<SITE>> {
+    (0..count).map(Item).collect()
+}
+
+/// What each call site runs.
+pub async fn work<const SITE: usize>(item: Item<SITE>) -> Result<Output<SITE>, Error<SITE>> {
+    tokio::task::yield_now().await;
+    if item.0 % 1_000 == 999 { Err(Error(item.0)) } else { Ok(Output(item.0)) }
+}
+
+/// A task with the usual settings.
+pub fn task() -> AsyncMapTask {
+    AsyncMapTask::builder()
+        .concurrency(8)
+        .retries(2)
+        .retry_delay(Duration::from_millis(1))
+        .timeout_per_attempt(Duration::from_secs(5))
+        .min_success_ratio(0.9)
+        .build()
+        .expect("the settings are valid")
+}
+
+/// Runs a program, whose sum keeps the compiler from leaving anything out.
+pub fn run(program: impl Future<Output = u64>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().expect("a runtime");
+    println!("{}", runtime.block_on(program));
+}
+
+/// As many items as the first argument says.
+pub fn count() -> u64 {
+    std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(10)
+}
+
+/// Calls a generic function once for each of twenty call sites, and adds up what it returns.
+#[macro_export]
+macro_rules! twenty {
+    ($site:ident, $count:expr) => {{
+        let mut sum = 0;
+        $crate::twenty!(@ sum, $site, $count, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19);
+        sum
+    }};
+    (@ $sum:ident, $site:ident, $count:expr, $($n:literal)*) => { $( $sum += $site::<$n>($count).await; )* };
+}
