@@ -202,10 +202,10 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
         MapRun::new(self.into_setup().map(|setup| {
             let mut setup = setup.change(|call, hooks| (Caching(call), hooks));
             let Cache { options, key } = cache;
-            let name = setup.name().to_owned();
+            let name = setup.options.name().to_owned();
             let cacher = StoreCacher::new(Limited::new(store.clone()), name.clone(), options);
             let hash = Box::new(move |item: &I| key.hash(item).map_err(Into::into));
-            setup.keeping.cache =
+            setup.options.keeping.cache =
                 Some(Box::new(cache::Cache::new(name, hash, (encode, decode), Box::new(cacher))));
             setup
         }))

@@ -25,10 +25,12 @@ pub(crate) mod mode;
 mod next_step;
 pub(crate) mod outcome_channel;
 pub(crate) mod outcome_queue;
+mod outlined;
 mod permits;
 mod poll_budget;
 mod relay;
 mod retry_queue;
+mod retry_schedule;
 pub(crate) mod running;
 mod settle;
 pub(crate) mod shutdown;
@@ -106,7 +108,7 @@ impl<W: Drive> Driver<W> {
     /// Begins the run: its clock starts here.
     pub(crate) fn new(setup: Setup<W>) -> Self {
         let started = Instant::now();
-        let (config, token) = (Arc::clone(&setup.config), setup.token.clone());
+        let (config, token) = (Arc::clone(&setup.options.config), setup.options.token.clone());
         let mut state = State::<W>::new(setup, started);
         if let Some(observer) = state.hooks.observer() {
             observer.on_event(&Event::RunStarted);
@@ -122,7 +124,7 @@ impl<W: Drive> Driver<W> {
         });
         let span = trace::run_span(&state.name, state.total(), config.concurrency);
         if let Some(notice) = &mut state.notice {
-            notice.span = span.clone();
+            notice.set_span(span.clone());
         }
         Self {
             span,

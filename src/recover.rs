@@ -161,11 +161,11 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
             holder: holder.clone(),
         };
         MapRun::new(self.into_setup().map(|setup| {
-            let keeper = StoreKeeper::new(store, setup.name().to_owned(), recovery, holder);
+            let keeper = StoreKeeper::new(store, setup.options.name().to_owned(), recovery, holder);
             let ledger = Ledger::new(codec(), Box::new(keeper));
             let mut setup =
                 setup.change(|call, hooks| (Recovering { call, checkpoints: Arc::new(checkpoints) }, hooks));
-            setup.keeping.ledger = Some(Box::new(ledger));
+            setup.options.keeping.ledger = Some(Box::new(ledger));
             setup
         }))
     }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::call::Shared;
 use crate::engine::hooks::HookSet;
 use crate::engine::mode::Parallel;
-use crate::engine::running::{Running, Setup};
+use crate::engine::running::{Options, Running, Setup};
 use crate::engine::sink::NoSink;
 use crate::engine::{Drive, Ending, Mode, Parts, Types};
 use crate::error::MapTaskError;
@@ -58,6 +58,18 @@ impl<W: Types> MapRun<W> {
 
     pub(crate) fn into_setup(self) -> Option<Setup<W>> {
         self.running.into_setup()
+    }
+
+    /// The same run with other options, unless it has begun.
+    pub(crate) fn with_options(
+        self,
+        change: impl FnOnce(&mut Options<W::Item, W::Output, W::Error>),
+    ) -> Self {
+        let mut setup = self.into_setup();
+        if let Some(setup) = &mut setup {
+            change(&mut setup.options);
+        }
+        Self::new(setup)
     }
 }
 
@@ -241,7 +253,7 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// # }
     /// ```
     pub fn cancellation_token(self, token: CancellationToken) -> Self {
-        Self::new(self.into_setup().map(|setup| Setup { token: Some(token), ..setup }))
+        self.with_options(|options| options.token = Some(token))
     }
 
     /// Gives the outcomes of [`for_each`](Self::for_each), [`try_for_each`](Self::try_for_each) or
@@ -282,7 +294,7 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// # }
     /// ```
     pub fn ordered(self) -> Self {
-        Self::new(self.into_setup().map(|setup| Setup { ordered: true, ..setup }))
+        self.with_options(|options| options.ordered = true)
     }
 
     /// Runs the items on Tokio tasks of their own, so that they use all the cores that the runtime has.

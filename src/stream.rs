@@ -12,7 +12,7 @@ use futures::Stream;
 use crate::engine::background::{Background, RunTask};
 use crate::engine::collector::Collector;
 use crate::engine::outcome_channel::{Outlet, outcome_channel};
-use crate::engine::running::{Running, Setup};
+use crate::engine::running::Running;
 use crate::engine::sink::NoSink;
 use crate::engine::{Drive, Types};
 use crate::error::RunError;
@@ -74,9 +74,13 @@ impl<W: Types> MapRun<W> {
         W::Error: Send + 'static,
     {
         let setup = self.into_setup();
-        let (inlet, outlet) = outcome_channel(setup.as_ref().is_some_and(|setup| setup.ordered));
-        let collector = Collector::OutcomeChannel(inlet);
-        let (run, name, control) = Background::new(setup.map(|setup| Setup { collector, ..setup }));
+        let (inlet, outlet) = outcome_channel(setup.as_ref().is_some_and(|setup| setup.options.ordered));
+        let collector = Collector::Channel(Box::new(inlet));
+        let setup = setup.map(|mut setup| {
+            setup.options.collector = collector;
+            setup
+        });
+        let (run, name, control) = Background::new(setup);
         let start = Box::new(|| run.spawn());
         MapStream { name, outlet, control, state: State::Ready(start), summary: None }
     }

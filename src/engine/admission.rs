@@ -109,7 +109,10 @@ impl<W: Work> State<W> {
         };
         match queue {
             Queue::Due => self.waiting.pop_due().map(Next::Retry),
-            Queue::Immediate => self.waiting.pop_immediate(self.admitted()).map(Next::Retry),
+            Queue::Immediate => {
+                let admitted = self.admitted();
+                self.waiting.pop_immediate(admitted).map(Next::Retry)
+            }
             Queue::New => self.backlog.pop_front().map(Next::New),
         }
     }

@@ -25,15 +25,22 @@ pub(crate) struct Background<W: Types> {
     running: Running<W, NoSink>,
 }
 
-impl<W: Drive> Background<W> {
+impl<W: Drive> Background<W>
+where
+    W::Output: Send + 'static,
+    W::Error: Send + 'static,
+{
     /// Gives a run all that it needs to go on in a task of its own. Returns its name and its control as well.
     pub(crate) fn new(setup: Option<Setup<W>>) -> (Self, String, Arc<Control>) {
         let total = setup.as_ref().and_then(|setup| setup.source.promised_total());
-        let name = setup.as_ref().map_or_else(String::new, |setup| setup.name().to_owned());
+        let name = setup.as_ref().map_or_else(String::new, |setup| setup.options.name().to_owned());
         let (control, reporter) = Control::new(total);
         let (notice, dropped) = DropNotice::new(name.clone(), total);
-        let setup =
-            setup.map(|setup| Setup { reporter: Some(reporter), notice: Some(Box::new(notice)), ..setup });
+        let setup = setup.map(|mut setup| {
+            setup.options.reporter = Some(reporter);
+            setup.options.notice = Some(Box::new(notice));
+            setup
+        });
         (Self { dropped, running: Running::new(setup, NoSink) }, name, control)
     }
 
@@ -45,8 +52,6 @@ impl<W: Drive> Background<W> {
     pub(crate) fn spawn(self) -> RunTask<W::Output, W::Error>
     where
         Running<W, NoSink>: Send + 'static,
-        W::Output: Send + 'static,
-        W::Error: Send + 'static,
     {
         let Self { dropped, running } = self;
         RunTask { task: spawn(in_current_context(running)), dropped, is_dropped: false }

@@ -3,6 +3,7 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::call::Call;
 use super::state_guard::DriverGuard;
 use super::{Drive, Driver};
 use crate::rt::Instant;
@@ -15,6 +16,12 @@ impl<W: Drive> Driver<W> {
     /// partial result.
     pub(super) fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let _former = self.set_waker(cx);
+        if !W::Call::KEEPS {
+            let mut guard = DriverGuard::new(&self.state);
+            let state = guard.get();
+            state.wakes_taker = state.collector.complete().or(state.wakes_taker.take());
+            return Poll::Ready(());
+        }
         let settled = DriverGuard::new(&self.state).get().poll_settled();
         if settled.is_pending() && !self.is_late(cx) {
             return Poll::Pending;
@@ -31,6 +38,9 @@ impl<W: Drive> Driver<W> {
     /// Ready once nothing is held of the store any more. If the time of the run is over, the tasks of the store go on without
     /// it.
     pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !W::Call::KEEPS {
+            return Poll::Ready(());
+        }
         let closed = self.close(cx);
         if closed.is_pending() && self.is_late(cx) { Poll::Ready(()) } else { closed }
     }

@@ -1,10 +1,11 @@
 //! What is kept of the items that have settled.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::outcome_channel::Inlet;
+use super::outcome_channel::OutcomeInlet;
 use super::outcome_queue::OutcomeQueue;
 use crate::outcome::{ItemError, ItemOutcome, Origin};
 
@@ -15,21 +16,22 @@ const RESERVED_BYTES: usize = 1 << 20;
 const UNSTARTED_BYTES: usize = 1 << 28;
 
 /// Where the outcomes go.
-#[derive(Debug)]
 pub(crate) enum Collector<T, E> {
     /// All are kept until the end, by input index.
     Results { results: Vec<Option<T>>, errors: BTreeMap<usize, ItemError<E>> },
     /// Each is given to a sink as soon as it is there.
     Queue(OutcomeQueue<T, E>),
     /// Each is given to another task as soon as it is there.
-    OutcomeChannel(Inlet<T, E>),
+    Channel(Box<dyn OutcomeInlet<T, E>>),
+}
+
+impl<T, E> Default for Collector<T, E> {
+    fn default() -> Self {
+        Self::Results { results: Vec::new(), errors: BTreeMap::new() }
+    }
 }
 
 impl<T, E> Collector<T, E> {
-    pub(crate) fn results() -> Self {
-        Self::Results { results: Vec::new(), errors: BTreeMap::new() }
-    }
-
     /// Prepares for so many items.
     pub(super) fn expect(&mut self, total: Option<usize>) {
         if let (Self::Results { results, .. }, Some(total)) = (self, total) {
@@ -52,7 +54,7 @@ impl<T, E> Collector<T, E> {
     pub(super) fn lets_pass(&self) -> bool {
         match self {
             Self::Queue(queue) => queue.lets_pass(),
-            Self::Results { .. } | Self::OutcomeChannel(_) => false,
+            Self::Results { .. } | Self::Channel(_) => false,
         }
     }
 
@@ -82,7 +84,7 @@ impl<T, E> Collector<T, E> {
         match self {
             Self::Results { .. } => {}
             Self::Queue(queue) => queue.push(outcome),
-            Self::OutcomeChannel(inlet) => inlet.push(outcome),
+            Self::Channel(inlet) => inlet.push(outcome),
         }
     }
 
@@ -90,7 +92,7 @@ impl<T, E> Collector<T, E> {
     #[inline]
     pub(super) fn flush(&mut self) -> Option<Waker> {
         match self {
-            Self::OutcomeChannel(inlet) => inlet.flush(),
+            Self::Channel(inlet) => inlet.flush(),
             Self::Results { .. } | Self::Queue(_) => None,
         }
     }
@@ -103,7 +105,7 @@ impl<T, E> Collector<T, E> {
         match self {
             Self::Results { .. } => true,
             Self::Queue(queue) => queue.is_ordered() || queue.len() < capacity,
-            Self::OutcomeChannel(inlet) => inlet.is_ordered() || inlet.has_room(capacity, driver),
+            Self::Channel(inlet) => inlet.is_ordered() || inlet.has_room(capacity, driver),
         }
     }
 
@@ -119,7 +121,7 @@ impl<T, E> Collector<T, E> {
             Self::Queue(queue) => {
                 queue.len() < if queue.is_ordered() { look_ahead - retries } else { capacity }
             }
-            Self::OutcomeChannel(inlet) => {
+            Self::Channel(inlet) => {
                 inlet.has_room(if inlet.is_ordered() { look_ahead - retries } else { capacity }, driver)
             }
         }
@@ -132,7 +134,7 @@ impl<T, E> Collector<T, E> {
         match self {
             Self::Results { .. } => true,
             Self::Queue(queue) => !queue.is_ordered() || queue.len() < window,
-            Self::OutcomeChannel(inlet) => !inlet.is_ordered() || inlet.has_room(window, driver),
+            Self::Channel(inlet) => !inlet.is_ordered() || inlet.has_room(window, driver),
         }
     }
 
@@ -141,7 +143,7 @@ impl<T, E> Collector<T, E> {
     pub(super) fn take(&mut self) -> Option<ItemOutcome<T, E>> {
         match self {
             Self::Queue(queue) => queue.take(),
-            Self::Results { .. } | Self::OutcomeChannel(_) => None,
+            Self::Results { .. } | Self::Channel(_) => None,
         }
     }
 
@@ -149,7 +151,7 @@ impl<T, E> Collector<T, E> {
     pub(super) fn is_to_call_driver(&mut self) -> bool {
         match self {
             Self::Queue(queue) => queue.is_to_call(),
-            Self::Results { .. } | Self::OutcomeChannel(_) => false,
+            Self::Results { .. } | Self::Channel(_) => false,
         }
     }
 
@@ -159,7 +161,7 @@ impl<T, E> Collector<T, E> {
         match self {
             Self::Results { .. } => {}
             Self::Queue(queue) => queue.complete(),
-            Self::OutcomeChannel(inlet) => return inlet.complete(),
+            Self::Channel(inlet) => return inlet.complete(),
         }
         None
     }
@@ -188,8 +190,18 @@ impl<T, E> Collector<T, E> {
                 }
                 (results, errors)
             }
-            Self::Queue(_) | Self::OutcomeChannel(_) => (Vec::new(), BTreeMap::new()),
+            Self::Queue(_) | Self::Channel(_) => (Vec::new(), BTreeMap::new()),
         }
+    }
+}
+
+impl<T, E> fmt::Debug for Collector<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Results { .. } => "Results",
+            Self::Queue(_) => "Queue",
+            Self::Channel(_) => "Channel",
+        })
     }
 }
 

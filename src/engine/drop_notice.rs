@@ -9,10 +9,30 @@ use tracing::dispatcher::Dispatch;
 use super::ending::Ending;
 use super::in_context::{current_dispatch, in_context};
 
-/// Sends the ending of a run that is dropped before its end, if somebody may still await it.
+/// Sends the ending of a run that is dropped before its end, if a handle or a stream still awaits it.
 ///
 /// It belongs to the run from the start. So it is dropped with a run that was never polled, and then says that
 /// nothing was started.
+///
+/// Only runs with a handle or a stream have a notice, and only these compile its functions: all runs know it as this trait.
+pub(crate) trait Notice<T, E>: Send {
+    /// Returns `true` if the ending of a run that is dropped now is awaited.
+    fn is_awaited(&self) -> bool;
+
+    /// Sets the span in which the last event of a dropped run is logged.
+    fn set_span(&mut self, span: Span);
+
+    /// Forgets the notice: the run has ended in another way.
+    fn withdraw(&mut self);
+
+    /// Passes on an ending that was logged before the run could return it.
+    fn pass_on(&mut self, ending: Ending<T, E>);
+
+    /// Logs the ending of a run that was dropped, and passes it on.
+    fn send(&mut self, ending: Ending<T, E>);
+}
+
+/// The [`Notice`] of a run whose ending is awaited through a channel.
 #[derive(Debug)]
 pub(crate) struct DropNotice<T, E> {
     /// `None` once there is nothing to say any more.
@@ -20,7 +40,7 @@ pub(crate) struct DropNotice<T, E> {
     name: String,
     total: Option<usize>,
     /// What the last event of the run is logged with, because the run is dropped on any thread.
-    pub(super) span: Span,
+    span: Span,
     dispatch: Option<Dispatch>,
 }
 
@@ -32,24 +52,8 @@ impl<T, E> DropNotice<T, E> {
         (Self { sender: Some(sender), name, total, span, dispatch }, receiver)
     }
 
-    /// Returns `true` if somebody may await the ending of a run that is dropped now.
-    pub(super) fn is_awaited(&self) -> bool {
+    fn has_receiver(&self) -> bool {
         self.sender.as_ref().is_some_and(|sender| !sender.is_closed())
-    }
-
-    /// The run has ended in another way.
-    pub(super) fn withdraw(mut self) {
-        self.sender = None;
-    }
-
-    /// Passes on an ending that was logged before the run could return it.
-    pub(super) fn pass_on(mut self, ending: Ending<T, E>) {
-        self.deliver(ending);
-    }
-
-    /// Logs the ending of a run that was dropped, and passes it on.
-    pub(super) fn send(mut self, ending: Ending<T, E>) {
-        self.log_and_deliver(ending);
     }
 
     fn log_and_deliver(&mut self, ending: Ending<T, E>) {
@@ -65,10 +69,32 @@ impl<T, E> DropNotice<T, E> {
     }
 }
 
+impl<T: Send, E: Send> Notice<T, E> for DropNotice<T, E> {
+    fn is_awaited(&self) -> bool {
+        self.has_receiver()
+    }
+
+    fn set_span(&mut self, span: Span) {
+        self.span = span;
+    }
+
+    fn withdraw(&mut self) {
+        self.sender = None;
+    }
+
+    fn pass_on(&mut self, ending: Ending<T, E>) {
+        self.deliver(ending);
+    }
+
+    fn send(&mut self, ending: Ending<T, E>) {
+        self.log_and_deliver(ending);
+    }
+}
+
 /// The run was never polled.
 impl<T, E> Drop for DropNotice<T, E> {
     fn drop(&mut self) {
-        if self.is_awaited() {
+        if self.has_receiver() {
             let ending = Ending::not_begun(mem::take(&mut self.name), self.total.unwrap_or(0));
             self.log_and_deliver(ending);
         }

@@ -31,7 +31,7 @@ impl<T, E> Ending<T, E> {
             reason: Some(FailureReason::Cancelled),
             first_failure: None,
             shortfall: None,
-            collector: Collector::results(),
+            collector: Collector::default(),
         }
     }
 

@@ -3,8 +3,8 @@
 use std::mem;
 use std::sync::atomic::Ordering;
 
-use super::collector::Collector;
 use super::hooks::Hooks;
+use super::outlined::Outlined;
 use super::state::{SourceState, State, Stop, Tally};
 use super::state_guard::DriverGuard;
 use super::{Drive, Driver, Ending, Mode, Types};
@@ -40,7 +40,7 @@ impl<W: Types> Driver<W> {
     /// The run returns how it has ended.
     pub(super) fn withdraw_notice(&self) {
         let notice = DriverGuard::new(&self.state).get().notice.take();
-        if let Some(notice) = notice {
+        if let Some(mut notice) = notice {
             notice.withdraw();
         }
     }
@@ -48,7 +48,7 @@ impl<W: Types> Driver<W> {
     /// Passes on an ending that the run has no more chance to return.
     fn pass_on(&self, ending: Ending<W::Output, W::Error>) {
         let notice = DriverGuard::new(&self.state).get().notice.take();
-        if let Some(notice) = notice {
+        if let Some(mut notice) = notice {
             notice.pass_on(ending);
         }
     }
@@ -93,7 +93,7 @@ impl<W: Types> State<W> {
             },
         };
         let name = mem::take(&mut self.name);
-        let collector = mem::replace(&mut self.collector, Collector::results());
+        let collector = Outlined::take(&mut self.collector);
         Ending { name, summary, reason, first_failure: self.tally.first_failure, shortfall, collector }
     }
 
@@ -171,9 +171,9 @@ impl<W: Types> State<W> {
 impl<W: Types> Drop for State<W> {
     fn drop(&mut self) {
         match self.notice.take() {
-            Some(notice) if notice.is_awaited() => notice.send(self.end_of_dropped()),
+            Some(mut notice) if notice.is_awaited() => notice.send(self.end_of_dropped()),
             notice => {
-                if let Some(notice) = notice {
+                if let Some(mut notice) = notice {
                     notice.withdraw();
                 }
                 if self.reporter.is_some() {

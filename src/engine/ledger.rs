@@ -50,9 +50,14 @@ pub(crate) struct Keeping<I, T, E> {
     pub(crate) cache: Option<Box<Cache<I, T>>>,
 }
 
-impl<I, T, E> Keeping<I, T, E> {
-    pub(super) const NOTHING: Self = Self { ledger: None, cache: None };
+/// Nothing is done.
+impl<I, T, E> Default for Keeping<I, T, E> {
+    fn default() -> Self {
+        Self { ledger: None, cache: None }
+    }
+}
 
+impl<I, T, E> Keeping<I, T, E> {
     /// Whether another item may be pulled, where so many places are free.
     pub(super) fn has_room(&self, free: usize) -> bool {
         self.ledger.as_ref().is_none_or(|ledger| ledger.has_room())

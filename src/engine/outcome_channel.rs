@@ -12,7 +12,7 @@ use crate::lock::lock;
 use crate::outcome::ItemOutcome;
 use crate::rt::{AtomicBool, AtomicUsize, Mutex};
 
-/// Both ends of a new outbox.
+/// Both ends of a new channel.
 pub(crate) fn outcome_channel<T, E>(ordered: bool) -> (Inlet<T, E>, Outlet<T, E>) {
     let state = State { outcomes: VecDeque::new(), taker: None, giver: None };
     let shared =
@@ -40,6 +40,23 @@ struct State<T, E> {
     giver: Option<Waker>,
 }
 
+/// The end that takes outcomes in, as all runs know it. Only a run with a stream has one, and compiles its functions.
+pub(crate) trait OutcomeInlet<T, E>: Send {
+    /// Returns `true` if it gives out outcomes in the order of the input.
+    fn is_ordered(&self) -> bool;
+
+    fn push(&mut self, outcome: ItemOutcome<T, E>);
+
+    /// Lets the other end have what may be taken. Returns its waker, which is to be woken after everything is unlocked.
+    fn flush(&mut self) -> Option<Waker>;
+
+    /// No further outcome will come. Hands over what is left, as [`flush`](Self::flush) does.
+    fn complete(&mut self) -> Option<Waker>;
+
+    /// Returns `true` if fewer than so many outcomes are held; if not, `giver` is woken when one was taken.
+    fn has_room(&self, capacity: usize, giver: &Waker) -> bool;
+}
+
 /// The end that takes outcomes in.
 #[derive(Debug)]
 pub(crate) struct Inlet<T, E> {
@@ -51,40 +68,39 @@ pub(crate) struct Inlet<T, E> {
     shared: Arc<Shared<T, E>>,
 }
 
-impl<T, E> Inlet<T, E> {
-    /// Returns `true` if it gives out outcomes in the order of the input.
-    #[inline]
-    pub(super) fn is_ordered(&self) -> bool {
+impl<T: Send, E: Send> OutcomeInlet<T, E> for Inlet<T, E> {
+    fn is_ordered(&self) -> bool {
         self.queue.is_ordered()
     }
 
-    #[inline]
-    pub(super) fn push(&mut self, outcome: ItemOutcome<T, E>) {
+    fn push(&mut self, outcome: ItemOutcome<T, E>) {
         self.queue.push(outcome);
         self.pushed = self.pushed.wrapping_add(1);
         self.held_at_most.set(self.held_at_most.get() + 1);
     }
 
-    /// Lets the other end have what may be taken. Returns its waker, which is to be woken after everything is unlocked.
-    pub(super) fn flush(&mut self) -> Option<Waker> {
+    fn flush(&mut self) -> Option<Waker> {
+        self.hand_over()
+    }
+
+    fn complete(&mut self) -> Option<Waker> {
+        self.queue.complete();
+        self.hand_over()
+    }
+
+    fn has_room(&self, capacity: usize, giver: &Waker) -> bool {
+        self.held_at_most.get() < capacity || self.look_for_room(capacity, giver)
+    }
+}
+
+impl<T, E> Inlet<T, E> {
+    fn hand_over(&mut self) -> Option<Waker> {
         if !self.queue.is_next_there() {
             return None;
         }
         let mut state = lock(&self.shared.state);
         self.queue.move_to(&mut state.outcomes);
         state.taker.take()
-    }
-
-    /// No further outcome will come. Hands over what is left; see [`hand_over`](Self::hand_over).
-    pub(super) fn complete(&mut self) -> Option<Waker> {
-        self.queue.complete();
-        self.flush()
-    }
-
-    /// Returns `true` if fewer than so many outcomes are held; if not, `giver` is woken when one was taken.
-    #[inline]
-    pub(super) fn has_room(&self, capacity: usize, giver: &Waker) -> bool {
-        self.held_at_most.get() < capacity || self.look_for_room(capacity, giver)
     }
 
     #[cold]
@@ -108,7 +124,7 @@ impl<T, E> Inlet<T, E> {
 /// Whatever ends the run, nothing that has settled is lost.
 impl<T, E> Drop for Inlet<T, E> {
     fn drop(&mut self) {
-        if let Some(taker) = self.flush() {
+        if let Some(taker) = self.hand_over() {
             taker.wake();
         }
     }

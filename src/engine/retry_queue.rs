@@ -1,218 +1,147 @@
 //! The items that wait for their retry.
 
-use std::cmp::Ordering;
-use std::collections::{BinaryHeap, VecDeque};
-use std::mem;
-
-use super::clock::earliest;
+use super::retry_schedule::{RetrySchedule, Ticket};
 use crate::rt::Instant;
 
-/// Items between two attempts: first until their delay is over, then until they may start.
+/// Items between two attempts. [`RetrySchedule`] decides which is next; this keeps the items.
 ///
 /// It holds fewer than `look_ahead` and `concurrency` together: admission stops at `look_ahead`, and only the attempts
 /// that run at that moment can still join.
 pub(super) struct RetryQueue<J> {
-    delayed: BinaryHeap<Delayed<J>>,
-    /// The delay of these is over. Ordered by the time at which it was over.
-    due: VecDeque<Due<J>>,
-    /// These have no delay. Ordered by the time at which their last attempt ended.
-    immediate: VecDeque<Due<J>>,
-    /// How many items wait.
-    held: usize,
-    /// The number of new items that had been admitted when the last immediate retry was taken.
-    last_immediate: usize,
-    /// The earliest `give_up` among those that may start, or earlier.
-    next_give_up: Option<Instant>,
-    order: u64,
-}
-
-struct Delayed<J> {
-    until: Instant,
-    job: Due<J>,
+    schedule: RetrySchedule,
+    slots: Vec<Option<J>>,
+    free: Vec<usize>,
 }
 
 /// An item whose retry may start.
 pub(super) struct Due<J> {
     pub(super) job: J,
-    /// After this time it is not tried again.
-    give_up: Option<Instant>,
-    /// The number of new items that had been admitted when its last attempt ended, if its retry has no delay.
-    immediate: Option<usize>,
-    /// What `last_immediate` was when it was taken.
-    before: usize,
-    /// The place among its like.
-    order: u64,
+    ticket: Ticket,
+}
+
+impl<J> Default for RetryQueue<J> {
+    fn default() -> Self {
+        Self { schedule: RetrySchedule::default(), slots: Vec::new(), free: Vec::new() }
+    }
 }
 
 impl<J> RetryQueue<J> {
-    pub(super) fn new() -> Self {
-        Self {
-            delayed: BinaryHeap::new(),
-            due: VecDeque::new(),
-            immediate: VecDeque::new(),
-            held: 0,
-            last_immediate: 0,
-            next_give_up: None,
-            order: 0,
-        }
-    }
-
     /// The number of items that wait.
     #[inline]
     pub(super) fn len(&self) -> usize {
-        self.held
+        self.schedule.len()
     }
 
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.held == 0
+        self.schedule.len() == 0
     }
 
     /// Above 0 if retries may start.
     #[inline]
     pub(super) fn ready(&self) -> usize {
-        self.due.len() | self.immediate.len()
+        self.schedule.ready()
     }
 
     /// The item whose delay was over first.
     pub(super) fn peek_due(&self) -> Option<&J> {
-        self.due.front().map(|due| &due.job)
+        self.peek(self.schedule.peek_due()?)
     }
 
     /// The first item without a delay.
     pub(super) fn peek_immediate(&self) -> Option<&J> {
-        self.immediate.front().map(|due| &due.job)
+        self.peek(self.schedule.peek_immediate()?)
     }
 
-    /// Returns `true` if the first item without a delay comes before the next new item. At least one new item is admitted
-    /// after its last attempt and after the last retry of its kind, so that such retries cannot starve new items.
+    /// See [`RetrySchedule::is_turn_of_immediate`].
     pub(super) fn is_turn_of_immediate(&self, admitted: usize) -> bool {
-        let turn = |due: &Due<J>| due.immediate.is_some_and(|mark| admitted > mark.max(self.last_immediate));
-        self.immediate.front().is_some_and(turn)
+        self.schedule.is_turn_of_immediate(admitted)
     }
 
     /// Puts an item aside until a time. After `give_up` it is not tried again.
     pub(super) fn park(&mut self, job: J, until: Instant, give_up: Option<Instant>) {
-        let order = self.next_order();
-        self.delayed.push(Delayed { until, job: Due { job, give_up, immediate: None, before: 0, order } });
+        let slot = self.store(job);
+        self.schedule.park(slot, until, give_up);
     }
 
     /// Puts an item aside whose retry has no delay, after so many new items were admitted.
     pub(super) fn park_immediate(&mut self, job: J, give_up: Option<Instant>, admitted: usize) {
-        let order = self.next_order();
-        self.next_give_up = earliest(self.next_give_up, give_up);
-        self.immediate.push_back(Due { job, give_up, immediate: Some(admitted), before: 0, order });
-    }
-
-    fn next_order(&mut self) -> u64 {
-        self.held += 1;
-        self.order += 1;
-        self.order
+        let slot = self.store(job);
+        self.schedule.park_immediate(slot, give_up, admitted);
     }
 
     /// Moves the items whose delay is over to those that may start.
     pub(super) fn release(&mut self, now: Instant) {
-        while self.delayed.peek().is_some_and(|next| next.until <= now) {
-            if let Some(Delayed { job, .. }) = self.delayed.pop() {
-                self.next_give_up = earliest(self.next_give_up, job.give_up);
-                let order = self.next_order();
-                self.held -= 1;
-                self.due.push_back(Due { order, ..job });
-            }
-        }
+        self.schedule.release(now);
     }
 
     /// Takes the item whose delay was over first.
     pub(super) fn pop_due(&mut self) -> Option<Due<J>> {
-        let due = self.due.pop_front()?;
-        self.held -= 1;
-        Some(due)
+        let ticket = self.schedule.pop_due()?;
+        self.take(ticket)
     }
 
     /// Takes the first item without a delay.
     pub(super) fn pop_immediate(&mut self, admitted: usize) -> Option<Due<J>> {
-        let due = self.immediate.pop_front()?;
-        self.held -= 1;
-        let before = mem::replace(&mut self.last_immediate, admitted);
-        Some(Due { before, ..due })
+        let ticket = self.schedule.pop_immediate(admitted)?;
+        self.take(ticket)
     }
 
     /// Puts an item back that was taken and has not started.
     pub(super) fn put_back(&mut self, due: Due<J>) {
-        let queue = if due.immediate.is_some() {
-            self.last_immediate = self.last_immediate.min(due.before);
-            &mut self.immediate
-        } else {
-            &mut self.due
-        };
-        let at = queue.partition_point(|other| other.order < due.order);
-        queue.insert(at, due);
-        self.held += 1;
+        let slot = self.store(due.job);
+        self.schedule.put_back(slot, due.ticket);
     }
 
     /// Takes an item that did not start before it had to give up.
     pub(super) fn pop_given_up(&mut self, now: Instant) -> Option<J> {
-        if self.next_give_up.is_none_or(|give_up| give_up > now) {
-            return None;
-        }
-        let is_late = |due: &Due<J>| due.give_up.is_some_and(|give_up| give_up <= now);
-        let late = [&mut self.due, &mut self.immediate].into_iter().filter_map(|queue| {
-            let at = queue.iter().position(is_late)?;
-            Some((queue.get(at)?.order, at, queue))
-        });
-        if let Some(due) = late.min_by_key(|(order, ..)| *order).and_then(|(_, at, queue)| queue.remove(at)) {
-            self.held -= 1;
-            return Some(due.job);
-        }
-        let left = self.due.iter().chain(&self.immediate);
-        self.next_give_up = left.fold(None, |next, due| earliest(next, due.give_up));
-        None
+        let slot = self.schedule.pop_given_up(now)?;
+        self.empty(slot)
     }
 
     /// The time at which [`release`](Self::release) or [`pop_given_up`](Self::pop_given_up) is to be called next.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        // It may be the time of an item that has started meanwhile.
-        let give_up = self.next_give_up.filter(|_| self.ready() > 0);
-        earliest(self.delayed.peek().map(|next| next.until), give_up)
+        self.schedule.next_deadline()
     }
 
     /// Forgets all items.
     pub(super) fn clear(&mut self) {
-        self.delayed.clear();
-        self.due.clear();
-        self.immediate.clear();
-        self.held = 0;
-        self.next_give_up = None;
+        self.schedule.clear();
+        self.slots.clear();
+        self.free.clear();
+    }
+
+    fn peek(&self, slot: usize) -> Option<&J> {
+        self.slots.get(slot)?.as_ref()
+    }
+
+    fn store(&mut self, job: J) -> usize {
+        if let Some(slot) = self.free.pop() {
+            if let Some(place) = self.slots.get_mut(slot) {
+                *place = Some(job);
+            }
+            return slot;
+        }
+        self.slots.push(Some(job));
+        self.slots.len() - 1
+    }
+
+    fn take(&mut self, ticket: Ticket) -> Option<Due<J>> {
+        self.empty(ticket.slot).map(|job| Due { job, ticket })
+    }
+
+    fn empty(&mut self, slot: usize) -> Option<J> {
+        self.free.push(slot);
+        self.slots.get_mut(slot)?.take()
     }
 }
-
-// The heap yields its greatest element first, so the order is reversed. Ties go to the item that was parked first.
-impl<J> Ord for Delayed<J> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.until, other.job.order).cmp(&(self.until, self.job.order))
-    }
-}
-
-impl<J> PartialOrd for Delayed<J> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<J> PartialEq for Delayed<J> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<J> Eq for Delayed<J> {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn parked(jobs: &[char]) -> RetryQueue<char> {
-        let mut waiting = RetryQueue::new();
+        let mut waiting = RetryQueue::default();
         jobs.iter().for_each(|job| waiting.park_immediate(*job, None, 1));
         waiting
     }
@@ -252,7 +181,7 @@ mod tests {
     fn retries_without_a_delay_give_up_in_time_too() {
         let now = Instant::now();
         let second = std::time::Duration::from_secs(1);
-        let mut waiting = RetryQueue::new();
+        let mut waiting = RetryQueue::default();
         waiting.park_immediate('a', Some(now + second), 1);
         waiting.park('b', now, Some(now + 2 * second));
         waiting.release(now);

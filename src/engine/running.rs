@@ -1,7 +1,6 @@
 //! A run from before its first poll to its end.
 
 use std::fmt;
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,9 +8,10 @@ use std::task::{Context, Poll};
 use tokio_util::sync::CancellationToken;
 
 use super::collector::Collector;
-use super::drop_notice::DropNotice;
+use super::drop_notice::Notice;
 use super::ledger::Keeping;
 use super::outcome_queue::OutcomeQueue;
+use super::outlined::Outlined;
 use super::sink::{Deliver, NoSink};
 use super::{Drive, Driver, Ending, Types};
 use crate::config::Config;
@@ -19,22 +19,33 @@ use crate::progress::Reporter;
 
 /// What a run is made of.
 pub(crate) struct Setup<W: Types> {
-    pub(crate) config: Arc<Config>,
-    /// The type name of the map function, which names the run where the task has no name.
-    pub(crate) function: &'static str,
     pub(crate) source: W::Source,
     pub(crate) call: W::Call,
     pub(crate) hooks: W::Hooks,
+    pub(crate) sink: W::Sink,
+    pub(crate) options: Options<W::Item, W::Output, W::Error>,
+}
+
+/// What a run is told, apart from its functions.
+pub(crate) struct Options<I, T, E> {
+    pub(crate) config: Arc<Config>,
+    /// The type name of the map function, which names the run if the task has no name.
+    pub(crate) function: &'static str,
     pub(crate) token: Option<CancellationToken>,
     /// Whether outcomes are given out in the order of the input.
     pub(crate) ordered: bool,
-    pub(crate) collector: Collector<W::Output, W::Error>,
-    pub(crate) sink: W::Sink,
-    pub(crate) keeping: Keeping<W::Item, W::Output, W::Error>,
-    /// Where somebody steers the run from outside.
+    pub(crate) collector: Collector<T, E>,
+    pub(crate) keeping: Keeping<I, T, E>,
+    /// How a handle or a stream steers the run and asks for its progress.
     pub(crate) reporter: Option<Reporter>,
-    /// Where somebody awaits the end of the run from another task.
-    pub(crate) notice: Option<Box<DropNotice<W::Output, W::Error>>>,
+    /// How a handle or a stream learns of the end of a run that is dropped.
+    pub(crate) notice: Option<Box<dyn Notice<T, E>>>,
+}
+
+impl<I, T, E> Options<I, T, E> {
+    pub(crate) fn name(&self) -> &str {
+        self.config.name.as_deref().unwrap_or(self.function)
+    }
 }
 
 impl<W: Types> Setup<W> {
@@ -46,24 +57,17 @@ impl<W: Types> Setup<W> {
     where
         W: Types<Sink = NoSink>,
     {
-        Self {
+        let options = Options {
             config,
             function,
-            source,
-            call,
-            hooks,
             token: None,
             ordered: false,
-            collector: Collector::results(),
-            sink: NoSink,
-            keeping: Keeping::NOTHING,
+            collector: Collector::default(),
+            keeping: Keeping::default(),
             reporter: None,
             notice: None,
-        }
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        self.config.name.as_deref().unwrap_or(self.function)
+        };
+        Self { source, call, hooks, sink: NoSink, options }
     }
 
     /// The same run with another function or other hooks.
@@ -71,62 +75,22 @@ impl<W: Types> Setup<W> {
     where
         V: Types<Item = W::Item, Source = W::Source, Output = W::Output, Error = W::Error, Sink = W::Sink>,
     {
-        let Self {
-            config,
-            function,
-            source,
-            call,
-            hooks,
-            token,
-            ordered,
-            collector,
-            sink,
-            keeping,
-            reporter,
-            notice,
-        } = self;
+        let Self { source, call, hooks, sink, options } = self;
         let (call, hooks) = change(call, hooks);
-        Setup {
-            config,
-            function,
-            source,
-            call,
-            hooks,
-            token,
-            ordered,
-            collector,
-            sink,
-            keeping,
-            reporter,
-            notice,
-        }
+        Setup { source, call, hooks, sink, options }
     }
 
     /// The same run, whose outcomes are handed to a sink as they come.
     pub(crate) fn hand_to<K>(self, sink: K) -> Setup<W::With<K>> {
-        let Self { config, function, source, call, hooks, token, ordered, keeping, reporter, notice, .. } =
-            self;
-        let collector = Collector::Queue(OutcomeQueue::new(ordered));
-        Setup {
-            config,
-            function,
-            source,
-            call,
-            hooks,
-            token,
-            ordered,
-            collector,
-            sink,
-            keeping,
-            reporter,
-            notice,
-        }
+        let Self { source, call, hooks, mut options, .. } = self;
+        options.collector = Collector::Queue(OutcomeQueue::new(options.ordered));
+        Setup { source, call, hooks, sink, options }
     }
 }
 
 /// A run and whoever takes its outcomes meanwhile: a future of its end.
 pub struct Running<W: Types, D> {
-    phase: Phase<W>,
+    phase: Outlined<Phase<W>>,
     sink: D,
 }
 
@@ -136,14 +100,20 @@ enum Phase<W: Types> {
     Over,
 }
 
+impl<W: Types> Default for Phase<W> {
+    fn default() -> Self {
+        Self::Over
+    }
+}
+
 impl<W: Types, D> Running<W, D> {
     pub(crate) fn new(setup: Option<Setup<W>>, sink: D) -> Self {
-        Self { phase: setup.map_or(Phase::Over, Phase::Ready), sink }
+        Self { phase: Outlined::new(setup.map_or(Phase::Over, Phase::Ready)), sink }
     }
 
     /// What the run is made of. Once it was polled it can be made no other, and is dropped instead.
-    pub(crate) fn into_setup(self) -> Option<Setup<W>> {
-        match self.phase {
+    pub(crate) fn into_setup(mut self) -> Option<Setup<W>> {
+        match Outlined::take(&mut self.phase) {
             Phase::Ready(setup) => Some(setup),
             Phase::Running(_) | Phase::Over => None,
         }
@@ -160,14 +130,14 @@ impl<W: Drive, D: Deliver<W::Output, W::Error>> Future for Running<W, D> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         // Out of its place while it is polled, so that a panic leaves nothing half done behind.
-        let mut driver = match mem::replace(&mut this.phase, Phase::Over) {
+        let mut driver = match Outlined::take(&mut this.phase) {
             Phase::Ready(setup) => Box::new(Driver::new(setup)),
             Phase::Running(driver) => driver,
             Phase::Over => unreachable!("a run was polled after it had ended"),
         };
         let polled = driver.poll(cx, &mut this.sink);
         if polled.is_pending() {
-            this.phase = Phase::Running(driver);
+            *this.phase = Phase::Running(driver);
         }
         polled
     }
@@ -175,7 +145,7 @@ impl<W: Drive, D: Deliver<W::Output, W::Error>> Future for Running<W, D> {
 
 impl<W: Types, D> fmt::Debug for Running<W, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &self.phase {
+        f.write_str(match &*self.phase {
             Phase::Ready(_) => "ready",
             Phase::Running(_) => "running",
             Phase::Over => "over",
@@ -185,6 +155,6 @@ impl<W: Types, D> fmt::Debug for Running<W, D> {
 
 impl<W: Types> fmt::Debug for Setup<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Setup").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Setup").field("config", &self.options.config).finish_non_exhaustive()
     }
 }

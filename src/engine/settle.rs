@@ -67,7 +67,8 @@ impl<W: Work> State<W> {
             Ok((item, Wait { length, until, give_up })) => {
                 let retry = Retry { job, item, error };
                 if length.is_zero() {
-                    self.waiting.park_immediate(retry, give_up, self.admitted());
+                    let admitted = self.admitted();
+                    self.waiting.park_immediate(retry, give_up, admitted);
                 } else {
                     self.waiting.park(retry, until, give_up);
                 }

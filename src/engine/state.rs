@@ -12,14 +12,15 @@ use tokio_util::sync::CancellationToken;
 use super::call::Call;
 use super::clock::{Clock, deadline, earliest};
 use super::collector::Collector;
-use super::drop_notice::DropNotice;
+use super::drop_notice::Notice;
 use super::hooks::Hooks;
 use super::job::{Next, Pulled, Retry};
 use super::ledger::Keeping;
+use super::outlined::Outlined;
 use super::permits::{HeldPermits, Permits};
 use super::poll_budget::PollBudget;
 use super::retry_queue::RetryQueue;
-use super::running::Setup;
+use super::running::{Options, Setup};
 use super::source::Source;
 use super::time_slice::STARTS_PER_POLL;
 use super::{Mode, Types, Work};
@@ -87,7 +88,7 @@ pub(super) struct State<W: Types> {
     pub(super) signals: Arc<Signals>,
     pub(super) reporter: Option<Reporter>,
     /// For the handle or the stream, if there is one.
-    pub(super) notice: Option<Box<DropNotice<W::Output, W::Error>>>,
+    pub(super) notice: Option<Box<dyn Notice<W::Output, W::Error>>>,
     /// The time of the first poll.
     pub(super) started: Instant,
 
@@ -98,14 +99,14 @@ pub(super) struct State<W: Types> {
     pub(super) promised: Option<usize>,
     pub(super) pulled: usize,
     /// Items that were pulled and wait for permits, in their order.
-    pub(super) backlog: VecDeque<Pulled<W::Item>>,
-    pub(super) waiting: RetryQueue<Retry<W::Item, W::Error>>,
+    pub(super) backlog: Outlined<VecDeque<Pulled<W::Item>>>,
+    pub(super) waiting: Outlined<RetryQueue<Retry<W::Item, W::Error>>>,
     pub(super) permits: Permits,
     pub(super) workers: Vec<WorkerState>,
     pub(super) idle: Vec<usize>,
     /// Attempts for which a worker was woken or opened, in their order. The first worker that asks makes the first of them, so
     /// that they start in this order; the worker that was woken for it takes what comes next.
-    pub(super) assigned: VecDeque<Assignment<W::Item, W::Error>>,
+    pub(super) assigned: Outlined<VecDeque<Assignment<W::Item, W::Error>>>,
     /// How many of those are of items that have not started.
     pub(super) assigned_new: usize,
     /// How many items may be held beside those that run.
@@ -133,9 +134,9 @@ pub(super) struct State<W: Types> {
     /// Whether what runs may end by itself although the run is stopping.
     pub(super) draining: bool,
     pub(super) tally: Tally,
-    pub(super) collector: Collector<W::Output, W::Error>,
+    pub(super) collector: Outlined<Collector<W::Output, W::Error>>,
     /// What is done beside running items.
-    pub(super) keeping: Keeping<W::Item, W::Output, W::Error>,
+    pub(super) keeping: Outlined<Keeping<W::Item, W::Output, W::Error>>,
     pub(super) sink: W::Sink,
     /// Whether the sink is in the middle of a call, which wakes the driver.
     pub(super) sink_is_busy: bool,
@@ -165,7 +166,8 @@ impl<W: Types> State<W> {
             Next::New(pulled) => {
                 self.assigned_new -= 1;
                 let at = self.backlog.iter().position(|other| other.index > pulled.index);
-                self.backlog.insert(at.unwrap_or(self.backlog.len()), pulled);
+                let at = at.unwrap_or(self.backlog.len());
+                self.backlog.insert(at, pulled);
             }
             Next::Retry(due) => self.waiting.put_back(due),
         }
@@ -188,10 +190,9 @@ fn misfit<W: Work>(config: &Config) -> Option<ConfigError> {
 
 impl<W: Work> State<W> {
     pub(super) fn new(setup: Setup<W>, now: Instant) -> Self {
-        let name = setup.name().to_owned();
-        let Setup {
-            config, source, call, hooks, token, mut collector, sink, keeping, reporter, notice, ..
-        } = setup;
+        let name = setup.options.name().to_owned();
+        let Setup { source, call, hooks, sink, options } = setup;
+        let Options { config, token, mut collector, keeping, reporter, notice, .. } = options;
         let promised = source.promised_total();
         let timed = collector.is_timed() || hooks.observer().is_some() || W::Call::KEEPS;
         let misfit = misfit::<W>(&config);
@@ -219,11 +220,11 @@ impl<W: Work> State<W> {
             driver: Waker::noop().clone(),
             promised,
             pulled: 0,
-            backlog: VecDeque::new(),
-            waiting: RetryQueue::new(),
+            backlog: Outlined::default(),
+            waiting: Outlined::default(),
             workers: Vec::new(),
             idle: Vec::new(),
-            assigned: VecDeque::new(),
+            assigned: Outlined::default(),
             assigned_new: 0,
             starts_left: 0,
             budget: PollBudget::new(),
@@ -237,8 +238,8 @@ impl<W: Work> State<W> {
             stop,
             draining: false,
             tally: Tally::default(),
-            collector,
-            keeping,
+            collector: Outlined::new(collector),
+            keeping: Outlined::new(keeping),
             sink,
             sink_is_busy: false,
             sink_failed: false,

@@ -15,7 +15,7 @@ use std::time::Duration;
 use shuttle::future::{block_on, spawn};
 use shuttle::rand::{Rng, thread_rng};
 
-use self::channel::outcome_channel;
+use self::channel::{OutcomeInlet, outcome_channel};
 use crate::attempts::again;
 use crate::explore::describe;
 use crate::flag::Flag;

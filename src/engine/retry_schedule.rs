@@ -1,0 +1,187 @@
+//! When retries may start, and in which order. It knows no items, only the slots in which they are kept.
+
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, VecDeque};
+use std::mem;
+
+use super::clock::earliest;
+use crate::rt::Instant;
+
+/// Retries that wait: first until their delay is over, then until they may start.
+#[derive(Debug, Default)]
+pub(super) struct RetrySchedule {
+    delayed: BinaryHeap<Delayed>,
+    /// The delay of these is over. Ordered by the time at which it was over.
+    due: VecDeque<Ticket>,
+    /// These have no delay. Ordered by the time at which their last attempt ended.
+    immediate: VecDeque<Ticket>,
+    /// How many retries wait.
+    held: usize,
+    /// The number of new items that had been admitted when the last immediate retry was taken.
+    last_immediate: usize,
+    /// The earliest `give_up` among those that may start, or earlier.
+    next_give_up: Option<Instant>,
+    order: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Delayed {
+    until: Instant,
+    ticket: Ticket,
+}
+
+/// The place of a retry in the schedule.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Ticket {
+    /// Where its item is kept.
+    pub(super) slot: usize,
+    /// After this time it is not made any more.
+    give_up: Option<Instant>,
+    /// The number of new items that had been admitted when its last attempt ended, if it has no delay.
+    immediate: Option<usize>,
+    /// The value of `last_immediate` when it was taken.
+    before: usize,
+    /// The place among its like.
+    order: u64,
+}
+
+impl RetrySchedule {
+    /// The number of retries that wait.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.held
+    }
+
+    /// Above 0 if retries may start.
+    #[inline]
+    pub(super) fn ready(&self) -> usize {
+        self.due.len() | self.immediate.len()
+    }
+
+    /// The slot of the retry whose delay was over first.
+    pub(super) fn peek_due(&self) -> Option<usize> {
+        self.due.front().map(|ticket| ticket.slot)
+    }
+
+    /// The slot of the first retry without a delay.
+    pub(super) fn peek_immediate(&self) -> Option<usize> {
+        self.immediate.front().map(|ticket| ticket.slot)
+    }
+
+    /// Returns `true` if the first retry without a delay comes before the next new item. At least one new item is admitted
+    /// after its last attempt and after the last retry of its kind, so that such retries cannot starve new items.
+    pub(super) fn is_turn_of_immediate(&self, admitted: usize) -> bool {
+        let turn =
+            |ticket: &Ticket| ticket.immediate.is_some_and(|mark| admitted > mark.max(self.last_immediate));
+        self.immediate.front().is_some_and(turn)
+    }
+
+    /// Adds a retry that may start at a time. After `give_up` it is not made.
+    pub(super) fn park(&mut self, slot: usize, until: Instant, give_up: Option<Instant>) {
+        let order = self.next_order();
+        self.delayed
+            .push(Delayed { until, ticket: Ticket { slot, give_up, immediate: None, before: 0, order } });
+    }
+
+    /// Adds a retry without a delay, after so many new items were admitted.
+    pub(super) fn park_immediate(&mut self, slot: usize, give_up: Option<Instant>, admitted: usize) {
+        let order = self.next_order();
+        self.next_give_up = earliest(self.next_give_up, give_up);
+        self.immediate.push_back(Ticket { slot, give_up, immediate: Some(admitted), before: 0, order });
+    }
+
+    fn next_order(&mut self) -> u64 {
+        self.held += 1;
+        self.order += 1;
+        self.order
+    }
+
+    /// Moves the retries whose delay is over to those that may start.
+    pub(super) fn release(&mut self, now: Instant) {
+        while self.delayed.peek().is_some_and(|next| next.until <= now) {
+            if let Some(Delayed { ticket, .. }) = self.delayed.pop() {
+                self.next_give_up = earliest(self.next_give_up, ticket.give_up);
+                let order = self.next_order();
+                self.held -= 1;
+                self.due.push_back(Ticket { order, ..ticket });
+            }
+        }
+    }
+
+    /// Takes the retry whose delay was over first.
+    pub(super) fn pop_due(&mut self) -> Option<Ticket> {
+        let ticket = self.due.pop_front()?;
+        self.held -= 1;
+        Some(ticket)
+    }
+
+    /// Takes the first retry without a delay.
+    pub(super) fn pop_immediate(&mut self, admitted: usize) -> Option<Ticket> {
+        let ticket = self.immediate.pop_front()?;
+        self.held -= 1;
+        let before = mem::replace(&mut self.last_immediate, admitted);
+        Some(Ticket { before, ..ticket })
+    }
+
+    /// Puts a retry back that was taken and has not started, with its item in this slot now.
+    pub(super) fn put_back(&mut self, slot: usize, ticket: Ticket) {
+        let queue = if ticket.immediate.is_some() {
+            self.last_immediate = self.last_immediate.min(ticket.before);
+            &mut self.immediate
+        } else {
+            &mut self.due
+        };
+        let at = queue.partition_point(|other| other.order < ticket.order);
+        queue.insert(at, Ticket { slot, ..ticket });
+        self.held += 1;
+    }
+
+    /// Takes a retry that did not start before it had to give up. Returns its slot.
+    pub(super) fn pop_given_up(&mut self, now: Instant) -> Option<usize> {
+        if self.next_give_up.is_none_or(|give_up| give_up > now) {
+            return None;
+        }
+        let is_late = |ticket: &Ticket| ticket.give_up.is_some_and(|give_up| give_up <= now);
+        let late = [&mut self.due, &mut self.immediate].into_iter().filter_map(|queue| {
+            let at = queue.iter().position(is_late)?;
+            Some((queue.get(at)?.order, at, queue))
+        });
+        let first = late.min_by_key(|(order, ..)| *order);
+        if let Some(ticket) = first.and_then(|(_, at, queue)| queue.remove(at)) {
+            self.held -= 1;
+            return Some(ticket.slot);
+        }
+        let left = self.due.iter().chain(&self.immediate);
+        self.next_give_up = left.fold(None, |next, ticket| earliest(next, ticket.give_up));
+        None
+    }
+
+    /// The time at which [`release`](Self::release) or [`pop_given_up`](Self::pop_given_up) is to be called next.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        // It may be the time of a retry that has started meanwhile.
+        let give_up = self.next_give_up.filter(|_| self.ready() > 0);
+        earliest(self.delayed.peek().map(|next| next.until), give_up)
+    }
+
+    /// Forgets all retries.
+    pub(super) fn clear(&mut self) {
+        self.delayed.clear();
+        self.due.clear();
+        self.immediate.clear();
+        self.held = 0;
+        self.next_give_up = None;
+    }
+}
+
+// The heap yields its greatest element first, so the order is reversed. Ties go to the retry that was parked first.
+impl Ord for Delayed {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.until, other.ticket.order).cmp(&(self.until, self.ticket.order))
+    }
+}
+
+impl PartialOrd for Delayed {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
