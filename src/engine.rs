@@ -32,6 +32,7 @@ mod relay;
 mod retry_queue;
 mod retry_schedule;
 pub(crate) mod running;
+mod scheduler;
 mod settle;
 pub(crate) mod shutdown;
 pub(crate) mod sink;
@@ -115,24 +116,24 @@ impl<W: Drive> Driver<W> {
         }
         let cancelled = token.map(|token| {
             let mut cancelled = Box::pin(token.cancelled_owned());
-            let waker = Waker::from(Arc::clone(&state.signals));
+            let waker = Waker::from(Arc::clone(&state.scheduler.signals));
             let mut registered = coop::unconstrained(cancelled.as_mut());
             if Pin::new(&mut registered).poll(&mut Context::from_waker(&waker)).is_ready() {
-                state.signals.look_at_token();
+                state.scheduler.signals.look_at_token();
             }
             cancelled
         });
-        let span = trace::run_span(&state.name, state.total(), config.concurrency);
+        let span = trace::run_span(&state.scheduler.name, state.scheduler.total(), config.concurrency);
         if let Some(notice) = &mut state.notice {
             notice.set_span(span.clone());
         }
         Self {
             span,
             config,
-            alarm: state.alarm.clone(),
-            signals: Arc::clone(&state.signals),
+            alarm: state.scheduler.alarm.clone(),
+            signals: Arc::clone(&state.scheduler.signals),
             workers: Default::default(),
-            relay: Relay::new(Arc::clone(&state.signals)),
+            relay: Relay::new(Arc::clone(&state.scheduler.signals)),
             state: Arc::new(Mutex::new(state)),
             _cancelled: cancelled,
             timer: Timer::default(),
@@ -201,8 +202,8 @@ impl<W: Drive> Driver<W> {
         let (_former, mut stopped, mut polls_workers) = {
             let mut guard = self.state();
             let state = guard.get();
-            let (former, stopped) = (state.set_driver(cx.waker()), state.begin_poll());
-            (former, stopped, stopped || state.stop.is_none())
+            let (former, stopped) = (state.scheduler.set_driver(cx.waker()), state.begin_poll());
+            (former, stopped, stopped || state.scheduler.stop.is_none())
         };
         self.relay.begin_poll(W::Mode::count(&self.workers));
         let mut is_tired = false;
@@ -226,8 +227,8 @@ impl<W: Drive> Driver<W> {
                     let parallel = {
                         let mut guard = self.state();
                         let state = guard.get();
-                        let parallel = state.call.clone_fn().zip(state.alarm.clone());
-                        let (run_deadline, timed) = (state.run_deadline, state.timed);
+                        let parallel = state.call.clone_fn().zip(state.scheduler.alarm.clone());
+                        let (run_deadline, timed) = (state.scheduler.run_deadline, state.scheduler.timed);
                         parallel.map(|(call, alarm)| ParallelParts { call, alarm, run_deadline, timed })
                     };
                     let (state, config) = (Arc::clone(&self.state), Arc::clone(&self.config));
@@ -275,7 +276,7 @@ impl<W: Drive> Driver<W> {
             state.take_kept();
             let _is_busy = state.deliver();
         }
-        if state.stop.is_some() { None } else { Some(state.admit()) }
+        if state.scheduler.stop.is_some() { None } else { Some(state.admit()) }
     }
 
     /// Polls every worker that was woken, until none is, until the budget of this poll is spent, or until the run stops,
@@ -295,7 +296,7 @@ impl<W: Drive> Driver<W> {
                     if let Err(ShutDown) = ended {
                         state.halt(FailureReason::Cancelled);
                     }
-                    if !stopped && state.stop.is_some() {
+                    if !stopped && state.scheduler.stop.is_some() {
                         break;
                     }
                 }
@@ -307,7 +308,7 @@ impl<W: Drive> Driver<W> {
                         let state = guard.get();
                         coop::has_budget_remaining()
                             && (is_last_turn || state.may_start())
-                            && (stopped || state.stop.is_none())
+                            && (stopped || state.scheduler.stop.is_none())
                     }) => {}
                 Poll::Pending | Poll::Ready(None) => break,
             }
@@ -320,7 +321,7 @@ impl<W: Drive> Driver<W> {
         if !W::Mode::PARALLEL {
             return state.get().deliver();
         }
-        if !state.get().sink_failed {
+        if !state.get().scheduler.sink_failed {
             state.release();
             let next = || {
                 let outcome = state.get().collector.take();
@@ -342,7 +343,7 @@ impl<W: Drive> Driver<W> {
     /// be dropped while the state is not locked.
     fn set_waker(&self, cx: &Context<'_>) -> Option<Waker> {
         self.signals.register(cx.waker());
-        self.state().get().set_driver(cx.waker())
+        self.state().get().scheduler.set_driver(cx.waker())
     }
 
     /// Ends a poll: sees to it that somebody wakes the driver in time.
@@ -350,15 +351,15 @@ impl<W: Drive> Driver<W> {
         let mut guard = DriverGuard::new(&self.state);
         let state = guard.get();
         state.publish();
-        if let Some(took) = state.clock.end_poll() {
-            state.budget.end_poll(took);
+        if let Some(took) = state.scheduler.clock.end_poll() {
+            state.scheduler.budget.end_poll(took);
         }
         if state.running() == 0 {
-            state.next_sweep = None;
+            state.scheduler.next_sweep = None;
         }
         let next = self.stop_at.or_else(|| state.next_deadline());
         let passed = next.map_or(Poll::Pending, |next| self.timer.poll(cx, next));
-        let swept = state.next_sweep.map_or(Poll::Pending, |next| self.sweep_timer.poll(cx, next));
+        let swept = state.scheduler.next_sweep.map_or(Poll::Pending, |next| self.sweep_timer.poll(cx, next));
         if let (Poll::Ready(Err(ShutDown)), _) | (_, Poll::Ready(Err(ShutDown))) = (&passed, &swept) {
             state.halt(FailureReason::Cancelled);
         }
@@ -366,8 +367,8 @@ impl<W: Drive> Driver<W> {
             cx.waker().wake_by_ref();
         }
         if swept.is_ready() {
-            state.next_sweep = None;
-            let wakers: Vec<_> = state.busy_workers().collect();
+            state.scheduler.next_sweep = None;
+            let wakers: Vec<_> = state.scheduler.busy_workers();
             drop(guard);
             self.sweep(wakers);
         }

@@ -77,7 +77,7 @@ impl<W: Types> MapRun<W> {
         let (inlet, outlet) = outcome_channel(setup.as_ref().is_some_and(|setup| setup.options.ordered));
         let collector = Collector::Channel(Box::new(inlet));
         let setup = setup.map(|mut setup| {
-            setup.options.collector = collector;
+            *setup.options.collector = collector;
             setup
         });
         let (run, name, control) = Background::new(setup);

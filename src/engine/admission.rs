@@ -8,8 +8,9 @@ use super::call::Call;
 use super::hooks::Hooks;
 use super::job::{Next, Pulled};
 use super::permits::HeldPermits;
+use super::scheduler::{SourceState, Stop, Tally};
 use super::source::Source;
-use super::state::{Assignment, SourceState, State, Stop, Tally, WorkerState};
+use super::state::{Assignment, State};
 use super::{Mode, Work};
 use crate::error::FailureReason;
 use crate::observe::Event;
@@ -44,8 +45,8 @@ impl<W: Work> State<W> {
         if self.is_finished() {
             return Admission::Finish;
         }
-        if self.permits.is_full() || self.is_paused() {
-            self.permits.leave_queue();
+        if self.scheduler.permits.is_full() || self.scheduler.is_paused() {
+            self.scheduler.permits.leave_queue();
             self.look_for_the_end();
             return self.admit_nothing();
         }
@@ -55,21 +56,16 @@ impl<W: Work> State<W> {
         let mut held = HeldPermits::default();
         let Some(next) = self.next_start(&mut held) else { return self.admit_nothing() };
         if W::Mode::PARALLEL {
-            self.starts_left -= 1;
+            self.scheduler.starts_left -= 1;
         }
-        self.assigned_new += usize::from(matches!(next, Next::New(_)));
+        self.scheduler.assigned_new += usize::from(matches!(next, Next::New(_)));
         self.assigned.push_back(Assignment { held, next });
-        if let Some(worker) = self.idle.pop().and_then(|id| self.workers.get_mut(id)) {
-            worker.is_idle = false;
-            return worker.waker.clone().map_or(Admission::Wait, Admission::Wake);
-        }
-        self.workers.push(WorkerState { waker: None, is_idle: false });
-        Admission::Open { id: self.workers.len() - 1 }
+        self.scheduler.find_worker()
     }
 
     /// Nothing starts. The end of the source may have been the end of the run.
     fn admit_nothing(&self) -> Admission {
-        match self.stop {
+        match self.scheduler.stop {
             Some(_) => Admission::Stop,
             None if self.is_finished() => Admission::Finish,
             None => Admission::Wait,
@@ -80,7 +76,7 @@ impl<W: Work> State<W> {
     /// the places may be blocking functions whose items have settled long ago.
     fn look_for_the_end(&mut self) {
         let nothing_is_left = self.running() == 0 && self.not_started() == 0 && self.waiting_for_retry() == 0;
-        let may_ask = self.total() == Some(self.pulled) || !self.is_paused();
+        let may_ask = self.scheduler.total() == Some(self.scheduler.pulled) || !self.scheduler.is_paused();
         if nothing_is_left && may_ask && self.has_room_for_outcomes() && self.admits_new_items() {
             if let Some(pulled) = self.pull() {
                 self.backlog.push_back(pulled);
@@ -94,16 +90,16 @@ impl<W: Work> State<W> {
         let queue = loop {
             let Some((queue, weight)) = self.choose() else {
                 // A run that has nothing to start does not hold up others.
-                self.permits.leave_queue();
+                self.scheduler.permits.leave_queue();
                 return None;
             };
-            let was_in_queue = self.permits.is_in_queue();
+            let was_in_queue = self.scheduler.permits.is_in_queue();
             if self.take(held, weight) {
                 break queue;
             }
             // An attempt for which a lowered limit of the run has no room has left the queue. Its place there has put it
             // before others, so another may be next now.
-            if !was_in_queue || self.permits.is_in_queue() {
+            if !was_in_queue || self.scheduler.permits.is_in_queue() {
                 return None;
             }
         };
@@ -123,27 +119,27 @@ impl<W: Work> State<W> {
             (queue, Some(weight)) => Some((queue, weight)),
             (_, None) => {
                 self.apply_signals();
-                let pulled = if self.stop.is_none() { self.pull() } else { None };
+                let pulled = if self.scheduler.stop.is_none() { self.pull() } else { None };
                 if let Some(pulled) = pulled {
                     let weight = pulled.weight;
                     self.backlog.push_back(pulled);
-                    return Some((Queue::New, weight)).filter(|_| self.stop.is_none());
+                    return Some((Queue::New, weight)).filter(|_| self.scheduler.stop.is_none());
                 }
-                self.immediate().filter(|_| self.stop.is_none())
+                self.immediate().filter(|_| self.scheduler.stop.is_none())
             }
         }
     }
 
     /// Where the attempt waits that starts next, and its weight; no weight, if the next item has to be pulled.
     fn head(&self) -> Option<(Queue, Option<u32>)> {
-        if self.stop.is_some() || !self.has_room_for_outcomes() {
+        if self.scheduler.stop.is_some() || !self.has_room_for_outcomes() {
             return None;
         }
         let due = self.waiting.peek_due().map(|retry| (Queue::Due, retry.job.weight));
         let immediate = self.immediate();
         let backlog = self.backlog.front().map(|pulled| (Queue::New, pulled.weight));
         let known = |(queue, weight)| (queue, Some(weight));
-        if let Some(queued) = self.permits.queued_weight() {
+        if let Some(queued) = self.scheduler.permits.queued_weight() {
             // It keeps its place in the queue of the shared limit. Another takes it over only with the same weight.
             let first = [due, immediate, backlog].into_iter().flatten().find(|(_, weight)| *weight == queued);
             if first.is_some() {
@@ -159,7 +155,7 @@ impl<W: Work> State<W> {
         // An item that was looked up must start if later ones have settled, because they were known: these may fill the
         // window.
         let is_late = W::Call::KEEPS && backlog.is_some();
-        let is_new = backlog.is_some() || self.source_state == SourceState::Open;
+        let is_new = backlog.is_some() || self.scheduler.source_state == SourceState::Open;
         if is_new && (is_late || self.admits_new_items()) {
             return Some((Queue::New, backlog.map(|(_, weight)| weight)));
         }
@@ -173,12 +169,12 @@ impl<W: Work> State<W> {
     /// Makes a place fit for an attempt, if it can be had now. A weight for which it never can stops the run.
     #[inline]
     fn take(&mut self, held: &mut HeldPermits, weight: u32) -> bool {
-        self.permits.is_reusable(held, weight) || self.take_anew(held, weight)
+        self.scheduler.permits.is_reusable(held, weight) || self.take_anew(held, weight)
     }
 
     #[cold]
     fn take_anew(&mut self, held: &mut HeldPermits, weight: u32) -> bool {
-        match self.permits.take(held, weight, &self.driver) {
+        match self.scheduler.permits.take(held, weight, &self.scheduler.driver) {
             Ok(taken) => taken,
             Err(error) => {
                 self.stop(Stop::Failed(FailureReason::Config(error)));
@@ -191,32 +187,32 @@ impl<W: Work> State<W> {
     /// [`next_item`](Self::next_item) would have to look at.
     #[inline(always)]
     pub(super) fn is_way_clear(&self) -> bool {
-        self.signals.raised().is_none()
-            && self.stop.is_none()
-            && (W::Mode::PARALLEL || self.budget.is_left())
+        self.scheduler.signals.raised().is_none()
+            && self.scheduler.stop.is_none()
+            && (W::Mode::PARALLEL || self.scheduler.budget.is_left())
             && (self.waiting.ready() | self.backlog.len() | self.assigned.len()) == 0
-            && self.permits.is_simple()
+            && self.scheduler.permits.is_simple()
             && self.collector.admits(
-                self.permits.capacity(),
-                self.look_ahead,
+                self.scheduler.permits.capacity(),
+                self.scheduler.look_ahead,
                 self.waiting.len(),
-                &self.driver,
+                &self.scheduler.driver,
             )
     }
 
     /// The attempt that starts next in a worker that asks for it.
     pub(super) fn next_item(&mut self, slot: &mut SlotProjection<'_, W>) -> Option<Next<W::Item, W::Error>> {
-        if self.is_paused() || !self.has_room_for_outcomes() {
+        if self.scheduler.is_paused() || !self.has_room_for_outcomes() {
             self.take_back_assigned();
             return None;
         }
         if let Some(Assignment { held, next }) = self.assigned.pop_front() {
-            self.assigned_new -= usize::from(matches!(next, Next::New(_)));
+            self.scheduler.assigned_new -= usize::from(matches!(next, Next::New(_)));
             *slot.held = held;
             return Some(next);
         }
         // It has paid with its place for a limit that was lowered.
-        if slot.held.own_permits() == 0 && self.permits.is_full() {
+        if slot.held.own_permits() == 0 && self.scheduler.permits.is_full() {
             return None;
         }
         self.next_start(slot.held)
@@ -230,8 +226,8 @@ impl<W: Work> State<W> {
         // One that begins at once is the first of its item.
         let is_first = is_at_once || job.attempt == 1;
         if !is_first {
-            self.tally.retries += 1;
-        } else if self.timed {
+            self.scheduler.tally.retries += 1;
+        } else if self.scheduler.timed {
             self.emit_started(job.index);
         }
         *slot.attempt_deadline = AttemptDeadline::Unlimited;
@@ -239,13 +235,13 @@ impl<W: Work> State<W> {
         if W::Mode::PARALLEL {
             return;
         }
-        self.budget.spend();
-        let is_limited = self.config.first_limit.is_some();
-        let now = match (self.timed, is_limited) {
+        self.scheduler.budget.spend();
+        let is_limited = self.scheduler.config.first_limit.is_some();
+        let now = match (self.scheduler.timed, is_limited) {
             // It is the time at which the item before has settled, unless an observer was told of it.
-            (true, _) if is_at_once && self.hooks.observer().is_none() => self.clock.last(),
-            (true, _) => self.clock.read(),
-            (false, true) => self.clock.coarse(),
+            (true, _) if is_at_once && self.hooks.observer().is_none() => self.scheduler.clock.last(),
+            (true, _) => self.scheduler.clock.read(),
+            (false, true) => self.scheduler.clock.coarse(),
             (false, false) => return,
         };
         if is_first {
@@ -264,38 +260,37 @@ impl<W: Work> State<W> {
 
     /// How many items were pulled and have not started: they are looked up, or wait for permits or for their worker.
     pub(super) fn not_started(&self) -> usize {
-        self.backlog.len() + self.assigned_new + if W::Call::KEEPS { self.keeping.pending() } else { 0 }
+        self.backlog.len()
+            + self.scheduler.assigned_new
+            + if W::Call::KEEPS { self.keeping.pending() } else { 0 }
     }
 
     /// How many items have started and wait for their next attempt, or for the worker that makes it.
     pub(super) fn waiting_for_retry(&self) -> usize {
-        self.waiting.len() + self.assigned.len() - self.assigned_new
+        self.waiting.len() + self.assigned.len() - self.scheduler.assigned_new
     }
 
     /// How many items have started.
     pub(super) fn started(&self) -> usize {
-        self.pulled - self.not_started()
+        self.scheduler.pulled - self.not_started()
     }
 
     /// How many items have started or are assigned to a worker.
     pub(super) fn admitted(&self) -> usize {
-        self.started() + self.assigned_new
+        self.started() + self.scheduler.assigned_new
     }
 
     /// How many attempts are under way.
     pub(super) fn running(&self) -> usize {
-        let Tally { retries, successes, failed_attempts, .. } = self.tally;
+        let Tally { retries, successes, failed_attempts, .. } = self.scheduler.tally;
         self.started() + retries - successes - failed_attempts
-    }
-
-    /// The number of items, while the source keeps what its exact size hint has promised.
-    pub(super) fn total(&self) -> Option<usize> {
-        self.promised.filter(|promised| *promised >= self.pulled)
     }
 
     /// Whether no item will ever start again.
     pub(super) fn is_exhausted(&self) -> bool {
-        self.source_state == SourceState::Ended && self.not_started() == 0 && self.waiting_for_retry() == 0
+        self.scheduler.source_state == SourceState::Ended
+            && self.not_started() == 0
+            && self.waiting_for_retry() == 0
     }
 
     /// Whether every item has settled.
@@ -309,14 +304,15 @@ impl<W: Work> State<W> {
     #[inline(always)]
     pub(super) fn admits_new_items(&self) -> bool {
         let retries = self.waiting.len();
-        retries < self.look_ahead && self.collector.is_within_window(self.look_ahead - retries, &self.driver)
+        retries < self.scheduler.look_ahead
+            && self.collector.is_within_window(self.scheduler.look_ahead - retries, &self.scheduler.driver)
     }
 
     /// Returns `true` if so few outcomes wait to be taken that an attempt may start. If not, the driver is woken when one is
     /// taken. In the order of the input it is always so, because the outcome that comes next may need a retry.
     #[inline(always)]
     pub(super) fn has_room_for_outcomes(&self) -> bool {
-        self.collector.has_room(self.permits.capacity(), &self.driver)
+        self.collector.has_room(self.scheduler.permits.capacity(), &self.scheduler.driver)
     }
 
     /// Pulls the next item that is to run.
@@ -327,26 +323,26 @@ impl<W: Work> State<W> {
 
     #[inline]
     pub(super) fn pull_any(&mut self) -> Option<Pulled<W::Item>> {
-        if self.source_state != SourceState::Open {
+        if self.scheduler.source_state != SourceState::Open {
             return None;
         }
-        match self.source.poll_pull(&mut Context::from_waker(&self.driver)) {
+        match self.source.poll_pull(&mut Context::from_waker(&self.scheduler.driver)) {
             Poll::Ready(Some(Ok(item))) => {
-                let (index, weight) = (self.pulled, self.hooks.weight(&item));
-                self.pulled += 1;
+                let (index, weight) = (self.scheduler.pulled, self.hooks.weight(&item));
+                self.scheduler.pulled += 1;
                 Some(Pulled { index, item, weight })
             }
             Poll::Ready(Some(Err(error))) => {
-                self.source_state = SourceState::Ended;
+                self.scheduler.source_state = SourceState::Ended;
                 self.stop(Stop::Failed(FailureReason::Source(error)));
                 None
             }
             Poll::Ready(None) => {
-                self.source_state = SourceState::Ended;
+                self.scheduler.source_state = SourceState::Ended;
                 None
             }
             Poll::Pending => {
-                self.source_state = SourceState::Stalled;
+                self.scheduler.source_state = SourceState::Stalled;
                 None
             }
         }
@@ -358,15 +354,19 @@ impl<W: Work> State<W> {
         if !W::Mode::PARALLEL {
             return false;
         }
-        if self.is_paused() {
+        if self.scheduler.is_paused() {
             // It may have been the last.
-            return self.running() == 0 && self.notify_driver();
+            return self.running() == 0 && self.scheduler.notify_driver();
         }
         // The shared limit wakes the driver.
-        if self.permits.is_in_queue() || self.permits.is_full() || self.stop.is_some() {
+        if self.scheduler.permits.is_in_queue()
+            || self.scheduler.permits.is_full()
+            || self.scheduler.stop.is_some()
+        {
             return false;
         }
-        let has_room = |(_, weight): (Queue, Option<u32>)| self.permits.has_room(weight.unwrap_or(1));
-        self.head().is_some_and(has_room) && self.notify_driver()
+        let has_room =
+            |(_, weight): (Queue, Option<u32>)| self.scheduler.permits.has_room(weight.unwrap_or(1));
+        self.head().is_some_and(has_room) && self.scheduler.notify_driver()
     }
 }

@@ -216,7 +216,7 @@ impl<W: Work> SlotProjection<'_, W> {
             AttemptDeadline::Grace(limit, until) => self.timer.poll(cx, until).map_ok(|()| limit),
             AttemptDeadline::Until(limit) => {
                 ready!(self.timer.poll(cx, limit.deadline()))?;
-                let clock = &mut guard.get().clock;
+                let clock = &mut guard.get().scheduler.clock;
                 let (now, latest) = (clock.read(), limit.latest_deadline(clock));
                 guard.release();
                 ready!(self.timer.poll(cx, latest))?;

@@ -19,7 +19,7 @@ impl<W: Drive> Driver<W> {
         if !W::Call::KEEPS {
             let mut guard = DriverGuard::new(&self.state);
             let state = guard.get();
-            state.wakes_taker = state.collector.complete().or(state.wakes_taker.take());
+            state.scheduler.wakes_taker = state.collector.complete().or(state.scheduler.wakes_taker.take());
             return Poll::Ready(());
         }
         let settled = DriverGuard::new(&self.state).get().poll_settled();
@@ -31,7 +31,7 @@ impl<W: Drive> Driver<W> {
         if settled.is_pending() {
             state.give_up_late();
         }
-        state.wakes_taker = state.collector.complete().or(state.wakes_taker.take());
+        state.scheduler.wakes_taker = state.collector.complete().or(state.scheduler.wakes_taker.take());
         Poll::Ready(())
     }
 
@@ -50,14 +50,15 @@ impl<W: Drive> Driver<W> {
         let keeping = &mut state.get().keeping;
         let cached = keeping.cache.as_mut().map_or(Poll::Ready(()), |cache| cache.poll_closed(cx));
         let Some(ledger) = &mut keeping.ledger else { return cached };
-        let reason = self.ending.as_ref().and_then(|ending| ending.reason.as_ref()).map(ToString::to_string);
+        let reason =
+            self.ending.as_ref().and_then(|ending| ending.verdict.reason.as_ref()).map(ToString::to_string);
         let closed = ledger.poll_closed(cx, reason.as_deref());
         if cached.is_ready() { closed } else { Poll::Pending }
     }
 
     /// Whether the store has no more time, because the run has none. Otherwise the task is woken once it is so.
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(run_deadline) = self.state().get().run_deadline else { return false };
+        let Some(run_deadline) = self.state().get().scheduler.run_deadline else { return false };
         let until = *self.store_until.get_or_insert_with(|| run_deadline.max(Instant::now()) + STORE_GRACE);
         self.timer.poll(cx, until).is_ready()
     }

@@ -2,24 +2,18 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::state::{SourceState, State, Stop, Tally};
-use super::{Mode, Types, Work};
+use super::scheduler::{SourceState, Stop};
+use super::state::State;
+use super::{Mode, Work};
 use crate::error::FailureReason;
 use crate::progress::{Progress, Reporter};
-use crate::result::Summary;
 use crate::signals::Raised;
 
 impl<W: Work> State<W> {
-    /// Whether an order from outside keeps everything from starting.
-    #[inline]
-    pub(super) fn is_paused(&self) -> bool {
-        self.signals.raised().is_paused()
-    }
-
     /// Stops the run if the caller's token is cancelled, or if it was ordered to.
     #[inline]
     pub(super) fn apply_signals(&mut self) {
-        let raised = self.signals.raised();
+        let raised = self.scheduler.signals.raised();
         if !raised.is_none() {
             self.apply(raised);
         }
@@ -28,17 +22,20 @@ impl<W: Work> State<W> {
     #[cold]
     fn apply(&mut self, raised: Raised) {
         if raised.is_resized() {
-            self.signals.acknowledge_size();
-            if let Some((concurrency, most)) = self.reporter.as_ref().and_then(Reporter::new_concurrency) {
-                self.permits.set_capacity(concurrency, most);
+            self.scheduler.signals.acknowledge_size();
+            if let Some((concurrency, most)) =
+                self.scheduler.reporter.as_ref().and_then(Reporter::new_concurrency)
+            {
+                self.scheduler.permits.set_capacity(concurrency, most);
             }
         }
-        let is_token_cancelled = || self.token.as_ref().is_some_and(CancellationToken::is_cancelled);
+        let is_token_cancelled =
+            || self.scheduler.token.as_ref().is_some_and(CancellationToken::is_cancelled);
         if raised.is_cancelled() || (raised.is_token() && is_token_cancelled()) {
             self.halt(FailureReason::Cancelled);
-        } else if raised.is_draining() && self.stop.is_none() {
+        } else if raised.is_draining() && self.scheduler.stop.is_none() {
             self.stop(Stop::Failed(FailureReason::Cancelled));
-            self.draining = true;
+            self.scheduler.draining = true;
         }
     }
 
@@ -53,7 +50,7 @@ impl<W: Work> State<W> {
     #[inline]
     pub(super) fn flush_outcomes(&mut self) {
         if let Some(taker) = self.collector.flush() {
-            self.wakes_taker = Some(taker);
+            self.scheduler.wakes_taker = Some(taker);
         }
     }
 
@@ -68,28 +65,18 @@ impl<W: Work> State<W> {
     /// Tells how far the run has come, where somebody may ask.
     #[inline]
     fn report(&self) {
-        if let Some(reporter) = &self.reporter {
+        if let Some(reporter) = &self.scheduler.reporter {
             reporter.report(self.progress());
         }
     }
 
     fn progress(&self) -> Progress {
-        let total = if self.source_state == SourceState::Ended { Some(self.pulled) } else { self.total() };
+        let total = if self.scheduler.source_state == SourceState::Ended {
+            Some(self.scheduler.pulled)
+        } else {
+            self.scheduler.total()
+        };
         let running = self.running() - self.keeping.unkept_successes();
-        Progress { total, running, waiting_for_retry: self.waiting_for_retry(), ..self.counts() }
-    }
-}
-
-impl<W: Types> State<W> {
-    /// The last report: nothing runs or waits any more.
-    pub(super) fn end_report(&mut self, summary: &Summary) {
-        if let Some(reporter) = self.reporter.take() {
-            reporter.end(Progress { total: Some(summary.total), ..self.counts() }, summary.elapsed);
-        }
-    }
-
-    fn counts(&self) -> Progress {
-        let Tally { successes, failures, retries, recovered, cached, .. } = self.tally;
-        Progress { successes, failures, recovered, cached, retries, ..Progress::default() }
+        Progress { total, running, waiting_for_retry: self.waiting_for_retry(), ..self.scheduler.counts() }
     }
 }

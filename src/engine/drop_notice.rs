@@ -57,7 +57,7 @@ impl<T, E> DropNotice<T, E> {
     }
 
     fn log_and_deliver(&mut self, ending: Ending<T, E>) {
-        in_context(self.dispatch.as_ref(), || self.span.in_scope(|| ending.log()));
+        in_context(self.dispatch.as_ref(), || self.span.in_scope(|| ending.verdict.log()));
         self.deliver(ending);
     }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::call::Call;
 use super::job::{Job, Pulled};
 use super::ledger::{Recalled, Success};
+use super::scheduler::{SourceState, Stop};
 use super::shutdown::ShutDown;
-use super::state::{SourceState, State, Stop};
+use super::state::State;
 use super::{Work, trace};
 use crate::error::{BoxError, FailureReason};
 use crate::outcome::{ItemError, Origin};
@@ -22,7 +23,7 @@ impl<W: Work> State<W> {
         let (index, attempts, elapsed) = (job.index, job.attempt, self.since_start(job));
         if let Some(cache) = &mut self.keeping.cache {
             cache.keep(index, &output);
-            self.notify_driver();
+            self.scheduler.notify_driver();
         }
         self.make_durable(Success { index, attempts, elapsed, origin: Origin::Ran, output });
     }
@@ -40,7 +41,7 @@ impl<W: Work> State<W> {
     pub(super) fn keep_failure(&mut self, index: usize, elapsed: Duration, error: &ItemError<W::Error>) {
         if let Some(cache) = &mut self.keeping.cache {
             cache.release(index);
-            self.notify_driver();
+            self.scheduler.notify_driver();
         }
         if let Some(ledger) = &mut self.keeping.ledger {
             ledger.keep_failure(index, elapsed, error);
@@ -58,7 +59,7 @@ impl<W: Work> State<W> {
 
     fn take_durable(&mut self) {
         while let Some(ledger) = &mut self.keeping.ledger {
-            match ledger.poll_kept(&mut Context::from_waker(&self.driver)) {
+            match ledger.poll_kept(&mut Context::from_waker(&self.scheduler.driver)) {
                 Poll::Ready(Ok(success)) => self.count_kept(success),
                 Poll::Ready(Err(error)) => self.give_up(error),
                 Poll::Pending => break,
@@ -67,8 +68,8 @@ impl<W: Work> State<W> {
     }
 
     fn take_found(&mut self) {
-        while let (Some(cache), None) = (&mut self.keeping.cache, &self.stop) {
-            match cache.poll_found(&mut Context::from_waker(&self.driver)) {
+        while let (Some(cache), None) = (&mut self.keeping.cache, &self.scheduler.stop) {
+            match cache.poll_found(&mut Context::from_waker(&self.scheduler.driver)) {
                 Poll::Ready((pulled, None)) => self.backlog.push_back(pulled),
                 Poll::Ready((Pulled { index, .. }, Some(output))) => {
                     let (attempts, elapsed) = (0, Duration::ZERO);
@@ -92,8 +93,8 @@ impl<W: Work> State<W> {
         let Success { index, attempts, elapsed, origin, output } = success;
         match origin {
             Origin::Ran => {}
-            Origin::Cached => self.tally.cached += 1,
-            Origin::Recovered => self.tally.recovered += 1,
+            Origin::Cached => self.scheduler.tally.cached += 1,
+            Origin::Recovered => self.scheduler.tally.recovered += 1,
         }
         self.count_success();
         self.emit_settled(index, attempts, elapsed, origin, None);
@@ -102,8 +103,8 @@ impl<W: Work> State<W> {
 
     /// Stops the run because something cannot be kept. A success that was early is none then.
     fn stop_for_store(&mut self, error: BoxError) {
-        if let Some(Stop::EarlySuccess) = self.stop {
-            self.stop = None;
+        if let Some(Stop::EarlySuccess) = self.scheduler.stop {
+            self.scheduler.stop = None;
         }
         // Its task was dropped by the runtime, which is no failure of the store.
         let is_shut_down = error.is::<ShutDown>();
@@ -118,10 +119,10 @@ impl<W: Work> State<W> {
 
     /// Ends the waiting for the store, because the run's time is over.
     pub(super) fn give_up_late(&mut self) {
-        if let Some(Stop::EarlySuccess) = self.stop {
-            self.stop = None;
+        if let Some(Stop::EarlySuccess) = self.scheduler.stop {
+            self.scheduler.stop = None;
         }
-        if let Some(limit) = self.config.run_timeout {
+        if let Some(limit) = self.scheduler.config.run_timeout {
             self.halt(FailureReason::TimedOut { limit });
         }
         self.rescue_all();
@@ -147,7 +148,7 @@ impl<W: Work> State<W> {
     pub(super) fn pull_unknown(&mut self) -> Option<Pulled<W::Item>> {
         let pending = self.keeping.pending();
         for _ in 0..MOST_AT_ONCE {
-            if self.stop.is_some() || !self.may_look_on() || !self.is_known() {
+            if self.scheduler.stop.is_some() || !self.may_look_on() || !self.is_known() {
                 break;
             }
             let Some(pulled) = self.pull_any() else { break };
@@ -162,7 +163,7 @@ impl<W: Work> State<W> {
         }
         // It polls what has begun here, or goes on where this ends because it was enough.
         if self.keeping.pending() > pending || self.may_look_on() {
-            self.wake_driver();
+            self.scheduler.wake_driver();
         }
         None
     }
@@ -171,21 +172,21 @@ impl<W: Work> State<W> {
     /// this run claims.
     fn may_look_on(&self) -> bool {
         let busy = self.backlog.len() + self.running() - self.keeping.unkept_successes();
-        self.source_state == SourceState::Open
+        self.scheduler.source_state == SourceState::Open
             && self.admits_new_items()
-            && self.keeping.has_room(self.permits.capacity().saturating_sub(busy))
+            && self.keeping.has_room(self.scheduler.permits.capacity().saturating_sub(busy))
     }
 
     /// Whether it is known what became of the next item in an earlier run.
     fn is_known(&mut self) -> bool {
         let Some(ledger) = &mut self.keeping.ledger else { return true };
-        match ledger.poll_known(self.pulled, &mut Context::from_waker(&self.driver)) {
+        match ledger.poll_known(self.scheduler.pulled, &mut Context::from_waker(&self.scheduler.driver)) {
             Poll::Ready(Ok(())) => return true,
             Poll::Ready(Err(error)) => {
                 self.take_durable();
                 self.give_up(error);
             }
-            Poll::Pending => self.source_state = SourceState::Stalled,
+            Poll::Pending => self.scheduler.source_state = SourceState::Stalled,
         }
         false
     }
@@ -197,12 +198,12 @@ impl<W: Work> State<W> {
             Ok(Recalled::Success(success)) => self.count_kept(success),
             Ok(Recalled::Nothing) => return Some(pulled),
             Ok(Recalled::Changed) => {
-                self.tally.changed += 1;
+                self.scheduler.tally.changed += 1;
                 return Some(pulled);
             }
             Ok(Recalled::Unreadable(error)) => {
-                trace::unreadable(&self.name, pulled.index, &error);
-                self.tally.changed += 1;
+                trace::unreadable(&self.scheduler.name, pulled.index, &error);
+                self.scheduler.tally.changed += 1;
                 return Some(pulled);
             }
             Err(error) => {

@@ -1,6 +1,7 @@
 //! What a run ends with, and what its caller gets of it.
 
 use super::collector::Collector;
+use super::scheduler::Verdict;
 use super::trace;
 use crate::error::{FailureReason, MapTaskError, RunError};
 use crate::result::{MapTaskResult, Summary};
@@ -11,27 +12,42 @@ pub(crate) type Outcome<T, E> = Result<MapTaskResult<T, E>, MapTaskError<T, E>>;
 /// The end of a run.
 #[derive(Debug)]
 pub struct Ending<T, E> {
-    pub(super) name: String,
-    pub(super) summary: Summary,
-    /// `None` where the run succeeded.
-    pub(super) reason: Option<FailureReason>,
-    /// The item that settled as failed before all others, and how many attempts it had.
-    pub(super) first_failure: Option<(usize, u32)>,
-    /// How many successes were required, where it is more than there are items.
-    pub(super) shortfall: Option<usize>,
+    pub(super) verdict: Verdict,
     pub(super) collector: Collector<T, E>,
 }
 
 impl<T, E> Ending<T, E> {
     /// The end of a run that was dropped before it began, with its promised total.
     pub(super) fn not_begun(name: String, total: usize) -> Self {
+        Self { verdict: Verdict::not_begun(name, total), collector: Collector::default() }
+    }
+
+    pub(crate) fn into_result(self) -> Outcome<T, E> {
+        let Self { verdict: Verdict { name, summary, reason, first_failure, shortfall }, collector } = self;
+        let (results, errors) = collector.into_parts(summary.total - summary.not_started, summary.total);
+        let result = MapTaskResult { results, errors, summary };
+        match reason {
+            None => Ok(result),
+            Some(reason) => {
+                let first_failure = first_failure.map(|(index, _)| index);
+                Err(MapTaskError::new(name, reason, first_failure, shortfall, result))
+            }
+        }
+    }
+
+    pub(crate) fn into_summary(self) -> Result<Summary, RunError> {
+        self.verdict.into_summary()
+    }
+}
+
+impl Verdict {
+    fn not_begun(name: String, total: usize) -> Self {
         Self {
             name,
             summary: Summary { total, not_started: total, ..Summary::default() },
             reason: Some(FailureReason::Cancelled),
             first_failure: None,
             shortfall: None,
-            collector: Collector::default(),
         }
     }
 
@@ -48,21 +64,8 @@ impl<T, E> Ending<T, E> {
         }
     }
 
-    pub(crate) fn into_result(self) -> Outcome<T, E> {
-        let Self { name, summary, reason, first_failure, shortfall, collector } = self;
-        let (results, errors) = collector.into_parts(summary.total - summary.not_started, summary.total);
-        let result = MapTaskResult { results, errors, summary };
-        match reason {
-            None => Ok(result),
-            Some(reason) => {
-                let first_failure = first_failure.map(|(index, _)| index);
-                Err(MapTaskError::new(name, reason, first_failure, shortfall, result))
-            }
-        }
-    }
-
-    pub(crate) fn into_summary(self) -> Result<Summary, RunError> {
-        let Self { name, summary, reason, first_failure, shortfall, .. } = self;
+    fn into_summary(self) -> Result<Summary, RunError> {
+        let Self { name, summary, reason, first_failure, shortfall } = self;
         match reason {
             None => Ok(summary),
             Some(reason) => Err(RunError::new(name, reason, first_failure, shortfall, summary)),

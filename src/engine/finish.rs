@@ -1,19 +1,14 @@
 //! The account of a run and its verdict, at its end or when it is dropped.
 
-use std::mem;
 use std::sync::atomic::Ordering;
 
 use super::hooks::Hooks;
 use super::outlined::Outlined;
-use super::state::{SourceState, State, Stop, Tally};
+use super::state::State;
 use super::state_guard::DriverGuard;
 use super::{Drive, Driver, Ending, Mode, Types};
-use crate::error::FailureReason;
 use crate::observe::Event;
 use crate::panic_payload::discard;
-use crate::result::Summary;
-use crate::rt::Instant;
-use crate::verdict::Exceeded;
 
 impl<W: Drive> Driver<W> {
     /// Ends the run: takes its account, judges it and says so.
@@ -21,9 +16,9 @@ impl<W: Drive> Driver<W> {
         let mut guard = DriverGuard::new(&self.state);
         let state = guard.get();
         let ending = state.end();
-        ending.log();
+        ending.verdict.log();
         if let Some(observer) = state.hooks.observer() {
-            let (summary, reason) = (&ending.summary, ending.reason.as_ref());
+            let (summary, reason) = (&ending.verdict.summary, ending.verdict.reason.as_ref());
             observer.on_event(&Event::RunFinished { summary, reason });
         }
         ending
@@ -75,76 +70,18 @@ impl<W: Types> Drop for Driver<W> {
 impl<W: Types> State<W> {
     /// The account of the run as it is now, its verdict, and what it has collected.
     fn end(&mut self) -> Ending<W::Output, W::Error> {
-        let summary = self.summary();
-        self.end_report(&summary);
-        let stop = self.stop.take();
-        // More successes can be required than there are items, once it is known how many there are.
-        let required = self.config.criteria.required(summary.total);
-        let is_known = stop.is_none() || self.promise().is_some();
-        let shortfall = Some(required).filter(|required| is_known && *required > summary.total);
-        let reason = match stop {
-            Some(Stop::EarlySuccess) => None,
-            Some(Stop::Failed(reason)) => Some(reason),
-            None => match self.config.criteria.at_end(summary.successes, summary.failures) {
-                Ok(()) => None,
-                Err(Exceeded { failures, allowed }) => {
-                    Some(FailureReason::TooManyFailures { failures, allowed })
-                }
-            },
-        };
-        let name = mem::take(&mut self.name);
-        let collector = Outlined::take(&mut self.collector);
-        Ending { name, summary, reason, first_failure: self.tally.first_failure, shortfall, collector }
+        let verdict = self.scheduler.end(self.waiting_to_start());
+        Ending { verdict, collector: Outlined::take(&mut self.collector) }
     }
 
-    fn summary(&self) -> Summary {
-        let Tally { successes, failures, retries, timeouts, panics, recovered, cached, changed, .. } =
-            self.tally;
-        let total = self.final_total();
-        let started = self.pulled - self.backlog.len() - self.assigned_new - self.keeping.pending();
-        Summary {
-            total,
-            successes,
-            failures,
-            cancelled: started - successes - failures,
-            not_started: total - started,
-            retries,
-            timeouts,
-            panics,
-            recovered,
-            cached,
-            changed,
-            elapsed: Instant::now().saturating_duration_since(self.started),
-        }
+    /// How many items were pulled and have not started.
+    fn waiting_to_start(&self) -> usize {
+        self.backlog.len() + self.scheduler.assigned_new + self.keeping.pending()
     }
 
-    /// How many items there were: as many as came, and, where the run stopped before the end of the
-    /// source, as many as the source had promised.
-    fn final_total(&self) -> usize {
-        match self.promise() {
-            Some(promised) if self.source_state != SourceState::Ended => promised.max(self.pulled),
-            _ => self.pulled,
-        }
-    }
-
-    /// The promised number of items, while the source keeps it.
-    fn promise(&self) -> Option<usize> {
-        self.promised.filter(|promised| *promised >= self.pulled)
-    }
-
-    /// The ending of a run that is dropped now. The first cause counts, as always; if there was none, the run is
-    /// cancelled, unless its last item had settled.
+    /// The ending of a run that is dropped now.
     fn end_of_dropped(&mut self) -> Ending<W::Output, W::Error> {
-        let all_settled = self.tally.successes + self.tally.failures == self.pulled;
-        let is_complete = all_settled
-            && (self.source_state == SourceState::Ended || self.promise() == Some(self.pulled))
-            && self.keeping.ledger.is_none();
-        match &self.stop {
-            Some(Stop::Failed(_)) => {}
-            Some(Stop::EarlySuccess) if self.keeping.ledger.is_none() => {}
-            None if is_complete => {}
-            None | Some(Stop::EarlySuccess) => self.stop = Some(Stop::Failed(FailureReason::Cancelled)),
-        }
+        self.scheduler.stop_dropped(self.keeping.ledger.is_none());
         self.rescue_unkept();
         if let Some(taker) = self.collector.complete() {
             taker.wake();
@@ -159,7 +96,7 @@ impl<W: Types> State<W> {
             return;
         };
         while let Some(success) = ledger.give_up() {
-            self.tally.successes += 1;
+            self.scheduler.tally.successes += 1;
             let (index, attempts, elapsed) = (success.index, success.attempts, success.elapsed);
             self.collector.settle(index, attempts, elapsed, success.origin, Ok(success.output));
         }
@@ -176,9 +113,9 @@ impl<W: Types> Drop for State<W> {
                 if let Some(mut notice) = notice {
                     notice.withdraw();
                 }
-                if self.reporter.is_some() {
-                    let summary = self.summary();
-                    self.end_report(&summary);
+                if self.scheduler.reporter.is_some() {
+                    let summary = self.scheduler.summary(self.waiting_to_start());
+                    self.scheduler.end_report(&summary);
                 }
             }
         }

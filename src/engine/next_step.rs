@@ -41,7 +41,7 @@ impl<W: Work> State<W> {
     ) -> Step<W::Item> {
         let slot = &mut slot.project();
         self.look_around();
-        let Some(own) = self.workers.get_mut(id) else { return Step::Retire };
+        let Some(own) = self.scheduler.workers.get_mut(id) else { return Step::Retire };
         // A worker that rests until it is called may be woken by what an earlier attempt left behind.
         if own.is_idle {
             return Step::Idle;
@@ -58,8 +58,8 @@ impl<W: Work> State<W> {
 
     /// Takes back what an attempt held that has ended, except for what the next one may have at once.
     fn give_back(&mut self, slot: &mut SlotProjection<'_, W>) {
-        self.permits.give_back(slot.held);
-        self.has_notified |= slot.release_shared();
+        self.scheduler.permits.give_back(slot.held);
+        self.scheduler.has_notified |= slot.release_shared();
     }
 
     /// Takes what a worker's attempt has given.
@@ -99,7 +99,9 @@ impl<W: Work> State<W> {
         let item = pulled.item;
         let step = if W::Mode::PARALLEL {
             Step::Begin { item, after_yield: false }
-        } else if let Err(error) = slot.begin(&self.call, &self.config, self.run_deadline, item) {
+        } else if let Err(error) =
+            slot.begin(&self.call, &self.scheduler.config, self.scheduler.run_deadline, item)
+        {
             self.fail_attempt(slot.job, error);
             return None;
         } else {
@@ -135,13 +137,15 @@ impl<W: Work> State<W> {
     /// places for others.
     #[inline]
     fn is_driver_wanted(&self) -> bool {
-        self.has_notified || !(self.permits.is_full() || self.driver_is_woken)
+        self.scheduler.has_notified || !(self.scheduler.permits.is_full() || self.scheduler.driver_is_woken)
     }
 
     /// Learns what has happened outside since the last turn.
     #[inline]
     fn look_around(&mut self) {
-        if W::Mode::PARALLEL && self.alarm.as_ref().is_some_and(|alarm| alarm.load(Ordering::Acquire)) {
+        if W::Mode::PARALLEL
+            && self.scheduler.alarm.as_ref().is_some_and(|alarm| alarm.load(Ordering::Acquire))
+        {
             // The driver may be gone, and what it left is no longer anybody's.
             self.halt(FailureReason::Cancelled);
         }
@@ -165,21 +169,21 @@ impl<W: Work> State<W> {
     /// or because whoever it has woken may have to wait for it, in a place where no other thread can fetch him.
     fn is_to_yield(&mut self, is_tired: bool, lingers: bool) -> bool {
         self.notify_driver_for_others();
-        let has_notified = mem::take(&mut self.has_notified);
-        (has_notified || is_tired) && !lingers && self.stop.is_none()
+        let has_notified = mem::take(&mut self.scheduler.has_notified);
+        (has_notified || is_tired) && !lingers && self.scheduler.stop.is_none()
     }
 
     fn next_step(&mut self, id: usize, slot: &mut SlotProjection<'_, W>, waker: &Waker) -> Step<W::Item> {
         loop {
             self.apply_signals();
-            if self.stop.is_some() {
+            if self.scheduler.stop.is_some() {
                 *slot.job = Job::none();
                 return Step::Retire;
             }
             if *slot.lingers {
                 if self.running() == 0 {
                     // It may have been the last.
-                    self.notify_driver();
+                    self.scheduler.notify_driver();
                 }
                 return Step::Linger;
             }
@@ -189,44 +193,27 @@ impl<W: Work> State<W> {
             }
             let Some(next) = self.next_item(slot) else {
                 *slot.job = Job::none();
-                if self.stop.is_some() || self.is_exhausted() {
+                if self.scheduler.stop.is_some() || self.is_exhausted() {
                     return Step::Retire;
                 }
                 *slot.held = HeldPermits::default();
-                self.go_idle(id, waker);
+                self.scheduler.go_idle(id, waker);
                 return Step::Idle;
             };
             let item = next.prepare(slot.job);
             self.begin_attempt(slot, false);
             if W::Mode::PARALLEL {
-                if self.workers.get(id).is_some_and(|worker| worker.waker.is_none()) {
-                    self.remember(id, waker);
+                if self.scheduler.workers.get(id).is_some_and(|worker| worker.waker.is_none()) {
+                    self.scheduler.remember(id, waker);
                 }
                 return Step::Begin { item, after_yield: false };
             }
-            match slot.begin(&self.call, &self.config, self.run_deadline, item) {
+            match slot.begin(&self.call, &self.scheduler.config, self.scheduler.run_deadline, item) {
                 Ok(()) => return Step::Attempt,
                 Err(error) => {
                     self.fail_attempt(slot.job, error);
                     self.give_back(slot);
                 }
-            }
-        }
-    }
-
-    fn go_idle(&mut self, id: usize, waker: &Waker) {
-        self.idle.push(id);
-        self.remember(id, waker);
-        if let Some(worker) = self.workers.get_mut(id) {
-            worker.is_idle = true;
-        }
-    }
-
-    fn remember(&mut self, id: usize, waker: &Waker) {
-        if let Some(worker) = self.workers.get_mut(id) {
-            match &mut worker.waker {
-                Some(known) => known.clone_from(waker),
-                None => worker.waker = Some(waker.clone()),
             }
         }
     }

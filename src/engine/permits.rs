@@ -160,8 +160,7 @@ impl Permits {
             return Ok(true);
         }
         self.left.extend(held.shared.take().map(|permit| Left::Permit { _permit: permit }));
-        let too_heavy =
-            |TooHeavy { most }| too_heavy(weight, most, "most semaphore that the limiter has had");
+        let too_heavy = |TooHeavy { most }| too_heavy(weight, most, "most permits that the limiter has had");
         if self.ticket.as_ref().is_some_and(|ticket| ticket.weight() != weight) {
             self.left.extend(self.ticket.take().map(|ticket| Left::Ticket { _ticket: ticket }));
         }

@@ -34,8 +34,8 @@ pub(crate) struct Options<I, T, E> {
     pub(crate) token: Option<CancellationToken>,
     /// Whether outcomes are given out in the order of the input.
     pub(crate) ordered: bool,
-    pub(crate) collector: Collector<T, E>,
-    pub(crate) keeping: Keeping<I, T, E>,
+    pub(crate) collector: Outlined<Collector<T, E>>,
+    pub(crate) keeping: Outlined<Keeping<I, T, E>>,
     /// How a handle or a stream steers the run and asks for its progress.
     pub(crate) reporter: Option<Reporter>,
     /// How a handle or a stream learns of the end of a run that is dropped.
@@ -62,8 +62,8 @@ impl<W: Types> Setup<W> {
             function,
             token: None,
             ordered: false,
-            collector: Collector::default(),
-            keeping: Keeping::default(),
+            collector: Outlined::default(),
+            keeping: Outlined::default(),
             reporter: None,
             notice: None,
         };
@@ -83,7 +83,7 @@ impl<W: Types> Setup<W> {
     /// The same run, whose outcomes are handed to a sink as they come.
     pub(crate) fn hand_to<K>(self, sink: K) -> Setup<W::With<K>> {
         let Self { source, call, hooks, mut options, .. } = self;
-        options.collector = Collector::Queue(OutcomeQueue::new(options.ordered));
+        *options.collector = Collector::Queue(OutcomeQueue::new(options.ordered));
         Setup { source, call, hooks, sink, options }
     }
 }

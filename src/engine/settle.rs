@@ -10,8 +10,9 @@ use super::clock::deadline;
 use super::collector::Collector;
 use super::hooks::Hooks;
 use super::job::{Ended, Job, Retry};
+use super::scheduler::{Scheduler, SourceState, Stop};
 use super::sink::Deliver;
-use super::state::{SourceState, State, Stop};
+use super::state::State;
 use super::{Mode, Work, trace};
 use crate::error::{BoxError, FailureReason};
 use crate::observe::Event;
@@ -39,8 +40,8 @@ impl<W: Work> State<W> {
 
     #[inline(always)]
     pub(super) fn count_success(&mut self) {
-        self.tally.successes += 1;
-        if self.config.criteria.enough(self.tally.successes, self.total()) {
+        self.scheduler.tally.successes += 1;
+        if self.scheduler.config.criteria.enough(self.scheduler.tally.successes, self.scheduler.total()) {
             self.stop(Stop::EarlySuccess);
         }
     }
@@ -48,15 +49,15 @@ impl<W: Work> State<W> {
     /// Ends an attempt without an output: its item is tried again, fails, or is cancelled with the run.
     #[cold]
     pub(super) fn fail_attempt(&mut self, job: &mut Job<W::Item>, error: ItemError<W::Error>) {
-        self.tally.failed_attempts += 1;
+        self.scheduler.tally.failed_attempts += 1;
         let mut job = mem::replace(job, Job::none());
         if is_interrupted(&error) {
             return self.halt(FailureReason::Cancelled);
         }
         match &error {
             ItemError::Failed { .. } | ItemError::Faulted { .. } => {}
-            ItemError::TimedOut { .. } => self.tally.timeouts += 1,
-            ItemError::Panicked { .. } => self.tally.panics += 1,
+            ItemError::TimedOut { .. } => self.scheduler.tally.timeouts += 1,
+            ItemError::Panicked { .. } => self.scheduler.tally.panics += 1,
         }
         let retry = match job.kept.take() {
             Some(item) => self.wait_before_retry(&job, &error).map(|wait| (item, wait)),
@@ -74,7 +75,7 @@ impl<W: Work> State<W> {
                 }
                 if !length.is_zero() || give_up.is_some() {
                     // The driver has the timer for it.
-                    self.notify_driver();
+                    self.scheduler.notify_driver();
                 }
             }
             Err(why) => self.fail(&job, error, why),
@@ -87,10 +88,10 @@ impl<W: Work> State<W> {
         job: &Job<W::Item>,
         error: &ItemError<W::Error>,
     ) -> Result<Wait, &'static str> {
-        if self.stop.is_some() {
+        if self.scheduler.stop.is_some() {
             return Err("the run is stopping");
         }
-        let policy = &self.config.retry;
+        let policy = &self.scheduler.config.retry;
         let length = match error {
             ItemError::Failed { error, .. } => {
                 if !self.hooks.is_retryable(error) {
@@ -106,13 +107,13 @@ impl<W: Work> State<W> {
             }
             ItemError::Panicked { .. } => return Err("a panic is not retried"),
         };
-        let until = deadline(self.clock.read(), length);
-        let give_up = match (self.config.timeout_per_item, job.started) {
-            (Some(limit), Some(started)) => Some(deadline(self.clock.latest_start(started), limit)),
+        let until = deadline(self.scheduler.clock.read(), length);
+        let give_up = match (self.scheduler.config.timeout_per_item, job.started) {
+            (Some(limit), Some(started)) => Some(deadline(self.scheduler.clock.latest_start(started), limit)),
             _ => None,
         };
         let too_late = |limit: Option<Instant>| limit.is_some_and(|limit| until >= limit);
-        if too_late(give_up) || too_late(self.run_deadline) {
+        if too_late(give_up) || too_late(self.scheduler.run_deadline) {
             return Err("a retry would come after a limit");
         }
         Ok(Wait { length, until, give_up })
@@ -120,13 +121,17 @@ impl<W: Work> State<W> {
 
     /// Settles an item as failed. `why` says why it is not tried once more.
     pub(super) fn fail(&mut self, job: &Job<W::Item>, error: ItemError<W::Error>, why: &str) {
-        self.tally.failures += 1;
-        self.tally.first_failure.get_or_insert((job.index, error.attempts()));
-        job.span.in_scope(|| trace::failure(&self.name, job.index, &error, why));
-        if self.config.criteria.fail_fast {
+        self.scheduler.tally.failures += 1;
+        self.scheduler.tally.first_failure.get_or_insert((job.index, error.attempts()));
+        job.span.in_scope(|| trace::failure(&self.scheduler.name, job.index, &error, why));
+        if self.scheduler.config.criteria.fail_fast {
             self.stop(Stop::Failed(FailureReason::FailFast { index: job.index }));
         }
-        let judged = self.config.criteria.after_failure(self.tally.failures, self.total());
+        let judged = self
+            .scheduler
+            .config
+            .criteria
+            .after_failure(self.scheduler.tally.failures, self.scheduler.total());
         if let Some(Exceeded { failures, allowed }) = judged {
             self.stop(Stop::Failed(FailureReason::TooManyFailures { failures, allowed }));
         }
@@ -141,7 +146,7 @@ impl<W: Work> State<W> {
     ) {
         let (index, attempt, kind) = (job.index, job.attempt, error.kind());
         if let Some(delay) = retry_in {
-            job.span.in_scope(|| trace::retry(&self.name, index, attempt, kind, delay));
+            job.span.in_scope(|| trace::retry(&self.scheduler.name, index, attempt, kind, delay));
         }
         if let Some(observer) = self.hooks.observer() {
             observer.on_event(&Event::AttemptFailed { index, attempt, kind, retry_in });
@@ -152,7 +157,7 @@ impl<W: Work> State<W> {
     fn settle(&mut self, job: &Job<W::Item>, result: Ended<W>) {
         let (index, attempts) = (job.index, job.attempt);
         let mut elapsed = Duration::ZERO;
-        if self.timed {
+        if self.scheduler.timed {
             elapsed = self.since_start(job);
             if let (Err(error), true) = (&result, W::Call::KEEPS) {
                 self.keep_failure(index, elapsed, error);
@@ -178,7 +183,7 @@ impl<W: Work> State<W> {
         origin: Origin,
         result: Ended<W>,
     ) {
-        let sink_is_free = W::Sink::TAKES && !self.sink_is_busy && !self.sink_failed;
+        let sink_is_free = W::Sink::TAKES && !self.scheduler.sink_is_busy && !self.scheduler.sink_failed;
         if sink_is_free && self.collector.lets_pass() {
             let mut outcome = Some(ItemOutcome { index, attempts, elapsed, origin, result });
             let _is_busy = self.poll_sink(|_| outcome.take());
@@ -187,9 +192,9 @@ impl<W: Work> State<W> {
         self.collector.settle(index, attempts, elapsed, origin, result);
         if W::Mode::PARALLEL {
             self.flush_outcomes();
-            self.has_notified |= self.wakes_taker.is_some();
+            self.scheduler.has_notified |= self.scheduler.wakes_taker.is_some();
             if self.collector.is_to_call_driver() {
-                self.notify_driver();
+                self.scheduler.notify_driver();
             }
         }
         if sink_is_free {
@@ -199,7 +204,7 @@ impl<W: Work> State<W> {
 
     /// Lets the sink have what has settled, where workers can reach it. Pending while it is busy.
     pub(super) fn deliver(&mut self) -> Poll<()> {
-        if self.sink_failed {
+        if self.scheduler.sink_failed {
             return Poll::Ready(());
         }
         self.poll_sink(Collector::take)
@@ -210,9 +215,9 @@ impl<W: Work> State<W> {
         &mut self,
         mut next: impl FnMut(&mut Collector<W::Output, W::Error>) -> Option<ItemOutcome<W::Output, W::Error>>,
     ) -> Poll<()> {
-        let Self { sink, collector, driver, .. } = self;
+        let Self { sink, collector, scheduler: Scheduler { driver, .. }, .. } = self;
         let polled = sink.poll_deliver(&mut Context::from_waker(driver), || next(collector));
-        self.sink_is_busy = polled.is_pending();
+        self.scheduler.sink_is_busy = polled.is_pending();
         if let Err(error) = ready!(polled) {
             self.stop_for_sink(error);
         }
@@ -222,7 +227,7 @@ impl<W: Work> State<W> {
     /// How long an item took.
     #[inline]
     pub(super) fn since_start(&mut self, job: &Job<W::Item>) -> Duration {
-        let now = self.clock.read();
+        let now = self.scheduler.clock.read();
         job.started.map_or(Duration::ZERO, |started| now - started)
     }
 
@@ -243,25 +248,25 @@ impl<W: Work> State<W> {
 
     /// Begins nothing more. The first cause is the one that counts.
     pub(super) fn stop(&mut self, cause: Stop) {
-        if self.stop.is_none() {
-            self.stop = Some(cause);
+        if self.scheduler.stop.is_none() {
+            self.scheduler.stop = Some(cause);
             self.abandon();
             self.waiting.clear();
-            self.notify_driver();
+            self.scheduler.notify_driver();
         }
     }
 
     /// Stops the run for a cause from outside, which also ends the patience with what runs.
     pub(super) fn halt(&mut self, reason: FailureReason) {
         self.stop(Stop::Failed(reason));
-        self.draining = false;
+        self.scheduler.draining = false;
     }
 
     /// Stops the run because its sink wants no more. A success that was early is none then.
     pub(super) fn stop_for_sink(&mut self, error: BoxError) {
-        self.sink_failed = true;
-        if let Some(Stop::EarlySuccess) = self.stop {
-            self.stop = None;
+        self.scheduler.sink_failed = true;
+        if let Some(Stop::EarlySuccess) = self.scheduler.stop {
+            self.scheduler.stop = None;
         }
         self.stop(Stop::Failed(FailureReason::Sink(error)));
         self.collector.clear();
@@ -269,11 +274,12 @@ impl<W: Work> State<W> {
 
     /// A run whose last item has ended in the very poll in which its time was up has ended in time.
     pub(super) fn forgive_timeout(&mut self) {
-        let timed_out = matches!(self.stop, Some(Stop::Failed(FailureReason::TimedOut { .. })));
-        let all_settled = self.started() == self.tally.successes + self.tally.failures;
-        let all_pulled = self.source_state == SourceState::Ended || self.total() == Some(self.pulled);
-        if timed_out && all_settled && all_pulled && self.pulled == self.started() {
-            self.stop = None;
+        let timed_out = matches!(self.scheduler.stop, Some(Stop::Failed(FailureReason::TimedOut { .. })));
+        let all_settled = self.started() == self.scheduler.tally.successes + self.scheduler.tally.failures;
+        let all_pulled = self.scheduler.source_state == SourceState::Ended
+            || self.scheduler.total() == Some(self.scheduler.pulled);
+        if timed_out && all_settled && all_pulled && self.scheduler.pulled == self.started() {
+            self.scheduler.stop = None;
         }
     }
 }

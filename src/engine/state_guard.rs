@@ -54,9 +54,13 @@ impl<'a, W: Types> StateGuard<'a, W> {
     #[inline]
     fn unlock(&mut self) {
         let Some(mut state) = self.guard.take() else { return };
-        if state.wakes_driver || state.wakes_taker.is_some() || !state.permits.left().is_empty() {
-            let driver = mem::take(&mut state.wakes_driver).then(|| state.driver.clone());
-            let (left, taker) = (mem::take(state.permits.left()), state.wakes_taker.take());
+        if state.scheduler.wakes_driver
+            || state.scheduler.wakes_taker.is_some()
+            || !state.scheduler.permits.left().is_empty()
+        {
+            let driver = mem::take(&mut state.scheduler.wakes_driver).then(|| state.scheduler.driver.clone());
+            let (left, taker) =
+                (mem::take(state.scheduler.permits.left()), state.scheduler.wakes_taker.take());
             drop(state);
             finish(left, [taker, driver]);
         }

@@ -31,13 +31,13 @@ impl<W: Drive> Driver<W> {
             }
             return Stopping::Over;
         }
-        if state.draining {
+        if state.scheduler.draining {
             return Stopping::Waiting;
         }
         match self.stop_at {
             None => {
-                let now = state.clock.read();
-                let workers = state.sound_alarm();
+                let now = state.scheduler.clock.read();
+                let workers = state.scheduler.sound_alarm();
                 drop(guard);
                 workers.into_iter().for_each(Waker::wake);
                 W::Mode::for_each(&mut self.workers, Worker::stop);

@@ -102,7 +102,7 @@ impl<W: Work> Future for Worker<W> {
                             // have woken themselves end the poll of all.
                             if !W::Mode::PARALLEL {
                                 if guard.is_held() {
-                                    guard.get().cover_first_wait();
+                                    guard.get().scheduler.cover_first_wait();
                                 } else {
                                     count_poll(&mut guard, cx);
                                 }
@@ -212,7 +212,7 @@ fn come_back<W: Work>(
 #[inline]
 fn leave_shared<W: Work>(guard: &mut StateGuard<'_, W>, slot: Pin<&mut AttemptSlot<W>>) {
     if W::Mode::PARALLEL && slot.project().release_shared() {
-        guard.get().has_notified = true;
+        guard.get().scheduler.has_notified = true;
     }
 }
 
