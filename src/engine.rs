@@ -8,7 +8,6 @@ pub(crate) mod blocking;
 #[cfg_attr(not(feature = "store"), allow(dead_code, reason = "only with `store` is there one"))]
 pub(crate) mod cache;
 pub(crate) mod call;
-mod clock;
 mod closing;
 pub(crate) mod collector;
 mod control;
@@ -26,11 +25,8 @@ mod next_step;
 pub(crate) mod outcome_channel;
 pub(crate) mod outcome_queue;
 mod outlined;
-mod permits;
-mod poll_budget;
 mod relay;
-mod retry_queue;
-mod retry_schedule;
+mod retry_slots;
 pub(crate) mod running;
 mod scheduler;
 mod settle;
@@ -61,12 +57,12 @@ use self::hooks::Hooks;
 use self::mode::PollWorkers;
 use self::relay::Relay;
 use self::running::Setup;
+use self::scheduler::Timers;
 use self::shutdown::ShutDown;
 use self::sink::Deliver;
 use self::state::State;
 use self::state_guard::DriverGuard;
 use self::stopping::Stopping;
-use self::timer::Timer;
 pub(crate) use self::types::{Drive, Mode, Parts, Types, Work};
 use self::worker::{ParallelParts, Worker};
 use crate::config::Config;
@@ -90,11 +86,7 @@ pub(crate) struct Driver<W: Types> {
     state: Arc<Mutex<State<W>>>,
     /// The caller's token, for as long as it may ring the signals.
     _cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    timer: Timer,
-    /// Rings for the next [`sweep`](Self::sweep).
-    sweep_timer: Timer,
-    /// Set once the run is stopping: when what still runs is dropped.
-    stop_at: Option<Instant>,
+    timers: Timers,
     /// Set once nothing runs any more, if the run has a time limit: when its store is no longer waited for.
     store_until: Option<Instant>,
     /// Whether nothing runs any more, or shall.
@@ -109,20 +101,12 @@ impl<W: Drive> Driver<W> {
     /// Begins the run: its clock starts here.
     pub(crate) fn new(setup: Setup<W>) -> Self {
         let started = Instant::now();
-        let (config, token) = (Arc::clone(&setup.options.config), setup.options.token.clone());
+        let config = Arc::clone(&setup.options.config);
         let mut state = State::<W>::new(setup, started);
         if let Some(observer) = state.hooks.observer() {
             observer.on_event(&Event::RunStarted);
         }
-        let cancelled = token.map(|token| {
-            let mut cancelled = Box::pin(token.cancelled_owned());
-            let waker = Waker::from(Arc::clone(&state.scheduler.signals));
-            let mut registered = coop::unconstrained(cancelled.as_mut());
-            if Pin::new(&mut registered).poll(&mut Context::from_waker(&waker)).is_ready() {
-                state.scheduler.signals.look_at_token();
-            }
-            cancelled
-        });
+        let cancelled = state.scheduler.listen_to_token();
         let span = trace::run_span(&state.scheduler.name, state.scheduler.total(), config.concurrency);
         if let Some(notice) = &mut state.notice {
             notice.set_span(span.clone());
@@ -136,9 +120,7 @@ impl<W: Drive> Driver<W> {
             relay: Relay::new(Arc::clone(&state.scheduler.signals)),
             state: Arc::new(Mutex::new(state)),
             _cancelled: cancelled,
-            timer: Timer::default(),
-            sweep_timer: Timer::default(),
-            stop_at: None,
+            timers: Timers::default(),
             store_until: None,
             is_over: false,
             ending: None,
@@ -283,7 +265,7 @@ impl<W: Drive> Driver<W> {
     /// unless it had `stopped` before.
     fn poll_workers(&mut self, cx: &mut Context<'_>, stopped: bool) {
         // Before running attempts are told to end, and before they are dropped, all that are ready must have their turn.
-        let is_last_turn = stopped && self.stop_at.is_none_or(|stop_at| Instant::now() >= stop_at);
+        let is_last_turn = stopped && self.timers.stop_at.is_none_or(|stop_at| Instant::now() >= stop_at);
         if is_last_turn {
             self.relay.begin_poll(W::Mode::count(&self.workers));
         }
@@ -351,26 +333,14 @@ impl<W: Drive> Driver<W> {
         let mut guard = DriverGuard::new(&self.state);
         let state = guard.get();
         state.publish();
-        if let Some(took) = state.scheduler.clock.end_poll() {
-            state.scheduler.budget.end_poll(took);
-        }
-        if state.running() == 0 {
-            state.scheduler.next_sweep = None;
-        }
-        let next = self.stop_at.or_else(|| state.next_deadline());
-        let passed = next.map_or(Poll::Pending, |next| self.timer.poll(cx, next));
-        let swept = state.scheduler.next_sweep.map_or(Poll::Pending, |next| self.sweep_timer.poll(cx, next));
-        if let (Poll::Ready(Err(ShutDown)), _) | (_, Poll::Ready(Err(ShutDown))) = (&passed, &swept) {
-            state.halt(FailureReason::Cancelled);
-        }
-        if passed.is_ready() {
-            cx.waker().wake_by_ref();
-        }
-        if swept.is_ready() {
-            state.scheduler.next_sweep = None;
-            let wakers: Vec<_> = state.scheduler.busy_workers();
-            drop(guard);
-            self.sweep(wakers);
+        let running = state.running();
+        match state.scheduler.end_poll(running, &mut self.timers, cx) {
+            Ok(wakers) if wakers.is_empty() => {}
+            Ok(wakers) => {
+                drop(guard);
+                self.sweep(wakers);
+            }
+            Err(ShutDown) => state.halt(FailureReason::Cancelled),
         }
     }
 

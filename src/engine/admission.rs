@@ -7,8 +7,10 @@ use super::attempt_slot::SlotProjection;
 use super::call::Call;
 use super::hooks::Hooks;
 use super::job::{Next, Pulled};
-use super::permits::HeldPermits;
-use super::scheduler::{SourceState, Stop, Tally};
+use super::retry_slots::Due;
+use super::scheduler::permits::HeldPermits;
+use super::scheduler::retries::Ticket;
+use super::scheduler::{Queue, SourceState, Stop, Tally};
 use super::source::Source;
 use super::state::{Assignment, State};
 use super::{Mode, Work};
@@ -29,14 +31,6 @@ pub(super) enum Admission {
     Stop,
     /// It ends: every item has settled.
     Finish,
-}
-
-/// Where the attempt that starts next waits.
-#[derive(Clone, Copy)]
-enum Queue {
-    Due,
-    Immediate,
-    New,
 }
 
 impl<W: Work> State<W> {
@@ -60,7 +54,7 @@ impl<W: Work> State<W> {
         }
         self.scheduler.assigned_new += usize::from(matches!(next, Next::New(_)));
         self.assigned.push_back(Assignment { held, next });
-        self.scheduler.find_worker()
+        self.scheduler.workers.find()
     }
 
     /// Nothing starts. The end of the source may have been the end of the run.
@@ -104,66 +98,50 @@ impl<W: Work> State<W> {
             }
         };
         match queue {
-            Queue::Due => self.waiting.pop_due().map(Next::Retry),
+            Queue::Due => self.scheduler.retries.pop_due().and_then(|ticket| self.take_retry(ticket)),
             Queue::Immediate => {
                 let admitted = self.admitted();
-                self.waiting.pop_immediate(admitted).map(Next::Retry)
+                let ticket = self.scheduler.retries.pop_immediate(admitted);
+                ticket.and_then(|ticket| self.take_retry(ticket))
             }
             Queue::New => self.backlog.pop_front().map(Next::New),
         }
     }
 
-    /// Where the attempt waits that starts next, and its weight. Pulls the next item, if it must.
+    fn take_retry(&mut self, ticket: Ticket) -> Option<Next<W::Item, W::Error>> {
+        let job = self.waiting.take(ticket.slot)?;
+        Some(Next::Retry(Due { job, ticket }))
+    }
+
+    /// The queue of the attempt that starts next, and its weight. Pulls the next item, if it must.
     fn choose(&mut self) -> Option<(Queue, u32)> {
         match self.head()? {
             (queue, Some(weight)) => Some((queue, weight)),
             (_, None) => {
                 self.apply_signals();
                 let pulled = if self.scheduler.stop.is_none() { self.pull() } else { None };
-                if let Some(pulled) = pulled {
+                let head = if let Some(pulled) = pulled {
                     let weight = pulled.weight;
                     self.backlog.push_back(pulled);
-                    return Some((Queue::New, weight)).filter(|_| self.scheduler.stop.is_none());
-                }
-                self.immediate().filter(|_| self.scheduler.stop.is_none())
+                    Some((Queue::New, weight))
+                } else {
+                    self.scheduler.retries.immediate().map(|weight| (Queue::Immediate, weight))
+                };
+                head.filter(|_| self.scheduler.stop.is_none())
             }
         }
     }
 
-    /// Where the attempt waits that starts next, and its weight; no weight, if the next item has to be pulled.
+    /// The queue of the attempt that starts next, and its weight; no weight, if the next item has to be pulled.
     fn head(&self) -> Option<(Queue, Option<u32>)> {
         if self.scheduler.stop.is_some() || !self.has_room_for_outcomes() {
             return None;
         }
-        let due = self.waiting.peek_due().map(|retry| (Queue::Due, retry.job.weight));
-        let immediate = self.immediate();
-        let backlog = self.backlog.front().map(|pulled| (Queue::New, pulled.weight));
-        let known = |(queue, weight)| (queue, Some(weight));
-        if let Some(queued) = self.scheduler.permits.queued_weight() {
-            // It keeps its place in the queue of the shared limit. Another takes it over only with the same weight.
-            let first = [due, immediate, backlog].into_iter().flatten().find(|(_, weight)| *weight == queued);
-            if first.is_some() {
-                return first.map(known);
-            }
-        }
-        if due.is_some() {
-            return due.map(known);
-        }
-        if self.waiting.is_turn_of_immediate(self.admitted()) {
-            return immediate.map(known);
-        }
+        let backlog = self.backlog.front().map(|pulled| pulled.weight);
         // An item that was looked up must start if later ones have settled, because they were known: these may fill the
         // window.
         let is_late = W::Call::KEEPS && backlog.is_some();
-        let is_new = backlog.is_some() || self.scheduler.source_state == SourceState::Open;
-        if is_new && (is_late || self.admits_new_items()) {
-            return Some((Queue::New, backlog.map(|(_, weight)| weight)));
-        }
-        immediate.map(known)
-    }
-
-    fn immediate(&self) -> Option<(Queue, u32)> {
-        self.waiting.peek_immediate().map(|retry| (Queue::Immediate, retry.job.weight))
+        self.scheduler.next_queue(backlog, self.admitted(), &|| is_late || self.admits_new_items())
     }
 
     /// Makes a place fit for an attempt, if it can be had now. A weight for which it never can stops the run.
@@ -190,12 +168,12 @@ impl<W: Work> State<W> {
         self.scheduler.signals.raised().is_none()
             && self.scheduler.stop.is_none()
             && (W::Mode::PARALLEL || self.scheduler.budget.is_left())
-            && (self.waiting.ready() | self.backlog.len() | self.assigned.len()) == 0
+            && (self.scheduler.retries.ready() | self.backlog.len() | self.assigned.len()) == 0
             && self.scheduler.permits.is_simple()
             && self.collector.admits(
                 self.scheduler.permits.capacity(),
                 self.scheduler.look_ahead,
-                self.waiting.len(),
+                self.scheduler.retries.len(),
                 &self.scheduler.driver,
             )
     }
@@ -267,7 +245,7 @@ impl<W: Work> State<W> {
 
     /// How many items have started and wait for their next attempt, or for the worker that makes it.
     pub(super) fn waiting_for_retry(&self) -> usize {
-        self.waiting.len() + self.assigned.len() - self.scheduler.assigned_new
+        self.scheduler.retries.len() + self.assigned.len() - self.scheduler.assigned_new
     }
 
     /// How many items have started.
@@ -303,7 +281,7 @@ impl<W: Work> State<W> {
     /// taken.
     #[inline(always)]
     pub(super) fn admits_new_items(&self) -> bool {
-        let retries = self.waiting.len();
+        let retries = self.scheduler.retries.len();
         retries < self.scheduler.look_ahead
             && self.collector.is_within_window(self.scheduler.look_ahead - retries, &self.scheduler.driver)
     }

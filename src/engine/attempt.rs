@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::clock::{Clock, deadline};
+use super::scheduler::clock::{Clock, deadline};
 use crate::config::Config;
 use crate::outcome::{ItemError, TimeoutScope};
 use crate::rt::Instant;

@@ -9,9 +9,9 @@ use pin_project_lite::pin_project;
 
 use super::attempt::{AttemptDeadline, Limit, drop_caught, interrupted, panic_error, poll_caught};
 use super::call::Call;
-use super::clock::{deadline, earliest};
 use super::job::Job;
-use super::permits::HeldPermits;
+use super::scheduler::clock::{deadline, earliest};
+use super::scheduler::permits::HeldPermits;
 use super::shutdown::ShutDown;
 use super::state_guard::StateGuard;
 use super::time_slice::TimeSlice;

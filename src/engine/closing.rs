@@ -60,6 +60,6 @@ impl<W: Drive> Driver<W> {
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(run_deadline) = self.state().get().scheduler.run_deadline else { return false };
         let until = *self.store_until.get_or_insert_with(|| run_deadline.max(Instant::now()) + STORE_GRACE);
-        self.timer.poll(cx, until).is_ready()
+        self.timers.next.poll(cx, until).is_ready()
     }
 }

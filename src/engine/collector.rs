@@ -183,11 +183,9 @@ impl<T, E> Collector<T, E> {
         match self {
             Self::Results { mut results, errors } => {
                 let settled = errors.last_key_value().map_or(0, |(last, _)| last + 1).max(results.len());
-                results.resize_with(started.max(settled), || None);
                 let missing = (total - started).saturating_mul(size_of::<Option<T>>().max(1));
-                if missing <= UNSTARTED_BYTES {
-                    results.resize_with(total, || None);
-                }
+                let slots = if missing <= UNSTARTED_BYTES { total } else { started.max(settled) };
+                results.resize_with(slots, || None);
                 (results, errors)
             }
             Self::Queue(_) | Self::Channel(_) => (Vec::new(), BTreeMap::new()),

@@ -1,6 +1,7 @@
 //! What a run ends with, and what its caller gets of it.
 
 use super::collector::Collector;
+use super::outlined::Outlined;
 use super::scheduler::Verdict;
 use super::trace;
 use crate::error::{FailureReason, MapTaskError, RunError};
@@ -13,18 +14,20 @@ pub(crate) type Outcome<T, E> = Result<MapTaskResult<T, E>, MapTaskError<T, E>>;
 #[derive(Debug)]
 pub struct Ending<T, E> {
     pub(super) verdict: Verdict,
-    pub(super) collector: Collector<T, E>,
+    pub(super) collector: Outlined<Collector<T, E>>,
 }
 
 impl<T, E> Ending<T, E> {
     /// The end of a run that was dropped before it began, with its promised total.
     pub(super) fn not_begun(name: String, total: usize) -> Self {
-        Self { verdict: Verdict::not_begun(name, total), collector: Collector::default() }
+        Self { verdict: Verdict::not_begun(name, total), collector: Outlined::default() }
     }
 
     pub(crate) fn into_result(self) -> Outcome<T, E> {
-        let Self { verdict: Verdict { name, summary, reason, first_failure, shortfall }, collector } = self;
-        let (results, errors) = collector.into_parts(summary.total - summary.not_started, summary.total);
+        let Self { verdict: Verdict { name, summary, reason, first_failure, shortfall }, mut collector } =
+            self;
+        let (results, errors) =
+            Outlined::take(&mut collector).into_parts(summary.total - summary.not_started, summary.total);
         let result = MapTaskResult { results, errors, summary };
         match reason {
             None => Ok(result),

@@ -1,9 +1,10 @@
 //! The account of a run and its verdict, at its end or when it is dropped.
 
+use std::mem;
+
 use std::sync::atomic::Ordering;
 
 use super::hooks::Hooks;
-use super::outlined::Outlined;
 use super::state::State;
 use super::state_guard::DriverGuard;
 use super::{Drive, Driver, Ending, Mode, Types};
@@ -71,7 +72,7 @@ impl<W: Types> State<W> {
     /// The account of the run as it is now, its verdict, and what it has collected.
     fn end(&mut self) -> Ending<W::Output, W::Error> {
         let verdict = self.scheduler.end(self.waiting_to_start());
-        Ending { verdict, collector: Outlined::take(&mut self.collector) }
+        Ending { verdict, collector: mem::take(&mut self.collector) }
     }
 
     /// How many items were pulled and have not started.

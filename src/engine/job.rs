@@ -2,7 +2,7 @@
 
 use tracing::Span;
 
-use super::retry_queue::Due;
+use super::retry_slots::Due;
 use super::{Types, trace};
 use crate::outcome::ItemError;
 use crate::rt::Instant;

@@ -7,7 +7,7 @@ use std::task::Waker;
 
 use super::attempt_slot::{AttemptSlot, SlotProjection};
 use super::job::Job;
-use super::permits::HeldPermits;
+use super::scheduler::permits::HeldPermits;
 use super::state::State;
 use super::{Mode, Work};
 use crate::error::FailureReason;
@@ -41,13 +41,15 @@ impl<W: Work> State<W> {
     ) -> Step<W::Item> {
         let slot = &mut slot.project();
         self.look_around();
-        let Some(own) = self.scheduler.workers.get_mut(id) else { return Step::Retire };
-        // A worker that rests until it is called may be woken by what an earlier attempt left behind.
-        if own.is_idle {
+        if !self.scheduler.workers.contains(id) {
+            return Step::Retire;
+        }
+        // A worker that is idle until it is notified may be woken by what an earlier attempt left behind.
+        if self.scheduler.workers.is_idle(id) {
             return Step::Idle;
         }
-        if !W::Mode::PARALLEL && own.waker.is_none() {
-            own.waker = Some(waker.clone());
+        if !W::Mode::PARALLEL {
+            self.scheduler.workers.introduce(id, waker);
         }
         if !*slot.lingers {
             self.give_back(slot);
@@ -197,15 +199,13 @@ impl<W: Work> State<W> {
                     return Step::Retire;
                 }
                 *slot.held = HeldPermits::default();
-                self.scheduler.go_idle(id, waker);
+                self.scheduler.workers.go_idle(id, waker);
                 return Step::Idle;
             };
             let item = next.prepare(slot.job);
             self.begin_attempt(slot, false);
             if W::Mode::PARALLEL {
-                if self.scheduler.workers.get(id).is_some_and(|worker| worker.waker.is_none()) {
-                    self.scheduler.remember(id, waker);
-                }
+                self.scheduler.workers.introduce(id, waker);
                 return Step::Begin { item, after_yield: false };
             }
             match slot.begin(&self.call, &self.scheduler.config, self.scheduler.run_deadline, item) {

@@ -6,27 +6,16 @@ use std::time::Duration;
 
 use super::attempt::is_interrupted;
 use super::call::Call;
-use super::clock::deadline;
 use super::collector::Collector;
 use super::hooks::Hooks;
 use super::job::{Ended, Job, Retry};
-use super::scheduler::{Scheduler, SourceState, Stop};
+use super::scheduler::{AttemptEnd, Scheduler, SourceState, Stop, Wait};
 use super::sink::Deliver;
 use super::state::State;
 use super::{Mode, Work, trace};
 use crate::error::{BoxError, FailureReason};
 use crate::observe::Event;
-use crate::outcome::{FailureKind, ItemError, ItemOutcome, Origin, TimeoutScope};
-use crate::rt::Instant;
-use crate::verdict::Exceeded;
-
-/// The wait of an item before its next attempt.
-struct Wait {
-    length: Duration,
-    until: Instant,
-    /// After this time the attempt is not made any more.
-    give_up: Option<Instant>,
-}
+use crate::outcome::{FailureKind, ItemError, ItemOutcome, Origin};
 
 impl<W: Work> State<W> {
     #[inline(always)]
@@ -66,12 +55,14 @@ impl<W: Work> State<W> {
         self.emit_attempt_failed(&job, &error, retry.as_ref().ok().map(|(_, wait)| wait.length));
         match retry {
             Ok((item, Wait { length, until, give_up })) => {
-                let retry = Retry { job, item, error };
+                let weight = job.weight;
+                let slot = self.waiting.keep(Retry { job, item, error });
+                let admitted = self.admitted();
+                let retries = &mut self.scheduler.retries;
                 if length.is_zero() {
-                    let admitted = self.admitted();
-                    self.waiting.park_immediate(retry, give_up, admitted);
+                    retries.park_immediate(slot, weight, give_up, admitted);
                 } else {
-                    self.waiting.park(retry, until, give_up);
+                    retries.park(slot, weight, until, give_up);
                 }
                 if !length.is_zero() || give_up.is_some() {
                     // The driver has the timer for it.
@@ -91,49 +82,24 @@ impl<W: Work> State<W> {
         if self.scheduler.stop.is_some() {
             return Err("the run is stopping");
         }
-        let policy = &self.scheduler.config.retry;
-        let length = match error {
-            ItemError::Failed { error, .. } => {
-                if !self.hooks.is_retryable(error) {
-                    return Err("retry_if says no");
-                }
-                self.hooks.retry_after(error).unwrap_or_else(|| policy.wait_before(job.attempt))
+        let ended = match error {
+            ItemError::Failed { error, .. } if self.hooks.is_retryable(error) => {
+                AttemptEnd::Failed { retry_after: self.hooks.retry_after(error) }
             }
-            ItemError::TimedOut { scope: TimeoutScope::Attempt, .. } | ItemError::Faulted { .. } => {
-                policy.wait_before(job.attempt)
-            }
-            ItemError::TimedOut { scope: TimeoutScope::Item, .. } => {
-                return Err("the item's time is up");
-            }
-            ItemError::Panicked { .. } => return Err("a panic is not retried"),
+            ItemError::Failed { .. } => AttemptEnd::Refused,
+            ItemError::TimedOut { scope, .. } => AttemptEnd::TimedOut(*scope),
+            ItemError::Faulted { .. } => AttemptEnd::Faulted,
+            ItemError::Panicked { .. } => AttemptEnd::Panicked,
         };
-        let until = deadline(self.scheduler.clock.read(), length);
-        let give_up = match (self.scheduler.config.timeout_per_item, job.started) {
-            (Some(limit), Some(started)) => Some(deadline(self.scheduler.clock.latest_start(started), limit)),
-            _ => None,
-        };
-        let too_late = |limit: Option<Instant>| limit.is_some_and(|limit| until >= limit);
-        if too_late(give_up) || too_late(self.scheduler.run_deadline) {
-            return Err("a retry would come after a limit");
-        }
-        Ok(Wait { length, until, give_up })
+        self.scheduler.wait_before_retry(job.attempt, job.started, ended)
     }
 
     /// Settles an item as failed. `why` says why it is not tried once more.
     pub(super) fn fail(&mut self, job: &Job<W::Item>, error: ItemError<W::Error>, why: &str) {
-        self.scheduler.tally.failures += 1;
-        self.scheduler.tally.first_failure.get_or_insert((job.index, error.attempts()));
+        let stop = self.scheduler.count_failure(job.index, error.attempts());
         job.span.in_scope(|| trace::failure(&self.scheduler.name, job.index, &error, why));
-        if self.scheduler.config.criteria.fail_fast {
-            self.stop(Stop::Failed(FailureReason::FailFast { index: job.index }));
-        }
-        let judged = self
-            .scheduler
-            .config
-            .criteria
-            .after_failure(self.scheduler.tally.failures, self.scheduler.total());
-        if let Some(Exceeded { failures, allowed }) = judged {
-            self.stop(Stop::Failed(FailureReason::TooManyFailures { failures, allowed }));
+        if let Some(stop) = stop {
+            self.stop(stop);
         }
         self.settle(job, Err(error));
     }
@@ -252,6 +218,7 @@ impl<W: Work> State<W> {
             self.scheduler.stop = Some(cause);
             self.abandon();
             self.waiting.clear();
+            self.scheduler.retries.clear();
             self.scheduler.notify_driver();
         }
     }

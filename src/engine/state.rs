@@ -3,16 +3,15 @@
 use std::collections::VecDeque;
 
 use super::call::Call;
-use super::clock::earliest;
 use super::collector::Collector;
 use super::drop_notice::Notice;
 use super::hooks::Hooks;
 use super::job::{Next, Pulled, Retry};
 use super::ledger::Keeping;
 use super::outlined::Outlined;
-use super::permits::HeldPermits;
-use super::retry_queue::RetryQueue;
+use super::retry_slots::{Due, RetrySlots};
 use super::running::{Options, Setup};
+use super::scheduler::permits::HeldPermits;
 use super::scheduler::{Scheduler, Setting};
 use super::source::Source;
 use super::{Mode, Types, Work};
@@ -39,7 +38,7 @@ pub(super) struct State<W: Types> {
     pub(super) notice: Option<Box<dyn Notice<W::Output, W::Error>>>,
     /// Items that were pulled and wait for permits, in their order.
     pub(super) backlog: Outlined<VecDeque<Pulled<W::Item>>>,
-    pub(super) waiting: Outlined<RetryQueue<Retry<W::Item, W::Error>>>,
+    pub(super) waiting: Outlined<RetrySlots<Retry<W::Item, W::Error>>>,
     /// Attempts for which a worker was woken or opened, in their order. The first worker that asks makes the first of them, so
     /// that they start in this order; the worker that was woken for it takes what comes next.
     pub(super) assigned: Outlined<VecDeque<Assignment<W::Item, W::Error>>>,
@@ -58,7 +57,8 @@ impl<W: Types> State<W> {
 
     /// Takes back the attempts that were assigned and do not start now.
     pub(super) fn take_back_assigned(&mut self) {
-        while let Some(assignment) = self.assigned.pop_front() {
+        // The last goes first, so that each comes before those that it was before.
+        while let Some(assignment) = self.assigned.pop_back() {
             self.put_back(assignment);
         }
     }
@@ -68,11 +68,12 @@ impl<W: Types> State<W> {
         match next {
             Next::New(pulled) => {
                 self.scheduler.assigned_new -= 1;
-                let at = self.backlog.iter().position(|other| other.index > pulled.index);
-                let at = at.unwrap_or(self.backlog.len());
-                self.backlog.insert(at, pulled);
+                self.backlog.push_front(pulled);
             }
-            Next::Retry(due) => self.waiting.put_back(due),
+            Next::Retry(Due { job, ticket }) => {
+                let slot = self.waiting.keep(job);
+                self.scheduler.retries.put_back(slot, ticket);
+            }
         }
     }
 }
@@ -120,7 +121,7 @@ impl<W: Work> State<W> {
     pub(super) fn begin_poll(&mut self) -> bool {
         self.scheduler.begin_poll();
         self.apply_signals();
-        if self.scheduler.run_deadline.is_none() && self.waiting.is_empty() {
+        if self.scheduler.run_deadline.is_none() && self.scheduler.retries.len() == 0 {
             return self.scheduler.stop.is_some();
         }
         let now = self.scheduler.clock.coarse();
@@ -128,9 +129,11 @@ impl<W: Work> State<W> {
             self.halt(FailureReason::TimedOut { limit });
         }
         let stopped = self.scheduler.stop.is_some();
-        self.waiting.release(now);
-        while let Some(Retry { job, error, .. }) = self.waiting.pop_given_up(now) {
-            self.fail(&job, error, "no permit was free before the item's time was up");
+        self.scheduler.retries.release(now);
+        while let Some(slot) = self.scheduler.retries.pop_given_up(now) {
+            if let Some(Retry { job, error, .. }) = self.waiting.take(slot) {
+                self.fail(&job, error, "no permit was free before the item's time was up");
+            }
         }
         stopped
     }
@@ -155,10 +158,5 @@ impl<W: Work> State<W> {
     fn renew_budget(&mut self) -> bool {
         self.publish();
         self.scheduler.renew_budget()
-    }
-
-    /// When the driver must look again, if nothing wakes it before.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        earliest(self.scheduler.run_deadline, self.waiting.next_deadline())
     }
 }

@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::TryLockError;
 use std::task::Waker;
 
-use super::permits::Left;
+use super::scheduler::permits::Left;
 use super::state::State;
 use super::{Mode, Types};
 use crate::lock::{BackOff, lock_with_back_off};

@@ -2,8 +2,8 @@
 
 use std::task::{Context, Waker};
 
-use super::clock::deadline;
 use super::mode::PollWorkers;
+use super::scheduler::clock::deadline;
 use super::state_guard::DriverGuard;
 use super::worker::Worker;
 use super::{Drive, Driver, Mode};
@@ -26,7 +26,7 @@ impl<W: Drive> Driver<W> {
         let mut guard = DriverGuard::new(&self.state);
         let state = guard.get();
         if state.running() == 0 || !has_workers {
-            if self.stop_at.is_none() {
+            if self.timers.stop_at.is_none() {
                 state.forgive_timeout();
             }
             return Stopping::Over;
@@ -34,7 +34,7 @@ impl<W: Drive> Driver<W> {
         if state.scheduler.draining {
             return Stopping::Waiting;
         }
-        match self.stop_at {
+        match self.timers.stop_at {
             None => {
                 let now = state.scheduler.clock.read();
                 let workers = state.scheduler.sound_alarm();
@@ -44,11 +44,11 @@ impl<W: Drive> Driver<W> {
                 if self.config.cancel_grace.is_zero() {
                     return Stopping::Over;
                 }
-                self.stop_at = Some(deadline(now, self.config.cancel_grace));
+                self.timers.stop_at = Some(deadline(now, self.config.cancel_grace));
                 Stopping::Told
             }
             // It is over as well if its runtime keeps no time any more.
-            Some(stop_at) if self.timer.poll(cx, stop_at).is_ready() => Stopping::Over,
+            Some(stop_at) if self.timers.next.poll(cx, stop_at).is_ready() => Stopping::Over,
             Some(_) => Stopping::Waiting,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::clock::RESOLUTION;
+use super::scheduler::clock::RESOLUTION;
 use crate::lock::BackOff;
 use crate::rt::Instant;
 

@@ -9,7 +9,7 @@ use crate::rt::Instant;
 
 /// Retries that wait: first until their delay is over, then until they may start.
 #[derive(Debug, Default)]
-pub(super) struct RetrySchedule {
+pub(in crate::engine) struct RetrySchedule {
     delayed: BinaryHeap<Delayed>,
     /// The delay of these is over. Ordered by the time at which it was over.
     due: VecDeque<Ticket>,
@@ -32,9 +32,11 @@ struct Delayed {
 
 /// The place of a retry in the schedule.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Ticket {
+pub(in crate::engine) struct Ticket {
     /// Where its item is kept.
-    pub(super) slot: usize,
+    pub(in crate::engine) slot: usize,
+    /// How many permits it needs.
+    weight: u32,
     /// After this time it is not made any more.
     give_up: Option<Instant>,
     /// The number of new items that had been admitted when its last attempt ended, if it has no delay.
@@ -48,46 +50,67 @@ pub(super) struct Ticket {
 impl RetrySchedule {
     /// The number of retries that wait.
     #[inline]
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::engine) fn len(&self) -> usize {
         self.held
     }
 
     /// Above 0 if retries may start.
     #[inline]
-    pub(super) fn ready(&self) -> usize {
+    pub(in crate::engine) fn ready(&self) -> usize {
         self.due.len() | self.immediate.len()
     }
 
-    /// The slot of the retry whose delay was over first.
-    pub(super) fn peek_due(&self) -> Option<usize> {
-        self.due.front().map(|ticket| ticket.slot)
+    /// The weight of the retry whose delay was over first.
+    pub(in crate::engine) fn due(&self) -> Option<u32> {
+        self.due.front().map(|ticket| ticket.weight)
     }
 
-    /// The slot of the first retry without a delay.
-    pub(super) fn peek_immediate(&self) -> Option<usize> {
-        self.immediate.front().map(|ticket| ticket.slot)
+    /// The weight of the first retry without a delay.
+    pub(in crate::engine) fn immediate(&self) -> Option<u32> {
+        self.immediate.front().map(|ticket| ticket.weight)
     }
 
     /// Returns `true` if the first retry without a delay comes before the next new item. At least one new item is admitted
     /// after its last attempt and after the last retry of its kind, so that such retries cannot starve new items.
-    pub(super) fn is_turn_of_immediate(&self, admitted: usize) -> bool {
+    pub(in crate::engine) fn is_turn_of_immediate(&self, admitted: usize) -> bool {
         let turn =
             |ticket: &Ticket| ticket.immediate.is_some_and(|mark| admitted > mark.max(self.last_immediate));
         self.immediate.front().is_some_and(turn)
     }
 
     /// Adds a retry that may start at a time. After `give_up` it is not made.
-    pub(super) fn park(&mut self, slot: usize, until: Instant, give_up: Option<Instant>) {
+    pub(in crate::engine) fn park(
+        &mut self,
+        slot: usize,
+        weight: u32,
+        until: Instant,
+        give_up: Option<Instant>,
+    ) {
         let order = self.next_order();
-        self.delayed
-            .push(Delayed { until, ticket: Ticket { slot, give_up, immediate: None, before: 0, order } });
+        self.delayed.push(Delayed {
+            until,
+            ticket: Ticket { slot, weight, give_up, immediate: None, before: 0, order },
+        });
     }
 
     /// Adds a retry without a delay, after so many new items were admitted.
-    pub(super) fn park_immediate(&mut self, slot: usize, give_up: Option<Instant>, admitted: usize) {
+    pub(in crate::engine) fn park_immediate(
+        &mut self,
+        slot: usize,
+        weight: u32,
+        give_up: Option<Instant>,
+        admitted: usize,
+    ) {
         let order = self.next_order();
         self.next_give_up = earliest(self.next_give_up, give_up);
-        self.immediate.push_back(Ticket { slot, give_up, immediate: Some(admitted), before: 0, order });
+        self.immediate.push_back(Ticket {
+            slot,
+            weight,
+            give_up,
+            immediate: Some(admitted),
+            before: 0,
+            order,
+        });
     }
 
     fn next_order(&mut self) -> u64 {
@@ -97,7 +120,7 @@ impl RetrySchedule {
     }
 
     /// Moves the retries whose delay is over to those that may start.
-    pub(super) fn release(&mut self, now: Instant) {
+    pub(in crate::engine) fn release(&mut self, now: Instant) {
         while self.delayed.peek().is_some_and(|next| next.until <= now) {
             if let Some(Delayed { ticket, .. }) = self.delayed.pop() {
                 self.next_give_up = earliest(self.next_give_up, ticket.give_up);
@@ -109,14 +132,14 @@ impl RetrySchedule {
     }
 
     /// Takes the retry whose delay was over first.
-    pub(super) fn pop_due(&mut self) -> Option<Ticket> {
+    pub(in crate::engine) fn pop_due(&mut self) -> Option<Ticket> {
         let ticket = self.due.pop_front()?;
         self.held -= 1;
         Some(ticket)
     }
 
     /// Takes the first retry without a delay.
-    pub(super) fn pop_immediate(&mut self, admitted: usize) -> Option<Ticket> {
+    pub(in crate::engine) fn pop_immediate(&mut self, admitted: usize) -> Option<Ticket> {
         let ticket = self.immediate.pop_front()?;
         self.held -= 1;
         let before = mem::replace(&mut self.last_immediate, admitted);
@@ -124,7 +147,7 @@ impl RetrySchedule {
     }
 
     /// Puts a retry back that was taken and has not started, with its item in this slot now.
-    pub(super) fn put_back(&mut self, slot: usize, ticket: Ticket) {
+    pub(in crate::engine) fn put_back(&mut self, slot: usize, ticket: Ticket) {
         let queue = if ticket.immediate.is_some() {
             self.last_immediate = self.last_immediate.min(ticket.before);
             &mut self.immediate
@@ -137,7 +160,7 @@ impl RetrySchedule {
     }
 
     /// Takes a retry that did not start before it had to give up. Returns its slot.
-    pub(super) fn pop_given_up(&mut self, now: Instant) -> Option<usize> {
+    pub(in crate::engine) fn pop_given_up(&mut self, now: Instant) -> Option<usize> {
         if self.next_give_up.is_none_or(|give_up| give_up > now) {
             return None;
         }
@@ -157,14 +180,14 @@ impl RetrySchedule {
     }
 
     /// The time at which [`release`](Self::release) or [`pop_given_up`](Self::pop_given_up) is to be called next.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    pub(in crate::engine) fn next_deadline(&self) -> Option<Instant> {
         // It may be the time of a retry that has started meanwhile.
         let give_up = self.next_give_up.filter(|_| self.ready() > 0);
         earliest(self.delayed.peek().map(|next| next.until), give_up)
     }
 
     /// Forgets all retries.
-    pub(super) fn clear(&mut self) {
+    pub(in crate::engine) fn clear(&mut self) {
         self.delayed.clear();
         self.due.clear();
         self.immediate.clear();
@@ -183,5 +206,61 @@ impl Ord for Delayed {
 impl PartialOrd for Delayed {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parked(slots: &[usize]) -> RetrySchedule {
+        let mut retries = RetrySchedule::default();
+        slots.iter().for_each(|slot| retries.park_immediate(*slot, 1, None, 1));
+        retries
+    }
+
+    fn take(retries: &mut RetrySchedule, admitted: usize) -> usize {
+        retries.pop_immediate(admitted).unwrap().slot
+    }
+
+    #[test]
+    fn each_immediate_retry_comes_after_a_new_item() {
+        let mut retries = parked(&[7, 8]);
+        assert!(!retries.is_turn_of_immediate(1), "none was admitted since");
+        assert!(retries.is_turn_of_immediate(2));
+        assert_eq!(take(&mut retries, 2), 7);
+        assert!(!retries.is_turn_of_immediate(2), "one new item lets one retry start");
+        assert!(retries.is_turn_of_immediate(3));
+        assert_eq!(take(&mut retries, 3), 8);
+        retries.park_immediate(8, 1, None, 3);
+        assert!(!retries.is_turn_of_immediate(3));
+        assert_eq!((retries.len(), retries.is_turn_of_immediate(4)), (1, true));
+    }
+
+    #[test]
+    fn retries_that_are_put_back_have_their_former_place() {
+        let mut retries = parked(&[7, 8, 9]);
+        let (first, second) = (retries.pop_immediate(2).unwrap(), retries.pop_immediate(3).unwrap());
+        assert_eq!(retries.len(), 1);
+        assert!(!retries.is_turn_of_immediate(3));
+        retries.put_back(first.slot, first);
+        retries.put_back(second.slot, second);
+        assert!(retries.is_turn_of_immediate(2), "as if none had been taken");
+        let order: Vec<_> = (4..7).map(|admitted| take(&mut retries, admitted)).collect();
+        assert_eq!((order, retries.len()), (vec![7, 8, 9], 0));
+    }
+
+    #[test]
+    fn retries_without_a_delay_give_up_in_time_too() {
+        let now = Instant::now();
+        let second = std::time::Duration::from_secs(1);
+        let mut retries = RetrySchedule::default();
+        retries.park_immediate(7, 1, Some(now + second), 1);
+        retries.park(8, 1, now, Some(now + 2 * second));
+        retries.release(now);
+        assert_eq!((retries.pop_given_up(now), retries.next_deadline()), (None, Some(now + second)));
+        assert_eq!(retries.pop_given_up(now + second), Some(7));
+        assert_eq!(retries.pop_given_up(now + second), None);
+        assert_eq!((retries.len(), retries.next_deadline()), (1, Some(now + 2 * second)));
     }
 }

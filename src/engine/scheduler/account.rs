@@ -1,0 +1,132 @@
+//! The account of a run, and its verdict.
+
+use std::mem;
+
+use super::{Scheduler, SourceState, Stop};
+use crate::error::FailureReason;
+use crate::progress::Progress;
+use crate::result::Summary;
+use crate::rt::Instant;
+use crate::verdict::Exceeded;
+
+#[derive(Default)]
+pub(in crate::engine) struct Tally {
+    pub(in crate::engine) successes: usize,
+    pub(in crate::engine) failures: usize,
+    /// Those that an end of their runtime has interrupted included.
+    pub(in crate::engine) failed_attempts: usize,
+    pub(in crate::engine) retries: usize,
+    pub(in crate::engine) timeouts: usize,
+    pub(in crate::engine) panics: usize,
+    pub(in crate::engine) recovered: usize,
+    pub(in crate::engine) cached: usize,
+    pub(in crate::engine) changed: usize,
+    /// The item that settled as failed before all others, and how many attempts it had.
+    pub(in crate::engine) first_failure: Option<(usize, u32)>,
+}
+
+/// The verdict on a run that has ended.
+#[derive(Debug)]
+pub(in crate::engine) struct Verdict {
+    pub(in crate::engine) name: String,
+    pub(in crate::engine) summary: Summary,
+    /// `None` if the run succeeded.
+    pub(in crate::engine) reason: Option<FailureReason>,
+    /// The item that settled as failed before all others, and how many attempts it had.
+    pub(in crate::engine) first_failure: Option<(usize, u32)>,
+    /// How many successes were required, if it is more than there are items.
+    pub(in crate::engine) shortfall: Option<usize>,
+}
+
+impl Scheduler {
+    /// Counts an item that has failed for good. Returns why it stops the run, if it does.
+    pub(in crate::engine) fn count_failure(&mut self, index: usize, attempts: u32) -> Option<Stop> {
+        self.tally.failures += 1;
+        self.tally.first_failure.get_or_insert((index, attempts));
+        let criteria = &self.config.criteria;
+        if criteria.fail_fast {
+            return Some(Stop::Failed(FailureReason::FailFast { index }));
+        }
+        let Exceeded { failures, allowed } = criteria.after_failure(self.tally.failures, self.total())?;
+        Some(Stop::Failed(FailureReason::TooManyFailures { failures, allowed }))
+    }
+
+    /// Ends the account, with so many items that were pulled and have not started. Reports it, and judges the run.
+    pub(in crate::engine) fn end(&mut self, waiting_to_start: usize) -> Verdict {
+        let summary = self.summary(waiting_to_start);
+        self.end_report(&summary);
+        let stop = self.stop.take();
+        // More successes can be required than there are items, once it is known how many there are.
+        let required = self.config.criteria.required(summary.total);
+        let is_known = stop.is_none() || self.total().is_some();
+        let shortfall = Some(required).filter(|required| is_known && *required > summary.total);
+        let reason = match stop {
+            Some(Stop::EarlySuccess) => None,
+            Some(Stop::Failed(reason)) => Some(reason),
+            None => match self.config.criteria.at_end(summary.successes, summary.failures) {
+                Ok(()) => None,
+                Err(Exceeded { failures, allowed }) => {
+                    Some(FailureReason::TooManyFailures { failures, allowed })
+                }
+            },
+        };
+        let first_failure = self.tally.first_failure;
+        Verdict { name: mem::take(&mut self.name), summary, reason, first_failure, shortfall }
+    }
+
+    /// The account as it is now.
+    pub(in crate::engine) fn summary(&self, waiting_to_start: usize) -> Summary {
+        let Tally { successes, failures, retries, timeouts, panics, recovered, cached, changed, .. } =
+            self.tally;
+        let total = self.final_total();
+        let started = self.pulled - waiting_to_start;
+        Summary {
+            total,
+            successes,
+            failures,
+            cancelled: started - successes - failures,
+            not_started: total - started,
+            retries,
+            timeouts,
+            panics,
+            recovered,
+            cached,
+            changed,
+            elapsed: Instant::now().saturating_duration_since(self.started),
+        }
+    }
+
+    /// How many items there were: as many as came and, if the run stopped before the end of the source, as many as the source
+    /// had promised.
+    fn final_total(&self) -> usize {
+        match self.total() {
+            Some(promised) if self.source_state != SourceState::Ended => promised,
+            _ => self.pulled,
+        }
+    }
+
+    /// Notes why a run that is dropped has ended. The first cause counts. If there was none, the run is cancelled, unless its
+    /// last item had settled and everything `is_durable`.
+    pub(in crate::engine) fn stop_dropped(&mut self, is_durable: bool) {
+        let all_settled = self.tally.successes + self.tally.failures == self.pulled;
+        let all_pulled = self.source_state == SourceState::Ended || self.total() == Some(self.pulled);
+        match &self.stop {
+            Some(Stop::Failed(_)) => {}
+            Some(Stop::EarlySuccess) if is_durable => {}
+            None if all_settled && all_pulled && is_durable => {}
+            None | Some(Stop::EarlySuccess) => self.stop = Some(Stop::Failed(FailureReason::Cancelled)),
+        }
+    }
+
+    /// The last report: nothing runs or waits any more.
+    pub(in crate::engine) fn end_report(&mut self, summary: &Summary) {
+        if let Some(reporter) = self.reporter.take() {
+            reporter.end(Progress { total: Some(summary.total), ..self.counts() }, summary.elapsed);
+        }
+    }
+
+    pub(in crate::engine) fn counts(&self) -> Progress {
+        let Tally { successes, failures, retries, recovered, cached, .. } = self.tally;
+        Progress { successes, failures, recovered, cached, retries, ..Progress::default() }
+    }
+}

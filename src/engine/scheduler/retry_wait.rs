@@ -1,0 +1,59 @@
+//! Whether an attempt is followed by another, and when.
+
+use std::time::Duration;
+
+use super::Scheduler;
+use super::clock::deadline;
+use crate::outcome::TimeoutScope;
+use crate::rt::Instant;
+
+/// How an attempt has ended that did not succeed.
+pub(in crate::engine) enum AttemptEnd {
+    /// With an error that `retry_if` refuses.
+    Refused,
+    /// With an error, for which `retry_after` may name a delay.
+    Failed {
+        retry_after: Option<Duration>,
+    },
+    TimedOut(TimeoutScope),
+    Faulted,
+    Panicked,
+}
+
+/// The wait of an item before its next attempt.
+pub(in crate::engine) struct Wait {
+    pub(in crate::engine) length: Duration,
+    pub(in crate::engine) until: Instant,
+    /// After this time the attempt is not made any more.
+    pub(in crate::engine) give_up: Option<Instant>,
+}
+
+impl Scheduler {
+    /// The wait before the next attempt at an item, or why there is no next attempt. The item's first attempt began at
+    /// `started`.
+    pub(in crate::engine) fn wait_before_retry(
+        &mut self,
+        attempt: u32,
+        started: Option<Instant>,
+        ended: AttemptEnd,
+    ) -> Result<Wait, &'static str> {
+        let policy = &self.config.retry;
+        let length = match ended {
+            AttemptEnd::Refused => return Err("retry_if says no"),
+            AttemptEnd::Failed { retry_after } => retry_after.unwrap_or_else(|| policy.wait_before(attempt)),
+            AttemptEnd::TimedOut(TimeoutScope::Attempt) | AttemptEnd::Faulted => policy.wait_before(attempt),
+            AttemptEnd::TimedOut(TimeoutScope::Item) => return Err("the item's time is up"),
+            AttemptEnd::Panicked => return Err("a panic is not retried"),
+        };
+        let until = deadline(self.clock.read(), length);
+        let give_up = match (self.config.timeout_per_item, started) {
+            (Some(limit), Some(started)) => Some(deadline(self.clock.latest_start(started), limit)),
+            _ => None,
+        };
+        let too_late = |limit: Option<Instant>| limit.is_some_and(|limit| until >= limit);
+        if too_late(give_up) || too_late(self.run_deadline) {
+            return Err("a retry would come after a limit");
+        }
+        Ok(Wait { length, until, give_up })
+    }
+}

@@ -1,0 +1,77 @@
+//! The timers of the driver.
+
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::Scheduler;
+use super::clock::{deadline, earliest};
+use crate::engine::shutdown::ShutDown;
+use crate::engine::timer::Timer;
+use crate::rt::Instant;
+
+/// The timers of the driver.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Timers {
+    /// Rings when the driver has to look at retries and limits.
+    pub(in crate::engine) next: Timer,
+    /// Rings when the workers have to look after the limits of their first attempts.
+    sweep: Timer,
+    /// Set once the run is stopping: when what still runs is dropped.
+    pub(in crate::engine) stop_at: Option<Instant>,
+}
+
+impl Scheduler {
+    /// Makes sure that an attempt that has just begun and has to wait is swept in time.
+    #[inline(always)]
+    pub(in crate::engine) fn cover_first_wait(&mut self) {
+        if let (None, Some((limit, _))) = (self.next_sweep, self.config.first_limit) {
+            self.arm_sweep(limit);
+        }
+    }
+
+    #[cold]
+    fn arm_sweep(&mut self, limit: Duration) {
+        self.next_sweep = Some(deadline(self.clock.last(), limit / 2));
+    }
+
+    /// When the driver must look again, if nothing wakes it before.
+    fn next_deadline(&self) -> Option<Instant> {
+        earliest(self.run_deadline, self.retries.next_deadline())
+    }
+
+    /// Ends a poll of the driver while so many attempts are `running`: sees to it that the driver is woken in time. Returns
+    /// the wakers of the workers that have to look after their limits now.
+    ///
+    /// # Errors
+    ///
+    /// [`ShutDown`] if the runtime keeps no time any more.
+    pub(in crate::engine) fn end_poll(
+        &mut self,
+        running: usize,
+        timers: &mut Timers,
+        cx: &mut Context<'_>,
+    ) -> Result<Vec<Waker>, ShutDown> {
+        if let Some(took) = self.clock.end_poll() {
+            self.budget.end_poll(took);
+        }
+        if running == 0 {
+            self.next_sweep = None;
+        }
+        let next = timers.stop_at.or_else(|| self.next_deadline());
+        let passed = next.map_or(Poll::Pending, |next| timers.next.poll(cx, next));
+        let swept = self.next_sweep.map_or(Poll::Pending, |next| timers.sweep.poll(cx, next));
+        if passed.is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        let wakers = if swept.is_ready() {
+            self.next_sweep = None;
+            self.workers.busy_wakers()
+        } else {
+            Vec::new()
+        };
+        match (passed, swept) {
+            (Poll::Ready(Err(ShutDown)), _) | (_, Poll::Ready(Err(ShutDown))) => Err(ShutDown),
+            _ => Ok(wakers),
+        }
+    }
+}
