@@ -50,14 +50,13 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::Span;
 
-use self::admission::Admission;
 use self::call::Call;
 pub(crate) use self::ending::Ending;
 use self::hooks::Hooks;
 use self::mode::PollWorkers;
 use self::relay::Relay;
 use self::running::Setup;
-use self::scheduler::Timers;
+use self::scheduler::{Admission, Timers};
 use self::shutdown::ShutDown;
 use self::sink::Deliver;
 use self::state::State;

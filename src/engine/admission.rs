@@ -10,28 +10,12 @@ use super::job::{Next, Pulled};
 use super::retry_slots::Due;
 use super::scheduler::permits::HeldPermits;
 use super::scheduler::retries::Ticket;
-use super::scheduler::{Queue, SourceState, Stop, Tally};
+use super::scheduler::{Admission, Queue, SourceState, Stop, Tally};
 use super::source::Source;
 use super::state::{Assignment, State};
 use super::{Mode, Work};
 use crate::error::FailureReason;
 use crate::observe::Event;
-
-/// What the driver does next.
-pub(super) enum Admission {
-    /// It wakes this resting worker, which has work now.
-    Wake(Waker),
-    /// It opens a new worker, which has work at once.
-    Open { id: usize },
-    /// It yields: this poll has begun enough attempts.
-    Yield,
-    /// It waits.
-    Wait,
-    /// It looks at the cause that has just stopped the run.
-    Stop,
-    /// It ends: every item has settled.
-    Finish,
-}
 
 impl<W: Work> State<W> {
     /// Assigns the attempt that starts next to a worker, or says why there is none.

@@ -22,11 +22,11 @@ pub(super) use self::account::{Tally, Verdict};
 use self::clock::{Clock, deadline};
 use self::permits::Permits;
 use self::poll_budget::PollBudget;
+pub(super) use self::poll_budget::STARTS_PER_POLL;
 use self::retries::RetrySchedule;
 pub(super) use self::retry_wait::{AttemptEnd, Wait};
 pub(super) use self::timers::Timers;
 use self::workers::Workers;
-use super::time_slice::STARTS_PER_POLL;
 use crate::config::Config;
 use crate::error::{ConfigError, FailureReason};
 use crate::progress::Reporter;
@@ -112,6 +112,22 @@ pub(super) struct Scheduler {
     pub(super) sink_failed: bool,
     /// Whether somebody is told how long each item took.
     pub(super) timed: bool,
+}
+
+/// What the driver does next.
+pub(super) enum Admission {
+    /// It wakes this resting worker, which has work now.
+    Wake(Waker),
+    /// It opens a new worker, which has work at once.
+    Open { id: usize },
+    /// It yields: this poll has begun enough attempts.
+    Yield,
+    /// It waits.
+    Wait,
+    /// It looks at the cause that has just stopped the run.
+    Stop,
+    /// It ends: every item has settled.
+    Finish,
 }
 
 /// A queue in which an attempt waits for its start.

@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
+use super::scheduler::STARTS_PER_POLL;
 use super::scheduler::clock::RESOLUTION;
 use crate::lock::BackOff;
 use crate::rt::Instant;
-
-/// How many attempts one poll of the driver may begin, or how many parallel workers it may call, before
-/// it yields to its executor; and how many attempts one poll of such a worker.
-pub(super) const STARTS_PER_POLL: u32 = 128;
 
 /// How long one poll may begin one attempt after another before the worker yields to its executor.
 const LONGEST_POLL: Duration = Duration::from_micros(100);

@@ -25,7 +25,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("engine", 3),
     ("context", 2),
     ("checkpoint", 2),
-    ("bell", 2),
+    ("signals", 2),
     ("limiter", 2),
     ("progress", 2),
     ("observe", 2),

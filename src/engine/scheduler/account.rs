@@ -10,37 +10,37 @@ use crate::rt::Instant;
 use crate::verdict::Exceeded;
 
 #[derive(Default)]
-pub(in crate::engine) struct Tally {
-    pub(in crate::engine) successes: usize,
-    pub(in crate::engine) failures: usize,
+pub(in super::super) struct Tally {
+    pub(in super::super) successes: usize,
+    pub(in super::super) failures: usize,
     /// Those that an end of their runtime has interrupted included.
-    pub(in crate::engine) failed_attempts: usize,
-    pub(in crate::engine) retries: usize,
-    pub(in crate::engine) timeouts: usize,
-    pub(in crate::engine) panics: usize,
-    pub(in crate::engine) recovered: usize,
-    pub(in crate::engine) cached: usize,
-    pub(in crate::engine) changed: usize,
+    pub(in super::super) failed_attempts: usize,
+    pub(in super::super) retries: usize,
+    pub(in super::super) timeouts: usize,
+    pub(in super::super) panics: usize,
+    pub(in super::super) recovered: usize,
+    pub(in super::super) cached: usize,
+    pub(in super::super) changed: usize,
     /// The item that settled as failed before all others, and how many attempts it had.
-    pub(in crate::engine) first_failure: Option<(usize, u32)>,
+    pub(in super::super) first_failure: Option<(usize, u32)>,
 }
 
 /// The verdict on a run that has ended.
 #[derive(Debug)]
-pub(in crate::engine) struct Verdict {
-    pub(in crate::engine) name: String,
-    pub(in crate::engine) summary: Summary,
+pub(in super::super) struct Verdict {
+    pub(in super::super) name: String,
+    pub(in super::super) summary: Summary,
     /// `None` if the run succeeded.
-    pub(in crate::engine) reason: Option<FailureReason>,
+    pub(in super::super) reason: Option<FailureReason>,
     /// The item that settled as failed before all others, and how many attempts it had.
-    pub(in crate::engine) first_failure: Option<(usize, u32)>,
+    pub(in super::super) first_failure: Option<(usize, u32)>,
     /// How many successes were required, if it is more than there are items.
-    pub(in crate::engine) shortfall: Option<usize>,
+    pub(in super::super) shortfall: Option<usize>,
 }
 
 impl Scheduler {
     /// Counts an item that has failed for good. Returns why it stops the run, if it does.
-    pub(in crate::engine) fn count_failure(&mut self, index: usize, attempts: u32) -> Option<Stop> {
+    pub(in super::super) fn count_failure(&mut self, index: usize, attempts: u32) -> Option<Stop> {
         self.tally.failures += 1;
         self.tally.first_failure.get_or_insert((index, attempts));
         let criteria = &self.config.criteria;
@@ -52,7 +52,7 @@ impl Scheduler {
     }
 
     /// Ends the account, with so many items that were pulled and have not started. Reports it, and judges the run.
-    pub(in crate::engine) fn end(&mut self, waiting_to_start: usize) -> Verdict {
+    pub(in super::super) fn end(&mut self, waiting_to_start: usize) -> Verdict {
         let summary = self.summary(waiting_to_start);
         self.end_report(&summary);
         let stop = self.stop.take();
@@ -75,7 +75,7 @@ impl Scheduler {
     }
 
     /// The account as it is now.
-    pub(in crate::engine) fn summary(&self, waiting_to_start: usize) -> Summary {
+    pub(in super::super) fn summary(&self, waiting_to_start: usize) -> Summary {
         let Tally { successes, failures, retries, timeouts, panics, recovered, cached, changed, .. } =
             self.tally;
         let total = self.final_total();
@@ -107,7 +107,7 @@ impl Scheduler {
 
     /// Notes why a run that is dropped has ended. The first cause counts. If there was none, the run is cancelled, unless its
     /// last item had settled and everything `is_durable`.
-    pub(in crate::engine) fn stop_dropped(&mut self, is_durable: bool) {
+    pub(in super::super) fn stop_dropped(&mut self, is_durable: bool) {
         let all_settled = self.tally.successes + self.tally.failures == self.pulled;
         let all_pulled = self.source_state == SourceState::Ended || self.total() == Some(self.pulled);
         match &self.stop {
@@ -119,13 +119,13 @@ impl Scheduler {
     }
 
     /// The last report: nothing runs or waits any more.
-    pub(in crate::engine) fn end_report(&mut self, summary: &Summary) {
+    pub(in super::super) fn end_report(&mut self, summary: &Summary) {
         if let Some(reporter) = self.reporter.take() {
             reporter.end(Progress { total: Some(summary.total), ..self.counts() }, summary.elapsed);
         }
     }
 
-    pub(in crate::engine) fn counts(&self) -> Progress {
+    pub(in super::super) fn counts(&self) -> Progress {
         let Tally { successes, failures, retries, recovered, cached, .. } = self.tally;
         Progress { successes, failures, recovered, cached, retries, ..Progress::default() }
     }

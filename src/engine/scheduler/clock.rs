@@ -11,7 +11,7 @@ const USES_OF_A_READING: u32 = 32;
 const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 
 /// A reading that was kept for no longer than this is as good as a new one.
-pub(in crate::engine) const RESOLUTION: Duration = Duration::from_micros(100);
+pub(in super::super) const RESOLUTION: Duration = Duration::from_micros(100);
 
 /// How many stalls are remembered apart from one another.
 const STALLS: usize = 32;
@@ -23,7 +23,7 @@ const STALLS: usize = 32;
 /// the next reading. Where that is long, it is remembered, and [`latest_start`](Self::latest_start)
 /// says so. A limit that is reckoned from there never ends early.
 #[derive(Debug)]
-pub(in crate::engine) struct Clock {
+pub(in super::super) struct Clock {
     /// Whether each reading is a new one, because those who ask are not all within one poll.
     exact: bool,
     reading: Instant,
@@ -44,13 +44,13 @@ struct Stall {
 }
 
 impl Clock {
-    pub(in crate::engine) fn new(reading: Instant, exact: bool) -> Self {
+    pub(in super::super) fn new(reading: Instant, exact: bool) -> Self {
         Self { exact, reading, first: None, uses_left: 0, stalls: Vec::with_capacity(STALLS + 1) }
     }
 
     /// The time, or the time when it was last read.
     #[inline]
-    pub(in crate::engine) fn coarse(&mut self) -> Instant {
+    pub(in super::super) fn coarse(&mut self) -> Instant {
         if self.uses_left == 0 {
             return self.read();
         }
@@ -59,12 +59,12 @@ impl Clock {
     }
 
     /// The last reading, where hardly anything can have happened since.
-    pub(in crate::engine) fn last(&self) -> Instant {
+    pub(in super::super) fn last(&self) -> Instant {
         self.reading
     }
 
     /// The time now.
-    pub(in crate::engine) fn read(&mut self) -> Instant {
+    pub(in super::super) fn read(&mut self) -> Instant {
         let now = Instant::now();
         if self.exact {
             return now;
@@ -80,7 +80,7 @@ impl Clock {
 
     /// Ends a poll of the driver: what comes next may be long after. Returns how long the poll has taken since its first
     /// reading, if there was one.
-    pub(in crate::engine) fn end_poll(&mut self) -> Option<Duration> {
+    pub(in super::super) fn end_poll(&mut self) -> Option<Duration> {
         let first = self.first?;
         let now = self.read();
         (self.first, self.uses_left) = (None, 0);
@@ -88,7 +88,7 @@ impl Clock {
     }
 
     /// The latest time at which something can have begun that was dated `start`.
-    pub(in crate::engine) fn latest_start(&self, start: Instant) -> Instant {
+    pub(in super::super) fn latest_start(&self, start: Instant) -> Instant {
         let known = self.stalls.iter().find(|stall| stall.from <= start && start < stall.to);
         known.map_or(start, |stall| start + stall.longest)
     }
@@ -122,13 +122,13 @@ impl Clock {
 }
 
 /// `start + limit`, but never so late that it is no time any more: 30 years are as good as never.
-pub(in crate::engine) fn deadline(start: Instant, limit: Duration) -> Instant {
+pub(in super::super) fn deadline(start: Instant, limit: Duration) -> Instant {
     const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
     start + limit.min(NEVER)
 }
 
 /// The earlier of two times, where there are two.
-pub(in crate::engine) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+pub(in super::super) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),

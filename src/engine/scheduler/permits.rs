@@ -9,22 +9,22 @@ use crate::rt::{OwnedSemaphorePermit, Semaphore};
 
 /// What an attempt holds of the limits while it runs.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct HeldPermits {
+pub(in super::super) struct HeldPermits {
     own: Option<OwnedSemaphorePermit>,
-    pub(in crate::engine) shared: Option<Permit>,
+    pub(in super::super) shared: Option<Permit>,
 }
 
 impl HeldPermits {
     /// How many of the run's own permits it has.
     #[inline]
-    pub(in crate::engine) fn own_permits(&self) -> usize {
+    pub(in super::super) fn own_permits(&self) -> usize {
         self.own.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
     }
 }
 
 /// Lets attempts through, one at a time, in their order.
 #[derive(Debug)]
-pub(in crate::engine) struct Permits {
+pub(in super::super) struct Permits {
     semaphore: Arc<Semaphore>,
     /// Whether there is no shared limit, and has been no debt since a place was last taken.
     is_simple: bool,
@@ -44,13 +44,13 @@ pub(in crate::engine) struct Permits {
 
 /// A part of the shared limit that is no longer needed.
 #[derive(Debug)]
-pub(in crate::engine) enum Left {
+pub(in super::super) enum Left {
     Ticket { _ticket: Ticket },
     Permit { _permit: Permit },
 }
 
 impl Permits {
-    pub(in crate::engine) fn new(concurrency: usize, limiter: Option<Limiter>) -> Self {
+    pub(in super::super) fn new(concurrency: usize, limiter: Option<Limiter>) -> Self {
         let capacity = concurrency.min(Semaphore::MAX_PERMITS);
         let is_simple = limiter.is_none();
         Self {
@@ -65,25 +65,25 @@ impl Permits {
         }
     }
 
-    pub(in crate::engine) fn capacity(&self) -> usize {
+    pub(in super::super) fn capacity(&self) -> usize {
         self.capacity
     }
 
     /// Whether the run's own limit lets nothing through.
-    pub(in crate::engine) fn is_full(&self) -> bool {
+    pub(in super::super) fn is_full(&self) -> bool {
         self.semaphore.available_permits() == 0
     }
 
     /// Whether nothing has to be looked at but the run's own permits: there is no shared limit, and nobody has paid
     /// for a limit that was lowered.
     #[inline]
-    pub(in crate::engine) fn is_simple(&self) -> bool {
+    pub(in super::super) fn is_simple(&self) -> bool {
         self.is_simple
     }
 
     /// Whether an attempt that needs one permit can take over the place of the one before it as it is.
     #[inline]
-    pub(in crate::engine) fn is_reusable(&self, held: &HeldPermits, weight: u32) -> bool {
+    pub(in super::super) fn is_reusable(&self, held: &HeldPermits, weight: u32) -> bool {
         self.is_simple && held.own_permits() == weight as usize
     }
 
@@ -94,7 +94,7 @@ impl Permits {
     ///
     /// The weight is above the largest value that a limit has had.
     #[inline]
-    pub(in crate::engine) fn take(
+    pub(in super::super) fn take(
         &mut self,
         held: &mut HeldPermits,
         weight: u32,
@@ -180,7 +180,7 @@ impl Permits {
 
     /// Takes back what an attempt held of the run's own limit, except for what the next one may have at once.
     #[inline]
-    pub(in crate::engine) fn give_back(&mut self, held: &mut HeldPermits) {
+    pub(in super::super) fn give_back(&mut self, held: &mut HeldPermits) {
         if self.debt > 0 {
             self.settle_debt(held);
         }
@@ -200,7 +200,7 @@ impl Permits {
     }
 
     /// Changes the run's own limit, which has been as large as `most`. What runs goes on.
-    pub(in crate::engine) fn set_capacity(&mut self, concurrency: usize, most: usize) {
+    pub(in super::super) fn set_capacity(&mut self, concurrency: usize, most: usize) {
         let capacity = concurrency.clamp(1, Semaphore::MAX_PERMITS);
         if capacity > self.capacity {
             let more = capacity - self.capacity;
@@ -217,35 +217,35 @@ impl Permits {
     }
 
     /// Returns `true` if the run's own limit lets an attempt of this weight through.
-    pub(in crate::engine) fn has_room(&self, weight: u32) -> bool {
+    pub(in super::super) fn has_room(&self, weight: u32) -> bool {
         let needed = weight as usize;
         self.semaphore.available_permits() >= needed || (needed > self.capacity && self.in_use() == 0)
     }
 
     /// Returns `true` if the next attempt waits for the shared limit, which wakes the driver when it is there.
-    pub(in crate::engine) fn is_in_queue(&self) -> bool {
+    pub(in super::super) fn is_in_queue(&self) -> bool {
         self.ticket.is_some()
     }
 
     /// The weight of the attempt that waits for the shared limit.
-    pub(in crate::engine) fn queued_weight(&self) -> Option<u32> {
+    pub(in super::super) fn queued_weight(&self) -> Option<u32> {
         self.ticket.as_ref().map(Ticket::weight)
     }
 
     /// Leaves the queue of the shared limit.
-    pub(in crate::engine) fn leave_queue(&mut self) {
+    pub(in super::super) fn leave_queue(&mut self) {
         self.left.extend(self.ticket.take().map(|ticket| Left::Ticket { _ticket: ticket }));
     }
 
     /// Takes back a place whose attempt does not start.
-    pub(in crate::engine) fn abandon(&mut self, mut held: HeldPermits) {
+    pub(in super::super) fn abandon(&mut self, mut held: HeldPermits) {
         self.give_back(&mut held);
         self.left.extend(held.shared.map(|permit| Left::Permit { _permit: permit }));
     }
 
     /// What is to be dropped after the state is unlocked.
     #[inline]
-    pub(in crate::engine) fn left(&mut self) -> &mut Vec<Left> {
+    pub(in super::super) fn left(&mut self) -> &mut Vec<Left> {
         &mut self.left
     }
 }

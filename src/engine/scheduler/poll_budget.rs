@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use crate::rt::Instant;
 
+/// How many attempts one poll of the driver may begin, or how many parallel workers it may call, before
+/// it yields to its executor; and how many attempts one poll of such a worker.
+pub(in super::super) const STARTS_PER_POLL: u32 = 128;
+
 /// How many steps one poll may take, or more where there are more workers. A step begins an attempt or polls a worker.
 const STEPS: u32 = 512;
 
@@ -18,7 +22,7 @@ const SHORT: Duration = Duration::from_micros(10);
 
 /// Bounds one poll of the driver, in time and, because the clock may be paused, in steps.
 #[derive(Debug)]
-pub(in crate::engine) struct PollBudget {
+pub(in super::super) struct PollBudget {
     /// How many steps there may still be before the next look at the clock.
     steps_left: u32,
     /// How many there may be between two looks: few where steps take long.
@@ -32,12 +36,12 @@ pub(in crate::engine) struct PollBudget {
 }
 
 impl PollBudget {
-    pub(in crate::engine) fn new() -> Self {
+    pub(in super::super) fn new() -> Self {
         Self { steps_left: 0, stride: 1, rest: 0, granted: 0, readings: None }
     }
 
     /// Begins a poll of the driver.
-    pub(in crate::engine) fn begin_poll(&mut self, workers: usize) {
+    pub(in super::super) fn begin_poll(&mut self, workers: usize) {
         let workers = u32::try_from(workers).unwrap_or(u32::MAX);
         self.rest = STEPS.max(workers.saturating_mul(2));
         (self.steps_left, self.granted, self.readings) = (0, 0, None);
@@ -47,23 +51,23 @@ impl PollBudget {
     }
 
     /// Whether the clock is to be read often, because steps take long.
-    pub(in crate::engine) fn is_close(&self) -> bool {
+    pub(in super::super) fn is_close(&self) -> bool {
         self.stride < MOST_STEPS
     }
 
     /// Whether something is left of it, as far as can be said without a look at the clock.
     #[inline(always)]
-    pub(in crate::engine) fn is_left(&self) -> bool {
+    pub(in super::super) fn is_left(&self) -> bool {
         self.steps_left > 0
     }
 
     #[inline(always)]
-    pub(in crate::engine) fn spend(&mut self) {
+    pub(in super::super) fn spend(&mut self) {
         self.steps_left -= 1;
     }
 
     /// Ends a poll of the driver that took so long. Where a poll takes few steps, this is the only look at their length.
-    pub(in crate::engine) fn end_poll(&mut self, took: Duration) {
+    pub(in super::super) fn end_poll(&mut self, took: Duration) {
         let steps = self.granted - self.steps_left;
         self.adapt(took <= SHORT * steps.div_ceil(MOST_STEPS));
     }
@@ -74,7 +78,7 @@ impl PollBudget {
 
     /// Looks at the clock. Returns `true` if something is left.
     #[cold]
-    pub(in crate::engine) fn renew(&mut self, now: Instant) -> bool {
+    pub(in super::super) fn renew(&mut self, now: Instant) -> bool {
         if let Some((first, last)) = self.readings {
             self.adapt(now - last <= SHORT);
             if now - first > LONGEST_POLL {

@@ -9,7 +9,7 @@ use crate::rt::Instant;
 
 /// Retries that wait: first until their delay is over, then until they may start.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct RetrySchedule {
+pub(in super::super) struct RetrySchedule {
     delayed: BinaryHeap<Delayed>,
     /// The delay of these is over. Ordered by the time at which it was over.
     due: VecDeque<Ticket>,
@@ -32,9 +32,9 @@ struct Delayed {
 
 /// The place of a retry in the schedule.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::engine) struct Ticket {
+pub(in super::super) struct Ticket {
     /// Where its item is kept.
-    pub(in crate::engine) slot: usize,
+    pub(in super::super) slot: usize,
     /// How many permits it needs.
     weight: u32,
     /// After this time it is not made any more.
@@ -50,36 +50,36 @@ pub(in crate::engine) struct Ticket {
 impl RetrySchedule {
     /// The number of retries that wait.
     #[inline]
-    pub(in crate::engine) fn len(&self) -> usize {
+    pub(in super::super) fn len(&self) -> usize {
         self.held
     }
 
     /// Above 0 if retries may start.
     #[inline]
-    pub(in crate::engine) fn ready(&self) -> usize {
+    pub(in super::super) fn ready(&self) -> usize {
         self.due.len() | self.immediate.len()
     }
 
     /// The weight of the retry whose delay was over first.
-    pub(in crate::engine) fn due(&self) -> Option<u32> {
+    pub(in super::super) fn due(&self) -> Option<u32> {
         self.due.front().map(|ticket| ticket.weight)
     }
 
     /// The weight of the first retry without a delay.
-    pub(in crate::engine) fn immediate(&self) -> Option<u32> {
+    pub(in super::super) fn immediate(&self) -> Option<u32> {
         self.immediate.front().map(|ticket| ticket.weight)
     }
 
     /// Returns `true` if the first retry without a delay comes before the next new item. At least one new item is admitted
     /// after its last attempt and after the last retry of its kind, so that such retries cannot starve new items.
-    pub(in crate::engine) fn is_turn_of_immediate(&self, admitted: usize) -> bool {
+    pub(in super::super) fn is_turn_of_immediate(&self, admitted: usize) -> bool {
         let turn =
             |ticket: &Ticket| ticket.immediate.is_some_and(|mark| admitted > mark.max(self.last_immediate));
         self.immediate.front().is_some_and(turn)
     }
 
     /// Adds a retry that may start at a time. After `give_up` it is not made.
-    pub(in crate::engine) fn park(
+    pub(in super::super) fn park(
         &mut self,
         slot: usize,
         weight: u32,
@@ -94,7 +94,7 @@ impl RetrySchedule {
     }
 
     /// Adds a retry without a delay, after so many new items were admitted.
-    pub(in crate::engine) fn park_immediate(
+    pub(in super::super) fn park_immediate(
         &mut self,
         slot: usize,
         weight: u32,
@@ -120,7 +120,7 @@ impl RetrySchedule {
     }
 
     /// Moves the retries whose delay is over to those that may start.
-    pub(in crate::engine) fn release(&mut self, now: Instant) {
+    pub(in super::super) fn release(&mut self, now: Instant) {
         while self.delayed.peek().is_some_and(|next| next.until <= now) {
             if let Some(Delayed { ticket, .. }) = self.delayed.pop() {
                 self.next_give_up = earliest(self.next_give_up, ticket.give_up);
@@ -132,14 +132,14 @@ impl RetrySchedule {
     }
 
     /// Takes the retry whose delay was over first.
-    pub(in crate::engine) fn pop_due(&mut self) -> Option<Ticket> {
+    pub(in super::super) fn pop_due(&mut self) -> Option<Ticket> {
         let ticket = self.due.pop_front()?;
         self.held -= 1;
         Some(ticket)
     }
 
     /// Takes the first retry without a delay.
-    pub(in crate::engine) fn pop_immediate(&mut self, admitted: usize) -> Option<Ticket> {
+    pub(in super::super) fn pop_immediate(&mut self, admitted: usize) -> Option<Ticket> {
         let ticket = self.immediate.pop_front()?;
         self.held -= 1;
         let before = mem::replace(&mut self.last_immediate, admitted);
@@ -147,7 +147,7 @@ impl RetrySchedule {
     }
 
     /// Puts a retry back that was taken and has not started, with its item in this slot now.
-    pub(in crate::engine) fn put_back(&mut self, slot: usize, ticket: Ticket) {
+    pub(in super::super) fn put_back(&mut self, slot: usize, ticket: Ticket) {
         let queue = if ticket.immediate.is_some() {
             self.last_immediate = self.last_immediate.min(ticket.before);
             &mut self.immediate
@@ -160,7 +160,7 @@ impl RetrySchedule {
     }
 
     /// Takes a retry that did not start before it had to give up. Returns its slot.
-    pub(in crate::engine) fn pop_given_up(&mut self, now: Instant) -> Option<usize> {
+    pub(in super::super) fn pop_given_up(&mut self, now: Instant) -> Option<usize> {
         if self.next_give_up.is_none_or(|give_up| give_up > now) {
             return None;
         }
@@ -180,14 +180,14 @@ impl RetrySchedule {
     }
 
     /// The time at which [`release`](Self::release) or [`pop_given_up`](Self::pop_given_up) is to be called next.
-    pub(in crate::engine) fn next_deadline(&self) -> Option<Instant> {
+    pub(in super::super) fn next_deadline(&self) -> Option<Instant> {
         // It may be the time of a retry that has started meanwhile.
         let give_up = self.next_give_up.filter(|_| self.ready() > 0);
         earliest(self.delayed.peek().map(|next| next.until), give_up)
     }
 
     /// Forgets all retries.
-    pub(in crate::engine) fn clear(&mut self) {
+    pub(in super::super) fn clear(&mut self) {
         self.delayed.clear();
         self.due.clear();
         self.immediate.clear();

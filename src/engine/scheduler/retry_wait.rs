@@ -8,7 +8,7 @@ use crate::outcome::TimeoutScope;
 use crate::rt::Instant;
 
 /// How an attempt has ended that did not succeed.
-pub(in crate::engine) enum AttemptEnd {
+pub(in super::super) enum AttemptEnd {
     /// With an error that `retry_if` refuses.
     Refused,
     /// With an error, for which `retry_after` may name a delay.
@@ -21,17 +21,17 @@ pub(in crate::engine) enum AttemptEnd {
 }
 
 /// The wait of an item before its next attempt.
-pub(in crate::engine) struct Wait {
-    pub(in crate::engine) length: Duration,
-    pub(in crate::engine) until: Instant,
+pub(in super::super) struct Wait {
+    pub(in super::super) length: Duration,
+    pub(in super::super) until: Instant,
     /// After this time the attempt is not made any more.
-    pub(in crate::engine) give_up: Option<Instant>,
+    pub(in super::super) give_up: Option<Instant>,
 }
 
 impl Scheduler {
     /// The wait before the next attempt at an item, or why there is no next attempt. The item's first attempt began at
     /// `started`.
-    pub(in crate::engine) fn wait_before_retry(
+    pub(in super::super) fn wait_before_retry(
         &mut self,
         attempt: u32,
         started: Option<Instant>,

@@ -11,19 +11,19 @@ use crate::rt::Instant;
 
 /// The timers of the driver.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Timers {
+pub(in super::super) struct Timers {
     /// Rings when the driver has to look at retries and limits.
-    pub(in crate::engine) next: Timer,
+    pub(in super::super) next: Timer,
     /// Rings when the workers have to look after the limits of their first attempts.
     sweep: Timer,
     /// Set once the run is stopping: when what still runs is dropped.
-    pub(in crate::engine) stop_at: Option<Instant>,
+    pub(in super::super) stop_at: Option<Instant>,
 }
 
 impl Scheduler {
     /// Makes sure that an attempt that has just begun and has to wait is swept in time.
     #[inline(always)]
-    pub(in crate::engine) fn cover_first_wait(&mut self) {
+    pub(in super::super) fn cover_first_wait(&mut self) {
         if let (None, Some((limit, _))) = (self.next_sweep, self.config.first_limit) {
             self.arm_sweep(limit);
         }
@@ -45,7 +45,7 @@ impl Scheduler {
     /// # Errors
     ///
     /// [`ShutDown`] if the runtime keeps no time any more.
-    pub(in crate::engine) fn end_poll(
+    pub(in super::super) fn end_poll(
         &mut self,
         running: usize,
         timers: &mut Timers,
@@ -60,7 +60,9 @@ impl Scheduler {
         let next = timers.stop_at.or_else(|| self.next_deadline());
         let passed = next.map_or(Poll::Pending, |next| timers.next.poll(cx, next));
         let swept = self.next_sweep.map_or(Poll::Pending, |next| timers.sweep.poll(cx, next));
-        if passed.is_ready() {
+        let is_shut_down =
+            matches!(passed, Poll::Ready(Err(ShutDown))) || matches!(swept, Poll::Ready(Err(ShutDown)));
+        if passed.is_ready() || is_shut_down {
             cx.waker().wake_by_ref();
         }
         let wakers = if swept.is_ready() {
@@ -69,9 +71,6 @@ impl Scheduler {
         } else {
             Vec::new()
         };
-        match (passed, swept) {
-            (Poll::Ready(Err(ShutDown)), _) | (_, Poll::Ready(Err(ShutDown))) => Err(ShutDown),
-            _ => Ok(wakers),
-        }
+        if is_shut_down { Err(ShutDown) } else { Ok(wakers) }
     }
 }

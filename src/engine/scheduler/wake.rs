@@ -13,13 +13,13 @@ use crate::rt::coop;
 impl Scheduler {
     /// From here on the driver is woken through this waker. Returns the former one, which is to be dropped after the state
     /// is unlocked.
-    pub(in crate::engine) fn set_driver(&mut self, waker: &Waker) -> Option<Waker> {
+    pub(in super::super) fn set_driver(&mut self, waker: &Waker) -> Option<Waker> {
         let is_known = self.driver.will_wake(waker);
         (!is_known).then(|| mem::replace(&mut self.driver, waker.clone()))
     }
 
     /// Wakes the driver, or has it woken once the state is unlocked if others than the driver lock it.
-    pub(in crate::engine) fn wake_driver(&mut self) {
+    pub(in super::super) fn wake_driver(&mut self) {
         if self.is_parallel() {
             (self.driver_is_woken, self.wakes_driver) = (true, true);
         } else {
@@ -29,7 +29,7 @@ impl Scheduler {
 
     /// Has the driver woken, if it sleeps beside parallel workers. Returns `true` if it is woken.
     #[inline]
-    pub(in crate::engine) fn notify_driver(&mut self) -> bool {
+    pub(in super::super) fn notify_driver(&mut self) -> bool {
         let is_asleep = self.is_parallel() && !self.driver_is_woken;
         if is_asleep {
             (self.driver_is_woken, self.has_notified, self.wakes_driver) = (true, true, true);
@@ -38,7 +38,7 @@ impl Scheduler {
     }
 
     /// Has the caller's token ring, for as long as what it returns is kept.
-    pub(in crate::engine) fn listen_to_token(&self) -> Option<Pin<Box<WaitForCancellationFutureOwned>>> {
+    pub(in super::super) fn listen_to_token(&self) -> Option<Pin<Box<WaitForCancellationFutureOwned>>> {
         let mut cancelled = Box::pin(self.token.clone()?.cancelled_owned());
         let waker = Waker::from(Arc::clone(&self.signals));
         let mut registered = coop::unconstrained(cancelled.as_mut());

@@ -2,11 +2,11 @@
 
 use std::task::Waker;
 
-use crate::engine::admission::Admission;
+use super::Admission;
 
 /// All workers that were opened, by their numbers.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Workers {
+pub(in super::super) struct Workers {
     states: Vec<WorkerState>,
     idle: Vec<usize>,
 }
@@ -19,12 +19,12 @@ struct WorkerState {
 
 impl Workers {
     /// How many have something to do.
-    pub(in crate::engine) fn busy(&self) -> usize {
+    pub(in super::super) fn busy(&self) -> usize {
         self.states.len() - self.idle.len()
     }
 
     /// The wakers of those that have something to do.
-    pub(in crate::engine) fn busy_wakers(&self) -> Vec<Waker> {
+    pub(in super::super) fn busy_wakers(&self) -> Vec<Waker> {
         self.states
             .iter()
             .filter(|worker| !worker.is_idle)
@@ -33,22 +33,22 @@ impl Workers {
     }
 
     /// The wakers of all.
-    pub(in crate::engine) fn wakers(&self) -> Vec<Waker> {
+    pub(in super::super) fn wakers(&self) -> Vec<Waker> {
         self.states.iter().filter_map(|worker| worker.waker.clone()).collect()
     }
 
     /// Returns `true` if there is a worker of this number. Without one, its run has ended.
-    pub(in crate::engine) fn contains(&self, id: usize) -> bool {
+    pub(in super::super) fn contains(&self, id: usize) -> bool {
         id < self.states.len()
     }
 
     /// Returns `true` if a worker is idle until it is woken.
-    pub(in crate::engine) fn is_idle(&self, id: usize) -> bool {
+    pub(in super::super) fn is_idle(&self, id: usize) -> bool {
         self.states.get(id).is_some_and(|worker| worker.is_idle)
     }
 
     /// Finds a worker for an attempt that was assigned: an idle one, or a new one.
-    pub(in crate::engine) fn find(&mut self) -> Admission {
+    pub(in super::super) fn find(&mut self) -> Admission {
         if let Some(worker) = self.idle.pop().and_then(|id| self.states.get_mut(id)) {
             worker.is_idle = false;
             return worker.waker.clone().map_or(Admission::Wait, Admission::Wake);
@@ -58,7 +58,7 @@ impl Workers {
     }
 
     /// Makes a worker wait until it is woken.
-    pub(in crate::engine) fn go_idle(&mut self, id: usize, waker: &Waker) {
+    pub(in super::super) fn go_idle(&mut self, id: usize, waker: &Waker) {
         self.idle.push(id);
         self.remember(id, waker);
         if let Some(worker) = self.states.get_mut(id) {
@@ -67,7 +67,7 @@ impl Workers {
     }
 
     /// Notes how a worker is woken.
-    pub(in crate::engine) fn remember(&mut self, id: usize, waker: &Waker) {
+    pub(in super::super) fn remember(&mut self, id: usize, waker: &Waker) {
         if let Some(worker) = self.states.get_mut(id) {
             match &mut worker.waker {
                 Some(known) => known.clone_from(waker),
@@ -78,7 +78,7 @@ impl Workers {
 
     /// Notes how a worker is woken, if that is not known.
     #[inline]
-    pub(in crate::engine) fn introduce(&mut self, id: usize, waker: &Waker) {
+    pub(in super::super) fn introduce(&mut self, id: usize, waker: &Waker) {
         if let Some(worker @ WorkerState { waker: None, .. }) = self.states.get_mut(id) {
             worker.waker = Some(waker.clone());
         }
