@@ -1,6 +1,6 @@
 //! Which attempt begins next, and where.
 
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use super::attempt::AttemptDeadline;
 use super::attempt_slot::SlotProjection;
