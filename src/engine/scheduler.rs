@@ -1,5 +1,6 @@
-//! The part of a run's state that does not depend on its types: permits, retries, workers, clocks, the account and the causes
-//! to stop. It is compiled once for all runs. It knows no items, no futures and no functions of the caller's.
+//! The part of a run's state that does not depend on the types of the run: permits, retries, workers, clocks, the account
+//! and the causes to stop. It is compiled once for all runs. It contains no items, no futures and no functions of the
+//! caller.
 
 mod account;
 pub(super) mod clock;
@@ -33,22 +34,22 @@ use crate::progress::Reporter;
 use crate::rt::{AtomicBool, Instant};
 use crate::signals::Signals;
 
-/// Why no further attempt begins.
+/// The reason why no further attempt starts.
 pub(super) enum Stop {
     EarlySuccess,
     Failed(FailureReason),
 }
 
-/// The source as it answered last.
+/// The last answer of the source.
 #[derive(PartialEq, Eq)]
 pub(super) enum SourceState {
     Open,
-    /// It had nothing; it is not asked again in this poll of the driver.
+    /// It had no item; it is not asked again in this poll of the driver.
     Stalled,
     Ended,
 }
 
-/// What a run is set to, apart from its types.
+/// The settings of a run, apart from its types.
 pub(super) struct Setting {
     pub(super) config: Arc<Config>,
     pub(super) function: &'static str,
@@ -56,84 +57,83 @@ pub(super) struct Setting {
     pub(super) reporter: Option<Reporter>,
     pub(super) promised: Option<usize>,
     pub(super) timed: bool,
-    /// The setting that the run cannot work with.
+    /// The error of a setting that does not fit the run.
     pub(super) misfit: Option<ConfigError>,
 }
 
-/// See the module.
+/// The untyped part of a run's state; see the module.
 pub(super) struct Scheduler {
     pub(super) config: Arc<Config>,
-    /// The name of the run.
     pub(super) name: String,
     pub(super) token: Option<CancellationToken>,
-    /// Rings where the run is to do something else; the caller's token rings it.
+    /// The signals from a handle, a stream or the caller's token.
     pub(super) signals: Arc<Signals>,
     pub(super) reporter: Option<Reporter>,
     /// The time of the first poll.
     pub(super) started: Instant,
     pub(super) source_state: SourceState,
-    /// The driver's own waker: the source and the shared limit are polled with it and with nothing else.
+    /// The waker of the driver. The source and the shared limit are polled only with this waker.
     pub(super) driver: Waker,
-    /// The number of items, as the source's exact size hint has promised it.
+    /// The number of items that the exact size hint of the source promised.
     pub(super) promised: Option<usize>,
     pub(super) pulled: usize,
     pub(super) retries: RetrySchedule,
     pub(super) permits: Permits,
     pub(super) workers: Workers,
-    /// How many of the attempts that were assigned to a worker are of items that have not started.
+    /// How many of the assigned attempts belong to items that have not started.
     pub(super) assigned_new: usize,
-    /// How many items may be held beside those that run.
+    /// How many items may be held in addition to those that run.
     pub(super) look_ahead: usize,
-    /// Where workers run by themselves: how many of them this poll of the driver may still call.
+    /// With parallel workers: how many of them this poll of the driver may still wake or open.
     pub(super) starts_left: u32,
-    /// Where the driver polls the workers: what this poll may still do.
+    /// If the driver polls the workers: the budget of this poll.
     pub(super) budget: PollBudget,
-    /// Where workers run by themselves: set once they are to end their attempts.
+    /// With parallel workers: set once they are to end their attempts.
     pub(super) alarm: Option<Arc<AtomicBool>>,
-    /// Whether the driver was woken since it was last polled.
+    /// `true` if the driver was woken since it was last polled.
     pub(super) driver_is_woken: bool,
-    /// Whether the driver is to be woken once the state is unlocked.
+    /// `true` if the driver is to be woken once the state is unlocked.
     pub(super) wakes_driver: bool,
-    /// The task that is to be woken then, because it waits for an outcome.
+    /// The task that waits for an outcome and is to be woken once the state is unlocked.
     pub(super) wakes_taker: Option<Waker>,
-    /// Whether this turn has woken somebody who may have to wait now until the worker rests.
+    /// `true` if the current step has woken a task that may have to wait until the worker yields.
     pub(super) has_notified: bool,
     pub(super) clock: Clock,
-    /// Where the driver polls the workers: when they are to look after the limits of their attempts.
+    /// If the driver polls the workers: when they are to check the limits of their attempts.
     pub(super) next_sweep: Option<Instant>,
     pub(super) run_deadline: Option<Instant>,
     pub(super) stop: Option<Stop>,
-    /// Whether what runs may end by itself although the run is stopping.
+    /// `true` if running attempts may continue to their end although the run is stopping.
     pub(super) draining: bool,
     pub(super) tally: Tally,
-    /// Whether the sink is in the middle of a call, which wakes the driver.
+    /// `true` while a call of the sink is pending. That call wakes the driver.
     pub(super) sink_is_busy: bool,
-    /// Whether the sink has failed, so that nothing more is handed to it.
+    /// `true` if the sink has failed, so that it gets no further outcomes.
     pub(super) sink_failed: bool,
-    /// Whether somebody is told how long each item took.
+    /// `true` if the run reports how long each item took.
     pub(super) timed: bool,
 }
 
-/// What the driver does next.
+/// The next action of the driver.
 pub(super) enum Admission {
-    /// It wakes this resting worker, which has work now.
+    /// Wakes this idle worker, which has an attempt now.
     Wake(Waker),
-    /// It opens a new worker, which has work at once.
+    /// Opens a new worker, which starts with an attempt.
     Open { id: usize },
-    /// It yields: this poll has begun enough attempts.
+    /// Yields: this poll has started enough attempts.
     Yield,
-    /// It waits.
+    /// Waits.
     Wait,
-    /// It looks at the cause that has just stopped the run.
+    /// Handles the cause that has just stopped the run.
     Stop,
-    /// It ends: every item has settled.
+    /// Ends: every item has settled.
     Finish,
 }
 
 /// A queue in which an attempt waits for its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Queue {
-    /// Retries whose delay is over.
+    /// Retries with a delay that is over.
     Due,
     /// Retries without a delay.
     Immediate,
@@ -197,29 +197,29 @@ impl Scheduler {
         }
     }
 
-    /// The limit of the run, if it has passed.
+    /// Returns the time limit of the run, if it has passed.
     pub(super) fn passed_limit(&self, now: Instant) -> Option<Duration> {
         let is_over = self.run_deadline.is_some_and(|deadline| now >= deadline);
         self.config.run_timeout.filter(|_| is_over)
     }
 
-    /// Returns `true` if this poll of the driver may begin another attempt, or poll another worker, as far as can be said
-    /// without a look at the clock.
+    /// Returns `true` if this poll of the driver may start another attempt, or poll another worker. It does not read the
+    /// clock.
     #[inline(always)]
     pub(super) fn may_start(&self, parallel: bool) -> bool {
         if parallel { self.starts_left > 0 } else { self.budget.is_left() }
     }
 
-    /// Looks at the clock. Returns `true` if something is left of the budget of this poll.
+    /// Reads the clock. Returns `true` if there is budget left in this poll.
     pub(super) fn renew_budget(&mut self) -> bool {
         let is_read_anyway = self.config.first_limit.is_some() && !self.budget.is_close();
         let now = if is_read_anyway { self.clock.coarse() } else { self.clock.read() };
         self.budget.renew(now)
     }
 
-    /// The queue of the attempt that starts next, and its weight; no weight, if the next item has to be pulled. `backlog` is
-    /// the weight of the first item that was pulled, `admitted` the number of new items admitted so far, and `admits_new`
-    /// tells whether another may be.
+    /// Returns the queue of the attempt that starts next, and its weight. The weight is `None` if the next item must be
+    /// pulled first. `backlog` is the weight of the first pulled item, and `admitted` the number of new items admitted so
+    /// far. `admits_new` returns `true` if another new item may be admitted.
     pub(super) fn next_queue(
         &self,
         backlog: Option<u32>,
@@ -229,7 +229,8 @@ impl Scheduler {
         let (due, immediate) = (self.retries.due(), self.retries.immediate());
         let heads = [(Queue::Due, due), (Queue::Immediate, immediate), (Queue::New, backlog)];
         if let Some(queued) = self.permits.queued_weight() {
-            // It keeps its place in the queue of the shared limit. Another takes it over only with the same weight.
+            // The waiting attempt keeps its position in the queue of the shared limit. Only an attempt of the same weight
+            // can take it over.
             let first = heads.into_iter().find(|(_, weight)| *weight == Some(queued));
             if first.is_some() {
                 return first;
@@ -247,8 +248,8 @@ impl Scheduler {
         if is_new && admits_new() { Some(new) } else { immediate }
     }
 
-    /// Tells the attempts of parallel workers to end. Returns the wakers of these workers, which are to be woken
-    /// after the state is unlocked.
+    /// Tells the attempts of parallel workers to end. Returns the wakers of these workers, which must be woken after the
+    /// state is unlocked.
     #[must_use]
     pub(super) fn sound_alarm(&self) -> Vec<Waker> {
         let Some(alarm) = &self.alarm else { return Vec::new() };
@@ -256,13 +257,13 @@ impl Scheduler {
         self.workers.wakers()
     }
 
-    /// Returns `true` if a signal from outside keeps everything from starting.
+    /// Returns `true` if the run is paused, so that nothing starts.
     #[inline]
     pub(super) fn is_paused(&self) -> bool {
         self.signals.raised().is_paused()
     }
 
-    /// The promised number of items, while the source keeps its promise.
+    /// Returns the promised number of items, unless the source has given more.
     pub(super) fn total(&self) -> Option<usize> {
         self.promised.filter(|promised| *promised >= self.pulled)
     }

@@ -13,7 +13,7 @@ use crate::verdict::Exceeded;
 pub(in super::super) struct Tally {
     pub(in super::super) successes: usize,
     pub(in super::super) failures: usize,
-    /// Those that an end of their runtime has interrupted included.
+    /// Includes attempts that the shutdown of their runtime has interrupted.
     pub(in super::super) failed_attempts: usize,
     pub(in super::super) retries: usize,
     pub(in super::super) timeouts: usize,
@@ -21,7 +21,7 @@ pub(in super::super) struct Tally {
     pub(in super::super) recovered: usize,
     pub(in super::super) cached: usize,
     pub(in super::super) changed: usize,
-    /// The item that settled as failed before all others, and how many attempts it had.
+    /// The first item that settled as failed, and its number of attempts.
     pub(in super::super) first_failure: Option<(usize, u32)>,
 }
 
@@ -32,14 +32,14 @@ pub(in super::super) struct Verdict {
     pub(in super::super) summary: Summary,
     /// `None` if the run succeeded.
     pub(in super::super) reason: Option<FailureReason>,
-    /// The item that settled as failed before all others, and how many attempts it had.
+    /// The first item that settled as failed, and its number of attempts.
     pub(in super::super) first_failure: Option<(usize, u32)>,
-    /// How many successes were required, if it is more than there are items.
+    /// The number of required successes, if there are fewer items than that.
     pub(in super::super) shortfall: Option<usize>,
 }
 
 impl Scheduler {
-    /// Counts an item that has failed for good. Returns why it stops the run, if it does.
+    /// Counts an item that has failed. Returns the cause to stop, if this failure stops the run.
     pub(in super::super) fn count_failure(&mut self, index: usize, attempts: u32) -> Option<Stop> {
         self.tally.failures += 1;
         self.tally.first_failure.get_or_insert((index, attempts));
@@ -51,12 +51,13 @@ impl Scheduler {
         Some(Stop::Failed(FailureReason::TooManyFailures { failures, allowed }))
     }
 
-    /// Ends the account, with so many items that were pulled and have not started. Reports it, and judges the run.
+    /// Ends the account, reports it, and judges the run. `waiting_to_start` is the number of items that were pulled and have
+    /// not started.
     pub(in super::super) fn end(&mut self, waiting_to_start: usize) -> Verdict {
         let summary = self.summary(waiting_to_start);
         self.end_report(&summary);
         let stop = self.stop.take();
-        // More successes can be required than there are items, once it is known how many there are.
+        // More successes can be required than there are items, but only once the number of items is known.
         let required = self.config.criteria.required(summary.total);
         let is_known = stop.is_none() || self.total().is_some();
         let shortfall = Some(required).filter(|required| is_known && *required > summary.total);
@@ -74,7 +75,7 @@ impl Scheduler {
         Verdict { name: mem::take(&mut self.name), summary, reason, first_failure, shortfall }
     }
 
-    /// The account as it is now.
+    /// Returns the current account.
     pub(in super::super) fn summary(&self, waiting_to_start: usize) -> Summary {
         let Tally { successes, failures, retries, timeouts, panics, recovered, cached, changed, .. } =
             self.tally;
@@ -96,8 +97,8 @@ impl Scheduler {
         }
     }
 
-    /// How many items there were: as many as came and, if the run stopped before the end of the source, as many as the source
-    /// had promised.
+    /// Returns the total number of items: those that were pulled or, if the run stopped before the end of the source, the
+    /// promised number.
     fn final_total(&self) -> usize {
         match self.total() {
             Some(promised) if self.source_state != SourceState::Ended => promised,
@@ -105,8 +106,8 @@ impl Scheduler {
         }
     }
 
-    /// Notes why a run that is dropped has ended. The first cause counts. If there was none, the run is cancelled, unless its
-    /// last item had settled and everything `is_durable`.
+    /// Records why a dropped run has ended. The first cause counts. If there was none, the run is cancelled, unless its last
+    /// item had settled and everything `is_durable`.
     pub(in super::super) fn stop_dropped(&mut self, is_durable: bool) {
         let all_settled = self.tally.successes + self.tally.failures == self.pulled;
         let all_pulled = self.source_state == SourceState::Ended || self.total() == Some(self.pulled);
@@ -118,7 +119,7 @@ impl Scheduler {
         }
     }
 
-    /// The last report: nothing runs or waits any more.
+    /// Sends the last report: nothing runs or waits any more.
     pub(in super::super) fn end_report(&mut self, summary: &Summary) {
         if let Some(reporter) = self.reporter.take() {
             reporter.end(Progress { total: Some(summary.total), ..self.counts() }, summary.elapsed);

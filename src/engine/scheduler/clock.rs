@@ -1,4 +1,4 @@
-//! The driver's clock: Tokio's, read rarely.
+//! The clock of the driver: Tokio's clock, read rarely.
 
 use crate::rt::Instant;
 use std::mem;
@@ -7,35 +7,34 @@ use std::time::Duration;
 /// How many times one reading may be used.
 const USES_OF_A_READING: u32 = 32;
 
-/// That of Tokio's timers.
+/// The resolution of Tokio's timers.
 const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 
-/// A reading that was kept for no longer than this is as good as a new one.
+/// A reading that is not older than this is as good as a new one.
 pub(in super::super) const RESOLUTION: Duration = Duration::from_micros(100);
 
-/// How many stalls are remembered apart from one another.
+/// How many stalls are stored separately.
 const STALLS: usize = 32;
 
-/// Gives the time for a fraction of the price of reading it.
+/// Provides the time at a fraction of the cost of a reading.
 ///
-/// A reading is kept for the rest of the driver's poll or for [`USES_OF_A_READING`] uses. So what is
-/// dated by it may in truth have begun later, by as much as the items have held up the thread before
-/// the next reading. Where that is long, it is remembered, and [`latest_start`](Self::latest_start)
-/// says so. A limit that is reckoned from there never ends early.
+/// A reading is kept for the rest of the driver's poll or for [`USES_OF_A_READING`] uses. So an attempt with this start time
+/// may have started later, by as long as items have stalled the thread before the next reading. Long stalls are stored, and
+/// [`latest_start`](Self::latest_start) includes them. A limit that is computed from there never ends early.
 #[derive(Debug)]
 pub(in super::super) struct Clock {
-    /// Whether each reading is a new one, because those who ask are not all within one poll.
+    /// `true` if each call reads the clock, because the callers are not all within one poll.
     exact: bool,
     reading: Instant,
     /// The first reading of this poll of the driver.
     first: Option<Instant>,
     /// How many times the reading may still be used.
     uses_left: u32,
-    /// In the order of time.
+    /// In ascending order of time.
     stalls: Vec<Stall>,
 }
 
-/// From one reading to another nobody has looked at the clock for up to `longest`.
+/// A period in which the clock was not read for up to `longest`.
 #[derive(Debug)]
 struct Stall {
     from: Instant,
@@ -48,7 +47,7 @@ impl Clock {
         Self { exact, reading, first: None, uses_left: 0, stalls: Vec::with_capacity(STALLS + 1) }
     }
 
-    /// The time, or the time when it was last read.
+    /// Returns the time, or the last reading of it.
     #[inline]
     pub(in super::super) fn coarse(&mut self) -> Instant {
         if self.uses_left == 0 {
@@ -58,12 +57,12 @@ impl Clock {
         self.reading
     }
 
-    /// The last reading, where hardly anything can have happened since.
+    /// Returns the last reading, for a caller that runs right after it.
     pub(in super::super) fn last(&self) -> Instant {
         self.reading
     }
 
-    /// The time now.
+    /// Reads the clock.
     pub(in super::super) fn read(&mut self) -> Instant {
         let now = Instant::now();
         if self.exact {
@@ -78,7 +77,7 @@ impl Clock {
         now
     }
 
-    /// Ends a poll of the driver: what comes next may be long after. Returns how long the poll has taken since its first
+    /// Ends a poll of the driver: the next one may be much later. Returns how long the poll has taken since its first
     /// reading, if there was one.
     pub(in super::super) fn end_poll(&mut self) -> Option<Duration> {
         let first = self.first?;
@@ -87,7 +86,7 @@ impl Clock {
         Some(now - first)
     }
 
-    /// The latest time at which something can have begun that was dated `start`.
+    /// Returns the latest time at which an attempt with this recorded start can have started.
     pub(in super::super) fn latest_start(&self, start: Instant) -> Instant {
         let known = self.stalls.iter().find(|stall| stall.from <= start && start < stall.to);
         known.map_or(start, |stall| start + stall.longest)
@@ -97,7 +96,7 @@ impl Clock {
     fn remember(&mut self, from: Instant, to: Instant) {
         let longest = to - from;
         if let Some(last) = self.stalls.last_mut() {
-            // Two that no timer can tell apart are one.
+            // Two stalls that no timer can tell apart become one.
             if longest.max(last.longest) < TIMER_RESOLUTION {
                 (last.to, last.longest) = (to, longest.max(last.longest));
                 return;
@@ -105,7 +104,7 @@ impl Clock {
         }
         self.stalls.push(Stall { from, to, longest });
         if self.stalls.len() > STALLS {
-            // The two neighbours that differ least become one, so that a long one stays by itself.
+            // The two neighbours that differ least become one, so that a long stall stays separate.
             let lengths = self.stalls.windows(2).map(|pair| match pair {
                 [one, other] => one.longest.abs_diff(other.longest),
                 _ => Duration::MAX,
@@ -121,13 +120,13 @@ impl Clock {
     }
 }
 
-/// `start + limit`, but never so late that it is no time any more: 30 years are as good as never.
+/// Returns `start + limit`. The limit is capped at 30 years, so that the sum does not overflow.
 pub(in super::super) fn deadline(start: Instant, limit: Duration) -> Instant {
     const NEVER: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
     start + limit.min(NEVER)
 }
 
-/// The earlier of two times, where there are two.
+/// Returns the earlier of two times, or the only one.
 pub(in super::super) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
@@ -145,7 +144,7 @@ mod tests {
         let millis = Duration::from_millis;
         let first = clock.coarse();
         tokio::time::advance(millis(50)).await;
-        // It began some time in those 50 ms, dated by their start.
+        // It started at some time in these 50 ms, and its recorded start is their beginning.
         assert_eq!(clock.coarse(), first);
         let second = clock.read();
         assert_eq!((clock.latest_start(first), clock.latest_start(second)), (second, second));

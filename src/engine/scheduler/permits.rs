@@ -1,4 +1,4 @@
-//! The limits on running attempts: the run's own, and one that it may share with others.
+//! The limits on running attempts: the limit of the run, and one that it may share with other runs.
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -7,7 +7,7 @@ use crate::error::ConfigError;
 use crate::limiter::{Acquired, Limiter, Permit, Ticket, TooHeavy};
 use crate::rt::{OwnedSemaphorePermit, Semaphore};
 
-/// What an attempt holds of the limits while it runs.
+/// The permits that an attempt holds while it runs.
 #[derive(Debug, Default)]
 pub(in super::super) struct HeldPermits {
     own: Option<OwnedSemaphorePermit>,
@@ -15,30 +15,31 @@ pub(in super::super) struct HeldPermits {
 }
 
 impl HeldPermits {
-    /// How many of the run's own permits it has.
+    /// Returns how many of the run's own permits are held.
     #[inline]
     pub(in super::super) fn own_permits(&self) -> usize {
         self.own.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
     }
 }
 
-/// Lets attempts through, one at a time, in their order.
+/// Grants permits to attempts, one at a time, in their order.
 #[derive(Debug)]
 pub(in super::super) struct Permits {
     semaphore: Arc<Semaphore>,
-    /// Whether there is no shared limit, and has been no debt since a place was last taken.
+    /// `true` if there is no shared limit, and has been no debt since permits were last taken.
     is_simple: bool,
-    /// The concurrency as it is now.
+    /// The current concurrency.
     capacity: usize,
-    /// The largest concurrency that there was.
+    /// The largest concurrency so far.
     most: usize,
-    /// How many permits are to be forgotten when they come back: `capacity` was lowered, or an attempt that needs more
-    /// than that runs alone.
+    /// How many permits are to be forgotten when they are returned: `capacity` was lowered, or an attempt that needs more
+    /// permits than that runs alone.
     debt: usize,
     limiter: Option<Limiter>,
-    /// The place in the shared limit's queue, while the next attempt waits for that limit and for nothing else.
+    /// The position in the queue of the shared limit, while the next attempt waits only for that limit.
     ticket: Option<Ticket>,
-    /// What is no longer needed of the shared limit. Dropping it wakes others, so it is dropped after the state is unlocked.
+    /// Parts of the shared limit that are no longer needed. Dropping them wakes other tasks, so they are dropped after the
+    /// state is unlocked.
     left: Vec<Left>,
 }
 
@@ -69,30 +70,30 @@ impl Permits {
         self.capacity
     }
 
-    /// Whether the run's own limit lets nothing through.
+    /// Returns `true` if the run's own limit has no free permit.
     pub(in super::super) fn is_full(&self) -> bool {
         self.semaphore.available_permits() == 0
     }
 
-    /// Whether nothing has to be looked at but the run's own permits: there is no shared limit, and nobody has paid
-    /// for a limit that was lowered.
+    /// Returns `true` if only the run's own permits have to be checked. Then there is no shared limit, and no permit has
+    /// paid the debt of a lowered limit.
     #[inline]
     pub(in super::super) fn is_simple(&self) -> bool {
         self.is_simple
     }
 
-    /// Whether an attempt that needs one permit can take over the place of the one before it as it is.
+    /// Returns `true` if an attempt can reuse the permits of the attempt before it unchanged.
     #[inline]
     pub(in super::super) fn is_reusable(&self, held: &HeldPermits, weight: u32) -> bool {
         self.is_simple && held.own_permits() == weight as usize
     }
 
-    /// Makes a place fit for an attempt. Returns `false` if it cannot be had now. If the shared limit is what is missing,
-    /// `waker` is woken when it is there.
+    /// Makes `held` fit for an attempt. Returns `false` if the permits are not available now. If the shared limit lacks
+    /// permits, `waker` is woken when they are available.
     ///
     /// # Errors
     ///
-    /// The weight is above the largest value that a limit has had.
+    /// Returns an error if the weight is above the largest value that a limit has had.
     #[inline]
     pub(in super::super) fn take(
         &mut self,
@@ -103,7 +104,8 @@ impl Permits {
         self.is_simple = self.debt == 0 && self.limiter.is_none();
         let taken = self.take_own(held, weight)? && self.take_shared(held, weight, waker)?;
         if !taken {
-            // What was lent to an attempt that has to wait is not there for others meanwhile.
+            // Permits that were lent to an attempt that has to wait are taken back, so that other attempts cannot use them
+            // meanwhile.
             self.give_back(held);
         }
         Ok(taken)
@@ -126,7 +128,7 @@ impl Permits {
                 (Ok(more), Some(own)) => own.merge(more),
                 (Ok(all), none) => *none = Some(all),
                 (Err(_), _) => {
-                    // An attempt that cannot start does not hold up those of other runs.
+                    // An attempt that cannot start does not block the attempts of other runs.
                     self.leave_queue();
                     return Ok(false);
                 }
@@ -135,8 +137,8 @@ impl Permits {
         Ok(true)
     }
 
-    /// Lends permits to an attempt that needs more than the lowered limit has and that runs alone. They are forgotten when
-    /// they come back.
+    /// Lends permits to an attempt that runs alone and needs more than the lowered limit has. They are forgotten when they
+    /// are returned.
     #[cold]
     fn overdraw(&mut self, semaphore: usize) {
         self.semaphore.add_permits(semaphore);
@@ -144,7 +146,7 @@ impl Permits {
         self.is_simple = false;
     }
 
-    /// How many permits are in use.
+    /// Returns how many permits are in use.
     fn in_use(&self) -> usize {
         (self.capacity + self.debt).saturating_sub(self.semaphore.available_permits())
     }
@@ -178,7 +180,7 @@ impl Permits {
         Ok(held.shared.is_some())
     }
 
-    /// Takes back what an attempt held of the run's own limit, except for what the next one may have at once.
+    /// Takes back permits of an ended attempt while there is debt. The next attempt may reuse the rest.
     #[inline]
     pub(in super::super) fn give_back(&mut self, held: &mut HeldPermits) {
         if self.debt > 0 {
@@ -199,7 +201,7 @@ impl Permits {
         }
     }
 
-    /// Changes the run's own limit, which has been as large as `most`. What runs goes on.
+    /// Changes the run's own limit, which has been as large as `most`. Running attempts continue.
     pub(in super::super) fn set_capacity(&mut self, concurrency: usize, most: usize) {
         let capacity = concurrency.clamp(1, Semaphore::MAX_PERMITS);
         if capacity > self.capacity {
@@ -216,18 +218,18 @@ impl Permits {
         self.is_simple = false;
     }
 
-    /// Returns `true` if the run's own limit lets an attempt of this weight through.
+    /// Returns `true` if the run's own limit has room for an attempt of this weight.
     pub(in super::super) fn has_room(&self, weight: u32) -> bool {
         let needed = weight as usize;
         self.semaphore.available_permits() >= needed || (needed > self.capacity && self.in_use() == 0)
     }
 
-    /// Returns `true` if the next attempt waits for the shared limit, which wakes the driver when it is there.
+    /// Returns `true` if the next attempt waits for the shared limit, which wakes the driver when the permits are available.
     pub(in super::super) fn is_in_queue(&self) -> bool {
         self.ticket.is_some()
     }
 
-    /// The weight of the attempt that waits for the shared limit.
+    /// Returns the weight of the attempt that waits for the shared limit.
     pub(in super::super) fn queued_weight(&self) -> Option<u32> {
         self.ticket.as_ref().map(Ticket::weight)
     }
@@ -237,13 +239,13 @@ impl Permits {
         self.left.extend(self.ticket.take().map(|ticket| Left::Ticket { _ticket: ticket }));
     }
 
-    /// Takes back a place whose attempt does not start.
+    /// Takes back the permits of an attempt that does not start.
     pub(in super::super) fn abandon(&mut self, mut held: HeldPermits) {
         self.give_back(&mut held);
         self.left.extend(held.shared.map(|permit| Left::Permit { _permit: permit }));
     }
 
-    /// What is to be dropped after the state is unlocked.
+    /// Returns the parts of the shared limit that must be dropped after the state is unlocked.
     #[inline]
     pub(in super::super) fn left(&mut self) -> &mut Vec<Left> {
         &mut self.left

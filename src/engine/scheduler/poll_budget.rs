@@ -1,37 +1,37 @@
-//! How much one poll of the driver may do.
+//! The budget of one poll of the driver.
 
 use std::time::Duration;
 
 use crate::rt::Instant;
 
-/// How many attempts one poll of the driver may begin, or how many parallel workers it may call, before
-/// it yields to its executor; and how many attempts one poll of such a worker.
+/// How many parallel workers one poll of the driver may wake or open before it yields to its executor. Also how many
+/// attempts one poll of such a worker may start.
 pub(in super::super) const STARTS_PER_POLL: u32 = 128;
 
-/// How many steps one poll may take, or more where there are more workers. A step begins an attempt or polls a worker.
+/// How many steps one poll may take, or more if there are more workers. A step starts an attempt or polls a worker.
 const STEPS: u32 = 512;
 
-/// How long one poll may begin one attempt after another.
+/// How long one poll may start one attempt after another.
 const LONGEST_POLL: Duration = Duration::from_micros(100);
 
-/// How many short steps there may be between two readings of the clock.
+/// The largest number of short steps between two readings of the clock.
 const MOST_STEPS: u32 = 32;
 
-/// Steps that took no longer than this between two readings are short.
+/// Steps are short if they took no longer than this between two readings.
 const SHORT: Duration = Duration::from_micros(10);
 
-/// Bounds one poll of the driver, in time and, because the clock may be paused, in steps.
+/// Limits one poll of the driver in time and, because the clock may be paused, in steps.
 #[derive(Debug)]
 pub(in super::super) struct PollBudget {
-    /// How many steps there may still be before the next look at the clock.
+    /// How many steps are left before the next reading of the clock.
     steps_left: u32,
-    /// How many there may be between two looks: few where steps take long.
+    /// How many steps are allowed between two readings: few if steps take long.
     stride: u32,
-    /// How many steps there may still be in this poll, without `steps_left`.
+    /// How many steps are left in this poll, without `steps_left`.
     rest: u32,
     /// How many steps this poll was granted.
     granted: u32,
-    /// When the clock was first and last read in this poll.
+    /// The first and the last reading of the clock in this poll.
     readings: Option<(Instant, Instant)>,
 }
 
@@ -50,12 +50,12 @@ impl PollBudget {
         }
     }
 
-    /// Whether the clock is to be read often, because steps take long.
+    /// Returns `true` if the clock must be read often, because steps take long.
     pub(in super::super) fn is_close(&self) -> bool {
         self.stride < MOST_STEPS
     }
 
-    /// Whether something is left of it, as far as can be said without a look at the clock.
+    /// Returns `true` if there is budget left. It does not read the clock.
     #[inline(always)]
     pub(in super::super) fn is_left(&self) -> bool {
         self.steps_left > 0
@@ -66,7 +66,7 @@ impl PollBudget {
         self.steps_left -= 1;
     }
 
-    /// Ends a poll of the driver that took so long. Where a poll takes few steps, this is the only look at their length.
+    /// Ends a poll of the driver that took this long. If a poll takes few steps, only this call measures their length.
     pub(in super::super) fn end_poll(&mut self, took: Duration) {
         let steps = self.granted - self.steps_left;
         self.adapt(took <= SHORT * steps.div_ceil(MOST_STEPS));
@@ -76,7 +76,7 @@ impl PollBudget {
         self.stride = if is_short { (self.stride * 2).min(MOST_STEPS) } else { (self.stride / 8).max(1) };
     }
 
-    /// Looks at the clock. Returns `true` if something is left.
+    /// Takes a reading of the clock. Returns `true` if there is budget left.
     #[cold]
     pub(in super::super) fn renew(&mut self, now: Instant) -> bool {
         if let Some((first, last)) = self.readings {

@@ -1,4 +1,4 @@
-//! When retries may start, and in which order. It knows no items, only the slots in which they are kept.
+//! Decides when retries may start, and in which order. It contains no items, only the slots in which they are kept.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
@@ -7,19 +7,19 @@ use std::mem;
 use super::clock::earliest;
 use crate::rt::Instant;
 
-/// Retries that wait: first until their delay is over, then until they may start.
+/// Retries that wait: first for the end of their delay, then for their start.
 #[derive(Debug, Default)]
 pub(in super::super) struct RetrySchedule {
     delayed: BinaryHeap<Delayed>,
-    /// The delay of these is over. Ordered by the time at which it was over.
+    /// Retries with a delay that is over, in the order in which their delays ended.
     due: VecDeque<Ticket>,
-    /// These have no delay. Ordered by the time at which their last attempt ended.
+    /// Retries without a delay, in the order in which their last attempts ended.
     immediate: VecDeque<Ticket>,
     /// How many retries wait.
     held: usize,
-    /// The number of new items that had been admitted when the last immediate retry was taken.
+    /// The number of admitted new items when the last immediate retry was taken.
     last_immediate: usize,
-    /// The earliest `give_up` among those that may start, or earlier.
+    /// The earliest `give_up` of the retries that may start, or an earlier time.
     next_give_up: Option<Instant>,
     order: u64,
 }
@@ -30,55 +30,55 @@ struct Delayed {
     ticket: Ticket,
 }
 
-/// The place of a retry in the schedule.
+/// The position of a retry in the schedule.
 #[derive(Debug, PartialEq, Eq)]
 pub(in super::super) struct Ticket {
-    /// Where its item is kept.
+    /// The slot in which its item is kept.
     pub(in super::super) slot: usize,
     /// How many permits it needs.
     weight: u32,
-    /// After this time it is not made any more.
+    /// After this time, the retry is not made any more.
     give_up: Option<Instant>,
-    /// The number of new items that had been admitted when its last attempt ended, if it has no delay.
+    /// The number of admitted new items when its last attempt ended, if it has no delay.
     immediate: Option<usize>,
-    /// The value of `last_immediate` when it was taken.
+    /// The value of `last_immediate` before it was taken.
     before: usize,
-    /// The place among its like.
+    /// The position among the retries of its kind.
     order: u64,
 }
 
 impl RetrySchedule {
-    /// The number of retries that wait.
+    /// Returns the number of retries that wait.
     #[inline]
     pub(in super::super) fn len(&self) -> usize {
         self.held
     }
 
-    /// Above 0 if retries may start.
+    /// Returns a number above 0 if retries may start.
     #[inline]
     pub(in super::super) fn ready(&self) -> usize {
         self.due.len() | self.immediate.len()
     }
 
-    /// The weight of the retry whose delay was over first.
+    /// Returns the weight of the retry that has been due for longest.
     pub(in super::super) fn due(&self) -> Option<u32> {
         self.due.front().map(|ticket| ticket.weight)
     }
 
-    /// The weight of the first retry without a delay.
+    /// Returns the weight of the first retry without a delay.
     pub(in super::super) fn immediate(&self) -> Option<u32> {
         self.immediate.front().map(|ticket| ticket.weight)
     }
 
     /// Returns `true` if the first retry without a delay comes before the next new item. At least one new item is admitted
-    /// after its last attempt and after the last retry of its kind, so that such retries cannot starve new items.
+    /// after its last attempt and after the last retry of its kind. So these retries cannot starve new items.
     pub(in super::super) fn is_turn_of_immediate(&self, admitted: usize) -> bool {
         let turn =
             |ticket: &Ticket| ticket.immediate.is_some_and(|mark| admitted > mark.max(self.last_immediate));
         self.immediate.front().is_some_and(turn)
     }
 
-    /// Adds a retry that may start at a time. After `give_up` it is not made.
+    /// Adds a retry that may start at `until`. It is not made after `give_up`.
     pub(in super::super) fn park(
         &mut self,
         slot: usize,
@@ -93,7 +93,7 @@ impl RetrySchedule {
         });
     }
 
-    /// Adds a retry without a delay, after so many new items were admitted.
+    /// Adds a retry without a delay, after `admitted` new items were admitted.
     pub(in super::super) fn park_immediate(
         &mut self,
         slot: usize,
@@ -119,7 +119,7 @@ impl RetrySchedule {
         self.order
     }
 
-    /// Moves the retries whose delay is over to those that may start.
+    /// Moves the retries with a delay that is over to those that may start.
     pub(in super::super) fn release(&mut self, now: Instant) {
         while self.delayed.peek().is_some_and(|next| next.until <= now) {
             if let Some(Delayed { ticket, .. }) = self.delayed.pop() {
@@ -131,7 +131,7 @@ impl RetrySchedule {
         }
     }
 
-    /// Takes the retry whose delay was over first.
+    /// Takes the retry that has been due for longest.
     pub(in super::super) fn pop_due(&mut self) -> Option<Ticket> {
         let ticket = self.due.pop_front()?;
         self.held -= 1;
@@ -146,7 +146,7 @@ impl RetrySchedule {
         Some(Ticket { before, ..ticket })
     }
 
-    /// Puts a retry back that was taken and has not started, with its item in this slot now.
+    /// Puts back a retry that was taken and has not started. Its item is in this slot now.
     pub(in super::super) fn put_back(&mut self, slot: usize, ticket: Ticket) {
         let queue = if ticket.immediate.is_some() {
             self.last_immediate = self.last_immediate.min(ticket.before);
@@ -159,7 +159,7 @@ impl RetrySchedule {
         self.held += 1;
     }
 
-    /// Takes a retry that did not start before it had to give up. Returns its slot.
+    /// Takes a retry that did not start before its `give_up`. Returns its slot.
     pub(in super::super) fn pop_given_up(&mut self, now: Instant) -> Option<usize> {
         if self.next_give_up.is_none_or(|give_up| give_up > now) {
             return None;
@@ -179,14 +179,14 @@ impl RetrySchedule {
         None
     }
 
-    /// The time at which [`release`](Self::release) or [`pop_given_up`](Self::pop_given_up) is to be called next.
+    /// Returns the time at which [`release`](Self::release) or [`pop_given_up`](Self::pop_given_up) must be called next.
     pub(in super::super) fn next_deadline(&self) -> Option<Instant> {
-        // It may be the time of a retry that has started meanwhile.
+        // It may be the time of a retry that has started since.
         let give_up = self.next_give_up.filter(|_| self.ready() > 0);
         earliest(self.delayed.peek().map(|next| next.until), give_up)
     }
 
-    /// Forgets all retries.
+    /// Drops all retries.
     pub(in super::super) fn clear(&mut self) {
         self.delayed.clear();
         self.due.clear();

@@ -1,4 +1,4 @@
-//! Whether an attempt is followed by another, and when.
+//! Decides if and when an attempt is followed by another.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::clock::deadline;
 use crate::outcome::TimeoutScope;
 use crate::rt::Instant;
 
-/// How an attempt has ended that did not succeed.
+/// The end of an attempt that did not succeed.
 pub(in super::super) enum AttemptEnd {
     /// With an error that `retry_if` refuses.
     Refused,
@@ -24,13 +24,13 @@ pub(in super::super) enum AttemptEnd {
 pub(in super::super) struct Wait {
     pub(in super::super) length: Duration,
     pub(in super::super) until: Instant,
-    /// After this time the attempt is not made any more.
+    /// After this time, the attempt is not made any more.
     pub(in super::super) give_up: Option<Instant>,
 }
 
 impl Scheduler {
-    /// The wait before the next attempt at an item, or why there is no next attempt. The item's first attempt began at
-    /// `started`.
+    /// Returns the wait before the next attempt at an item, or the reason why there is none. The first attempt at the item
+    /// started at `started`.
     pub(in super::super) fn wait_before_retry(
         &mut self,
         attempt: u32,

@@ -12,16 +12,16 @@ use crate::rt::Instant;
 /// The timers of the driver.
 #[derive(Debug, Default)]
 pub(in super::super) struct Timers {
-    /// Rings when the driver has to look at retries and limits.
+    /// Fires when the driver must handle retries and limits.
     pub(in super::super) next: Timer,
-    /// Rings when the workers have to look after the limits of their first attempts.
+    /// Fires when the workers must check the limits of their first attempts.
     sweep: Timer,
-    /// Set once the run is stopping: when what still runs is dropped.
+    /// The time at which running attempts are dropped. Set once the run is stopping.
     pub(in super::super) stop_at: Option<Instant>,
 }
 
 impl Scheduler {
-    /// Makes sure that an attempt that has just begun and has to wait is swept in time.
+    /// Makes sure that a sweep covers an attempt that has just started and waits.
     #[inline(always)]
     pub(in super::super) fn cover_first_wait(&mut self) {
         if let (None, Some((limit, _))) = (self.next_sweep, self.config.first_limit) {
@@ -34,17 +34,17 @@ impl Scheduler {
         self.next_sweep = Some(deadline(self.clock.last(), limit / 2));
     }
 
-    /// When the driver must look again, if nothing wakes it before.
+    /// Returns the time at which the driver must be polled again, if nothing wakes it before.
     fn next_deadline(&self) -> Option<Instant> {
         earliest(self.run_deadline, self.retries.next_deadline())
     }
 
-    /// Ends a poll of the driver while so many attempts are `running`: sees to it that the driver is woken in time. Returns
-    /// the wakers of the workers that have to look after their limits now.
+    /// Ends a poll of the driver with `running` attempts: makes sure that the driver is woken in time. Returns the wakers of
+    /// the workers that must check their limits now.
     ///
     /// # Errors
     ///
-    /// [`ShutDown`] if the runtime keeps no time any more.
+    /// Returns [`ShutDown`] if the runtime has no timer any more.
     pub(in super::super) fn end_poll(
         &mut self,
         running: usize,

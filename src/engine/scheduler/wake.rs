@@ -11,14 +11,13 @@ use super::Scheduler;
 use crate::rt::coop;
 
 impl Scheduler {
-    /// From here on the driver is woken through this waker. Returns the former one, which is to be dropped after the state
-    /// is unlocked.
+    /// Sets the waker of the driver. Returns the former one, which must be dropped after the state is unlocked.
     pub(in super::super) fn set_driver(&mut self, waker: &Waker) -> Option<Waker> {
         let is_known = self.driver.will_wake(waker);
         (!is_known).then(|| mem::replace(&mut self.driver, waker.clone()))
     }
 
-    /// Wakes the driver, or has it woken once the state is unlocked if others than the driver lock it.
+    /// Wakes the driver. With parallel workers, it is woken once the state is unlocked.
     pub(in super::super) fn wake_driver(&mut self) {
         if self.is_parallel() {
             (self.driver_is_woken, self.wakes_driver) = (true, true);
@@ -27,7 +26,7 @@ impl Scheduler {
         }
     }
 
-    /// Has the driver woken, if it sleeps beside parallel workers. Returns `true` if it is woken.
+    /// Wakes the driver, if workers are parallel and the driver sleeps. Returns `true` if it is woken.
     #[inline]
     pub(in super::super) fn notify_driver(&mut self) -> bool {
         let is_asleep = self.is_parallel() && !self.driver_is_woken;
@@ -37,7 +36,7 @@ impl Scheduler {
         is_asleep
     }
 
-    /// Has the caller's token ring, for as long as what it returns is kept.
+    /// Makes the caller's token notify the signals, for as long as the returned future is kept.
     pub(in super::super) fn listen_to_token(&self) -> Option<Pin<Box<WaitForCancellationFutureOwned>>> {
         let mut cancelled = Box::pin(self.token.clone()?.cancelled_owned());
         let waker = Waker::from(Arc::clone(&self.signals));

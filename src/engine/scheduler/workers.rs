@@ -1,10 +1,10 @@
-//! The workers of a run: which are idle, and how each is woken.
+//! The workers of a run: which of them are idle, and how each is woken.
 
 use std::task::Waker;
 
 use super::Admission;
 
-/// All workers that were opened, by their numbers.
+/// All opened workers, by their ids.
 #[derive(Debug, Default)]
 pub(in super::super) struct Workers {
     states: Vec<WorkerState>,
@@ -18,12 +18,12 @@ struct WorkerState {
 }
 
 impl Workers {
-    /// How many have something to do.
+    /// Returns how many workers are busy.
     pub(in super::super) fn busy(&self) -> usize {
         self.states.len() - self.idle.len()
     }
 
-    /// The wakers of those that have something to do.
+    /// Returns the wakers of the busy workers.
     pub(in super::super) fn busy_wakers(&self) -> Vec<Waker> {
         self.states
             .iter()
@@ -32,22 +32,22 @@ impl Workers {
             .collect()
     }
 
-    /// The wakers of all.
+    /// Returns the wakers of all workers.
     pub(in super::super) fn wakers(&self) -> Vec<Waker> {
         self.states.iter().filter_map(|worker| worker.waker.clone()).collect()
     }
 
-    /// Returns `true` if there is a worker of this number. Without one, its run has ended.
+    /// Returns `true` if there is a worker with this id. If there is none, the run has ended.
     pub(in super::super) fn contains(&self, id: usize) -> bool {
         id < self.states.len()
     }
 
-    /// Returns `true` if a worker is idle until it is woken.
+    /// Returns `true` if a worker is idle until it is notified.
     pub(in super::super) fn is_idle(&self, id: usize) -> bool {
         self.states.get(id).is_some_and(|worker| worker.is_idle)
     }
 
-    /// Finds a worker for an attempt that was assigned: an idle one, or a new one.
+    /// Finds a worker for an assigned attempt: an idle one, or a new one.
     pub(in super::super) fn find(&mut self) -> Admission {
         if let Some(worker) = self.idle.pop().and_then(|id| self.states.get_mut(id)) {
             worker.is_idle = false;
@@ -57,7 +57,7 @@ impl Workers {
         Admission::Open { id: self.states.len() - 1 }
     }
 
-    /// Makes a worker wait until it is woken.
+    /// Makes a worker idle until it is notified.
     pub(in super::super) fn go_idle(&mut self, id: usize, waker: &Waker) {
         self.idle.push(id);
         self.remember(id, waker);
@@ -66,7 +66,7 @@ impl Workers {
         }
     }
 
-    /// Notes how a worker is woken.
+    /// Sets the waker of a worker.
     pub(in super::super) fn remember(&mut self, id: usize, waker: &Waker) {
         if let Some(worker) = self.states.get_mut(id) {
             match &mut worker.waker {
@@ -76,7 +76,7 @@ impl Workers {
         }
     }
 
-    /// Notes how a worker is woken, if that is not known.
+    /// Sets the waker of a worker, if it has none.
     #[inline]
     pub(in super::super) fn introduce(&mut self, id: usize, waker: &Waker) {
         if let Some(worker @ WorkerState { waker: None, .. }) = self.states.get_mut(id) {
