@@ -1,4 +1,4 @@
-//! The driver: the only loop. It pulls, admits, settles and judges.
+//! The driver: the only loop of a run. It pulls items, admits attempts, settles items and judges the run.
 
 mod admission;
 mod attempt;
@@ -71,33 +71,33 @@ use crate::panic_payload::{Payload, discard};
 use crate::rt::{AtomicBool, Instant, Mutex, coop};
 use crate::signals::Signals;
 
-/// Drives one run. Everything of the run is in here, so that dropping it leaves nothing behind.
+/// Drives one run. It owns all parts of the run, so that dropping it leaves nothing behind.
 pub(crate) struct Driver<W: Types> {
     config: Arc<Config>,
     span: Span,
-    /// Where workers run by themselves: set when they are to end.
+    /// Tells parallel workers to end their attempts. `None` if the driver polls the workers.
     alarm: Option<Arc<AtomicBool>>,
     signals: Arc<Signals>,
-    /// The workers come before the state, because what runs in them is dropped before what it may use.
+    /// Declared before the state, because the attempts in the workers are dropped before the values that they may use.
     workers: <W::Mode as Mode>::Workers<W>,
     /// Wakes the driver for the workers that it polls itself.
     relay: Relay,
     state: Arc<Mutex<State<W>>>,
-    /// The caller's token, for as long as it may ring the signals.
+    /// Notifies the signals when the caller's token is cancelled, for as long as this exists.
     _cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     timers: Timers,
-    /// Set once nothing runs any more, if the run has a time limit: when its store is no longer waited for.
+    /// The time until which the run waits for its store. Set once nothing runs any more, if the run has a time limit.
     store_until: Option<Instant>,
-    /// Whether nothing runs any more, or shall.
+    /// `true` once nothing runs any more, or may run.
     is_over: bool,
-    /// The end of the run, which nobody is told before the store is let go of.
+    /// The end of the run. It is returned only after the store is released.
     ending: Option<Ending<W::Output, W::Error>>,
-    /// A panic of the caller's, which goes on once every running item was dropped.
+    /// A panic of the caller's code. It is resumed once every running item is dropped.
     panic: Option<Payload>,
 }
 
 impl<W: Drive> Driver<W> {
-    /// Begins the run: its clock starts here.
+    /// Creates the driver and starts the clock of the run.
     pub(crate) fn new(setup: Setup<W>) -> Self {
         let started = Instant::now();
         let config = Arc::clone(&setup.options.config);
@@ -136,8 +136,8 @@ impl<W: Drive> Driver<W> {
         let span = self.span.clone();
         let _entered = span.enter();
         if self.panic.is_none() {
-            // Only the source, the sink, the observer and the hooks can panic here. That is the caller's to
-            // see, but not before every running item is dropped.
+            // Only the source, the sink, the observer and the hooks can panic here. The caller gets the panic, but only
+            // after every running item is dropped.
             match catch_unwind(AssertUnwindSafe(|| self.drive(cx, sink))) {
                 Ok(polled) => return polled,
                 Err(payload) => {
@@ -146,7 +146,7 @@ impl<W: Drive> Driver<W> {
                 }
             }
         }
-        // The first panic is the one that goes on.
+        // The first panic is the one that is resumed.
         ready!(W::Mode::poll_clear(&mut self.workers, cx)).into_iter().for_each(discard);
         let Some(payload) = self.panic.take() else { return Poll::Pending };
         self.withdraw_notice();
@@ -175,10 +175,10 @@ impl<W: Drive> Driver<W> {
         self.ending.take().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Ready once nothing runs any more, or shall.
+    /// Ready once nothing runs any more, or may run.
     fn work(&mut self, cx: &mut Context<'_>, sink: &mut impl Deliver<W::Output, W::Error>) -> Poll<()> {
-        // What has stopped the run from outside does not keep finished items from handing in their
-        // results; a failure that stops it is the last that counts.
+        // If the run was stopped from outside, finished items still deliver their results. If a failure stops the run, no
+        // later result counts.
         self.signals.register(cx.waker());
         let (_former, mut stopped, mut polls_workers) = {
             let mut guard = self.state();
@@ -240,8 +240,8 @@ impl<W: Drive> Driver<W> {
         Poll::Pending
     }
 
-    /// Takes what has settled beside the workers, lets the sink have it, and assigns the next attempt. Returns `None` if the
-    /// run is stopping.
+    /// Takes the items that have settled outside the workers, delivers outcomes to the sink, and assigns the next attempt.
+    /// Returns `None` if the run is stopping.
     fn admit(
         &mut self,
         cx: &mut Context<'_>,
@@ -260,10 +260,10 @@ impl<W: Drive> Driver<W> {
         if state.scheduler.stop.is_some() { None } else { Some(state.admit()) }
     }
 
-    /// Polls every worker that was woken, until none is, until the budget of this poll is spent, or until the run stops,
-    /// unless it had `stopped` before.
+    /// Polls the woken workers until no worker is woken, the budget of this poll is spent, or the run stops. If the run had
+    /// `stopped` before, only the first two end the loop.
     fn poll_workers(&mut self, cx: &mut Context<'_>, stopped: bool) {
-        // Before running attempts are told to end, and before they are dropped, all that are ready must have their turn.
+        // All workers that are ready are polled before running attempts are told to end, and again before these are dropped.
         let is_last_turn = stopped && self.timers.stop_at.is_none_or(|stop_at| Instant::now() >= stop_at);
         if is_last_turn {
             self.relay.begin_poll(W::Mode::count(&self.workers));
@@ -282,7 +282,7 @@ impl<W: Drive> Driver<W> {
                     }
                 }
                 // The set returns after two futures that have woken themselves, and after each future was polled once.
-                // Without Tokio's budget no worker does anything.
+                // Without Tokio's budget, a worker does nothing.
                 Poll::Pending
                     if self.relay.may_poll_again(|| {
                         let mut guard = DriverGuard::new(&self.state);
@@ -296,7 +296,7 @@ impl<W: Drive> Driver<W> {
         }
     }
 
-    /// Lets the sink have what has settled. Pending while it is busy.
+    /// Delivers outcomes to the sink. Pending while the sink is busy.
     fn poll_sink(&mut self, cx: &mut Context<'_>, sink: &mut impl Deliver<W::Output, W::Error>) -> Poll<()> {
         let mut state = DriverGuard::new(&self.state);
         if !W::Mode::PARALLEL {
@@ -320,14 +320,14 @@ impl<W: Drive> Driver<W> {
         DriverGuard::new(&self.state)
     }
 
-    /// From here on the run wakes the task that polls it now. Returns a waker of the task that polled it before, which is to
-    /// be dropped while the state is not locked.
+    /// Makes the run wake the task that polls it now. Returns the waker of the task that polled it before. It must be
+    /// dropped while the state is not locked.
     fn set_waker(&self, cx: &Context<'_>) -> Option<Waker> {
         self.signals.register(cx.waker());
         self.state().get().scheduler.set_driver(cx.waker())
     }
 
-    /// Ends a poll: sees to it that somebody wakes the driver in time.
+    /// Ends a poll: makes sure that the driver is woken in time.
     fn end_poll(&mut self, cx: &mut Context<'_>) {
         let mut guard = DriverGuard::new(&self.state);
         let state = guard.get();
@@ -343,11 +343,11 @@ impl<W: Drive> Driver<W> {
         }
     }
 
-    /// Has every worker look after the limit of its attempt from here on.
+    /// Makes every worker check the limit of its attempt from now on.
     ///
     /// Nearly all attempts end long before their limit, and a timer for each worker costs as much as several short items. So
-    /// the driver has one for the first attempts of all items, which have the same limit. Only an attempt that is under way
-    /// when it rings gets a timer of its own, at the latest when half of its limit has passed.
+    /// the driver has one timer for the first attempts of all items, which have the same limit. Only an attempt that is
+    /// running when this timer fires gets a timer of its own. This happens at the latest when half of its limit has passed.
     #[cold]
     fn sweep(&mut self, wakers: Vec<Waker>) {
         W::Mode::for_each(&mut self.workers, Worker::watch_limit);

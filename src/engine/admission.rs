@@ -1,4 +1,4 @@
-//! Which attempt begins next, and where.
+//! Decides which attempt starts next, and in which worker.
 
 use std::task::{Context, Poll};
 
@@ -18,7 +18,7 @@ use crate::error::FailureReason;
 use crate::observe::Event;
 
 impl<W: Work> State<W> {
-    /// Assigns the attempt that starts next to a worker, or says why there is none.
+    /// Assigns the attempt that starts next to a worker, or returns the reason why nothing starts.
     pub(super) fn admit(&mut self) -> Admission {
         if self.is_finished() {
             return Admission::Finish;
@@ -41,7 +41,7 @@ impl<W: Work> State<W> {
         self.scheduler.workers.find()
     }
 
-    /// Nothing starts. The end of the source may have been the end of the run.
+    /// Returns the action of the driver if nothing starts. The end of the source may have been the end of the run.
     fn admit_nothing(&self) -> Admission {
         match self.scheduler.stop {
             Some(_) => Admission::Stop,
@@ -50,8 +50,8 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// Asks the source for its end, where nothing may start: all that was pulled may have settled, and whoever takes
-    /// the places may be blocking functions whose items have settled long ago.
+    /// Asks the source for its end while nothing may start. All pulled items may have settled already. The permits in use
+    /// may belong to blocking functions of items that settled long ago.
     fn look_for_the_end(&mut self) {
         let nothing_is_left = self.running() == 0 && self.not_started() == 0 && self.waiting_for_retry() == 0;
         let may_ask = self.scheduler.total() == Some(self.scheduler.pulled) || !self.scheduler.is_paused();
@@ -62,12 +62,12 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// Takes the attempt that starts next out of its queue, and the permits that it needs into `place`. Returns `None` if
-    /// none may start now, or if the permits of the one that comes next cannot be had now.
+    /// Takes the attempt that starts next out of its queue, and its permits into `held`. Returns `None` if no attempt may
+    /// start now, or if the permits of the next one are not available.
     fn next_start(&mut self, held: &mut HeldPermits) -> Option<Next<W::Item, W::Error>> {
         let queue = loop {
             let Some((queue, weight)) = self.choose() else {
-                // A run that has nothing to start does not hold up others.
+                // A run that has nothing to start does not block other runs.
                 self.scheduler.permits.leave_queue();
                 return None;
             };
@@ -75,8 +75,8 @@ impl<W: Work> State<W> {
             if self.take(held, weight) {
                 break queue;
             }
-            // An attempt for which a lowered limit of the run has no room has left the queue. Its place there has put it
-            // before others, so another may be next now.
+            // The limit of the run was lowered and has no room for this attempt, so it has left the queue of the shared
+            // limit. Its position there had put it before other attempts, so another attempt may be next now.
             if !was_in_queue || self.scheduler.permits.is_in_queue() {
                 return None;
             }
@@ -97,7 +97,7 @@ impl<W: Work> State<W> {
         Some(Next::Retry(Due { job, ticket }))
     }
 
-    /// The queue of the attempt that starts next, and its weight. Pulls the next item, if it must.
+    /// Returns the queue and the weight of the attempt that starts next. Pulls the next item if necessary.
     fn choose(&mut self) -> Option<(Queue, u32)> {
         match self.head()? {
             (queue, Some(weight)) => Some((queue, weight)),
@@ -116,19 +116,21 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// The queue of the attempt that starts next, and its weight; no weight, if the next item has to be pulled.
+    /// Returns the queue and the weight of the attempt that starts next. The weight is `None` if the next item must be
+    /// pulled first.
     fn head(&self) -> Option<(Queue, Option<u32>)> {
         if self.scheduler.stop.is_some() || !self.has_room_for_outcomes() {
             return None;
         }
         let backlog = self.backlog.front().map(|pulled| pulled.weight);
-        // An item that was looked up must start if later ones have settled, because they were known: these may fill the
-        // window.
+        // An item that was looked up must start even if the window is full. Later items with known outputs may have settled
+        // and filled the window.
         let is_late = W::Call::KEEPS && backlog.is_some();
         self.scheduler.next_queue(backlog, self.admitted(), &|| is_late || self.admits_new_items())
     }
 
-    /// Makes a place fit for an attempt, if it can be had now. A weight for which it never can stops the run.
+    /// Makes `held` fit for an attempt. Returns `false` if the permits are not available now. A weight that can never be
+    /// satisfied stops the run.
     #[inline]
     fn take(&mut self, held: &mut HeldPermits, weight: u32) -> bool {
         self.scheduler.permits.is_reusable(held, weight) || self.take_anew(held, weight)
@@ -145,8 +147,8 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// Whether a place that has become free may go to a new item, and nothing has happened or was asked for that
-    /// [`next_item`](Self::next_item) would have to look at.
+    /// Returns `true` if free permits may go to a new item directly. Then there is no signal, no stop, no waiting attempt
+    /// and no full window that [`next_item`](Self::next_item) has to handle.
     #[inline(always)]
     pub(super) fn is_way_clear(&self) -> bool {
         self.scheduler.signals.raised().is_none()
@@ -162,7 +164,7 @@ impl<W: Work> State<W> {
             )
     }
 
-    /// The attempt that starts next in a worker that asks for it.
+    /// Returns the attempt that starts next in a worker that asks for one.
     pub(super) fn next_item(&mut self, slot: &mut SlotProjection<'_, W>) -> Option<Next<W::Item, W::Error>> {
         if self.scheduler.is_paused() || !self.has_room_for_outcomes() {
             self.take_back_assigned();
@@ -173,19 +175,19 @@ impl<W: Work> State<W> {
             *slot.held = held;
             return Some(next);
         }
-        // It has paid with its place for a limit that was lowered.
+        // Its permits have paid the debt of a lowered limit.
         if slot.held.own_permits() == 0 && self.scheduler.permits.is_full() {
             return None;
         }
         self.next_start(slot.held)
     }
 
-    /// Notes that an attempt begins, and when, where a limit or somebody else needs to know. It may begin at once where
-    /// another has just ended.
+    /// Records the start of an attempt. Records the time as well if a limit or the elapsed time of the item needs it.
+    /// `is_at_once` is `true` if the attempt directly follows another one in the same worker.
     #[inline(always)]
     pub(super) fn begin_attempt(&mut self, slot: &mut SlotProjection<'_, W>, is_at_once: bool) {
         let job = &mut *slot.job;
-        // One that begins at once is the first of its item.
+        // An attempt that starts at once is the first of its item.
         let is_first = is_at_once || job.attempt == 1;
         if !is_first {
             self.scheduler.tally.retries += 1;
@@ -193,14 +195,14 @@ impl<W: Work> State<W> {
             self.emit_started(job.index);
         }
         *slot.attempt_deadline = AttemptDeadline::Unlimited;
-        // A parallel worker looks at the clock by itself.
+        // A parallel worker reads the clock itself.
         if W::Mode::PARALLEL {
             return;
         }
         self.scheduler.budget.spend();
         let is_limited = self.scheduler.config.first_limit.is_some();
         let now = match (self.scheduler.timed, is_limited) {
-            // It is the time at which the item before has settled, unless an observer was told of it.
+            // The last reading is the time at which the previous item settled. An observer may have taken time since then.
             (true, _) if is_at_once && self.hooks.observer().is_none() => self.scheduler.clock.last(),
             (true, _) => self.scheduler.clock.read(),
             (false, true) => self.scheduler.clock.coarse(),
@@ -220,49 +222,49 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// How many items were pulled and have not started: they are looked up, or wait for permits or for their worker.
+    /// Returns how many items were pulled and have not started: they are looked up, or wait for permits or for their worker.
     pub(super) fn not_started(&self) -> usize {
         self.backlog.len()
             + self.scheduler.assigned_new
             + if W::Call::KEEPS { self.keeping.pending() } else { 0 }
     }
 
-    /// How many items have started and wait for their next attempt, or for the worker that makes it.
+    /// Returns how many items have started and wait for their next attempt, or for the worker that makes it.
     pub(super) fn waiting_for_retry(&self) -> usize {
         self.scheduler.retries.len() + self.assigned.len() - self.scheduler.assigned_new
     }
 
-    /// How many items have started.
+    /// Returns how many items have started.
     pub(super) fn started(&self) -> usize {
         self.scheduler.pulled - self.not_started()
     }
 
-    /// How many items have started or are assigned to a worker.
+    /// Returns how many items have started or are assigned to a worker.
     pub(super) fn admitted(&self) -> usize {
         self.started() + self.scheduler.assigned_new
     }
 
-    /// How many attempts are under way.
+    /// Returns how many attempts are running.
     pub(super) fn running(&self) -> usize {
         let Tally { retries, successes, failed_attempts, .. } = self.scheduler.tally;
         self.started() + retries - successes - failed_attempts
     }
 
-    /// Whether no item will ever start again.
+    /// Returns `true` if no item will ever start again.
     pub(super) fn is_exhausted(&self) -> bool {
         self.scheduler.source_state == SourceState::Ended
             && self.not_started() == 0
             && self.waiting_for_retry() == 0
     }
 
-    /// Whether every item has settled.
+    /// Returns `true` if every item has settled.
     pub(super) fn is_finished(&self) -> bool {
         self.running() == 0 && self.is_exhausted()
     }
 
-    /// Returns `true` if so few items are held that another may be admitted. Held are those that wait for their retry and,
-    /// in the order of the input, outcomes that nobody has taken. If these fill the window, the driver is woken when one is
-    /// taken.
+    /// Returns `true` if so few items are held that another may be admitted. Held items are those that wait for a retry and,
+    /// in the order of the input, settled items with outcomes that were not taken. If they fill the window, the driver is
+    /// woken when an outcome is taken.
     #[inline(always)]
     pub(super) fn admits_new_items(&self) -> bool {
         let retries = self.scheduler.retries.len();
@@ -271,7 +273,7 @@ impl<W: Work> State<W> {
     }
 
     /// Returns `true` if so few outcomes wait to be taken that an attempt may start. If not, the driver is woken when one is
-    /// taken. In the order of the input it is always so, because the outcome that comes next may need a retry.
+    /// taken. In the order of the input it is always `true`, because the next outcome may need a retry.
     #[inline(always)]
     pub(super) fn has_room_for_outcomes(&self) -> bool {
         self.collector.has_room(self.scheduler.permits.capacity(), &self.scheduler.driver)
@@ -310,17 +312,17 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// Has the driver assign work to other workers, if there is some that can start and nothing else wakes it. Returns `true` if
-    /// it is woken for that.
+    /// Makes the driver assign work to other workers, if an attempt can start and nothing else wakes the driver. Returns
+    /// `true` if the driver is woken for that.
     pub(super) fn notify_driver_for_others(&mut self) -> bool {
         if !W::Mode::PARALLEL {
             return false;
         }
         if self.scheduler.is_paused() {
-            // It may have been the last.
+            // The last running attempt may have ended.
             return self.running() == 0 && self.scheduler.notify_driver();
         }
-        // The shared limit wakes the driver.
+        // If the run waits for the shared limit, that limit wakes the driver.
         if self.scheduler.permits.is_in_queue()
             || self.scheduler.permits.is_full()
             || self.scheduler.stop.is_some()

@@ -13,15 +13,15 @@ use crate::rt::Instant;
 use super::blocking::Unwound;
 use crate::panic_payload::{Payload, into_message};
 
-/// What is known of an attempt's time. Most attempts end before anybody has to know more than their
-/// start, so the limit is worked out when an attempt first has to wait.
+/// The time limit of an attempt, as far as it is known. Most attempts end before more than their start is needed, so the
+/// limit is computed when an attempt first has to wait.
 pub(super) enum AttemptDeadline {
-    /// Nothing limits it.
+    /// It has no limit.
     Unlimited,
-    /// It began at this time.
+    /// It started at this time.
     Begun(Instant),
-    /// It began at this time, or later, by as much as the attempts before it have taken, and it has not waited yet. Its limit
-    /// runs from the end of its first poll, if that held up the thread.
+    /// It started at this time or later, because the attempts before it may have delayed it. It has not waited yet. If its
+    /// first poll stalls the thread, its limit starts at the end of that poll.
     BegunSince(Instant),
     /// It has this limit.
     Until(Limit),
@@ -38,8 +38,8 @@ pub(super) struct Limit {
 }
 
 impl AttemptDeadline {
-    /// The limit of an attempt whose item began at `first`. Where both fall together, it is the
-    /// attempt's own.
+    /// Returns the limit of an attempt at an item that started at `first`. If both limits end at the same time, returns the
+    /// limit of the attempt.
     pub(super) fn limit(&self, config: &Config, first: Option<Instant>) -> Option<Limit> {
         let now = match *self {
             Self::Unlimited => return None,
@@ -62,7 +62,7 @@ impl Limit {
         deadline(self.start, self.limit)
     }
 
-    /// The deadline, given that what it limits may have begun later than it was dated.
+    /// Returns the deadline, given that the attempt or the item may have started later than recorded.
     pub(super) fn latest_deadline(&self, clock: &Clock) -> Instant {
         deadline(clock.latest_start(self.start), self.limit)
     }
@@ -72,7 +72,7 @@ impl Limit {
     }
 }
 
-/// The error of an attempt that has panicked with this payload.
+/// Returns the error of an attempt that has panicked with this payload.
 #[cold]
 pub(super) fn panic_error<E>(payload: Payload, attempts: u32) -> ItemError<E> {
     let message = match payload.downcast::<Unwound>().map(|unwound| *unwound) {
@@ -84,18 +84,18 @@ pub(super) fn panic_error<E>(payload: Payload, attempts: u32) -> ItemError<E> {
     ItemError::Panicked { message, attempts }
 }
 
-/// Stands for the end of an attempt whose runtime was shut down, which is no failure of its item. A type of its own would
-/// cost every item a few instructions.
+/// Returns the mark of an attempt that the shutdown of its runtime has ended, which is not a failure of its item. A separate
+/// type would cost every item a few instructions.
 pub(super) fn interrupted<E>() -> ItemError<E> {
     ItemError::Faulted { message: String::new(), attempts: 0 }
 }
 
-/// Returns `true` if an attempt was interrupted. Attempts that have failed are numbered from 1.
+/// Returns `true` if an attempt was interrupted. The number of a failed attempt is at least 1.
 pub(super) fn is_interrupted<E>(error: &ItemError<E>) -> bool {
     error.attempts() == 0
 }
 
-/// Polls an attempt and drops it when it is done. A panic on the way is its end, too.
+/// Polls an attempt and drops it when it ends. A panic ends it as well.
 #[inline(always)]
 pub(super) fn poll_caught<F, T, E>(
     mut attempt: Pin<&mut Option<F>>,
@@ -126,8 +126,7 @@ where
     }
 }
 
-/// Drops an attempt. A panic in its destructor goes no further: whatever the attempt was dropped for
-/// is what became of it.
+/// Drops an attempt. A panic in its destructor is logged and does not change the result of the attempt.
 pub(super) fn drop_caught<F>(mut attempt: Pin<&mut Option<F>>) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| attempt.set(None))) {
         log_drop(payload);

@@ -1,4 +1,4 @@
-//! Where an attempt is made.
+//! The slot in which a worker makes its attempts.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,15 +23,15 @@ use crate::outcome::ItemError;
 use crate::rt::Instant;
 
 pin_project! {
-    /// Where a worker makes its attempts, one after another. An attempt is built in place and stays there.
+    /// The slot in which a worker makes its attempts, one after another. An attempt is built in place and never moves.
     #[project = SlotProjection]
     pub(super) struct AttemptSlot<W: Types> {
         pub(super) job: Job<W::Item>,
         #[pin]
         attempt: Option<W::Future>,
-        // Whether the attempt was begun before the worker had to yield, and not polled since.
+        // `true` if the attempt was started before the worker had to yield, and was not polled since.
         pub(super) is_unpolled: bool,
-        // Whether the attempt has ended for its item and not yet in truth.
+        // `true` if the attempt counts as ended, but its function still runs.
         pub(super) lingers: bool,
         pub(super) attempt_deadline: AttemptDeadline,
         timer: Timer,
@@ -66,14 +66,14 @@ impl<W: Work> AttemptSlot<W> {
 }
 
 impl<W: Work> SlotProjection<'_, W> {
-    /// Whether an attempt is under way.
+    /// Returns `true` if there is an attempt in the slot.
     #[inline]
     pub(super) fn is_taken(&self) -> bool {
         self.attempt.is_some()
     }
 
-    /// Gives back what the attempt that has ended held of the shared limit. Returns `true` if it held anything. It wakes others,
-    /// so a parallel worker calls it while the state is not locked.
+    /// Releases the permits of the shared limit that the ended attempt held. Returns `true` if it held any. This wakes other
+    /// tasks, so a parallel worker calls it while the state is not locked.
     #[inline]
     pub(super) fn release_shared(&mut self) -> bool {
         self.held.shared.take().is_some()
@@ -108,7 +108,7 @@ impl<W: Work> SlotProjection<'_, W> {
         built.map_err(|payload| panic_error(payload, attempt))
     }
 
-    /// Notes when an attempt begins.
+    /// Records when an attempt starts.
     pub(super) fn date(&mut self, config: &Config, start: Instant) {
         self.job.started.get_or_insert(start);
         if config.first_limit.is_some() {
@@ -126,7 +126,7 @@ impl<W: Work> SlotProjection<'_, W> {
         }
     }
 
-    /// Polls the attempt, then its limit: a finished result beats a timeout of the same poll.
+    /// Polls the attempt, then its limit: a finished result takes precedence over a timeout in the same poll.
     #[inline(always)]
     pub(super) fn poll(
         &mut self,
@@ -146,18 +146,18 @@ impl<W: Work> SlotProjection<'_, W> {
         }
     }
 
-    /// Why an attempt has ended that has failed.
+    /// Returns the error that counts for a failed attempt.
     #[cold]
     fn blame(&self, error: ItemError<W::Error>) -> ItemError<W::Error> {
         match (error, &*self.attempt_deadline) {
-            // Whatever it says now, it says because it was told to end.
+            // The attempt was told to end, so its error is a consequence of the timeout.
             (ItemError::Failed { attempts, .. }, AttemptDeadline::Grace(limit, _)) => limit.error(attempts),
             (error, _) => error,
         }
     }
 
-    /// Returns `true` if it is the first attempt at its item, and its limit needs no look before the driver sweeps or the
-    /// timer rings: the way of most attempts that wait.
+    /// Returns `true` for a first attempt with a limit that needs no check before the driver sweeps or the timer fires. Most
+    /// attempts that wait take this path.
     #[inline(always)]
     fn is_within_first_limit(&self, cx: &Context<'_>, config: &Config) -> bool {
         let AttemptDeadline::Begun(start) = *self.attempt_deadline else { return false };
@@ -168,7 +168,8 @@ impl<W: Work> SlotProjection<'_, W> {
         self.job.attempt == 1 && (!W::Mode::PARALLEL || config.first_limit.is_some_and(may_ring_later))
     }
 
-    /// Ready once the attempt is out of time, or its runtime keeps no time any more, and dropped.
+    /// Ready once the limit of the attempt has passed, or its runtime has no timer any more. The attempt is dropped, unless
+    /// its function still runs.
     fn poll_limit(
         &mut self,
         cx: &mut Context<'_>,
@@ -202,7 +203,7 @@ impl<W: Work> SlotProjection<'_, W> {
         }
     }
 
-    /// Ready with the limit that has passed, its grace included.
+    /// Ready with the limit that has passed, grace included.
     fn poll_end_of_time(
         &mut self,
         cx: &mut Context<'_>,
@@ -231,7 +232,7 @@ impl<W: Work> SlotProjection<'_, W> {
         }
     }
 
-    /// Ready once an attempt that has ended for its item has ended in truth.
+    /// Ready once the function of an attempt that counts as ended has returned.
     pub(super) fn poll_lingering(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if *self.lingers {
             ready!(poll_caught(self.attempt.as_mut(), cx, 0)).ok();
@@ -240,7 +241,7 @@ impl<W: Work> SlotProjection<'_, W> {
         Poll::Ready(())
     }
 
-    /// Tells a running attempt to end. From here on the run's grace is its only limit.
+    /// Tells a running attempt to end. From now on, the grace of the run is its only limit.
     pub(super) fn stop(&mut self) {
         if self.attempt.is_some() {
             Signal::cancel(self.signal);

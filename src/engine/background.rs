@@ -1,4 +1,4 @@
-//! A run in a task of its own, and its end as a handle or a stream sees it.
+//! A run in a task of its own, and the future with which a handle or a stream awaits its end.
 
 use std::fmt;
 use std::pin::Pin;
@@ -18,9 +18,9 @@ use crate::panic_payload::Payload;
 use crate::progress::Control;
 use crate::rt::{JoinError, JoinHandle, spawn};
 
-/// A run that is to be spawned.
+/// A run that is ready to be spawned.
 pub(crate) struct Background<W: Types> {
-    /// It comes first, so that nothing is sent if all of this is dropped.
+    /// Declared first, so that nothing is sent if both fields are dropped.
     dropped: Receiver<Ending<W::Output, W::Error>>,
     running: Running<W, NoSink>,
 }
@@ -30,7 +30,7 @@ where
     W::Output: Send + 'static,
     W::Error: Send + 'static,
 {
-    /// Gives a run all that it needs to go on in a task of its own. Returns its name and its control as well.
+    /// Prepares a run for a task of its own. Also returns its name and its control.
     pub(crate) fn new(setup: Option<Setup<W>>) -> (Self, String, Arc<Control>) {
         let total = setup.as_ref().and_then(|setup| setup.source.promised_total());
         let name = setup.as_ref().map_or_else(String::new, |setup| setup.options.name().to_owned());
@@ -64,10 +64,10 @@ impl<W: Types> fmt::Debug for Background<W> {
     }
 }
 
-/// The end of a run in another task; `Err` is a panic of the run.
+/// The end of a run in another task. `Err` is a panic of the run.
 ///
-/// If the runtime of that task is shut down, the ending comes from the dropped run. That may be later than the end of
-/// the task, because workers of the run may be in the middle of a poll.
+/// If the runtime of that task is shut down, the ending comes from the dropped run. It may arrive later than the end of the
+/// task, because workers of the run may be in the middle of a poll.
 #[derive(Debug)]
 pub(crate) struct RunTask<T, E> {
     task: JoinHandle<Ending<T, E>>,
@@ -76,7 +76,7 @@ pub(crate) struct RunTask<T, E> {
 }
 
 impl<T, E> RunTask<T, E> {
-    /// Drops the run, without an ending.
+    /// Drops the run without an ending.
     pub(crate) fn abort(&mut self) {
         self.dropped.close();
         self.task.abort();
@@ -95,7 +95,7 @@ impl<T, E> Future for RunTask<T, E> {
             }
         }
         let ending = ready!(Pin::new(&mut self.dropped).poll(cx));
-        // There is always one: the notice is withdrawn only by a task that ends.
+        // There is always an ending: only a task that ends withdraws the notice.
         Poll::Ready(Ok(ending.unwrap_or_else(|_| Ending::not_begun(String::new(), 0))))
     }
 }

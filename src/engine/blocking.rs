@@ -12,7 +12,7 @@ use crate::rt::{Handle, JoinHandle, Mutex};
 
 use crate::panic_payload::into_message;
 
-/// A function on the blocking pool. If it has not begun when this is dropped, it never does; if it has begun, it runs
+/// A function on the blocking pool. If it has not started when this is dropped, it never starts. If it has started, it runs
 /// to its end.
 pub struct BlockingAttempt<T, E> {
     work: Arc<Mutex<Work<T, E>>>,
@@ -20,30 +20,30 @@ pub struct BlockingAttempt<T, E> {
     task: Result<JoinHandle<Option<Returned<T, E>>>, String>,
 }
 
-/// What a function on the pool has returned, or the message of its panic. `None` is for work that was given up before
-/// it began.
+/// The result of a function on the pool, or the message of its panic. A task returns `None` instead if its work was given up
+/// before it started.
 type Returned<T, E> = Result<Result<T, E>, String>;
 
-/// An end of an attempt that is no result of the map function. It unwinds as the payload of a panic from the attempt's
-/// poll to the code that catches the panics of attempts.
+/// An end of an attempt that is not a result of the map function. It is the payload of a panic between the poll of the
+/// attempt and the code that catches the panics of attempts.
 pub(super) enum Unwound {
     /// The function panicked with this message.
     Panicked(String),
-    /// The system gave no thread, for this reason.
+    /// No thread could be started, for this reason.
     NoThread(String),
     /// The runtime was shut down and has dropped the function.
     ShutDown,
 }
 
 enum Work<T, E> {
-    /// It is in the pool's queue, together with the item and the permits.
+    /// In the queue of the pool, together with the item and the permits.
     Queued(Box<dyn FnOnce() -> Result<T, E> + Send>),
     Begun,
     GivenUp,
 }
 
 impl<T: Send + 'static, E: Send + 'static> BlockingAttempt<T, E> {
-    /// Puts a function on the pool of the current runtime.
+    /// Spawns a function on the pool of the current runtime.
     ///
     /// # Panics
     ///
@@ -56,15 +56,15 @@ impl<T: Send + 'static, E: Send + 'static> BlockingAttempt<T, E> {
     }
 }
 
-/// Spawns the work. Tokio panics if the system gives it no thread, and leaves the task in the pool's queue, where a later
-/// thread finds it. The work is taken out of it then. It cannot begin before, because it needs the same lock.
+/// Spawns the work. If no thread can be started, Tokio panics and leaves the task in the queue of the pool, where a later
+/// thread finds it. The work is taken out of the task then. It cannot start before, because that needs the same lock.
 fn spawn<T: Send + 'static, E: Send + 'static>(
     runtime: &Handle,
     work: &Arc<Mutex<Work<T, E>>>,
 ) -> Result<JoinHandle<Option<Returned<T, E>>>, String> {
     let queued = Arc::clone(work);
     let run = move || match replace(&queued, Work::Begun) {
-        // The panic ends here, because Tokio would drop its payload if the run has lost interest.
+        // The panic is caught here, because Tokio would drop its payload if the run no longer awaits the task.
         Work::Queued(function) => Some(catch_unwind(AssertUnwindSafe(function)).map_err(into_message)),
         Work::Begun | Work::GivenUp => None,
     };
@@ -72,15 +72,15 @@ fn spawn<T: Send + 'static, E: Send + 'static>(
     catch_unwind(AssertUnwindSafe(|| runtime.spawn_blocking(run))).map_err(|payload| {
         let given_up = mem::replace(&mut *held, Work::GivenUp);
         drop(held);
-        // This returns the permits, which wakes others, so no lock is held any more.
+        // This returns the permits, which wakes other tasks, so the lock is released first.
         drop(given_up);
         into_message(payload)
     })
 }
 
 impl<T, E> BlockingAttempt<T, E> {
-    /// Gives up work that waits in the queue; Tokio itself would keep it there until a thread comes to it. Returns
-    /// `false` if it has begun instead.
+    /// Gives up work that waits in the queue. Tokio would keep it there until a thread reaches it. Returns `false` if the
+    /// work has started already.
     pub(super) fn give_up(&self) -> bool {
         if let Ok(task) = &self.task {
             task.abort();

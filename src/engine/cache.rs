@@ -1,4 +1,4 @@
-//! Outputs that are known from equal items.
+//! Outputs of equal items that are known from a cache.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -9,29 +9,29 @@ use tracing::warn;
 use super::job::Pulled;
 use crate::error::BoxError;
 
-/// Looks up outputs of equal items and keeps them, elsewhere. It is polled by the driver, and never fails: what cannot be
-/// read is not there, and what cannot be written is not kept.
+/// Looks up outputs of equal items and stores new ones, outside the run. The driver polls it. It never fails: an output that
+/// cannot be read counts as absent, and one that cannot be written is not stored.
 pub(crate) trait Cacher: Send {
-    /// Begins to look up an item.
+    /// Starts the look-up of an item.
     fn look_up(&mut self, index: usize, item_hash: String);
 
-    /// The next item whose look-up has ended, with the output where there is one.
+    /// Returns the next item that was looked up, with the output if there is one.
     fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<(usize, Option<String>)>;
 
-    /// Keeps the output of an item that was looked up.
+    /// Stores the output of an item that was looked up.
     fn keep(&mut self, index: usize, output: String);
 
-    /// There is no output to keep of an item that was looked up.
+    /// Releases an item that was looked up and has no output to store.
     fn release(&mut self, index: usize);
 
-    /// Whether another item may be looked up, where so many places are free.
+    /// Returns `true` if another item may be looked up while `free` permits are free.
     fn has_room(&self, free: usize) -> bool;
 
-    /// Ready once all is written, and nothing is kept from others any more.
+    /// Ready once everything is written and no claim blocks other runs any more.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
-/// What an item is known by.
+/// Computes the hash that identifies an item.
 pub(crate) type HashItem<I> = Box<dyn Fn(&I) -> Result<String, BoxError> + Send>;
 
 type Encode<T> = fn(usize, &T) -> Result<String, BoxError>;
@@ -44,7 +44,7 @@ pub(crate) struct Cache<I, T> {
     encode: Encode<T>,
     decode: Decode<T>,
     cacher: Box<dyn Cacher>,
-    /// Those that are being looked up; they have no place and have not started.
+    /// Items that are being looked up. They hold no permits and have not started.
     pending: HashMap<usize, Pulled<I>>,
 }
 
@@ -58,17 +58,17 @@ impl<I, T> Cache<I, T> {
         Self { name, hash, encode, decode, cacher, pending: HashMap::new() }
     }
 
-    /// How many items are being looked up.
+    /// Returns how many items are being looked up.
     pub(super) fn pending(&self) -> usize {
         self.pending.len()
     }
 
-    /// Whether another item may be looked up.
+    /// Returns `true` if another item may be looked up.
     pub(super) fn has_room(&self, free: usize) -> bool {
         self.cacher.has_room(free)
     }
 
-    /// Looks up an item. Gives it back where it cannot be.
+    /// Starts the look-up of an item. Returns the item if it cannot be looked up.
     pub(super) fn look_up(&mut self, pulled: Pulled<I>) -> Option<Pulled<I>> {
         match (self.hash)(&pulled.item) {
             Ok(hash) => {
@@ -83,7 +83,7 @@ impl<I, T> Cache<I, T> {
         }
     }
 
-    /// The next item whose look-up has ended, and its output where there is one.
+    /// Returns the next item that was looked up, and its output if there is one.
     pub(super) fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<(Pulled<I>, Option<T>)> {
         loop {
             let (index, found) = match self.cacher.poll_found(cx) {
@@ -106,7 +106,7 @@ impl<I, T> Cache<I, T> {
         }
     }
 
-    /// Keeps the output of an item.
+    /// Stores the output of an item.
     pub(super) fn keep(&mut self, index: usize, output: &T) {
         match (self.encode)(index, output) {
             Ok(text) => self.cacher.keep(index, text),
@@ -117,7 +117,7 @@ impl<I, T> Cache<I, T> {
         }
     }
 
-    /// An item has failed.
+    /// Releases an item that has failed.
     pub(super) fn release(&mut self, index: usize) {
         self.cacher.release(index);
     }

@@ -1,4 +1,4 @@
-//! The map function in its forms.
+//! The forms of the map function.
 
 use std::sync::Arc;
 
@@ -11,25 +11,24 @@ use crate::limiter::Permit;
 
 /// A function that makes one attempt at an item.
 pub trait Call<I> {
-    /// What an attempt gives when it succeeds.
+    /// The output of an attempt that succeeds.
     type Output;
-    /// What it gives when it fails.
+    /// The error of an attempt that fails.
     type Error;
     /// One attempt.
     type Future: Future<Output = Result<Self::Output, Self::Error>>;
 
-    /// Whether an item can be tried once only, because it cannot be cloned.
+    /// `true` if an item can be tried only once, because it cannot be cloned.
     const ONE_ATTEMPT: bool = false;
 
-    /// Whether the function takes a context.
+    /// `true` if the function takes a context.
     const TAKES_CONTEXT: bool = false;
 
-    /// Whether the run keeps its successes anywhere but in its result. The compiler leaves out what the others do not
-    /// need.
+    /// `true` if the run stores its successes outside its result. The compiler removes code that other runs do not need.
     const KEEPS: bool = false;
 
-    /// Begins an attempt. The context is made only where the function takes one. What is taken of a shared
-    /// limit is left where it is, unless the attempt may outlive its run.
+    /// Starts an attempt. The context is created only if the function takes one. The permit of the shared limit is left in
+    /// `permit`, unless the attempt may outlive its run.
     fn call(
         &self,
         context: impl FnOnce() -> ItemContext,
@@ -37,15 +36,15 @@ pub trait Call<I> {
         permit: &mut Option<Permit>,
     ) -> Self::Future;
 
-    /// The item once more, for a later attempt.
+    /// Clones an item for a later attempt. Returns `None` if it cannot be cloned.
     fn clone_item(&self, item: &I) -> Option<I>;
 
-    /// Gives up an attempt. It may go on all the same, so that its place is taken until it ends.
+    /// Gives up an attempt. Returns `true` if it still runs, so that its permits stay in use until it ends.
     fn still_running(_attempt: &Self::Future) -> bool {
         false
     }
 
-    /// The function for a worker of its own, where workers run side by side.
+    /// Clones the function for a parallel worker. Returns `None` if workers cannot share it.
     fn clone_fn(&self) -> Option<Self>
     where
         Self: Sized,
@@ -149,7 +148,7 @@ where
         permit: &mut Option<Permit>,
     ) -> BlockingAttempt<T, E> {
         let (function, span, dispatch) = (Arc::clone(&self.0), Span::current(), current_dispatch());
-        // The limit counts what really runs, so the permit stays with the function.
+        // The limit counts functions that still run, so the permit stays with the function.
         let permit = permit.take();
         BlockingAttempt::begin(move || {
             let _permit = permit;
@@ -166,7 +165,7 @@ where
     }
 }
 
-/// A function that workers on several threads call at once.
+/// A function that workers on several threads call in parallel.
 #[derive(Debug)]
 pub struct Shared<C>(pub(crate) Arc<C>);
 

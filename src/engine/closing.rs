@@ -1,4 +1,4 @@
-//! The last phase of a run: nothing runs any more, and the store is let go of.
+//! The last phase of a run: nothing runs any more, and the store is released.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -8,12 +8,12 @@ use super::state_guard::DriverGuard;
 use super::{Drive, Driver};
 use crate::rt::Instant;
 
-/// How long a run waits for its store once its time is over and nothing runs any more.
+/// How long a run waits for its store after its time limit has passed and nothing runs any more.
 const STORE_GRACE: Duration = Duration::from_secs(1);
 
 impl<W: Drive> Driver<W> {
-    /// Ready once every success has counted. If the time of the run is over, those that are not durable are rescued for the
-    /// partial result.
+    /// Ready once every success has counted. If the time limit of the run has passed, successes that are not durable go into
+    /// the partial result.
     pub(super) fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let _former = self.set_waker(cx);
         if !W::Call::KEEPS {
@@ -35,8 +35,8 @@ impl<W: Drive> Driver<W> {
         Poll::Ready(())
     }
 
-    /// Ready once nothing is held of the store any more. If the time of the run is over, the tasks of the store go on without
-    /// it.
+    /// Ready once the run holds nothing of the store any more. If the time limit of the run has passed, the tasks of the
+    /// store continue without the run.
     pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !W::Call::KEEPS {
             return Poll::Ready(());
@@ -56,7 +56,7 @@ impl<W: Drive> Driver<W> {
         if cached.is_ready() { closed } else { Poll::Pending }
     }
 
-    /// Whether the store has no more time, because the run has none. Otherwise the task is woken once it is so.
+    /// Returns `true` if the store has no more time, because the run has none. Otherwise the task is woken at that time.
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(run_deadline) = self.state().get().scheduler.run_deadline else { return false };
         let until = *self.store_until.get_or_insert_with(|| run_deadline.max(Instant::now()) + STORE_GRACE);

@@ -1,4 +1,4 @@
-//! What is kept of the items that have settled.
+//! The outcomes of the items that have settled.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,19 +9,19 @@ use super::outcome_channel::OutcomeInlet;
 use super::outcome_queue::OutcomeQueue;
 use crate::outcome::{ItemError, ItemOutcome, Origin};
 
-/// How many bytes of result slots are reserved ahead, however many slots the source says it will need.
+/// The most bytes of result slots that are reserved ahead, however many slots the source promises.
 const RESERVED_BYTES: usize = 1 << 20;
 
-/// How many bytes of empty slots a result may get for items that were never started.
+/// The most bytes of empty slots that a result gets for items that never started.
 const UNSTARTED_BYTES: usize = 1 << 28;
 
-/// Where the outcomes go.
+/// The destination of the outcomes.
 pub(crate) enum Collector<T, E> {
-    /// All are kept until the end, by input index.
+    /// Keeps all outcomes until the end, by input index.
     Results { results: Vec<Option<T>>, errors: BTreeMap<usize, ItemError<E>> },
-    /// Each is given to a sink as soon as it is there.
+    /// Passes each outcome to a sink as soon as it is available.
     Queue(OutcomeQueue<T, E>),
-    /// Each is given to another task as soon as it is there.
+    /// Passes each outcome to another task as soon as it is available.
     Channel(Box<dyn OutcomeInlet<T, E>>),
 }
 
@@ -32,24 +32,24 @@ impl<T, E> Default for Collector<T, E> {
 }
 
 impl<T, E> Collector<T, E> {
-    /// Prepares for so many items.
+    /// Reserves memory for this many items.
     pub(super) fn expect(&mut self, total: Option<usize>) {
         if let (Self::Results { results, .. }, Some(total)) = (self, total) {
             results.reserve(total.min(RESERVED_BYTES / size_of::<Option<T>>().max(1)));
         }
     }
 
-    /// Whether somebody is told how long each item took.
+    /// Returns `true` if the outcomes contain how long each item took.
     pub(super) fn is_timed(&self) -> bool {
         !matches!(self, Self::Results { .. })
     }
 
-    /// Whether all outcomes are kept until the end.
+    /// Returns `true` if all outcomes are kept until the end.
     pub(super) fn is_result(&self) -> bool {
         matches!(self, Self::Results { .. })
     }
 
-    /// Whether an outcome can go to the sink at once, because none has to come before it.
+    /// Returns `true` if an outcome can go directly to the sink, because no other outcome must come before it.
     #[inline(always)]
     pub(super) fn lets_pass(&self) -> bool {
         match self {
@@ -58,7 +58,7 @@ impl<T, E> Collector<T, E> {
         }
     }
 
-    /// Takes what became of an item.
+    /// Takes the outcome of an item.
     #[inline(always)]
     pub(super) fn settle(
         &mut self,
@@ -88,7 +88,8 @@ impl<T, E> Collector<T, E> {
         }
     }
 
-    /// Lets another task have what was given for it. Returns its waker, which is to be woken after the state is unlocked.
+    /// Flushes the outcomes to the task that takes them. Returns the waker of that task, which must be woken after the state
+    /// is unlocked.
     #[inline]
     pub(super) fn flush(&mut self) -> Option<Waker> {
         match self {
@@ -97,9 +98,9 @@ impl<T, E> Collector<T, E> {
         }
     }
 
-    /// Returns `true` if fewer outcomes than `capacity` wait to be taken, so that an attempt may start. If not, `driver` is
-    /// woken when one is taken, unless the driver itself takes them. Outcomes in the order of the input keep nothing from
-    /// starting; [`is_within_window`](Self::is_within_window) bounds them.
+    /// Returns `true` if fewer than `capacity` outcomes wait to be taken, so that an attempt may start. If not, `driver` is
+    /// woken when one is taken, unless the driver itself takes them. Outcomes in the order of the input do not count here;
+    /// [`is_within_window`](Self::is_within_window) bounds them.
     #[inline(always)]
     pub(super) fn has_room(&self, capacity: usize, driver: &Waker) -> bool {
         match self {
@@ -109,7 +110,7 @@ impl<T, E> Collector<T, E> {
         }
     }
 
-    /// Returns `true` if a new item may start: both [`has_room`](Self::has_room) and, beside so many `retries` that are held,
+    /// Returns `true` if a new item may start. It combines [`has_room`](Self::has_room) and, with `retries` held items,
     /// [`is_within_window`](Self::is_within_window).
     #[inline(always)]
     pub(super) fn admits(&self, capacity: usize, look_ahead: usize, retries: usize, driver: &Waker) -> bool {
@@ -127,8 +128,8 @@ impl<T, E> Collector<T, E> {
         }
     }
 
-    /// Returns `true` if fewer outcomes than `window` are held for the order of the input. If not, `driver` is woken when one
-    /// is taken, unless the driver itself takes them.
+    /// Returns `true` if fewer than `window` outcomes are held for the order of the input. If not, `driver` is woken when
+    /// one is taken, unless the driver itself takes them.
     #[inline(always)]
     pub(super) fn is_within_window(&self, window: usize, driver: &Waker) -> bool {
         match self {
@@ -138,7 +139,7 @@ impl<T, E> Collector<T, E> {
         }
     }
 
-    /// The next outcome, where it is the driver who takes it.
+    /// Takes the next outcome for the driver. Returns `None` if another task takes the outcomes.
     #[inline]
     pub(super) fn take(&mut self) -> Option<ItemOutcome<T, E>> {
         match self {
@@ -147,7 +148,7 @@ impl<T, E> Collector<T, E> {
         }
     }
 
-    /// Whether to call the driver, who came for an outcome and found none.
+    /// Returns `true` once if the driver found no outcome before and can take one now.
     pub(super) fn is_to_call_driver(&mut self) -> bool {
         match self {
             Self::Queue(queue) => queue.is_to_call(),
@@ -155,7 +156,7 @@ impl<T, E> Collector<T, E> {
         }
     }
 
-    /// No further outcome will come. Returns a waker as [`hand_over`](Self::hand_over) does.
+    /// Marks that no further outcome will come. Returns a waker as [`flush`](Self::flush) does.
     #[must_use]
     pub(super) fn complete(&mut self) -> Option<Waker> {
         match self {
@@ -166,15 +167,16 @@ impl<T, E> Collector<T, E> {
         None
     }
 
-    /// Forgets what its sink will not take any more.
+    /// Drops the outcomes that the sink will not take any more.
     pub(super) fn clear(&mut self) {
         if let Self::Queue(queue) = self {
             queue.clear();
         }
     }
 
-    /// The results and the errors, with a slot for each of the items that were `started` or have settled, and of all
-    /// `total`. What is known already settles without a start, and before those in front of it may have started.
+    /// Returns the results and the errors. There is a slot for each of the `total` items or, if these take too many bytes,
+    /// for each item that has `started` or settled. An item with a known output settles without a start, possibly before
+    /// earlier items have started.
     pub(super) fn into_parts(
         self,
         started: usize,
@@ -203,7 +205,7 @@ impl<T, E> fmt::Debug for Collector<T, E> {
     }
 }
 
-/// Puts a result where it belongs, before or after those that have come already.
+/// Inserts a result at its index, in any order.
 fn held<T>(results: &mut Vec<Option<T>>, index: usize, output: T) {
     if results.len() <= index {
         results.resize_with(index + 1, || None);

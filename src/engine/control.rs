@@ -1,4 +1,4 @@
-//! What a run is told from outside, and what it tells.
+//! The signals that a run receives, and the progress that it reports.
 
 use tokio_util::sync::CancellationToken;
 
@@ -10,7 +10,7 @@ use crate::progress::{Progress, Reporter};
 use crate::signals::Raised;
 
 impl<W: Work> State<W> {
-    /// Stops the run if the caller's token is cancelled, or if it was ordered to.
+    /// Applies the raised signals. Stops the run if it was told to, or if the caller's token is cancelled.
     #[inline]
     pub(super) fn apply_signals(&mut self) {
         let raised = self.scheduler.signals.raised();
@@ -39,14 +39,14 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// Tells how far the run has come, and gives the outcomes to another task that takes them: at the end of the driver's
-    /// poll, and in between when it looks at the clock.
+    /// Reports the progress of the run and flushes the outcomes. Called at the end of the driver's poll, and in between when
+    /// the driver reads the clock.
     pub(super) fn publish(&mut self) {
         self.report();
         self.flush_outcomes();
     }
 
-    /// Gives the outcomes to another task that takes them. It is woken once the state is unlocked.
+    /// Flushes the outcomes to the task that takes them. That task is woken once the state is unlocked.
     #[inline]
     pub(super) fn flush_outcomes(&mut self) {
         if let Some(taker) = self.collector.flush() {
@@ -54,7 +54,7 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// Reports a change at once where workers run by themselves.
+    /// Reports a change immediately if workers are parallel.
     #[inline(always)]
     pub(super) fn report_at_once(&self) {
         if W::Mode::PARALLEL {
@@ -62,7 +62,7 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// Tells how far the run has come, where somebody may ask.
+    /// Reports the progress of the run, if a handle or a stream can ask for it.
     #[inline]
     fn report(&self) {
         if let Some(reporter) = &self.scheduler.reporter {

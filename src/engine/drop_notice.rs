@@ -1,4 +1,4 @@
-//! Word to a handle or a stream whose run was dropped by its runtime.
+//! The notice to a handle or a stream that the runtime has dropped its run.
 
 use std::mem;
 
@@ -11,10 +11,11 @@ use super::in_context::{current_dispatch, in_context};
 
 /// Sends the ending of a run that is dropped before its end, if a handle or a stream still awaits it.
 ///
-/// It belongs to the run from the start. So it is dropped with a run that was never polled, and then says that
-/// nothing was started.
+/// It belongs to the run from the start. So it is dropped together with a run that was never polled. Then it sends an ending
+/// in which nothing was started.
 ///
-/// Only runs with a handle or a stream have a notice, and only these compile its functions: all runs know it as this trait.
+/// Only runs with a handle or a stream have a notice, and only these compile its functions. All runs refer to it through
+/// this trait.
 pub(crate) trait Notice<T, E>: Send {
     /// Returns `true` if the ending of a run that is dropped now is awaited.
     fn is_awaited(&self) -> bool;
@@ -22,30 +23,30 @@ pub(crate) trait Notice<T, E>: Send {
     /// Sets the span in which the last event of a dropped run is logged.
     fn set_span(&mut self, span: Span);
 
-    /// Forgets the notice: the run has ended in another way.
+    /// Drops the notice: the run has ended in another way.
     fn withdraw(&mut self);
 
-    /// Passes on an ending that was logged before the run could return it.
+    /// Forwards an ending that was logged before the run could return it.
     fn pass_on(&mut self, ending: Ending<T, E>);
 
-    /// Logs the ending of a run that was dropped, and passes it on.
+    /// Logs the ending of a run that was dropped, and forwards it.
     fn send(&mut self, ending: Ending<T, E>);
 }
 
-/// The [`Notice`] of a run whose ending is awaited through a channel.
+/// The [`Notice`] of a run with a channel for its ending.
 #[derive(Debug)]
 pub(crate) struct DropNotice<T, E> {
-    /// `None` once there is nothing to say any more.
+    /// `None` once there is nothing left to send.
     sender: Option<Sender<Ending<T, E>>>,
     name: String,
     total: Option<usize>,
-    /// What the last event of the run is logged with, because the run is dropped on any thread.
+    /// The span of the last event of the run, because the run may be dropped on any thread.
     span: Span,
     dispatch: Option<Dispatch>,
 }
 
 impl<T, E> DropNotice<T, E> {
-    /// A notice for the run of this name and promised total.
+    /// Creates a notice for the run with this name and promised total.
     pub(crate) fn new(name: String, total: Option<usize>) -> (Self, Receiver<Ending<T, E>>) {
         let (sender, receiver) = channel();
         let (span, dispatch) = (Span::current(), current_dispatch());
@@ -63,7 +64,7 @@ impl<T, E> DropNotice<T, E> {
 
     fn deliver(&mut self, ending: Ending<T, E>) {
         if let Some(sender) = self.sender.take() {
-            // The receiver may have lost interest meanwhile.
+            // The receiver may have been dropped since.
             sender.send(ending).ok();
         }
     }
@@ -91,7 +92,7 @@ impl<T: Send, E: Send> Notice<T, E> for DropNotice<T, E> {
     }
 }
 
-/// The run was never polled.
+/// Sends an ending if the run was never polled.
 impl<T, E> Drop for DropNotice<T, E> {
     fn drop(&mut self) {
         if self.has_receiver() {

@@ -1,4 +1,4 @@
-//! What changes where successes are kept: they count once they are durable, and what is known already is not run.
+//! Runs with a store: a success counts once it is durable, and an item with a known output does not run.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,11 +13,11 @@ use super::{Work, trace};
 use crate::error::{BoxError, FailureReason};
 use crate::outcome::{ItemError, Origin};
 
-/// How many items that are known already come back before others have their turn.
+/// How many items one call pulls at most before other work continues.
 const MOST_AT_ONCE: usize = 256;
 
 impl<W: Work> State<W> {
-    /// Keeps a success. It counts once it is durable.
+    /// Stores a success, which counts once it is durable.
     #[cold]
     pub(super) fn keep(&mut self, job: &Job<W::Item>, output: W::Output) {
         let (index, attempts, elapsed) = (job.index, job.attempt, self.since_start(job));
@@ -36,7 +36,7 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// Notes that an item has failed.
+    /// Records that an item has failed.
     #[cold]
     pub(super) fn keep_failure(&mut self, index: usize, elapsed: Duration, error: &ItemError<W::Error>) {
         if let Some(cache) = &mut self.keeping.cache {
@@ -80,7 +80,7 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// Ready once every success has counted: durable, or rescued from a store that has failed.
+    /// Ready once every success has counted: it is durable, or was rescued from a store that has failed.
     pub(super) fn poll_settled(&mut self) -> Poll<()> {
         self.take_durable();
         match &self.keeping.ledger {
@@ -101,23 +101,23 @@ impl<W: Work> State<W> {
         self.emit_outcome(index, attempts, elapsed, origin, Ok(output));
     }
 
-    /// Stops the run because something cannot be kept. A success that was early is none then.
+    /// Stops the run because something cannot be stored. An early success does not count then.
     fn stop_for_store(&mut self, error: BoxError) {
         if let Some(Stop::EarlySuccess) = self.scheduler.stop {
             self.scheduler.stop = None;
         }
-        // Its task was dropped by the runtime, which is no failure of the store.
+        // The runtime has dropped the task of the store, which is not a failure of the store.
         let is_shut_down = error.is::<ShutDown>();
         self.halt(if is_shut_down { FailureReason::Cancelled } else { FailureReason::Store(error) });
     }
 
-    /// Stops the run because nothing is kept any more. What is durable has counted.
+    /// Stops the run because nothing is stored any more. Durable successes have counted.
     fn give_up(&mut self, error: BoxError) {
         self.stop_for_store(error);
         self.rescue_all();
     }
 
-    /// Ends the waiting for the store, because the run's time is over.
+    /// Stops waiting for the store, because the time limit of the run has passed.
     pub(super) fn give_up_late(&mut self) {
         if let Some(Stop::EarlySuccess) = self.scheduler.stop {
             self.scheduler.stop = None;
@@ -134,16 +134,15 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// Keeps a success that is not durable for the result. To a sink it is not given, because it will be once more when
-    /// the run is recovered.
+    /// Counts a success that is not durable, for the result only. A sink does not get it, because it gets it when the run is
+    /// recovered.
     fn rescue(&mut self, success: Success<W::Output>) {
         if self.collector.is_result() {
             self.count_kept(success);
         }
     }
 
-    /// Pulls the next item that is to run and not to be looked up first. Those that have succeeded in an earlier run settle
-    /// on the way.
+    /// Pulls the next item that is to run and needs no look-up. Items that succeeded in an earlier run settle on the way.
     #[cold]
     pub(super) fn pull_unknown(&mut self) -> Option<Pulled<W::Item>> {
         let pending = self.keeping.pending();
@@ -161,15 +160,15 @@ impl<W: Work> State<W> {
                 return to_run;
             }
         }
-        // It polls what has begun here, or goes on where this ends because it was enough.
+        // The driver polls the look-ups that were started here. It also continues to pull if this call ended at its bound.
         if self.keeping.pending() > pending || self.may_look_on() {
             self.scheduler.wake_driver();
         }
         None
     }
 
-    /// Whether another item may be pulled. No more are looked up than there are places for, because others may wait for what
-    /// this run claims.
+    /// Returns `true` if another item may be pulled. No more items are looked up than there are free permits, because other
+    /// runs may wait for the items that this run claims.
     fn may_look_on(&self) -> bool {
         let busy = self.backlog.len() + self.running() - self.keeping.unkept_successes();
         self.scheduler.source_state == SourceState::Open
@@ -177,7 +176,7 @@ impl<W: Work> State<W> {
             && self.keeping.has_room(self.scheduler.permits.capacity().saturating_sub(busy))
     }
 
-    /// Whether it is known what became of the next item in an earlier run.
+    /// Returns `true` if it is known how the next item ended in an earlier run.
     fn is_known(&mut self) -> bool {
         let Some(ledger) = &mut self.keeping.ledger else { return true };
         match ledger.poll_known(self.scheduler.pulled, &mut Context::from_waker(&self.scheduler.driver)) {
@@ -191,7 +190,8 @@ impl<W: Work> State<W> {
         false
     }
 
-    /// Settles an item that has succeeded in an earlier run. Gives back any other, but where it cannot be kept.
+    /// Settles an item that succeeded in an earlier run. Returns any other item, unless it cannot be hashed, which stops the
+    /// run.
     fn recall(&mut self, pulled: Pulled<W::Item>) -> Option<Pulled<W::Item>> {
         let Some(ledger) = &mut self.keeping.ledger else { return Some(pulled) };
         match ledger.recall(pulled.index, &pulled.item) {

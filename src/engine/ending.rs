@@ -1,4 +1,4 @@
-//! What a run ends with, and what its caller gets of it.
+//! The end of a run, and the value that its caller gets.
 
 use super::collector::Collector;
 use super::outlined::Outlined;
@@ -7,7 +7,7 @@ use super::trace;
 use crate::error::{FailureReason, MapTaskError, RunError};
 use crate::result::{MapTaskResult, Summary};
 
-/// What a run of these types gives where its results are kept.
+/// The return value of a run that keeps its results.
 pub(crate) type Outcome<T, E> = Result<MapTaskResult<T, E>, MapTaskError<T, E>>;
 
 /// The end of a run.
@@ -18,7 +18,7 @@ pub struct Ending<T, E> {
 }
 
 impl<T, E> Ending<T, E> {
-    /// The end of a run that was dropped before it began, with its promised total.
+    /// Returns the end of a run that was dropped before it started, with its promised total.
     pub(super) fn not_begun(name: String, total: usize) -> Self {
         Self { verdict: Verdict::not_begun(name, total), collector: Outlined::default() }
     }

@@ -12,7 +12,7 @@ use crate::observe::Event;
 use crate::panic_payload::discard;
 
 impl<W: Drive> Driver<W> {
-    /// Ends the run: takes its account, judges it and says so.
+    /// Ends the run: computes its account and its verdict, logs them and notifies the observer.
     pub(super) fn finish(&mut self) -> Ending<W::Output, W::Error> {
         let mut guard = DriverGuard::new(&self.state);
         let state = guard.get();
@@ -33,7 +33,7 @@ impl<W: Types> Driver<W> {
         }
     }
 
-    /// The run returns how it has ended.
+    /// Withdraws the notice, because the run returns its ending.
     pub(super) fn withdraw_notice(&self) {
         let notice = DriverGuard::new(&self.state).get().notice.take();
         if let Some(mut notice) = notice {
@@ -41,7 +41,7 @@ impl<W: Types> Driver<W> {
         }
     }
 
-    /// Passes on an ending that the run has no more chance to return.
+    /// Forwards an ending that the run can no longer return.
     fn pass_on(&self, ending: Ending<W::Output, W::Error>) {
         let notice = DriverGuard::new(&self.state).get().notice.take();
         if let Some(mut notice) = notice {
@@ -50,8 +50,8 @@ impl<W: Types> Driver<W> {
     }
 }
 
-/// A parallel worker may be in the middle of a poll, and keeps the state until it ends. It begins nothing
-/// more, and nothing of what the driver held is kept from others so long.
+/// A parallel worker may be in the middle of a poll, and keeps the state until that poll ends. It starts nothing more. The
+/// permits that the driver held do not stay in use until then.
 impl<W: Types> Drop for Driver<W> {
     fn drop(&mut self) {
         self.panic.take().into_iter().for_each(discard);
@@ -67,20 +67,20 @@ impl<W: Types> Drop for Driver<W> {
     }
 }
 
-// Without the bounds of `Work`, because a run that is dropped needs it, too.
+// Without the bounds of `Work`, because dropping a run needs it as well.
 impl<W: Types> State<W> {
-    /// The account of the run as it is now, its verdict, and what it has collected.
+    /// Returns the current account of the run, its verdict, and the collected outcomes.
     fn end(&mut self) -> Ending<W::Output, W::Error> {
         let verdict = self.scheduler.end(self.waiting_to_start());
         Ending { verdict, collector: mem::take(&mut self.collector) }
     }
 
-    /// How many items were pulled and have not started.
+    /// Returns how many items were pulled and have not started.
     fn waiting_to_start(&self) -> usize {
         self.backlog.len() + self.scheduler.assigned_new + self.keeping.pending()
     }
 
-    /// The ending of a run that is dropped now.
+    /// Returns the ending of a run that is being dropped.
     fn end_of_dropped(&mut self) -> Ending<W::Output, W::Error> {
         self.scheduler.stop_dropped(self.keeping.ledger.is_none());
         self.rescue_unkept();
@@ -90,8 +90,8 @@ impl<W: Types> State<W> {
         self.end()
     }
 
-    /// Adds the successes that are not durable to the result, as when their store has failed. A stream does not get
-    /// them, because it does when the run is recovered.
+    /// Adds the successes that are not durable to the result, as if their store had failed. A stream does not get them now,
+    /// because it gets them when the run is recovered.
     fn rescue_unkept(&mut self) {
         let Some(ledger) = self.keeping.ledger.as_mut().filter(|_| self.collector.is_result()) else {
             return;
@@ -104,8 +104,8 @@ impl<W: Types> State<W> {
     }
 }
 
-/// A run that is dropped leaves its account to the handle or the stream that may still await it. Workers on other
-/// threads keep the state for as long as they are in the middle of a poll, so it contains all that they have done.
+/// Sends the account of a dropped run to the handle or the stream that may still await it. Workers on other threads keep the
+/// state while they are in the middle of a poll, so the account contains all their work.
 impl<W: Types> Drop for State<W> {
     fn drop(&mut self) {
         match self.notice.take() {

@@ -1,26 +1,26 @@
-//! The options of one run that are functions of the caller's.
+//! The options of a run that are functions of the caller.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::observe::{Event, Observer};
 
-/// What the caller wants to be asked and told.
+/// The functions that the caller can set for a run.
 pub trait Hooks<I, E> {
-    /// Whether an error may be retried.
+    /// Returns `true` if an error may be retried.
     fn is_retryable(&self, error: &E) -> bool;
 
-    /// The wait before the retry, where the error itself names one.
+    /// Returns the delay before the retry, if the error names one.
     fn retry_after(&self, error: &E) -> Option<Duration>;
 
-    /// How many permits an item takes.
+    /// Returns how many permits an item takes.
     fn weight(&self, item: &I) -> u32;
 
-    /// Who wants to see the events.
+    /// Returns the observer of the events, if there is one.
     fn observer(&self) -> Option<&dyn Observer>;
 }
 
-/// The hooks as they were given, each one optional.
+/// The hooks of the caller, each of them optional.
 pub struct HookSet<P, A, G, O> {
     pub(crate) retry_if: Option<P>,
     pub(crate) retry_after: Option<A>,
@@ -28,8 +28,7 @@ pub struct HookSet<P, A, G, O> {
     pub(crate) observer: Option<O>,
 }
 
-/// No hook at all: every error is retried, no error names its wait, every item takes one permit, and nobody
-/// watches.
+/// No hooks: every error is retried, no error names a delay, every item takes one permit, and there is no observer.
 pub(crate) type NoHooks<I, E> =
     HookSet<fn(&E) -> bool, fn(&E) -> Option<Duration>, fn(&I) -> u32, fn(&Event<'_>)>;
 

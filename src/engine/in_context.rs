@@ -1,4 +1,4 @@
-//! Work that goes on in another task or on another thread, and still speaks to `tracing` as if it were here.
+//! Work in another task or on another thread, with the `tracing` context of the task that created it.
 
 use std::fmt;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tracing::dispatcher::{self, Dispatch};
 use tracing::subscriber::NoSubscriber;
 
 pin_project! {
-    /// A future that is polled in the span and with the subscriber of whoever has made it.
+    /// A future that is polled in the span and with the subscriber of the task that created it.
     pub(crate) struct InContext<F> {
         pub(crate) span: Span,
         pub(crate) dispatch: Option<Dispatch>,
@@ -37,17 +37,17 @@ impl<F> fmt::Debug for InContext<F> {
     }
 }
 
-/// A future for another task, which is polled in the span and with the subscriber that are current here.
+/// Wraps a future for another task. It is polled in the span and with the subscriber that are current here.
 pub(crate) fn in_current_context<F: Future>(future: F) -> InContext<F> {
     InContext { span: Span::current(), dispatch: current_dispatch(), future }
 }
 
-/// The subscriber of this thread, where there is one: another thread may have none, or another.
+/// Returns the subscriber of this thread, if there is one. Another thread may have none, or a different one.
 pub(crate) fn current_dispatch() -> Option<Dispatch> {
     dispatcher::get_default(|dispatch| (!dispatch.is::<NoSubscriber>()).then(|| dispatch.clone()))
 }
 
-/// Calls a function with this subscriber, where there is one.
+/// Calls a function with this subscriber, if there is one.
 pub(crate) fn in_context<R>(dispatch: Option<&Dispatch>, f: impl FnOnce() -> R) -> R {
     match dispatch {
         Some(dispatch) => dispatcher::with_default(dispatch, f),

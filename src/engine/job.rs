@@ -1,4 +1,4 @@
-//! An item on its way.
+//! An item and its attempts.
 
 use tracing::Span;
 
@@ -10,24 +10,24 @@ use crate::rt::Instant;
 /// An item on its way through its attempts.
 pub(super) struct Job<I> {
     pub(super) index: usize,
-    /// The number of the attempt under way; the first is 1.
+    /// The number of the current attempt; the first is 1.
     pub(super) attempt: u32,
     /// How many permits each of its attempts takes.
     pub(super) weight: u32,
-    /// The item once more, where another attempt may follow.
+    /// A clone of the item, if another attempt may follow.
     pub(super) kept: Option<I>,
-    /// When the first attempt began, where somebody needs to know.
+    /// The start of the first attempt, if it is needed.
     pub(super) started: Option<Instant>,
     pub(super) span: Span,
 }
 
 impl<I> Job<I> {
-    /// What is on a attempt slot where nothing is.
+    /// Returns the job of an empty attempt slot.
     pub(super) fn none() -> Self {
         Self { index: 0, attempt: 0, weight: 0, kept: None, started: None, span: Span::none() }
     }
 
-    /// Takes the place of the job before it.
+    /// Replaces the job by one of a new item.
     #[inline]
     pub(super) fn renew(&mut self, index: usize, weight: u32) {
         (self.index, self.weight, self.attempt, self.started) = (index, weight, 1, None);
@@ -57,7 +57,7 @@ pub(super) enum Next<I, E> {
 }
 
 impl<I, E> Next<I, E> {
-    /// Puts the job where its attempt is made, and returns the item for it.
+    /// Puts the job into the attempt slot, and returns the item for the attempt.
     pub(super) fn prepare(self, job: &mut Job<I>) -> I {
         match self {
             Self::New(Pulled { index, item, weight }) => {
@@ -74,5 +74,5 @@ impl<I, E> Next<I, E> {
     }
 }
 
-/// What became of an item.
+/// The result of an item.
 pub(super) type Ended<W> = Result<<W as Types>::Output, ItemError<<W as Types>::Error>>;

@@ -1,4 +1,4 @@
-//! Successes that count once they are durable, and those of an earlier run.
+//! Successes that count once they are durable, and the successes of an earlier run.
 
 use std::collections::{HashMap, VecDeque};
 use std::task::{Context, Poll, ready};
@@ -8,26 +8,26 @@ use super::cache::Cache;
 use crate::error::BoxError;
 use crate::outcome::{ItemError, Origin};
 
-/// How many records may be on their way to the keeper, beside those of the items that run, and with how many bytes of text
-/// no further item starts.
+/// The most records on their way to the keeper, besides those of the running items. The second bound counts the bytes of
+/// their text. No further item starts while one of them is reached.
 const MOST_UNKEPT: usize = 1_024;
 const MOST_UNKEPT_BYTES: usize = 16 << 20;
 
-/// Keeps records, elsewhere and in groups. It is polled by the driver.
+/// Stores records in groups, outside the run. The driver polls it.
 pub(crate) trait Keeper: Send {
-    /// Ready once it is known whether the item at this index has succeeded before. The indices ascend.
+    /// Ready once it is known if the item at this index has succeeded before. The indices ascend.
     fn poll_known(&mut self, index: usize, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>>;
 
-    /// The record of the item at this index, where it has succeeded before.
+    /// Returns the record of the item at this index, if it has succeeded before.
     fn recall(&mut self, index: usize) -> Option<Entry>;
 
-    /// Takes a record.
+    /// Takes a record to store.
     fn keep(&mut self, entry: Entry);
 
-    /// How many more of the records, in their order, are durable now.
+    /// Returns how many more of the records are durable now, in their order.
     fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, BoxError>>;
 
-    /// Lets go of what it holds, with the reason why the run did not succeed.
+    /// Releases the store. `reason` is the reason why the run did not succeed.
     fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()>;
 }
 
@@ -38,19 +38,19 @@ pub(crate) struct Entry {
     pub(crate) item_hash: String,
     pub(crate) attempts: u32,
     pub(crate) elapsed: Duration,
-    /// The output as text, or why the item failed.
+    /// The output as text, or the reason why the item failed.
     pub(crate) result: Result<String, String>,
 }
 
-/// What a run does beside running its items.
+/// The durability and the cache lookups of a run.
 pub(crate) struct Keeping<I, T, E> {
     /// Makes successes durable before they count.
     pub(crate) ledger: Option<Box<Ledger<I, T, E>>>,
-    /// Knows outputs of equal items.
+    /// Looks up and stores outputs of equal items.
     pub(crate) cache: Option<Box<Cache<I, T>>>,
 }
 
-/// Nothing is done.
+/// Neither is used.
 impl<I, T, E> Default for Keeping<I, T, E> {
     fn default() -> Self {
         Self { ledger: None, cache: None }
@@ -58,24 +58,24 @@ impl<I, T, E> Default for Keeping<I, T, E> {
 }
 
 impl<I, T, E> Keeping<I, T, E> {
-    /// Whether another item may be pulled, where so many places are free.
+    /// Returns `true` if another item may be pulled while `free` permits are free.
     pub(super) fn has_room(&self, free: usize) -> bool {
         self.ledger.as_ref().is_none_or(|ledger| ledger.has_room())
             && self.cache.as_ref().is_none_or(|cache| cache.has_room(free))
     }
 
-    /// How many items have been pulled and not started, because they are looked up.
+    /// Returns how many items were pulled and have not started, because they are looked up.
     pub(super) fn pending(&self) -> usize {
         self.cache.as_ref().map_or(0, |cache| cache.pending())
     }
 
-    /// How many successes are not durable yet.
+    /// Returns how many successes are not durable yet.
     pub(super) fn unkept_successes(&self) -> usize {
         self.ledger.as_ref().map_or(0, |ledger| ledger.unkept_successes)
     }
 }
 
-/// How items and what becomes of them are written; an error names the item by its index.
+/// The text forms of items and their results. An error names the item by its index.
 #[derive(Debug)]
 pub(crate) struct Codec<I, T, E> {
     pub(crate) hash: fn(usize, &I) -> Result<String, BoxError>,
@@ -84,7 +84,7 @@ pub(crate) struct Codec<I, T, E> {
     pub(crate) describe: fn(&ItemError<E>) -> String,
 }
 
-/// A success that is not durable yet, or was of an earlier run.
+/// A success that is not durable yet, or that comes from an earlier run.
 pub(super) struct Success<T> {
     pub(super) index: usize,
     pub(super) attempts: u32,
@@ -93,11 +93,11 @@ pub(super) struct Success<T> {
     pub(super) output: T,
 }
 
-/// What is known of an item from an earlier run.
+/// The result of an item in an earlier run.
 pub(super) enum Recalled<T> {
-    /// Nothing that counts.
+    /// It has no success.
     Nothing,
-    /// It has succeeded, with another content.
+    /// It has succeeded, with a different content.
     Changed,
     /// It has succeeded, with an output of another type.
     Unreadable(BoxError),
@@ -105,27 +105,27 @@ pub(super) enum Recalled<T> {
     Success(Success<T>),
 }
 
-/// The successes of a run on their way to being durable.
+/// The successes of a run on their way to the store.
 pub(crate) struct Ledger<I, T, E> {
     codec: Codec<I, T, E>,
     keeper: Box<dyn Keeper>,
-    /// Of the items that have been pulled and not settled.
+    /// The hashes of the items that were pulled and have not settled.
     hashes: HashMap<usize, String>,
-    /// What was handed to the keeper and is not durable, in that order.
+    /// The records that the keeper has taken and that are not durable, in that order.
     unkept: VecDeque<Unkept<T>>,
-    /// How many bytes of text that is.
+    /// How many bytes of text these are.
     unkept_bytes: usize,
-    /// How many of those are successes.
+    /// How many of these are successes.
     unkept_successes: usize,
-    /// How many of the first of those are durable.
+    /// How many of the first of these are durable.
     kept: usize,
-    /// Nothing is kept any more.
+    /// `true` if nothing is stored any more.
     has_failed: bool,
 }
 
 /// A record on its way to the keeper.
 struct Unkept<T> {
-    /// `None` where the item has failed.
+    /// `None` if the item has failed.
     success: Option<Success<T>>,
     /// The length of its text.
     bytes: usize,
@@ -146,12 +146,12 @@ impl<I, T, E> Ledger<I, T, E> {
         }
     }
 
-    /// Whether so few records are on their way that another item may start.
+    /// Returns `true` if so few records are on their way that another item may start.
     pub(super) fn has_room(&self) -> bool {
         self.unkept.len() < MOST_UNKEPT && self.unkept_bytes < MOST_UNKEPT_BYTES
     }
 
-    /// Ready once it is known whether the next item has succeeded before.
+    /// Ready once it is known if the next item has succeeded before.
     pub(super) fn poll_known(&mut self, index: usize, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         let polled = self.keeper.poll_known(index, cx);
         if let Poll::Ready(Err(_)) = polled {
@@ -163,11 +163,11 @@ impl<I, T, E> Ledger<I, T, E> {
         polled
     }
 
-    /// What is known of an item from an earlier run.
+    /// Returns the result of an item in an earlier run.
     ///
     /// # Errors
     ///
-    /// Where the item cannot be hashed.
+    /// Returns an error if the item cannot be hashed.
     pub(super) fn recall(&mut self, index: usize, item: &I) -> Result<Recalled<T>, BoxError> {
         let hash = (self.codec.hash)(index, item)?;
         let recalled = match self.keeper.recall(index) {
@@ -188,7 +188,7 @@ impl<I, T, E> Ledger<I, T, E> {
         Ok(recalled)
     }
 
-    /// Hands the record of a success to the keeper, and the success back where that cannot be.
+    /// Passes the record of a success to the keeper. Returns the success if that is not possible.
     pub(super) fn keep_success(&mut self, success: Success<T>) -> Result<(), (Success<T>, BoxError)> {
         if self.has_failed {
             return Err((success, "the store has failed before".into()));
@@ -203,7 +203,7 @@ impl<I, T, E> Ledger<I, T, E> {
         Ok(())
     }
 
-    /// Hands the record of a failure to the keeper.
+    /// Passes the record of a failure to the keeper.
     pub(super) fn keep_failure(&mut self, index: usize, elapsed: Duration, error: &ItemError<E>) {
         if !self.has_failed {
             let bytes = self.keep(index, error.attempts(), elapsed, Err((self.codec.describe)(error)));
@@ -211,7 +211,7 @@ impl<I, T, E> Ledger<I, T, E> {
         }
     }
 
-    /// Hands a record to the keeper, and returns the length of its text.
+    /// Passes a record to the keeper, and returns the length of its text.
     fn keep(
         &mut self,
         index: usize,
@@ -227,7 +227,7 @@ impl<I, T, E> Ledger<I, T, E> {
         bytes
     }
 
-    /// Takes the next record that was handed to the keeper.
+    /// Removes the first record that the keeper has taken.
     fn pop_unkept(&mut self) -> Option<Option<Success<T>>> {
         let Unkept { success, bytes } = self.unkept.pop_front()?;
         self.unkept_bytes -= bytes;
@@ -235,7 +235,7 @@ impl<I, T, E> Ledger<I, T, E> {
         Some(success)
     }
 
-    /// The next success that is durable, or why the keeper keeps nothing any more.
+    /// Returns the next success that is durable, or the reason why the keeper stores nothing any more.
     pub(super) fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Success<T>, BoxError>> {
         loop {
             while self.kept > 0 {
@@ -257,7 +257,7 @@ impl<I, T, E> Ledger<I, T, E> {
         }
     }
 
-    /// The next success that is no longer waited for, because the keeper has failed or its time is over.
+    /// Returns the next success that is no longer awaited, because the keeper has failed or has no more time.
     pub(super) fn give_up(&mut self) -> Option<Success<T>> {
         self.has_failed = true;
         while let Some(unkept) = self.pop_unkept() {
@@ -268,12 +268,12 @@ impl<I, T, E> Ledger<I, T, E> {
         None
     }
 
-    /// Whether every record is durable.
+    /// Returns `true` if every record is durable.
     pub(super) fn is_settled(&self) -> bool {
         self.unkept.is_empty()
     }
 
-    /// Lets go of what the keeper holds.
+    /// Makes the keeper release the store.
     pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()> {
         self.keeper.poll_closed(cx, reason)
     }

@@ -1,4 +1,4 @@
-//! Where the workers of a run are polled: in the task that polls the run, or on tasks of their own.
+//! The ways to poll the workers of a run: in the task that polls the run, or in tasks of their own.
 
 use std::mem;
 use std::panic::resume_unwind;
@@ -23,20 +23,20 @@ pub trait PollWorkers<W: Types>: Mode {
     /// Opens a worker.
     fn open(workers: &mut Self::Workers<W>, worker: Worker<W>, span: &Span);
 
-    /// Polls the workers that were woken, or learns of one that has ended or was dropped by its runtime.
+    /// Polls the workers that were woken. Ready with a worker that has ended or that its runtime has dropped.
     fn poll_next(workers: &mut Self::Workers<W>, cx: &mut Context<'_>) -> Poll<Option<Result<(), ShutDown>>>;
 
-    /// How many workers there are.
+    /// Returns how many workers there are.
     fn count(workers: &Self::Workers<W>) -> usize;
 
-    /// Has every worker do something, where they are the driver's.
+    /// Calls a function with every worker, if the driver polls the workers.
     fn for_each(workers: &mut Self::Workers<W>, f: impl FnMut(Pin<&mut Worker<W>>));
 
-    /// Drops all workers. Ready once nothing of them is left, with the first panic of the caller's on the way.
+    /// Drops all workers. Ready once nothing of them is left, with the first panic of the caller's code on the way.
     fn poll_clear(workers: &mut Self::Workers<W>, cx: &mut Context<'_>) -> Poll<Option<Payload>>;
 }
 
-/// Workers are polled by the driver. They may borrow, and need not be `Send`.
+/// The driver polls the workers. They may borrow, and need not be `Send`.
 #[derive(Debug)]
 pub struct InTask;
 
@@ -74,7 +74,7 @@ impl<W: Work> PollWorkers<W> for InTask {
     }
 
     fn poll_clear(workers: &mut FuturesUnordered<Worker<W>>, _cx: &mut Context<'_>) -> Poll<Option<Payload>> {
-        // It allocates, and is called in each poll while a sink takes the last outcomes.
+        // `clear` allocates, and this is called in each poll while a sink takes the last outcomes.
         if !workers.is_empty() {
             workers.clear();
         }
@@ -87,7 +87,7 @@ impl<W: Work> PollWorkers<W> for InTask {
 pub struct Tasks {
     set: JoinSet<()>,
     are_aborted: bool,
-    /// The first panic of the caller's after that.
+    /// The first panic of the caller's code after that.
     panic: Option<Payload>,
 }
 
@@ -97,7 +97,7 @@ impl Drop for Tasks {
     }
 }
 
-/// Each worker is a Tokio task, so that they use every core that the runtime has.
+/// Each worker is a Tokio task, so that the workers use every core that the runtime has.
 #[derive(Debug)]
 pub struct Parallel;
 
@@ -124,9 +124,9 @@ where
     fn poll_next(workers: &mut Tasks, cx: &mut Context<'_>) -> Poll<Option<Result<(), ShutDown>>> {
         Poll::Ready(ready!(workers.set.poll_join_next(cx)).map(|ended| {
             ended.map_err(|error| match error.try_into_panic() {
-                // A panic of the caller's.
+                // A panic of the caller's code.
                 Ok(payload) => resume_unwind(payload),
-                // The run has not aborted it.
+                // Its runtime has aborted it, not the run.
                 Err(_) => ShutDown,
             })
         }))
@@ -137,11 +137,11 @@ where
     }
 
     fn for_each(_workers: &mut Tasks, _f: impl FnMut(Pin<&mut Worker<W>>)) {
-        // They hear of their end by their alarm, and each looks after its limits.
+        // The alarm tells these workers to end, and each of them checks its own limit.
     }
 
     fn poll_clear(workers: &mut Tasks, cx: &mut Context<'_>) -> Poll<Option<Payload>> {
-        // It looks at every task.
+        // `abort_all` visits every task, so it is called once.
         if !mem::replace(&mut workers.are_aborted, true) {
             workers.set.abort_all();
         }

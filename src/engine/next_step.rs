@@ -1,4 +1,4 @@
-//! What a worker does next.
+//! Decides the next step of a worker.
 
 use std::mem;
 use std::pin::Pin;
@@ -13,25 +13,25 @@ use super::{Mode, Work};
 use crate::error::FailureReason;
 use crate::outcome::ItemError;
 
-/// What a worker does next.
+/// The next step of a worker.
 pub(super) enum Step<I> {
-    /// It makes the attempt that is on its attempt slot.
+    /// Polls the attempt in its slot.
     Attempt,
-    /// It begins the attempt that is on its attempt slot, with this item. It yields before it polls it where it has woken
-    /// the driver, which may have to wait for it.
+    /// Starts the attempt in its slot with this item. With `after_yield`, it yields before it polls the attempt: it has
+    /// woken the driver, which may have to wait for this worker.
     Begin { item: I, after_yield: bool },
-    /// It lets others have their turn, and comes back at once.
+    /// Yields to other tasks, and is polled again.
     Yield,
-    /// It waits until it is woken.
+    /// Is idle until it is notified.
     Idle,
-    /// It waits until the attempt that has ended for its item has ended in truth.
+    /// Waits until the function of an attempt that counts as ended has returned.
     Linger,
-    /// It ends: there will be no more work.
+    /// Ends: there will be no more work.
     Retire,
 }
 
 impl<W: Work> State<W> {
-    /// Gives a worker that has come without an attempt its next one.
+    /// Returns the next step of a worker that is polled without an attempt.
     #[inline(never)]
     pub(super) fn arrive(
         &mut self,
@@ -44,7 +44,7 @@ impl<W: Work> State<W> {
         if !self.scheduler.workers.contains(id) {
             return Step::Retire;
         }
-        // A worker that is idle until it is notified may be woken by what an earlier attempt left behind.
+        // A waker that an earlier attempt left behind may wake a worker that is idle until it is notified.
         if self.scheduler.workers.is_idle(id) {
             return Step::Idle;
         }
@@ -58,30 +58,30 @@ impl<W: Work> State<W> {
         self.look_after(step)
     }
 
-    /// Takes back what an attempt held that has ended, except for what the next one may have at once.
+    /// Takes back the permits of an ended attempt, except those that the next attempt may reuse.
     fn give_back(&mut self, slot: &mut SlotProjection<'_, W>) {
         self.scheduler.permits.give_back(slot.held);
         self.scheduler.has_notified |= slot.release_shared();
     }
 
-    /// Takes what a worker's attempt has given.
+    /// Takes the output of a worker's attempt.
     #[inline(always)]
     pub(super) fn take_success(&mut self, output: W::Output, slot: &mut SlotProjection<'_, W>) {
         self.look_around();
         self.succeed(slot.job, output);
     }
 
-    /// Takes why a worker's attempt has failed.
-    // The rare ways of a worker take its attempt slot as a whole: the compiler would keep the places of all its parts at hand for them
-    // in each poll.
+    /// Takes the error of a worker's attempt.
+    // The rare paths of a worker take its attempt slot as a whole. Otherwise the compiler would keep the addresses of all
+    // its parts at hand in each poll.
     #[cold]
     pub(super) fn take_failure(&mut self, error: ItemError<W::Error>, slot: Pin<&mut AttemptSlot<W>>) {
         self.look_around();
         self.fail_attempt(slot.project().job, error);
     }
 
-    /// Begins the next new item, where nothing has happened or was asked for that could come before it: the way of
-    /// most items, without a look at what is rare.
+    /// Starts the next new item, if no event and no request has to be handled before it. Most items take this path, which
+    /// skips the rare checks.
     #[inline(always)]
     pub(super) fn begin_at_once(
         &mut self,
@@ -113,7 +113,7 @@ impl<W: Work> State<W> {
         Some(step)
     }
 
-    /// What a worker does next whose attempt has ended.
+    /// Returns the next step of a worker with an attempt that has ended.
     #[inline(never)]
     pub(super) fn go_on(
         &mut self,
@@ -135,26 +135,26 @@ impl<W: Work> State<W> {
         self.look_after(step)
     }
 
-    /// Whether somebody has been woken who may have to wait for this worker, or the driver is asleep while there are
-    /// places for others.
+    /// Returns `true` if a woken task may have to wait for this worker, or if the driver sleeps while there are free
+    /// permits.
     #[inline]
     fn is_driver_wanted(&self) -> bool {
         self.scheduler.has_notified || !(self.scheduler.permits.is_full() || self.scheduler.driver_is_woken)
     }
 
-    /// Learns what has happened outside since the last turn.
+    /// Checks the alarm and the signals.
     #[inline]
     fn look_around(&mut self) {
         if W::Mode::PARALLEL
             && self.scheduler.alarm.as_ref().is_some_and(|alarm| alarm.load(Ordering::Acquire))
         {
-            // The driver may be gone, and what it left is no longer anybody's.
+            // The driver may be gone. This releases the permits that it has left behind.
             self.halt(FailureReason::Cancelled);
         }
         self.apply_signals();
     }
 
-    /// Tells those who have to know what a turn has changed.
+    /// Wakes the driver if a step has made work for it, and reports the progress.
     #[inline]
     fn look_after(&mut self, mut step: Step<W::Item>) -> Step<W::Item> {
         if W::Mode::PARALLEL {
@@ -167,8 +167,9 @@ impl<W: Work> State<W> {
         step
     }
 
-    /// Whether a parallel worker is to rest a moment before its next item: because it has had its share,
-    /// or because whoever it has woken may have to wait for it, in a place where no other thread can fetch him.
+    /// Returns `true` if a parallel worker must yield before its next item. Either its time slice is over, or it has woken a
+    /// task that may have to wait for it. Tokio may put such a task into the LIFO slot of this thread, where it cannot be
+    /// stolen.
     fn is_to_yield(&mut self, is_tired: bool, lingers: bool) -> bool {
         self.notify_driver_for_others();
         let has_notified = mem::take(&mut self.scheduler.has_notified);
@@ -184,7 +185,7 @@ impl<W: Work> State<W> {
             }
             if *slot.lingers {
                 if self.running() == 0 {
-                    // It may have been the last.
+                    // The last running attempt may have ended.
                     self.scheduler.notify_driver();
                 }
                 return Step::Linger;

@@ -1,4 +1,4 @@
-//! Outcomes on their way to another task, in groups.
+//! Moves outcomes to another task, in groups.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use crate::lock::lock;
 use crate::outcome::ItemOutcome;
 use crate::rt::{AtomicBool, AtomicUsize, Mutex};
 
-/// Both ends of a new channel.
+/// Creates a channel, and returns both of its ends.
 pub(crate) fn outcome_channel<T, E>(ordered: bool) -> (Inlet<T, E>, Outlet<T, E>) {
     let state = State { outcomes: VecDeque::new(), taker: None, giver: None };
     let shared =
@@ -22,48 +22,49 @@ pub(crate) fn outcome_channel<T, E>(ordered: bool) -> (Inlet<T, E>, Outlet<T, E>
     (inlet, Outlet { fetched: VecDeque::new(), taken: 0, shared })
 }
 
-/// What both ends see. No waker is woken, cloned or dropped while it is locked.
+/// The part that both ends share. No waker is woken, cloned or dropped while it is locked.
 #[derive(Debug)]
 struct Shared<T, E> {
     state: Mutex<State<T, E>>,
     /// How many outcomes were taken so far.
     taken: AtomicUsize,
-    /// Whether the giver wants to be woken when the next one is taken.
+    /// `true` if the giver is to be woken when the next outcome is taken.
     is_full: AtomicBool,
 }
 
 #[derive(Debug)]
 struct State<T, E> {
-    /// Those that were handed over and not fetched.
+    /// Outcomes that were flushed and not fetched.
     outcomes: VecDeque<Option<ItemOutcome<T, E>>>,
     taker: Option<Waker>,
     giver: Option<Waker>,
 }
 
-/// The end that takes outcomes in, as all runs know it. Only a run with a stream has one, and compiles its functions.
+/// The end that takes outcomes in, as all runs refer to it. Only a run with a stream has one, and compiles its functions.
 pub(crate) trait OutcomeInlet<T, E>: Send {
-    /// Returns `true` if it gives out outcomes in the order of the input.
+    /// Returns `true` if outcomes leave in the order of the input.
     fn is_ordered(&self) -> bool;
 
     fn push(&mut self, outcome: ItemOutcome<T, E>);
 
-    /// Lets the other end have what may be taken. Returns its waker, which is to be woken after everything is unlocked.
+    /// Moves the outcomes that may be taken to the other end. Returns the waker of that end, which must be woken after
+    /// everything is unlocked.
     fn flush(&mut self) -> Option<Waker>;
 
-    /// No further outcome will come. Hands over what is left, as [`flush`](Self::flush) does.
+    /// Marks that no further outcome will come. Flushes the rest, as [`flush`](Self::flush) does.
     fn complete(&mut self) -> Option<Waker>;
 
-    /// Returns `true` if fewer than so many outcomes are held; if not, `giver` is woken when one was taken.
+    /// Returns `true` if fewer than `capacity` outcomes are held. If not, `giver` is woken when one is taken.
     fn has_room(&self, capacity: usize, giver: &Waker) -> bool;
 }
 
 /// The end that takes outcomes in.
 #[derive(Debug)]
 pub(crate) struct Inlet<T, E> {
-    /// Those that were not handed over yet.
+    /// Outcomes that were not flushed yet.
     queue: OutcomeQueue<T, E>,
     pushed: usize,
-    /// How many outcomes were held at the last look, and those since. It can only have become fewer.
+    /// An upper bound of the held outcomes: those at the last check, and all that were pushed since.
     held_at_most: Cell<usize>,
     shared: Arc<Shared<T, E>>,
 }
@@ -108,20 +109,20 @@ impl<T, E> Inlet<T, E> {
         let mut held = self.held();
         if held >= capacity {
             self.shared.wake_when_taken(giver.clone());
-            // One may have been taken between the two.
+            // An outcome may have been taken before the waker was set.
             held = self.held();
         }
         self.held_at_most.set(held);
         held < capacity
     }
 
-    /// How many outcomes were pushed and not taken.
+    /// Returns how many outcomes were pushed and not taken.
     fn held(&self) -> usize {
         self.pushed.wrapping_sub(self.shared.taken.load(SeqCst))
     }
 }
 
-/// Whatever ends the run, nothing that has settled is lost.
+/// Flushes the outcomes, so that none is lost, however the run ends.
 impl<T, E> Drop for Inlet<T, E> {
     fn drop(&mut self) {
         if let Some(taker) = self.hand_over() {
@@ -133,7 +134,7 @@ impl<T, E> Drop for Inlet<T, E> {
 /// The end that gives outcomes out.
 #[derive(Debug)]
 pub(crate) struct Outlet<T, E> {
-    /// Those that were fetched from the other end and not taken.
+    /// Outcomes that were fetched from the other end and not taken.
     fetched: VecDeque<Option<ItemOutcome<T, E>>>,
     taken: usize,
     shared: Arc<Shared<T, E>>,
@@ -152,7 +153,7 @@ impl<T, E> Outlet<T, E> {
         Some(outcome)
     }
 
-    /// Takes the next outcome, if it is there.
+    /// Takes the next outcome, if it is available.
     pub(crate) fn take(&mut self) -> Option<ItemOutcome<T, E>> {
         if self.fetched.is_empty() {
             mem::swap(&mut lock(&self.shared.state).outcomes, &mut self.fetched);
@@ -160,13 +161,13 @@ impl<T, E> Outlet<T, E> {
         self.take_fetched()
     }
 
-    /// Takes the next outcome, or has the task woken when it is there.
+    /// Takes the next outcome, or registers the task to be woken when it is available.
     pub(crate) fn take_or_wake(&mut self, cx: &Context<'_>) -> Option<ItemOutcome<T, E>> {
         self.take().or_else(|| {
             let waker = cx.waker().clone();
             let former = lock(&self.shared.state).taker.replace(waker);
             drop(former);
-            // It may have come between the two.
+            // The outcome may have arrived before the waker was set.
             self.take()
         })
     }

@@ -1,21 +1,21 @@
-//! Outcomes that nobody has taken yet.
+//! Outcomes that were not taken yet.
 
 use std::collections::VecDeque;
 use std::mem;
 
 use crate::outcome::ItemOutcome;
 
-/// Gives out the outcomes of items in the order of completion or of the input.
+/// Queues outcomes, and returns them in the order of completion or of the input.
 #[derive(Debug)]
 pub(crate) struct OutcomeQueue<T, E> {
     ordered: bool,
-    /// The index of the first slot, where they are ordered.
+    /// The index of the first slot, if outcomes are ordered.
     first: usize,
     slots: VecDeque<Option<ItemOutcome<T, E>>>,
     held: usize,
-    /// No further outcome will come: empty slots are those of items that were cancelled.
+    /// `true` if no further outcome will come. Then empty slots belong to items that were cancelled.
     complete: bool,
-    /// Whether somebody came to take the next one and found nothing.
+    /// `true` if an outcome was requested when there was none.
     is_awaited: bool,
 }
 
@@ -24,13 +24,13 @@ impl<T, E> OutcomeQueue<T, E> {
         Self { ordered, first: 0, slots: VecDeque::new(), held: 0, complete: false, is_awaited: false }
     }
 
-    /// Returns `true` if it gives out outcomes in the order of the input.
+    /// Returns `true` if outcomes leave in the order of the input.
     #[inline]
     pub(super) fn is_ordered(&self) -> bool {
         self.ordered
     }
 
-    /// How many it holds.
+    /// Returns how many outcomes are held.
     pub(super) fn len(&self) -> usize {
         self.held
     }
@@ -51,23 +51,23 @@ impl<T, E> OutcomeQueue<T, E> {
         }
     }
 
-    /// Whether nothing has to come before what comes now.
+    /// Returns `true` if a new outcome needs no place in the queue, because no other outcome must come before it.
     #[inline]
     pub(super) fn lets_pass(&self) -> bool {
         self.held == 0 && !self.ordered
     }
 
-    /// Returns `true` if the next one may be taken.
+    /// Returns `true` if the next outcome may be taken.
     pub(super) fn is_next_there(&self) -> bool {
         self.complete || self.slots.front().is_some_and(Option::is_some)
     }
 
-    /// Whether to call whoever came and found nothing: once, when there is something for him.
+    /// Returns `true` once if an outcome was requested when there was none, and can be taken now.
     pub(super) fn is_to_call(&mut self) -> bool {
         self.is_next_there() && mem::take(&mut self.is_awaited)
     }
 
-    /// Moves all that may be taken to the end of `others`.
+    /// Moves all outcomes that may be taken to the end of `others`.
     pub(super) fn move_to(&mut self, others: &mut VecDeque<Option<ItemOutcome<T, E>>>) {
         if !self.ordered {
             self.held = 0;
@@ -96,12 +96,12 @@ impl<T, E> OutcomeQueue<T, E> {
         None
     }
 
-    /// No further outcome will come.
+    /// Marks that no further outcome will come.
     pub(super) fn complete(&mut self) {
         self.complete = true;
     }
 
-    /// Gives up what nobody will take.
+    /// Drops the outcomes that will not be taken.
     pub(super) fn clear(&mut self) {
         self.held = 0;
         self.slots.clear();

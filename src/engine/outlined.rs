@@ -1,12 +1,12 @@
-//! A value whose drop is compiled once.
+//! A value with a drop that is compiled once.
 
 use std::mem::{self, ManuallyDrop};
 use std::ops::{Deref, DerefMut};
 
 /// Drops its value in a function of its own.
 ///
-/// The compiler writes out the drop of a field wherever its owner can be dropped, unwinding included. For what is rarely dropped
-/// and takes many instructions, such as a collection of the run's items, a call is as good and much smaller.
+/// The compiler writes out the drop of a field wherever its owner can be dropped, unwinding included. This is large for a
+/// collection of the run's items, which is rarely dropped. A call is as good and much smaller.
 #[derive(Debug)]
 pub(crate) struct Outlined<T: Default>(ManuallyDrop<T>);
 

@@ -9,15 +9,15 @@ use std::task::{Context, Wake, Waker};
 use crate::rt::{AtomicU8, yield_now};
 use crate::signals::Signals;
 
-/// The driver is not being polled: a wake-up goes to it.
+/// The driver is not being polled, so a wake-up goes to it.
 const IDLE: u8 = 0;
-/// The driver is being polled, and no worker was woken since it last looked.
+/// The driver is being polled, and no worker was woken since the last check.
 const POLLING: u8 = 1;
 /// A worker was woken.
 const WOKEN: u8 = 2;
 
-/// Tells the driver of woken workers. While the driver is being polled it only notes them, so that the driver can go on
-/// with them at once or yield, as it sees fit.
+/// Tells the driver of woken workers. While the driver is being polled, the relay only records them. Then the driver decides
+/// to poll them at once or to yield.
 #[derive(Debug)]
 pub(super) struct Relay {
     shared: Arc<Shared>,
@@ -42,14 +42,14 @@ impl Relay {
         &self.waker
     }
 
-    /// Begins a poll of the driver. The set returns after two workers at the earliest, so that in these rounds each has
-    /// its turn once.
+    /// Begins a poll of the driver. The set returns after two workers at the earliest, so that these rounds poll each worker
+    /// once.
     pub(super) fn begin_poll(&mut self, workers: usize) {
         self.rounds_left = workers / 2 + 1;
         self.shared.state.store(POLLING, Ordering::Release);
     }
 
-    /// Whether the driver is to poll the set of workers again: one was woken, and there is time.
+    /// Returns `true` if the driver is to poll the set of workers again: one was woken, and there is time.
     pub(super) fn may_poll_again(&mut self, has_time: impl FnOnce() -> bool) -> bool {
         let is_woken = self.shared.state.load(Ordering::Acquire) == WOKEN;
         if !is_woken || self.rounds_left == 0 || !has_time() {
@@ -60,11 +60,12 @@ impl Relay {
         true
     }
 
-    /// Lets other tasks of the executor run, and has the driver polled again after that.
+    /// Yields to other tasks of the executor, and makes it poll the driver again after that.
     ///
-    /// A task that wakes itself goes to the end of its worker's queue, where an idle worker steals it, together with all
-    /// the cache lines of its workers. A deferred wake-up comes once the worker has nothing else to do, and goes to the same
-    /// worker. Tokio cannot defer another one while it wakes, as it does if the waker polls the driver.
+    /// A task that wakes itself goes to the end of the queue of its Tokio worker. There, an idle Tokio worker steals it,
+    /// together with all cache lines of the run's workers. A deferred wake-up comes once the Tokio worker has nothing else
+    /// to do, and goes to the same Tokio worker. Tokio cannot defer another wake-up while it wakes a task, as it does if the
+    /// waker polls the driver.
     pub(super) fn yield_turn(&self, cx: &Context<'_>) {
         if IS_WAKING.get() {
             cx.waker().wake_by_ref();
@@ -94,6 +95,6 @@ impl Wake for Shared {
 }
 
 thread_local! {
-    /// Set while a driver is woken on this thread. Its executor may poll it in that very call.
+    /// Set while a driver is woken on this thread. Its executor may poll it within that call.
     static IS_WAKING: Cell<bool> = const { Cell::new(false) };
 }

@@ -4,14 +4,14 @@ use super::scheduler::retries::Ticket;
 
 /// Keeps items between two attempts. The [`RetrySchedule`](super::scheduler::retries::RetrySchedule) decides which is next.
 ///
-/// It holds fewer than `look_ahead` and `concurrency` together: admission stops at `look_ahead`, and only the attempts
-/// that run at that moment can still join.
+/// It holds fewer items than `look_ahead` and `concurrency` together. Admission stops at `look_ahead`, and only the attempts
+/// that run at that moment can still be added.
 pub(super) struct RetrySlots<J> {
     slots: Vec<Option<J>>,
     free: Vec<usize>,
 }
 
-/// An item whose retry may start.
+/// An item with a retry that may start.
 pub(super) struct Due<J> {
     pub(super) job: J,
     pub(super) ticket: Ticket,
@@ -24,7 +24,7 @@ impl<J> Default for RetrySlots<J> {
 }
 
 impl<J> RetrySlots<J> {
-    /// Keeps an item. Returns its slot.
+    /// Stores an item. Returns its slot.
     pub(super) fn keep(&mut self, job: J) -> usize {
         let Some(slot) = self.free.pop() else {
             self.slots.push(Some(job));
@@ -43,7 +43,7 @@ impl<J> RetrySlots<J> {
         Some(job)
     }
 
-    /// Forgets all items.
+    /// Drops all items.
     pub(super) fn clear(&mut self) {
         self.slots.clear();
         self.free.clear();

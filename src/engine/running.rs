@@ -1,4 +1,4 @@
-//! A run from before its first poll to its end.
+//! A run, from before its first poll to its end.
 
 use std::fmt;
 use std::pin::Pin;
@@ -17,7 +17,7 @@ use super::{Drive, Driver, Ending, Types};
 use crate::config::Config;
 use crate::progress::Reporter;
 
-/// What a run is made of.
+/// The parts of a run.
 pub(crate) struct Setup<W: Types> {
     pub(crate) source: W::Source,
     pub(crate) call: W::Call,
@@ -26,19 +26,19 @@ pub(crate) struct Setup<W: Types> {
     pub(crate) options: Options<W::Item, W::Output, W::Error>,
 }
 
-/// What a run is told, apart from its functions.
+/// The options of a run, apart from its functions.
 pub(crate) struct Options<I, T, E> {
     pub(crate) config: Arc<Config>,
     /// The type name of the map function, which names the run if the task has no name.
     pub(crate) function: &'static str,
     pub(crate) token: Option<CancellationToken>,
-    /// Whether outcomes are given out in the order of the input.
+    /// `true` if outcomes are given out in the order of the input.
     pub(crate) ordered: bool,
     pub(crate) collector: Outlined<Collector<T, E>>,
     pub(crate) keeping: Outlined<Keeping<I, T, E>>,
-    /// How a handle or a stream steers the run and asks for its progress.
+    /// Lets a handle or a stream control the run and ask for its progress.
     pub(crate) reporter: Option<Reporter>,
-    /// How a handle or a stream learns of the end of a run that is dropped.
+    /// Tells a handle or a stream the end of a run that is dropped.
     pub(crate) notice: Option<Box<dyn Notice<T, E>>>,
 }
 
@@ -70,7 +70,7 @@ impl<W: Types> Setup<W> {
         Self { source, call, hooks, sink: NoSink, options }
     }
 
-    /// The same run with another function or other hooks.
+    /// Returns the same run with another function or other hooks.
     pub(crate) fn change<V>(self, change: impl FnOnce(W::Call, W::Hooks) -> (V::Call, V::Hooks)) -> Setup<V>
     where
         V: Types<Item = W::Item, Source = W::Source, Output = W::Output, Error = W::Error, Sink = W::Sink>,
@@ -80,7 +80,7 @@ impl<W: Types> Setup<W> {
         Setup { source, call, hooks, sink, options }
     }
 
-    /// The same run, whose outcomes are handed to a sink as they come.
+    /// Returns the same run with a sink that gets the outcomes as they come.
     pub(crate) fn hand_to<K>(self, sink: K) -> Setup<W::With<K>> {
         let Self { source, call, hooks, mut options, .. } = self;
         *options.collector = Collector::Queue(OutcomeQueue::new(options.ordered));
@@ -88,7 +88,7 @@ impl<W: Types> Setup<W> {
     }
 }
 
-/// A run and whoever takes its outcomes meanwhile: a future of its end.
+/// A run, and the sink of its outcomes if the driver polls it: a future of the end of the run.
 pub struct Running<W: Types, D> {
     phase: Outlined<Phase<W>>,
     sink: D,
@@ -111,7 +111,7 @@ impl<W: Types, D> Running<W, D> {
         Self { phase: Outlined::new(setup.map_or(Phase::Over, Phase::Ready)), sink }
     }
 
-    /// What the run is made of. Once it was polled it can be made no other, and is dropped instead.
+    /// Returns the parts of the run, if it was not polled yet. Otherwise the run is dropped.
     pub(crate) fn into_setup(mut self) -> Option<Setup<W>> {
         match Outlined::take(&mut self.phase) {
             Phase::Ready(setup) => Some(setup),
@@ -120,8 +120,7 @@ impl<W: Types, D> Running<W, D> {
     }
 }
 
-// Nothing in a run is pinned in place: the source, the workers, the timers and the sink's calls have heap places
-// of their own.
+// Nothing in a run is pinned in place: the source, the workers, the timers and the calls of the sink are on the heap.
 impl<W: Types, D> Unpin for Running<W, D> {}
 
 impl<W: Drive, D: Deliver<W::Output, W::Error>> Future for Running<W, D> {
@@ -129,7 +128,7 @@ impl<W: Drive, D: Deliver<W::Output, W::Error>> Future for Running<W, D> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        // Out of its place while it is polled, so that a panic leaves nothing half done behind.
+        // Taken out of its field while it is polled, so that a panic leaves nothing half done behind.
         let mut driver = match Outlined::take(&mut this.phase) {
             Phase::Ready(setup) => Box::new(Driver::new(setup)),
             Phase::Running(driver) => driver,

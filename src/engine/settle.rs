@@ -1,4 +1,4 @@
-//! What becomes of an attempt: the item succeeds, fails, or waits for its retry; and what that means for the run.
+//! The end of an attempt: the item succeeds, fails or waits for a retry. Also its consequences for the run.
 
 use std::mem;
 use std::task::{Context, Poll, ready};
@@ -35,7 +35,7 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// Ends an attempt without an output: its item is tried again, fails, or is cancelled with the run.
+    /// Ends an attempt without an output: the item is tried again, fails, or is cancelled with the run.
     #[cold]
     pub(super) fn fail_attempt(&mut self, job: &mut Job<W::Item>, error: ItemError<W::Error>) {
         self.scheduler.tally.failed_attempts += 1;
@@ -65,7 +65,7 @@ impl<W: Work> State<W> {
                     retries.park(slot, weight, until, give_up);
                 }
                 if !length.is_zero() || give_up.is_some() {
-                    // The driver has the timer for it.
+                    // The driver has to set its timer for this retry.
                     self.scheduler.notify_driver();
                 }
             }
@@ -73,7 +73,7 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// The wait before the next attempt, or why there is no next attempt.
+    /// Returns the wait before the next attempt, or the reason why there is none.
     fn wait_before_retry(
         &mut self,
         job: &Job<W::Item>,
@@ -94,7 +94,7 @@ impl<W: Work> State<W> {
         self.scheduler.wait_before_retry(job.attempt, job.started, ended)
     }
 
-    /// Settles an item as failed. `why` says why it is not tried once more.
+    /// Settles an item as failed. `why` is the reason why it is not tried again.
     pub(super) fn fail(&mut self, job: &Job<W::Item>, error: ItemError<W::Error>, why: &str) {
         let stop = self.scheduler.count_failure(job.index, error.attempts());
         job.span.in_scope(|| trace::failure(&self.scheduler.name, job.index, &error, why));
@@ -139,7 +139,7 @@ impl<W: Work> State<W> {
         self.emit_outcome(index, attempts, elapsed, Origin::Ran, result);
     }
 
-    /// Hands in what became of an item.
+    /// Emits the outcome of an item.
     #[inline(always)]
     pub(super) fn emit_outcome(
         &mut self,
@@ -168,7 +168,7 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// Lets the sink have what has settled, where workers can reach it. Pending while it is busy.
+    /// Delivers outcomes to a sink that the workers can reach. Pending while the sink is busy.
     pub(super) fn deliver(&mut self) -> Poll<()> {
         if self.scheduler.sink_failed {
             return Poll::Ready(());
@@ -190,14 +190,14 @@ impl<W: Work> State<W> {
         Poll::Ready(())
     }
 
-    /// How long an item took.
+    /// Returns how long an item took.
     #[inline]
     pub(super) fn since_start(&mut self, job: &Job<W::Item>) -> Duration {
         let now = self.scheduler.clock.read();
         job.started.map_or(Duration::ZERO, |started| now - started)
     }
 
-    /// Tells the observer.
+    /// Notifies the observer.
     #[inline]
     pub(super) fn emit_settled(
         &self,
@@ -212,7 +212,7 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// Begins nothing more. The first cause is the one that counts.
+    /// Stops the run: nothing more starts. Only the first cause counts.
     pub(super) fn stop(&mut self, cause: Stop) {
         if self.scheduler.stop.is_none() {
             self.scheduler.stop = Some(cause);
@@ -223,13 +223,13 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// Stops the run for a cause from outside, which also ends the patience with what runs.
+    /// Stops the run for a cause from outside. Running attempts may not continue to their end any more.
     pub(super) fn halt(&mut self, reason: FailureReason) {
         self.stop(Stop::Failed(reason));
         self.scheduler.draining = false;
     }
 
-    /// Stops the run because its sink wants no more. A success that was early is none then.
+    /// Stops the run because its sink has failed. An early success does not count then.
     pub(super) fn stop_for_sink(&mut self, error: BoxError) {
         self.scheduler.sink_failed = true;
         if let Some(Stop::EarlySuccess) = self.scheduler.stop {
@@ -239,7 +239,7 @@ impl<W: Work> State<W> {
         self.collector.clear();
     }
 
-    /// A run whose last item has ended in the very poll in which its time was up has ended in time.
+    /// Removes the timeout of the run if the last item ended in the same poll.
     pub(super) fn forgive_timeout(&mut self) {
         let timed_out = matches!(self.scheduler.stop, Some(Stop::Failed(FailureReason::TimedOut { .. })));
         let all_settled = self.started() == self.scheduler.tally.successes + self.scheduler.tally.failures;

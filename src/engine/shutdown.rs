@@ -1,7 +1,6 @@
-//! The end of a runtime, as a run notices it.
+//! The shutdown of a runtime, as a run sees it.
 
-/// The runtime that a timer, a worker or a task of the run belongs to was shut down. It is no failure: the run ends as
-/// cancelled.
+/// The runtime of a timer, a worker or a task of the run was shut down. This is not a failure: the run ends as cancelled.
 #[derive(Debug, thiserror::Error)]
 #[error("the runtime was shut down")]
 pub struct ShutDown;

@@ -1,4 +1,4 @@
-//! Who takes the outcomes while the run goes on.
+//! The sink, which takes the outcomes while the run continues.
 
 use std::fmt;
 use std::pin::Pin;
@@ -7,12 +7,12 @@ use std::task::{Context, Poll, ready};
 use crate::error::BoxError;
 use crate::outcome::ItemOutcome;
 
-/// Takes outcomes; it is polled together with the work.
+/// Takes outcomes. It is polled together with the work.
 pub trait Deliver<T, E> {
-    /// Whether it takes anything at all. The compiler leaves out what the others do not need.
+    /// `true` if it takes outcomes. The compiler removes code that other runs do not need.
     const TAKES: bool;
 
-    /// Hands on what has settled, as `next` gives it. Ready once there is nothing to hand on.
+    /// Delivers the outcomes that `next` returns. Ready once there are no more.
     fn poll_deliver(
         &mut self,
         cx: &mut Context<'_>,
@@ -20,7 +20,7 @@ pub trait Deliver<T, E> {
     ) -> Poll<Result<(), BoxError>>;
 }
 
-/// Nobody takes anything before the end, or somebody takes it elsewhere.
+/// No sink here: outcomes are taken at the end, or by another component.
 #[derive(Debug)]
 pub struct NoSink;
 
@@ -39,7 +39,7 @@ impl<T, E> Deliver<T, E> for NoSink {
 /// An async function that is called with one outcome after another.
 pub(crate) struct Sink<G, Fut> {
     function: G,
-    /// The call under way. It keeps its place from call to call.
+    /// The current call. All calls use the same memory.
     call: Pin<Box<Option<Fut>>>,
 }
 
@@ -76,20 +76,20 @@ where
     }
 }
 
-/// What a sink's function may return.
+/// A return value of the function of a sink.
 pub(crate) trait Verdict {
-    /// Whether the run goes on.
+    /// Returns an error if the run must stop.
     fn into_result(self) -> Result<(), BoxError>;
 }
 
-/// Of [`for_each`](crate::MapRun::for_each).
+/// Returned in [`for_each`](crate::MapRun::for_each).
 impl Verdict for () {
     fn into_result(self) -> Result<(), BoxError> {
         Ok(())
     }
 }
 
-/// Of [`try_for_each`](crate::MapRun::try_for_each).
+/// Returned in [`try_for_each`](crate::MapRun::try_for_each).
 impl<X: Into<BoxError>> Verdict for Result<(), X> {
     fn into_result(self) -> Result<(), BoxError> {
         self.map_err(Into::into)

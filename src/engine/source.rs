@@ -1,4 +1,4 @@
-//! Where items come from.
+//! The source of the items.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,16 +9,16 @@ use crate::error::BoxError;
 
 /// A list or a stream of items, pulled one at a time.
 pub trait Source {
-    /// What it gives.
+    /// The type of its items.
     type Item;
 
-    /// The next item, `None` at the end. It is not called again after the end or an error.
+    /// Returns the next item, or `None` at the end. It is not called again after the end or an error.
     fn poll_pull(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Self::Item, BoxError>>>;
 
-    /// As [`Iterator::size_hint`].
+    /// Returns the bounds of the number of items, as [`Iterator::size_hint`] does.
     fn size_hint(&self) -> (usize, Option<usize>);
 
-    /// The number of items, if the size hint is exact.
+    /// Returns the number of items, if the size hint is exact.
     fn promised_total(&self) -> Option<usize> {
         match self.size_hint() {
             (least, Some(most)) if least == most => Some(most),

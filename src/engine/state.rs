@@ -1,4 +1,4 @@
-//! What all workers and the driver share: what runs, what waits, and what became of each item.
+//! The state that the driver and all workers share: running attempts, waiting items and outcomes.
 
 use std::collections::VecDeque;
 
@@ -25,31 +25,33 @@ pub(super) struct Assignment<I, E> {
     pub(super) next: Next<I, E>,
 }
 
-/// It begins on cache lines of its own, away from the lock around it, so that those who look at the lock do not take
-/// away from whoever holds it what he works with.
+/// The state that the driver and all workers share.
+///
+/// Aligned so that it shares no cache line with the mutex word; waiters then do not invalidate the holder's data.
 #[repr(align(128))]
 pub(super) struct State<W: Types> {
-    /// What does not depend on the types of the run.
+    /// The part that does not depend on the types of the run.
     pub(super) scheduler: Scheduler,
     pub(super) source: W::Source,
     pub(super) call: W::Call,
     pub(super) hooks: W::Hooks,
-    /// For the handle or the stream, if there is one.
+    /// Notifies the handle or the stream, if there is one, of a run that is dropped.
     pub(super) notice: Option<Box<dyn Notice<W::Output, W::Error>>>,
     /// Items that were pulled and wait for permits, in their order.
     pub(super) backlog: Outlined<VecDeque<Pulled<W::Item>>>,
     pub(super) waiting: Outlined<RetrySlots<Retry<W::Item, W::Error>>>,
-    /// Attempts for which a worker was woken or opened, in their order. The first worker that asks makes the first of them, so
-    /// that they start in this order; the worker that was woken for it takes what comes next.
+    /// Attempts for which a worker was woken or opened, in their order. The first worker that asks makes the first of them,
+    /// so that they start in this order. The worker that was woken for it then takes the next one.
     pub(super) assigned: Outlined<VecDeque<Assignment<W::Item, W::Error>>>,
     pub(super) collector: Outlined<Collector<W::Output, W::Error>>,
-    /// What is done beside running items.
+    /// The durability and the cache lookups of the run.
     pub(super) keeping: Outlined<Keeping<W::Item, W::Output, W::Error>>,
     pub(super) sink: W::Sink,
 }
 
 impl<W: Types> State<W> {
-    /// Lets go of all that is held of the limits for attempts that have not begun. None of them begins any more.
+    /// Releases all permits held for attempts that have not started, and leaves the queue of the shared limit. None of these
+    /// attempts starts any more.
     pub(super) fn abandon(&mut self) {
         self.scheduler.permits.leave_queue();
         self.take_back_assigned();
@@ -57,7 +59,7 @@ impl<W: Types> State<W> {
 
     /// Takes back the attempts that were assigned and do not start now.
     pub(super) fn take_back_assigned(&mut self) {
-        // The last goes first, so that each comes before those that it was before.
+        // The last attempt is put back first, so that all keep their order.
         while let Some(assignment) = self.assigned.pop_back() {
             self.put_back(assignment);
         }
@@ -78,7 +80,7 @@ impl<W: Types> State<W> {
     }
 }
 
-/// The setting of the task that the run cannot work with.
+/// Returns an error if a setting of the task does not fit the run.
 fn misfit<W: Work>(config: &Config) -> Option<ConfigError> {
     if W::Call::ONE_ATTEMPT && config.retry.retries > 0 {
         let allowed = "0 with map_once, whose items cannot be tried again";
@@ -116,8 +118,8 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// Begins a poll of the driver: looks at the time, at the caller's token and at what was ordered. Says
-    /// whether these, or what came before, have stopped the run.
+    /// Begins a poll of the driver: checks the time, the caller's token and the signals. Returns `true` if these, or an
+    /// earlier cause, have stopped the run.
     pub(super) fn begin_poll(&mut self) -> bool {
         self.scheduler.begin_poll();
         self.apply_signals();
@@ -138,14 +140,14 @@ impl<W: Work> State<W> {
         stopped
     }
 
-    /// Whether this poll of the driver may begin another attempt, or poll another worker.
+    /// Returns `true` if this poll of the driver may start another attempt, or poll another worker.
     #[inline(always)]
     pub(super) fn may_start(&mut self) -> bool {
         self.scheduler.may_start(W::Mode::PARALLEL) || (!W::Mode::PARALLEL && self.renew_budget())
     }
 
-    /// Counts the poll of a worker whose attempt goes on. Returns `true` if this poll of the driver may poll another worker.
-    /// If the run is stopping, every worker has its turn.
+    /// Counts the poll of a worker with a pending attempt. Returns `true` if this poll of the driver may poll another
+    /// worker. If the run is stopping, every worker is polled.
     pub(super) fn may_poll_worker(&mut self) -> bool {
         let is_left = self.may_start();
         if is_left {

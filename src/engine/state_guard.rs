@@ -1,4 +1,4 @@
-//! A worker's way to the state.
+//! Access to the state of a run.
 
 use std::mem;
 use std::sync::TryLockError;
@@ -10,7 +10,7 @@ use super::{Mode, Types};
 use crate::lock::{BackOff, lock_with_back_off};
 use crate::rt::{Mutex, MutexGuard};
 
-/// The state, locked once it is needed.
+/// The state, locked when it is first needed.
 pub(super) struct StateGuard<'a, W: Types> {
     state: &'a Mutex<State<W>>,
     guard: Option<MutexGuard<'a, State<W>>>,
@@ -22,13 +22,13 @@ impl<'a, W: Types> StateGuard<'a, W> {
         Self { state, guard: None, back_off: BackOff::Short }
     }
 
-    /// How the worker comes to it from here on.
+    /// Sets how the worker waits for the lock from now on.
     #[inline]
     pub(super) fn set_back_off(&mut self, back_off: BackOff) {
         self.back_off = back_off;
     }
 
-    /// Whether the worker has been to the state and has kept it.
+    /// Returns `true` if the worker has locked the state and not unlocked it.
     #[inline]
     pub(super) fn is_held(&self) -> bool {
         self.guard.is_some()
@@ -39,8 +39,8 @@ impl<'a, W: Types> StateGuard<'a, W> {
         self.guard.get_or_insert_with(|| lock_with_back_off(self.state, self.back_off))
     }
 
-    /// Lets others have it before the caller's code runs. Where workers are polled by the driver there are no others,
-    /// and the worker keeps it for the rest of its poll: nothing that an attempt can reach wants it.
+    /// Unlocks the state before the caller's code runs, if workers are parallel. If the driver polls the workers, the lock
+    /// is held for the rest of the worker's poll: no code that an attempt can reach needs it.
     #[inline]
     pub(super) fn release(&mut self) {
         if W::Mode::PARALLEL {
@@ -48,8 +48,8 @@ impl<'a, W: Types> StateGuard<'a, W> {
         }
     }
 
-    /// Unlocks the state, then does what must not be done while it is locked: wakes the driver and the task that waits
-    /// for an outcome, which the caller may poll in the very call, and gives up parts of the shared limit, which wakes the
+    /// Unlocks the state, then does the work that is not allowed while it is locked. It wakes the driver and the task that
+    /// waits for an outcome, which the caller may poll within this call. It drops parts of the shared limit, which wakes the
     /// drivers of other runs.
     #[inline]
     fn unlock(&mut self) {
@@ -75,7 +75,7 @@ fn finish(left: Vec<Left>, wakers: [Option<Waker>; 2]) {
 
 /// The state, locked by the driver. It is unlocked as a worker unlocks it when this is dropped.
 ///
-/// A worker's [`StateGuard`] has no destructor of its own, because that costs each poll of a worker a few instructions.
+/// A worker's [`StateGuard`] has no destructor, because that costs each poll of a worker a few instructions.
 pub(super) struct DriverGuard<'a, W: Types>(StateGuard<'a, W>);
 
 impl<'a, W: Types> DriverGuard<'a, W> {
@@ -83,7 +83,7 @@ impl<'a, W: Types> DriverGuard<'a, W> {
         Self(StateGuard::new(state))
     }
 
-    /// The state, unless it is locked at this moment.
+    /// Returns the state, unless it is locked at this moment.
     pub(super) fn try_new(state: &'a Mutex<State<W>>) -> Option<Self> {
         let guard = match state.try_lock() {
             Ok(guard) => guard,
@@ -97,7 +97,7 @@ impl<'a, W: Types> DriverGuard<'a, W> {
         self.0.get()
     }
 
-    /// Lets the workers have it where they are polled by others.
+    /// Unlocks the state, if workers are parallel.
     pub(super) fn release(&mut self) {
         self.0.release();
     }

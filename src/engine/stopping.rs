@@ -1,4 +1,4 @@
-//! The end of what still runs when a run is stopped.
+//! The end of running attempts when a run is stopped.
 
 use std::task::{Context, Waker};
 
@@ -8,20 +8,20 @@ use super::state_guard::DriverGuard;
 use super::worker::Worker;
 use super::{Drive, Driver, Mode};
 
-/// How far a run that stops has come.
+/// The progress of a run that is stopping.
 pub(super) enum Stopping {
-    /// The running attempts have just been told.
+    /// The running attempts were just told to end.
     Told,
-    /// They have time left to end.
+    /// The running attempts have time left to end.
     Waiting,
     /// Nothing runs any more, or the time is up.
     Over,
 }
 
 impl<W: Drive> Driver<W> {
-    /// Tells what still runs to end, once, and says how far that has come.
+    /// Tells the running attempts to end, once, and returns the progress.
     pub(super) fn poll_stopping(&mut self, cx: &mut Context<'_>) -> Stopping {
-        // An attempt whose worker was dropped by its runtime has ended, and cannot be counted as such.
+        // An attempt has ended if its worker was dropped by its runtime, and cannot be counted as ended.
         let has_workers = !W::Mode::PARALLEL || W::Mode::count(&self.workers) > 0;
         let mut guard = DriverGuard::new(&self.state);
         let state = guard.get();
@@ -47,7 +47,7 @@ impl<W: Drive> Driver<W> {
                 self.timers.stop_at = Some(deadline(now, self.config.cancel_grace));
                 Stopping::Told
             }
-            // It is over as well if its runtime keeps no time any more.
+            // It is over as well if its runtime has no timer any more.
             Some(stop_at) if self.timers.next.poll(cx, stop_at).is_ready() => Stopping::Over,
             Some(_) => Stopping::Waiting,
         }

@@ -1,4 +1,4 @@
-//! The time of a parallel worker: when its attempts begin, and when it has had its share of a poll.
+//! The time slice of a parallel worker: the start times of its attempts, and the length of its polls.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use super::scheduler::clock::RESOLUTION;
 use crate::lock::BackOff;
 use crate::rt::Instant;
 
-/// How long one poll may begin one attempt after another before the worker yields to its executor.
+/// How long one poll may start one attempt after another before the worker yields to its executor.
 const LONGEST_POLL: Duration = Duration::from_micros(100);
 
-/// How many short attempts may begin by one reading of the clock.
+/// How many short attempts may use one reading of the clock.
 const USES_OF_A_READING: u32 = 8;
 
-/// Attempts that took no longer than this between two readings are short.
+/// Attempts are short if they took no longer than this between two readings.
 const SHORT: Duration = Duration::from_micros(20);
 
-/// A worker whose attempts take no longer than this, one with another, is back at the state before another has done much.
+/// If attempts take no longer than this on average, a worker locks the state again before another one has done much.
 const BRISK: Duration = Duration::from_micros(1);
 
-/// What one poll of a worker has done so far.
+/// The progress of one poll of a worker.
 ///
-/// It reads the clock before each attempt, or, while attempts are short, before every eighth: a reading costs more
-/// than an empty item does.
+/// It reads the clock before each attempt or, while attempts are short, before every eighth: a reading costs more than an
+/// empty item does.
 #[derive(Debug, Default)]
 pub(super) struct TimeSlice {
     readings: Option<Readings>,
@@ -33,15 +33,16 @@ pub(super) struct TimeSlice {
 struct Readings {
     first: Instant,
     last: Instant,
-    /// How many attempts may be dated by it, and how many may still.
+    /// How many attempts may use the last reading, and how many may still use it.
     uses: u32,
     uses_left: u32,
-    /// Whether those between the last two were brisk.
+    /// `true` if the attempts between the last two readings were very short.
     are_brisk: bool,
 }
 
 impl TimeSlice {
-    /// Begins another attempt. Reattempts its time, or one before it, by as much as the attempts since have taken.
+    /// Starts another attempt. Returns its start time, or an earlier one, by at most the length of the attempts since the
+    /// last reading.
     pub(super) fn start_attempt(&mut self, exact: bool) -> Instant {
         self.attempts += 1;
         let readings = match &mut self.readings {
@@ -57,7 +58,7 @@ impl TimeSlice {
         readings.last
     }
 
-    /// Whether the worker has had its share. Where the clock is paused, only the number of attempts counts.
+    /// Returns `true` if the time slice is over. If the clock is paused, only the number of attempts counts.
     pub(super) fn is_over(&mut self) -> bool {
         let Some(readings) = &mut self.readings else { return false };
         if readings.uses_left == 0 {
@@ -66,7 +67,7 @@ impl TimeSlice {
         self.attempts >= STARTS_PER_POLL || readings.last > readings.first + LONGEST_POLL
     }
 
-    /// How the worker comes to the state after an attempt.
+    /// Returns how the worker waits for the state after an attempt.
     pub(super) fn back_off(&self) -> BackOff {
         match &self.readings {
             Some(Readings { are_brisk: true, .. }) => BackOff::Long,
@@ -74,8 +75,8 @@ impl TimeSlice {
         }
     }
 
-    /// The time from which the limit of an attempt runs that was dated so and waits now for the first time: then, or now if
-    /// the thread was held up meanwhile, by the attempt itself or by those before it. In one task the clock does the same.
+    /// Returns the start of the limit of an attempt that waits for the first time. It is `dated`, or now if the thread was
+    /// stalled since then, by the attempt itself or by those before it. In one task, the clock of the driver does the same.
     pub(super) fn latest_start(dated: Instant) -> Instant {
         let now = Instant::now();
         if now - dated > RESOLUTION { now } else { dated }

@@ -1,4 +1,4 @@
-//! A timer that is kept and re-armed only when it must be.
+//! A timer that is kept, and re-armed only when necessary.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
@@ -9,16 +9,16 @@ use super::shutdown::ShutDown;
 use crate::panic_payload::discard;
 use crate::rt::{Instant, Sleep, coop, sleep_until};
 
-/// A timer that is this far from its deadline and has fired was fired by the end of its runtime.
+/// A timer that has fired this far from its deadline was fired by the shutdown of its runtime.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Waits for one deadline after another and registers with Tokio's timer as rarely as it can.
 ///
-/// A registration that is earlier than the deadline is left as it is: when it fires, it is moved. So
-/// a worker that runs thousands of items within one limit registers once for all of them.
+/// A registration that is earlier than the deadline stays as it is, and is moved when it fires. So a worker that runs
+/// thousands of items within one limit registers once for all of them.
 ///
-/// A deadline that has passed already is registered as well, unless Tokio's timer knows that it has: the timers of
-/// attempts that have passed with it, or before, ring first.
+/// A deadline that has passed is registered as well, unless Tokio's timer knows that it has passed. So the timers of
+/// attempts with the same deadline, or an earlier one, fire first.
 #[derive(Debug, Default)]
 pub(super) struct Timer {
     registration: Option<Registration>,
@@ -31,17 +31,17 @@ struct Registration {
 }
 
 impl Timer {
-    /// Ready once the deadline has passed; otherwise the task is woken at it, at the latest.
+    /// Ready once the deadline has passed. Otherwise the task is woken at the deadline at the latest.
     ///
     /// # Errors
     ///
-    /// [`ShutDown`] if the timer's runtime was shut down. Tokio would panic.
+    /// Returns [`ShutDown`] if the timer's runtime was shut down. Tokio would panic.
     #[inline]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<Result<(), ShutDown>> {
         if self.is_early_enough(cx, deadline) { Poll::Pending } else { self.register(cx, deadline) }
     }
 
-    /// Whether the task is woken at the deadline or before it, as things are.
+    /// Returns `true` if the current registration wakes the task at the deadline or before.
     #[inline]
     pub(super) fn is_early_enough(&self, cx: &Context<'_>, deadline: Instant) -> bool {
         self.registration.as_ref().is_some_and(|Registration { sleep, waker }| {
@@ -58,7 +58,7 @@ impl Timer {
         });
         registration.waker.clone_from(cx.waker());
         let sleep = &mut registration.sleep;
-        // `reset` registers a new one as well. Its first poll would, too, but panics if the runtime is gone.
+        // `reset` registers a new timer as well. Its first poll would register it, too, but panics if the runtime is gone.
         if is_new || sleep.is_elapsed() || sleep.deadline() > deadline {
             sleep.as_mut().reset(deadline);
         }
@@ -79,12 +79,12 @@ impl Timer {
     }
 }
 
-/// Polls a timer outside the task's budget: it must be heard also if the items have used that up.
+/// Polls a timer outside the budget of the task, so that it fires even if the items have used up the budget.
 fn poll_outside_budget(mut sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Result<Poll<()>, ShutDown> {
     let polled =
         catch_unwind(AssertUnwindSafe(|| Pin::new(&mut coop::unconstrained(sleep.as_mut())).poll(cx)));
     polled.map_err(|payload| {
-        // The runtime may have been shut down since the last look.
+        // The runtime may have been shut down since the last check.
         if !is_shut_down(sleep) {
             resume_unwind(payload);
         }
@@ -93,7 +93,7 @@ fn poll_outside_budget(mut sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Resu
     })
 }
 
-/// Returns `true` if the timer has no runtime any more: every deadline has passed then.
+/// Returns `true` if the timer has no runtime any more. Then every deadline has passed.
 fn is_shut_down(mut sleep: Pin<&mut Sleep>) -> bool {
     sleep.as_mut().reset(Instant::now() + FAR);
     sleep.is_elapsed()

@@ -1,4 +1,4 @@
-//! What a run says to `tracing`: one span a run, one span an item, and what went wrong.
+//! The `tracing` output of a run: one span for the run, one span for each item, and events for failures and the end.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -15,13 +15,14 @@ pub(super) fn run_span(name: &str, total: Option<usize>, concurrency: usize) -> 
     info_span!(target: "async_map_task", "map_task", name, total, concurrency)
 }
 
-/// Runs a function in a span, if it is one.
+/// Calls a function in a span, if the span is enabled.
 #[inline(always)]
 pub(super) fn in_span<T>(span: &Span, function: impl FnOnce() -> T) -> T {
     if span.is_disabled() { function() } else { span.in_scope(function) }
 }
 
-/// Replaces the span of an item by that of the next. Where nobody listens there is none, and nothing to replace.
+/// Replaces the span of an item with the span of the next item. Without a subscriber there is no span, and nothing to
+/// replace.
 #[inline]
 pub(super) fn renew_item_span(span: &mut Span, index: usize) {
     if LevelFilter::current() >= LevelFilter::DEBUG || !span.is_disabled() {
@@ -46,7 +47,7 @@ pub(super) fn retry(task: &str, index: usize, attempt: u32, kind: FailureKind, d
     );
 }
 
-/// `why` says why the item was not tried once more.
+/// Logs that an item has failed. `why` is the reason why it was not tried again.
 pub(super) fn failure<E>(task: &str, index: usize, error: &ItemError<E>, why: &str) {
     let (mut limit, mut panic, mut fault) = (None, None, None);
     match error {
@@ -59,12 +60,12 @@ pub(super) fn failure<E>(task: &str, index: usize, error: &ItemError<E>, why: &s
     warn!(target: "async_map_task", task, index, attempts, kind, limit, panic, fault, why, "item failed");
 }
 
-/// An item that was kept as succeeded, with an output that is none of this type.
+/// Logs that an item succeeded in an earlier run, with an output that is not of this type.
 pub(super) fn unreadable(task: &str, index: usize, error: &BoxError) {
     warn!(target: "async_map_task", task, index, %error, "item has succeeded in an earlier run, and runs again");
 }
 
-/// The end of a run. One that the caller has cancelled is no reason to worry.
+/// Logs the end of a run. A cancellation by the caller is not a warning.
 pub(super) fn verdict(task: &str, summary: &Summary, reason: Option<&FailureReason>, text: &dyn Display) {
     let Summary { successes, failures, cancelled, not_started, .. } = *summary;
     match reason {

@@ -1,4 +1,4 @@
-//! What a run is made of, in types.
+//! The types of a run.
 
 use std::marker::PhantomData;
 
@@ -8,12 +8,11 @@ use super::mode::PollWorkers;
 use super::sink::{Deliver, NoSink};
 use super::source::Source;
 
-/// The types of one run, and nothing else: no bound, so that the compiler can tell what they are, and
-/// whether a run is `Send`, without having to prove anything of a closure.
+/// The types of one run, without any bound. So the compiler can resolve them, and decide if a run is `Send`, without having
+/// to prove anything about a closure.
 ///
-/// It matters where items hold references: inside a spawned future the compiler forgets which lifetime
-/// is which, and a proof that a closure takes an item would have to hold for all of them
-/// (<https://github.com/rust-lang/rust/issues/102211>).
+/// This matters if items hold references. Inside a spawned future the compiler forgets which lifetime is which. A proof that
+/// a closure takes an item would then have to hold for all lifetimes (<https://github.com/rust-lang/rust/issues/102211>).
 pub trait Types {
     type Item;
     type Output;
@@ -23,9 +22,9 @@ pub trait Types {
     type Call;
     type Hooks;
     type Mode: Mode;
-    /// Who takes outcomes, where the workers can reach him.
+    /// The sink, if the workers can reach it.
     type Sink;
-    /// The same, with another sink.
+    /// The same types, with another sink.
     type With<K>: Types<
             Item = Self::Item,
             Output = Self::Output,
@@ -41,20 +40,19 @@ pub trait Types {
 
 /// A way to poll workers.
 pub trait Mode {
-    /// Whether workers run by themselves, side by side with the driver. The compiler leaves out what the others do not
-    /// need.
+    /// `true` if workers run in parallel with the driver. The compiler removes code that other runs do not need.
     const PARALLEL: bool;
 
     /// The workers that were opened and have not ended.
     type Workers<W: Types>: Default;
 
-    /// A sink that the workers can reach, or none where they run by themselves: it need not be `Send`.
+    /// A sink that the workers can reach, or none if they are parallel: it need not be `Send`.
     type InWorker<D>;
 
     /// A sink that only the driver can reach, or none.
     type InDriver<D>;
 
-    /// Puts a sink where it can be.
+    /// Splits a sink into the part for the workers and the part for the driver.
     fn split_sink<D>(sink: D) -> (Self::InWorker<D>, Self::InDriver<D>);
 }
 
@@ -98,7 +96,7 @@ impl<W> Work for W where
 {
 }
 
-/// [`Work`] whose workers can be polled, so that a run can be driven.
+/// [`Work`] with workers that can be polled, so that a run can be driven.
 pub trait Drive: Sized + Work + Types<Mode: PollWorkers<Self>> {}
 
 impl<W: Work + Types<Mode: PollWorkers<W>>> Drive for W {}

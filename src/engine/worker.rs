@@ -1,4 +1,4 @@
-//! A place that works through one item after another.
+//! A worker, which processes one item after another.
 
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -19,26 +19,26 @@ use crate::outcome::ItemError;
 use crate::rt::{AtomicBool, Instant, Mutex, coop};
 
 pin_project! {
-    /// A place of the run at work: it takes an item, makes one attempt at it, hands in what became of it and
-    /// takes the next. It holds its permits for as long as there is work. Between two items it allocates nothing.
+    /// Takes an item, makes one attempt at it, emits the result and takes the next item. It holds its permits for as long as
+    /// there is work. Between two items it allocates nothing.
     #[project = WorkerProjection]
     pub struct Worker<W: Types> {
         state: Arc<Mutex<State<W>>>,
         config: Arc<Config>,
         id: usize,
-        // Only where workers run by themselves.
+        // Only for parallel workers.
         parallel: Option<ParallelParts<W::Call>>,
         #[pin]
         slot: AttemptSlot<W>,
     }
 }
 
-/// What a worker needs to run by itself, side by side with others.
+/// The parts that only a parallel worker needs.
 pub(super) struct ParallelParts<C> {
     pub(super) call: C,
     pub(super) alarm: Arc<AtomicBool>,
     pub(super) run_deadline: Option<Instant>,
-    /// Whether somebody is told how long each item took.
+    /// `true` if the run reports how long each item took.
     pub(super) timed: bool,
 }
 
@@ -52,13 +52,13 @@ impl<W: Work> Worker<W> {
         Self { state, config, id, parallel, slot: AttemptSlot::new() }
     }
 
-    /// Looks after the limit of a running attempt from here on. It is to be polled.
+    /// Makes the worker check the limit of a running attempt from now on. It must be polled after that.
     pub(super) fn watch_limit(self: Pin<&mut Self>) {
         let this = self.project();
         this.slot.project().work_out_limit(this.config);
     }
 
-    /// Tells a running attempt to end. From here on the run's grace is its only limit.
+    /// Tells a running attempt to end. From now on, the grace of the run is its only limit.
     pub(super) fn stop(self: Pin<&mut Self>) {
         self.project().slot.project().stop();
     }
@@ -68,8 +68,8 @@ impl<W: Work> Future for Worker<W> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // Without budget nothing of Tokio's would be ready here, and what was polled for nothing would
-        // come after those that have used it up, time and again.
+        // Without budget, no Tokio resource would be ready here. A worker that is polled without a result would come after
+        // those that have used up the budget, again and again.
         if !coop::has_budget_remaining() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -98,7 +98,7 @@ impl<W: Work> Future for Worker<W> {
                 Ok(()) => loop {
                     match slot.as_mut().project().poll(cx, config, &mut guard) {
                         Poll::Pending => {
-                            // A worker that has been to the state has begun an attempt, which was counted. Two workers that
+                            // A worker that has locked the state has started an attempt, which was counted. Two workers that
                             // have woken themselves end the poll of all.
                             if !W::Mode::PARALLEL {
                                 if guard.is_held() {
@@ -157,8 +157,8 @@ impl<W: Work> Future for Worker<W> {
     }
 }
 
-/// Does what the worker is to do next: breaks with the end of its poll, or goes on with an attempt that is under way or
-/// has failed at once.
+/// Performs a step of a worker. Breaks with the end of its poll, or continues with an attempt that is running or has failed
+/// immediately.
 fn take_up<W: Work>(
     step: Step<W::Item>,
     parallel: Option<(&ParallelParts<W::Call>, &mut TimeSlice)>,
@@ -187,7 +187,7 @@ fn take_up<W: Work>(
     }
 }
 
-/// Counts the poll of a worker whose attempt goes on.
+/// Counts the poll of a worker with a pending attempt.
 #[inline(never)]
 fn count_poll<W: Work>(guard: &mut StateGuard<'_, W>, cx: &Context<'_>) {
     if !guard.get().may_poll_worker() {
@@ -195,7 +195,7 @@ fn count_poll<W: Work>(guard: &mut StateGuard<'_, W>, cx: &Context<'_>) {
     }
 }
 
-/// Prepares the way to the state for a worker whose attempt has ended. Returns `true` if the worker has had its share.
+/// Prepares the access to the state after an attempt has ended. Returns `true` if the time slice of the worker is over.
 #[inline(always)]
 fn come_back<W: Work>(
     slice: &mut TimeSlice,
@@ -208,7 +208,8 @@ fn come_back<W: Work>(
     is_tired
 }
 
-/// Gives back what an attempt that has ended held of the shared limit. It wakes others, so the state is not locked then.
+/// Releases the permits of the shared limit that an ended attempt held. This wakes other tasks, so the state is not locked
+/// then.
 #[inline]
 fn leave_shared<W: Work>(guard: &mut StateGuard<'_, W>, slot: Pin<&mut AttemptSlot<W>>) {
     if W::Mode::PARALLEL && slot.project().release_shared() {
