@@ -1,4 +1,4 @@
-//! Numbers of things, as messages show them.
+//! Numbers with their nouns, as messages show them.
 
 use std::fmt::{Display, Formatter, Result};
 

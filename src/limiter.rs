@@ -14,24 +14,24 @@ use crate::rt::{Mutex, MutexGuard};
 /// A limit on running attempts that several tasks, runs and requests share; see
 /// [`limiter`](crate::AsyncMapTaskBuilder::limiter).
 ///
-/// A clone is the same limit. An attempt of a task with a limiter needs a place of its run, within
-/// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency), and permits of the limiter: one, or as many as
-/// [`weight`](crate::MapRun::weight) says. It gives them back when it ends, before a retry waits; one of
-/// [`map_blocking`](crate::Over::map_blocking) when its function has really returned.
+/// A clone is the same limit. An attempt of a task with a limiter needs permits of its run, within
+/// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency), and permits of the limiter: one, or the
+/// [`weight`](crate::MapRun::weight) of its item. It returns them when it ends, before the delay of a retry. An attempt of
+/// [`map_blocking`](crate::Over::map_blocking) returns them when its function has returned.
 ///
-/// It is fair: first come, first served. An attempt that needs many permits is not starved by attempts that need few;
-/// while it waits, those behind it wait, too. A run waits in the queue with one item at a time, so a run of many items
-/// gets no more turns than a run of few.
+/// It is fair: first come, first served. An attempt that needs many permits is not starved by attempts that need few. While
+/// it waits, the requests behind it wait, too. A run waits in the queue with one item at a time. So a run of many items gets
+/// no more turns than a run of few.
 ///
 /// The runs may live in different runtimes and threads.
 ///
 /// # What holds up other runs
 ///
-/// **An item that awaits another run of the same limiter.** It holds a permit that the inner items wait for. If items
-/// like this hold all permits, none of them continues. Give inner runs a limiter of their own, or none.
+/// **An item that awaits another run of the same limiter.** It holds a permit that the inner items wait for. If such items
+/// hold all permits, none of them continues. Give inner runs a limiter of their own, or none.
 ///
-/// **A run that is not polled.** When it is its turn in the queue, the limiter grants permits to the run, and they are
-/// in use from then on. A run that is not polled neither starts its item nor returns them, and its running items keep
+/// **A run that is not polled.** When its turn in the queue comes, the limiter grants permits to the run. They are in use
+/// from then on. A run that is not polled neither starts its item nor returns these permits, and its running items keep
 /// theirs. If these are all permits, every other run of the limiter waits until the run is polled again or dropped.
 ///
 /// This happens easily in `select!`. While the body of one branch runs, the other branches are not polled:
@@ -86,7 +86,7 @@ use crate::rt::{Mutex, MutexGuard};
 ///
 /// # Examples
 ///
-/// One limit over all requests of a service, whatever each of them runs:
+/// One limit for all requests of a service, however many tasks they run:
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -120,16 +120,16 @@ pub struct Limiter {
 /// No code of the caller's runs while this is locked: a waker is cloned, woken and dropped after the lock is released.
 struct State {
     permits: usize,
-    /// The largest number of permits that there have ever been.
+    /// The largest number of permits so far.
     most: usize,
-    /// The permits of running attempts and of grants that are not taken. It is above `permits` after these were
-    /// lowered, and while a heavier attempt runs alone.
+    /// The permits of running attempts, and of grants that were not taken. It is above `permits` after these were lowered,
+    /// and while a heavier attempt runs alone.
     in_use: usize,
     /// The number of the next request that has to wait.
     next_number: u64,
     /// The requests that wait, in the order in which they were made.
     waiting: Numbered<Request>,
-    /// The requests whose permits were granted and are not taken yet, in the same order.
+    /// The requests that were granted permits and have not taken them, in the same order.
     granted: Numbered<()>,
     /// How many requests have left the queue without permits.
     given_up: u64,
@@ -159,12 +159,12 @@ impl Limiter {
     /// Running attempts continue. If more permits are in use than there are now, nothing starts until enough of them
     /// have been returned.
     ///
-    /// Lowering the limit never ends a run. An item whose weight is above the new limit keeps its turn in the queue,
-    /// and starts alone: it waits until all permits have been returned, and nothing else starts until it has returned
-    /// its own. Only a weight above the largest number of permits that this limiter has ever had is refused; it ends
-    /// its run with [`FailureReason::Config`](crate::FailureReason::Config).
+    /// Lowering the limit never ends a run. An item with a weight above the new limit keeps its turn in the queue, and
+    /// starts alone: it waits until all permits have been returned, and nothing else starts until it has returned its own.
+    /// Only a weight above the largest number of permits that this limiter has ever had is refused. It ends its run with
+    /// [`FailureReason::Config`](crate::FailureReason::Config).
     ///
-    /// `set_permits(0)` holds everything back: nothing starts until the limit is raised again. Time limits go on
+    /// `set_permits(0)` holds everything back: nothing starts until the limit is raised again. Time limits continue
     /// meanwhile, such as [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout).
     pub fn set_permits(&self, permits: usize) {
         let mut state = self.lock();
@@ -254,15 +254,15 @@ impl State {
     }
 }
 
-/// Permits, or a place in the queue for them.
+/// Permits, or a position in the queue for them.
 #[derive(Debug)]
 pub(crate) enum Acquired {
     Now(Permit),
     Later(Ticket),
 }
 
-/// A place in the queue of a limiter. When it is dropped, it leaves the queue, and returns permits that were granted
-/// and not taken.
+/// A position in the queue of a limiter. When it is dropped, it leaves the queue, and returns permits that were granted and
+/// not taken.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     limiter: Limiter,
@@ -276,7 +276,7 @@ pub(crate) struct TooHeavy {
     pub(crate) most: usize,
 }
 
-/// The permits of a ticket have been taken before.
+/// The permits of a ticket were taken before.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct AlreadyTaken;
 
@@ -348,7 +348,7 @@ impl fmt::Debug for Limiter {
         let state = self.lock();
         let (permits, in_use, waiting, given_up) =
             (state.permits, state.in_use, state.waiting.len(), state.given_up);
-        // Writing is the caller's code.
+        // The formatter is the caller's code.
         drop(state);
         f.debug_struct("Limiter")
             .field("permits", &permits)

@@ -4,24 +4,24 @@ use crate::rt::{Mutex, MutexGuard};
 use std::hint::spin_loop;
 use std::sync::{PoisonError, TryLockError};
 
-/// The longest that a [`BackOff`] keeps away before it looks again, in pauses of the processor: some eight microseconds
-/// on today's machines. After that it goes to sleep over the mutex.
+/// The longest time that a [`BackOff`] waits before another try, in pauses of the processor: about eight microseconds on
+/// today's machines. After that, the thread sleeps until the mutex is free.
 const MOST_PAUSES: u32 = 256;
 
-/// How somebody comes to a mutex that several threads want time and again, each for a few dozen nanoseconds.
+/// How a thread waits for a mutex that several threads lock again and again, each for a few dozen nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BackOff {
-    /// After work of some length. The mutex is free again in a moment, so it looks at once.
+    /// After work of some length. The mutex will be free in a moment, so the thread tries again immediately.
     Short,
-    /// Time and again, with next to nothing in between, and so, most likely, does whoever has it. One who looks at once
-    /// then gets it whenever the other lets go of it for a moment, and with it all that the other has just written, so
-    /// that the two hand it to and fro for a few nanoseconds of work each. So it lets the other have his turn, for two
-    /// microseconds at first.
+    /// Again and again, with next to nothing in between; the holder of the mutex most likely does the same. A thread that
+    /// tried again immediately would get the mutex whenever the holder releases it for a moment. With the mutex it would get
+    /// all data that the holder has just written. The two would pass both to and fro for a few nanoseconds of work each. So
+    /// the thread lets the holder continue, for two microseconds at first.
     Long,
 }
 
 impl BackOff {
-    /// How long it keeps away before its first look; before each further look it is twice as long.
+    /// Returns how long the thread waits before its first try. The wait doubles before each further try.
     fn first_pauses(self) -> u32 {
         match self {
             Self::Short => 1,
@@ -30,13 +30,13 @@ impl BackOff {
     }
 }
 
-/// Locks a mutex. A panic of the caller's that has poisoned it is on its way out by itself, and what the mutex
-/// guards is whole all the same.
+/// Locks a mutex. If a panic of the caller's code has poisoned it, that panic is already being passed on, and the guarded
+/// value is still consistent.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Locks a mutex that several threads want time and again.
+/// Locks a mutex that several threads lock again and again.
 #[inline]
 pub(crate) fn lock_with_back_off<T>(mutex: &Mutex<T>, back_off: BackOff) -> MutexGuard<'_, T> {
     try_lock(mutex).unwrap_or_else(|| wait(mutex, back_off))

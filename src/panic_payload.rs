@@ -1,13 +1,13 @@
 //! Payloads of caught panics.
 //!
-//! A payload is a value of the caller's, and its destructor may panic as well. A caught payload that is not
-//! resumed is therefore dropped here and nowhere else.
+//! A payload is a value of the caller's, and its destructor may panic as well. A caught payload that is not resumed is
+//! therefore dropped here and nowhere else.
 
 use std::any::Any;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What a panic carries.
+/// The payload of a panic.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
 /// Returns the message of a panic and drops the payload.
@@ -24,10 +24,10 @@ pub(crate) fn into_message(payload: Payload) -> String {
     message
 }
 
-/// Drops a payload. A panic of its destructor ends here.
+/// Drops a payload. A panic of its destructor is caught.
 pub(crate) fn discard(payload: Payload) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        // Its destructor may panic as well, and so on for ever.
+        // The destructor of this payload may panic as well, and so on for ever.
         mem::forget(second);
     }
 }

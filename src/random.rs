@@ -1,13 +1,13 @@
-//! Random numbers for names, where no crate is worth it.
+//! Random numbers for names, without a crate for them.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// 64 random bits, in a name that nobody else should have by chance.
+/// Returns 64 random bits, for a name that no other process is to have by chance.
 ///
-/// The keys of the standard library's hash maps are the random numbers that it gives out: two keys of 64 bits from the
-/// operating system for each thread. The counter tells the numbers of one thread apart.
+/// The standard library gives out random numbers only as the keys of its hash maps: two keys of 64 bits from the operating
+/// system for each thread. The counter distinguishes the numbers of one thread.
 pub(crate) fn random() -> u64 {
     static NUMBERS: AtomicU64 = AtomicU64::new(0);
     RandomState::new().hash_one(NUMBERS.fetch_add(1, Ordering::Relaxed))

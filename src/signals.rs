@@ -1,4 +1,4 @@
-//! What reaches a run from outside while it goes on: a flag for each order, and the driver's waker.
+//! The signals to a run from outside while it is running: a flag for each signal, and the waker of the driver.
 
 use crate::rt::{AtomicU8, AtomicWaker};
 use std::sync::Arc;
@@ -11,17 +11,17 @@ const PAUSED: u8 = 4;
 const TOKEN: u8 = 8;
 const RESIZED: u8 = 16;
 
-/// Tells a run what it is to do, from wherever.
+/// Sends signals to a run, from any thread.
 ///
-/// It is the waker of the caller's cancellation token, too. So a token that is cancelled is seen at once, in the
-/// middle of a poll as well, and looking for it costs no more than looking at a flag.
+/// It is also the waker of the caller's cancellation token. So a cancelled token is seen immediately, even in the middle of
+/// a poll, and the check costs no more than reading a flag.
 #[derive(Debug, Default)]
 pub(crate) struct Signals {
     flags: AtomicU8,
     driver: AtomicWaker,
 }
 
-/// What was ordered.
+/// The signals that are raised.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Raised(u8);
 
@@ -39,12 +39,12 @@ impl Raised {
         self.0 & DRAINING != 0
     }
 
-    /// Whether the caller's token has rung, so that it is worth a look.
+    /// Returns `true` if the caller's token has woken the signals, so that it must be checked.
     pub(crate) fn is_token(self) -> bool {
         self.0 & TOKEN != 0
     }
 
-    /// Whether another concurrency was asked for.
+    /// Returns `true` if another concurrency was requested.
     pub(crate) fn is_resized(self) -> bool {
         self.0 & RESIZED != 0
     }
@@ -78,17 +78,18 @@ impl Signals {
         self.notify();
     }
 
-    /// Has the run look at the caller's token.
+    /// Makes the run check the caller's token.
     pub(crate) fn look_at_token(&self) {
         self.order(TOKEN);
     }
 
-    /// Has the run look at the concurrency that was asked for.
+    /// Makes the run apply the requested concurrency.
     pub(crate) fn resize(&self) {
         self.order(RESIZED);
     }
 
-    /// To be called before the run looks at it, so that it is not missed if it changes once more.
+    /// Clears the signal of [`resize`](Self::resize). Called before the run reads the concurrency, so that a further change
+    /// is not missed.
     pub(crate) fn acknowledge_size(&self) {
         self.flags.fetch_and(!RESIZED, Ordering::AcqRel);
     }
@@ -103,7 +104,7 @@ impl Signals {
         self.driver.wake();
     }
 
-    /// From here on the signals is heard by this waker.
+    /// Sets the waker of the driver.
     pub(crate) fn register(&self, driver: &Waker) {
         self.driver.register(driver);
     }

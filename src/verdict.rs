@@ -1,10 +1,9 @@
-//! The success criteria in exact integers: numbers go in, a decision comes out.
+//! The success criteria in exact integers: numbers in, a decision out.
 
-/// A success ratio as the decimal that was written: `mantissa / 10^scale`, exactly.
+/// A success ratio as the decimal that was written: exactly `mantissa / 10^scale`.
 ///
-/// A binary float cannot hold 0.07, so `0.07 * 100.0` is a little more than 7 and its ceiling is 8.
-/// The shortest decimal that reads back as the same float is the number that the caller wrote;
-/// from there on everything is integer arithmetic.
+/// A binary float cannot represent 0.07, so `0.07 * 100.0` is a little more than 7 and its ceiling is 8. The shortest
+/// decimal that reads back as the same float is the number that the caller wrote. All further steps are integer arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ratio {
     mantissa: u64,
@@ -15,10 +14,10 @@ pub(crate) struct Ratio {
 const VANISHING_SCALE: u32 = 37;
 
 impl Ratio {
-    /// Every item.
+    /// The ratio that requires every item.
     pub(crate) const ONE: Self = Self { mantissa: 1, scale: 0 };
 
-    /// `None` unless `ratio` is within 0 and 1.
+    /// Returns `None` unless `ratio` is within 0 and 1.
     pub(crate) fn new(ratio: f64) -> Option<Self> {
         if !(0.0..=1.0).contains(&ratio) {
             return None;
@@ -33,7 +32,7 @@ impl Ratio {
         Some(Self { mantissa, scale })
     }
 
-    /// The least number of successes `k` with `k / total >= ratio`.
+    /// Returns the least number of successes `k` with `k / total >= ratio`.
     pub(crate) fn required(self, total: usize) -> usize {
         let product = u128::from(self.mantissa) * (total as u128);
         if product == 0 {
@@ -43,13 +42,12 @@ impl Ratio {
             return 1;
         }
         let required = product.div_ceil(10_u128.pow(self.scale));
-        // A ratio is at most 1, so this fits wherever `total` does.
+        // A ratio is at most 1, so this fits if `total` does.
         usize::try_from(required).unwrap_or(total)
     }
 }
 
-/// What a run must reach to succeed. Every criterion that is set must hold; when none is set, all
-/// items must succeed.
+/// The criteria for the success of a run. Every criterion that is set must hold. If none is set, all items must succeed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Criteria {
     pub(crate) min_success_ratio: Option<Ratio>,
@@ -72,8 +70,8 @@ impl Criteria {
         self.min_success_ratio.is_some() || self.min_successes.is_some() || self.max_failures.is_some()
     }
 
-    /// Whether one more failure ends the run: called when an item has failed, with the number of
-    /// failures so far. Without a known total only `max_failures` can tell before the end.
+    /// Returns the exceeded criteria if one more failure ends the run. Called when an item has failed, with the number of
+    /// failures so far. Without a known total, only `max_failures` can decide before the end.
     pub(crate) fn after_failure(&self, failures: usize, total: Option<usize>) -> Option<Exceeded> {
         let allowed = match total {
             Some(total) => self.allowed(total),
@@ -82,13 +80,13 @@ impl Criteria {
         (failures > allowed).then_some(Exceeded { failures, allowed })
     }
 
-    /// Whether no later failure could take the success away: called when an item has succeeded.
+    /// Returns `true` if no later failure can revoke the success. Called when an item has succeeded.
     #[inline]
     pub(crate) fn enough(&self, successes: usize, total: Option<usize>) -> bool {
         self.early_success && self.needed(total).is_some_and(|needed| successes >= needed)
     }
 
-    /// How many successes make the run's success certain; `None` where no number does before its end.
+    /// Returns how many successes make the run's success certain, or `None` if no number does before its end.
     fn needed(&self, total: Option<usize>) -> Option<usize> {
         match total {
             Some(total) => {
@@ -100,7 +98,7 @@ impl Criteria {
         }
     }
 
-    /// The judgement over a run in which every item has settled.
+    /// Judges a run in which every item has settled.
     pub(crate) fn at_end(&self, successes: usize, failures: usize) -> Result<(), Exceeded> {
         let total = successes + failures;
         let allowed = self.allowed(total);
@@ -111,20 +109,19 @@ impl Criteria {
         }
     }
 
-    /// The least number of successes among `total` items. It is above `total` where
-    /// `min_successes` is.
+    /// Returns the least number of successes among `total` items. It is above `total` if `min_successes` is.
     pub(crate) fn required(&self, total: usize) -> usize {
         let by_ratio = self.ratio().map_or(0, |ratio| ratio.required(total));
         by_ratio.max(self.min_successes.unwrap_or(0))
     }
 
-    /// The most failures among `total` items.
+    /// Returns the most failures that are allowed among `total` items.
     fn allowed(&self, total: usize) -> usize {
         let by_successes = total.saturating_sub(self.required(total));
         by_successes.min(self.max_failures.unwrap_or(usize::MAX))
     }
 
-    /// The ratio that counts: the one that was set, or all items where no criterion was set.
+    /// Returns the ratio that counts, if any: the one that was set, or all items if no criterion was set.
     fn ratio(&self) -> Option<Ratio> {
         let none_set = self.min_successes.is_none() && self.max_failures.is_none();
         self.min_success_ratio.or(none_set.then_some(Ratio::ONE))

@@ -1,8 +1,8 @@
-//! A queue whose entries can be removed from anywhere.
+//! A queue that allows removing any entry.
 
 use std::collections::VecDeque;
 
-/// An allocation for up to eight times this many entries is kept, however few of them are in use.
+/// An allocation for up to eight times this many entries is kept, even if few of them are in use.
 const SMALL: usize = 32;
 
 /// Values in ascending order of their numbers. Each operation takes O(log n), amortised.
@@ -84,7 +84,7 @@ impl<T> Numbered<T> {
 mod tests {
     use super::*;
 
-    /// Numbers below a bound that look random and are the same in every test run.
+    /// Returns numbers below a bound that look random and are the same in every test run.
     fn dice(seed: u64) -> impl FnMut(u64) -> u64 {
         let mut state = seed;
         move |bound| {

@@ -5,7 +5,7 @@ mod wakers;
 
 use super::*;
 
-/// Numbers below a bound that look random and are the same in every test run.
+/// Returns numbers below a bound that look random and are the same in every test run.
 fn dice(seed: u64) -> impl FnMut(u64) -> u64 {
     let mut state = seed;
     move |bound| {
@@ -58,7 +58,7 @@ fn a_ticket_that_is_dropped_gives_back_its_turn_and_its_permits() {
     let (gone, next) = (ask(&limiter, 1), ask(&limiter, 1));
     drop(gone);
     drop(running);
-    // It was granted and nobody has taken it.
+    // It was granted permits, and has not taken them.
     let last = ask(&limiter, 1);
     assert_eq!(limiter.in_use(), 1);
     drop(next);

@@ -1,4 +1,4 @@
-//! The order of the queue at random, against a plain model, and what a long queue costs.
+//! The order of the queue at random, compared with a plain model, and the cost of a long queue.
 
 use std::collections::BTreeMap;
 use std::task::Wake;
@@ -17,13 +17,13 @@ impl Wake for Notes {
     }
 }
 
-/// The same limiter, told by its rules.
+/// A plain model of the limiter, written from its rules.
 #[derive(Default)]
 struct Plain {
     permits: usize,
     most: usize,
     in_use: usize,
-    /// In the order in which they were made: the number and the weight.
+    /// The number and the weight of each request, in the order in which they were made.
     waiting: Vec<(usize, usize)>,
     granted: BTreeMap<usize, usize>,
     woken: Vec<usize>,
@@ -65,7 +65,7 @@ impl Plain {
     }
 }
 
-/// What happened in all plans together.
+/// How often each event happened in all plans together.
 #[derive(Debug, Default)]
 struct Happened {
     granted: usize,
@@ -166,7 +166,7 @@ fn rule_04_first_come_first_served_whatever_joins_leaves_and_resizes() {
 /// Enough that a queue which moves its entries at each removal takes seconds.
 const LONG: usize = 100_000;
 
-/// A limiter whose permit is in use, and many tickets that wait for it, in random order.
+/// Returns a limiter with its only permit in use, and many tickets that wait for it, in random order.
 fn long_queue() -> (Limiter, Permit, Vec<Ticket>) {
     let limiter = Limiter::new(1);
     let running = at_once(&limiter, 1);

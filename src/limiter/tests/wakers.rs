@@ -7,7 +7,7 @@ use std::task::Wake;
 use super::*;
 use crate::rt::AtomicUsize;
 
-/// How often a caller's code ran, and how often the limiter was locked then.
+/// How often code of the caller's ran, and how often the limiter was locked at that time.
 #[derive(Default)]
 struct Calls {
     all: AtomicUsize,
