@@ -5,7 +5,7 @@ mod attempt;
 mod attempt_slot;
 pub(crate) mod background;
 pub(crate) mod blocking;
-#[cfg_attr(not(feature = "store"), allow(dead_code, reason = "only with `store` is there one"))]
+#[cfg_attr(not(feature = "store"), allow(dead_code, reason = "used only with `store`"))]
 pub(crate) mod cache;
 pub(crate) mod call;
 mod closing;
@@ -18,7 +18,7 @@ mod finish;
 pub(crate) mod hooks;
 pub(crate) mod in_context;
 mod job;
-#[cfg_attr(not(feature = "store"), allow(dead_code, reason = "only with `store` is there one"))]
+#[cfg_attr(not(feature = "store"), allow(dead_code, reason = "used only with `store`"))]
 pub(crate) mod ledger;
 pub(crate) mod mode;
 mod next_step;
@@ -187,14 +187,14 @@ impl<W: Drive> Driver<W> {
             (former, stopped, stopped || state.scheduler.stop.is_none())
         };
         self.relay.begin_poll(W::Mode::count(&self.workers));
-        let mut is_tired = false;
+        let mut must_yield = false;
         loop {
             if polls_workers {
                 self.poll_workers(cx, stopped);
             }
             let Some(admission) = self.admit(cx, sink) else {
                 match self.poll_stopping(cx) {
-                    Stopping::Told => {
+                    Stopping::Notified => {
                         (stopped, polls_workers) = (true, true);
                         continue;
                     }
@@ -218,22 +218,22 @@ impl<W: Drive> Driver<W> {
                 }
                 Admission::Stop => stopped = true,
                 Admission::Yield => {
-                    is_tired = true;
+                    must_yield = true;
                     break;
                 }
                 Admission::Wait => break,
                 Admission::Finish => return Poll::Ready(()),
             }
             if !coop::has_budget_remaining() {
-                is_tired = true;
+                must_yield = true;
                 break;
             }
         }
-        if self.relay.end_poll() || is_tired {
+        if self.relay.end_poll() || must_yield {
             if W::Mode::PARALLEL {
                 cx.waker().wake_by_ref();
             } else {
-                self.relay.yield_turn(cx);
+                self.relay.yield_to_executor(cx);
             }
         }
         self.end_poll(cx);
@@ -264,8 +264,8 @@ impl<W: Drive> Driver<W> {
     /// `stopped` before, only the first two end the loop.
     fn poll_workers(&mut self, cx: &mut Context<'_>, stopped: bool) {
         // All workers that are ready are polled before running attempts are told to end, and again before these are dropped.
-        let is_last_turn = stopped && self.timers.stop_at.is_none_or(|stop_at| Instant::now() >= stop_at);
-        if is_last_turn {
+        let is_last_round = stopped && self.timers.stop_at.is_none_or(|stop_at| Instant::now() >= stop_at);
+        if is_last_round {
             self.relay.begin_poll(W::Mode::count(&self.workers));
         }
         loop {
@@ -288,7 +288,7 @@ impl<W: Drive> Driver<W> {
                         let mut guard = DriverGuard::new(&self.state);
                         let state = guard.get();
                         coop::has_budget_remaining()
-                            && (is_last_turn || state.may_start())
+                            && (is_last_round || state.may_start())
                             && (stopped || state.scheduler.stop.is_none())
                     }) => {}
                 Poll::Pending | Poll::Ready(None) => break,

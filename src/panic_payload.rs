@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_whose_destructor_panics_goes_no_further() {
+    fn a_panic_of_a_payload_destructor_is_caught() {
         let caught = catch_unwind(|| panic_any(Endless)).unwrap_err();
         assert_eq!(into_message(caught), "a panic without a text");
         assert_eq!(into_message(Box::new("borrowed")), "borrowed");

@@ -62,15 +62,15 @@ impl Signals {
     }
 
     pub(crate) fn cancel(&self) {
-        self.order(CANCELLED);
+        self.raise(CANCELLED);
     }
 
     pub(crate) fn drain(&self) {
-        self.order(DRAINING);
+        self.raise(DRAINING);
     }
 
     pub(crate) fn pause(&self) {
-        self.order(PAUSED);
+        self.raise(PAUSED);
     }
 
     pub(crate) fn resume(&self) {
@@ -79,13 +79,13 @@ impl Signals {
     }
 
     /// Makes the run check the caller's token.
-    pub(crate) fn look_at_token(&self) {
-        self.order(TOKEN);
+    pub(crate) fn check_token(&self) {
+        self.raise(TOKEN);
     }
 
     /// Makes the run apply the requested concurrency.
     pub(crate) fn resize(&self) {
-        self.order(RESIZED);
+        self.raise(RESIZED);
     }
 
     /// Clears the signal of [`resize`](Self::resize). Called before the run reads the concurrency, so that a further change
@@ -94,8 +94,8 @@ impl Signals {
         self.flags.fetch_and(!RESIZED, Ordering::AcqRel);
     }
 
-    fn order(&self, order: u8) {
-        self.flags.fetch_or(order, Ordering::AcqRel);
+    fn raise(&self, signal: u8) {
+        self.flags.fetch_or(signal, Ordering::AcqRel);
         self.notify();
     }
 
@@ -112,10 +112,10 @@ impl Signals {
 
 impl Wake for Signals {
     fn wake(self: Arc<Self>) {
-        self.look_at_token();
+        self.check_token();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.look_at_token();
+        self.check_token();
     }
 }

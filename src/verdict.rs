@@ -204,7 +204,7 @@ mod tests {
             assert_eq!(criteria.after_failure(allowed + 1, total), Some(exceeded), "{criteria:?}");
         }
         for criteria in [criteria(None, None, None), criteria(Some(1.0), Some(5), None)] {
-            assert_eq!(criteria.after_failure(1_000, None), None, "nobody knows yet: {criteria:?}");
+            assert_eq!(criteria.after_failure(1_000, None), None, "not known yet: {criteria:?}");
         }
     }
 
@@ -230,7 +230,7 @@ mod tests {
             criteria(None, None, Some(4)),
             criteria(None, Some(1), Some(4)),
         ] {
-            assert!(!never.enough(1_000, None), "nobody knows yet: {never:?}");
+            assert!(!never.enough(1_000, None), "not known yet: {never:?}");
         }
     }
 

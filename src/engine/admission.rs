@@ -25,7 +25,7 @@ impl<W: Work> State<W> {
         }
         if self.scheduler.permits.is_full() || self.scheduler.is_paused() {
             self.scheduler.permits.leave_queue();
-            self.look_for_the_end();
+            self.check_source_end();
             return self.admit_nothing();
         }
         if !self.may_start() {
@@ -52,7 +52,7 @@ impl<W: Work> State<W> {
 
     /// Asks the source for its end while nothing may start. All pulled items may have settled already. The permits in use
     /// may belong to blocking functions of items that settled long ago.
-    fn look_for_the_end(&mut self) {
+    fn check_source_end(&mut self) {
         let nothing_is_left = self.running() == 0 && self.not_started() == 0 && self.waiting_for_retry() == 0;
         let may_ask = self.scheduler.total() == Some(self.scheduler.pulled) || !self.scheduler.is_paused();
         if nothing_is_left && may_ask && self.has_room_for_outcomes() && self.admits_new_items() {
@@ -133,11 +133,11 @@ impl<W: Work> State<W> {
     /// satisfied stops the run.
     #[inline]
     fn take(&mut self, held: &mut HeldPermits, weight: u32) -> bool {
-        self.scheduler.permits.is_reusable(held, weight) || self.take_anew(held, weight)
+        self.scheduler.permits.is_reusable(held, weight) || self.take_slow(held, weight)
     }
 
     #[cold]
-    fn take_anew(&mut self, held: &mut HeldPermits, weight: u32) -> bool {
+    fn take_slow(&mut self, held: &mut HeldPermits, weight: u32) -> bool {
         match self.scheduler.permits.take(held, weight, &self.scheduler.driver) {
             Ok(taken) => taken,
             Err(error) => {
@@ -150,7 +150,7 @@ impl<W: Work> State<W> {
     /// Returns `true` if free permits may go to a new item directly. Then there is no signal, no stop, no waiting attempt
     /// and no full window that [`next_item`](Self::next_item) has to handle.
     #[inline(always)]
-    pub(super) fn is_way_clear(&self) -> bool {
+    pub(super) fn can_start_directly(&self) -> bool {
         self.scheduler.signals.raised().is_none()
             && self.scheduler.stop.is_none()
             && (W::Mode::PARALLEL || self.scheduler.budget.is_left())

@@ -109,7 +109,7 @@ impl<W: Work> SlotProjection<'_, W> {
     }
 
     /// Records when an attempt starts.
-    pub(super) fn date(&mut self, config: &Config, start: Instant) {
+    pub(super) fn record_start(&mut self, config: &Config, start: Instant) {
         self.job.started.get_or_insert(start);
         if config.first_limit.is_some() {
             *self.attempt_deadline = AttemptDeadline::BegunSince(start);
@@ -117,7 +117,7 @@ impl<W: Work> SlotProjection<'_, W> {
     }
 
     /// Corrects the start of an attempt that has not waited yet.
-    fn date_anew(&mut self, start: Instant, attempt_deadline: impl FnOnce(Instant) -> AttemptDeadline) {
+    fn correct_start(&mut self, start: Instant, attempt_deadline: impl FnOnce(Instant) -> AttemptDeadline) {
         if self.job.attempt == 1 {
             self.job.started = Some(start);
         }
@@ -135,12 +135,12 @@ impl<W: Work> SlotProjection<'_, W> {
         guard: &mut StateGuard<'_, W>,
     ) -> Poll<Result<W::Output, ItemError<W::Error>>> {
         if W::Mode::PARALLEL && mem::take(self.is_unpolled) {
-            self.date_anew(Instant::now(), AttemptDeadline::BegunSince);
+            self.correct_start(Instant::now(), AttemptDeadline::BegunSince);
         }
         let attempts = self.job.attempt;
         match trace::in_span(&self.job.span, || poll_caught(self.attempt.as_mut(), cx, attempts)) {
             Poll::Ready(Ok(output)) => Poll::Ready(Ok(output)),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(self.blame(error))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.counted_error(error))),
             Poll::Pending if self.is_within_first_limit(cx, config) => Poll::Pending,
             Poll::Pending => self.poll_limit(cx, config, guard).map(Err),
         }
@@ -148,7 +148,7 @@ impl<W: Work> SlotProjection<'_, W> {
 
     /// Returns the error that counts for a failed attempt.
     #[cold]
-    fn blame(&self, error: ItemError<W::Error>) -> ItemError<W::Error> {
+    fn counted_error(&self, error: ItemError<W::Error>) -> ItemError<W::Error> {
         match (error, &*self.attempt_deadline) {
             // The attempt was told to end, so its error is a consequence of the timeout.
             (ItemError::Failed { attempts, .. }, AttemptDeadline::Grace(limit, _)) => limit.error(attempts),
@@ -177,7 +177,7 @@ impl<W: Work> SlotProjection<'_, W> {
         guard: &mut StateGuard<'_, W>,
     ) -> Poll<ItemError<W::Error>> {
         if let AttemptDeadline::BegunSince(dated) = *self.attempt_deadline {
-            self.date_anew(TimeSlice::latest_start(dated), AttemptDeadline::Begun);
+            self.correct_start(TimeSlice::latest_start(dated), AttemptDeadline::Begun);
         }
         self.work_out_limit(config);
         let attempts = self.job.attempt;

@@ -77,7 +77,7 @@ impl<I, T> Cache<I, T> {
                 None
             }
             Err(error) => {
-                self.tell(pulled.index, "the item has no key, and is not cached", &error);
+                self.log_warning(pulled.index, "the item has no key, and is not cached", &error);
                 Some(pulled)
             }
         }
@@ -98,7 +98,11 @@ impl<I, T> Cache<I, T> {
                     Some(output)
                 }
                 Err(error) => {
-                    self.tell(index, "what is cached is not of this type, and is computed anew", &error);
+                    self.log_warning(
+                        index,
+                        "what is cached is not of this type, and is computed anew",
+                        &error,
+                    );
                     None
                 }
             };
@@ -111,7 +115,7 @@ impl<I, T> Cache<I, T> {
         match (self.encode)(index, output) {
             Ok(text) => self.cacher.keep(index, text),
             Err(error) => {
-                self.tell(index, "the output is not cached", &error);
+                self.log_warning(index, "the output is not cached", &error);
                 self.cacher.release(index);
             }
         }
@@ -126,7 +130,7 @@ impl<I, T> Cache<I, T> {
         self.cacher.poll_closed(cx)
     }
 
-    fn tell(&self, index: usize, what: &str, error: &dyn Display) {
+    fn log_warning(&self, index: usize, what: &str, error: &dyn Display) {
         warn!(target: "async_map_task", task = self.name, index, %error, "{what}");
     }
 }

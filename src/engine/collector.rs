@@ -51,9 +51,9 @@ impl<T, E> Collector<T, E> {
 
     /// Returns `true` if an outcome can go directly to the sink, because no other outcome must come before it.
     #[inline(always)]
-    pub(super) fn lets_pass(&self) -> bool {
+    pub(super) fn can_bypass(&self) -> bool {
         match self {
-            Self::Queue(queue) => queue.lets_pass(),
+            Self::Queue(queue) => queue.can_bypass(),
             Self::Results { .. } | Self::Channel(_) => false,
         }
     }
@@ -69,18 +69,18 @@ impl<T, E> Collector<T, E> {
         result: Result<T, ItemError<E>>,
     ) {
         let Self::Results { results, errors } = self else {
-            return self.give(ItemOutcome { index, attempts, elapsed, origin, result });
+            return self.push(ItemOutcome { index, attempts, elapsed, origin, result });
         };
         match result {
             Ok(output) if results.len() == index => results.push(Some(output)),
-            Ok(output) => held(results, index, output),
+            Ok(output) => insert(results, index, output),
             Err(error) => {
                 errors.insert(index, error);
             }
         }
     }
 
-    fn give(&mut self, outcome: ItemOutcome<T, E>) {
+    fn push(&mut self, outcome: ItemOutcome<T, E>) {
         match self {
             Self::Results { .. } => {}
             Self::Queue(queue) => queue.push(outcome),
@@ -149,9 +149,9 @@ impl<T, E> Collector<T, E> {
     }
 
     /// Returns `true` once if the driver found no outcome before and can take one now.
-    pub(super) fn is_to_call_driver(&mut self) -> bool {
+    pub(super) fn should_wake_driver(&mut self) -> bool {
         match self {
-            Self::Queue(queue) => queue.is_to_call(),
+            Self::Queue(queue) => queue.should_wake_taker(),
             Self::Results { .. } | Self::Channel(_) => false,
         }
     }
@@ -206,7 +206,7 @@ impl<T, E> fmt::Debug for Collector<T, E> {
 }
 
 /// Inserts a result at its index, in any order.
-fn held<T>(results: &mut Vec<Option<T>>, index: usize, output: T) {
+fn insert<T>(results: &mut Vec<Option<T>>, index: usize, output: T) {
     if results.len() <= index {
         results.resize_with(index + 1, || None);
     }

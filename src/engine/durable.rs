@@ -147,7 +147,7 @@ impl<W: Work> State<W> {
     pub(super) fn pull_unknown(&mut self) -> Option<Pulled<W::Item>> {
         let pending = self.keeping.pending();
         for _ in 0..MOST_AT_ONCE {
-            if self.scheduler.stop.is_some() || !self.may_look_on() || !self.is_known() {
+            if self.scheduler.stop.is_some() || !self.may_pull_more() || !self.is_known() {
                 break;
             }
             let Some(pulled) = self.pull_any() else { break };
@@ -161,7 +161,7 @@ impl<W: Work> State<W> {
             }
         }
         // The driver polls the look-ups that were started here. It also continues to pull if this call ended at its bound.
-        if self.keeping.pending() > pending || self.may_look_on() {
+        if self.keeping.pending() > pending || self.may_pull_more() {
             self.scheduler.wake_driver();
         }
         None
@@ -169,7 +169,7 @@ impl<W: Work> State<W> {
 
     /// Returns `true` if another item may be pulled. No more items are looked up than there are free permits, because other
     /// runs may wait for the items that this run claims.
-    fn may_look_on(&self) -> bool {
+    fn may_pull_more(&self) -> bool {
         let busy = self.backlog.len() + self.running() - self.keeping.unkept_successes();
         self.scheduler.source_state == SourceState::Open
             && self.admits_new_items()

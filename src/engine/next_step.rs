@@ -33,14 +33,14 @@ pub(super) enum Step<I> {
 impl<W: Work> State<W> {
     /// Returns the next step of a worker that is polled without an attempt.
     #[inline(never)]
-    pub(super) fn arrive(
+    pub(super) fn step_without_attempt(
         &mut self,
         id: usize,
         slot: Pin<&mut AttemptSlot<W>>,
         waker: &Waker,
     ) -> Step<W::Item> {
         let slot = &mut slot.project();
-        self.look_around();
+        self.check_alarm_and_signals();
         if !self.scheduler.workers.contains(id) {
             return Step::Retire;
         }
@@ -49,13 +49,13 @@ impl<W: Work> State<W> {
             return Step::Idle;
         }
         if !W::Mode::PARALLEL {
-            self.scheduler.workers.introduce(id, waker);
+            self.scheduler.workers.set_waker_if_missing(id, waker);
         }
         if !*slot.lingers {
             self.give_back(slot);
         }
         let step = self.next_step(id, slot, waker);
-        self.look_after(step)
+        self.finish_step(step)
     }
 
     /// Takes back the permits of an ended attempt, except those that the next attempt may reuse.
@@ -67,7 +67,7 @@ impl<W: Work> State<W> {
     /// Takes the output of a worker's attempt.
     #[inline(always)]
     pub(super) fn take_success(&mut self, output: W::Output, slot: &mut SlotProjection<'_, W>) {
-        self.look_around();
+        self.check_alarm_and_signals();
         self.succeed(slot.job, output);
     }
 
@@ -76,7 +76,7 @@ impl<W: Work> State<W> {
     // its parts at hand in each poll.
     #[cold]
     pub(super) fn take_failure(&mut self, error: ItemError<W::Error>, slot: Pin<&mut AttemptSlot<W>>) {
-        self.look_around();
+        self.check_alarm_and_signals();
         self.fail_attempt(slot.project().job, error);
     }
 
@@ -86,9 +86,10 @@ impl<W: Work> State<W> {
     pub(super) fn begin_at_once(
         &mut self,
         slot: &mut SlotProjection<'_, W>,
-        is_tired: bool,
+        slice_is_over: bool,
     ) -> Option<Step<W::Item>> {
-        if !self.is_way_clear() || (W::Mode::PARALLEL && (is_tired || self.is_driver_wanted())) {
+        if !self.can_start_directly() || (W::Mode::PARALLEL && (slice_is_over || self.must_notify_or_yield()))
+        {
             return None;
         }
         let pulled = self.pull()?;
@@ -115,10 +116,10 @@ impl<W: Work> State<W> {
 
     /// Returns the next step of a worker with an attempt that has ended.
     #[inline(never)]
-    pub(super) fn go_on(
+    pub(super) fn step_after_attempt(
         &mut self,
         id: usize,
-        is_tired: bool,
+        slice_is_over: bool,
         slot: Pin<&mut AttemptSlot<W>>,
         waker: &Waker,
     ) -> Step<W::Item> {
@@ -126,25 +127,25 @@ impl<W: Work> State<W> {
         if !*slot.lingers {
             self.give_back(slot);
         }
-        let step = if W::Mode::PARALLEL && self.is_to_yield(is_tired, *slot.lingers) {
+        let step = if W::Mode::PARALLEL && self.must_yield(slice_is_over, *slot.lingers) {
             *slot.job = Job::none();
             Step::Yield
         } else {
             self.next_step(id, slot, waker)
         };
-        self.look_after(step)
+        self.finish_step(step)
     }
 
     /// Returns `true` if a woken task may have to wait for this worker, or if the driver sleeps while there are free
     /// permits.
     #[inline]
-    fn is_driver_wanted(&self) -> bool {
+    fn must_notify_or_yield(&self) -> bool {
         self.scheduler.has_notified || !(self.scheduler.permits.is_full() || self.scheduler.driver_is_woken)
     }
 
     /// Checks the alarm and the signals.
     #[inline]
-    fn look_around(&mut self) {
+    fn check_alarm_and_signals(&mut self) {
         if W::Mode::PARALLEL
             && self.scheduler.alarm.as_ref().is_some_and(|alarm| alarm.load(Ordering::Acquire))
         {
@@ -156,7 +157,7 @@ impl<W: Work> State<W> {
 
     /// Wakes the driver if a step has made work for it, and reports the progress.
     #[inline]
-    fn look_after(&mut self, mut step: Step<W::Item>) -> Step<W::Item> {
+    fn finish_step(&mut self, mut step: Step<W::Item>) -> Step<W::Item> {
         if W::Mode::PARALLEL {
             let has_notified = self.notify_driver_for_others();
             if let Step::Begin { after_yield, .. } = &mut step {
@@ -170,10 +171,10 @@ impl<W: Work> State<W> {
     /// Returns `true` if a parallel worker must yield before its next item. Either its time slice is over, or it has woken a
     /// task that may have to wait for it. Tokio may put such a task into the LIFO slot of this thread, where it cannot be
     /// stolen.
-    fn is_to_yield(&mut self, is_tired: bool, lingers: bool) -> bool {
+    fn must_yield(&mut self, slice_is_over: bool, lingers: bool) -> bool {
         self.notify_driver_for_others();
         let has_notified = mem::take(&mut self.scheduler.has_notified);
-        (has_notified || is_tired) && !lingers && self.scheduler.stop.is_none()
+        (has_notified || slice_is_over) && !lingers && self.scheduler.stop.is_none()
     }
 
     fn next_step(&mut self, id: usize, slot: &mut SlotProjection<'_, W>, waker: &Waker) -> Step<W::Item> {
@@ -206,7 +207,7 @@ impl<W: Work> State<W> {
             let item = next.prepare(slot.job);
             self.begin_attempt(slot, false);
             if W::Mode::PARALLEL {
-                self.scheduler.workers.introduce(id, waker);
+                self.scheduler.workers.set_waker_if_missing(id, waker);
                 return Step::Begin { item, after_yield: false };
             }
             match slot.begin(&self.call, &self.scheduler.config, self.scheduler.run_deadline, item) {

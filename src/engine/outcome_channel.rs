@@ -81,12 +81,12 @@ impl<T: Send, E: Send> OutcomeInlet<T, E> for Inlet<T, E> {
     }
 
     fn flush(&mut self) -> Option<Waker> {
-        self.hand_over()
+        self.flush_queue()
     }
 
     fn complete(&mut self) -> Option<Waker> {
         self.queue.complete();
-        self.hand_over()
+        self.flush_queue()
     }
 
     fn has_room(&self, capacity: usize, giver: &Waker) -> bool {
@@ -95,7 +95,7 @@ impl<T: Send, E: Send> OutcomeInlet<T, E> for Inlet<T, E> {
 }
 
 impl<T, E> Inlet<T, E> {
-    fn hand_over(&mut self) -> Option<Waker> {
+    fn flush_queue(&mut self) -> Option<Waker> {
         if !self.queue.is_next_there() {
             return None;
         }
@@ -125,7 +125,7 @@ impl<T, E> Inlet<T, E> {
 /// Flushes the outcomes, so that none is lost, however the run ends.
 impl<T, E> Drop for Inlet<T, E> {
     fn drop(&mut self) {
-        if let Some(taker) = self.hand_over() {
+        if let Some(taker) = self.flush_queue() {
             taker.wake();
         }
     }

@@ -53,7 +53,7 @@ impl<T, E> OutcomeQueue<T, E> {
 
     /// Returns `true` if a new outcome needs no place in the queue, because no other outcome must come before it.
     #[inline]
-    pub(super) fn lets_pass(&self) -> bool {
+    pub(super) fn can_bypass(&self) -> bool {
         self.held == 0 && !self.ordered
     }
 
@@ -63,7 +63,7 @@ impl<T, E> OutcomeQueue<T, E> {
     }
 
     /// Returns `true` once if an outcome was requested when there was none, and can be taken now.
-    pub(super) fn is_to_call(&mut self) -> bool {
+    pub(super) fn should_wake_taker(&mut self) -> bool {
         self.is_next_there() && mem::take(&mut self.is_awaited)
     }
 

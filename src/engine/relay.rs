@@ -66,7 +66,7 @@ impl Relay {
     /// together with all cache lines of the run's workers. A deferred wake-up comes once the Tokio worker has nothing else
     /// to do, and goes to the same Tokio worker. Tokio cannot defer another wake-up while it wakes a task, as it does if the
     /// waker polls the driver.
-    pub(super) fn yield_turn(&self, cx: &Context<'_>) {
+    pub(super) fn yield_to_executor(&self, cx: &Context<'_>) {
         if IS_WAKING.get() {
             cx.waker().wake_by_ref();
         } else {

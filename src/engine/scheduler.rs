@@ -58,7 +58,7 @@ pub(super) struct Setting {
     pub(super) promised: Option<usize>,
     pub(super) timed: bool,
     /// The error of a setting that does not fit the run.
-    pub(super) misfit: Option<ConfigError>,
+    pub(super) invalid_setting: Option<ConfigError>,
 }
 
 /// The untyped part of a run's state; see the module.
@@ -143,7 +143,7 @@ pub(super) enum Queue {
 
 impl Scheduler {
     pub(super) fn new(setting: Setting, now: Instant, parallel: bool) -> Self {
-        let Setting { config, function, token, reporter, promised, timed, misfit } = setting;
+        let Setting { config, function, token, reporter, promised, timed, invalid_setting } = setting;
         if let Some(reporter) = &reporter {
             reporter.start(now);
         }
@@ -174,7 +174,7 @@ impl Scheduler {
             has_notified: false,
             clock: Clock::new(now, parallel),
             next_sweep: None,
-            stop: misfit.map(|error| Stop::Failed(FailureReason::Config(error))),
+            stop: invalid_setting.map(|error| Stop::Failed(FailureReason::Config(error))),
             draining: false,
             tally: Tally::default(),
             sink_is_busy: false,
@@ -212,7 +212,7 @@ impl Scheduler {
 
     /// Reads the clock. Returns `true` if there is budget left in this poll.
     pub(super) fn renew_budget(&mut self) -> bool {
-        let is_read_anyway = self.config.first_limit.is_some() && !self.budget.is_close();
+        let is_read_anyway = self.config.first_limit.is_some() && !self.budget.are_steps_long();
         let now = if is_read_anyway { self.clock.coarse() } else { self.clock.read() };
         self.budget.renew(now)
     }

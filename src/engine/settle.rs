@@ -150,7 +150,7 @@ impl<W: Work> State<W> {
         result: Ended<W>,
     ) {
         let sink_is_free = W::Sink::TAKES && !self.scheduler.sink_is_busy && !self.scheduler.sink_failed;
-        if sink_is_free && self.collector.lets_pass() {
+        if sink_is_free && self.collector.can_bypass() {
             let mut outcome = Some(ItemOutcome { index, attempts, elapsed, origin, result });
             let _is_busy = self.poll_sink(|_| outcome.take());
             return;
@@ -159,7 +159,7 @@ impl<W: Work> State<W> {
         if W::Mode::PARALLEL {
             self.flush_outcomes();
             self.scheduler.has_notified |= self.scheduler.wakes_taker.is_some();
-            if self.collector.is_to_call_driver() {
+            if self.collector.should_wake_driver() {
                 self.scheduler.notify_driver();
             }
         }
@@ -240,7 +240,7 @@ impl<W: Work> State<W> {
     }
 
     /// Removes the timeout of the run if the last item ended in the same poll.
-    pub(super) fn forgive_timeout(&mut self) {
+    pub(super) fn clear_timeout(&mut self) {
         let timed_out = matches!(self.scheduler.stop, Some(Stop::Failed(FailureReason::TimedOut { .. })));
         let all_settled = self.started() == self.scheduler.tally.successes + self.scheduler.tally.failures;
         let all_pulled = self.scheduler.source_state == SourceState::Ended

@@ -81,7 +81,7 @@ impl<W: Types> State<W> {
 }
 
 /// Returns an error if a setting of the task does not fit the run.
-fn misfit<W: Work>(config: &Config) -> Option<ConfigError> {
+fn invalid_setting<W: Work>(config: &Config) -> Option<ConfigError> {
     if W::Call::ONE_ATTEMPT && config.retry.retries > 0 {
         let allowed = "0 with map_once, whose items cannot be tried again";
         return Some(ConfigError::new("retries", config.retry.retries, allowed));
@@ -100,9 +100,9 @@ impl<W: Work> State<W> {
         let promised = source.promised_total();
         options.collector.expect(promised);
         let timed = options.collector.is_timed() || hooks.observer().is_some() || W::Call::KEEPS;
-        let misfit = misfit::<W>(&options.config);
+        let invalid_setting = invalid_setting::<W>(&options.config);
         let Options { config, function, token, collector, keeping, reporter, notice, .. } = options;
-        let setting = Setting { config, function, token, reporter, promised, timed, misfit };
+        let setting = Setting { config, function, token, reporter, promised, timed, invalid_setting };
         Self {
             scheduler: Scheduler::new(setting, now, W::Mode::PARALLEL),
             source,

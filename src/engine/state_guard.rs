@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::TryLockError;
 use std::task::Waker;
 
-use super::scheduler::permits::Left;
+use super::scheduler::permits::Released;
 use super::state::State;
 use super::{Mode, Types};
 use crate::lock::{BackOff, lock_with_back_off};
@@ -56,20 +56,20 @@ impl<'a, W: Types> StateGuard<'a, W> {
         let Some(mut state) = self.guard.take() else { return };
         if state.scheduler.wakes_driver
             || state.scheduler.wakes_taker.is_some()
-            || !state.scheduler.permits.left().is_empty()
+            || !state.scheduler.permits.released().is_empty()
         {
             let driver = mem::take(&mut state.scheduler.wakes_driver).then(|| state.scheduler.driver.clone());
-            let (left, taker) =
-                (mem::take(state.scheduler.permits.left()), state.scheduler.wakes_taker.take());
+            let (released, taker) =
+                (mem::take(state.scheduler.permits.released()), state.scheduler.wakes_taker.take());
             drop(state);
-            finish(left, [taker, driver]);
+            finish(released, [taker, driver]);
         }
     }
 }
 
 #[cold]
-fn finish(left: Vec<Left>, wakers: [Option<Waker>; 2]) {
-    drop(left);
+fn finish(released: Vec<Released>, wakers: [Option<Waker>; 2]) {
+    drop(released);
     wakers.into_iter().flatten().for_each(Waker::wake);
 }
 

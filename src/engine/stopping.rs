@@ -11,7 +11,7 @@ use super::{Drive, Driver, Mode};
 /// The progress of a run that is stopping.
 pub(super) enum Stopping {
     /// The running attempts were just told to end.
-    Told,
+    Notified,
     /// The running attempts have time left to end.
     Waiting,
     /// Nothing runs any more, or the time is up.
@@ -27,7 +27,7 @@ impl<W: Drive> Driver<W> {
         let state = guard.get();
         if state.running() == 0 || !has_workers {
             if self.timers.stop_at.is_none() {
-                state.forgive_timeout();
+                state.clear_timeout();
             }
             return Stopping::Over;
         }
@@ -45,7 +45,7 @@ impl<W: Drive> Driver<W> {
                     return Stopping::Over;
                 }
                 self.timers.stop_at = Some(deadline(now, self.config.cancel_grace));
-                Stopping::Told
+                Stopping::Notified
             }
             // It is over as well if its runtime has no timer any more.
             Some(stop_at) if self.timers.next.poll(cx, stop_at).is_ready() => Stopping::Over,

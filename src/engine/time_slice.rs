@@ -17,7 +17,7 @@ const USES_OF_A_READING: u32 = 8;
 const SHORT: Duration = Duration::from_micros(20);
 
 /// If attempts take no longer than this on average, a worker locks the state again before another one has done much.
-const BRISK: Duration = Duration::from_micros(1);
+const VERY_SHORT: Duration = Duration::from_micros(1);
 
 /// The progress of one poll of a worker.
 ///
@@ -37,7 +37,7 @@ struct Readings {
     uses: u32,
     uses_left: u32,
     /// `true` if the attempts between the last two readings were very short.
-    are_brisk: bool,
+    are_very_short: bool,
 }
 
 impl TimeSlice {
@@ -70,7 +70,7 @@ impl TimeSlice {
     /// Returns how the worker waits for the state after an attempt.
     pub(super) fn back_off(&self) -> BackOff {
         match &self.readings {
-            Some(Readings { are_brisk: true, .. }) => BackOff::Long,
+            Some(Readings { are_very_short: true, .. }) => BackOff::Long,
             _ => BackOff::Short,
         }
     }
@@ -86,13 +86,13 @@ impl TimeSlice {
 impl Readings {
     fn first() -> Self {
         let now = Instant::now();
-        Self { first: now, last: now, uses: 1, uses_left: 1, are_brisk: false }
+        Self { first: now, last: now, uses: 1, uses_left: 1, are_very_short: false }
     }
 
     fn read(&mut self) {
         let now = Instant::now();
         let elapsed = now - self.last;
-        self.are_brisk = elapsed < BRISK * (self.uses - self.uses_left);
+        self.are_very_short = elapsed < VERY_SHORT * (self.uses - self.uses_left);
         self.uses = if elapsed > SHORT { 1 } else { USES_OF_A_READING };
         (self.last, self.uses_left) = (now, self.uses);
     }
@@ -105,10 +105,10 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_lane_whose_attempts_are_brisk_comes_time_and_again() {
+    async fn only_very_short_attempts_get_the_long_back_off() {
         let mut slice = TimeSlice::default();
         assert_eq!(slice.back_off(), BackOff::Short, "it comes from elsewhere");
-        let mut visit_after = async |attempts, length| {
+        let mut back_off_after = async |attempts, length| {
             for _ in 0..attempts {
                 slice.start_attempt(false);
                 advance(length).await;
@@ -116,14 +116,14 @@ mod tests {
             }
             slice.back_off()
         };
-        assert_eq!(visit_after(1, Duration::from_nanos(900)).await, BackOff::Long);
-        assert_eq!(visit_after(USES_OF_A_READING, Duration::from_nanos(1_100)).await, BackOff::Short);
-        assert_eq!(visit_after(USES_OF_A_READING, Duration::from_nanos(900)).await, BackOff::Long);
+        assert_eq!(back_off_after(1, Duration::from_nanos(900)).await, BackOff::Long);
+        assert_eq!(back_off_after(USES_OF_A_READING, Duration::from_nanos(1_100)).await, BackOff::Short);
+        assert_eq!(back_off_after(USES_OF_A_READING, Duration::from_nanos(900)).await, BackOff::Long);
         assert_eq!(
-            visit_after(USES_OF_A_READING, SHORT).await,
+            back_off_after(USES_OF_A_READING, SHORT).await,
             BackOff::Short,
             "read after each from here on"
         );
-        assert_eq!(visit_after(1, Duration::from_nanos(900)).await, BackOff::Long);
+        assert_eq!(back_off_after(1, Duration::from_nanos(900)).await, BackOff::Long);
     }
 }

@@ -85,16 +85,17 @@ impl<W: Work> Future for Worker<W> {
         let mut guard = StateGuard::new(state);
         let mut begun = Ok(());
         if !slot.as_mut().project().is_taken() {
-            let step = guard.get().arrive(*id, slot.as_mut(), cx.waker());
+            let step = guard.get().step_without_attempt(*id, slot.as_mut(), cx.waker());
             guard.release();
-            begun = match take_up(step, parallel.as_ref().zip(slice.as_mut()), config, slot.as_mut(), cx) {
+            begun = match perform_step(step, parallel.as_ref().zip(slice.as_mut()), config, slot.as_mut(), cx)
+            {
                 ControlFlow::Continue(begun) => begun,
                 ControlFlow::Break(polled) => return polled,
             };
         }
         loop {
-            let mut is_tired = false;
-            let at_once = match begun {
+            let mut slice_is_over = false;
+            let direct_step = match begun {
                 Ok(()) => loop {
                     match slot.as_mut().project().poll(cx, config, &mut guard) {
                         Poll::Pending => {
@@ -102,7 +103,7 @@ impl<W: Work> Future for Worker<W> {
                             // have woken themselves end the poll of all.
                             if !W::Mode::PARALLEL {
                                 if guard.is_held() {
-                                    guard.get().scheduler.cover_first_wait();
+                                    guard.get().scheduler.ensure_sweep();
                                 } else {
                                     count_poll(&mut guard, cx);
                                 }
@@ -111,11 +112,11 @@ impl<W: Work> Future for Worker<W> {
                         }
                         Poll::Ready(Ok(output)) => {
                             if let Some(slice) = &mut slice {
-                                is_tired = come_back(slice, &mut guard, slot.as_mut());
+                                slice_is_over = end_attempt(slice, &mut guard, slot.as_mut());
                             }
                             let (state, mut parts) = (guard.get(), slot.as_mut().project());
                             state.take_success(output, &mut parts);
-                            let step = state.begin_at_once(&mut parts, is_tired);
+                            let step = state.begin_at_once(&mut parts, slice_is_over);
                             match (step, parallel.as_ref().zip(slice.as_mut())) {
                                 (Some(Step::Attempt), _) => {}
                                 (Some(Step::Begin { item, .. }), Some((parallel, slice))) => {
@@ -131,7 +132,7 @@ impl<W: Work> Future for Worker<W> {
                         }
                         Poll::Ready(Err(error)) => {
                             if let Some(slice) = &mut slice {
-                                is_tired = come_back(slice, &mut guard, slot.as_mut());
+                                slice_is_over = end_attempt(slice, &mut guard, slot.as_mut());
                             }
                             guard.get().take_failure(error, slot.as_mut());
                             break None;
@@ -139,17 +140,18 @@ impl<W: Work> Future for Worker<W> {
                     }
                 },
                 Err(error) => {
-                    leave_shared(&mut guard, slot.as_mut());
+                    release_shared_permit(&mut guard, slot.as_mut());
                     guard.get().take_failure(error, slot.as_mut());
                     None
                 }
             };
-            let step = match at_once {
+            let step = match direct_step {
                 Some(step) => step,
-                None => guard.get().go_on(*id, is_tired, slot.as_mut(), cx.waker()),
+                None => guard.get().step_after_attempt(*id, slice_is_over, slot.as_mut(), cx.waker()),
             };
             guard.release();
-            begun = match take_up(step, parallel.as_ref().zip(slice.as_mut()), config, slot.as_mut(), cx) {
+            begun = match perform_step(step, parallel.as_ref().zip(slice.as_mut()), config, slot.as_mut(), cx)
+            {
                 ControlFlow::Continue(begun) => begun,
                 ControlFlow::Break(polled) => return polled,
             };
@@ -159,7 +161,7 @@ impl<W: Work> Future for Worker<W> {
 
 /// Performs a step of a worker. Breaks with the end of its poll, or continues with an attempt that is running or has failed
 /// immediately.
-fn take_up<W: Work>(
+fn perform_step<W: Work>(
     step: Step<W::Item>,
     parallel: Option<(&ParallelParts<W::Call>, &mut TimeSlice)>,
     config: &Config,
@@ -197,21 +199,21 @@ fn count_poll<W: Work>(guard: &mut StateGuard<'_, W>, cx: &Context<'_>) {
 
 /// Prepares the access to the state after an attempt has ended. Returns `true` if the time slice of the worker is over.
 #[inline(always)]
-fn come_back<W: Work>(
+fn end_attempt<W: Work>(
     slice: &mut TimeSlice,
     guard: &mut StateGuard<'_, W>,
     slot: Pin<&mut AttemptSlot<W>>,
 ) -> bool {
-    let is_tired = slice.is_over();
+    let slice_is_over = slice.is_over();
     guard.set_back_off(slice.back_off());
-    leave_shared(guard, slot);
-    is_tired
+    release_shared_permit(guard, slot);
+    slice_is_over
 }
 
 /// Releases the permits of the shared limit that an ended attempt held. This wakes other tasks, so the state is not locked
 /// then.
 #[inline]
-fn leave_shared<W: Work>(guard: &mut StateGuard<'_, W>, slot: Pin<&mut AttemptSlot<W>>) {
+fn release_shared_permit<W: Work>(guard: &mut StateGuard<'_, W>, slot: Pin<&mut AttemptSlot<W>>) {
     if W::Mode::PARALLEL && slot.project().release_shared() {
         guard.get().scheduler.has_notified = true;
     }
@@ -227,6 +229,6 @@ fn begin_parallel<W: Work>(
     item: W::Item,
 ) -> Result<(), ItemError<W::Error>> {
     let mut slot = slot.project();
-    slot.date(config, slice.start_attempt(parallel.timed));
+    slot.record_start(config, slice.start_attempt(parallel.timed));
     slot.begin(&parallel.call, config, parallel.run_deadline, item)
 }

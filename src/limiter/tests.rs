@@ -36,7 +36,7 @@ fn ask(limiter: &Limiter, weight: u32) -> Ticket {
 }
 
 #[test]
-fn who_comes_first_is_served_first_and_light_ones_do_not_pass_a_heavy_one() {
+fn requests_are_served_in_order_and_light_ones_do_not_pass_a_heavy_one() {
     let limiter = Limiter::new(4);
     let first = at_once(&limiter, 3);
     let heavy = ask(&limiter, 4);
@@ -68,7 +68,7 @@ fn a_ticket_that_is_dropped_gives_back_its_turn_and_its_permits() {
 }
 
 #[test]
-fn raising_the_limit_serves_those_who_wait() {
+fn raising_the_limit_serves_the_requests_that_wait() {
     let limiter = Limiter::new(1);
     let running = at_once(&limiter, 1);
     let waiting: Vec<_> = (0..3).map(|_| ask(&limiter, 1)).collect();

@@ -70,7 +70,7 @@ impl Clock {
         }
         let before = mem::replace(&mut self.reading, now);
         if self.first.is_some() && now > before + RESOLUTION {
-            self.remember(before, now);
+            self.record_stall(before, now);
         }
         self.first.get_or_insert(now);
         self.uses_left = USES_OF_A_READING;
@@ -93,7 +93,7 @@ impl Clock {
     }
 
     #[cold]
-    fn remember(&mut self, from: Instant, to: Instant) {
+    fn record_stall(&mut self, from: Instant, to: Instant) {
         let longest = to - from;
         if let Some(last) = self.stalls.last_mut() {
             // Two stalls that no timer can tell apart become one.
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_stall_moves_what_began_in_it_and_nothing_else() {
+    async fn a_stall_delays_only_the_starts_within_it() {
         let mut clock = Clock::new(Instant::now(), false);
         let millis = Duration::from_millis;
         let first = clock.coarse();
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stalls_are_forgotten_only_by_blurring_them_with_their_like() {
+    async fn only_similar_stalls_are_merged() {
         let mut clock = Clock::new(Instant::now(), false);
         let mut starts = Vec::new();
         for n in 0..1_000 {

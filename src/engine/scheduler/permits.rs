@@ -40,12 +40,12 @@ pub(in super::super) struct Permits {
     ticket: Option<Ticket>,
     /// Parts of the shared limit that are no longer needed. Dropping them wakes other tasks, so they are dropped after the
     /// state is unlocked.
-    left: Vec<Left>,
+    released: Vec<Released>,
 }
 
 /// A part of the shared limit that is no longer needed.
 #[derive(Debug)]
-pub(in super::super) enum Left {
+pub(in super::super) enum Released {
     Ticket { _ticket: Ticket },
     Permit { _permit: Permit },
 }
@@ -62,7 +62,7 @@ impl Permits {
             debt: 0,
             limiter,
             ticket: None,
-            left: Vec::new(),
+            released: Vec::new(),
         }
     }
 
@@ -140,9 +140,9 @@ impl Permits {
     /// Lends permits to an attempt that runs alone and needs more than the lowered limit has. They are forgotten when they
     /// are returned.
     #[cold]
-    fn overdraw(&mut self, semaphore: usize) {
-        self.semaphore.add_permits(semaphore);
-        self.debt += semaphore;
+    fn overdraw(&mut self, permits: usize) {
+        self.semaphore.add_permits(permits);
+        self.debt += permits;
         self.is_simple = false;
     }
 
@@ -161,10 +161,10 @@ impl Permits {
         if held.shared.as_ref().is_some_and(|permit| permit.weight() == weight) {
             return Ok(true);
         }
-        self.left.extend(held.shared.take().map(|permit| Left::Permit { _permit: permit }));
+        self.released.extend(held.shared.take().map(|permit| Released::Permit { _permit: permit }));
         let too_heavy = |TooHeavy { most }| too_heavy(weight, most, "most permits that the limiter has had");
         if self.ticket.as_ref().is_some_and(|ticket| ticket.weight() != weight) {
-            self.left.extend(self.ticket.take().map(|ticket| Left::Ticket { _ticket: ticket }));
+            self.released.extend(self.ticket.take().map(|ticket| Released::Ticket { _ticket: ticket }));
         }
         match self.ticket.take().map(|ticket| (ticket.poll(waker), ticket)) {
             Some((Poll::Ready(Ok(permit)), _)) => held.shared = Some(permit),
@@ -236,19 +236,19 @@ impl Permits {
 
     /// Leaves the queue of the shared limit.
     pub(in super::super) fn leave_queue(&mut self) {
-        self.left.extend(self.ticket.take().map(|ticket| Left::Ticket { _ticket: ticket }));
+        self.released.extend(self.ticket.take().map(|ticket| Released::Ticket { _ticket: ticket }));
     }
 
     /// Takes back the permits of an attempt that does not start.
     pub(in super::super) fn abandon(&mut self, mut held: HeldPermits) {
         self.give_back(&mut held);
-        self.left.extend(held.shared.map(|permit| Left::Permit { _permit: permit }));
+        self.released.extend(held.shared.map(|permit| Released::Permit { _permit: permit }));
     }
 
     /// Returns the parts of the shared limit that must be dropped after the state is unlocked.
     #[inline]
-    pub(in super::super) fn left(&mut self) -> &mut Vec<Left> {
-        &mut self.left
+    pub(in super::super) fn released(&mut self) -> &mut Vec<Released> {
+        &mut self.released
     }
 }
 

@@ -28,7 +28,7 @@ pub(in super::super) struct PollBudget {
     /// How many steps are allowed between two readings: few if steps take long.
     stride: u32,
     /// How many steps are left in this poll, without `steps_left`.
-    rest: u32,
+    reserve: u32,
     /// How many steps this poll was granted.
     granted: u32,
     /// The first and the last reading of the clock in this poll.
@@ -37,13 +37,13 @@ pub(in super::super) struct PollBudget {
 
 impl PollBudget {
     pub(in super::super) fn new() -> Self {
-        Self { steps_left: 0, stride: 1, rest: 0, granted: 0, readings: None }
+        Self { steps_left: 0, stride: 1, reserve: 0, granted: 0, readings: None }
     }
 
     /// Begins a poll of the driver.
     pub(in super::super) fn begin_poll(&mut self, workers: usize) {
         let workers = u32::try_from(workers).unwrap_or(u32::MAX);
-        self.rest = STEPS.max(workers.saturating_mul(2));
+        self.reserve = STEPS.max(workers.saturating_mul(2));
         (self.steps_left, self.granted, self.readings) = (0, 0, None);
         if self.stride == MOST_STEPS {
             self.grant();
@@ -51,7 +51,7 @@ impl PollBudget {
     }
 
     /// Returns `true` if the clock must be read often, because steps take long.
-    pub(in super::super) fn is_close(&self) -> bool {
+    pub(in super::super) fn are_steps_long(&self) -> bool {
         self.stride < MOST_STEPS
     }
 
@@ -82,7 +82,7 @@ impl PollBudget {
         if let Some((first, last)) = self.readings {
             self.adapt(now - last <= SHORT);
             if now - first > LONGEST_POLL {
-                self.rest = 0;
+                self.reserve = 0;
             }
         }
         self.readings = Some((self.readings.map_or(now, |(first, _)| first), now));
@@ -91,8 +91,8 @@ impl PollBudget {
     }
 
     fn grant(&mut self) {
-        self.steps_left = self.stride.min(self.rest);
-        self.rest -= self.steps_left;
+        self.steps_left = self.stride.min(self.reserve);
+        self.reserve -= self.steps_left;
         self.granted += self.steps_left;
     }
 }

@@ -23,7 +23,7 @@ pub(in super::super) struct Timers {
 impl Scheduler {
     /// Makes sure that a sweep covers an attempt that has just started and waits.
     #[inline(always)]
-    pub(in super::super) fn cover_first_wait(&mut self) {
+    pub(in super::super) fn ensure_sweep(&mut self) {
         if let (None, Some((limit, _))) = (self.next_sweep, self.config.first_limit) {
             self.arm_sweep(limit);
         }

@@ -42,7 +42,7 @@ impl Scheduler {
         let waker = Waker::from(Arc::clone(&self.signals));
         let mut registered = coop::unconstrained(cancelled.as_mut());
         if Pin::new(&mut registered).poll(&mut Context::from_waker(&waker)).is_ready() {
-            self.signals.look_at_token();
+            self.signals.check_token();
         }
         Some(cancelled)
     }

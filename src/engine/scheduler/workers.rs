@@ -60,14 +60,14 @@ impl Workers {
     /// Makes a worker idle until it is notified.
     pub(in super::super) fn go_idle(&mut self, id: usize, waker: &Waker) {
         self.idle.push(id);
-        self.remember(id, waker);
+        self.set_waker(id, waker);
         if let Some(worker) = self.states.get_mut(id) {
             worker.is_idle = true;
         }
     }
 
     /// Sets the waker of a worker.
-    pub(in super::super) fn remember(&mut self, id: usize, waker: &Waker) {
+    pub(in super::super) fn set_waker(&mut self, id: usize, waker: &Waker) {
         if let Some(worker) = self.states.get_mut(id) {
             match &mut worker.waker {
                 Some(known) => known.clone_from(waker),
@@ -78,7 +78,7 @@ impl Workers {
 
     /// Sets the waker of a worker, if it has none.
     #[inline]
-    pub(in super::super) fn introduce(&mut self, id: usize, waker: &Waker) {
+    pub(in super::super) fn set_waker_if_missing(&mut self, id: usize, waker: &Waker) {
         if let Some(worker @ WorkerState { waker: None, .. }) = self.states.get_mut(id) {
             worker.waker = Some(waker.clone());
         }

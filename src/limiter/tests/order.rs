@@ -9,9 +9,9 @@ use super::*;
 /// The numbers of the requests that were granted their permits, in this order.
 type Woken = Arc<Mutex<Vec<usize>>>;
 
-struct Notes(usize, Woken);
+struct WakeRecorder(usize, Woken);
 
-impl Wake for Notes {
+impl Wake for WakeRecorder {
     fn wake(self: Arc<Self>) {
         self.1.lock().unwrap().push(self.0);
     }
@@ -85,7 +85,7 @@ fn try_at_random(seed: u64, happened: &mut Happened) {
         match roll(10) {
             0..=3 => {
                 let weight = 1 + roll(6) as usize;
-                let waker = Waker::from(Arc::new(Notes(number, Arc::clone(&woken))));
+                let waker = Waker::from(Arc::new(WakeRecorder(number, Arc::clone(&woken))));
                 match limiter.acquire(weight as u32, &waker) {
                     Err(TooHeavy { most }) => {
                         assert!(weight > plain.most && most == plain.most, "seed {seed}");
@@ -111,7 +111,7 @@ fn try_at_random(seed: u64, happened: &mut Happened) {
             }
             4..=6 if !tickets.is_empty() => {
                 let (number, ticket) = tickets.swap_remove(roll(tickets.len() as u64) as usize);
-                let waker = Waker::from(Arc::new(Notes(number, Arc::clone(&woken))));
+                let waker = Waker::from(Arc::new(WakeRecorder(number, Arc::clone(&woken))));
                 let is_granted = plain.granted.remove(&number).is_some();
                 match ticket.poll(&waker) {
                     Poll::Ready(permit) => {
