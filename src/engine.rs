@@ -80,7 +80,7 @@ pub(crate) struct Driver<W: Types> {
     signals: Arc<Signals>,
     /// Declared before the state, because the attempts in the workers are dropped before the values that they may use.
     workers: <W::Mode as Mode>::Workers<W>,
-    /// Wakes the driver for the workers that it polls itself.
+    /// Wakes the driver for the workers that the driver polls.
     relay: Relay,
     state: Arc<Mutex<State<W>>>,
     /// Notifies the signals when the caller's token is cancelled, for as long as this exists.

@@ -134,8 +134,7 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// Counts a success that is not durable, for the result only. A sink does not get it, because it gets it when the run is
-    /// recovered.
+    /// Counts a success that is not durable, for the result only. A sink gets it when the run is recovered instead.
     fn rescue(&mut self, success: Success<W::Output>) {
         if self.collector.is_result() {
             self.count_kept(success);

@@ -90,8 +90,8 @@ impl<W: Types> State<W> {
         self.end()
     }
 
-    /// Adds the successes that are not durable to the result, as if their store had failed. A stream does not get them now,
-    /// because it gets them when the run is recovered.
+    /// Adds the successes that are not durable to the result, as if their store had failed. A stream gets them when the run
+    /// is recovered instead.
     fn rescue_unkept(&mut self) {
         let Some(ledger) = self.keeping.ledger.as_mut().filter(|_| self.collector.is_result()) else {
             return;

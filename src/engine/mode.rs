@@ -126,7 +126,7 @@ where
             ended.map_err(|error| match error.try_into_panic() {
                 // A panic of the caller's code.
                 Ok(payload) => resume_unwind(payload),
-                // Its runtime has aborted it, not the run.
+                // Aborted by its runtime, not by the run.
                 Err(_) => ShutDown,
             })
         }))

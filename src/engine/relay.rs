@@ -1,4 +1,4 @@
-//! The waker of the workers that the driver polls itself.
+//! The waker of the workers that the driver polls.
 
 use std::cell::Cell;
 use std::pin::pin;
