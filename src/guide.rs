@@ -1,7 +1,7 @@
-//! The guide beyond the crate's front page: services, work that computes, results that are taken as they come, runs that
-//! outlive their process or outgrow their machine, and the rules that every run keeps.
+//! The pages of the guide: services, CPU work, streaming, durable runs, runs on more than one machine, and the rules
+//! that every run keeps.
 //!
-//! These pages are documentation and nothing else: there are no such modules to import from.
+//! These modules contain only documentation. They exist while the documentation is built, and cannot be imported.
 
 #[doc = include_str!("guide/services.md")]
 pub mod services {}
