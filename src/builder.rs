@@ -101,8 +101,8 @@ impl AsyncMapTaskBuilder {
     /// A panic is never retried, nor is an item that has exceeded its [`timeout_per_item`](Self::timeout_per_item).
     /// An item counts as a failure only after its last attempt.
     ///
-    /// Any number is allowed. With retries, the item is cloned for each attempt but the last. A run of
-    /// [`map_once`](crate::Over::map_once), whose items need not be `Clone`, is refused if the task has retries.
+    /// Any number is allowed. With retries, the item is cloned for each attempt but the last. If the task has
+    /// retries, a run of [`map_once`](crate::Over::map_once) is refused, because its items need not be `Clone`.
     ///
     /// # Examples
     ///
@@ -349,7 +349,8 @@ impl AsyncMapTaskBuilder {
     ///
     /// # Errors
     ///
-    /// Returns a [`ConfigError`] that names the first invalid setting, its value and the allowed values:
+    /// Returns a [`ConfigError`] that names the first invalid setting, its value and the allowed values. A setting is
+    /// invalid if:
     ///
     /// - [`concurrency`](Self::concurrency) or [`look_ahead`](Self::look_ahead) is 0;
     /// - [`retry_multiplier`](Self::retry_multiplier) is below 1, infinite or NaN;
@@ -364,7 +365,7 @@ impl AsyncMapTaskBuilder {
     ///
     /// # Warnings
     ///
-    /// Valid settings that cancel each other's effect are logged once by `build`, as a `tracing` event at level
+    /// Valid settings that make another setting ineffective are logged once by `build`, as a `tracing` event at level
     /// `WARN` with the target `async_map_task`. Examples are a [`retry_delay`](Self::retry_delay) without
     /// [`retries`](Self::retries), a [`timeout_per_item`](Self::timeout_per_item) above the
     /// [`run_timeout`](Self::run_timeout), and [`fail_fast`](Self::fail_fast) together with

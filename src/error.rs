@@ -70,7 +70,7 @@ pub enum FailureReason {
     /// The function of [`try_for_each`](crate::MapRun::try_for_each) returned an error.
     Sink(BoxError),
     /// The store of a durable run could not be read or written, or another holder has taken the run. The text of the
-    /// error states which. Items that had succeeded and were not yet durable are in the partial result. They run
+    /// error states the cause. Items that had succeeded and were not yet durable are in the partial result. They run
     /// again when the run is recovered.
     Store(BoxError),
     /// The task and the run do not fit together. The item in question was not started. The cases are:
@@ -91,8 +91,7 @@ impl FailureReason {
         }
     }
 
-    /// Returns `true` if the items are part of the reason. An error of the source, the sink or the store is not about
-    /// an item.
+    /// Returns `true` unless the reason is an error of the source, the sink or the store.
     fn is_about_items(&self) -> bool {
         self.error().is_none()
     }
@@ -121,9 +120,9 @@ impl fmt::Display for FailureReason {
 /// itself: `resize: 7 of 100 items failed, 5 allowed; item 3 failed first, after 4 attempts: connection refused`. The
 /// alternate form, `{:#}`, shows that error in its alternate form, which for an `anyhow::Error` includes its causes.
 ///
-/// `?` converts it into an `anyhow::Error` if `T` and `E` are `Send + Sync + 'static`, and into a `Box<dyn Error>` if
-/// they are `'static`, because it contains their values. If they borrow, drop the partial result first:
-/// `.map_err(|error| anyhow!("{error}"))?`.
+/// `?` converts it into an `anyhow::Error` if `T` and `E` are `Send + Sync + 'static`. It converts it into a `Box<dyn
+/// Error>` if they are `'static`, because the error contains their values. If they borrow, drop the partial result
+/// first: `.map_err(|error| anyhow!("{error}"))?`.
 pub struct MapTaskError<T, E> {
     // Boxed, so that a `Result` with this error stays as small as its `Ok`.
     inner: Box<Failure<T, E>>,

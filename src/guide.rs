@@ -16,14 +16,14 @@ pub mod streaming {}
 #[cfg_attr(feature = "sqlite", doc = include_str!("guide/durable_runs.md"))]
 #[cfg_attr(
     not(feature = "sqlite"),
-    doc = "Runs that outlive their process, with the feature `sqlite`, which shows this page, too."
+    doc = "Runs that outlive their process. Enable the feature `sqlite` to see this page."
 )]
 pub mod durable_runs {}
 
 #[cfg_attr(feature = "restate", doc = include_str!("guide/past_one_machine.md"))]
 #[cfg_attr(
     not(feature = "restate"),
-    doc = "Runs on more than one machine, with the feature `restate`, which shows this page, too."
+    doc = "Runs on more than one machine. Enable the feature `restate` to see this page."
 )]
 pub mod past_one_machine {}
 

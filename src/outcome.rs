@@ -15,8 +15,7 @@ pub struct ItemOutcome<T, E> {
     /// The number of attempts, the first included.
     pub attempts: u32,
     /// The time from the start of the first attempt to the end of the last, including the delays between them. If an
-    /// item takes over the permit of the item before it, the time of pulling it from the source, such as an
-    /// iterator's `next`, is included, too.
+    /// item takes over the permit of the item before it, the time of pulling it from the source is included, too.
     pub elapsed: Duration,
     /// The origin of the result.
     pub origin: Origin,
@@ -50,9 +49,9 @@ pub enum ItemError<E> {
         /// The number of attempts, the first included.
         attempts: u32,
     },
-    /// A time limit ran out.
+    /// The item exceeded a time limit.
     TimedOut {
-        /// The limit that passed.
+        /// The limit that was exceeded.
         limit: Duration,
         /// The scope of that limit.
         scope: TimeoutScope,
@@ -109,7 +108,7 @@ impl<E: fmt::Display> fmt::Display for ItemError<E> {
 
 impl<E: fmt::Debug + fmt::Display> std::error::Error for ItemError<E> {}
 
-/// The time limit of an item that passed.
+/// The time limit that an item exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TimeoutScope {
     /// The limit of one attempt,
@@ -126,7 +125,7 @@ pub enum TimeoutScope {
 pub enum FailureKind {
     /// The map function returned an error.
     Failed,
-    /// A time limit ran out.
+    /// The item exceeded a time limit.
     TimedOut,
     /// The map function panicked.
     Panicked,

@@ -57,8 +57,8 @@ impl<S: Source> Over<S> {
         self.start_with(Plain(f), type_name::<F>())
     }
 
-    /// Like [`map`](Self::map), and passes an [`ItemContext`] to the function: its index, its attempt, its deadline
-    /// and its cancellation token.
+    /// Like [`map`](Self::map), and also passes an [`ItemContext`] to the function. It has the index, the attempt,
+    /// the deadline and the cancellation token.
     ///
     /// # Examples
     ///
@@ -119,9 +119,9 @@ impl<S: Source> Over<S> {
     ///
     /// Nothing can stop a blocking function. An item that exceeds its time limit settles at the limit. Its permits,
     /// also those of a [`Limiter`](crate::Limiter), are released only when its function has returned, so the bound on
-    /// running work stays true. A retry of an item whose function still runs needs permits of its own. When the run
-    /// has ended or was dropped, it does not wait for such functions. They run to their end, and their results are
-    /// discarded. Functions that the pool has not started never start.
+    /// running work stays true. If the function still runs, a retry of the item needs permits of its own. When the
+    /// run has ended or was dropped, it does not wait for such functions. They run to their end, and their results
+    /// are discarded. Functions that the pool has not started never start.
     ///
     /// The pool belongs to the runtime and is shared with everything that uses it. It has up to 512 threads by
     /// default; see

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rest_is_reckoned_from_what_has_settled() {
+    fn the_eta_follows_from_the_settled_items() {
         let of = |total, successes, failures| {
             Progress { total, successes, failures, ..Progress::default() }.at(Duration::from_secs(10)).eta
         };

@@ -13,9 +13,9 @@ use crate::outcome::ItemError;
 pub struct MapTaskResult<T, E> {
     /// `results[i]` belongs to input `i`: `Some` if that item succeeded, `None` if it did not.
     ///
-    /// The length is [`total`](Self::total), with one exception. If a run stops and the empty slots of items that
-    /// were never started would take more than 256 MiB, as those of an endless range would, these slots are left out.
-    /// They are the last ones.
+    /// The length is [`total`](Self::total), with one exception. A run that stops early has empty slots for items
+    /// that were never started. If these would take more than 256 MiB, as those of an endless range would, they are
+    /// left out. They are the last ones.
     pub results: Vec<Option<T>>,
     /// The items that failed, and only those, by input index.
     pub errors: BTreeMap<usize, ItemError<E>>,

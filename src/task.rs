@@ -187,8 +187,8 @@ impl AsyncMapTask {
     /// everything that was finished. The stream's error is the [`source`](std::error::Error::source) of the run's
     /// error. In all other respects this is [`over_stream`](Self::over_stream).
     ///
-    /// To treat an error of the stream as the failure of one item instead, pass the `Result` to the function with
-    /// `over_stream`, and let the function return its error.
+    /// To treat an error of the stream as the failure of one item instead, use `over_stream`. Pass the `Result` to
+    /// the function, and let the function return its error.
     ///
     /// # Examples
     ///

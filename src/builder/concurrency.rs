@@ -28,7 +28,7 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// Lifts the limit: every item starts as soon as the source yields it. The same as
+    /// Lifts the limit: every item starts as soon as the source yields it. This is the same as
     /// [`concurrency(usize::MAX)`](Self::concurrency).
     ///
     /// A source of a million items then means a million attempts in memory at once. Use this for inputs that you know

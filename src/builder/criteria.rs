@@ -50,10 +50,10 @@ impl AsyncMapTaskBuilder {
     /// Sets how many items must succeed.
     ///
     /// The default is none, and the ratio decides. Set alone, it replaces the default ratio: with
-    /// `min_successes(10)`, 90 of 100 items may fail, and the 91st failure stops the run. Set with a ratio, both must
-    /// hold. An input with fewer items, such as an empty one, cannot meet it and fails. If the total is not known, it
-    /// is judged at the end. [`early_success`](Self::early_success) ends the run once it is reached. Any number is
-    /// allowed.
+    /// `min_successes(10)`, 90 of 100 items may fail, and the 91st failure stops the run. If a ratio is set, too,
+    /// both must hold. An input with fewer items, such as an empty one, cannot meet it and fails. If the total is not
+    /// known, it is judged at the end. [`early_success`](Self::early_success) ends the run once it is reached. Any
+    /// number is allowed.
     ///
     /// # Examples
     ///
@@ -74,9 +74,9 @@ impl AsyncMapTaskBuilder {
 
     /// Sets how many items may fail: `max_failures(100)` lets 100 fail, and the 101st failure stops the run.
     ///
-    /// The default is none, and the ratio decides. Set alone, it replaces the default ratio. Set with others, all
-    /// must hold: 0.95 of 200 items allows 10 failures, and `max_failures(3)` stops the run at the 4th. It needs no
-    /// total, so it also stops a run over a stream early. 0 allows none.
+    /// The default is none, and the ratio decides. Set alone, it replaces the default ratio. If other criteria are
+    /// set, too, all must hold: a ratio of 0.95 allows 10 failures of 200 items, and `max_failures(3)` stops the run
+    /// at the 4th. It needs no total, so it also stops a run over a stream early. 0 allows none.
     ///
     /// # Examples
     ///

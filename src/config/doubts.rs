@@ -1,4 +1,4 @@
-//! Warnings about valid settings that cancel each other's effect.
+//! Warnings about valid settings that make another setting ineffective.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::verdict::{Criteria, Ratio};
 impl Config {
     /// Lists the settings that are probably a mistake, one line for each combination.
     ///
-    /// Each can be intended: a file may set the delays for all tasks and `retries` for some. So these are only
-    /// logged. Settings that cannot be intended are errors.
+    /// Each combination can be intended: a file may set the delays for all tasks and `retries` for some. So these are
+    /// only logged. Settings that cannot be intended are errors.
     pub(crate) fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
         if self.retry.retries == 0 {
