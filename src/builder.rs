@@ -1,4 +1,4 @@
-//! The builder: every setting of a task, what it means and what it is when nothing is said.
+//! The builder: the meaning and the default of every setting.
 
 mod concurrency;
 mod criteria;
@@ -14,7 +14,8 @@ use crate::limiter::Limiter;
 use crate::task::AsyncMapTask;
 
 impl AsyncMapTask {
-    /// A builder that holds the defaults: change what differs, then [`build`](AsyncMapTaskBuilder::build).
+    /// Returns a builder with the defaults. Change the settings that differ, then call
+    /// [`build`](AsyncMapTaskBuilder::build).
     ///
     /// # Examples
     ///
@@ -29,10 +30,10 @@ impl AsyncMapTask {
     }
 }
 
-/// The settings of an [`AsyncMapTask`] to be; made by [`AsyncMapTask::builder`].
+/// The settings of an [`AsyncMapTask`] before it is built; created by [`AsyncMapTask::builder`].
 ///
-/// No setter panics and none checks its value: [`build`](Self::build) checks them all. The order of the
-/// setters does not matter, and the last of several calls of one counts.
+/// No setter panics, and none checks its value: [`build`](Self::build) checks them all. The order of the setters does
+/// not matter. If a setter is called several times, the last call counts.
 ///
 /// # Examples
 ///
@@ -57,14 +58,14 @@ pub struct AsyncMapTaskBuilder {
 
 /// # The name
 impl AsyncMapTaskBuilder {
-    /// What the task is called in error messages, in log lines and in the `tracing` span of a run.
+    /// Sets the name of the task in error messages, in log lines and in the `tracing` span of a run.
     ///
     /// The default is the type name of the map function, such as `my_app::fetch`, or
     /// `my_app::main::{{closure}}` for a closure. Closures of one function share that name.
     ///
-    /// `recover` and `cache` (feature `store`) require a name, because a store knows runs and outputs by it: without one,
-    /// the run ends with [`FailureReason::Config`](crate::FailureReason::Config) before any item starts. Give each
-    /// function a name of its own.
+    /// `recover` and `cache` (feature `store`) require a name, because a store identifies runs and outputs by it.
+    /// Without a name, the run ends with [`FailureReason::Config`](crate::FailureReason::Config) before any item
+    /// starts. Give each function a name of its own.
     ///
     /// # Examples
     ///
@@ -89,16 +90,19 @@ impl AsyncMapTaskBuilder {
 
 /// # Retries
 impl AsyncMapTaskBuilder {
-    /// How many further attempts an item gets after its first has failed: `retries(3)` is at most 4 attempts.
+    /// Sets how many more attempts an item gets after its first has failed: `retries(3)` allows at most 4 attempts.
     ///
-    /// The default is [`DEFAULT_RETRIES`](crate::DEFAULT_RETRIES), none. Retried are errors, all of them
-    /// unless the run's [`retry_if`](crate::MapRun::retry_if) says otherwise, and attempts cut off by
-    /// [`timeout_per_attempt`](Self::timeout_per_attempt). Never retried are a panic and an item that is out
-    /// of its [`timeout_per_item`](Self::timeout_per_item). Only an item that fails its last attempt counts
-    /// as a failure.
+    /// The default is [`DEFAULT_RETRIES`](crate::DEFAULT_RETRIES), none. These are retried:
     ///
-    /// Any number is allowed. With retries, the item is cloned for each attempt but the last; a run
-    /// of [`map_once`](crate::Over::map_once), whose items need not be `Clone`, refuses them.
+    /// - errors that the run's [`retry_if`](crate::MapRun::retry_if) accepts, by default all;
+    /// - attempts that exceed [`timeout_per_attempt`](Self::timeout_per_attempt);
+    /// - attempts of [`map_blocking`](crate::Over::map_blocking) for which no thread could be started.
+    ///
+    /// A panic is never retried, nor is an item that has exceeded its [`timeout_per_item`](Self::timeout_per_item).
+    /// An item counts as a failure only after its last attempt.
+    ///
+    /// Any number is allowed. With retries, the item is cloned for each attempt but the last. If the task has
+    /// retries, a run of [`map_once`](crate::Over::map_once) is refused, because its items need not be `Clone`.
     ///
     /// # Examples
     ///
@@ -118,14 +122,15 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// The wait before the first retry, from the end of the attempt that failed.
+    /// Sets the delay before the first retry, from the end of the attempt that failed.
     ///
-    /// The default is [`DEFAULT_RETRY_DELAY`](crate::DEFAULT_RETRY_DELAY), 1 second. Each later wait is
-    /// [`retry_multiplier`](Self::retry_multiplier) times as long as the one before, up to
-    /// [`max_retry_delay`](Self::max_retry_delay), and then [jittered](Self::retry_jitter): the defaults give
-    /// about 1 s, 2 s, 4 s, 8 s. Zero retries at once, and stays zero. It says nothing where
-    /// [`retries`](Self::retries) is 0, or where the run's [`retry_after`](crate::MapRun::retry_after) names a
-    /// wait. Any duration is allowed.
+    /// The default is [`DEFAULT_RETRY_DELAY`](crate::DEFAULT_RETRY_DELAY), 1 second. Each later delay is
+    /// [`retry_multiplier`](Self::retry_multiplier) times the one before, up to
+    /// [`max_retry_delay`](Self::max_retry_delay), and is then [jittered](Self::retry_jitter). The defaults give
+    /// about 1 s, 2 s, 4 s, 8 s. A zero delay retries immediately and is never multiplied. Any duration is allowed.
+    ///
+    /// The setting has no effect if [`retries`](Self::retries) is 0, or if the run's
+    /// [`retry_after`](crate::MapRun::retry_after) returns a delay.
     ///
     /// # Examples
     ///
@@ -141,12 +146,12 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// The longest wait before any retry, jitter included.
+    /// Sets the longest delay before any retry, jitter included.
     ///
     /// The default is [`DEFAULT_MAX_RETRY_DELAY`](crate::DEFAULT_MAX_RETRY_DELAY), 60 seconds. With the other
-    /// defaults that is reached at the 7th retry: 1, 2, 4, 8, 16, 32, then 60 instead of 64 seconds. Where it
-    /// is below [`retry_delay`](Self::retry_delay), every wait is this long. It does not shorten a wait that
-    /// [`retry_after`](crate::MapRun::retry_after) names. Any duration is allowed.
+    /// defaults, the 7th retry reaches it: 1, 2, 4, 8, 16, 32, then 60 instead of 64 seconds. If it is below
+    /// [`retry_delay`](Self::retry_delay), every delay is this long. It does not shorten a delay that
+    /// [`retry_after`](crate::MapRun::retry_after) returns. Any duration is allowed.
     ///
     /// # Examples
     ///
@@ -162,12 +167,12 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// How many times as long each wait is as the one before it: the wait before retry `k` is
+    /// Sets the factor between one delay and the next: the delay before retry `k` is
     /// `retry_delay * retry_multiplier^(k - 1)`.
     ///
-    /// The default is [`DEFAULT_RETRY_MULTIPLIER`](crate::DEFAULT_RETRY_MULTIPLIER), 2. With 1 all waits are
-    /// [`retry_delay`](Self::retry_delay) long; with 3 and a delay of 1 s they are 1 s, 3 s, 9 s, up to
-    /// [`max_retry_delay`](Self::max_retry_delay). Below 1, infinite or NaN is an error of
+    /// The default is [`DEFAULT_RETRY_MULTIPLIER`](crate::DEFAULT_RETRY_MULTIPLIER), 2. With 1, every delay is
+    /// [`retry_delay`](Self::retry_delay). With 3 and a delay of 1 s, the delays are 1 s, 3 s, 9 s, up to
+    /// [`max_retry_delay`](Self::max_retry_delay). A value below 1, infinite or NaN is an error of
     /// [`build`](Self::build).
     ///
     /// # Examples
@@ -184,15 +189,15 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// By what part of itself a wait is made shorter or longer at random, so that items that failed together
-    /// do not come back together.
+    /// Sets the fraction by which a delay is made shorter or longer at random, so that items that failed together are
+    /// not retried together.
     ///
-    /// A wait `d` becomes uniform in `[d * (1 - jitter), d * (1 + jitter)]`, and never more than
+    /// A delay `d` becomes uniform in `[d * (1 - jitter), d * (1 + jitter)]`, and at most
     /// [`max_retry_delay`](Self::max_retry_delay). The default is
-    /// [`DEFAULT_RETRY_JITTER`](crate::DEFAULT_RETRY_JITTER), 0.5: 4 s become 2 to 6 s. With 0 the waits are
-    /// exact, which suits tests; with 1 they are 0 to twice as long. A wait that
-    /// [`retry_after`](crate::MapRun::retry_after) names is not jittered. Below 0, above 1 or NaN is an error
-    /// of [`build`](Self::build).
+    /// [`DEFAULT_RETRY_JITTER`](crate::DEFAULT_RETRY_JITTER), 0.5: 4 s become 2 to 6 s. With 0 the delays are exact,
+    /// which suits tests. With 1 they are 0 to twice as long. A delay that
+    /// [`retry_after`](crate::MapRun::retry_after) returns is not jittered. A value below 0, above 1 or NaN is an
+    /// error of [`build`](Self::build).
     ///
     /// # Examples
     ///
@@ -210,21 +215,21 @@ impl AsyncMapTaskBuilder {
 
 /// # Time limits
 impl AsyncMapTaskBuilder {
-    /// How long one attempt may take, from its first poll. Then it is dropped, and the item
-    /// [tried again](Self::retries) where a retry is left.
+    /// Limits the time of one attempt, from its first poll. An attempt that exceeds it is dropped, and the item is
+    /// [retried](Self::retries) if a retry is left.
     ///
-    /// The default is no limit. Waiting for a place does not count, nor does the wait before a retry. With 5 s
-    /// and `retries(3)`, the attempts of an item take at most 20 s together, its waits come on top;
-    /// [`timeout_per_item`](Self::timeout_per_item) bounds both. Where both run out together, it counts as
-    /// this one. With a [`cancel_grace`](Self::cancel_grace) of 2 s the attempt is told to stop after 5 s and
-    /// dropped after 7 s. A result that is there in time is never lost to a limit.
+    /// The default is no limit. The wait for a permit does not count, nor does the delay before a retry. With 5 s and
+    /// `retries(3)`, the attempts of an item take at most 20 s together, plus its delays.
+    /// [`timeout_per_item`](Self::timeout_per_item) bounds both. If both limits pass together, this one is reported.
+    /// With a [`cancel_grace`](Self::cancel_grace) of 2 s, the attempt is told to stop after 5 s and dropped after 7
+    /// s. If an attempt finishes in the same poll in which its time is up, its result counts.
     ///
-    /// A limit cannot interrupt code that does not wait. If the first poll of an attempt holds up its thread, the limit
-    /// runs from the end of that poll; time that a later poll takes counts. For a function that blocks, use
-    /// [`map_blocking`](crate::Over::map_blocking).
+    /// A limit cannot interrupt code that does not reach an `.await`. If the first poll of an attempt holds up its
+    /// thread, the limit runs from the end of that poll; the time of a later poll counts. For a function that blocks,
+    /// use [`map_blocking`](crate::Over::map_blocking).
     ///
     /// Zero is an error of [`build`](Self::build), and so is a limit above
-    /// [`timeout_per_item`](Self::timeout_per_item). An item whose last attempt runs out of time fails as
+    /// [`timeout_per_item`](Self::timeout_per_item). If its last attempt exceeds the limit, an item fails as
     /// [`TimedOut`](crate::ItemError::TimedOut) with the scope [`Attempt`](crate::TimeoutScope::Attempt).
     ///
     /// # Examples
@@ -240,17 +245,16 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// How long one item may take with all its attempts and waits, from the first poll of its first attempt.
+    /// Limits the time of one item with all its attempts and delays, from the first poll of its first attempt.
     ///
-    /// The default is no limit. Unlike [`timeout_per_attempt`](Self::timeout_per_attempt), it is the last
-    /// word: the item is not tried again. A retry that could not start within it is not waited for; the item
-    /// fails at once with the error it has. With 10 s here and the exact waits of 1, 2, 4 and 8 s, an item whose
-    /// attempts fail at once is tried at 0, 1, 3 and 7 s, and fails at 7 s, because its next attempt
-    /// would begin at 15 s.
+    /// The default is no limit. Unlike [`timeout_per_attempt`](Self::timeout_per_attempt), this limit is final: the
+    /// item is not retried. If a retry could not start before it, the item fails immediately with the error it has.
+    /// With 10 s here and the exact delays of 1, 2, 4 and 8 s, take an item with attempts that fail immediately. Its
+    /// attempts start at 0, 1, 3 and 7 s. It fails at 7 s, because its next attempt would start at 15 s.
     ///
-    /// Zero is an error of [`build`](Self::build). An item that is cut off by it fails as
-    /// [`TimedOut`](crate::ItemError::TimedOut) with the scope [`Item`](crate::TimeoutScope::Item).
-    /// The guide has [a timeline](crate#retries-and-timeouts-with-numbers).
+    /// Zero is an error of [`build`](Self::build). An item that exceeds this limit fails as
+    /// [`TimedOut`](crate::ItemError::TimedOut) with the scope [`Item`](crate::TimeoutScope::Item). The guide has [a
+    /// timeline](crate#retries-and-timeouts-with-numbers).
     ///
     /// # Examples
     ///
@@ -265,15 +269,14 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// How long a whole run may take, from its first poll.
+    /// Limits the time of a whole run, from its first poll.
     ///
-    /// The default is no limit. When it is over, the run begins nothing more, gives what runs the
-    /// [`cancel_grace`](Self::cancel_grace), and ends with
-    /// [`FailureReason::TimedOut`](crate::FailureReason::TimedOut) and everything that was finished: with
-    /// 600 s here and a grace of 2 s, after 602 s at the latest. A retry that could not start within it
-    /// is not waited for.
+    /// The default is no limit. After this time the run starts nothing new and gives running attempts the
+    /// [`cancel_grace`](Self::cancel_grace). It ends with [`FailureReason::TimedOut`](crate::FailureReason::TimedOut)
+    /// and everything that was finished. With 600 s here and a grace of 2 s, it ends after 602 s at the latest. If a
+    /// retry could not start before this limit, its item fails immediately with the error it has.
     ///
-    /// Zero is an error of [`build`](Self::build), and so is a grace that is longer than it.
+    /// Zero is an error of [`build`](Self::build), and so is a longer [`cancel_grace`](Self::cancel_grace).
     ///
     /// # Examples
     ///
@@ -294,16 +297,16 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// How long an attempt that has to stop may go on, to end by itself.
+    /// Sets how long an attempt that must stop may continue in order to end in its own way.
     ///
-    /// An attempt has to stop when a time limit of it runs out and when its run stops. Then its
-    /// [`cancellation_token`](crate::ItemContext::cancellation_token) is cancelled, and it is dropped when the
-    /// grace is over. If it ends with `Ok` within the grace, the item has succeeded. If it ends with `Err`
-    /// after a time limit, it counts as timed out; if the run was stopping, the error is kept.
+    /// An attempt must stop when one of its time limits passes, and when its run stops. Then its
+    /// [`cancellation_token`](crate::ItemContext::cancellation_token) is cancelled, and the attempt is dropped when
+    /// the grace is over. If it ends with `Ok` within the grace, the item succeeds. If it ends with `Err` after a
+    /// time limit, it counts as timed out. If it ends with `Err` while the run stops, the error is kept.
     ///
-    /// The default is zero: it is dropped at once. Dropping is a clean end for most futures; a grace is for
-    /// those that have something to finish, such as a file to remove. Such an attempt keeps its place
-    /// meanwhile. A grace above [`run_timeout`](Self::run_timeout) is an error of [`build`](Self::build).
+    /// The default is zero: the attempt is dropped immediately. Dropping is a clean end for most futures. A grace is
+    /// for attempts that have work to finish, such as a file to remove. The attempt keeps its permits meanwhile. A
+    /// grace above [`run_timeout`](Self::run_timeout) is an error of [`build`](Self::build).
     ///
     /// # Examples
     ///
@@ -329,11 +332,11 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// A limit that this task shares with others: an attempt needs a place within
-    /// [`concurrency`](Self::concurrency) *and* permits of the [`Limiter`], as many as the item's
-    /// [`weight`](crate::MapRun::weight), which is 1 unless the run says otherwise.
+    /// Sets a limit that this task shares with other tasks. An attempt needs permits within
+    /// [`concurrency`](Self::concurrency) *and* permits of the [`Limiter`]. It takes as many of each as the item's
+    /// [`weight`](crate::MapRun::weight), which is 1 by default.
     ///
-    /// The default is none.
+    /// The default is no shared limit.
     pub fn limiter(mut self, limiter: &Limiter) -> Self {
         self.settings.limiter = Some(limiter.clone());
         self
@@ -342,11 +345,12 @@ impl AsyncMapTaskBuilder {
 
 /// # The task
 impl AsyncMapTaskBuilder {
-    /// Checks the settings and makes the task.
+    /// Checks the settings and builds the task.
     ///
     /// # Errors
     ///
-    /// A [`ConfigError`] names the first setting that cannot be used, what was found and what is allowed:
+    /// Returns a [`ConfigError`] that names the first invalid setting, its value and the allowed values. A setting is
+    /// invalid if:
     ///
     /// - [`concurrency`](Self::concurrency) or [`look_ahead`](Self::look_ahead) is 0;
     /// - [`retry_multiplier`](Self::retry_multiplier) is below 1, infinite or NaN;
@@ -361,9 +365,9 @@ impl AsyncMapTaskBuilder {
     ///
     /// # Warnings
     ///
-    /// Settings that can be used but take each other's effect are logged once by `build`, as a `tracing` event
-    /// at level `WARN` with the target `async_map_task`. Examples are a [`retry_delay`](Self::retry_delay)
-    /// without [`retries`](Self::retries), a [`timeout_per_item`](Self::timeout_per_item) above the
+    /// Valid settings that make another setting ineffective are logged once by `build`, as a `tracing` event at level
+    /// `WARN` with the target `async_map_task`. Examples are a [`retry_delay`](Self::retry_delay) without
+    /// [`retries`](Self::retries), a [`timeout_per_item`](Self::timeout_per_item) above the
     /// [`run_timeout`](Self::run_timeout), and [`fail_fast`](Self::fail_fast) together with
     /// [`max_failures`](Self::max_failures).
     ///

@@ -23,22 +23,22 @@ pub const DEFAULT_MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
 pub const DEFAULT_RETRY_MULTIPLIER: f64 = 2.0;
 /// The default of [`retry_jitter`](crate::AsyncMapTaskBuilder::retry_jitter): one half.
 pub const DEFAULT_RETRY_JITTER: f64 = 0.5;
-/// The default of [`min_success_ratio`](crate::AsyncMapTaskBuilder::min_success_ratio) where no
-/// other success criterion is set: every item must succeed.
+/// The default of [`min_success_ratio`](crate::AsyncMapTaskBuilder::min_success_ratio) if no other success criterion
+/// is set: every item must succeed.
 pub const DEFAULT_MIN_SUCCESS_RATIO: f64 = 1.0;
 
-/// The least default of [`look_ahead`](crate::AsyncMapTaskBuilder::look_ahead).
+/// The smallest default of [`look_ahead`](crate::AsyncMapTaskBuilder::look_ahead).
 const LEAST_DEFAULT_LOOK_AHEAD: usize = 256;
 
-/// How many items each permit may have held beside it, by default.
+/// The number of held items per permit, by default.
 const LOOK_AHEAD_PER_PERMIT: usize = 16;
 
-/// The window of a task for which none is set.
+/// Returns the window of a task for which none is set.
 fn default_look_ahead(concurrency: usize) -> usize {
     concurrency.saturating_mul(LOOK_AHEAD_PER_PERMIT).max(LEAST_DEFAULT_LOOK_AHEAD)
 }
 
-/// The settings as they were given, before validation.
+/// The settings before validation.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) name: Option<Cow<'static, str>>,
@@ -84,12 +84,12 @@ impl Default for Settings {
     }
 }
 
-/// What a task runs by. Every value here has been validated.
+/// The configuration of a task. Every value has been validated.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) name: Option<Cow<'static, str>>,
     pub(crate) concurrency: usize,
-    /// While as many items are held beside the running ones, no new item is admitted.
+    /// While this many items are held, no new item is admitted.
     pub(crate) look_ahead: usize,
     pub(crate) retry: RetryPolicy,
     pub(crate) timeout_per_attempt: Option<Duration>,
@@ -98,7 +98,7 @@ pub(crate) struct Config {
     pub(crate) cancel_grace: Duration,
     pub(crate) criteria: Criteria,
     pub(crate) limiter: Option<Limiter>,
-    /// The shorter of the limits of an attempt and of an item: all that limits a first attempt.
+    /// The shorter of the limits of an attempt and of an item, which is the only limit of a first attempt.
     pub(crate) first_limit: Option<(Duration, TimeoutScope)>,
 }
 
@@ -168,7 +168,7 @@ impl Settings {
 }
 
 impl Config {
-    /// From settings that hold, with their ratio in its exact form.
+    /// Creates the configuration from valid settings, with their ratio in its exact form.
     fn new(settings: Settings, min_success_ratio: Option<Ratio>) -> Self {
         let of_attempt = settings.timeout_per_attempt.map(|limit| (limit, TimeoutScope::Attempt));
         let of_item = settings.timeout_per_item.map(|limit| (limit, TimeoutScope::Item));
@@ -194,7 +194,7 @@ impl Config {
     }
 }
 
-/// The defaults, which hold: they are what the builder starts from, and no ratio is among them.
+/// The defaults need no validation: they are the builder's initial settings, without a ratio.
 impl Default for Config {
     fn default() -> Self {
         Self::new(Settings::default(), None)

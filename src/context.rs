@@ -1,4 +1,4 @@
-//! What the map function may ask about the attempt that it makes.
+//! The context of an attempt, for the map function.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use crate::checkpoint::Checkpoint;
 use crate::rt::Instant;
 
-/// What the map function may ask about the attempt that it makes; see
-/// [`map_with_context`](crate::Over::map_with_context). A clone speaks of the same attempt.
+/// The context of an attempt, passed to the function of [`map_with_context`](crate::Over::map_with_context). A clone
+/// refers to the same attempt.
 #[derive(Debug, Clone)]
 pub struct ItemContext {
     pub(crate) index: usize,
@@ -40,46 +40,47 @@ impl ItemContext {
         }
     }
 
-    /// The item's place in the input, from 0.
+    /// Returns the item's position in the input, from 0.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// The number of this attempt; the first is 1.
+    /// Returns the number of this attempt. The first is 1.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// Whether no retry can follow, whatever this attempt returns.
+    /// Returns `true` if no retry can follow, whatever this attempt returns.
     pub fn is_last_attempt(&self) -> bool {
         self.is_last_attempt
     }
 
-    /// When this attempt will be stopped: the earliest of the limits per attempt, per item and per run.
-    /// `None` where none is set.
+    /// Returns the time at which this attempt will be stopped: the earliest of the limits per attempt, per item and
+    /// per run. `None` if none is set.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// A token that is cancelled when this attempt should stop: because it ran out of time, because the
-    /// run is stopping, or because the run was dropped. It is not cancelled when the attempt ends by itself.
+    /// Returns a token that is cancelled when this attempt should stop: because it exceeded a time limit, because the
+    /// run stops, or because the run was dropped. The token is not cancelled if the attempt ends normally.
     ///
-    /// With [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace) the attempt has that long to
-    /// end after the token was cancelled; without, it is dropped at once, and the token tells only
-    /// what the attempt started elsewhere, such as a spawned task.
+    /// With [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace) the attempt has that time to end after the
+    /// token was cancelled. Without it, the attempt is dropped immediately. The token then reaches only work that the
+    /// attempt has started elsewhere, such as a spawned task.
     pub fn cancellation_token(&self) -> &CancellationToken {
         self.signal.token()
     }
 
-    /// The state that an earlier attempt at this item has saved, and where to save it: for items that take long and
-    /// would rather go on than begin again. It needs [`recover`](crate::MapRun::recover).
+    /// Returns the checkpoint of this item: the state that an earlier attempt has saved, and the means to save a new
+    /// one. Use it for long items that should resume instead of starting again. It needs
+    /// [`recover`](crate::MapRun::recover).
     #[cfg(feature = "store")]
     pub fn checkpoint(&self) -> Checkpoint {
         self.checkpoint.clone()
     }
 }
 
-/// The token of one attempt, made when somebody first asks for it.
+/// The token of one attempt, created on first use.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     token: OnceLock<CancellationToken>,
@@ -90,7 +91,7 @@ impl Signal {
         self.token.get_or_init(CancellationToken::new)
     }
 
-    /// Cancels the token, and makes it for that only where somebody may still ask for it.
+    /// Cancels the token. If there is none yet, creates it only if it can still be requested.
     pub(crate) fn cancel(this: &Arc<Self>) {
         match this.token.get() {
             Some(token) => token.cancel(),
@@ -99,7 +100,7 @@ impl Signal {
         }
     }
 
-    /// A signal for the next attempt: this one, where nobody else holds it any more.
+    /// Makes a signal for the next attempt. It reuses this one if nothing else holds it.
     pub(crate) fn renew(this: &mut Arc<Self>) {
         match Arc::get_mut(this) {
             Some(signal) => signal.token = OnceLock::new(),

@@ -1,4 +1,4 @@
-//! Why a task could not be built, and why a run did not succeed.
+//! The errors of building a task and of a run.
 
 use std::error::Error;
 use std::fmt;
@@ -8,10 +8,10 @@ use crate::count::Count;
 use crate::outcome::{Cause, ItemError};
 use crate::result::{MapTaskResult, Summary};
 
-/// Any error, as a source gives it.
+/// Any error, as a source, a sink or a store returns it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A setting that cannot be used: which one, what was found, and what is allowed.
+/// An invalid setting: its name, its value, and the allowed values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} is {found}, allowed is {allowed}")]
 pub struct ConfigError {
@@ -25,23 +25,23 @@ impl ConfigError {
         Self { field, found: found.to_string(), allowed: allowed.into() }
     }
 
-    /// The name of the setting, as its setter spells it.
+    /// Returns the name of the setting, which is that of its setter.
     pub fn field(&self) -> &str {
         self.field
     }
 
-    /// The value that was found.
+    /// Returns the invalid value.
     pub fn found(&self) -> &str {
         &self.found
     }
 
-    /// The values that are allowed.
+    /// Returns a description of the allowed values.
     pub fn allowed(&self) -> &str {
         &self.allowed
     }
 }
 
-/// Why a run did not succeed: the first cause that stopped it, or the verdict at its end.
+/// The reason why a run did not succeed: the first cause that stopped it, or the verdict at its end.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FailureReason {
@@ -52,34 +52,38 @@ pub enum FailureReason {
     },
     /// More items failed, or fewer succeeded, than the success criteria allow.
     TooManyFailures {
-        /// How many items had failed when the run was judged.
+        /// The number of items that had failed when the run was judged.
         failures: usize,
-        /// How many were allowed to fail.
+        /// The number of items that were allowed to fail.
         allowed: usize,
     },
     /// The run's [`cancellation_token`](crate::MapRun::cancellation_token) was cancelled, its
-    /// [`MapHandle`](crate::MapHandle) was told to cancel or to drain it, or its runtime was shut down.
+    /// [`MapHandle`](crate::MapHandle) has cancelled or drained it, or its runtime was shut down.
     Cancelled,
     /// The run did not end within [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout).
     TimedOut {
-        /// That limit.
+        /// The limit.
         limit: Duration,
     },
-    /// The stream given to [`over_try_stream`](crate::AsyncMapTask::over_try_stream) gave an error.
+    /// The stream of [`over_try_stream`](crate::AsyncMapTask::over_try_stream) returned an error.
     Source(BoxError),
-    /// The function given to [`try_for_each`](crate::MapRun::try_for_each) returned an error.
+    /// The function of [`try_for_each`](crate::MapRun::try_for_each) returned an error.
     Sink(BoxError),
-    /// The store of a durable run could not be read or written, or another has taken the run. Its text says which. Items
-    /// that had succeeded and were not durable yet are in the partial result, and run again when the run is recovered.
+    /// The store of a durable run could not be read or written, or another holder has taken the run. The text of the
+    /// error states the cause. Items that had succeeded and were not yet durable are in the partial result. They run
+    /// again when the run is recovered.
     Store(BoxError),
-    /// The task and the run do not fit together: retries with [`map_once`](crate::Over::map_once), `recover` or `cache`
-    /// in a task without a [`name`](crate::AsyncMapTaskBuilder::name), an item whose [`weight`](crate::MapRun::weight) is
-    /// above a limit, or a [`Limiter`](crate::Limiter) that has never had a permit. That item was not started.
+    /// The task and the run do not fit together. The item in question was not started. The cases are:
+    ///
+    /// - retries with [`map_once`](crate::Over::map_once);
+    /// - `recover` or `cache` in a task without a [`name`](crate::AsyncMapTaskBuilder::name);
+    /// - an item whose [`weight`](crate::MapRun::weight) is above the largest value that a limit has had;
+    /// - a [`Limiter`](crate::Limiter) that has never had a permit.
     Config(ConfigError),
 }
 
 impl FailureReason {
-    /// The error that is the reason, where it is one from beside the items.
+    /// Returns the underlying error, if the reason is one of the source, the sink or the store.
     fn error(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Source(error) | Self::Sink(error) | Self::Store(error) => Some(error.as_ref()),
@@ -87,8 +91,7 @@ impl FailureReason {
         }
     }
 
-    /// Whether the items have to do with it. What failed in the source or in the sink is nothing that an item
-    /// did.
+    /// Returns `true` unless the reason is an error of the source, the sink or the store.
     fn is_about_items(&self) -> bool {
         self.error().is_none()
     }
@@ -111,16 +114,15 @@ impl fmt::Display for FailureReason {
     }
 }
 
-/// A run that did not succeed. Everything that was finished rides along.
+/// The error of a failed run. It contains everything that was finished.
 ///
-/// The message carries the first item that failed, because `E` need not be an error type itself:
-/// `resize: 7 of 100 items failed, 5 allowed; item 3 failed first, after 4 attempts: connection refused`.
-/// The alternate form, `{:#}`, shows that error in its alternate form: with its causes, where it is an
-/// `anyhow::Error`.
+/// The message names the first item that failed, and includes its error, because `E` need not be an error type
+/// itself: `resize: 7 of 100 items failed, 5 allowed; item 3 failed first, after 4 attempts: connection refused`. The
+/// alternate form, `{:#}`, shows that error in its alternate form, which for an `anyhow::Error` includes its causes.
 ///
-/// `?` turns it into an `anyhow::Error` where `T` and `E` are `Send + Sync + 'static`, and into a
-/// `Box<dyn Error>` where they are `'static`, because it carries what was finished. Where they borrow, give up
-/// the partial result first: `.map_err(|error| anyhow!("{error}"))?`.
+/// `?` converts it into an `anyhow::Error` if `T` and `E` are `Send + Sync + 'static`. It converts it into a `Box<dyn
+/// Error>` if they are `'static`, because the error contains their values. If they borrow, drop the partial result
+/// first: `.map_err(|error| anyhow!("{error}"))?`.
 pub struct MapTaskError<T, E> {
     // Boxed, so that a `Result` with this error stays as small as its `Ok`.
     inner: Box<Failure<T, E>>,
@@ -130,7 +132,7 @@ struct Failure<T, E> {
     name: String,
     reason: FailureReason,
     first_failure: Option<usize>,
-    /// How many successes the criteria ask for, where it is more than there are items.
+    /// The number of successes that the criteria require, if it is more than the number of items.
     shortfall: Option<usize>,
     partial: MapTaskResult<T, E>,
 }
@@ -146,27 +148,27 @@ impl<T, E> MapTaskError<T, E> {
         Self { inner: Box::new(Failure { name, reason, first_failure, shortfall, partial }) }
     }
 
-    /// Why the run did not succeed.
+    /// Returns the reason why the run did not succeed.
     pub fn reason(&self) -> &FailureReason {
         &self.inner.reason
     }
 
-    /// The account of the run.
+    /// Returns the account of the run.
     pub fn summary(&self) -> &Summary {
         &self.inner.partial.summary
     }
 
-    /// All results and errors of the items that were finished.
+    /// Returns all results and errors of the items that were finished.
     pub fn partial(&self) -> &MapTaskResult<T, E> {
         &self.inner.partial
     }
 
-    /// All results and errors of the items that were finished, by value.
+    /// Returns all results and errors of the items that were finished, by value.
     pub fn into_partial(self) -> MapTaskResult<T, E> {
         self.inner.partial
     }
 
-    /// The item that settled as failed before all others, with its index.
+    /// Returns the item that failed before all others, with its index.
     pub fn first_failure(&self) -> Option<(usize, &ItemError<E>)> {
         let index = self.inner.first_failure?;
         self.inner.partial.errors.get(&index).map(|error| (index, error))
@@ -205,11 +207,11 @@ impl<T, E: fmt::Debug + fmt::Display> Error for MapTaskError<T, E> {
     }
 }
 
-/// A run by [`for_each`](crate::MapRun::for_each), [`try_for_each`](crate::MapRun::try_for_each) or
-/// [`stream`](crate::MapRun::stream) that did not succeed. The outcomes of its items were given out before.
+/// The error of a failed run by [`for_each`](crate::MapRun::for_each), [`try_for_each`](crate::MapRun::try_for_each)
+/// or [`stream`](crate::MapRun::stream). The outcomes of its items were delivered before it.
 ///
 /// The message names the first item that failed: `resize: 7 of 100 items failed, 5 allowed; item 3 failed first,
-/// after 4 attempts`. Its error was in its outcome.
+/// after 4 attempts`. The error of that item is in its outcome.
 pub struct RunError {
     // Boxed, so that a `Result` with this error stays as small as its `Ok`.
     inner: Box<RunFailure>,
@@ -234,12 +236,12 @@ impl RunError {
         Self { inner: Box::new(RunFailure { name, reason, first_failure, shortfall, summary }) }
     }
 
-    /// Why the run did not succeed.
+    /// Returns the reason why the run did not succeed.
     pub fn reason(&self) -> &FailureReason {
         &self.inner.reason
     }
 
-    /// The account of the run.
+    /// Returns the account of the run.
     pub fn summary(&self) -> &Summary {
         &self.inner.summary
     }
@@ -275,7 +277,7 @@ impl Error for RunError {
     }
 }
 
-/// What the messages of both errors of a run begin with.
+/// The beginning of the messages of both errors of a run.
 struct Headline<'a> {
     name: &'a str,
     reason: &'a FailureReason,

@@ -1,4 +1,4 @@
-//! The ends of a run that give out each outcome as soon as it is there, in the task that awaits them.
+//! The ends of a run that deliver each outcome as soon as it is available, in the task that awaits them.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,37 +14,37 @@ use crate::run::MapRun;
 
 /// # The ends
 ///
-/// A run is awaited for all its results at once; or it ends in one of these.
+/// A run is awaited for all its results at once, or ends in one of these.
 impl<W: Types> MapRun<W> {
-    /// Hands each outcome to an async function as soon as the item has settled, one after another, and keeps none: its
-    /// memory is bounded by [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) and
+    /// Passes each outcome to an async function as soon as the item has settled, one after another, and keeps none.
+    /// The memory is bounded by [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) and
     /// [`look_ahead`](crate::AsyncMapTaskBuilder::look_ahead), however many items there are.
     ///
-    /// The function is polled together with the items, so these go on while it waits, and no time limit runs out
-    /// because it is slow. While `concurrency` outcomes, `c`, wait for it, no attempt starts. What runs can still
-    /// join them, so that at most 2c - 1 wait. The outcomes come in the order of completion. With
-    /// [`ordered`](Self::ordered) they come in that of the input, and `look_ahead` is the bound instead. Each settled
-    /// item is given once, also after the run has been stopped; items that were cancelled are only counted.
+    /// The function is polled together with the items. So the items make progress while it waits, and a slow function
+    /// causes no timeout. While `concurrency` outcomes, `c`, wait for it, no attempt starts. Running attempts can
+    /// still join them, so at most 2c - 1 wait. The outcomes come in the order of completion. With
+    /// [`ordered`](Self::ordered) they come in input order, and `look_ahead` is the bound instead. Each settled item
+    /// is delivered once, also after the run has been stopped. Cancelled items are only counted.
     ///
-    /// No limit of the task applies to the function: the run ends when it has taken every outcome, however long
-    /// that takes. Its futures cannot borrow from the function itself, so what it needs by `&mut`, such as a
-    /// writer, goes into a [`Mutex`](https://docs.rs/tokio/1/tokio/sync/struct.Mutex.html), which nobody contends for;
-    /// the example of [`try_for_each`](Self::try_for_each) shows it.
+    /// No limit of the task applies to the function. The run ends when the function has received every outcome,
+    /// however long that takes. Its futures cannot borrow from the function itself. A value that they need by `&mut`,
+    /// such as a writer, goes into a [`Mutex`](https://docs.rs/tokio/1/tokio/sync/struct.Mutex.html), which has no
+    /// contention. The example of [`try_for_each`](Self::try_for_each) shows it.
     ///
-    /// Awaiting it gives the [`Summary`].
+    /// Awaiting it returns the [`Summary`].
     ///
     /// # Cancel safety
     ///
-    /// As that of the [run](MapRun#cancel-safety). A call of the function that is under way is dropped with it,
-    /// and so are the outcomes that wait for theirs.
+    /// The same as that of the [run](MapRun#cancel-safety). A call of the function that is in progress is dropped
+    /// with the run, and so are the outcomes that wait for theirs.
     ///
     /// # Errors
     ///
-    /// [`RunError`] where the run did not succeed; the outcomes were given out before.
+    /// Returns a [`RunError`] if the run did not succeed. The outcomes are delivered first.
     ///
     /// # Panics
     ///
-    /// As the [run](MapRun#panics), and where the function panics.
+    /// Panics as the [run](MapRun#panics) does, and if the function panics.
     ///
     /// # Examples
     ///
@@ -80,21 +80,22 @@ impl<W: Types> MapRun<W> {
         ForEach::new(self, function)
     }
 
-    /// As [`for_each`](Self::for_each), with a function that can fail: its first error stops the run, as every
-    /// cause does, and is the reason of its end. Nothing more is handed to it.
+    /// Like [`for_each`](Self::for_each), with a function that can fail. Its first error stops the run, as every
+    /// cause does, and is the reason of its end. The function is not called again.
     ///
     /// # Cancel safety
     ///
-    /// As that of [`for_each`](Self::for_each).
+    /// The same as that of [`for_each`](Self::for_each).
     ///
     /// # Errors
     ///
-    /// [`RunError`] with [`FailureReason::Sink`](crate::FailureReason::Sink) where the function returned an
-    /// error and nothing had made the run fail before, and for every other reason why a run does not succeed.
+    /// Returns a [`RunError`] if the run did not succeed. The reason is
+    /// [`FailureReason::Sink`](crate::FailureReason::Sink) if the function returned an error and the run had no other
+    /// reason before.
     ///
     /// # Panics
     ///
-    /// As [`for_each`](Self::for_each).
+    /// Panics as [`for_each`](Self::for_each) does.
     ///
     /// # Examples
     ///
@@ -140,7 +141,7 @@ pub struct ForEach<W: Types, G, Fut> {
     running: Running<Handing<W, G, Fut>, <W::Mode as Mode>::InDriver<Sink<G, Fut>>>,
 }
 
-/// A run whose outcomes are handed to a function.
+/// A run with a function that receives its outcomes.
 pub(crate) type Handing<W, G, Fut> = <W as Types>::With<<<W as Types>::Mode as Mode>::InWorker<Sink<G, Fut>>>;
 
 impl<W: Types, G, Fut> ForEach<W, G, Fut> {

@@ -1,7 +1,7 @@
-//! The guide beyond the crate's front page: services, work that computes, results that are taken as they come, runs that
-//! outlive their process or outgrow their machine, and the rules that every run keeps.
+//! The pages of the guide: services, CPU work, streaming, durable runs, runs on more than one machine, and the rules
+//! that every run keeps.
 //!
-//! These pages are documentation and nothing else: there are no such modules to import from.
+//! These modules contain only documentation. They exist while the documentation is built, and cannot be imported.
 
 #[doc = include_str!("guide/services.md")]
 pub mod services {}
@@ -16,14 +16,14 @@ pub mod streaming {}
 #[cfg_attr(feature = "sqlite", doc = include_str!("guide/durable_runs.md"))]
 #[cfg_attr(
     not(feature = "sqlite"),
-    doc = "Runs that outlive their process, with the feature `sqlite`, which shows this page, too."
+    doc = "Runs that outlive their process. Enable the feature `sqlite` to see this page."
 )]
 pub mod durable_runs {}
 
 #[cfg_attr(feature = "restate", doc = include_str!("guide/past_one_machine.md"))]
 #[cfg_attr(
     not(feature = "restate"),
-    doc = "Runs on more than one machine, with the feature `restate`, which shows this page, too."
+    doc = "Runs on more than one machine. Enable the feature `restate` to see this page."
 )]
 pub mod past_one_machine {}
 

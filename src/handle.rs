@@ -1,4 +1,4 @@
-//! A run that lives on by itself.
+//! A run in the background.
 
 use std::fmt;
 use std::panic::resume_unwind;
@@ -18,15 +18,15 @@ use crate::result::MapTaskResult;
 use crate::run::MapRun;
 
 impl<W: Types> MapRun<W> {
-    /// Starts the run in a Tokio task of its own, at once, and gives a handle to it: for a run that goes on when
-    /// the request that has started it is answered, and that can be watched and steered meanwhile.
+    /// Starts the run immediately in a Tokio task and returns a handle to it. Use it for a run that must continue
+    /// after its request is answered, and that can be observed and controlled meanwhile.
     ///
-    /// Because of that task, everything of the run must be `Send + 'static`. Its items share that one task; with
+    /// Because of that task, every part of the run must be `Send + 'static`. Its items share that one task; with
     /// [`parallel`](Self::parallel) they have tasks of their own.
     ///
     /// # Panics
     ///
-    /// Where it is called outside a Tokio runtime.
+    /// Panics if it is called outside a Tokio runtime.
     ///
     /// # Examples
     ///
@@ -54,26 +54,26 @@ impl<W: Types> MapRun<W> {
     }
 }
 
-/// A run that lives on by itself: a future of its result. Made by [`MapRun::spawn`].
+/// A handle to a run in the background, and a future of its result. Created by [`MapRun::spawn`].
 ///
-/// Dropping the handle lets the run go on, as with Tokio's `JoinHandle`; nothing of its result is seen then. To end
-/// the run with the handle, call [`cancel`](Self::cancel) first, or give the run a
+/// Dropping the handle detaches the run, as with Tokio's `JoinHandle`, and its result is discarded. To end the run
+/// with the handle, call [`cancel`](Self::cancel) first, or give the run a
 /// [`cancellation_token`](MapRun::cancellation_token) and drop its guard.
 ///
-/// Every order takes effect at once, and none blocks. An order to a run that has ended does nothing.
+/// Every control method takes effect immediately, and none blocks. After the run has ended they do nothing.
 ///
 /// # Cancel safety
 ///
-/// Awaiting `&mut handle` is cancel safe: the run goes on and its result is kept for the next one who awaits it.
+/// Awaiting `&mut handle` is cancel safe: the run continues, and the next await returns its result.
 ///
 /// # Errors
 ///
-/// As those of the [run](MapRun#errors). If the runtime of the run is shut down, the handle still gives everything that
-/// had settled, as [`Cancelled`](crate::FailureReason::Cancelled) with an exact account.
+/// The same as those of the [run](MapRun#errors). If the runtime of the run is shut down, the handle still returns
+/// everything that had settled, as [`Cancelled`](crate::FailureReason::Cancelled) with an exact account.
 ///
 /// # Panics
 ///
-/// Awaiting it panics as the [run](MapRun#panics) does, and where it is awaited again after it gave its result.
+/// Awaiting it panics as the [run](MapRun#panics) does, and if it is awaited again after it returned its result.
 #[must_use = "without its handle a run cannot be stopped, and its result is lost"]
 pub struct MapHandle<T, E> {
     name: String,
@@ -82,15 +82,16 @@ pub struct MapHandle<T, E> {
 }
 
 impl<T, E> MapHandle<T, E> {
-    /// How far the run has come.
+    /// Returns the progress of the run.
     pub fn progress(&self) -> Progress {
         self.control.progress()
     }
 
-    /// Every change of the progress from now on; values that nobody has looked at are skipped. The channel is
-    /// closed when the run has ended, with the last progress in it, and not before.
+    /// Returns a receiver of every later change of the progress. A slow receiver misses intermediate values. The
+    /// channel closes when the run has ended, and not before; its last value is the last progress.
     ///
-    /// Do not keep what [`borrow`](watch::Receiver::borrow) gives: while it lives, the run cannot go on.
+    /// Do not keep the guard that [`borrow`](watch::Receiver::borrow) returns: while it lives, the run cannot make
+    /// progress.
     ///
     /// # Examples
     ///
@@ -113,9 +114,9 @@ impl<T, E> MapHandle<T, E> {
         self.control.watch()
     }
 
-    /// Starts nothing more until [`resume`](Self::resume): no new item, and no retry. What runs goes on, and so do
-    /// the time limits: an item that waits for its retry can run out of its
-    /// [`timeout_per_item`](crate::AsyncMapTaskBuilder::timeout_per_item) meanwhile, and the run out of its
+    /// Pauses the run until [`resume`](Self::resume): no new item starts, and no retry. Running attempts continue,
+    /// and so do the time limits. An item that waits for its retry can exceed its
+    /// [`timeout_per_item`](crate::AsyncMapTaskBuilder::timeout_per_item) meanwhile, and the run its
     /// [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout).
     pub fn pause(&self) {
         self.control.signals().pause();
@@ -126,25 +127,26 @@ impl<T, E> MapHandle<T, E> {
         self.control.signals().resume();
     }
 
-    /// Changes how many attempts may run at once; see
-    /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency). With more, items start at once; with fewer, what
-    /// runs goes on, and nothing starts until enough of it has ended. 0 counts as 1; to start nothing, there is
-    /// [`pause`](Self::pause). With [`weight`](MapRun::weight) it is an amount of permits. An item that is heavier than a
-    /// lowered concurrency starts alone, once everything else has ended. Lowering never ends the run: only a weight above
-    /// the largest concurrency that the run has had does, with [`FailureReason::Config`](crate::FailureReason::Config).
+    /// Changes how many attempts may run at once; see [`concurrency`](crate::AsyncMapTaskBuilder::concurrency). With
+    /// more, items start immediately. With fewer, running attempts continue, and nothing starts until enough of them
+    /// have ended. 0 counts as 1; to start nothing, use [`pause`](Self::pause).
+    ///
+    /// With [`weight`](MapRun::weight) the value is an amount of permits. An item that is heavier than a lowered
+    /// concurrency starts alone, once everything else has ended. Lowering never ends the run. Only a weight above the
+    /// largest concurrency that the run has had does, with [`FailureReason::Config`](crate::FailureReason::Config).
     pub fn set_concurrency(&self, concurrency: usize) {
         self.control.set_concurrency(concurrency.max(1));
     }
 
-    /// Starts nothing more, lets what runs end by itself, and ends the run as
+    /// Starts nothing more, lets running attempts finish, and ends the run as
     /// [`Cancelled`](crate::FailureReason::Cancelled). Items that wait for their retry are not tried again. Running
-    /// attempts keep their time limits; [`cancel`](Self::cancel) ends the patience.
+    /// attempts keep their time limits. To stop them earlier, call [`cancel`](Self::cancel).
     pub fn drain(&self) {
         self.control.signals().drain();
     }
 
-    /// Stops the run now: tells what runs to end, waits for it for
-    /// [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace), drops it, and ends the run as
+    /// Stops the run immediately. It cancels the tokens of the running attempts, waits up to
+    /// [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace), drops them, and ends the run as
     /// [`Cancelled`](crate::FailureReason::Cancelled).
     pub fn cancel(&self) {
         self.control.signals().cancel();

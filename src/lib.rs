@@ -13,7 +13,7 @@ mod engine;
 mod error;
 mod for_each;
 mod signals;
-// Pages of documentation: nobody can import them.
+// Pages of documentation, not an importable module.
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod handle;
@@ -70,7 +70,7 @@ pub use stream::MapStream;
 pub use task::AsyncMapTask;
 pub use zip::{LengthMismatch, zip_exact, zip3_exact};
 
-// The code in the README is tested as the crate's own is.
+// The code in the README is tested like the crate's own examples.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

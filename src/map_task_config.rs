@@ -1,4 +1,4 @@
-//! A task's settings from outside the program: a file, a request, the environment.
+//! The settings of a task from outside the program: a file, a request, the environment.
 
 mod found;
 
@@ -12,8 +12,8 @@ use crate::error::ConfigError;
 use crate::task::AsyncMapTask;
 use found::Found;
 
-/// Makes the configuration of its fields, each written once: the name, which is its setter's, the type that
-/// the setter takes, and the function that reads it.
+/// Generates the configuration from its fields. Each field is written once: its name, which is its setter's, the type
+/// that the setter takes, and the function that reads it.
 macro_rules! fields {
     (
         $(#[$attribute:meta])*
@@ -29,7 +29,7 @@ macro_rules! fields {
             set: |config, found| $read(found).map(|value| config.$field = Some(value)),
         }),*];
 
-        /// A limiter cannot stand in a file: `AsyncMapTaskBuilder::from(config).limiter(&limiter).build()`.
+        /// A limiter cannot be in a file: use `AsyncMapTaskBuilder::from(config).limiter(&limiter).build()`.
         impl From<$config> for AsyncMapTaskBuilder {
             fn from(config: $config) -> Self {
                 let builder = AsyncMapTask::builder();
@@ -44,10 +44,10 @@ macro_rules! fields {
 }
 
 fields! {
-    /// The settings of an [`AsyncMapTask`] as a file, a request or the environment gives them.
+    /// The settings of an [`AsyncMapTask`] from a file, a request or the environment.
     ///
-    /// Deserialise it with any format of `serde`, and make the task with [`AsyncMapTask::try_from`]. The fields
-    /// are the builder's setters: the same names, meanings and defaults. All are optional.
+    /// Deserialise it with any format of `serde`, and build the task with [`AsyncMapTask::try_from`]. The fields are
+    /// the builder's setters, with the same names, meanings and defaults. All are optional.
     ///
     /// | field | value | default |
     /// |---|---|---|
@@ -62,25 +62,28 @@ fields! {
     /// | [`timeout_per_attempt`](AsyncMapTaskBuilder::timeout_per_attempt) | a duration above zero | none |
     /// | [`timeout_per_item`](AsyncMapTaskBuilder::timeout_per_item) | a duration above zero | none |
     /// | [`run_timeout`](AsyncMapTaskBuilder::run_timeout) | a duration above zero | none |
-    /// | [`min_success_ratio`](AsyncMapTaskBuilder::min_success_ratio) | 0 to 1 | 1, where no other criterion is set |
+    /// | [`min_success_ratio`](AsyncMapTaskBuilder::min_success_ratio) | 0 to 1 | 1, if no other criterion is set |
     /// | [`min_successes`](AsyncMapTaskBuilder::min_successes) | a whole number | none |
     /// | [`max_failures`](AsyncMapTaskBuilder::max_failures) | a whole number | none |
     /// | [`early_success`](AsyncMapTaskBuilder::early_success) | `true` or `false` | `false` |
     /// | [`fail_fast`](AsyncMapTaskBuilder::fail_fast) | `true` or `false` | `false` |
     /// | [`cancel_grace`](AsyncMapTaskBuilder::cancel_grace) | a duration, at most the `run_timeout` | `"0s"` |
     ///
-    /// **Durations are text with units**: `"200ms"`, `"1m 30s"`, `"2h"`; `m` is minutes, `M` months. A bare number
-    /// is refused, because its unit would be a guess.
-    /// **Numbers and booleans may be text, too**: `64` and `"64"` mean the same, because in the environment every
-    /// value is text. Nothing (`null` in JSON) is as if the field was left out.
+    /// **Durations are text with units**: `"200ms"`, `"1m 30s"`, `"2h"`; `m` is minutes, `M` months. A bare number is
+    /// an error, because its unit would be a guess.
     ///
-    /// Two configurations are equal where the same fields are set to the same values.
+    /// **Numbers and booleans may be text, too**: `64` and `"64"` mean the same, because in the environment every
+    /// value is text. A null value (`null` in JSON) is the same as a missing field.
+    ///
+    /// Two configurations are equal if the same fields are set to the same values.
     ///
     /// # Errors
     ///
-    /// While it is deserialised, an unknown field is refused with a list of those that there are, a field that
-    /// stands there twice with its name, and a value of the wrong kind with its field, what was found and
-    /// what is allowed. The format adds the line where it knows one:
+    /// Deserialisation fails in these cases, and the format adds the line if it knows one:
+    ///
+    /// - An unknown field; the error lists the known fields.
+    /// - A duplicate field; the error names it.
+    /// - A value of the wrong kind; the error names the field, the value and the allowed values.
     ///
     /// ```
     /// # use async_map_task::MapTaskConfig;
@@ -95,8 +98,8 @@ fields! {
     /// );
     /// ```
     ///
-    /// A value of the right kind that is out of its range is refused by [`AsyncMapTask::try_from`], with the
-    /// [`ConfigError`] that [`build`](AsyncMapTaskBuilder::build) would give.
+    /// A value of the right kind and out of its range is an error of [`AsyncMapTask::try_from`]: the same
+    /// [`ConfigError`] that [`build`](AsyncMapTaskBuilder::build) returns.
     ///
     /// # Examples
     ///
@@ -133,7 +136,7 @@ fields! {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// A section of a larger file, and what no file can hold set in code:
+    /// A section of a larger file, with the settings that no file can contain set in code:
     ///
     /// ```
     /// use async_map_task::{AsyncMapTaskBuilder, MapTaskConfig};
@@ -191,13 +194,13 @@ fields! {
 impl TryFrom<MapTaskConfig> for AsyncMapTask {
     type Error = ConfigError;
 
-    /// Checks the settings as [`build`](AsyncMapTaskBuilder::build) does, and makes the task.
+    /// Checks the settings as [`build`](AsyncMapTaskBuilder::build) does, and builds the task.
     fn try_from(config: MapTaskConfig) -> Result<Self, ConfigError> {
         AsyncMapTaskBuilder::from(config).build()
     }
 }
 
-// How each kind of value is read. The error is what is allowed.
+// Readers, one for each kind of value. The error describes the allowed values.
 
 fn text(found: &Found) -> Result<String, String> {
     match found {
@@ -211,8 +214,8 @@ fn duration(found: &Found) -> Result<Duration, String> {
         .ok_or_else(|| r#"text with a unit, such as "200ms", "5s" or "1m 30s""#.to_owned())
 }
 
-/// Reads a duration span by span, `1m` and then `30s`, because `humantime` panics at a sum that is a little
-/// above the longest duration, and because some of its versions take a 0 without a unit.
+/// Reads a duration span by span, `1m` and then `30s`. `humantime` panics at a sum that is a little above the longest
+/// duration, and some of its versions accept a 0 without a unit.
 fn sum_of_spans(mut text: &str) -> Option<Duration> {
     let mut sum = Duration::ZERO;
     loop {
@@ -257,13 +260,13 @@ fn flag(found: &Found) -> Result<bool, String> {
     found.parse(|| "true or false".to_owned())
 }
 
-/// A field: what it is called, and how to set it to what was found.
+/// A field: its name, and the function that sets it to the value that was found.
 struct Field {
     name: &'static str,
     set: fn(&mut MapTaskConfig, &Found) -> Result<(), String>,
 }
 
-/// The name before a value; deserialised for itself, so that a format can point at it in an error.
+/// The name before a value. It is deserialised separately, so that a format can point at it in an error.
 struct Key(&'static Field);
 
 impl<'de> Deserialize<'de> for Key {
@@ -274,7 +277,7 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-/// The place for the value of a field.
+/// The destination of the value of a field.
 struct Place<'a> {
     config: &'a mut MapTaskConfig,
     field: &'static Field,

@@ -1,4 +1,4 @@
-//! Watching a run: what happened, told as it happens.
+//! Observers and the events of a run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,57 +7,58 @@ use crate::error::FailureReason;
 use crate::outcome::{FailureKind, Origin};
 use crate::result::Summary;
 
-/// Something that happened in a run.
+/// An event of a run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
     /// The run was polled for the first time.
     RunStarted,
-    /// The first attempt of an item begins.
+    /// The first attempt of an item starts.
     ItemStarted {
-        /// The item's place in the input.
+        /// The item's position in the input.
         index: usize,
     },
-    /// An attempt returned an error, ran out of time, panicked or could not begin.
+    /// An attempt returned an error, exceeded a time limit, panicked or could not start.
     #[non_exhaustive]
     AttemptFailed {
-        /// The item's place in the input.
+        /// The item's position in the input.
         index: usize,
-        /// The number of the attempt; the first is 1.
+        /// The number of the attempt. The first is 1.
         attempt: u32,
-        /// What kind of failure it was.
+        /// The kind of the failure.
         kind: FailureKind,
-        /// The wait before the next attempt; `None` where this failure is the item's last.
+        /// The delay before the next attempt. `None` if this failure is the item's last.
         retry_in: Option<Duration>,
     },
     /// An item has succeeded or failed for good.
     #[non_exhaustive]
     ItemSettled {
-        /// The item's place in the input.
+        /// The item's position in the input.
         index: usize,
-        /// How many attempts were made.
+        /// The number of attempts.
         attempts: u32,
-        /// From the start of the first attempt to now.
+        /// The time from the start of the first attempt to now.
         elapsed: Duration,
-        /// Where its result is from.
+        /// The origin of its result.
         origin: Origin,
-        /// `None` where the item succeeded.
+        /// `None` if the item succeeded.
         failure: Option<FailureKind>,
     },
-    /// The run has ended. It comes last, and not at all if the run was dropped, by its owner or by its runtime.
+    /// The run has ended. This is the last event. It is not emitted if the run was dropped, by its owner or by its
+    /// runtime.
     #[non_exhaustive]
     RunFinished {
         /// The account of the run.
         summary: &'a Summary,
-        /// `None` where the run succeeded.
+        /// `None` if the run succeeded.
         reason: Option<&'a FailureReason>,
     },
 }
 
-/// Sees every event of a run and steers nothing; see [`observe`](crate::MapRun::observe).
+/// Receives every event of a run, and cannot influence it; see [`observe`](crate::MapRun::observe).
 ///
-/// It is called on the driver, between the items, so it must be quick. A type of your own is given by value or
-/// in an [`Arc`], so that it can be read while the run goes on:
+/// An observer is called on the driver, between the items, so it must be quick. Pass a type of your own by value, or
+/// in an [`Arc`] to read it during the run:
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -88,7 +89,7 @@ pub enum Event<'a> {
 /// # }
 /// ```
 ///
-/// A closure is an observer, too. Its parameter needs its type:
+/// A closure is an observer, too. Write the type of its parameter:
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -112,10 +113,10 @@ pub enum Event<'a> {
 ///
 /// # Panics
 ///
-/// A panic in an observer is the caller's: it goes on through the run's poll, after every running item
-/// was dropped.
+/// A panic in an observer is a bug of the caller. It propagates through the run's poll, after every running item was
+/// dropped.
 pub trait Observer {
-    /// Takes note of an event.
+    /// Handles an event.
     fn on_event(&self, event: &Event<'_>);
 }
 

@@ -1,45 +1,44 @@
-//! How one item ended.
+//! The outcome of one item.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::count::Count;
 
-/// What became of one item: what [`for_each`](crate::MapRun::for_each),
-/// [`try_for_each`](crate::MapRun::try_for_each) and [`stream`](crate::MapRun::stream) give for each item that
-/// settled.
+/// The outcome of one item. [`for_each`](crate::MapRun::for_each), [`try_for_each`](crate::MapRun::try_for_each) and
+/// [`stream`](crate::MapRun::stream) deliver one for each item that settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ItemOutcome<T, E> {
-    /// The item's place in the input, from 0.
+    /// The item's position in the input, from 0.
     pub index: usize,
-    /// How many attempts were made, the first included.
+    /// The number of attempts, the first included.
     pub attempts: u32,
-    /// From the start of the first attempt to the end of the last, the waits between them included. Where an item
-    /// takes over from the one before it, what the source takes to give it, as an iterator's `next`, is included, too.
+    /// The time from the start of the first attempt to the end of the last, including the delays between them. If an
+    /// item takes over the permit of the item before it, the time of pulling it from the source is included, too.
     pub elapsed: Duration,
-    /// Where the result is from.
+    /// The origin of the result.
     pub origin: Origin,
-    /// What the function returned, or why the item failed.
+    /// The value that the function returned, or the failure of the item.
     pub result: Result<T, ItemError<E>>,
 }
 
-/// Where the result of an item is from.
+/// The origin of an item's result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Origin {
-    /// The function ran for it in this run.
+    /// The function ran for this item in this run.
     Ran,
-    /// The function ran for an equal item before, in this run or another, and its output was kept.
+    /// The function ran for an equal item before, in this run or another, and its output was cached.
     Cached,
-    /// The item has succeeded in an earlier run of the same id.
+    /// The item succeeded in an earlier run of the same id.
     Recovered,
 }
 
-/// Why an item failed. `E` is the error type of the map function.
+/// The failure of an item. `E` is the error type of the map function.
 ///
-/// Implements [`std::error::Error`] for every `E: Display + Debug`, so also where `E` is a `String`
-/// or an `anyhow::Error`; the text of `E` is part of the message.
+/// Implements [`std::error::Error`] for every `E: Display + Debug`, so also if `E` is a `String` or an
+/// `anyhow::Error`. The text of `E` is part of the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ItemError<E> {
@@ -47,38 +46,38 @@ pub enum ItemError<E> {
     Failed {
         /// The error of the last attempt.
         error: E,
-        /// How many attempts were made, the first included.
+        /// The number of attempts, the first included.
         attempts: u32,
     },
-    /// A time limit ran out.
+    /// The item exceeded a time limit.
     TimedOut {
-        /// The limit that ran out.
+        /// The limit that was exceeded.
         limit: Duration,
-        /// Which limit it was.
+        /// The scope of that limit.
         scope: TimeoutScope,
-        /// How many attempts were made, the one that was cut off included.
+        /// The number of attempts, the one that was cut off included.
         attempts: u32,
     },
-    /// The map function panicked, while it built its future or while the future was polled.
+    /// The map function panicked: while it built its future, or while that future was polled.
     Panicked {
-        /// The panic's message, or a note that it carried no text.
+        /// The panic's message, or a note that the panic had no text.
         message: String,
-        /// How many attempts were made, the one that panicked included.
+        /// The number of attempts, the one that panicked included.
         attempts: u32,
     },
-    /// The map function could not be called: the system gave no thread for
+    /// The map function could not be called: no thread could be started for
     /// [`map_blocking`](crate::Over::map_blocking). Such an attempt is retried while
     /// [`retries`](crate::AsyncMapTaskBuilder::retries) are left.
     Faulted {
         /// The reason, as Tokio states it.
         message: String,
-        /// How many attempts were made, the one that could not begin included.
+        /// The number of attempts, the one that could not start included.
         attempts: u32,
     },
 }
 
 impl<E> ItemError<E> {
-    /// How many attempts were made, the first included.
+    /// Returns the number of attempts, the first included.
     pub fn attempts(&self) -> u32 {
         match self {
             Self::Failed { attempts, .. }
@@ -88,7 +87,7 @@ impl<E> ItemError<E> {
         }
     }
 
-    /// Which kind of failure it was, without its data: a label for a metric, say.
+    /// Returns the kind of the failure, without its data, for example as a label of a metric.
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::Failed { .. } => FailureKind::Failed,
@@ -109,24 +108,24 @@ impl<E: fmt::Display> fmt::Display for ItemError<E> {
 
 impl<E: fmt::Debug + fmt::Display> std::error::Error for ItemError<E> {}
 
-/// Which of the two limits of an item ran out.
+/// The time limit that an item exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TimeoutScope {
     /// The limit of one attempt,
     /// [`timeout_per_attempt`](crate::AsyncMapTaskBuilder::timeout_per_attempt).
     Attempt,
-    /// The limit of the item over all its attempts and waits,
+    /// The limit of the item over all its attempts and delays,
     /// [`timeout_per_item`](crate::AsyncMapTaskBuilder::timeout_per_item).
     Item,
 }
 
-/// The variants of [`ItemError`] without their data, as an [`Event`](crate::Event) tells them.
+/// The variants of [`ItemError`] without their data, as an [`Event`](crate::Event) reports them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FailureKind {
     /// The map function returned an error.
     Failed,
-    /// A time limit ran out.
+    /// The item exceeded a time limit.
     TimedOut,
     /// The map function panicked.
     Panicked,
@@ -135,7 +134,7 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// The word for it in a log line or a label: `error`, `timeout`, `panic` or `fault`.
+    /// Returns the word for log lines and labels: `error`, `timeout`, `panic` or `fault`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "error",
@@ -146,7 +145,7 @@ impl FailureKind {
     }
 }
 
-/// What went wrong, without the number of attempts.
+/// The cause of a failure, without the number of attempts.
 pub(crate) struct Cause<'a, E>(pub(crate) &'a ItemError<E>);
 
 impl<E: fmt::Display> fmt::Display for Cause<'_, E> {

@@ -1,4 +1,4 @@
-//! A task and the items it is to run over, until the function is given.
+//! A task and its items, before the function is set.
 
 use std::any::type_name;
 use std::fmt;
@@ -15,8 +15,7 @@ use crate::engine::running::Setup;
 use crate::engine::source::Source;
 use crate::run::MapRun;
 
-/// A task and the items it is to run over, until the function is given. Made by
-/// [`AsyncMapTask::over`](crate::AsyncMapTask::over) and its siblings.
+/// A task and its items, before the function is set.
 #[must_use = "a run does nothing until it has a function and is awaited"]
 pub struct Over<S> {
     config: Arc<Config>,
@@ -30,8 +29,8 @@ impl<S: Source> Over<S> {
 
     /// Runs an async function over every item.
     ///
-    /// The item is cloned for each attempt that another one may follow: never, where the task has no
-    /// retries. For items that are not `Clone` there is [`map_once`](Self::map_once).
+    /// The item is cloned for each attempt that may be followed by another, so never if the task has no retries. For
+    /// items that are not `Clone`, use [`map_once`](Self::map_once).
     ///
     /// # Examples
     ///
@@ -58,8 +57,8 @@ impl<S: Source> Over<S> {
         self.start_with(Plain(f), type_name::<F>())
     }
 
-    /// As [`map`](Self::map), with an [`ItemContext`] that tells the function its index, its attempt, its
-    /// deadline and when to stop.
+    /// Like [`map`](Self::map), and also passes an [`ItemContext`] to the function. It has the index, the attempt,
+    /// the deadline and the cancellation token.
     ///
     /// # Examples
     ///
@@ -85,12 +84,12 @@ impl<S: Source> Over<S> {
         self.start_with(WithContext(f), type_name::<F>())
     }
 
-    /// As [`map`](Self::map), for items that are not `Clone`: each gets one attempt.
+    /// Like [`map`](Self::map), for items that are not `Clone`: each gets one attempt.
     ///
     /// # Errors
     ///
-    /// A task with retries cannot keep its promise here; its run ends with
-    /// [`FailureReason::Config`](crate::FailureReason::Config) before any item is started.
+    /// A task with retries is refused: the run ends with [`FailureReason::Config`](crate::FailureReason::Config)
+    /// before any item starts.
     ///
     /// # Examples
     ///
@@ -115,19 +114,21 @@ impl<S: Source> Over<S> {
         self.start_with(Once(f), type_name::<F>())
     }
 
-    /// As [`map`](Self::map), for a function that blocks: it runs on Tokio's blocking pool, where it does not hold
-    /// up the runtime. For file work, for compression, for a C library, for a database client without async.
+    /// Like [`map`](Self::map), for a function that blocks. It runs on Tokio's blocking pool and does not hold up the
+    /// runtime. Use it for file work, for compression, for a C library, for a database client without async.
     ///
-    /// Nothing can stop a blocking function. An item that runs out of time settles then, but its place, and its
-    /// permits of a [`Limiter`](crate::Limiter), come back only when its function has really returned, so the
-    /// bound on running work stays true. A retry of an item whose function still runs needs a place of its own. When
-    /// the run is over, cancelled or dropped, it does not wait for such
-    /// functions: they run to their end unheard, and those that the pool has not begun are not begun.
+    /// Nothing can stop a blocking function. An item that exceeds its time limit settles at the limit. Its permits,
+    /// also those of a [`Limiter`](crate::Limiter), are released only when its function has returned, so the bound on
+    /// running work stays true. If the function still runs, a retry of the item needs permits of its own. When the
+    /// run has ended or was dropped, it does not wait for such functions. They run to their end, and their results
+    /// are discarded. Functions that the pool has not started never start.
     ///
-    /// The pool is the runtime's, with up to 512 threads unless it was built with
-    /// [`max_blocking_threads`](https://docs.rs/tokio/1/tokio/runtime/struct.Builder.html#method.max_blocking_threads), and shared with all that uses it.
-    /// While it is full, attempts wait in its queue and their limits run. If the system gives it no thread, the attempt is
-    /// [`Faulted`](crate::ItemError::Faulted): it is retried while retries are left, and its function never runs.
+    /// The pool belongs to the runtime and is shared with everything that uses it. It has up to 512 threads by
+    /// default; see
+    /// [`max_blocking_threads`](https://docs.rs/tokio/1/tokio/runtime/struct.Builder.html#method.max_blocking_threads).
+    /// While it is full, attempts wait in its queue and their limits run. If the system provides no thread, the
+    /// attempt is [`Faulted`](crate::ItemError::Faulted): it is retried while retries are left, and its function
+    /// never runs.
     ///
     /// # Examples
     ///

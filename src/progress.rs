@@ -1,4 +1,4 @@
-//! How far a run has come, and the orders that reach it from outside while it goes on.
+//! The progress of a run, and its control from outside.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,40 +10,41 @@ use crate::lock::lock;
 use crate::rt::{AtomicBool, AtomicUsize, Instant, Mutex, MutexGuard};
 use crate::signals::Signals;
 
-/// How far a run has come: what [`MapHandle::progress`](crate::MapHandle::progress) and
-/// [`MapStream::progress`](crate::MapStream::progress) give.
+/// The progress of a run, as [`MapHandle::progress`](crate::MapHandle::progress) and
+/// [`MapStream::progress`](crate::MapStream::progress) return it.
 ///
-/// All its numbers are of one moment. The first report already has the total that the source promises. A run that is gone,
-/// because it has ended, panicked, was dropped or lost its runtime, has nothing running or waiting, and its time stands still.
+/// All its numbers are of one moment. The first report already has the total that the source promises. A run may be
+/// gone because it has ended, panicked, was dropped or lost its runtime. It then has nothing running or waiting, and
+/// its time stands still.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// How many items there are, where the source has said so or has ended.
+    /// The number of items, if the source has promised it or has ended.
     pub total: Option<usize>,
-    /// How many items have succeeded.
+    /// The number of items that have succeeded.
     pub successes: usize,
-    /// How many items have failed.
+    /// The number of items that have failed.
     pub failures: usize,
-    /// How many of the successes are of an earlier run of the same id.
+    /// The number of successes that an earlier run of the same id has left.
     pub recovered: usize,
-    /// How many of the successes are outputs that were kept for equal items.
+    /// The number of successes that are cached outputs of equal items.
     pub cached: usize,
-    /// How many attempts are running.
+    /// The number of attempts that are running.
     pub running: usize,
-    /// How many items wait for their next attempt.
+    /// The number of items that wait for their next attempt.
     pub waiting_for_retry: usize,
-    /// How many retries were made.
+    /// The number of retries that were made.
     pub retries: usize,
-    /// From the run's first poll to now, or to when it was gone.
+    /// The time from the run's first poll to now, or to when it was gone.
     pub elapsed: Duration,
-    /// How long the rest will take if it goes on as it did: `elapsed / ran * (total - settled)`, where settled items are
-    /// those that have succeeded or failed, and `ran` is how many of them were neither recovered nor cached. `None` while
-    /// there is no total or nothing has run to its end; zero once the run is gone.
+    /// The estimated time that the rest will take at the same rate: `elapsed / ran * (total - settled)`. Settled
+    /// items are those that have succeeded or failed, and `ran` is the number of them that were neither recovered nor
+    /// cached. `None` while there is no total or no item has run to its end; zero once the run is gone.
     pub eta: Option<Duration>,
 }
 
 impl Progress {
-    /// Fills in what follows from the time.
+    /// Fills in the fields that depend on the time.
     fn at(mut self, elapsed: Duration) -> Self {
         let settled = self.successes + self.failures;
         self.elapsed = elapsed;
@@ -57,7 +58,7 @@ impl Progress {
     }
 }
 
-/// What a run and whoever steers it from outside share.
+/// The state that a run shares with its handle or stream.
 #[derive(Debug)]
 pub(crate) struct Control {
     signals: Arc<Signals>,
@@ -66,7 +67,7 @@ pub(crate) struct Control {
     /// The largest concurrency that was set.
     most: AtomicUsize,
     report: Mutex<Report>,
-    /// Whether anybody has asked to be told of every change.
+    /// Set once a receiver of every change has been requested.
     watched: AtomicBool,
     watch: watch::Receiver<Progress>,
 }
@@ -79,7 +80,7 @@ struct Report {
 }
 
 impl Control {
-    /// The control of a run whose source has promised this total.
+    /// Creates the control of a run with the total that its source has promised.
     pub(crate) fn new(total: Option<usize>) -> (Arc<Self>, Reporter) {
         let latest = Progress { total, ..Progress::default() };
         let (sender, watch) = watch::channel(latest.clone());
@@ -109,7 +110,7 @@ impl Control {
         self.report().now()
     }
 
-    /// Every change from now on. The channel closes when the run ends.
+    /// Returns a receiver of every later change. The channel closes when the run ends.
     pub(crate) fn watch(&self) -> watch::Receiver<Progress> {
         self.watched.store(true, Ordering::Release);
         // The next report may be far away.
@@ -133,7 +134,8 @@ impl Report {
     }
 }
 
-/// The run's end of a [`Control`]: takes orders and reports. It is dropped with the run, and closes the report then.
+/// The run's end of a [`Control`]: receives signals and reports. It is dropped with the run, and then closes the
+/// report.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     control: Arc<Control>,
@@ -145,7 +147,7 @@ impl Reporter {
         &self.control.signals
     }
 
-    /// The concurrency that was set since the last time, and the largest that was ever set.
+    /// Returns the concurrency that was set since the last call, and the largest that was ever set.
     pub(crate) fn new_concurrency(&self) -> Option<(usize, usize)> {
         match self.control.concurrency.swap(0, Ordering::AcqRel) {
             0 => None,
@@ -172,7 +174,7 @@ impl Reporter {
         }
     }
 
-    /// The last report, whoever watches.
+    /// Sends the last report, with or without a receiver.
     pub(crate) fn end(self, latest: Progress, elapsed: Duration) {
         self.close(self.control.report(), latest, elapsed);
     }
@@ -185,7 +187,7 @@ impl Reporter {
     }
 }
 
-/// A run that is gone does not run, however it went.
+/// A run that is gone is not running, for whatever reason it ended.
 impl Drop for Reporter {
     fn drop(&mut self) {
         let report = self.control.report();
@@ -202,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rest_is_reckoned_from_what_has_settled() {
+    fn the_eta_follows_from_the_settled_items() {
         let of = |total, successes, failures| {
             Progress { total, successes, failures, ..Progress::default() }.at(Duration::from_secs(10)).eta
         };

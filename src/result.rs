@@ -1,4 +1,4 @@
-//! What a run gives back: every result by its input index, and the account of the whole run.
+//! The result of a run: every result by its input index, and the account of the whole run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,11 +11,11 @@ use crate::outcome::ItemError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MapTaskResult<T, E> {
-    /// `results[i]` belongs to input `i`: `Some` where that item succeeded, `None` where it did not.
+    /// `results[i]` belongs to input `i`: `Some` if that item succeeded, `None` if it did not.
     ///
-    /// There are [`total`](Self::total) of them. The one exception is a run that stopped when the empty
-    /// slots of items that were never started would have taken more than 256 MiB (those of an endless
-    /// range, say): then these slots, which are the last, are left out.
+    /// The length is [`total`](Self::total), with one exception. A run that stops early has empty slots for items
+    /// that were never started. If these would take more than 256 MiB, as those of an endless range would, they are
+    /// left out. They are the last ones.
     pub results: Vec<Option<T>>,
     /// The items that failed, and only those, by input index.
     pub errors: BTreeMap<usize, ItemError<E>>,
@@ -24,85 +24,85 @@ pub struct MapTaskResult<T, E> {
 }
 
 impl<T, E> MapTaskResult<T, E> {
-    /// How many items succeeded.
+    /// Returns the number of items that succeeded.
     pub fn successes(&self) -> usize {
         self.summary.successes
     }
 
-    /// How many items failed.
+    /// Returns the number of items that failed.
     pub fn failures(&self) -> usize {
         self.summary.failures
     }
 
-    /// How many items were started and stopped before they settled.
+    /// Returns the number of items that started and did not settle.
     pub fn cancelled(&self) -> usize {
         self.summary.cancelled
     }
 
-    /// How many items were known of and never started.
+    /// Returns the number of items that were known and never started.
     pub fn not_started(&self) -> usize {
         self.summary.not_started
     }
 
-    /// How many items there were: the sum of the four counts above.
+    /// Returns the number of items: the sum of the four counts above.
     pub fn total(&self) -> usize {
         self.summary.total
     }
 
-    /// The part of all items that succeeded, from 0 to 1; 1.0 where there were none.
+    /// Returns the fraction of all items that succeeded, from 0 to 1. It is 1.0 if there were none.
     pub fn success_ratio(&self) -> f64 {
         self.summary.success_ratio()
     }
 
-    /// The results of the items that succeeded, in input order. A `T` that is itself an
-    /// `Option::None` counts as the success that it is.
+    /// Returns the results of the items that succeeded, in input order. If `T` is itself an `Option`, a `None` counts
+    /// as a success.
     pub fn successful_results(&self) -> impl Iterator<Item = &T> {
         self.results.iter().flatten()
     }
 
-    /// The results of the items that succeeded, in input order, by value.
+    /// Returns the results of the items that succeeded, in input order, by value.
     pub fn into_successful_results(self) -> Vec<T> {
-        // Unlike `flatten`, it collects in place.
+        // Unlike `flatten`, this collects in place.
         #[expect(clippy::filter_map_identity, reason = "see above")]
         self.results.into_iter().filter_map(|result| result).collect()
     }
 }
 
-/// The account of one run in numbers:
-/// `total = successes + failures + cancelled + not_started`, always.
+/// The account of one run in numbers, always with `total = successes + failures + cancelled + not_started`.
 ///
-/// Its `Display` is one line for a log.
+/// Its `Display` form is one line for a log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
-    /// How many items there were.
+    /// The number of items.
     pub total: usize,
-    /// How many items succeeded.
+    /// The number of items that succeeded.
     pub successes: usize,
-    /// How many items failed.
+    /// The number of items that failed.
     pub failures: usize,
-    /// How many items were started and stopped before they settled.
+    /// The number of items that started and did not settle.
     pub cancelled: usize,
-    /// How many items were known of, from the source or from its exact size hint, and never started.
+    /// The number of items that were known, from the source or from its exact size hint, and never started.
     pub not_started: usize,
-    /// How many attempts were made after the first of their item.
+    /// The number of retries: all attempts after the first of their item.
     pub retries: usize,
-    /// How many attempts a time limit cut off.
+    /// The number of attempts that exceeded a time limit.
     pub timeouts: usize,
-    /// How many attempts panicked.
+    /// The number of attempts that panicked.
     pub panics: usize,
-    /// How many of the successes are of an earlier run of the same id.
+    /// The number of successes that an earlier run of the same id has left.
     pub recovered: usize,
-    /// How many of the successes are outputs that were kept for equal items.
+    /// The number of successes that are cached outputs of equal items.
     pub cached: usize,
-    /// How many items had succeeded in an earlier run of the same id, with another content, and so were run again.
+    /// The number of items that ran again because their content differs from that of their success in an earlier run
+    /// of the same id.
     pub changed: usize,
-    /// From the run's first poll to its end.
+    /// The time from the run's first poll to its end.
     pub elapsed: Duration,
 }
 
 impl Summary {
-    /// The part of all items that succeeded, from 0 to 1; 1.0 where there were none.
+    /// Returns the fraction of all items that succeeded, from 0 to 1. It is 1.0 if there were none.
     pub fn success_ratio(&self) -> f64 {
         if self.total == 0 { 1.0 } else { self.successes as f64 / self.total as f64 }
     }

@@ -20,32 +20,35 @@ use crate::result::MapTaskResult;
 
 /// One run of a task: a future that does nothing until it is polled, and cancels the run when it is dropped.
 ///
-/// Made by [`AsyncMapTask::run`](crate::AsyncMapTask::run) or by [`Over::map`](crate::Over::map) and its siblings.
-/// Awaiting it gives `Result<MapTaskResult<T, E>, MapTaskError<T, E>>`.
+/// Created by [`AsyncMapTask::run`](crate::AsyncMapTask::run) or by [`Over::map`](crate::Over::map) and its siblings.
+/// Awaiting it returns `Result<MapTaskResult<T, E>, MapTaskError<T, E>>`.
 ///
-/// A function of yours returns it as `impl Future<Output = Result<MapTaskResult<T, E>, MapTaskError<T, E>>>`. It
-/// is `Send` where the source, the function and its futures, the options, `T` and `E` are.
+/// To return a run from a function, declare the type as `impl Future<Output = Result<MapTaskResult<T, E>,
+/// MapTaskError<T, E>>>`. The run is `Send` if the source, the function and its futures, the options, `T` and `E`
+/// are.
 ///
 /// # Cancel safety
 ///
-/// Dropping the run at any point stops it: all running items are dropped with it, and nothing of it is
-/// left behind. Their results are lost, so do not await a run by value in a branch of `select!` whose
-/// loop comes round again; await `&mut run` there, and do nothing slow in the other branches, because
-/// the items make progress only while the run is polled.
+/// Dropping the run at any point stops it: all running items are dropped with it, and nothing of the run is left
+/// behind. The results are lost. So do not await a run by value in a branch of `select!` in a loop. Await `&mut run`
+/// there, and do nothing slow in the other branches, because the items make progress only while the run is polled.
 ///
 /// # Errors
 ///
-/// [`MapTaskError`], with all that was finished, where the run did not succeed.
+/// Returns a [`MapTaskError`], with everything that was finished, if the run did not succeed.
 ///
 /// # Panics
 ///
-/// Where the source, the observer, or a function given to one of the options panics, or the destructor of an item, a
-/// result or an error does: their panic goes on after every running item was dropped. Where it is polled after it has
-/// ended; an option that is set after the first poll drops the run, and polling what that gives panics, too. Where it
-/// needs a timer (a limit, or a wait before a retry) and is polled outside a Tokio runtime with its time driver enabled.
+/// The run panics in these cases:
 ///
-/// A panic of the map function is not among these: it is its item's
-/// [`Panicked`](crate::ItemError::Panicked).
+/// - The source, the observer, a function of one of the options, or the destructor of an item, a result or an error
+///   panics. The panic propagates after all running items are dropped.
+/// - The run is polled after it has ended.
+/// - An option is set after the first poll. That drops the run, and polling the new one panics.
+/// - The run is polled outside a Tokio runtime with its time driver enabled, and needs a timer: for a limit, or for
+///   the delay before a retry.
+///
+/// A panic of the map function is not among these. Its item settles as [`Panicked`](crate::ItemError::Panicked).
 #[must_use = "a run does nothing until it is awaited"]
 pub struct MapRun<W: Types> {
     running: Running<W, NoSink>,
@@ -60,7 +63,7 @@ impl<W: Types> MapRun<W> {
         self.running.into_setup()
     }
 
-    /// The same run with other options, unless it has begun.
+    /// Returns the same run with other options, unless it has started.
     pub(crate) fn with_options(
         self,
         change: impl FnOnce(&mut Options<W::Item, W::Output, W::Error>),
@@ -76,7 +79,7 @@ impl<W: Types> MapRun<W> {
 impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G, O>, I, T, E, Fut, M>> {
     /// Retries only the errors that this function accepts. The default is every error.
     ///
-    /// It is asked only where a retry is left. A timeout of one attempt is always retried, a panic never.
+    /// The function is called only if a retry is left. A timeout of one attempt is always retried, a panic never.
     ///
     /// # Examples
     ///
@@ -109,10 +112,10 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
         })
     }
 
-    /// Takes the wait before the next attempt from the error, such as the `Retry-After` of an HTTP answer.
-    /// It replaces the backoff, unjittered and however long; `None` keeps the backoff.
+    /// Takes the delay before the next attempt from the error, such as the `Retry-After` of an HTTP response. This
+    /// delay replaces the backoff, however long it is, and has no jitter. `None` keeps the backoff.
     ///
-    /// It does not decide whether there is a next attempt; [`retry_if`](Self::retry_if) does.
+    /// This function does not decide whether there is a next attempt; [`retry_if`](Self::retry_if) does.
     ///
     /// # Examples
     ///
@@ -150,10 +153,10 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
         })
     }
 
-    /// Shows every event of the run to an observer; see [`Observer`].
+    /// Passes every event of the run to an observer; see [`Observer`].
     ///
-    /// Where it is a closure, write its type, `|event: &Event<'_>| ..`: without it the compiler takes the
-    /// closure for one of a single lifetime, which is not general enough.
+    /// If the observer is a closure, write the type of its parameter: `|event: &Event<'_>| ..`. Without it, the
+    /// compiler infers a closure for a single lifetime, which is not general enough.
     pub fn observe<N: Observer>(
         self,
         observer: N,
@@ -166,20 +169,20 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
         })
     }
 
-    /// How many permits an item takes, of the run's own limit,
-    /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency), and of the shared
+    /// Sets how many permits an item takes from the run's own limit,
+    /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency), and from the shared
     /// [`limiter`](crate::AsyncMapTaskBuilder::limiter). The default is 1, and 0 counts as 1.
     ///
-    /// It turns both limits from a number of items into an amount of whatever is scarce: megabytes, connections,
-    /// cores. Items start in their order also here: a heavy one waits until there is room for it, and those
-    /// behind it wait, too, so it is not starved. The weight is asked once, when the item is pulled.
+    /// With weights, both limits count an amount of any scarce resource instead of items: megabytes, connections,
+    /// cores. Items still start in their order. A heavy item waits until there is room for it, and the items behind
+    /// it wait, too, so it is not starved. The function is called once per item, when the item is pulled.
     ///
-    /// With weights, set `concurrency` to the amount there is: the default of 4 lets no item of weight 5 start.
+    /// With weights, set `concurrency` to the available amount: the default of 4 lets no item of weight 5 start.
     ///
     /// # Errors
     ///
-    /// An item that weighs more than one of the limits could never start. It ends the run with
-    /// [`FailureReason::Config`](crate::FailureReason::Config) when it is its turn.
+    /// An item that weighs more than the largest value that a limit has had can never start. It ends the run with
+    /// [`FailureReason::Config`](crate::FailureReason::Config) when its turn comes.
     ///
     /// # Examples
     ///
@@ -221,8 +224,8 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
         })
     }
 
-    /// Cancels the run when this token is cancelled. It ends with
-    /// [`FailureReason::Cancelled`](crate::FailureReason::Cancelled) and all that was finished.
+    /// Cancels the run when this token is cancelled. The run ends with
+    /// [`FailureReason::Cancelled`](crate::FailureReason::Cancelled) and everything that was finished.
     ///
     /// # Examples
     ///
@@ -256,17 +259,18 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
         self.with_options(|options| options.token = Some(token))
     }
 
-    /// Gives the outcomes of [`for_each`](Self::for_each), [`try_for_each`](Self::try_for_each) or
-    /// [`stream`](Self::stream) in the order of the input; without it they come in the order of completion. The
-    /// results of a run that is awaited or [spawned](Self::spawn) are in the order of the input anyway.
+    /// Delivers the outcomes of [`for_each`](Self::for_each), [`try_for_each`](Self::try_for_each) or
+    /// [`stream`](Self::stream) in input order. The default is the order of completion. The results of a run that is
+    /// awaited or [spawned](Self::spawn) are in input order anyway.
     ///
-    /// Only the giving waits. Items still start and end as they do, and a failure that ends the run does so when it
-    /// happens. Outcomes that come before their turn are held. While
-    /// [`look_ahead`](crate::AsyncMapTaskBuilder::look_ahead) items are held, those that wait for a retry included, no
-    /// new item starts. What runs can still join them: fewer than `look_ahead + concurrency` are ever held. Retries
-    /// always start, because the first outcome may be waiting for one. So a slow item costs no time as long as the
-    /// window has room, and never fills the memory; the guide has
-    /// [the numbers](crate::guide::streaming#in-the-order-of-the-input). Items that were cancelled are passed over.
+    /// Only the delivery waits. Items start and end as without it, and a failure that ends the run takes effect when
+    /// it happens. Outcomes that come before their turn are held. While
+    /// [`look_ahead`](crate::AsyncMapTaskBuilder::look_ahead) items are held, those that wait for a retry included,
+    /// no new item starts. Running attempts can still join them: fewer than `look_ahead + concurrency` are ever held.
+    /// Retries always start, because the first outcome may need one.
+    ///
+    /// So a slow item costs no time as long as the window has room, and never fills the memory. The guide has [the
+    /// numbers](crate::guide::streaming#in-the-order-of-the-input). Cancelled items are skipped.
     ///
     /// # Examples
     ///
@@ -297,24 +301,24 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
         self.with_options(|options| options.ordered = true)
     }
 
-    /// Runs the items on Tokio tasks of their own, so that they use all the cores that the runtime has.
+    /// Runs the items on Tokio tasks of their own, so that they use all cores of the runtime.
     ///
-    /// Without it the items run in the task that awaits the run: many at once, but one core for all of them, as
-    /// with `join_all` or `buffer_unordered`. That is right for items that mostly wait, and cheaper; it lets the
-    /// function borrow; and items need not be `Send`. Use this for items that compute between their waits, from
-    /// about a microsecond each. For a function that blocks its thread there is
+    /// By default the items run in the task that awaits the run: many at once, but one core for all of them, as with
+    /// `join_all` or `buffer_unordered`. That is right for items that mostly wait, and it is cheaper. The function
+    /// may also borrow, and items need not be `Send`. Use `parallel` for items that compute between their waits, from
+    /// about a microsecond each. For a function that blocks its thread, use
     /// [`map_blocking`](crate::Over::map_blocking).
     ///
-    /// It spawns at most [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) tasks, and each works through
-    /// one item after another. All else is the same: order, limits, retries, verdict, account. The source, the
-    /// hooks, the observer and the function's own body, up to its future, may be called on any of the runtime's
-    /// threads; the source, the hooks and the observer by one at a time, the function by several. The subscriber
-    /// and the span that the run was first polled with are those of its items, too.
+    /// The run spawns at most [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) tasks, and each processes one
+    /// item after another. Order, limits, retries, success criteria and account stay the same. The source, the hooks,
+    /// the observer and the function's own body, up to its future, may be called on any thread of the runtime. Calls
+    /// of the source, the hooks and the observer never overlap; calls of the function may. The items use the
+    /// subscriber and the span of the run's first poll.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the run aborts its tasks. An item that is being polled on another thread at that moment ends that
-    /// poll, and is then dropped.
+    /// Dropping the run aborts its tasks. If another thread polls an item at that moment, that poll finishes first,
+    /// and the item is then dropped.
     ///
     /// # Panics
     ///

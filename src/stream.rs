@@ -22,18 +22,17 @@ use crate::result::Summary;
 use crate::run::MapRun;
 
 impl<W: Types> MapRun<W> {
-    /// Gives the outcomes as a stream: `Result<ItemOutcome<T, E>, RunError>`, as the items settle, or in the
-    /// order of the input with [`ordered`](Self::ordered). Where the run fails, its error is the stream's last item.
+    /// Returns the outcomes as a stream of `Result<ItemOutcome<T, E>, RunError>`, in the order of completion, or in
+    /// input order with [`ordered`](Self::ordered). If the run fails, its error is the stream's last item.
     ///
-    /// The run goes on in a Tokio task of its own, from the first poll of the stream, so the items are not held
-    /// up while the consumer is busy with something else, and no time limit runs out because of it. While
-    /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) outcomes, `c`, wait to be taken, no attempt starts.
-    /// Those that run go on, so that at most 2c - 1 wait. A slow consumer slows the run down and does not fill the
-    /// memory. With [`ordered`](Self::ordered), [`look_ahead`](crate::AsyncMapTaskBuilder::look_ahead) is the bound
-    /// instead.
+    /// From the first poll of the stream, a Tokio task drives the run. So the items make progress while the consumer
+    /// is busy, and a busy consumer causes no timeout. While [`concurrency`](crate::AsyncMapTaskBuilder::concurrency)
+    /// outcomes, `c`, wait to be taken, no attempt starts. Running attempts continue, so at most 2c - 1 outcomes
+    /// wait. A slow consumer slows the run down and does not fill the memory. With [`ordered`](Self::ordered),
+    /// [`look_ahead`](crate::AsyncMapTaskBuilder::look_ahead) is the bound instead.
     ///
-    /// Because of that task, everything of the run must be `Send + 'static`. A run that borrows can be consumed
-    /// with [`for_each`](Self::for_each).
+    /// Because of that task, every part of the run must be `Send + 'static`. For a run that borrows, use
+    /// [`for_each`](Self::for_each).
     ///
     /// # Cancel safety
     ///
@@ -42,8 +41,7 @@ impl<W: Types> MapRun<W> {
     ///
     /// # Panics
     ///
-    /// Polling the stream panics as the [run](MapRun#panics) does, and where it is first polled outside a Tokio
-    /// runtime.
+    /// Polling the stream panics as the [run](MapRun#panics) does, and if the first poll is outside a Tokio runtime.
     ///
     /// # Examples
     ///
@@ -86,18 +84,17 @@ impl<W: Types> MapRun<W> {
     }
 }
 
-/// The outcomes of a run, as they come: a stream of `Result<ItemOutcome<T, E>, RunError>`. Made by
-/// [`MapRun::stream`].
+/// The outcomes of a run: a stream of `Result<ItemOutcome<T, E>, RunError>`. Created by [`MapRun::stream`].
 ///
-/// Each item that settles is given once. Where the run fails, the last item of the stream is its [`RunError`];
-/// outcomes from before come first. Nothing comes after the end. If the runtime of the run is shut down, that error is
+/// Each item that settles is yielded once. If the run fails, the last item of the stream is its [`RunError`]; all
+/// outcomes come before it. Nothing comes after the end. If the runtime of the run is shut down, that error is
 /// [`Cancelled`](crate::FailureReason::Cancelled), with an exact account.
 ///
 /// # Cancel safety
 ///
-/// Dropping the stream aborts the run's task. Its items are dropped, without
-/// [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace), as soon as the runtime gets to it; on a runtime with
-/// several threads an item may be in the middle of a poll, which it ends first.
+/// Dropping the stream aborts the run's task. Its items are dropped as soon as the runtime runs the abort, without
+/// [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace). On a runtime with several threads, a poll of an item
+/// that is in progress finishes first.
 #[must_use = "a run does nothing until its stream is polled"]
 pub struct MapStream<T, E> {
     name: String,
@@ -112,18 +109,18 @@ type Ending = Result<Summary, RunError>;
 enum State<T, E> {
     Ready(Box<dyn FnOnce() -> RunTask<T, E> + Send>),
     Running(RunTask<T, E>),
-    /// What is still to be given is in the outlet; then comes this.
+    /// The remaining outcomes are in the outlet. This ending comes after them.
     Ended(Ending),
     Over,
 }
 
 impl<T, E> MapStream<T, E> {
-    /// How far the run has come, at any time.
+    /// Returns the progress of the run, at any time.
     pub fn progress(&self) -> Progress {
         self.control.progress()
     }
 
-    /// The account of the run, once the stream has ended: after it gave `None` or its error.
+    /// Returns the account of the run after the stream has ended, by `None` or by its error.
     pub fn summary(&self) -> Option<&Summary> {
         self.summary.as_ref()
     }

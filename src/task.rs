@@ -1,4 +1,4 @@
-//! The task: what to run by, made once and shared freely.
+//! The task: the shared configuration of runs.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use crate::engine::source::{FromIter, FromStream, FromTryStream};
 use crate::error::BoxError;
 use crate::over::{Over, Plan};
 
-/// How to run an async function over many items: how many at once, how often, how long, and how many
-/// may fail.
+/// The configuration of a run over many items: the concurrency, the retries, the time limits and the success
+/// criteria.
 ///
-/// A task is configuration and nothing else: it holds no items, no function and no run, and has no type
-/// parameters. Build it once with [`builder`](Self::builder) and use it as often as you like, also at the
-/// same time: each run counts for itself. `concurrency(4)` means four attempts *in each run*.
+/// A task holds no items, no function and no run, and has no type parameters. Build it once with
+/// [`builder`](Self::builder) and use it for any number of runs, also at the same time. Each run counts separately:
+/// `concurrency(4)` means four attempts *in each run*.
 ///
-/// A clone is one reference count and means the same task, so a task lives well in an `axum` state, in a
-/// struct of your own, or in a `static`:
+/// A clone costs one reference count and refers to the same task. So a task fits in an `axum` state, in a struct of
+/// your own, or in a `static`:
 ///
 /// ```
 /// use std::sync::LazyLock;
@@ -36,8 +36,8 @@ use crate::over::{Over, Plan};
 /// # }
 /// ```
 ///
-/// [`AsyncMapTask::default()`](Self::default) is a task with all the builder's defaults: 4 attempts at
-/// once, no retry, no time limit, and every item must succeed.
+/// [`AsyncMapTask::default()`](Self::default) is a task with all the builder's defaults: 4 attempts at once, no
+/// retry, no time limit, and every item must succeed.
 #[derive(Debug, Clone, Default)]
 pub struct AsyncMapTask {
     config: Arc<Config>,
@@ -50,9 +50,9 @@ impl AsyncMapTask {
 
     /// Runs an async function over a list: short for [`over`](Self::over)`(items).`[`map`](Over::map)`(f)`.
     ///
-    /// `items` is anything that can be iterated over, `f` any `Fn` from an item to a future of a `Result`;
-    /// both may borrow. The run is lazy: nothing happens before it is awaited. The items must be `Clone`,
-    /// because a retry needs the item again; for items that are not there is [`map_once`](Over::map_once).
+    /// `items` is any `IntoIterator`, and `f` any `Fn` from an item to a future of a `Result`. Both may borrow. The
+    /// run is lazy: nothing happens before it is awaited. The items must be `Clone`, because a retry needs the item
+    /// again. For items that are not `Clone`, use [`map_once`](Over::map_once).
     ///
     /// # Cancel safety
     ///
@@ -60,12 +60,12 @@ impl AsyncMapTask {
     ///
     /// # Errors
     ///
-    /// Awaiting the run gives a [`MapTaskError`](crate::MapTaskError), with all that was finished, where
-    /// the run did not succeed.
+    /// Awaiting the run returns a [`MapTaskError`](crate::MapTaskError) if the run did not succeed. It contains
+    /// everything that was finished.
     ///
     /// # Examples
     ///
-    /// A plain `async fn` will do, and so will a closure that borrows:
+    /// `f` can be a plain `async fn`, or a closure that borrows:
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -100,18 +100,18 @@ impl AsyncMapTask {
         self.over(items).map(f)
     }
 
-    /// Takes the items of a list, or of anything else that can be iterated over. The function comes next:
-    /// [`map`](Over::map), [`map_with_context`](Over::map_with_context), [`map_once`](Over::map_once) or
+    /// Takes the items of a list or any other iterator. Pass the function next: [`map`](Over::map),
+    /// [`map_with_context`](Over::map_with_context), [`map_once`](Over::map_once) or
     /// [`map_blocking`](Over::map_blocking).
     ///
-    /// The iterator is lazy here, too. It is asked for an item when that item can start and not before, so
-    /// it may be endless, or make each item only when there is room for it.
+    /// The run pulls one item at a time, and only while one of its own permits is free. So the iterator may be
+    /// endless, or create each item on demand.
     ///
-    /// Where its [`size_hint`](Iterator::size_hint) is exact, as that of every `Vec`, array, slice and range
-    /// is, the run knows its total from the start: it stops at the first failure that makes the success
-    /// criteria unreachable, and counts as [`not_started`](crate::Summary::not_started) what it then leaves.
-    /// Adapters such as `filter` or `flat_map` have no exact hint; see [`over_stream`](Self::over_stream)
-    /// for what an unknown total means.
+    /// If its [`size_hint`](Iterator::size_hint) is exact, as that of every `Vec`, array, slice and range is, the run
+    /// knows its total from the start. It then stops at the first failure that makes the success criteria
+    /// unreachable. The items that remain count as [`not_started`](crate::Summary::not_started). Adapters such as
+    /// `filter` or `flat_map` have no exact hint; see [`over_stream`](Self::over_stream) for the effects of an
+    /// unknown total.
     ///
     /// # Examples
     ///
@@ -134,25 +134,24 @@ impl AsyncMapTask {
 
     /// Takes the items of a stream: a channel, the rows of a query, the lines of a socket.
     ///
-    /// It is polled for an item only when that item can start, so a slow function holds the stream back,
-    /// and no more than `concurrency` items are under way. While the stream has nothing, the items that run
-    /// go on; while items run, the stream is asked on. It need not be `Unpin`.
+    /// The run polls the stream only while one of its own permits is free. So a slow function holds the stream back,
+    /// and at most `concurrency` attempts run. Running items make progress while the stream has nothing, and the
+    /// stream is polled while items run. It need not be `Unpin`.
     ///
-    /// Most streams cannot say how many items they will give. With an unknown total, the run cannot know
-    /// that [`min_success_ratio`](crate::AsyncMapTaskBuilder::min_success_ratio) or
-    /// [`min_successes`](crate::AsyncMapTaskBuilder::min_successes) has become unreachable, so these are judged
-    /// when the stream has ended. [`max_failures`](crate::AsyncMapTaskBuilder::max_failures) and
-    /// [`fail_fast`](crate::AsyncMapTaskBuilder::fail_fast) stop such a run early. A stream whose
-    /// [`size_hint`](Stream::size_hint) is exact is treated as a list is.
+    /// Most streams do not know how many items they will yield. With an unknown total, the run cannot detect that
+    /// [`min_success_ratio`](crate::AsyncMapTaskBuilder::min_success_ratio) or
+    /// [`min_successes`](crate::AsyncMapTaskBuilder::min_successes) has become unreachable, so it judges them when
+    /// the stream has ended. [`max_failures`](crate::AsyncMapTaskBuilder::max_failures) and
+    /// [`fail_fast`](crate::AsyncMapTaskBuilder::fail_fast) still stop such a run early. A stream with an exact
+    /// [`size_hint`](Stream::size_hint) is treated as a list.
     ///
-    /// A hint that lies costs accuracy of the total only: no item is lost, and no memory is reserved for
-    /// items that never come. Until a stream that gave less than it promised has ended, verdicts are
-    /// reckoned with the number it promised; one that gives more is treated as of unknown total from the
-    /// first item too many.
+    /// A wrong hint affects only the accuracy of the total: no item is lost, and no memory is reserved for items that
+    /// never come. If a stream yields less than it promised, the criteria use the promised number until the stream
+    /// ends. If it yields more, its total counts as unknown from the first extra item.
     ///
     /// # Examples
     ///
-    /// A channel as the source. A Tokio receiver is no `Stream` itself; `poll_fn` makes one of it:
+    /// A channel as the source. A Tokio receiver is not a `Stream`; `poll_fn` converts it:
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -179,19 +178,17 @@ impl AsyncMapTask {
         Over::new(Arc::clone(&self.config), FromStream(Box::pin(stream)))
     }
 
-    /// Takes the items of a stream that can fail, such as a database cursor: an `Err` of the stream ends the
-    /// run.
+    /// Takes the items of a stream that can fail, such as a database cursor. An `Err` of the stream ends the run.
     ///
-    /// The error is one of the source, not of an item: it has no index, it is not retried, and no success
-    /// criterion forgives it. The run then stops as every run that stops does: it begins nothing more, gives
-    /// what runs the [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace), and ends with
-    /// [`FailureReason::Source`](crate::FailureReason::Source). What was finished is in
-    /// [`partial`](crate::MapTaskError::partial), the stream's error is the
-    /// [`source`](std::error::Error::source) of the run's. All else is as with
-    /// [`over_stream`](Self::over_stream).
+    /// The error belongs to the source, not to an item: it has no index, is not retried, and no success criterion
+    /// tolerates it. The run starts nothing new, gives running attempts the
+    /// [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace), and ends with
+    /// [`FailureReason::Source`](crate::FailureReason::Source). [`partial`](crate::MapTaskError::partial) contains
+    /// everything that was finished. The stream's error is the [`source`](std::error::Error::source) of the run's
+    /// error. In all other respects this is [`over_stream`](Self::over_stream).
     ///
-    /// To treat an error of the stream as the failure of one item instead, hand the `Result` to the function
-    /// with `over_stream`, and let the function return its error.
+    /// To treat an error of the stream as the failure of one item instead, use `over_stream`. Pass the `Result` to
+    /// the function, and let the function return its error.
     ///
     /// # Examples
     ///

@@ -1,10 +1,10 @@
-//! Several lists as one, element by element.
+//! Zips several lists into one, element by element.
 
 use std::iter::Zip;
 
 use crate::count::Count;
 
-/// Two lists that should be zipped do not have the same length.
+/// The error of zipping lists of different lengths.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the lists to zip must have one length, but list {list} has {} and list 1 has {required}",
@@ -22,13 +22,14 @@ impl LengthMismatch {
     }
 }
 
-/// Zips two lists of one length.
+/// Zips two lists of the same length.
 ///
-/// [`Iterator::zip`] ends with the shorter list and so loses what the longer one has more; this does not.
+/// [`Iterator::zip`] ends with the shorter list and drops the rest of the longer one. This function returns an error
+/// instead.
 ///
 /// # Errors
 ///
-/// [`LengthMismatch`] where the lengths differ. Nothing is taken from either list then.
+/// Returns a [`LengthMismatch`] if the lengths differ. Nothing is taken from either list then.
 ///
 /// # Examples
 ///
@@ -58,11 +59,11 @@ where
 /// One element of each of three lists.
 type Triple<A, B, C> = (<A as IntoIterator>::Item, <B as IntoIterator>::Item, <C as IntoIterator>::Item);
 
-/// Zips three lists of one length; see [`zip_exact`].
+/// Zips three lists of the same length; see [`zip_exact`].
 ///
 /// # Errors
 ///
-/// [`LengthMismatch`] where the lengths differ. Nothing is taken from any list then.
+/// Returns a [`LengthMismatch`] if the lengths differ. Nothing is taken from any list then.
 ///
 /// # Examples
 ///

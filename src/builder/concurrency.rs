@@ -1,18 +1,17 @@
-//! The settings that bound how many items run, and how many are held beside them.
+//! The settings that bound how many items run, and how many are held.
 
 use super::AsyncMapTaskBuilder;
 
 /// # How many at once
 impl AsyncMapTaskBuilder {
-    /// How many attempts of one run may be under way at any moment. 1 is one after the other.
+    /// Sets how many attempts of one run may run at the same time. With 1, items run one after the other.
     ///
-    /// The default is [`DEFAULT_CONCURRENCY`](crate::DEFAULT_CONCURRENCY), 4. A permit that becomes free is
-    /// used at once, there are no batches. An item that waits for its retry has no permit: with
-    /// `concurrency(8)` and 3 items waiting, 8 others can run. [`look_ahead`](Self::look_ahead) bounds how many
-    /// can wait.
+    /// The default is [`DEFAULT_CONCURRENCY`](crate::DEFAULT_CONCURRENCY), 4. A permit that becomes free is used
+    /// immediately; there are no batches. An item that waits for its retry has no permit: with `concurrency(8)` and 3
+    /// items waiting, 8 others can run. [`look_ahead`](Self::look_ahead) bounds how many can wait.
     ///
-    /// 0 is an error of [`build`](Self::build).
-    /// How to choose the number: [the guide](crate#choosing-the-concurrency).
+    /// 0 is an error of [`build`](Self::build). The guide helps to [choose the
+    /// number](crate#choosing-the-concurrency).
     ///
     /// # Examples
     ///
@@ -29,11 +28,11 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// Lifts the limit: every item starts as soon as the source gives it. The same as
+    /// Lifts the limit: every item starts as soon as the source yields it. This is the same as
     /// [`concurrency(usize::MAX)`](Self::concurrency).
     ///
-    /// A source of a million items then means a million attempts in memory at once, so this is for
-    /// inputs that you know to be small, or for functions that bound themselves.
+    /// A source of a million items then means a million attempts in memory at once. Use this for inputs that you know
+    /// to be small, or for functions that bound themselves.
     ///
     /// # Examples
     ///
@@ -46,23 +45,24 @@ impl AsyncMapTaskBuilder {
         self.concurrency(usize::MAX)
     }
 
-    /// How many items of one run may be *held* beside the running ones before no new item starts.
+    /// Sets how many items of one run may be *held*, in addition to the running ones, before no new item starts.
     ///
-    /// An item that waits for its [retry](Self::retries) is held. So is, in a run that is
-    /// [`ordered`](crate::MapRun::ordered), an item that has settled and whose outcome is not yet taken. A held
-    /// item has no permit, so other items run meanwhile. While `look_ahead` items are held, the run pulls no more
-    /// from its source. The attempts that run at that moment can still join, so fewer than
-    /// `look_ahead + concurrency` items are ever held. Items count, not their [`weight`](crate::MapRun::weight).
+    /// An item that waits for its [retry](Self::retries) is held. In an [`ordered`](crate::MapRun::ordered) run, a
+    /// settled item is also held until its outcome is taken. A held item has no permit, so other items run meanwhile.
+    /// While `look_ahead` items are held, the run pulls no more from its source. The attempts that run at that moment
+    /// can still join, so fewer than `look_ahead + concurrency` items are ever held. Items count, not their
+    /// [`weight`](crate::MapRun::weight).
     ///
     /// The default is 256 or 16 times [`concurrency`](Self::concurrency), whichever is more: with `concurrency(4)`
-    /// 256, with `concurrency(64)` 1,024. It follows the `concurrency` that the task is built with.
+    /// 256, with `concurrency(64)` 1,024. It follows the `concurrency` of the built task, not later changes.
     ///
-    /// A window that is too small leaves permits unused while everything waits. By Little's law, a run holds
-    /// its failures per second times the sum of their delays: 1,000 attempts per second of which 2% fail
-    /// and wait 5 s hold 20 x 5 = 100 items. Raise `look_ahead` if that number is above it. Lower it if what
-    /// is held is large: each item that waits for a retry keeps its input, and each outcome that an
-    /// `ordered` run keeps back is an output. With outputs of 10 MB and `concurrency(8)`, the default
-    /// can hold 2.6 GB, and `look_ahead(16)` at most 230 MB. The guide has [tables](crate#how-many-items-are-held).
+    /// A window that is too small leaves permits unused while everything waits. By Little's law, a run holds its
+    /// failures per second times the sum of their delays. For example, 1,000 attempts per second of which 2% fail and
+    /// wait 5 s hold 20 x 5 = 100 items. Raise `look_ahead` if that number is above it.
+    ///
+    /// Lower `look_ahead` if held items are large. An item that waits for a retry keeps its input, and an outcome
+    /// that an `ordered` run holds back keeps its output. With outputs of 10 MB and `concurrency(8)`, the default can
+    /// hold 2.6 GB, and `look_ahead(16)` at most 230 MB. The guide has [tables](crate#how-many-items-are-held).
     ///
     /// 0 is an error of [`build`](Self::build).
     ///

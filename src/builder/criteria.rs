@@ -1,26 +1,25 @@
-//! The settings that say when a run has succeeded.
+//! The settings that define when a run has succeeded.
 
 use super::AsyncMapTaskBuilder;
 
 /// # Success criteria
 ///
-/// Every criterion that is set must hold. Where none of `min_success_ratio`, `min_successes` and
-/// `max_failures` is set, every item must succeed.
+/// Every criterion that is set must hold. If none of `min_success_ratio`, `min_successes` and `max_failures` is set,
+/// every item must succeed.
 impl AsyncMapTaskBuilder {
-    /// The part of all items that must succeed, from 0 to 1.
+    /// Sets the fraction of all items that must succeed, from 0 to 1.
     ///
-    /// The default is [`DEFAULT_MIN_SUCCESS_RATIO`](crate::DEFAULT_MIN_SUCCESS_RATIO), 1: with a known total,
-    /// **the run stops at the first item that fails**, because from there on it could not succeed. The default
-    /// gives way as soon as [`min_successes`](Self::min_successes) or [`max_failures`](Self::max_failures) is
-    /// set. **`min_success_ratio(0.0)` runs everything and collects the errors.**
+    /// The default is [`DEFAULT_MIN_SUCCESS_RATIO`](crate::DEFAULT_MIN_SUCCESS_RATIO), 1. With a known total, **the
+    /// run then stops at the first item that fails**, because it cannot succeed any more. The default applies only if
+    /// neither [`min_successes`](Self::min_successes) nor [`max_failures`](Self::max_failures) is set.
+    /// **`min_success_ratio(0.0)` runs everything and collects the errors.**
     ///
-    /// The ratio is taken as the decimal you wrote, and the least number of successes that reaches it counts:
-    /// 0.07 of 100 items is 7, 0.95 of 30 (28.5) is 29. So 0.95 of 200 items allows 10 failures, and the
-    /// run stops at the 11th. Where the total is not known (see
-    /// [`over_stream`](crate::AsyncMapTask::over_stream)), it is judged when all items have settled; an empty
-    /// input has the ratio 1.
+    /// The ratio means the decimal that you wrote, and the least number of successes that reaches it is required:
+    /// 0.07 of 100 items is 7, 0.95 of 30 (28.5) is 29. So 0.95 of 200 items allows 10 failures, and the run stops at
+    /// the 11th. If the total is not known (see [`over_stream`](crate::AsyncMapTask::over_stream)), the ratio is
+    /// judged when all items have settled. An empty input has the ratio 1.
     ///
-    /// Below 0, above 1 or NaN is an error of [`build`](Self::build).
+    /// A value below 0, above 1 or NaN is an error of [`build`](Self::build).
     ///
     /// # Examples
     ///
@@ -48,13 +47,13 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// How many items must succeed.
+    /// Sets how many items must succeed.
     ///
     /// The default is none, and the ratio decides. Set alone, it replaces the default ratio: with
-    /// `min_successes(10)`, 90 of 100 items may fail, and the 91st failure stops the run. Set with a ratio, both
-    /// must hold. It is met by nothing where there are fewer items: an empty input then fails, too.
-    /// Where the total is not known it is judged at the end. [`early_success`](Self::early_success) ends the
-    /// run once it is reached. Any number is allowed.
+    /// `min_successes(10)`, 90 of 100 items may fail, and the 91st failure stops the run. If a ratio is set, too,
+    /// both must hold. An input with fewer items, such as an empty one, cannot meet it and fails. If the total is not
+    /// known, it is judged at the end. [`early_success`](Self::early_success) ends the run once it is reached. Any
+    /// number is allowed.
     ///
     /// # Examples
     ///
@@ -73,11 +72,11 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// How many items may fail: `max_failures(100)` lets 100 fail, and the 101st failure stops the run.
+    /// Sets how many items may fail: `max_failures(100)` lets 100 fail, and the 101st failure stops the run.
     ///
-    /// The default is none, and the ratio decides. Set alone, it replaces the default ratio; set with others,
-    /// all must hold: with a ratio of 0.95 and 200 items, which allows 10, `max_failures(3)` stops at the 4th
-    /// failure. It needs no total, so it is what stops a run over a stream early. 0 allows none.
+    /// The default is none, and the ratio decides. Set alone, it replaces the default ratio. If other criteria are
+    /// set, too, all must hold: a ratio of 0.95 allows 10 failures of 200 items, and `max_failures(3)` stops the run
+    /// at the 4th. It needs no total, so it also stops a run over a stream early. 0 allows none.
     ///
     /// # Examples
     ///
@@ -91,15 +90,15 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// Whether the run ends as soon as enough items have succeeded, whatever the others would do. What still
-    /// runs is cancelled, with its [`cancel_grace`](Self::cancel_grace), and the run is a success.
+    /// If `true`, ends the run as soon as enough items have succeeded, whatever the others would do. Running items
+    /// are cancelled, with their [`cancel_grace`](Self::cancel_grace), and the run is a success.
     ///
-    /// The default is `false`: every item is run. "Enough" is when no later failure could take the success
-    /// away: with `min_successes(3)` the third success, with a ratio of 0.5 and 10 items the fifth, with
-    /// `max_failures(4)` and 10 items the sixth. If the total is not known, only
-    /// [`min_successes`](Self::min_successes) without another criterion can end a run early.
+    /// The default is `false`: every item is run. "Enough" means that no later failure could change the success. With
+    /// `min_successes(3)` it is the third success, with a ratio of 0.5 and 10 items the fifth, with `max_failures(4)`
+    /// and 10 items the sixth. If the total is not known, only [`min_successes`](Self::min_successes) without another
+    /// criterion can end a run early.
     ///
-    /// Without a success criterion every item is needed, so [`build`](Self::build) refuses it.
+    /// Without a success criterion every item is needed, so `true` is an error of [`build`](Self::build).
     ///
     /// # Examples
     ///
@@ -119,14 +118,13 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// Whether the first item that fails for good, all its retries used, stops the run, whatever the other
+    /// If `true`, stops the run at the first item that fails for good, after all its retries, whatever the other
     /// criteria allow.
     ///
-    /// The default is `false`. The run then ends with
-    /// [`FailureReason::FailFast`](crate::FailureReason::FailFast), which names the item. Over a list the
-    /// default ratio of 1 stops a run at the same moment, as
-    /// [`TooManyFailures`](crate::FailureReason::TooManyFailures); over a stream of unknown length, only
-    /// this or [`max_failures(0)`](Self::max_failures) does.
+    /// The default is `false`. The run ends with [`FailureReason::FailFast`](crate::FailureReason::FailFast), which
+    /// names the item. Over a list, the default ratio of 1 stops a run at the same moment, as
+    /// [`TooManyFailures`](crate::FailureReason::TooManyFailures). Over a stream of unknown length, only this setting
+    /// or [`max_failures(0)`](Self::max_failures) does.
     ///
     /// # Examples
     ///

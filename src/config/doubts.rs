@@ -1,4 +1,4 @@
-//! Settings that are allowed together although one of them takes the effect of another.
+//! Warnings about valid settings that make another setting ineffective.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use crate::retry::RetryPolicy;
 use crate::verdict::{Criteria, Ratio};
 
 impl Config {
-    /// Lists the settings that are probably not meant as they are, one line for each combination.
+    /// Lists the settings that are probably a mistake, one line for each combination.
     ///
-    /// Each may be meant: a file may set the delays for all tasks and `retries` for some. So these
-    /// are for the log. Settings that cannot be meant are errors.
+    /// Each combination can be intended: a file may set the delays for all tasks and `retries` for some. So these are
+    /// only logged. Settings that cannot be intended are errors.
     pub(crate) fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
         if self.retry.retries == 0 {
@@ -25,7 +25,8 @@ impl Config {
         doubts
     }
 
-    /// Retries whose first delay is as long as a limit. A retry that cannot start in time is not waited for.
+    /// Warns about retries with a first delay as long as a limit: the item fails immediately if its retry cannot
+    /// start in time.
     fn no_retry_starts(&self) -> Option<String> {
         let RetryPolicy { delay, max_delay, jitter, .. } = self.retry;
         let (field, first) =
@@ -71,7 +72,7 @@ fn without_retries(retry: &RetryPolicy) -> Option<String> {
 fn delays(retry: &RetryPolicy) -> Vec<String> {
     let RetryPolicy { retries, delay, max_delay, multiplier, jitter } = *retry;
     let default = Settings::default().retry;
-    // 1 and 0 are not doubtful: they say that nothing is to be multiplied or jittered.
+    // 1 and 0 are not doubtful: they turn multiplication and jitter off.
     let multiplies = multiplier > 1.0 && differ(multiplier, default.multiplier);
     let jitters = jitter > 0.0 && differ(jitter, default.jitter);
     let mut doubts = Vec::new();
@@ -117,7 +118,7 @@ fn early_success(criteria: &Criteria) -> Option<String> {
 fn failures(criteria: &Criteria) -> Option<String> {
     let Criteria { min_success_ratio: ratio, max_failures, early_success, fail_fast, .. } = *criteria;
     if fail_fast && !early_success {
-        // With `early_success` the criteria say when the run ends as a success.
+        // With `early_success` the criteria define when the run ends as a success.
         let tolerant = [
             ("min_success_ratio", ratio.is_some_and(|ratio| ratio != Ratio::ONE)),
             ("max_failures", max_failures.is_some_and(|most| most > 0)),
@@ -125,7 +126,7 @@ fn failures(criteria: &Criteria) -> Option<String> {
         return no_effect(&tolerant, "fail_fast ends the run at the first failure");
     }
     match (ratio, max_failures) {
-        // Not without effect: over a source of unknown length it ends the run before the ratio is known.
+        // This has an effect: over a source of unknown length it ends the run before the ratio is known.
         (Some(Ratio::ONE), Some(most)) if most > 0 => Some(format!(
             "max_failures: one failure fails the run, whatever the max_failures of {most}, because \
              min_success_ratio is 1"
@@ -145,7 +146,7 @@ fn differ(one: f64, other: f64) -> bool {
     one.to_bits() != other.to_bits()
 }
 
-/// Names the fields that are set and that have no effect.
+/// Names the fields that are set and have no effect.
 fn no_effect(fields: &[(&str, bool)], why: &str) -> Option<String> {
     let set: Vec<_> = fields.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| *name).collect();
     (!set.is_empty()).then(|| format!("{}: no effect, because {why}", set.join(", ")))

@@ -1,12 +1,12 @@
-//! A value as it was found, in whatever format.
+//! A value as it was found, in any format.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// A value as it was found. Everything but text is held as one would write it, because that is how a number
-/// keeps its decimal, and because a number that came as text is then read in the same way.
+/// A value as it was found. Everything but text is stored in its written form. So a number keeps its decimal, and a
+/// number that came as text is read in the same way.
 pub(super) enum Found {
     Nothing,
     Text(String),
@@ -21,7 +21,7 @@ impl Found {
         }
     }
 
-    /// The value as a type of Rust; the error is what is allowed.
+    /// Parses the value as a Rust type. The error describes the allowed values.
     pub(super) fn parse<T: FromStr>(&self, allowed: impl Fn() -> String) -> Result<T, String> {
         self.as_str().parse().map_err(|_| allowed())
     }
@@ -42,7 +42,7 @@ impl<'de> Deserialize<'de> for Found {
     }
 }
 
-/// Takes whatever is there. What no field allows is taken, too, so that the error can name the field.
+/// Accepts every kind of value, also kinds that no field allows, so that the error can name the field.
 struct FoundVisitor;
 
 impl<'de> Visitor<'de> for FoundVisitor {
@@ -106,8 +106,8 @@ impl<'de> Visitor<'de> for FoundVisitor {
         Ok(Found::Other("a list".to_owned()))
     }
 
-    // `serde_json` with its feature `arbitrary_precision` hands over a number as a map from one private
-    // name, which begins with `$`, to the text of it; `toml` does so with a date or a time.
+    // `serde_json` with its feature `arbitrary_precision` passes a number as a map. The map has one private name,
+    // which begins with `$`, and the number's text. `toml` does the same with a date or a time.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
         let mut found = Found::Other("a map".to_owned());
         while let Some(entry) = map.next_entry()? {
