@@ -15,7 +15,7 @@ use hyper_util::client::legacy::{self as client, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::health::{Health, Trouble};
 use super::reply::{Fault, Reply, beginning, whole};
@@ -28,6 +28,10 @@ pub(super) const ADMIN: &str = "admin API";
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the answer to a request may take that waits for no handler. A server that starts may take a request and never answer
+/// it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A machine that is gone without a word is noticed after this and a few probes of the same distance.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -105,8 +109,8 @@ impl Server {
         self.retry_time
     }
 
-    /// Sends a request that may be sent more than once, until it is answered, for as long as the server may be away and
-    /// no longer than until no further try would fit before the deadline.
+    /// Sends a request that may be sent more than once and waits for no handler. Sends it again until it is answered, for as long as
+    /// the server may be away and no longer than until no further try would fit before the deadline.
     pub(super) async fn reach(
         &self,
         request: &Request<Full<Bytes>>,
@@ -114,7 +118,7 @@ impl Server {
     ) -> Result<Reply, Fault> {
         let mut tries = Tries::default();
         loop {
-            match self.attempt(request.clone()).await {
+            match self.ask(request.clone()).await {
                 Try::Ended(ended) => return ended,
                 Try::Failed(failure) => self.wait(&mut tries, failure, deadline).await?,
             }
@@ -139,6 +143,12 @@ impl Server {
         self.health.note(trouble, &error, self.retry_time);
         sleep(wait).await;
         Ok(())
+    }
+
+    /// One try of a request that waits for no handler.
+    pub(super) async fn ask(&self, request: Request<Full<Bytes>>) -> Try {
+        let ended = timeout(ANSWER_TIMEOUT, self.attempt(request)).await;
+        ended.unwrap_or_else(|_| failed(Trouble::Away, true, format!("no answer within {ANSWER_TIMEOUT:?}")))
     }
 
     /// One try.
@@ -256,7 +266,31 @@ fn connector(is_tls: bool) -> Result<HttpsConnector<HttpConnector>, BoxError> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_never_answered_is_sent_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let serve = tokio::spawn(async move {
+            let (mut silent, _) = listener.accept().await.unwrap();
+            let (mut other, _) = listener.accept().await.unwrap();
+            for connection in [&mut silent, &mut other] {
+                assert!(connection.read(&mut [0; 1_000]).await.unwrap() > 0);
+            }
+            other.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        });
+        let server = Server::new("admin", ADMIN, &url, None, Duration::from_secs(60), 1_000).unwrap();
+        let request = server.request(Method::PATCH, server.uri("/cancel").unwrap(), Bytes::new());
+        let began = Instant::now();
+        let answered = timeout(2 * ANSWER_TIMEOUT, server.reach(&request, None)).await;
+        assert_eq!(answered.unwrap().unwrap().status.as_u16(), 202);
+        assert!(began.elapsed() >= ANSWER_TIMEOUT);
+        serve.await.unwrap();
+    }
 
     #[test]
     fn a_cause_is_found_inside_of_others() {

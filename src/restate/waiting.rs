@@ -60,7 +60,7 @@ impl Server {
         if !may_have_it {
             return None;
         }
-        match self.attempt(peek.clone()).await {
+        match self.ask(peek.clone()).await {
             Try::Ended(ended) => ended.ok(),
             Try::Failed(_) => None,
         }
