@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod balancer;
+mod descriptors;
 #[path = "../durable/folder.rs"]
 mod folder;
 mod guarded;
