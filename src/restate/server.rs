@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::health::{Health, Trouble};
 use super::reply::{Fault, Reply, beginning, whole};
-use super::tries::{Failure, Tries, Try};
+use super::tries::{Failure, Tries, Try, failed};
 use crate::error::{BoxError, ConfigError};
 
 /// The server's names in messages.
@@ -132,23 +132,24 @@ impl Server {
         failure: Failure,
         deadline: Option<Instant>,
     ) -> Result<(), Fault> {
-        let Failure { trouble, is_sent, error } = failure;
-        let (since, wait) = tries.fail(is_sent);
+        let (since, wait) = tries.fail(failure.is_sent);
         if since + wait > self.retry_time
             || deadline.is_some_and(|deadline| Instant::now() + wait >= deadline)
         {
             let (server, tries, is_sent) = (self.name, tries.failures(), tries.is_sent);
-            return Err(Fault::Unreachable { server, since, tries, is_sent, source: error });
+            return Err(Fault::Unreachable { server, since, tries, is_sent, source: failure.error });
         }
-        self.health.note(trouble, &error, self.retry_time);
+        self.health.note(failure.trouble, failure.began, &failure.error, self.retry_time);
         sleep(wait).await;
         Ok(())
     }
 
     /// One try of a request that waits for no handler.
     pub(super) async fn ask(&self, request: Request<Full<Bytes>>) -> Try {
+        let began = Instant::now();
         let ended = timeout(ANSWER_TIMEOUT, self.attempt(request)).await;
-        ended.unwrap_or_else(|_| failed(Trouble::Away, true, format!("no answer within {ANSWER_TIMEOUT:?}")))
+        let silent = || failed(Trouble::Away, began, true, format!("no answer within {ANSWER_TIMEOUT:?}"));
+        ended.unwrap_or_else(|_| Try::Failed(silent()))
     }
 
     /// One try.
@@ -161,9 +162,10 @@ impl Server {
     }
 
     async fn try_once(&self, request: Request<Full<Bytes>>) -> Try {
+        let began = Instant::now();
         let reply = match self.client.request(request).await {
             Ok(reply) => reply,
-            Err(error) => return self.no_connection(error),
+            Err(error) => return self.no_connection(error, began),
         };
         let (head, body) = reply.into_parts();
         let (announced, limit) = (body.size_hint().lower(), self.message_limit as u64);
@@ -172,27 +174,27 @@ impl Server {
             Err(error) if error.is::<LengthLimitError>() => {
                 return Try::Ended(Err(Fault::TooLarge { size: announced.max(limit + 1), limit }));
             }
-            Err(error) => return failed(Trouble::Away, true, whole(error.as_ref())),
+            Err(error) => return Try::Failed(failed(Trouble::Away, began, true, whole(error.as_ref()))),
         };
         let reply = Reply { status: head.status, headers: head.headers, body };
         if reply.is_transient() {
             let error = format!("status {}: {}", reply.status.as_u16(), beginning(&reply.body));
-            return failed(Trouble::Away, true, error);
+            return Try::Failed(failed(Trouble::Away, began, true, error));
         }
         Try::Ended(Ok(reply))
     }
 
     /// What it means that a request has no answer.
-    fn no_connection(&self, error: client::Error) -> Try {
+    fn no_connection(&self, error: client::Error, began: Instant) -> Try {
         if find(&error, is_untrusted) {
             return Try::Ended(Err(Fault::Certificate { server: self.name, source: whole(&error).into() }));
         }
         if find(&error, is_full) {
             let error =
                 format!("this program has no file descriptor left, see `ulimit -n`: {}", whole(&error));
-            return failed(Trouble::NoDescriptors, false, error);
+            return Try::Failed(failed(Trouble::NoDescriptors, began, false, error));
         }
-        failed(Trouble::Away, !error.is_connect(), whole(&error))
+        Try::Failed(failed(Trouble::Away, began, !error.is_connect(), whole(&error)))
     }
 }
 
@@ -205,10 +207,6 @@ fn is_full(error: &io::Error) -> bool {
 
 fn is_untrusted(error: &rustls::Error) -> bool {
     matches!(error, rustls::Error::InvalidCertificate(_))
-}
-
-fn failed(trouble: Trouble, is_sent: bool, error: String) -> Try {
-    Try::Failed(Failure { trouble, is_sent, error: error.into() })
 }
 
 /// Whether an error or one of its causes is of a type, and so. What `io::Error` wraps is not among its own causes.
