@@ -34,6 +34,7 @@ mod rules_settled;
 mod rules_stopping;
 mod rules_twice;
 mod scene;
+mod sequences;
 mod server;
 mod support;
 #[path = "../durable/warnings.rs"]
