@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The examples restate_worker and restate_map over a real Restate server, and what the guide's page past_one_machine has
-# that is no Rust: its haproxy.cfg, and what an operator asks. `tests/all.sh` installs the servers. Needs the GNU tools.
+# that is no Rust: its two haproxy.cfg, its certificate, and what an operator asks. `tests/all.sh` installs the servers. Needs the
+# GNU tools.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export LC_ALL=C
@@ -66,9 +67,14 @@ TMPDIR=$work RESTATE_INGRESS__BIND_ADDRESS=127.0.0.1:$ingress RESTATE_ADMIN__BIN
     RESTATE_LOG_FILTER=error,octocrab=off "$server" --bind-ip 127.0.0.1 --bind-port "$node" --listen-mode tcp \
     --no-logo --node-name n1 --base-dir "$work/data" >"$work/server.log" 2>&1 &
 
+# code HEADING KIND: the code of this kind that the page has under a heading.
+code() {
+    awk -v heading="$1" -v kind="\`\`\`$2" '/^```/ { in_code = !in_code; is_wanted = in_code && is_here && $0 == kind; next }
+        !in_code && /^#/ { is_here = $0 == heading } is_wanted' "$page"
+}
+
 # The page's own words for the operator, at this server: `ask SQL`, and `IDS | each WHAT`.
-operator=$(awk '/^# What an operator asks/ { in_section = 1 } /^# Errors/ { in_section = 0 }
-    in_section && /^```sh/ { in_code = 1; next } /^```/ { in_code = 0 } in_code' "$page" | sed "s/localhost:9070/127.0.0.1:$admin/")
+operator=$(code "# What an operator asks" sh | sed "s/localhost:9070/127.0.0.1:$admin/")
 eval "$(grep -E '^(ask|each)\(\)' <<<"$operator")"
 
 is_ready() {
@@ -94,15 +100,16 @@ register() {
         grep -q Checksums
 }
 
-map() { "$bin/restate_map" "$@" --ingress "http://127.0.0.1:$ingress" --admin "http://127.0.0.1:$admin"; }
+ingress_url=http://127.0.0.1:$ingress
+admin_url=http://127.0.0.1:$admin
+map() { "$bin/restate_map" "$@" --ingress "$ingress_url" --admin "$admin_url"; }
 run() {
     status=0
     map "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
 }
 # start_map ARGUMENTS...: in the background; its pid is in mapping.
 start_map() {
-    "$bin/restate_map" "$@" --ingress "http://127.0.0.1:$ingress" --admin "http://127.0.0.1:$admin" \
-        >"$work/out" 2>"$work/err" </dev/null &
+    "$bin/restate_map" "$@" --ingress "$ingress_url" --admin "$admin_url" >"$work/out" 2>"$work/err" </dev/null &
     mapping=$!
 }
 ends() {
@@ -243,11 +250,49 @@ run "$files" --run-id killed
 check "after both were killed, the run goes on" exits 0
 check "only the rest is read again" out_is "$work/expected"
 
+# --- TLS and a token ------------------------------------------------------------------------------
+
+free_port tls_ingress
+free_port tls_admin
+mkdir "$work/tls"
+code "## TLS and a token" text |
+    sed "s/:8443/:$tls_ingress/; s/:9443/:$tls_admin/; s/:8080/:$ingress/; s/:9070/:$admin/" >"$work/tls/haproxy.cfg"
+code "## TLS and a token" sh | sed '/^haproxy/,$d' >"$work/tls/make.sh"
+(cd "$work/tls" && bash -e make.sh && exec haproxy -db -f haproxy.cfg) >"$work/tls.log" 2>&1 &
+is_secured() {
+    curl -sf --cacert "$work/tls/certificate.pem" -H "authorization: Bearer SECRET" \
+        "https://localhost:$1/$2" >/dev/null
+}
+check "the page's proxy stands before the ingress" eventually is_secured "$tls_ingress" restate/health
+check "and before the admin API" eventually is_secured "$tls_admin" health
+ingress_url=https://localhost:$tls_ingress
+admin_url=https://localhost:$tls_admin
+sums >"$work/expected"
+run "$files" --run-id untrusted
+check "a certificate that is not trusted is told" err_has "the certificate of the ingress is not trusted: "
+export SSL_CERT_FILE=$work/tls/certificate.pem
+run "$files" --run-id unauthorized
+check "so is a token that is missing" err_has "the ingress refused the bearer token with status 401: "
+check "nothing was called" counts 0 "idempotency_key LIKE 'un%'"
+export RESTATE_AUTH_TOKEN=SECRET
+run "$files" --run-id secured
+check "with both, the tree is hashed" exits 0
+check "and its sums are the same" out_is "$work/expected"
+begin secured-stop
+check "the worker reads for it" eventually reads "$worker_one"
+kill -INT "$mapping"
+ends
+check "nothing is left of it, so the admin API was reached" counts 0 "idempotency_key LIKE 'secured-stop.%' AND status <> 'completed'"
+truncate -s 0 "$files/endless"
+unset SSL_CERT_FILE RESTATE_AUTH_TOKEN
+ingress_url=http://127.0.0.1:$ingress
+admin_url=http://127.0.0.1:$admin
+
 # --- several workers ------------------------------------------------------------------------------
 
 start_worker two 127.0.0.1:0
 free_port balancer
-awk '/^```text/ { in_code = 1; next } /^```/ { in_code = 0 } in_code' "$page" |
+code "# Several workers" text |
     sed "s/:9079/:$balancer/; s/:9080/:$port_one/; s/:9081/:$port_two/" >"$work/haproxy.cfg"
 haproxy -db -f "$work/haproxy.cfg" >"$work/haproxy.log" 2>&1 &
 is_balanced() { curl -sf "127.0.0.1:$balancer/health" >/dev/null; }

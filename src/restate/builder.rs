@@ -83,7 +83,8 @@ impl RestateBuilder {
     /// 50 ms to 5 s and are jittered. An item gives up earlier where its
     /// [deadline](crate::ItemContext::deadline) leaves no time for another try. A connection that breaks while a handler
     /// works is no failure where the engine has the call: it is attached to again, however often. A handler that is not
-    /// registered after an outage is waited for as long.
+    /// registered after an outage is waited for as long. A request that waits for no handler, such as a cancel, fails after 20 s
+    /// without an answer, and is sent again.
     pub fn retry_time(mut self, retry_time: Duration) -> Self {
         self.retry_time = retry_time;
         self

@@ -26,6 +26,8 @@ pub(super) struct Call {
     pub(super) engine: Arc<Engine>,
     pub(super) target: Arc<Target>,
     pub(super) name: Name,
+    /// The number of its key.
+    pub(super) number: u32,
     /// What the engine knows it by: it runs once, however often it is sent.
     pub(super) key: HeaderValue,
     pub(super) item: Bytes,
@@ -34,7 +36,7 @@ pub(super) struct Call {
 impl Call {
     /// The same call under the key with another number.
     pub(super) fn numbered(&self, number: u32) -> Result<Self, ConfigError> {
-        Ok(Self { key: self.name.key(number)?, ..self.clone() })
+        Ok(Self { key: self.name.key(number)?, number, ..self.clone() })
     }
 
     /// The number of the key for this attempt. The keys are numbered by the outcomes that the engine keeps: it is the first

@@ -7,13 +7,14 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
 use serde::Deserialize;
+use tokio::sync::{AcquireError, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::RestateError;
 use super::answer::{failure, was_stopped};
-use super::call::Call;
+use super::call::{Call, MOST_KEYS};
 use super::cancelling::Ongoing;
-use super::reply::{Reply, beginning};
+use super::reply::{Fault, Reply, beginning};
 use super::server::{ADMIN, INGRESS};
 use crate::error::ConfigError;
 
@@ -22,6 +23,9 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// For how long a call may still be on its way that the engine does not have yet, as in the buffers of a proxy.
 const LATE: Duration = Duration::from_secs(5);
+
+/// Room for one that is cancelled; nothing if it is closed, which it never is.
+type Place<'a> = Result<SemaphorePermit<'a>, AcquireError>;
 
 /// What an invocation has come to that was told to end.
 struct Ended {
@@ -34,22 +38,70 @@ impl Call {
     /// Ends the invocation, and says what it has come to.
     pub(super) async fn cancel(&self, ongoing: Ongoing) -> Result<Reply, RestateError> {
         let ended = self.try_cancel(ongoing).await;
-        if let Some(error) = ended.as_ref().err().filter(|error| may_go_on(error)) {
+        if let Err(error) = &ended {
+            self.note_uncancelled(error);
+        }
+        ended
+    }
+
+    /// Ends the invocation that the item has, under this key or a later one, if there is one. Another coordinator may have called it,
+    /// and have died.
+    pub(super) async fn cancel_others(&self, ongoing: Ongoing) {
+        let ended = self.cancel_from(self.number).await;
+        drop(ongoing);
+        if let Err(error) = &ended {
+            self.note_uncancelled(error);
+        }
+    }
+
+    fn note_uncancelled(&self, error: &RestateError) {
+        if may_go_on(error) {
             self.engine.uncancelled.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(key = ?self.key, %error, "an invocation could not be cancelled, and may go on");
         }
-        ended
     }
 
     /// Ends the invocation, and leaves under its key either the outcome that it had before, or that it was stopped.
     async fn try_cancel(&self, ongoing: Ongoing) -> Result<Reply, RestateError> {
         let mut ongoing = Some(ongoing);
-        let Ended { was_before, reply } = self.end_invocation(&mut ongoing).await?;
-        if !was_before && !reply.is_output() && !was_stopped(&reply) {
-            // Its own error, to which it has come because of this, is no outcome of the item.
+        let ended = self.end_invocation(&mut ongoing).await?;
+        self.clear(&ended).await?;
+        if ended.was_before && was_stopped(&ended.reply) && !self.name.is_of_one_call() {
+            // The call would have taken the next key, which another coordinator may have taken.
+            self.cancel_from(self.number + 1).await?;
+        }
+        Ok(ended.reply)
+    }
+
+    /// Clears the handler's own error, to which it has come because it was cancelled: that is no outcome of the item.
+    async fn clear(&self, ended: &Ended) -> Result<(), RestateError> {
+        let Ended { was_before, reply } = ended;
+        if !was_before && !reply.is_output() && !was_stopped(reply) {
             self.tell(reply.invocation_id(), "purge", None).await?;
         }
-        Ok(reply)
+        Ok(())
+    }
+
+    /// Ends the invocation of the item under the first of these keys that keeps no failure.
+    async fn cancel_from(&self, first: u32) -> Result<(), RestateError> {
+        let deadline = self.engine.ingress.deadline();
+        let place = self.engine.places.acquire().await;
+        for number in first..=MOST_KEYS {
+            let call = self.numbered(number)?;
+            let reply = match self.engine.ingress.reach(&call.ask(&call.target.output), deadline).await {
+                // An output that is too large is one.
+                Err(Fault::TooLarge { .. }) => return Ok(()),
+                reply => reply?,
+            };
+            if reply.is_not_ready() {
+                let id = call.look_up(deadline).await?.invocation_id;
+                return call.clear(&call.end_known(id, place, deadline).await?).await;
+            }
+            if !reply.is_outcome() || reply.is_output() {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// Ends the invocation.
@@ -63,6 +115,16 @@ impl Call {
             self.outlast_late_calls(ongoing).await;
             place = self.engine.places.acquire().await;
         }
+        self.end_known(id, place, deadline).await
+    }
+
+    /// Ends an invocation that the engine has.
+    async fn end_known(
+        &self,
+        id: String,
+        place: Place<'_>,
+        deadline: Option<Instant>,
+    ) -> Result<Ended, RestateError> {
         let told = self.tell(&id, "cancel", deadline).await?;
         match told {
             StatusCode::NOT_FOUND => return self.not_there(&id, deadline).await,
@@ -102,13 +164,18 @@ impl Call {
         let accepted = ingress.reach(&self.request(&self.target.send), deadline).await?;
         if accepted.is_not_found() {
             // The handler is not registered any more, or never was, and takes no call. It may have one.
-            let found = ingress.reach(&self.ask(&self.target.lookup), deadline).await?;
-            return serde_json::from_slice(&found.body).map_err(|_| not_the_engine(&found));
+            return self.look_up(deadline).await;
         }
         let entered: Option<Entered> = serde_json::from_slice(&accepted.body).ok();
         entered
             .filter(|entered| entered.invocation_id == accepted.invocation_id())
             .ok_or_else(|| failure(&accepted, INGRESS))
+    }
+
+    /// The id of the invocation, whether there is one or not.
+    async fn look_up(&self, deadline: Option<Instant>) -> Result<Entered, RestateError> {
+        let found = self.engine.ingress.reach(&self.ask(&self.target.lookup), deadline).await?;
+        serde_json::from_slice(&found.body).map_err(|_| not_the_engine(&found))
     }
 
     async fn kill(&self, id: &str) -> Result<Reply, RestateError> {

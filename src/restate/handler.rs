@@ -87,13 +87,14 @@ impl<T> Handler<T> {
     fn prepare(&self, cx: &ItemContext, item: &impl Serialize) -> Result<Call, RestateError> {
         let target = Arc::clone(self.target.as_ref().map_err(Clone::clone)?);
         let name = self.run_id.name(cx)?;
-        let key = name.key(name.first())?;
+        let number = name.first();
+        let key = name.key(number)?;
         let item = serde_json::to_vec(item).map_err(|error| RestateError::Item { source: error.into() })?;
         let (size, limit) = (item.len() as u64, self.engine.message_limit as u64);
         if size > limit {
             return Err(RestateError::TooLarge { what: "item", size, limit });
         }
-        Ok(Call { engine: Arc::clone(&self.engine), target, name, key, item: item.into() })
+        Ok(Call { engine: Arc::clone(&self.engine), target, name, number, key, item: item.into() })
     }
 }
 

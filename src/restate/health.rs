@@ -41,9 +41,9 @@ impl Health {
         Self { server, state: Mutex::default() }
     }
 
-    /// Notes trouble, which goes to the log if it is new.
-    pub(super) fn note(&self, trouble: Trouble, error: &BoxError, retry_time: Duration) {
-        if !self.is_new(trouble) {
+    /// Notes the trouble of a try, which goes to the log if it is new.
+    pub(super) fn note(&self, trouble: Trouble, began: Instant, error: &BoxError, retry_time: Duration) {
+        if !self.is_new(trouble, began) {
             return;
         }
         let server = self.server;
@@ -68,9 +68,13 @@ impl Health {
         }
     }
 
-    fn is_new(&self, trouble: Trouble) -> bool {
+    fn is_new(&self, trouble: Trouble, began: Instant) -> bool {
         let mut state = lock(&self.state);
         if trouble == Trouble::Away {
+            // A try from before the server came back says nothing about it now.
+            if state.back_since.is_some_and(|back| began < back) {
+                return false;
+            }
             let is_new = state.away_since.is_none();
             state.away_since.get_or_insert_with(Instant::now);
             return is_new;
@@ -104,19 +108,19 @@ mod tests {
 
     const TIME: Duration = Duration::from_secs(60);
 
-    fn error() -> BoxError {
-        "no".into()
+    fn note(health: &Health, trouble: Trouble) {
+        health.note(trouble, Instant::now(), &"no".into(), TIME);
     }
 
     #[test]
     fn only_a_server_that_is_away_comes_back() {
         let health = Health::new("ingress");
         for trouble in [Trouble::NoDescriptors, Trouble::Cut, Trouble::Unregistered] {
-            health.note(trouble, &error(), TIME);
+            note(&health, trouble);
             health.is_well();
             assert!(!health.is_back_for_less_than(TIME), "{trouble:?}");
         }
-        health.note(Trouble::Away, &error(), TIME);
+        note(&health, Trouble::Away);
         assert!(!health.is_back_for_less_than(TIME));
         health.is_well();
         assert!(health.is_back_for_less_than(TIME) && !health.is_back_for_less_than(Duration::ZERO));
@@ -125,7 +129,7 @@ mod tests {
     #[test]
     fn the_log_has_an_outage_once_and_other_trouble_once() {
         let health = Health::new("ingress");
-        let new = |trouble| health.is_new(trouble);
+        let new = |trouble| health.is_new(trouble, Instant::now());
         assert_eq!([(); 3].map(|()| new(Trouble::Away)), [true, false, false]);
         assert_eq!([(); 2].map(|()| new(Trouble::NoDescriptors)), [true, false]);
         assert_eq!([(); 2].map(|()| new(Trouble::Unregistered)), [true, false]);
@@ -134,5 +138,15 @@ mod tests {
             [new(Trouble::Away), new(Trouble::NoDescriptors), new(Trouble::Unregistered)],
             [true, false, true]
         );
+    }
+
+    #[test]
+    fn a_try_from_before_the_server_was_back_is_no_new_outage() {
+        let health = Health::new("ingress");
+        let early = Instant::now();
+        note(&health, Trouble::Away);
+        health.is_well();
+        assert!(!health.is_new(Trouble::Away, early));
+        assert!(health.is_new(Trouble::Away, Instant::now()));
     }
 }

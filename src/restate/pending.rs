@@ -11,6 +11,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::RestateError;
 use super::answer::{output, was_stopped_before};
 use super::call::{Call, MOST_KEYS};
+use super::cancelling::Ongoing;
 use super::reply::{Fault, Reply};
 use super::server::INGRESS;
 use crate::context::ItemContext;
@@ -21,7 +22,7 @@ impl Call {
         // Between two keys no call is pending, and the attempt goes on.
         let _counted = self.engine.calls.token();
         self.engine.cancelling.over(&self.item_name()).await;
-        let mut number = self.number(cx).await?;
+        let mut number = Pending::new(self.clone()).number(cx).await?;
         loop {
             let reply = Pending::new(self.numbered(number)?).end(cx).await?;
             // An earlier run was stopped, and this item with it: what is left of it is no outcome, and has used up the key.
@@ -47,6 +48,8 @@ struct Pending {
     /// Where it is cancelled: a future may be dropped anywhere.
     runtime: Handle,
     is_over: bool,
+    /// Whether it is sent, or its key is looked for.
+    has_key: bool,
     /// Dropped last, when what cancels it is counted already.
     _counted: TaskTrackerToken,
 }
@@ -54,7 +57,15 @@ struct Pending {
 impl Pending {
     fn new(call: Call) -> Self {
         let _counted = call.engine.calls.token();
-        Self { call: Arc::new(call), runtime: Handle::current(), is_over: false, _counted }
+        Self { call: Arc::new(call), runtime: Handle::current(), is_over: false, has_key: true, _counted }
+    }
+
+    /// Looks for the number of its key.
+    async fn number(mut self, cx: &ItemContext) -> Result<u32, RestateError> {
+        self.has_key = false;
+        let number = self.call.number(cx).await;
+        self.is_over = true;
+        number
     }
 
     /// Sends the call, and returns what it has come to.
@@ -90,16 +101,31 @@ impl Pending {
     }
 
     fn start(&self) -> JoinHandle<Result<Reply, RestateError>> {
+        let (call, ongoing) = self.cancelling();
+        self.call.engine.calls.spawn_on(async move { call.cancel(ongoing).await }, &self.runtime)
+    }
+
+    fn start_without_key(&self) {
+        let (call, ongoing) = self.cancelling();
+        self.call.engine.calls.spawn_on(async move { call.cancel_others(ongoing).await }, &self.runtime);
+    }
+
+    fn cancelling(&self) -> (Arc<Call>, Ongoing) {
         let call = Arc::clone(&self.call);
         let ongoing = call.engine.cancelling.begin(call.item_name());
-        self.call.engine.calls.spawn_on(async move { call.cancel(ongoing).await }, &self.runtime)
+        (call, ongoing)
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if !self.is_over && self.call.engine.admin.is_some() {
+        if self.is_over || self.call.engine.admin.is_none() {
+            return;
+        }
+        if self.has_key {
             self.start();
+        } else {
+            self.start_without_key();
         }
     }
 }

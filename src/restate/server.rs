@@ -15,11 +15,11 @@ use hyper_util::client::legacy::{self as client, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::health::{Health, Trouble};
 use super::reply::{Fault, Reply, beginning, whole};
-use super::tries::{Failure, Tries, Try};
+use super::tries::{Failure, Tries, Try, failed};
 use crate::error::{BoxError, ConfigError};
 
 /// The server's names in messages.
@@ -28,6 +28,10 @@ pub(super) const ADMIN: &str = "admin API";
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the answer to a request may take that waits for no handler. A server that starts may take a request and never answer
+/// it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A machine that is gone without a word is noticed after this and a few probes of the same distance.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -105,8 +109,8 @@ impl Server {
         self.retry_time
     }
 
-    /// Sends a request that may be sent more than once, until it is answered, for as long as the server may be away and
-    /// no longer than until no further try would fit before the deadline.
+    /// Sends a request that may be sent more than once and waits for no handler. Sends it again until it is answered, for as long as
+    /// the server may be away and no longer than until no further try would fit before the deadline.
     pub(super) async fn reach(
         &self,
         request: &Request<Full<Bytes>>,
@@ -114,7 +118,7 @@ impl Server {
     ) -> Result<Reply, Fault> {
         let mut tries = Tries::default();
         loop {
-            match self.attempt(request.clone()).await {
+            match self.ask(request.clone()).await {
                 Try::Ended(ended) => return ended,
                 Try::Failed(failure) => self.wait(&mut tries, failure, deadline).await?,
             }
@@ -128,17 +132,24 @@ impl Server {
         failure: Failure,
         deadline: Option<Instant>,
     ) -> Result<(), Fault> {
-        let Failure { trouble, is_sent, error } = failure;
-        let (since, wait) = tries.fail(is_sent);
+        let (since, wait) = tries.fail(failure.is_sent);
         if since + wait > self.retry_time
             || deadline.is_some_and(|deadline| Instant::now() + wait >= deadline)
         {
             let (server, tries, is_sent) = (self.name, tries.failures(), tries.is_sent);
-            return Err(Fault::Unreachable { server, since, tries, is_sent, source: error });
+            return Err(Fault::Unreachable { server, since, tries, is_sent, source: failure.error });
         }
-        self.health.note(trouble, &error, self.retry_time);
+        self.health.note(failure.trouble, failure.began, &failure.error, self.retry_time);
         sleep(wait).await;
         Ok(())
+    }
+
+    /// One try of a request that waits for no handler.
+    pub(super) async fn ask(&self, request: Request<Full<Bytes>>) -> Try {
+        let began = Instant::now();
+        let ended = timeout(ANSWER_TIMEOUT, self.attempt(request)).await;
+        let silent = || failed(Trouble::Away, began, true, format!("no answer within {ANSWER_TIMEOUT:?}"));
+        ended.unwrap_or_else(|_| Try::Failed(silent()))
     }
 
     /// One try.
@@ -151,9 +162,10 @@ impl Server {
     }
 
     async fn try_once(&self, request: Request<Full<Bytes>>) -> Try {
+        let began = Instant::now();
         let reply = match self.client.request(request).await {
             Ok(reply) => reply,
-            Err(error) => return self.no_connection(error),
+            Err(error) => return self.no_connection(error, began),
         };
         let (head, body) = reply.into_parts();
         let (announced, limit) = (body.size_hint().lower(), self.message_limit as u64);
@@ -162,27 +174,27 @@ impl Server {
             Err(error) if error.is::<LengthLimitError>() => {
                 return Try::Ended(Err(Fault::TooLarge { size: announced.max(limit + 1), limit }));
             }
-            Err(error) => return failed(Trouble::Away, true, whole(error.as_ref())),
+            Err(error) => return Try::Failed(failed(Trouble::Away, began, true, whole(error.as_ref()))),
         };
         let reply = Reply { status: head.status, headers: head.headers, body };
         if reply.is_transient() {
             let error = format!("status {}: {}", reply.status.as_u16(), beginning(&reply.body));
-            return failed(Trouble::Away, true, error);
+            return Try::Failed(failed(Trouble::Away, began, true, error));
         }
         Try::Ended(Ok(reply))
     }
 
     /// What it means that a request has no answer.
-    fn no_connection(&self, error: client::Error) -> Try {
+    fn no_connection(&self, error: client::Error, began: Instant) -> Try {
         if find(&error, is_untrusted) {
             return Try::Ended(Err(Fault::Certificate { server: self.name, source: whole(&error).into() }));
         }
         if find(&error, is_full) {
             let error =
                 format!("this program has no file descriptor left, see `ulimit -n`: {}", whole(&error));
-            return failed(Trouble::NoDescriptors, false, error);
+            return Try::Failed(failed(Trouble::NoDescriptors, began, false, error));
         }
-        failed(Trouble::Away, !error.is_connect(), whole(&error))
+        Try::Failed(failed(Trouble::Away, began, !error.is_connect(), whole(&error)))
     }
 }
 
@@ -195,10 +207,6 @@ fn is_full(error: &io::Error) -> bool {
 
 fn is_untrusted(error: &rustls::Error) -> bool {
     matches!(error, rustls::Error::InvalidCertificate(_))
-}
-
-fn failed(trouble: Trouble, is_sent: bool, error: String) -> Try {
-    Try::Failed(Failure { trouble, is_sent, error: error.into() })
 }
 
 /// Whether an error or one of its causes is of a type, and so. What `io::Error` wraps is not among its own causes.
@@ -256,7 +264,31 @@ fn connector(is_tls: bool) -> Result<HttpsConnector<HttpConnector>, BoxError> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_never_answered_is_sent_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let serve = tokio::spawn(async move {
+            let (mut silent, _) = listener.accept().await.unwrap();
+            let (mut other, _) = listener.accept().await.unwrap();
+            for connection in [&mut silent, &mut other] {
+                assert!(connection.read(&mut [0; 1_000]).await.unwrap() > 0);
+            }
+            other.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        });
+        let server = Server::new("admin", ADMIN, &url, None, Duration::from_secs(60), 1_000).unwrap();
+        let request = server.request(Method::PATCH, server.uri("/cancel").unwrap(), Bytes::new());
+        let began = Instant::now();
+        let answered = timeout(2 * ANSWER_TIMEOUT, server.reach(&request, None)).await;
+        assert_eq!(answered.unwrap().unwrap().status.as_u16(), 202);
+        assert!(began.elapsed() >= ANSWER_TIMEOUT);
+        serve.await.unwrap();
+    }
 
     #[test]
     fn a_cause_is_found_inside_of_others() {

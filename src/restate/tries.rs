@@ -30,9 +30,15 @@ pub(super) enum Try {
 /// Why a try has no answer, which another may have.
 pub(super) struct Failure {
     pub(super) trouble: Trouble,
+    /// When the try began.
+    pub(super) began: Instant,
     /// Whether the server may have the request.
     pub(super) is_sent: bool,
     pub(super) error: BoxError,
+}
+
+pub(super) fn failed(trouble: Trouble, began: Instant, is_sent: bool, error: String) -> Failure {
+    Failure { trouble, began, is_sent, error: error.into() }
 }
 
 /// The tries of one request.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::health::Trouble;
 use super::reply::{Fault, Reply, beginning};
 use super::server::Server;
-use super::tries::{Failure, Tries, Try};
+use super::tries::{Failure, Tries, Try, failed};
 
 /// An answer to a question that waits for an outcome.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Server {
             match self.peek(peek, failure.is_sent).await {
                 Some(reply) if reply.is_outcome() => return Ok(Answer::new(reply, &tries)),
                 Some(reply) if reply.is_not_ready() => {
-                    self.health.note(Trouble::Cut, &failure.error, self.retry_time());
+                    self.health.note(Trouble::Cut, failure.began, &failure.error, self.retry_time());
                     sleep(tries.cut(began.elapsed())).await;
                 }
                 _ => self.wait(&mut tries, failure, deadline).await?,
@@ -60,7 +60,7 @@ impl Server {
         if !may_have_it {
             return None;
         }
-        match self.attempt(peek.clone()).await {
+        match self.ask(peek.clone()).await {
             Try::Ended(ended) => ended.ok(),
             Try::Failed(_) => None,
         }
@@ -72,7 +72,7 @@ impl Server {
             return None;
         }
         let error = format!("the engine was away, and answers now: {}", beginning(&reply.body));
-        Some(Failure { trouble: Trouble::Unregistered, is_sent: false, error: error.into() })
+        Some(failed(Trouble::Unregistered, Instant::now(), false, error))
     }
 }
 

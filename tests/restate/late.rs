@@ -9,8 +9,8 @@ use tokio::sync::watch;
 
 use crate::scene::until;
 
-/// Takes each call, and keeps it until it is told to let it through, also where its caller has hung up since. All other requests
-/// pass at once.
+/// Takes each call, or another kind of request, and keeps it until it is told to let it through, also where its caller has hung up
+/// since. All other requests pass at once.
 pub(crate) struct Late {
     port: u16,
     held: Arc<AtomicUsize>,
@@ -20,6 +20,12 @@ pub(crate) struct Late {
 
 impl Late {
     pub(crate) async fn before(url: &str) -> Self {
+        Self::holding(url, "call/").await
+    }
+
+    /// Holds the requests for this path.
+    pub(crate) async fn holding(url: &str, path: &str) -> Self {
+        let held_path = format!("POST /restate/{path}");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target: u16 = url.rsplit(':').next().unwrap().parse().unwrap();
         let late = Self {
@@ -33,7 +39,8 @@ impl Late {
             loop {
                 let (near, _) = listener.accept().await.unwrap();
                 let (held, passed, gate) = (Arc::clone(&held), Arc::clone(&passed), gate.clone());
-                tokio::spawn(pass(near, target, held, passed, gate));
+                let held_path = held_path.clone();
+                tokio::spawn(pass(near, target, held_path, held, passed, gate));
             }
         });
         late
@@ -52,13 +59,14 @@ impl Late {
     pub(crate) async fn let_through(&self) {
         self.gate.send_replace(true);
         let held = self.held();
-        until("the calls are passed on", async || self.passed.load(Ordering::SeqCst) == held).await;
+        until("the calls are passed on", async || self.passed.load(Ordering::SeqCst) >= held).await;
     }
 }
 
 async fn pass(
     mut near: TcpStream,
     target: u16,
+    held_path: String,
     held: Arc<AtomicUsize>,
     passed: Arc<AtomicUsize>,
     mut gate: watch::Receiver<bool>,
@@ -66,13 +74,13 @@ async fn pass(
     let mut far = TcpStream::connect(("127.0.0.1", target)).await.unwrap();
     let mut begun = vec![0; 1 << 16];
     let length = near.read(&mut begun).await.unwrap();
-    let is_call = begun[..length].starts_with(b"POST /restate/call/");
-    if is_call {
+    let is_held = begun[..length].starts_with(held_path.as_bytes());
+    if is_held {
         held.fetch_add(1, Ordering::SeqCst);
         gate.wait_for(|is_open| *is_open).await.unwrap();
     }
     far.write_all(&begun[..length]).await.unwrap();
-    if is_call {
+    if is_held {
         passed.fetch_add(1, Ordering::SeqCst);
     }
     let _ = copy_bidirectional(&mut near, &mut far).await;

@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod balancer;
+mod descriptors;
 #[path = "../durable/folder.rs"]
 mod folder;
 mod guarded;
@@ -33,6 +34,7 @@ mod rules_settled;
 mod rules_stopping;
 mod rules_twice;
 mod scene;
+mod sequences;
 mod server;
 mod support;
 #[path = "../durable/warnings.rs"]

@@ -24,11 +24,18 @@ const LONGEST: Duration = Duration::from_secs(60);
 const JOB: &str = "ASYNC_MAP_TASK_JOB";
 
 fn start(job: &Job) -> Guarded {
+    Guarded::start(&program(job, ":"))
+}
+
+/// This program with a job, after a command of the shell.
+fn program(job: &Job, before: &str) -> Command {
     let mut program = Command::new("sh");
     // What the harness of the tests prints in the child is of no interest.
-    program.args(["-c", r#"exec "$0" "$@" >/dev/null"#]).arg(env::current_exe().unwrap());
+    program
+        .args(["-c", &format!(r#"{before} && exec "$0" "$@" >/dev/null"#)])
+        .arg(env::current_exe().unwrap());
     program.args([job::TEST, "--exact", "--nocapture"]).env(JOB, serde_json::to_string(job).unwrap());
-    Guarded::start(&program)
+    program
 }
 
 /// Looks now and then, because a long log takes long to look at, until there is something.
@@ -94,15 +101,29 @@ pub(crate) struct Coordinator {
 
 impl Coordinator {
     pub(crate) fn start(map: &Map, folder: &Path) -> Self {
+        Self::start_with(map, folder, ":", &[])
+    }
+
+    /// Starts it after a command of the shell, and with these variables in its environment.
+    pub(crate) fn start_with(map: &Map, folder: &Path, before: &str, variables: &[(&str, &Path)]) -> Self {
         let report = folder.join("report.json");
         let _ = fs::remove_file(&report);
-        Self { process: start(&Job::Map { map: map.clone(), report: report.clone() }), report }
+        let job = Job::Map { map: map.clone(), report: report.clone() };
+        let mut program = program(&job, before);
+        program.envs(variables.iter().copied());
+        Self { process: Guarded::start(&program), report }
     }
 
     /// Kills it with SIGKILL, before its run has ended.
     pub(crate) fn kill(self) {
         self.process.kill();
         assert!(!self.report.exists(), "the run had ended before the kill");
+    }
+
+    /// Waits for the end of its run, and has its warnings.
+    pub(crate) async fn report_and_warnings(self) -> (Report, String) {
+        let log = self.report.with_extension("log");
+        (self.report().await, fs::read_to_string(log).unwrap())
     }
 
     /// Waits for the end of its run.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use async_map_task::restate::{Restate, RestateError};
 use async_map_task::{AsyncMapTask, ItemError};
 
+use crate::process::{Coordinator, Map, Report};
 use crate::proxy::Proxy;
 use crate::scene::{Scene, outputs};
 use crate::server;
@@ -30,29 +31,36 @@ async fn a_call_that_a_proxy_cuts_is_attached_to_again_and_is_no_outage() {
     assert_eq!(warnings.count("was cut while its handler works"), 1, "and there is no other warning");
 }
 
-/// A certificate that nobody vouches for, with its key.
-fn self_signed(folder: &Path) -> PathBuf {
+/// A certificate that nobody vouches for, and a file that has its key, too.
+fn self_signed(folder: &Path, constraints: &str) -> [PathBuf; 2] {
     let [key, certificate, both] = ["key.pem", "certificate.pem", "both.pem"].map(|name| folder.join(name));
     let mut openssl = Command::new("openssl");
     openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]);
-    openssl
-        .args(["-addext", "subjectAltName=DNS:localhost", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate);
+    openssl.args(["-addext", "subjectAltName=DNS:localhost", "-addext", constraints]);
+    openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate);
     let made = openssl.output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     fs::write(&both, [fs::read(&certificate).unwrap(), fs::read(&key).unwrap()].concat()).unwrap();
-    both
+    [certificate, both]
+}
+
+/// A certificate of a server.
+const OF_A_SERVER: &str = "basicConstraints=critical,CA:FALSE";
+
+/// A certificate of an authority: what `openssl` makes by default.
+const OF_AN_AUTHORITY: &str = "basicConstraints=critical,CA:TRUE";
+
+/// A proxy before a server's ingress or admin API that speaks TLS.
+async fn with_tls(url: &str, certificate: &Path) -> Proxy {
+    let target = url.rsplit(':').next().unwrap().parse().unwrap();
+    Proxy::start(target, &format!("ssl crt {}", certificate.display()), "timeout server 60s").await
 }
 
 #[tokio::test]
 async fn a_certificate_that_is_not_trusted_ends_a_call_at_once() {
     let (server, scene) = (server::shared().await, Scene::new("proxies-tls"));
-    let certificate = self_signed(scene.folder());
-    let target = server.ingress().rsplit(':').next().unwrap().parse().unwrap();
-    let bind = format!("ssl crt {}", certificate.display());
-    let proxy = Proxy::start(target, &bind, "timeout server 60s").await;
+    let [_, certificate] = self_signed(scene.folder(), OF_A_SERVER);
+    let proxy = with_tls(&server.ingress(), &certificate).await;
     let engine = Restate::builder(format!("https://localhost:{}", proxy.port())).build().unwrap();
     let work = engine.handler::<Output>("Work", "work").run_id(scene.run_id);
     let began = Instant::now();
@@ -67,4 +75,46 @@ async fn a_certificate_that_is_not_trusted_ends_a_call_at_once() {
         assert!(text.starts_with("the certificate of the ingress is not trusted: "), "{text}");
     }
     assert_eq!((result.summary.failures, scene.began(2)), (2, vec![0; 2]));
+}
+
+/// A run whose ingress and admin API are these, in a program that trusts this certificate only.
+async fn run_that_trusts(map: &Map, scene: &Scene, certificate: &Path) -> Report {
+    let variables = [("SSL_CERT_FILE", certificate)];
+    Coordinator::start_with(map, scene.folder(), ":", &variables).report().await
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_named_is_trusted_for_its_own_host_only() {
+    const ITEMS: u64 = 4;
+    let (server, scene) = (server::shared().await, Scene::new("proxies-tls-named"));
+    let [certificate, both] = self_signed(scene.folder(), OF_A_SERVER);
+    let (ingress, admin) = (with_tls(&server.ingress(), &both).await, with_tls(&server.admin(), &both).await);
+    let map = |host: &str| Map {
+        ingress: format!("https://{host}:{}", ingress.port()),
+        admin: format!("https://{host}:{}", admin.port()),
+        log: scene.log.path(),
+        ..Map::new(server, scene.run_id, ITEMS)
+    };
+    let report = run_that_trusts(&map("127.0.0.1"), &scene, &certificate).await;
+    let text = "failed after 1 attempt: the certificate of the ingress is not trusted: ";
+    for error in report.errors.values() {
+        assert!(error.starts_with(text) && error.contains("not valid for name \"127.0.0.1\""), "{error}");
+    }
+    assert_eq!((report.errors.len(), scene.began(ITEMS)), (ITEMS as usize, vec![0; ITEMS as usize]));
+
+    let map = map("localhost");
+    assert_eq!(run_that_trusts(&map, &scene, &certificate).await, map.undisturbed().await);
+    assert_eq!(scene.began(ITEMS), [1; ITEMS as usize]);
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_authority_is_none_of_a_server() {
+    let (server, scene) = (server::shared().await, Scene::new("proxies-tls-authority"));
+    let [certificate, both] = self_signed(scene.folder(), OF_AN_AUTHORITY);
+    let proxy = with_tls(&server.ingress(), &both).await;
+    let ingress = format!("https://localhost:{}", proxy.port());
+    let map = Map { ingress, log: scene.log.path(), ..Map::new(server, scene.run_id, 1) };
+    let report = run_that_trusts(&map, &scene, &certificate).await;
+    // As the guide has it.
+    assert!(report.errors[&0].contains("CaUsedAsEndEntity"), "{report:?}");
 }

@@ -63,6 +63,64 @@ async fn restate_rule_3_a_call_that_comes_late_begins_nothing() {
 }
 
 #[tokio::test]
+async fn restate_rule_3_what_a_dead_coordinator_left_under_a_later_key_is_stopped() {
+    let late = Late::before(&server::shared().await.ingress()).await;
+    let engine = |server: &Server| {
+        let builder = Restate::builder(late.url()).admin(server.admin());
+        builder.kill_after(Duration::from_millis(100)).build().unwrap()
+    };
+    let place = Place::with("later-key", engine).await;
+    let task = AsyncMapTask::builder().concurrency(4).build().unwrap();
+    // One coordinator is stopped, and the next one dies, under the second keys.
+    let (with_admin, without) = (builder(place.server).admin(place.server.admin()), builder(place.server));
+    for (begun, engine) in [(4, with_admin.build().unwrap()), (8, without.build().unwrap())] {
+        let work = engine.handler::<Output>("Work", "work").run_id(&place.run_id);
+        let run = task.over(place.deaf(4)).map_with_context(|cx, item| work.call(cx, item));
+        place.drop_when_begun(begun, run.into_future()).await;
+        assert_eq!(engine.settled().await, 0);
+    }
+    assert_eq!(place.server.in_flight(&place.run_id).await.len(), 4);
+    // The third one is stopped before it knows more than the first keys.
+    let run = task.over(place.deaf(4)).map_with_context(|cx, item| place.work.call(cx, item));
+    tokio::select! {
+        biased;
+        _ = run => panic!("no call has come through"),
+        () = until("the calls are on their way", async || late.held() == 4) => {}
+    }
+    assert_eq!(place.nothing_goes_on().await, 8);
+    let keys: Vec<_> = (0..4).flat_map(|index| [format!("{index}.1"), format!("{index}.2")]).collect();
+    assert_eq!(place.stopped().await, keys);
+}
+
+#[tokio::test]
+async fn restate_rule_3_a_retry_that_looks_for_its_key_stops_what_a_dead_coordinator_left() {
+    let late = Late::holding(&server::shared().await.ingress(), "output").await;
+    let engine = |server: &Server| {
+        let builder = Restate::builder(late.url()).admin(server.admin());
+        builder.kill_after(Duration::from_millis(100)).build().unwrap()
+    };
+    let place = Place::with("looking-for-key", engine).await;
+    let dead = builder(place.server).build().unwrap();
+    let left = dead.handler::<Output>("Work", "work").run_id(&place.run_id);
+    let task = AsyncMapTask::builder().concurrency(4).retries(1).retry_delay(Duration::from_millis(1));
+    let task = task.build().unwrap();
+    let run = task.over(place.deaf(4)).map_with_context(|cx, item| left.call(cx, item));
+    place.drop_when_begun(4, run.into_future()).await;
+    // The first attempts fail before they call.
+    let run = task.over(place.deaf(4)).map_with_context(async |cx: ItemContext, item| match cx.attempt() {
+        1 => Err("not yet".to_owned()),
+        _ => place.work.call(cx, item).await.map_err(|error| error.to_string()),
+    });
+    tokio::select! {
+        biased;
+        _ = run => panic!("no key is known"),
+        () = until("the retries look for their keys", async || late.held() == 4) => {}
+    }
+    late.let_through().await;
+    assert_eq!(place.nothing_goes_on().await, 4);
+}
+
+#[tokio::test]
 async fn restate_rule_3_a_retry_does_not_wait_for_calls_that_may_come_late() {
     let server = server::shared().await;
     for (name, with_id) in [("late-retried", true), ("late-retried-random", false)] {

@@ -111,9 +111,16 @@ impl Server {
         assert!(reply.status().is_success(), "{}", reply.text().await.unwrap());
     }
 
-    /// Asks the engine's introspection.
+    /// Asks the engine's introspection. A server that has just come back may fail to answer at first.
     pub(crate) async fn query(&self, sql: &str) -> Vec<Value> {
-        self.ask(sql).await.unwrap_or_else(|text| panic!("{sql}: {text}"))
+        let began = Instant::now();
+        loop {
+            match self.ask(sql).await {
+                Ok(rows) => return rows,
+                Err(text) => assert!(began.elapsed() < LONGEST, "{sql}: {text}"),
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// The rows, or what it says instead.

@@ -46,11 +46,13 @@ pub(crate) enum Event {
     Ended,
     /// It was dropped before.
     Dropped,
+    /// A test has noted something of its own, under this number.
+    Noted,
 }
 
 impl Event {
-    const ALL: [(Self, &str); 3] =
-        [(Self::Began, "began"), (Self::Ended, "ended"), (Self::Dropped, "dropped")];
+    const ALL: [(Self, &str); 4] =
+        [(Self::Began, "began"), (Self::Ended, "ended"), (Self::Dropped, "dropped"), (Self::Noted, "noted")];
 
     fn name(self) -> &'static str {
         Self::ALL.iter().find(|(event, _)| *event == self).unwrap().1

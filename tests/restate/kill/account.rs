@@ -20,7 +20,7 @@ impl Account {
             match event {
                 Event::Began => account.began[index as usize] += 1,
                 Event::Ended => account.ended[index as usize] += 1,
-                Event::Dropped => {}
+                Event::Dropped | Event::Noted => {}
             }
         }
         account

@@ -1,16 +1,19 @@
 //! What the processes do.
 
 use std::collections::BTreeMap;
+use std::env;
+use std::fs::{self, File};
 use std::future::Future;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::{env, fs};
+use std::sync::Mutex;
 
 use async_map_task::restate::{Restate, RestateError};
 use async_map_task::{AsyncMapTask, ItemContext};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tracing::Level;
 
 use super::JOB;
 use crate::server::Server;
@@ -52,10 +55,14 @@ fn is_done() {
             });
         }
         Job::Map { map, report } => {
-            let ended = serde_json::to_vec(&runtime.block_on(map.over_the_engine())).unwrap();
-            // Whoever finds it finds all of it.
+            // Opened before the run, which may use all descriptors.
             let part = report.with_extension("part");
-            fs::write(&part, ended).unwrap();
+            let file = File::create(&part).unwrap();
+            let log = Mutex::new(File::create(report.with_extension("log")).unwrap());
+            tracing_subscriber::fmt().with_ansi(false).with_max_level(Level::WARN).with_writer(log).init();
+            let ended = runtime.block_on(map.over_the_engine());
+            serde_json::to_writer(file, &ended).unwrap();
+            // The report is complete before it has its name.
             fs::rename(part, report).unwrap();
         }
     }
@@ -68,6 +75,8 @@ pub(crate) struct Map {
     pub(crate) admin: String,
     pub(crate) run_id: String,
     pub(crate) items: u64,
+    /// Where the workers write what they do.
+    pub(crate) log: PathBuf,
     /// One of so many items fails, however often it is tried.
     pub(crate) one_bad_of: Option<u64>,
     /// These do not end before the gate is open.
@@ -86,7 +95,7 @@ pub(crate) struct Report {
 impl Map {
     pub(crate) fn new(server: &Server, run_id: &str, items: u64) -> Self {
         let (ingress, admin, run_id) = (server.ingress(), server.admin(), run_id.to_owned());
-        Self { ingress, admin, run_id, items, one_bad_of: None, held: 0..0 }
+        Self { ingress, admin, run_id, items, log: PathBuf::from(LOG), one_bad_of: None, held: 0..0 }
     }
 
     pub(crate) fn is_bad(&self, index: u64) -> bool {
@@ -120,7 +129,7 @@ impl Map {
         let item = |index| {
             let fails = if self.is_bad(index) { u64::MAX } else { 0 };
             let gate = self.held.contains(&index).then(|| PathBuf::from(GATE));
-            Item { index, log: PathBuf::from(LOG), millis: MILLIS, gate, fails, ..Item::default() }
+            Item { index, log: self.log.clone(), millis: MILLIS, gate, fails, ..Item::default() }
         };
         let task = AsyncMapTask::builder().concurrency(CONCURRENCY as usize).retries(1);
         let task = task.max_failures(self.items as usize).build().unwrap();
