@@ -1,16 +1,16 @@
 //! What an item saves of its state, for a later attempt.
 
+mod queue;
+
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use self::queue::{CheckpointQueue, Requests};
 use crate::store::json::{decode_state, encode_state};
-use crate::store::{Sealed, Store, StoreError};
-
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+use crate::store::{Sealed, StoreError};
 
 /// The saved state of one item; see [`ItemContext::checkpoint`](crate::ItemContext::checkpoint).
 ///
@@ -57,7 +57,7 @@ pub struct Checkpoint {
 
 #[derive(Clone)]
 struct Place {
-    checkpoints: Arc<dyn Checkpoints>,
+    requests: Arc<Requests>,
     index: usize,
     item_hash: String,
 }
@@ -66,11 +66,11 @@ impl Checkpoint {
     /// That of a run that keeps nothing.
     pub(crate) const NONE: Self = Self { place: None };
 
-    pub(crate) fn new(checkpoints: Arc<dyn Checkpoints>, index: usize, item_hash: String) -> Self {
-        Self { place: Some(Place { checkpoints, index, item_hash }) }
+    pub(crate) fn new(requests: Arc<Requests>, index: usize, item_hash: String) -> Self {
+        Self { place: Some(Place { requests, index, item_hash }) }
     }
 
-    /// The state that was saved last, `None` where none was.
+    /// The state that was saved last, `None` if none was.
     ///
     /// # Cancel safety
     ///
@@ -78,17 +78,19 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// Where the store cannot be read, the state is damaged or is not of this type; and [`StoreError::NotKept`] in a run
-    /// without [`recover`](crate::MapRun::recover).
+    /// The store cannot be read, or the state is damaged or not of this type; [`StoreError::LeaseLost`] once the run has ended;
+    /// and [`StoreError::NotKept`] in a run without [`recover`](crate::MapRun::recover).
     pub async fn load<S: DeserializeOwned>(&self) -> Result<Option<S>, StoreError> {
-        let Place { checkpoints, index, item_hash } = self.place()?;
-        match checkpoints.load(*index, item_hash).await? {
-            None => Ok(None),
-            Some(json) => decode_state(*index, &json).map(Some),
-        }
+        let Place { requests, index, item_hash } = self.place()?;
+        let Some(state) = requests.load(*index, item_hash).await? else { return Ok(None) };
+        let json = state.open(&[&requests.run_id, &index.to_string(), item_hash])?;
+        decode_state(*index, json).map(Some)
     }
 
     /// Saves a state, in place of the one before. When it returns, the state is durable.
+    ///
+    /// The run's own task writes it, so that a save that is not polled holds up nothing. The saves of one item are made in
+    /// their order, also those that were dropped.
     ///
     /// # Cancel safety
     ///
@@ -96,14 +98,18 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// Where the store cannot be written, another has taken the run, or the state cannot be kept as JSON; and
-    /// [`StoreError::NotKept`] in a run without [`recover`](crate::MapRun::recover). JSON cannot express a NaN, an infinity, a
-    /// `Some(None)` or a key that a map has twice, and at most 256 levels of lists and maps are read again. The error names
-    /// the field, and the state before it stays.
-    pub async fn save<S: Serialize + ?Sized>(&self, state: &S) -> Result<(), StoreError> {
-        let Place { checkpoints, index, item_hash } = self.place()?;
+    /// The store cannot be written; [`StoreError::LeaseLost`] if another has taken the run, or it has ended; and
+    /// [`StoreError::NotKept`] in a run without [`recover`](crate::MapRun::recover).
+    ///
+    /// [`StoreError::Json`] if the state cannot be kept as JSON or [does not come
+    /// back](crate::guide::durable_runs#outputs-that-come-back) from it as it went: it is read once before it is saved, as an
+    /// output is. JSON cannot express a NaN, an infinity, a `Some(None)` or a key that a map has twice, and at most 256 levels
+    /// of lists and maps are read again. The error names the field, and the state before it stays.
+    pub async fn save<S: Serialize + DeserializeOwned>(&self, state: &S) -> Result<(), StoreError> {
+        let Place { requests, index, item_hash } = self.place()?;
         let json = encode_state(*index, state)?;
-        checkpoints.save(*index, item_hash, json).await
+        let state = Sealed::seal(json, &[&requests.run_id, &index.to_string(), item_hash]);
+        requests.save(*index, item_hash, state).await
     }
 
     fn place(&self) -> Result<&Place, StoreError> {
@@ -115,37 +121,5 @@ impl fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let index = self.place.as_ref().map(|place| place.index);
         f.debug_struct("Checkpoint").field("index", &index).finish_non_exhaustive()
-    }
-}
-
-/// The states of the items of one run.
-pub(crate) trait Checkpoints: Send + Sync {
-    fn load<'a>(&'a self, index: usize, item_hash: &'a str) -> BoxFuture<'a, Option<String>>;
-    fn save<'a>(&'a self, index: usize, item_hash: &'a str, json: String) -> BoxFuture<'a, ()>;
-}
-
-/// Those of a run in a store.
-pub(crate) struct StoredCheckpoints<R> {
-    pub(crate) store: R,
-    pub(crate) run_id: String,
-    pub(crate) holder: String,
-}
-
-impl<R: Store> Checkpoints for StoredCheckpoints<R> {
-    fn load<'a>(&'a self, index: usize, item_hash: &'a str) -> BoxFuture<'a, Option<String>> {
-        Box::pin(async move {
-            let Some(state) = self.store.checkpoint(&self.run_id, index as u64, item_hash).await? else {
-                return Ok(None);
-            };
-            state.open(&[&self.run_id, &index.to_string(), item_hash])?;
-            Ok(Some(state.json))
-        })
-    }
-
-    fn save<'a>(&'a self, index: usize, item_hash: &'a str, json: String) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            let state = Sealed::seal(json, &[&self.run_id, &index.to_string(), item_hash]);
-            self.store.save_checkpoint(&self.run_id, &self.holder, index as u64, item_hash, &state).await
-        })
     }
 }

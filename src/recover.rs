@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::keeper::StoreKeeper;
-use crate::checkpoint::{Checkpoint, Checkpoints, StoredCheckpoints};
+use crate::checkpoint::{Checkpoint, CheckpointQueue, Requests};
 use crate::context::ItemContext;
 use crate::engine::call::Call;
 use crate::engine::hooks::HookSet;
@@ -155,16 +155,12 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     {
         let (recovery, holder) = (run.into(), holder());
         let store = Limited::new(store.clone());
-        let checkpoints = StoredCheckpoints {
-            store: store.clone(),
-            run_id: recovery.run_id.clone(),
-            holder: holder.clone(),
-        };
+        let (requests, queue) = CheckpointQueue::new(store.clone(), recovery.run_id.clone(), holder.clone());
         MapRun::new(self.into_setup().map(|setup| {
-            let keeper = StoreKeeper::new(store, setup.options.name().to_owned(), recovery, holder);
+            let keeper = StoreKeeper::new(store, setup.options.name().to_owned(), recovery, holder, queue);
             let ledger = Ledger::new(codec(), Box::new(keeper));
             let mut setup =
-                setup.change(|call, hooks| (Recovering { call, checkpoints: Arc::new(checkpoints) }, hooks));
+                setup.change(|call, hooks| (Recovering { call, checkpoints: Arc::new(requests) }, hooks));
             setup.options.keeping.ledger = Some(Box::new(ledger));
             setup
         }))
@@ -183,7 +179,7 @@ fn codec<I: Serialize, T: Serialize + DeserializeOwned, E: Display>() -> Codec<I
 /// A function whose context knows the item's checkpoint.
 pub struct Recovering<C> {
     call: C,
-    checkpoints: Arc<dyn Checkpoints>,
+    checkpoints: Arc<Requests>,
 }
 
 impl<C> fmt::Debug for Recovering<C> {

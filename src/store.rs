@@ -1,6 +1,8 @@
 //! Where durable runs keep what must not be lost: the trait, and what goes in and out.
 
 mod canonical;
+#[cfg(feature = "store-conformance")]
+pub mod conformance;
 mod error;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod fault;
@@ -45,7 +47,7 @@ pub(crate) const MOST_BYTES: usize = 4 << 20;
 ///
 /// Outputs and states are JSON text here, so that a person can read them, and items are hashes. The crate brings three stores:
 /// [`MemoryStore`] for tests, `SqliteStore` (feature `sqlite`) for one machine, `PostgresStore` (feature `postgres`)
-/// for many. Implement it for another one; `tests/durable/conformance.rs` of this crate is what it must hold.
+/// for many. Implement it for another one, and test that with the suite in `store::conformance` (feature `store-conformance`).
 ///
 /// A clone is another handle to the same store. Times are the store's own: a store that several machines share
 /// compares leases with one clock, its own. A *holder* is the name of one run or one computation in one process, and

@@ -94,16 +94,12 @@ pub struct Running<W: Types, D> {
     sink: D,
 }
 
+#[derive(Default)]
 enum Phase<W: Types> {
     Ready(Setup<W>),
     Running(Box<Driver<W>>),
+    #[default]
     Over,
-}
-
-impl<W: Types> Default for Phase<W> {
-    fn default() -> Self {
-        Self::Over
-    }
 }
 
 impl<W: Types, D> Running<W, D> {

@@ -14,6 +14,7 @@ use tracing::{Instrument, Span};
 use super::Recovery;
 use super::own_runs::{OwnRun, Phase};
 use super::tending::{Answer, Request, Tending};
+use crate::checkpoint::CheckpointQueue;
 use crate::engine::ledger::{Entry, Keeper};
 use crate::engine::shutdown::ShutDown;
 use crate::error::BoxError;
@@ -37,7 +38,7 @@ pub(super) struct StoreKeeper<R> {
 }
 
 enum State<R> {
-    Ready(Tending<R>),
+    Ready(Tending<R>, CheckpointQueue<R>),
     Running {
         requests: UnboundedSender<Request>,
         answers: UnboundedReceiver<Answer>,
@@ -54,8 +55,14 @@ enum Lost {
 }
 
 impl<R: Store> StoreKeeper<R> {
-    pub(super) fn new(store: R, task: String, recovery: Recovery, holder: String) -> Self {
-        let state = State::Ready(Tending { store, task, recovery, holder });
+    pub(super) fn new(
+        store: R,
+        task: String,
+        recovery: Recovery,
+        holder: String,
+        checkpoints: CheckpointQueue<R>,
+    ) -> Self {
+        let state = State::Ready(Tending { store, task, recovery, holder }, checkpoints);
         Self {
             state,
             known: VecDeque::new(),
@@ -70,12 +77,13 @@ impl<R: Store> StoreKeeper<R> {
     }
 
     fn ask(&mut self, request: Request) {
-        if let State::Ready(_) = self.state {
-            if let State::Ready(tending) = mem::replace(&mut self.state, State::Over) {
+        if let State::Ready(..) = self.state {
+            if let State::Ready(tending, checkpoints) = mem::replace(&mut self.state, State::Over) {
                 let ((requests, asked), (answering, answers)) = (unbounded_channel(), unbounded_channel());
                 let own = OwnRun::new(&tending.holder);
                 let phase = own.phase();
-                let task = tokio::spawn(tending.run(own, asked, answering).instrument(Span::current()));
+                let task =
+                    tokio::spawn(tending.run(own, asked, answering, checkpoints).instrument(Span::current()));
                 self.state = State::Running { requests, answers, task, phase };
             }
         }
@@ -171,7 +179,7 @@ impl<R: Store> Keeper for StoreKeeper<R> {
     }
 
     fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, BoxError>> {
-        if let State::Ready(_) = self.state {
+        if let State::Ready(..) = self.state {
             return Poll::Pending;
         }
         let polled = self.poll_answers(cx);

@@ -9,6 +9,7 @@ use tracing::{Instrument, Span, info, warn};
 
 use super::Recovery;
 use super::own_runs::{OwnRun, Phase, phase_of};
+use crate::checkpoint::CheckpointQueue;
 use crate::engine::ledger::Entry;
 use crate::store::holder::is_of_this_process;
 use crate::store::record::groups;
@@ -72,18 +73,21 @@ impl<R: Store> Tending<R> {
         own: OwnRun,
         mut asked: UnboundedReceiver<Request>,
         answering: UnboundedSender<Answer>,
+        mut checkpoints: CheckpointQueue<R>,
     ) {
         let ended = match self.open(&answering).await {
             Err(error) => Err(error),
             Ok(opened) => {
                 let _ = answering.send(Answer::Opened);
                 let renewed = self.renew(opened);
-                let worked = self.work(&mut asked, &answering);
+                let worked = self.work(&mut asked, &answering, &mut checkpoints);
                 let ended = tokio::select! {
                     biased;
                     error = renewed => Err(error),
                     ended = worked => ended,
                 };
+                // No attempt waits for a checkpoint any more, or it is told that the run has ended.
+                drop(checkpoints);
                 let status = match &ended {
                     Ok(status) => status.clone(),
                     Err(error) => RunStatus::Failed { reason: error.to_string() },
@@ -190,9 +194,10 @@ impl<R: Store> Tending<R> {
         &self,
         asked: &mut UnboundedReceiver<Request>,
         answering: &UnboundedSender<Answer>,
+        checkpoints: &mut CheckpointQueue<R>,
     ) -> Result<RunStatus, StoreError> {
         let mut requests = Vec::with_capacity(MOST_AT_ONCE);
-        while asked.recv_many(&mut requests, MOST_AT_ONCE).await > 0 {
+        while checkpoints.drive_beside(asked.recv_many(&mut requests, MOST_AT_ONCE)).await > 0 {
             let (mut records, mut page, mut status) = (Vec::new(), None, None);
             for request in requests.drain(..) {
                 match request {
@@ -202,11 +207,15 @@ impl<R: Store> Tending<R> {
                 }
             }
             for group in groups(&records) {
-                self.store.commit(&self.recovery.run_id, &self.holder, group).await?;
+                // A save that is late must not come after the success that deletes it.
+                checkpoints.drain(successes(group)).await;
+                let commit = self.store.commit(&self.recovery.run_id, &self.holder, group);
+                checkpoints.drive_beside(commit).await?;
                 let _ = answering.send(Answer::Kept(group.len()));
             }
             if let Some(from) = page {
-                let _ = answering.send(Answer::Page(self.read(from).await?));
+                let page = checkpoints.drive_beside(self.read(from)).await?;
+                let _ = answering.send(Answer::Page(page));
             }
             if let Some(status) = status {
                 return Ok(status);
@@ -272,4 +281,10 @@ impl<R: Store> Tending<R> {
 fn is_gone(other: &str, asked_again: &mut Option<String>) -> bool {
     let is_gone = is_of_this_process(other) && phase_of(other).is_none();
     is_gone && asked_again.replace(other.to_owned()).as_deref() != Some(other)
+}
+
+/// The indices of the items of a group that have succeeded.
+fn successes(group: &[Record]) -> impl Iterator<Item = usize> + Clone {
+    let succeeded = group.iter().filter(|record| matches!(record.recorded, Recorded::Succeeded { .. }));
+    succeeded.map(|record| record.index as usize)
 }

@@ -30,17 +30,12 @@ pub(crate) fn decode<T: DeserializeOwned>(index: usize, json: &str) -> Result<T,
     })
 }
 
-/// The state of an item as JSON. Its type may be one that cannot be read, such as `str`, so that it is not read once to see
-/// whether it comes back. What JSON cannot express is refused.
-pub(crate) fn encode_state(index: usize, state: &(impl Serialize + ?Sized)) -> Result<String, StoreError> {
-    let encoded = to_text(state).and_then(|text| {
-        let levels = nesting(&text);
-        match Canonical::of(state, Lists::AsTheyAre)?.loss {
-            Some(loss) => Err(loss.into()),
-            None if levels > MOST_NESTED => Err(too_deep(levels)),
-            None => Ok(text),
-        }
-    });
+/// The state of an item as JSON, from which it comes back.
+pub(crate) fn encode_state<S: Serialize + DeserializeOwned>(
+    index: usize,
+    state: &S,
+) -> Result<String, StoreError> {
+    let encoded = to_text(state).and_then(|text| comes_back(state, &text).map(|()| text));
     encoded.map_err(|error| failure(format!("the state of item {index} cannot be kept as JSON"), error))
 }
 

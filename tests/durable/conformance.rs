@@ -1,109 +1,142 @@
-//! What every store must hold, sentence by sentence, for each of the three, and for PostgreSQL behind PgBouncer as well.
-//!
-//! A lease of no time at all is over at once, so that nothing here waits for one, except where the waiting is the point.
+//! The stores of the crate, held to the suite that it ships, and to what they promise beyond it.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
-use async_map_task::store::{CacheKey, Record, Recorded, Sealed, Store, StoreError};
+use async_map_task::store::conformance::{self, Nonconforming};
+use async_map_task::store::{
+    CacheKey, MemoryStore, PostgresStore, Record, Recorded, Sealed, SqliteStore, Store, StoreError,
+};
 
-/// Makes tests of functions that take a store: one for each store.
-macro_rules! for_every_store {
-    ($($case:ident),* $(,)?) => {
-        mod memory {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    super::$case(async_map_task::store::MemoryStore::new()).await;
-                }
-            )*
-        }
+use crate::folder::Folder;
+use crate::{cluster, pgbouncer};
 
-        mod sqlite {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    let folder = crate::folder::Folder::new();
-                    let store = async_map_task::store::SqliteStore::open(folder.file("runs.db")).await.unwrap();
-                    super::$case(store).await;
-                }
-            )*
-        }
-
-        mod postgres {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    let url = crate::cluster::shared().database().await;
-                    let store = async_map_task::store::PostgresStore::connect(&url).await.unwrap();
-                    super::$case(store).await;
-                }
-            )*
-        }
-
-        mod pgbouncer {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    let direct = crate::cluster::shared().database().await;
-                    let url = crate::pgbouncer::shared().before(&direct);
-                    let store = async_map_task::store::PostgresStore::connect(&url).await.unwrap();
-                    super::$case(store).await;
-                }
-            )*
-        }
-    };
-}
-
-mod cache;
-mod items;
-mod leases;
-mod limits;
-mod races;
-mod runs;
-mod text;
+mod faults;
+mod faulty;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-const OVER_AT_ONCE: Duration = Duration::ZERO;
+/// How many cases the suite has. A case that is lost fails the tests of the stores.
+const CASES: usize = 52;
 
 fn sealed(json: &str) -> Sealed {
     Sealed { json: json.to_owned(), checksum: "0123456789abcdef".to_owned() }
-}
-
-fn succeeded(index: u64, json: &str) -> Record {
-    Record {
-        index,
-        item_hash: format!("{index:064x}"),
-        attempts: 1,
-        elapsed: Duration::new(index, 123_456_789),
-        recorded: Recorded::Succeeded { output: sealed(json) },
-    }
-}
-
-fn failed(index: u64, message: &str) -> Record {
-    Record { attempts: 4, recorded: Recorded::Failed { message: message.to_owned() }, ..succeeded(index, "") }
 }
 
 fn key(item: &str) -> CacheKey {
     CacheKey { task: "embed".to_owned(), version: "3".to_owned(), item_hash: item.to_owned() }
 }
 
-/// Opens the run `nightly` of the task `resize` for an hour.
-async fn open<S: Store>(store: &S, holder: &str) -> Result<(), StoreError> {
-    store.open_run("nightly", "resize", holder, HOUR).await
+/// An output of so many bytes.
+fn succeeded(index: u64, bytes: usize) -> Record {
+    let output = sealed(&format!("\"{}\"", "x".repeat(bytes - 2)));
+    Record {
+        index,
+        item_hash: format!("{index:064x}"),
+        attempts: 1,
+        elapsed: Duration::ZERO,
+        recorded: Recorded::Succeeded { output },
+    }
 }
 
-/// All successes of a run.
-async fn successes<S: Store>(store: &S, run_id: &str) -> Vec<Record> {
-    store.successes(run_id, 0, u32::MAX).await.unwrap()
+async fn in_memory() -> MemoryStore {
+    MemoryStore::new()
+}
+
+async fn on_server() -> PostgresStore {
+    let url = cluster::shared().database().await;
+    PostgresStore::connect(&url).await.unwrap()
+}
+
+async fn behind_pooler() -> PostgresStore {
+    let direct = cluster::shared().database().await;
+    PostgresStore::connect(&pgbouncer::shared().before(&direct)).await.unwrap()
+}
+
+/// New files in a folder.
+fn in_files(folder: &Folder) -> impl FnMut() -> std::pin::Pin<Box<dyn Future<Output = SqliteStore>>> {
+    let paths: Vec<_> = (0..2 * CASES).map(|number| folder.file(&format!("{number}.db"))).collect();
+    let mut paths = paths.into_iter();
+    move || {
+        let path = paths.next().unwrap();
+        Box::pin(async { SqliteStore::open(path).await.unwrap() })
+    }
 }
 
 #[track_caller]
-fn assert_lost<T: std::fmt::Debug>(result: Result<T, StoreError>, run: &str, by: &str) {
-    match result {
-        Err(StoreError::LeaseLost { run_id, holder, .. }) => {
-            assert_eq!((run_id.as_str(), holder.as_str()), (run, by))
-        }
-        other => panic!("{other:?} where the lease is lost"),
+fn assert_holds(checked: Result<usize, Nonconforming>) {
+    assert_eq!(checked.unwrap(), CASES);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_store_in_memory_conforms() {
+    assert_holds(conformance::check(in_memory).await);
+    promises_of_the_crate(in_memory).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sqlite_store_conforms() {
+    let folder = Folder::new();
+    let mut new_file = in_files(&folder);
+    assert_holds(conformance::check(&mut new_file).await);
+    promises_of_the_crate(new_file).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_postgres_store_conforms() {
+    assert_holds(conformance::check(on_server).await);
+    promises_of_the_crate(on_server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_postgres_store_behind_pgbouncer_conforms() {
+    assert_holds(conformance::check(behind_pooler).await);
+    promises_of_the_crate(behind_pooler).await;
+}
+
+/// What the trait leaves to a store and those of the crate have in common.
+async fn promises_of_the_crate<S: Store, F: Future<Output = S>>(mut new_store: impl FnMut() -> F) {
+    longer_names_are_refused_by_name(&new_store().await).await;
+    a_page_ends_once_it_has_4_mib(&new_store().await).await;
+}
+
+async fn longer_names_are_refused_by_name<S: Store>(store: &S) {
+    #[track_caller]
+    fn refused<T: Debug>(result: Result<T, StoreError>, what: &str) {
+        let error = result.unwrap_err();
+        assert!(matches!(error, StoreError::NameTooLong { found: 6_000, allowed: 512, .. }), "{error}");
+        assert_eq!(error.to_string(), format!("{what} has 6000 bytes, allowed are 512"));
     }
+    let long = "n".repeat(6_000);
+    refused(store.open_run(&long, "resize", "a", HOUR).await, "the run id");
+    refused(store.open_run("nightly", &long, "a", HOUR).await, "the name of the task");
+    refused(store.open_run("nightly", "resize", &long, HOUR).await, "the name of the holder");
+    for (key, what) in [
+        (CacheKey { task: long.clone(), ..key("1") }, "the name of the task"),
+        (CacheKey { version: long.clone(), ..key("1") }, "the version"),
+        (key(&long), "the hash of the item"),
+    ] {
+        refused(store.put_cached(&key, &sealed("1"), None).await, what);
+        refused(store.claim(&key, "a", HOUR, false).await, what);
+    }
+    refused(store.claim(&key("1"), &long, HOUR, false).await, "the name of the holder");
+    assert_eq!(store.runs().await.unwrap(), []);
+    assert_eq!(store.run(&long).await.unwrap(), None);
+}
+
+async fn a_page_ends_once_it_has_4_mib<S: Store>(store: &S) {
+    let page = async |from, limit| {
+        let page = store.successes("nightly", from, limit).await.unwrap();
+        page.iter().map(|record| record.index).collect::<Vec<_>>()
+    };
+    store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
+    let large: Vec<_> = (0..7).map(|index| succeeded(index, 1_500_000)).collect();
+    store.commit("nightly", "a", &large).await.unwrap();
+    store.commit("nightly", "a", &[succeeded(9, 9_000_000)]).await.unwrap();
+    assert_eq!(page(0, 100).await, [0, 1, 2]);
+    assert_eq!(page(3, 100).await, [3, 4, 5]);
+    assert_eq!(page(7, 100).await, [9], "a page has one at least");
+    let small: Vec<_> = (10..2_010).map(|index| succeeded(index, 2)).collect();
+    store.commit("nightly", "a", &small).await.unwrap();
+    assert_eq!(page(10, 700).await.len(), 700, "small outputs fill a page");
 }

@@ -51,7 +51,7 @@ impl Seen {
             Event::Began(_) => self.began += 1,
             Event::Settled(_, Origin::Ran, _) => self.ran += 1,
             Event::Settled(..) => self.recovered += 1,
-            Event::Ended(_) => {}
+            Event::Loaded(..) | Event::Saved(..) | Event::Ended(_) => {}
         }
     }
 
@@ -105,38 +105,52 @@ struct Figures {
     executions: u64,
     again: u64,
     most_of_one: u32,
+    resumed: u64,
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kills, by_phase: [opening, reading, running, closing], runs, .. } = self;
-        let Self { executions, again, most_of_one, .. } = self;
+        let Self { executions, again, most_of_one, resumed, .. } = self;
         write!(
             f,
             "{kills} kills ({opening} opening, {reading} reading, {running} running, {closing} closing) in {runs} \
              runs of {ITEMS} items: {executions} executions, {again} of them again, {most_of_one} at most of one \
-             item; lost 0, again after a reported commit 0"
+             item, {resumed} from a checkpoint; lost 0, again after a reported commit 0"
         )
     }
+}
+
+/// What makes the runs durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Recover,
+    /// With the cache and checkpoints.
+    Together,
 }
 
 /// A run of one id, by as many processes as it takes.
 struct Scene<'a> {
     folder: &'a Folder,
     place: &'a Place,
+    kind: Kind,
     name: String,
     log: Log,
     account: Account,
 }
 
 impl<'a> Scene<'a> {
-    fn new(folder: &'a Folder, place: &'a Place, name: String) -> Self {
+    fn new(folder: &'a Folder, place: &'a Place, kind: Kind, name: String) -> Self {
         let log = Log::open(&folder.file(&name));
-        Self { folder, place, name, log, account: Account::new() }
+        Self { folder, place, kind, name, log, account: Account::new() }
     }
 
     fn start(&self) -> Process {
-        let keeping = Keeping::Recover { run_id: self.name.clone(), if_held: IfHeld::GiveBack };
+        let run_id = self.name.clone();
+        let keeping = match self.kind {
+            Kind::Recover => Keeping::Recover { run_id, if_held: IfHeld::GiveBack },
+            Kind::Together => Keeping::Together { run_id },
+        };
         Process::start(&Job {
             place: self.place.clone(),
             keeping,
@@ -177,15 +191,15 @@ impl<'a> Scene<'a> {
 }
 
 /// Kills so many processes, and lets each run be finished by a last one.
-fn kill_and_resume(place: &Place, kills: u32) -> Figures {
+fn kill_and_resume(place: &Place, kind: Kind, kills: u32) -> Figures {
     let (folder, mut random, mut figures) = (Folder::new(), Random(SEED), Figures::default());
-    let mut whole = Scene::new(&folder, place, "whole".to_owned());
+    let mut whole = Scene::new(&folder, place, kind, "whole".to_owned());
     whole.finish();
     let expected = whole.account.outputs();
     assert_eq!(whole.account.executions(), &[1; ITEMS as usize]);
 
     while figures.kills < kills {
-        let mut scene = Scene::new(&folder, place, format!("run-{}", figures.runs));
+        let mut scene = Scene::new(&folder, place, kind, format!("run-{}", figures.runs));
         let mut kills_of_run = 0;
         while figures.kills < kills && !scene.account.has_ended() {
             if let Some(phase) = scene.kill_at(&Instant::random(&mut random)) {
@@ -201,6 +215,7 @@ fn kill_and_resume(place: &Place, kills: u32) -> Figures {
         scene.account.check(kills_of_run, CONCURRENCY as u64);
         let executions = scene.account.executions();
         figures.runs += 1;
+        figures.resumed += scene.account.resumed();
         figures.executions += executions.iter().copied().map(u64::from).sum::<u64>();
         figures.again = figures.executions - figures.runs * ITEMS;
         figures.most_of_one = figures.most_of_one.max(executions.iter().copied().max().unwrap());
@@ -226,7 +241,7 @@ async fn check_store(store: &impl Store, figures: &Figures) {
 async fn killed_100_times_a_run_in_sqlite_loses_nothing_and_repeats_nothing_committed() {
     let folder = Folder::new();
     let path = folder.file("runs.db");
-    let figures = kill_and_resume(&Place::Sqlite(path.clone()), 100);
+    let figures = kill_and_resume(&Place::Sqlite(path.clone()), Kind::Recover, 100);
     check_store(&SqliteStore::open(&path).await.unwrap(), &figures).await;
     eprintln!("SQLite, seed {SEED}: {figures}");
     assert_eq!(figures.kills, 100);
@@ -236,8 +251,30 @@ async fn killed_100_times_a_run_in_sqlite_loses_nothing_and_repeats_nothing_comm
 #[tokio::test]
 async fn killed_30_times_a_run_in_postgres_loses_nothing_and_repeats_nothing_committed() {
     let url = cluster::shared().database().await;
-    let figures = kill_and_resume(&Place::Postgres(url.clone()), 30);
+    let figures = kill_and_resume(&Place::Postgres(url.clone()), Kind::Recover, 30);
     check_store(&PostgresStore::connect(&url).await.unwrap(), &figures).await;
     eprintln!("PostgreSQL, seed {SEED}: {figures}");
     assert_eq!(figures.kills, 30);
+}
+
+/// Everything at once: what was saved of an item is never lost, either.
+#[tokio::test]
+async fn killed_50_times_a_run_with_cache_and_checkpoints_in_sqlite_loses_nothing() {
+    let folder = Folder::new();
+    let path = folder.file("runs.db");
+    let figures = kill_and_resume(&Place::Sqlite(path.clone()), Kind::Together, 50);
+    check_store(&SqliteStore::open(&path).await.unwrap(), &figures).await;
+    eprintln!("SQLite with cache and checkpoints, seed {SEED}: {figures}");
+    assert_eq!(figures.kills, 50);
+    assert!(figures.resumed > 0, "no item has gone on from its checkpoint");
+}
+
+#[tokio::test]
+async fn killed_50_times_a_run_with_cache_and_checkpoints_in_postgres_loses_nothing() {
+    let url = cluster::shared().database().await;
+    let figures = kill_and_resume(&Place::Postgres(url.clone()), Kind::Together, 50);
+    check_store(&PostgresStore::connect(&url).await.unwrap(), &figures).await;
+    eprintln!("PostgreSQL with cache and checkpoints, seed {SEED}: {figures}");
+    assert_eq!(figures.kills, 50);
+    assert!(figures.resumed > 0, "no item has gone on from its checkpoint");
 }

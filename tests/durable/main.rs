@@ -25,6 +25,7 @@ mod rigged;
 mod rules_at_random;
 mod rules_cache;
 mod rules_checkpoint;
+mod rules_checkpoint_order;
 mod rules_commit;
 mod rules_given_back;
 mod rules_lease;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
-pub(crate) use self::job::{IfHeld, Job, Keeping, Output, Place, output};
+pub(crate) use self::job::{IfHeld, Job, Keeping, Output, Place, STEPS, output};
 pub(crate) use self::log::{Event, Line, Log};
 
 /// Where a process finds its job.

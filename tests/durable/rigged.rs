@@ -41,6 +41,9 @@ pub(crate) enum Step {
     After(Arc<Semaphore>),
     /// What it was asked for, but answers only once a permit is there.
     Answer(Arc<Semaphore>),
+    /// What it was asked for, in a task, once a permit is there: also if its caller has dropped the call by then. Of
+    /// checkpoints that are saved only.
+    Later(Arc<Semaphore>),
 }
 
 type Script = Box<dyn FnMut(Call) -> Step + Send>;
@@ -110,8 +113,17 @@ impl Rigged {
         call: Call,
         doing: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        self.calls.lock().unwrap().push(call);
         let step = (*self.script.lock().unwrap())(call);
+        self.follow(call, step, doing).await
+    }
+
+    async fn follow<T>(
+        &self,
+        call: Call,
+        step: Step,
+        doing: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.calls.lock().unwrap().push(call);
         match step {
             Step::Go => doing.await,
             Step::Fail => Err(disk_full()),
@@ -124,6 +136,7 @@ impl Rigged {
                 latch.acquire().await.unwrap().forget();
                 doing.await
             }
+            Step::Later(_) => unreachable!("{call:?} is never done later"),
             Step::Answer(latch) => {
                 let done = doing.await;
                 latch.acquire().await.unwrap().forget();
@@ -197,8 +210,17 @@ impl Store for Rigged {
         hash: &str,
         state: &Sealed,
     ) -> Result<(), StoreError> {
+        let step = (*self.script.lock().unwrap())(Call::SaveCheckpoint);
         let doing = self.memory.save_checkpoint(run_id, holder, index, hash, state);
-        self.obey(Call::SaveCheckpoint, doing).await
+        let Step::Later(latch) = step else { return self.follow(Call::SaveCheckpoint, step, doing).await };
+        self.calls.lock().unwrap().push(Call::SaveCheckpoint);
+        let (memory, state) = (self.memory.clone(), state.clone());
+        let [run_id, holder, hash] = [run_id, holder, hash].map(str::to_owned);
+        let later = async move {
+            latch.acquire().await.unwrap().forget();
+            memory.save_checkpoint(&run_id, &holder, index, &hash, &state).await
+        };
+        tokio::spawn(later).await.unwrap()
     }
 
     async fn cached(&self, key: &CacheKey) -> Result<Option<Sealed>, StoreError> {

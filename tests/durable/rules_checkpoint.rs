@@ -195,10 +195,10 @@ async fn durable_rule_8_nothing_is_saved_once_the_lease_is_lost() {
     let run = task.over([7_u64]).map_with_context(move |cx, n| {
         let (memory, count) = (memory.clone(), Arc::clone(&count));
         async move {
-            cx.checkpoint().save("mine").await.unwrap();
+            cx.checkpoint().save(&"mine".to_owned()).await.unwrap();
             memory.forget("r").await.unwrap();
             memory.open_run("r", "test", "thief", HOUR).await.unwrap();
-            let late = cx.checkpoint().save("mine").await.unwrap_err();
+            let late = cx.checkpoint().save(&"mine".to_owned()).await.unwrap_err();
             assert!(matches!(late, StoreError::LeaseLost { .. }), "{late}");
             count.fetch_add(1, SeqCst);
             sleep(HOUR).await;
@@ -242,7 +242,7 @@ async fn durable_rule_8_a_state_that_is_damaged_or_of_another_type_is_an_error_o
     let store = Rigged::willing();
     let task = lenient(1).build().unwrap();
     let saved = Plan::new(&task, &store, |cx, _| async move {
-        cx.checkpoint().save("a text").await.map_err(|_| "cannot save")?;
+        cx.checkpoint().save(&"a text".to_owned()).await.map_err(|_| "cannot save")?;
         Err("no")
     });
     saved.recover("r").run([7], End::all().next().unwrap()).await;

@@ -288,12 +288,12 @@ async fn an_output_that_comes_back_is_kept() {
 async fn a_state_that_cannot_be_loaded_is_not_saved() {
     async fn is_refused<S>(state: &S, what: &str)
     where
-        S: Serialize + Debug,
+        S: Serialize + DeserializeOwned + Debug,
     {
         let store = MemoryStore::new();
         let run = at_once(1).build().unwrap().over([0, 1]).map_with_context(|cx, n: u64| async move {
             if n == 1 {
-                cx.checkpoint().save("the one before").await?;
+                cx.checkpoint().save(&"the one before".to_owned()).await?;
                 let error = cx.checkpoint().save(state).await.unwrap_err();
                 assert!(matches!(error, StoreError::Json { .. }), "{error}");
                 let text = error.to_string();
@@ -310,6 +310,21 @@ async fn a_state_that_cannot_be_loaded_is_not_saved() {
     is_refused(&[Some(None::<u8>)], "a Some(..) that JSON calls null").await;
     is_refused(&flat(1, &[("a", 2)]), "the key `a` twice").await;
     is_refused(&tree(129), "nested 258 levels deep, at most 256 are allowed").await;
+    // JSON has all of it, but serde does not read it again.
+    is_refused(&TaggedState::Large { number: 7 }, "u128").await;
+    is_refused(&FlatState { by_number: BTreeMap::from([(7, 1)]) }, "invalid type").await;
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "kind")]
+enum TaggedState {
+    Large { number: u128 },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct FlatState {
+    #[serde(flatten)]
+    by_number: BTreeMap<u32, u32>,
 }
 
 #[tokio::test(start_paused = true)]

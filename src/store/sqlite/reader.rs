@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 use super::file::StoreFile;
 use super::items::Place;
@@ -89,23 +90,19 @@ impl Reader {
         }
     }
 
-    /// Reads until nobody can ask any more.
-    pub(super) async fn read(mut self, asked: Arc<Mutex<UnboundedReceiver<Read>>>) {
-        loop {
-            let next = asked.lock().await.recv().await;
-            match next {
-                None => return self.close().await,
-                Some(Read::Successes { run_id, from, limit, reply }) if !reply.is_closed() => {
-                    let page = items::successes(&mut self.connection, &run_id, from, limit).await;
-                    let _nobody_waits = reply.send(self.checked(page, "reading outcomes"));
-                }
-                Some(Read::Runs { run_id, reply }) if !reply.is_closed() => {
-                    let infos = runs::infos(&mut self.connection, run_id.as_deref()).await;
-                    let _nobody_waits = reply.send(self.checked(infos, "reading the runs"));
-                }
-                Some(_) => {}
+    async fn read(mut self, read: Read) -> Self {
+        match read {
+            Read::Successes { run_id, from, limit, reply } if !reply.is_closed() => {
+                let page = items::successes(&mut self.connection, &run_id, from, limit).await;
+                let _nobody_waits = reply.send(self.checked(page, "reading outcomes"));
             }
+            Read::Runs { run_id, reply } if !reply.is_closed() => {
+                let infos = runs::infos(&mut self.connection, run_id.as_deref()).await;
+                let _nobody_waits = reply.send(self.checked(infos, "reading the runs"));
+            }
+            Read::Successes { .. } | Read::Runs { .. } => {}
         }
+        self
     }
 
     /// Closes the connection. SQLite tidies the file up when the last one is closed, and only if that one can write.
@@ -117,5 +114,34 @@ impl Reader {
     fn checked<T>(&self, read: Result<T, Fault>, doing: &'static str) -> Result<T, StoreError> {
         let read = read.map_err(|fault| fault.into_store_error(doing))?;
         self.file.check().map(|()| read)
+    }
+}
+
+/// Reads until nobody can ask any more, as many at once as there are readers. The reader that was idle last is taken first: each
+/// connection has a thread, which keeps memory for the largest outputs that it has read, so that pages one after another
+/// should not go through all of them.
+pub(super) async fn read_all(mut idle: Vec<Reader>, mut asked: UnboundedReceiver<Read>) {
+    let mut busy = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(reader) = busy.join_next() => idle.extend(reader),
+            read = asked.recv(), if !idle.is_empty() => match (read, idle.pop()) {
+                (Some(read), Some(reader)) => drop(busy.spawn(reader.read(read))),
+                (None, reader) => {
+                    idle.extend(reader);
+                    break;
+                }
+                (Some(_), None) => {}
+            },
+            // Each reader has panicked.
+            else => return,
+        }
+    }
+    while let Some(reader) = busy.join_next().await {
+        idle.extend(reader);
+    }
+    for reader in idle {
+        reader.close().await;
     }
 }

@@ -8,11 +8,11 @@ use std::thread;
 use sqlx::Connection;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::oneshot;
 
 use super::file::{Connections, StoreFile};
 use super::operation::{Answer, Operation, Request};
-use super::reader::{LookUp, Read, Reader, Reply};
+use super::reader::{LookUp, Read, Reader, Reply, read_all};
 use super::writer::{Waiting, Writer};
 use crate::store::StoreError;
 
@@ -106,20 +106,14 @@ impl Work {
         let Self { file, connections, waiting, asked_values, asked_pages } = self;
         let Connections { writer, look_ups, readers } = connections;
         let reader = |connection| Reader { connection, file: Arc::clone(&file) };
-        let asked_pages = Arc::new(Mutex::new(asked_pages));
-        let reading: Vec<_> = readers
-            .into_iter()
-            .map(|connection| runtime.spawn(reader(connection).read(Arc::clone(&asked_pages))))
-            .collect();
+        let reading = runtime.spawn(read_all(readers.into_iter().map(reader).collect(), asked_pages));
         let looking_up = runtime.spawn(reader(look_ups).look_up(asked_values));
         let writer = Writer { connection: writer, file: Arc::clone(&file), contended: None };
         runtime.block_on(async {
             let connection = writer.run(waiting).await;
             // Each ends when nobody can ask it any more; a panic has been reported by then.
             let _ = looking_up.await;
-            for reading in reading {
-                let _ = reading.await;
-            }
+            let _ = reading.await;
             // The last one, because it writes what is in the log into the file.
             let _ = connection.close().await;
         });

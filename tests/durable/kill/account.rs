@@ -3,7 +3,7 @@
 use async_map_task::Origin;
 
 use super::ITEMS;
-use crate::process::{Event, Line, output};
+use crate::process::{Event, Line, STEPS, output};
 
 /// How many outcomes may wait for their commit, beside those of the items that run: `recover` promises it.
 const MOST_UNCOMMITTED: u64 = 1_024;
@@ -15,6 +15,10 @@ pub(super) struct Account {
     is_reported: Vec<bool>,
     /// Those that ran again nevertheless.
     again_after_report: Vec<u64>,
+    /// How many steps of each item were saved.
+    saved: Vec<u64>,
+    /// How often an item has gone on from a state that was saved before.
+    resumed: u64,
     /// What the process that has written last has given of each item.
     outputs: Vec<Option<u64>>,
     has_ended: bool,
@@ -27,6 +31,8 @@ impl Account {
             executions: vec![0; items],
             is_reported: vec![false; items],
             again_after_report: Vec::new(),
+            saved: vec![0; items],
+            resumed: 0,
             outputs: vec![None; items],
             has_ended: false,
         }
@@ -40,6 +46,19 @@ impl Account {
                     if self.is_reported[*item as usize] {
                         self.again_after_report.push(*item);
                     }
+                }
+                Event::Loaded(item, step) => {
+                    let saved = self.saved[*item as usize];
+                    // The last save may have come to the store, and its process was killed before it said so.
+                    assert!(
+                        (saved..=saved + 1).contains(step),
+                        "item {item}: loaded {step}, saved was {saved}"
+                    );
+                    self.resumed += u64::from(*step > 0);
+                }
+                Event::Saved(item, step) => {
+                    assert!(*step > self.saved[*item as usize] && *step <= STEPS, "{line:?} was done before");
+                    self.saved[*item as usize] = *step;
                 }
                 Event::Settled(item, origin, given) => {
                     assert_eq!(given.value, output(*item).value, "item {item} has the output of another");
@@ -72,6 +91,11 @@ impl Account {
 
     pub(super) fn executions(&self) -> &[u32] {
         &self.executions
+    }
+
+    /// How often an item has gone on from a state that was saved before.
+    pub(super) fn resumed(&self) -> u64 {
+        self.resumed
     }
 
     /// Those of the process that has ended the run.

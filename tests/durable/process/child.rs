@@ -3,15 +3,16 @@
 use std::convert::Infallible;
 use std::env;
 use std::error::Error;
+use std::fmt::Debug;
 use std::future::pending;
 use std::time::Duration;
 
-use async_map_task::store::{PostgresStore, RunStatus, SqliteStore, Store};
-use async_map_task::{AsyncMapTask, Cache, ItemOutcome, Recovery};
+use async_map_task::store::{PostgresStore, RunStatus, SqliteStore, Store, StoreError};
+use async_map_task::{AsyncMapTask, Cache, ItemContext, ItemOutcome, Recovery, RunError};
 use tokio::runtime::Runtime;
 use tokio::time::{sleep, timeout};
 
-use super::{Event, IfHeld, JOB, Job, Keeping, LONGEST, Log, Output, Place, output};
+use super::{Event, IfHeld, JOB, Job, Keeping, LONGEST, Log, Output, Place, STEPS, output};
 
 /// The name of the test that is none.
 pub(super) const TEST: &str = "process::child::does_its_job";
@@ -33,28 +34,48 @@ fn does_its_job() {
 
 async fn work(job: &Job, store: &impl Store) {
     let log = Log::open(&job.log);
-    let report = |outcome: ItemOutcome<Output, Infallible>| {
-        log.write(&Event::Settled(job.item(outcome.index), outcome.origin, outcome.result.unwrap()));
-        async {}
-    };
     let task = AsyncMapTask::builder().name("job").concurrency(job.concurrency).build().unwrap();
     let run = task.over((0..job.items as usize).map(|index| job.item(index))).map(|item| job.run(item, &log));
     let ended = match &job.keeping {
         Keeping::Recover { run_id, if_held } => {
             let wait = if *if_held == IfHeld::Refuse { Duration::ZERO } else { LONGEST };
             let recovery = Recovery::run(run_id).lease(job.lease).wait_for_holder(wait);
-            let run = run.recover(store, recovery).for_each(report);
-            tokio::select! {
-                biased;
-                () = give_back(store, run_id), if *if_held == IfHeld::GiveBack => unreachable!(),
-                ended = run => ended,
+            let run = run.recover(store, recovery).for_each(|outcome| report(job, &log, outcome));
+            match if_held {
+                IfHeld::GiveBack => given_back(store, run_id, run).await,
+                IfHeld::Refuse | IfHeld::Wait => run.await,
             }
         }
         Keeping::Cache => {
-            run.cache(store, Cache::version("1").serialized().lease(job.lease)).for_each(report).await
+            let run = run.cache(store, Cache::version("1").serialized().lease(job.lease));
+            run.for_each(|outcome| report(job, &log, outcome)).await
+        }
+        Keeping::Together { run_id } => {
+            let items = task.over((0..job.items as usize).map(|index| job.item(index)));
+            let run = items.map_with_context(|context, item| job.run_in_steps(context, item, &log));
+            let recovery = Recovery::run(run_id).lease(job.lease).wait_for_holder(LONGEST);
+            let run = run.cache(store, Cache::version(run_id)).recover(store, recovery);
+            given_back(store, run_id, run.for_each(|outcome| report(job, &log, outcome))).await
         }
     };
     log.write(&Event::Ended(ended.err().map(|error| error.source().unwrap().to_string())));
+}
+
+async fn report<E: Debug>(job: &Job, log: &Log, outcome: ItemOutcome<Output, E>) {
+    log.write(&Event::Settled(job.item(outcome.index), outcome.origin, outcome.result.unwrap()));
+}
+
+/// A run whose holder is known to be dead.
+async fn given_back<T>(
+    store: &impl Store,
+    run_id: &str,
+    run: impl IntoFuture<Output = Result<T, RunError>>,
+) -> Result<T, RunError> {
+    tokio::select! {
+        biased;
+        () = give_back(store, run_id) => unreachable!(),
+        ended = run.into_future() => ended,
+    }
 }
 
 /// Takes the run from whoever is dead and has it, until this process does. A server may still do what it was asked for by a
@@ -85,6 +106,20 @@ impl Job {
                 }
             }
             _ => sleep(Duration::from_millis(item % self.delays)).await,
+        }
+        Ok(output(item))
+    }
+
+    /// Goes on from the checkpoint.
+    async fn run_in_steps(&self, context: ItemContext, item: u64, log: &Log) -> Result<Output, StoreError> {
+        log.write(&Event::Began(item));
+        let checkpoint = context.checkpoint();
+        let done: u64 = checkpoint.load().await?.unwrap_or_default();
+        log.write(&Event::Loaded(item, done));
+        for step in done + 1..=STEPS {
+            sleep(Duration::from_millis(item % self.delays)).await;
+            checkpoint.save(&step).await?;
+            log.write(&Event::Saved(item, step));
         }
         Ok(output(item))
     }

@@ -35,9 +35,19 @@ pub(crate) enum Place {
 /// What makes the run durable.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Keeping {
-    Recover { run_id: String, if_held: IfHeld },
+    Recover {
+        run_id: String,
+        if_held: IfHeld,
+    },
     Cache,
+    /// All three: each item loads its checkpoint and saves it [`STEPS`] times, and its output is cached, too.
+    Together {
+        run_id: String,
+    },
 }
+
+/// How often an item saves its checkpoint.
+pub(crate) const STEPS: u64 = 3;
 
 /// What to do where another process holds the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

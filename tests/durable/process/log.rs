@@ -33,6 +33,10 @@ pub(crate) struct Line {
 pub(crate) enum Event {
     /// The function was called for an item.
     Began(u64),
+    /// The function has loaded the state of an item: how many of its steps are done.
+    Loaded(u64, u64),
+    /// The function has saved the state of an item.
+    Saved(u64, u64),
     /// The run has given the outcome of an item.
     Settled(u64, Origin, Output),
     /// The run has ended, for this reason where it did not succeed.
@@ -50,6 +54,8 @@ impl Log {
         let process = process::id();
         let line = match event {
             Event::Began(item) => format!("{process} began {item}\n"),
+            Event::Loaded(item, step) => format!("{process} loaded {item} {step}\n"),
+            Event::Saved(item, step) => format!("{process} saved {item} {step}\n"),
             Event::Settled(item, origin, Output { value, by }) => {
                 format!("{process} {} {item} {value} {by}\n", word(*origin))
             }
@@ -94,12 +100,15 @@ impl FromStr for Line {
     fn from_str(line: &str) -> Result<Self, Self::Err> {
         let (process, event) = line.split_once(' ').unwrap();
         let (word, rest) = event.split_once(' ').unwrap_or((event, ""));
+        let numbers = || rest.split(' ').map(str::parse).collect::<Result<Vec<u64>, _>>();
         let settled = |origin| {
-            let numbers: Vec<u64> = rest.split(' ').map(str::parse).collect::<Result<_, _>>()?;
+            let numbers = numbers()?;
             Ok(Event::Settled(numbers[0], origin, Output { value: numbers[1], by: numbers[2] as u32 }))
         };
         let event = match word {
             "began" => Event::Began(rest.parse()?),
+            "loaded" => numbers().map(|numbers| Event::Loaded(numbers[0], numbers[1]))?,
+            "saved" => numbers().map(|numbers| Event::Saved(numbers[0], numbers[1]))?,
             "ran" => settled(Origin::Ran)?,
             "recovered" => settled(Origin::Recovered)?,
             "cached" => settled(Origin::Cached)?,

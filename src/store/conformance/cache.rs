@@ -1,0 +1,179 @@
+//! Cached values, and the claims to compute them.
+
+use std::time::Duration;
+
+use crate::store::{CacheKey, Claim, Store};
+
+use super::{Broken, Case, Checked, HOUR, OVER_AT_ONCE, ensure, ensure_eq, fail, key, list_cases, sealed};
+
+pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
+    list_cases![
+        a_value_is_found_by_its_whole_key,
+        a_value_replaces_the_one_before,
+        a_value_expires,
+        expired_values_make_room,
+        a_claim_is_granted_to_one,
+        a_claim_finds_the_value,
+        overwriting_claims_in_spite_of_a_value,
+        putting_a_value_ends_every_claim,
+        a_claim_lasts_while_it_is_renewed,
+        a_claim_that_is_released_is_free_at_once,
+        evicting_deletes_a_version_or_all,
+    ]
+}
+
+async fn a_value_is_found_by_its_whole_key<S: Store>(store: S) -> Checked {
+    let whole = key("a");
+    ensure_eq!(store.cached(&whole).await?, None);
+    store.put_cached(&whole, &sealed("[1,  2]"), None).await?;
+    ensure_eq!(store.cached(&whole).await?, Some(sealed("[1,  2]")));
+    for other in [
+        CacheKey { task: "other".to_owned(), ..whole.clone() },
+        CacheKey { version: "4".to_owned(), ..whole.clone() },
+        key("b"),
+    ] {
+        ensure_eq!(store.cached(&other).await?, None, "{other:?}");
+    }
+    Ok(())
+}
+
+async fn a_value_replaces_the_one_before<S: Store>(store: S) -> Checked {
+    store.put_cached(&key("a"), &sealed("1"), Some(HOUR)).await?;
+    store.put_cached(&key("a"), &sealed("2"), None).await?;
+    store.put_cached(&key("a"), &sealed("2"), None).await?;
+    ensure_eq!(store.cached(&key("a")).await?, Some(sealed("2")));
+    ensure_eq!(store.evict("embed", None).await?, 1);
+    Ok(())
+}
+
+async fn a_value_expires<S: Store>(store: S) -> Checked {
+    store.put_cached(&key("a"), &sealed("1"), Some(OVER_AT_ONCE)).await?;
+    store.put_cached(&key("b"), &sealed("1"), Some(HOUR)).await?;
+    store.put_cached(&key("c"), &sealed("1"), Some(Duration::MAX)).await?;
+    ensure_eq!(store.cached(&key("a")).await?, None);
+    ensure_eq!(store.cached(&key("b")).await?, Some(sealed("1")));
+    ensure_eq!(store.cached(&key("c")).await?, Some(sealed("1")));
+    // One that has expired is none to a claim, and can be put in again, for longer.
+    ensure_eq!(store.claim(&key("a"), "a", HOUR, false).await?, Claim::Granted);
+    store.put_cached(&key("a"), &sealed("2"), Some(HOUR)).await?;
+    ensure_eq!(store.cached(&key("a")).await?, Some(sealed("2")));
+    // And for shorter.
+    store.put_cached(&key("b"), &sealed("2"), Some(OVER_AT_ONCE)).await?;
+    ensure_eq!(store.cached(&key("b")).await?, None);
+    Ok(())
+}
+
+async fn expired_values_make_room<S: Store>(store: S) -> Checked {
+    for item in 0..150 {
+        store.put_cached(&key(&format!("old {item}")), &sealed("1"), Some(OVER_AT_ONCE)).await?;
+    }
+    for item in 0..5 {
+        store.put_cached(&key(&format!("new {item}")), &sealed("1"), Some(HOUR)).await?;
+    }
+    // Whatever is deleted meanwhile, it is none of those that have not expired.
+    for item in 0..5 {
+        ensure!(store.cached(&key(&format!("new {item}"))).await?.is_some());
+    }
+    ensure!(store.evict("embed", None).await? >= 5);
+    Ok(())
+}
+
+async fn a_claim_is_granted_to_one<S: Store>(store: S) -> Checked {
+    ensure_eq!(store.claim(&key("a"), "a", HOUR, false).await?, Claim::Granted);
+    for overwrite in [false, true] {
+        match store.claim(&key("a"), "b", HOUR, overwrite).await? {
+            Claim::Held { remaining } => ensure!(remaining <= HOUR && remaining > HOUR / 2, "{remaining:?}"),
+            other => fail!("{other:?} while another computes"),
+        }
+    }
+    // The holder's own is granted again, and another key is another matter.
+    ensure_eq!(store.claim(&key("a"), "a", HOUR, false).await?, Claim::Granted);
+    ensure_eq!(store.claim(&key("b"), "b", HOUR, false).await?, Claim::Granted);
+    ensure_eq!(store.cached(&key("a")).await?, None, "a claim is no value");
+    Ok(())
+}
+
+async fn a_claim_finds_the_value<S: Store>(store: S) -> Checked {
+    store.put_cached(&key("a"), &sealed("1"), None).await?;
+    ensure_eq!(store.claim(&key("a"), "a", HOUR, false).await?, Claim::Cached(sealed("1")));
+    // Nothing was claimed by that.
+    ensure_eq!(store.claim(&key("a"), "b", HOUR, true).await?, Claim::Granted);
+    Ok(())
+}
+
+async fn overwriting_claims_in_spite_of_a_value<S: Store>(store: S) -> Checked {
+    store.put_cached(&key("a"), &sealed("old"), None).await?;
+    ensure_eq!(store.claim(&key("a"), "a", HOUR, true).await?, Claim::Granted);
+    // Meanwhile the others have the old one, and do not wait.
+    ensure_eq!(store.cached(&key("a")).await?, Some(sealed("old")));
+    ensure_eq!(store.claim(&key("a"), "b", HOUR, false).await?, Claim::Cached(sealed("old")));
+    ensure!(matches!(store.claim(&key("a"), "b", HOUR, true).await?, Claim::Held { .. }));
+    store.put_cached(&key("a"), &sealed("new"), None).await?;
+    ensure_eq!(store.claim(&key("a"), "b", HOUR, false).await?, Claim::Cached(sealed("new")));
+    Ok(())
+}
+
+async fn putting_a_value_ends_every_claim<S: Store>(store: S) -> Checked {
+    ensure_eq!(store.claim(&key("a"), "a", HOUR, false).await?, Claim::Granted);
+    store.put_cached(&key("a"), &sealed("1"), None).await?;
+    ensure!(!store.renew_claim(&key("a"), "a", HOUR).await?);
+    ensure_eq!(store.claim(&key("a"), "b", HOUR, true).await?, Claim::Granted);
+    Ok(())
+}
+
+async fn a_claim_lasts_while_it_is_renewed<S: Store>(store: S) -> Checked {
+    ensure!(!store.renew_claim(&key("a"), "a", HOUR).await?, "there is none");
+    ensure_eq!(store.claim(&key("a"), "a", OVER_AT_ONCE, false).await?, Claim::Granted);
+    // It is over, but nobody has taken it.
+    ensure!(store.renew_claim(&key("a"), "a", HOUR).await?);
+    ensure!(matches!(store.claim(&key("a"), "b", HOUR, false).await?, Claim::Held { .. }));
+    ensure!(store.renew_claim(&key("a"), "a", OVER_AT_ONCE).await?);
+    ensure_eq!(store.claim(&key("a"), "b", HOUR, false).await?, Claim::Granted);
+    ensure!(!store.renew_claim(&key("a"), "a", HOUR).await?, "another has taken it");
+    ensure!(matches!(store.claim(&key("a"), "a", HOUR, false).await?, Claim::Held { .. }));
+    Ok(())
+}
+
+async fn a_claim_that_is_released_is_free_at_once<S: Store>(store: S) -> Checked {
+    store.release_claim(&key("a"), "a").await?;
+    ensure_eq!(store.claim(&key("a"), "a", HOUR, false).await?, Claim::Granted);
+    store.release_claim(&key("a"), "b").await?;
+    ensure!(matches!(store.claim(&key("a"), "b", HOUR, false).await?, Claim::Held { .. }));
+    store.release_claim(&key("a"), "a").await?;
+    store.release_claim(&key("a"), "a").await?;
+    ensure_eq!(store.claim(&key("a"), "b", HOUR, false).await?, Claim::Granted);
+    Ok(())
+}
+
+async fn evicting_deletes_a_version_or_all<S: Store>(store: S) -> Checked {
+    let of = |task: &str, version: &str, item: &str| CacheKey {
+        task: task.to_owned(),
+        version: version.to_owned(),
+        item_hash: item.to_owned(),
+    };
+    let keys = [
+        of("embed", "1", "a"),
+        of("embed", "1", "b"),
+        of("embed", "2", "a"),
+        of("embed", "3", "a"),
+        of("other", "1", "a"),
+    ];
+    for key in &keys {
+        store.put_cached(key, &sealed("1"), None).await?;
+    }
+    ensure_eq!(store.evict("embed", Some("1")).await?, 2);
+    ensure_eq!(which(&store, &keys).await?, [false, false, true, true, true]);
+    ensure_eq!(store.evict("embed", Some("1")).await?, 0);
+    ensure_eq!(store.evict("embed", None).await?, 2);
+    ensure_eq!(which(&store, &keys).await?, [false, false, false, false, true]);
+    Ok(())
+}
+
+/// For each key, whether it has a value.
+async fn which<S: Store>(store: &S, keys: &[CacheKey]) -> Result<Vec<bool>, Broken> {
+    let mut found = Vec::new();
+    for key in keys {
+        found.push(store.cached(key).await?.is_some());
+    }
+    Ok(found)
+}
