@@ -1,7 +1,7 @@
 //! Outputs that are kept for equal items.
 
-mod cacher;
-mod tending;
+mod backend;
+mod store_task;
 
 use std::fmt;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use self::cacher::StoreCacher;
+use self::backend::StoreBackend;
 use crate::context::ItemContext;
 use crate::engine::call::Call;
 use crate::engine::hooks::HookSet;
-use crate::engine::{Mode, Parts, cache};
+use crate::engine::{Mode, Parts, lookups};
 use crate::limiter::Permit;
 use crate::run::MapRun;
+use crate::store::checksum::item_hash;
 use crate::store::json::{decode, encode};
 use crate::store::lease::{DEFAULT_LEASE, SHORTEST_LEASE};
 use crate::store::limited::Limited;
-use crate::store::seal::item_hash;
 use crate::store::{Store, StoreError};
 
 /// How [`cache`](MapRun::cache) finds outputs and keeps them.
@@ -113,10 +113,10 @@ impl<F> Cache<F> {
     ///
     /// struct Request { text: String, trace_id: u64 }
     ///
-    /// let cache = Cache::version("3").ignoring(|request: &Request| request.text.clone());
+    /// let cache = Cache::version("3").key_by(|request: &Request| request.text.clone());
     /// # let _ = cache;
     /// ```
-    pub fn ignoring<I, K: Serialize, G: Fn(&I) -> K>(self, key: G) -> Cache<G> {
+    pub fn key_by<I, K: Serialize, G: Fn(&I) -> K>(self, key: G) -> Cache<G> {
         Cache { options: self.options, key }
     }
 
@@ -137,7 +137,7 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// that are computed now. Feature `store`, and `sqlite` or `postgres` for a store that outlives the process.
     ///
     /// An output is found by the [name of the task](crate::AsyncMapTaskBuilder::name), the
-    /// [version](Cache::version) and the hash of the item, or of what [`ignoring`](Cache::ignoring) leaves of it, and by
+    /// [version](Cache::version) and the hash of the item, or of what [`key_by`](Cache::key_by) leaves of it, and by
     /// nothing else: neither its index nor any setting of the task. The name is required. [What counts for the
     /// hash](crate::guide::durable_runs#what-an-item-is-known-by). Only successes are kept.
     ///
@@ -161,7 +161,7 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     ///
     /// # Panics
     ///
-    /// The run panics if it is polled outside a Tokio runtime. The function given to [`ignoring`](Cache::ignoring) is the
+    /// The run panics if it is polled outside a Tokio runtime. The function given to [`key_by`](Cache::key_by) is the
     /// caller's; its panic goes on through the run's poll.
     ///
     /// # Examples
@@ -203,10 +203,10 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
             let mut setup = setup.change(|call, hooks| (Caching(call), hooks));
             let Cache { options, key } = cache;
             let name = setup.options.name().to_owned();
-            let cacher = StoreCacher::new(Limited::new(store.clone()), name.clone(), options);
+            let backend = StoreBackend::new(Limited::new(store.clone()), name.clone(), options);
             let hash = Box::new(move |item: &I| key.hash(item).map_err(Into::into));
-            setup.options.keeping.cache =
-                Some(Box::new(cache::Cache::new(name, hash, (encode, decode), Box::new(cacher))));
+            setup.options.durability.cache =
+                Some(Box::new(lookups::Lookups::new(name, hash, (encode, decode), Box::new(backend))));
             setup
         }))
     }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use self::queue::{CheckpointQueue, Requests};
 use crate::store::json::{decode_state, encode_state};
-use crate::store::{Sealed, StoreError};
+use crate::store::{Checksummed, StoreError};
 
 /// The saved state of one item; see [`ItemContext::checkpoint`](crate::ItemContext::checkpoint).
 ///
@@ -108,7 +108,7 @@ impl Checkpoint {
     pub async fn save<S: Serialize + DeserializeOwned>(&self, state: &S) -> Result<(), StoreError> {
         let Place { requests, index, item_hash } = self.place()?;
         let json = encode_state(*index, state)?;
-        let state = Sealed::seal(json, &[&requests.run_id, &index.to_string(), item_hash]);
+        let state = Checksummed::seal(json, &[&requests.run_id, &index.to_string(), item_hash]);
         requests.save(*index, item_hash, state).await
     }
 

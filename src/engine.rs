@@ -5,11 +5,11 @@ mod attempt;
 mod attempt_slot;
 pub(crate) mod background;
 pub(crate) mod blocking;
-#[cfg_attr(not(feature = "store"), allow(dead_code, reason = "used only with `store`"))]
-pub(crate) mod cache;
 pub(crate) mod call;
 mod closing;
 pub(crate) mod collector;
+#[cfg_attr(not(feature = "store"), allow(dead_code, reason = "used only with `store`"))]
+pub(crate) mod commit_log;
 mod control;
 mod drop_notice;
 mod durable;
@@ -19,7 +19,7 @@ pub(crate) mod hooks;
 pub(crate) mod in_context;
 mod job;
 #[cfg_attr(not(feature = "store"), allow(dead_code, reason = "used only with `store`"))]
-pub(crate) mod ledger;
+pub(crate) mod lookups;
 pub(crate) mod mode;
 mod next_step;
 pub(crate) mod outcome_channel;

@@ -1,8 +1,8 @@
 //! Runs that go on where an earlier one of the same id has stopped.
 
-mod keeper;
+mod journal;
 mod own_runs;
-mod tending;
+mod store_task;
 
 use std::fmt::{self, Display};
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use self::keeper::StoreKeeper;
+use self::journal::StoreJournal;
 use crate::checkpoint::{Checkpoint, CheckpointQueue, Requests};
 use crate::context::ItemContext;
 use crate::engine::call::Call;
+use crate::engine::commit_log::{Codec, CommitLog};
 use crate::engine::hooks::HookSet;
-use crate::engine::ledger::{Codec, Ledger};
 use crate::engine::{Mode, Parts};
 use crate::limiter::Permit;
 use crate::outcome::ItemError;
 use crate::run::MapRun;
 use crate::store::Store;
+use crate::store::checksum::item_hash;
 use crate::store::holder::holder;
 use crate::store::json::{decode, encode};
 use crate::store::lease::{DEFAULT_LEASE, SHORTEST_LEASE};
 use crate::store::limited::Limited;
-use crate::store::seal::item_hash;
 
 /// Which run [`recover`](MapRun::recover) goes on with, and how. A `&str` or a `String` is one with the defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,11 +157,11 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
         let store = Limited::new(store.clone());
         let (requests, queue) = CheckpointQueue::new(store.clone(), recovery.run_id.clone(), holder.clone());
         MapRun::new(self.into_setup().map(|setup| {
-            let keeper = StoreKeeper::new(store, setup.options.name().to_owned(), recovery, holder, queue);
-            let ledger = Ledger::new(codec(), Box::new(keeper));
+            let journal = StoreJournal::new(store, setup.options.name().to_owned(), recovery, holder, queue);
+            let commit_log = CommitLog::new(codec(), Box::new(journal));
             let mut setup =
                 setup.change(|call, hooks| (Recovering { call, checkpoints: Arc::new(requests) }, hooks));
-            setup.options.keeping.ledger = Some(Box::new(ledger));
+            setup.options.durability.commit_log = Some(Box::new(commit_log));
             setup
         }))
     }

@@ -1,6 +1,7 @@
 //! Where durable runs keep what must not be lost: the trait, and what goes in and out.
 
 mod canonical;
+pub(crate) mod checksum;
 #[cfg(feature = "store-conformance")]
 pub mod conformance;
 mod error;
@@ -17,7 +18,6 @@ mod postgres;
 pub(crate) mod record;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod rows;
-pub(crate) mod seal;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -29,7 +29,7 @@ pub use self::memory::MemoryStore;
 pub use self::names::MAX_NAME_BYTES;
 #[cfg(feature = "postgres")]
 pub use self::postgres::PostgresStore;
-pub use self::record::{CacheKey, Claim, Lease, Record, Recorded, RunInfo, RunStatus, Sealed};
+pub use self::record::{CacheKey, Checksummed, Claim, Lease, Record, Recorded, RunInfo, RunStatus};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
 
@@ -158,7 +158,7 @@ pub trait Store: Clone + Send + Sync + 'static {
         run_id: &str,
         index: u64,
         item_hash: &str,
-    ) -> impl Future<Output = Result<Option<Sealed>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<Checksummed>, StoreError>> + Send;
 
     /// Keeps the state of an item, in place of what was saved of that index before.
     ///
@@ -171,18 +171,18 @@ pub trait Store: Clone + Send + Sync + 'static {
         holder: &str,
         index: u64,
         item_hash: &str,
-        state: &Sealed,
+        state: &Checksummed,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The value kept for a key, `None` where there is none or it has expired.
-    fn cached(&self, key: &CacheKey) -> impl Future<Output = Result<Option<Sealed>, StoreError>> + Send;
+    fn cached(&self, key: &CacheKey) -> impl Future<Output = Result<Option<Checksummed>, StoreError>> + Send;
 
     /// Keeps a value for a key, for `expires_after` from now or for ever, in place of the one before, and ends
     /// whatever claim there is on the key. Values that have expired may be deleted meanwhile.
     fn put_cached(
         &self,
         key: &CacheKey,
-        value: &Sealed,
+        value: &Checksummed,
         expires_after: Option<Duration>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 

@@ -11,7 +11,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
-use crate::store::{LeaseLoss, Sealed, Store, StoreError};
+use crate::store::{Checksummed, LeaseLoss, Store, StoreError};
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -32,8 +32,8 @@ struct Request {
 
 #[derive(Debug)]
 enum Wanted {
-    Load(Answer<Option<Sealed>>),
-    Save(Sealed, Answer<()>),
+    Load(Answer<Option<Checksummed>>),
+    Save(Checksummed, Answer<()>),
 }
 
 impl Request {
@@ -47,11 +47,20 @@ impl Request {
 }
 
 impl Requests {
-    pub(super) async fn load(&self, index: usize, item_hash: &str) -> Result<Option<Sealed>, StoreError> {
+    pub(super) async fn load(
+        &self,
+        index: usize,
+        item_hash: &str,
+    ) -> Result<Option<Checksummed>, StoreError> {
         self.ask(index, item_hash, Wanted::Load).await
     }
 
-    pub(super) async fn save(&self, index: usize, item_hash: &str, state: Sealed) -> Result<(), StoreError> {
+    pub(super) async fn save(
+        &self,
+        index: usize,
+        item_hash: &str,
+        state: Checksummed,
+    ) -> Result<(), StoreError> {
         self.ask(index, item_hash, |answer| Wanted::Save(state, answer)).await
     }
 

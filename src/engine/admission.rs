@@ -226,7 +226,7 @@ impl<W: Work> State<W> {
     pub(super) fn not_started(&self) -> usize {
         self.backlog.len()
             + self.scheduler.assigned_new
-            + if W::Call::KEEPS { self.keeping.pending() } else { 0 }
+            + if W::Call::KEEPS { self.durability.pending() } else { 0 }
     }
 
     /// Returns how many items have started and wait for their next attempt, or for the worker that makes it.

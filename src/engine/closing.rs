@@ -47,12 +47,12 @@ impl<W: Drive> Driver<W> {
 
     fn close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = DriverGuard::new(&self.state);
-        let keeping = &mut state.get().keeping;
-        let cached = keeping.cache.as_mut().map_or(Poll::Ready(()), |cache| cache.poll_closed(cx));
-        let Some(ledger) = &mut keeping.ledger else { return cached };
+        let durability = &mut state.get().durability;
+        let cached = durability.cache.as_mut().map_or(Poll::Ready(()), |cache| cache.poll_closed(cx));
+        let Some(commit_log) = &mut durability.commit_log else { return cached };
         let reason =
             self.ending.as_ref().and_then(|ending| ending.verdict.reason.as_ref()).map(ToString::to_string);
-        let closed = ledger.poll_closed(cx, reason.as_deref());
+        let closed = commit_log.poll_closed(cx, reason.as_deref());
         if cached.is_ready() { closed } else { Poll::Pending }
     }
 

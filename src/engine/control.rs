@@ -76,7 +76,7 @@ impl<W: Work> State<W> {
         } else {
             self.scheduler.total()
         };
-        let running = self.running() - self.keeping.unkept_successes();
+        let running = self.running() - self.durability.unkept_successes();
         Progress { total, running, waiting_for_retry: self.waiting_for_retry(), ..self.scheduler.counts() }
     }
 }

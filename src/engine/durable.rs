@@ -4,8 +4,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::call::Call;
+use super::commit_log::{Recalled, Success};
 use super::job::{Job, Pulled};
-use super::ledger::{Recalled, Success};
 use super::scheduler::{SourceState, Stop};
 use super::shutdown::ShutDown;
 use super::state::State;
@@ -21,7 +21,7 @@ impl<W: Work> State<W> {
     #[cold]
     pub(super) fn keep(&mut self, job: &Job<W::Item>, output: W::Output) {
         let (index, attempts, elapsed) = (job.index, job.attempt, self.since_start(job));
-        if let Some(cache) = &mut self.keeping.cache {
+        if let Some(cache) = &mut self.durability.cache {
             cache.keep(index, &output);
             self.scheduler.notify_driver();
         }
@@ -29,8 +29,8 @@ impl<W: Work> State<W> {
     }
 
     fn make_durable(&mut self, success: Success<W::Output>) {
-        let Some(ledger) = &mut self.keeping.ledger else { return self.count_kept(success) };
-        if let Err((success, error)) = ledger.keep_success(success) {
+        let Some(commit_log) = &mut self.durability.commit_log else { return self.count_kept(success) };
+        if let Err((success, error)) = commit_log.keep_success(success) {
             self.stop_for_store(error);
             self.rescue(success);
         }
@@ -39,12 +39,12 @@ impl<W: Work> State<W> {
     /// Records that an item has failed.
     #[cold]
     pub(super) fn keep_failure(&mut self, index: usize, elapsed: Duration, error: &ItemError<W::Error>) {
-        if let Some(cache) = &mut self.keeping.cache {
+        if let Some(cache) = &mut self.durability.cache {
             cache.release(index);
             self.scheduler.notify_driver();
         }
-        if let Some(ledger) = &mut self.keeping.ledger {
-            ledger.keep_failure(index, elapsed, error);
+        if let Some(commit_log) = &mut self.durability.commit_log {
+            commit_log.keep_failure(index, elapsed, error);
         }
     }
 
@@ -58,8 +58,8 @@ impl<W: Work> State<W> {
     }
 
     fn take_durable(&mut self) {
-        while let Some(ledger) = &mut self.keeping.ledger {
-            match ledger.poll_kept(&mut Context::from_waker(&self.scheduler.driver)) {
+        while let Some(commit_log) = &mut self.durability.commit_log {
+            match commit_log.poll_kept(&mut Context::from_waker(&self.scheduler.driver)) {
                 Poll::Ready(Ok(success)) => self.count_kept(success),
                 Poll::Ready(Err(error)) => self.give_up(error),
                 Poll::Pending => break,
@@ -68,7 +68,7 @@ impl<W: Work> State<W> {
     }
 
     fn take_found(&mut self) {
-        while let (Some(cache), None) = (&mut self.keeping.cache, &self.scheduler.stop) {
+        while let (Some(cache), None) = (&mut self.durability.cache, &self.scheduler.stop) {
             match cache.poll_found(&mut Context::from_waker(&self.scheduler.driver)) {
                 Poll::Ready((pulled, None)) => self.backlog.push_back(pulled),
                 Poll::Ready((Pulled { index, .. }, Some(output))) => {
@@ -83,8 +83,8 @@ impl<W: Work> State<W> {
     /// Ready once every success has counted: it is durable, or was rescued from a store that has failed.
     pub(super) fn poll_settled(&mut self) -> Poll<()> {
         self.take_durable();
-        match &self.keeping.ledger {
-            Some(ledger) if !ledger.is_settled() => Poll::Pending,
+        match &self.durability.commit_log {
+            Some(commit_log) if !commit_log.is_settled() => Poll::Pending,
             _ => Poll::Ready(()),
         }
     }
@@ -129,7 +129,9 @@ impl<W: Work> State<W> {
     }
 
     fn rescue_all(&mut self) {
-        while let Some(success) = self.keeping.ledger.as_mut().and_then(|ledger| ledger.give_up()) {
+        while let Some(success) =
+            self.durability.commit_log.as_mut().and_then(|commit_log| commit_log.give_up())
+        {
             self.rescue(success);
         }
     }
@@ -144,14 +146,14 @@ impl<W: Work> State<W> {
     /// Pulls the next item that is to run and needs no look-up. Items that succeeded in an earlier run settle on the way.
     #[cold]
     pub(super) fn pull_unknown(&mut self) -> Option<Pulled<W::Item>> {
-        let pending = self.keeping.pending();
+        let pending = self.durability.pending();
         for _ in 0..MOST_AT_ONCE {
             if self.scheduler.stop.is_some() || !self.may_pull_more() || !self.is_known() {
                 break;
             }
             let Some(pulled) = self.pull_any() else { break };
             let Some(pulled) = self.recall(pulled) else { continue };
-            let to_run = match &mut self.keeping.cache {
+            let to_run = match &mut self.durability.cache {
                 Some(cache) => cache.look_up(pulled),
                 None => Some(pulled),
             };
@@ -160,7 +162,7 @@ impl<W: Work> State<W> {
             }
         }
         // The driver polls the look-ups that were started here. It also continues to pull if this call ended at its bound.
-        if self.keeping.pending() > pending || self.may_pull_more() {
+        if self.durability.pending() > pending || self.may_pull_more() {
             self.scheduler.wake_driver();
         }
         None
@@ -169,16 +171,16 @@ impl<W: Work> State<W> {
     /// Returns `true` if another item may be pulled. No more items are looked up than there are free permits, because other
     /// runs may wait for the items that this run claims.
     fn may_pull_more(&self) -> bool {
-        let busy = self.backlog.len() + self.running() - self.keeping.unkept_successes();
+        let busy = self.backlog.len() + self.running() - self.durability.unkept_successes();
         self.scheduler.source_state == SourceState::Open
             && self.admits_new_items()
-            && self.keeping.has_room(self.scheduler.permits.capacity().saturating_sub(busy))
+            && self.durability.has_room(self.scheduler.permits.capacity().saturating_sub(busy))
     }
 
     /// Returns `true` if it is known how the next item ended in an earlier run.
     fn is_known(&mut self) -> bool {
-        let Some(ledger) = &mut self.keeping.ledger else { return true };
-        match ledger.poll_known(self.scheduler.pulled, &mut Context::from_waker(&self.scheduler.driver)) {
+        let Some(commit_log) = &mut self.durability.commit_log else { return true };
+        match commit_log.poll_known(self.scheduler.pulled, &mut Context::from_waker(&self.scheduler.driver)) {
             Poll::Ready(Ok(())) => return true,
             Poll::Ready(Err(error)) => {
                 self.take_durable();
@@ -192,8 +194,8 @@ impl<W: Work> State<W> {
     /// Settles an item that succeeded in an earlier run. Returns any other item, unless it cannot be hashed, which stops the
     /// run.
     fn recall(&mut self, pulled: Pulled<W::Item>) -> Option<Pulled<W::Item>> {
-        let Some(ledger) = &mut self.keeping.ledger else { return Some(pulled) };
-        match ledger.recall(pulled.index, &pulled.item) {
+        let Some(commit_log) = &mut self.durability.commit_log else { return Some(pulled) };
+        match commit_log.recall(pulled.index, &pulled.item) {
             Ok(Recalled::Success(success)) => self.count_kept(success),
             Ok(Recalled::Nothing) => return Some(pulled),
             Ok(Recalled::Changed) => {

@@ -77,12 +77,12 @@ impl<W: Types> State<W> {
 
     /// Returns how many items were pulled and have not started.
     fn waiting_to_start(&self) -> usize {
-        self.backlog.len() + self.scheduler.assigned_new + self.keeping.pending()
+        self.backlog.len() + self.scheduler.assigned_new + self.durability.pending()
     }
 
     /// Returns the ending of a run that is being dropped.
     fn end_of_dropped(&mut self) -> Ending<W::Output, W::Error> {
-        self.scheduler.stop_dropped(self.keeping.ledger.is_none());
+        self.scheduler.stop_dropped(self.durability.commit_log.is_none());
         self.rescue_unkept();
         if let Some(taker) = self.collector.complete() {
             taker.wake();
@@ -93,10 +93,11 @@ impl<W: Types> State<W> {
     /// Adds the successes that are not durable to the result, as if their store had failed. A stream gets them when the run
     /// is recovered instead.
     fn rescue_unkept(&mut self) {
-        let Some(ledger) = self.keeping.ledger.as_mut().filter(|_| self.collector.is_result()) else {
+        let Some(commit_log) = self.durability.commit_log.as_mut().filter(|_| self.collector.is_result())
+        else {
             return;
         };
-        while let Some(success) = ledger.give_up() {
+        while let Some(success) = commit_log.give_up() {
             self.scheduler.tally.successes += 1;
             let (index, attempts, elapsed) = (success.index, success.attempts, success.elapsed);
             self.collector.settle(index, attempts, elapsed, success.origin, Ok(success.output));

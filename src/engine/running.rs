@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 use tokio_util::sync::CancellationToken;
 
 use super::collector::Collector;
+use super::commit_log::Durability;
 use super::drop_notice::Notice;
-use super::ledger::Keeping;
 use super::outcome_queue::OutcomeQueue;
 use super::outlined::Outlined;
 use super::sink::{Deliver, NoSink};
@@ -35,7 +35,7 @@ pub(crate) struct Options<I, T, E> {
     /// `true` if outcomes are given out in the order of the input.
     pub(crate) ordered: bool,
     pub(crate) collector: Outlined<Collector<T, E>>,
-    pub(crate) keeping: Outlined<Keeping<I, T, E>>,
+    pub(crate) durability: Outlined<Durability<I, T, E>>,
     /// Lets a handle or a stream control the run and ask for its progress.
     pub(crate) reporter: Option<Reporter>,
     /// Tells a handle or a stream the end of a run that is dropped.
@@ -63,7 +63,7 @@ impl<W: Types> Setup<W> {
             token: None,
             ordered: false,
             collector: Outlined::default(),
-            keeping: Outlined::default(),
+            durability: Outlined::default(),
             reporter: None,
             notice: None,
         };

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use super::call::Call;
 use super::collector::Collector;
+use super::commit_log::Durability;
 use super::drop_notice::Notice;
 use super::hooks::Hooks;
 use super::job::{Next, Pulled, Retry};
-use super::ledger::Keeping;
 use super::outlined::Outlined;
 use super::retry_slots::{Due, RetrySlots};
 use super::running::{Options, Setup};
@@ -45,7 +45,7 @@ pub(super) struct State<W: Types> {
     pub(super) assigned: Outlined<VecDeque<Assignment<W::Item, W::Error>>>,
     pub(super) collector: Outlined<Collector<W::Output, W::Error>>,
     /// The durability and the cache lookups of the run.
-    pub(super) keeping: Outlined<Keeping<W::Item, W::Output, W::Error>>,
+    pub(super) durability: Outlined<Durability<W::Item, W::Output, W::Error>>,
     pub(super) sink: W::Sink,
 }
 
@@ -101,7 +101,7 @@ impl<W: Work> State<W> {
         options.collector.expect(promised);
         let timed = options.collector.is_timed() || hooks.observer().is_some() || W::Call::KEEPS;
         let invalid_setting = invalid_setting::<W>(&options.config);
-        let Options { config, function, token, collector, keeping, reporter, notice, .. } = options;
+        let Options { config, function, token, collector, durability, reporter, notice, .. } = options;
         let setting = Setting { config, function, token, reporter, promised, timed, invalid_setting };
         Self {
             scheduler: Scheduler::new(setting, now, W::Mode::PARALLEL),
@@ -113,7 +113,7 @@ impl<W: Work> State<W> {
             waiting: Outlined::default(),
             assigned: Outlined::default(),
             collector,
-            keeping,
+            durability,
             sink,
         }
     }

@@ -27,7 +27,7 @@
 //! use std::time::Duration;
 //!
 //! use async_map_task::store::{Store, StoreError, conformance};
-//! # use async_map_task::store::{CacheKey, Claim, MemoryStore, Record, RunInfo, RunStatus, Sealed};
+//! # use async_map_task::store::{CacheKey, Claim, MemoryStore, Record, RunInfo, RunStatus, Checksummed};
 //!
 //! /// A store of your own.
 //! #[derive(Clone)]
@@ -71,7 +71,7 @@
 //! #   async fn forget(&self, run_id: &str) -> Result<bool, StoreError> {
 //! #       self.memory.forget(run_id).await
 //! #   }
-//! #   async fn checkpoint(&self, run_id: &str, index: u64, hash: &str) -> Result<Option<Sealed>, StoreError> {
+//! #   async fn checkpoint(&self, run_id: &str, index: u64, hash: &str) -> Result<Option<Checksummed>, StoreError> {
 //! #       self.memory.checkpoint(run_id, index, hash).await
 //! #   }
 //! #   async fn save_checkpoint(
@@ -80,14 +80,14 @@
 //! #       holder: &str,
 //! #       index: u64,
 //! #       hash: &str,
-//! #       state: &Sealed,
+//! #       state: &Checksummed,
 //! #   ) -> Result<(), StoreError> {
 //! #       self.memory.save_checkpoint(run_id, holder, index, hash, state).await
 //! #   }
-//! #   async fn cached(&self, key: &CacheKey) -> Result<Option<Sealed>, StoreError> {
+//! #   async fn cached(&self, key: &CacheKey) -> Result<Option<Checksummed>, StoreError> {
 //! #       self.memory.cached(key).await
 //! #   }
-//! #   async fn put_cached(&self, key: &CacheKey, value: &Sealed, after: Option<Duration>) -> Result<(), StoreError> {
+//! #   async fn put_cached(&self, key: &CacheKey, value: &Checksummed, after: Option<Duration>) -> Result<(), StoreError> {
 //! #       self.memory.put_cached(key, value, after).await
 //! #   }
 //! #   async fn claim(&self, key: &CacheKey, by: &str, lease: Duration, over: bool) -> Result<Claim, StoreError> {
@@ -133,7 +133,7 @@ use tokio::time::timeout;
 
 use self::broken::{Broken, Checked, ensure, ensure_eq, fail, list_cases, some};
 pub use self::broken::{Failure, Nonconforming};
-use super::{CacheKey, Lease, Record, Recorded, RunInfo, Sealed, Store, StoreError};
+use super::{CacheKey, Checksummed, Lease, Record, Recorded, RunInfo, Store, StoreError};
 use crate::panic_payload::into_message;
 
 /// How long a case may take.
@@ -258,8 +258,8 @@ where
     if failures.is_empty() { Ok(cases.len()) } else { Err(Nonconforming::new(failures, cases.len())) }
 }
 
-fn sealed(json: &str) -> Sealed {
-    Sealed { json: json.to_owned(), checksum: "0123456789abcdef".to_owned() }
+fn checksummed(json: &str) -> Checksummed {
+    Checksummed { json: json.to_owned(), checksum: "0123456789abcdef".to_owned() }
 }
 
 fn succeeded(index: u64, json: &str) -> Record {
@@ -268,7 +268,7 @@ fn succeeded(index: u64, json: &str) -> Record {
         item_hash: format!("{index:064x}"),
         attempts: 1,
         elapsed: Duration::new(index, 123_456_789),
-        recorded: Recorded::Succeeded { output: sealed(json) },
+        recorded: Recorded::Succeeded { output: checksummed(json) },
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{CacheKey, Claim, Record, RunInfo, RunStatus, Sealed, Store, StoreError, names};
+use super::{CacheKey, Checksummed, Claim, Record, RunInfo, RunStatus, Store, StoreError, names};
 
 /// The store of a run. It refuses names that are too long, and a call that takes longer than the store's own limit has failed.
 /// All calls of a run go through here.
@@ -81,7 +81,7 @@ impl<R: Store> Store for Limited<R> {
         run_id: &str,
         index: u64,
         item_hash: &str,
-    ) -> Result<Option<Sealed>, StoreError> {
+    ) -> Result<Option<Checksummed>, StoreError> {
         self.within("reading a checkpoint", self.store.checkpoint(run_id, index, item_hash)).await
     }
 
@@ -91,20 +91,20 @@ impl<R: Store> Store for Limited<R> {
         holder: &str,
         index: u64,
         item_hash: &str,
-        state: &Sealed,
+        state: &Checksummed,
     ) -> Result<(), StoreError> {
         let save = self.store.save_checkpoint(run_id, holder, index, item_hash, state);
         self.within("saving a checkpoint", save).await
     }
 
-    async fn cached(&self, key: &CacheKey) -> Result<Option<Sealed>, StoreError> {
+    async fn cached(&self, key: &CacheKey) -> Result<Option<Checksummed>, StoreError> {
         self.within("reading a cached value", self.store.cached(key)).await
     }
 
     async fn put_cached(
         &self,
         key: &CacheKey,
-        value: &Sealed,
+        value: &Checksummed,
         expires_after: Option<Duration>,
     ) -> Result<(), StoreError> {
         names::check_key(key)?;

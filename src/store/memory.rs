@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::{
-    CacheKey, Claim, LONGEST, Lease, LeaseLoss, MOST_BYTES, Record, Recorded, RunInfo, RunStatus, Sealed,
-    Store, StoreError, names,
+    CacheKey, Checksummed, Claim, LONGEST, Lease, LeaseLoss, MOST_BYTES, Record, Recorded, RunInfo,
+    RunStatus, Store, StoreError, names,
 };
 use crate::lock::lock;
 
@@ -67,7 +67,7 @@ struct Run {
     updated: Instant,
     items: BTreeMap<u64, Record>,
     /// By index: the hash of the item, and its state.
-    checkpoints: HashMap<u64, (String, Sealed)>,
+    checkpoints: HashMap<u64, (String, Checksummed)>,
 }
 
 struct Held {
@@ -77,7 +77,7 @@ struct Held {
 }
 
 struct Value {
-    sealed: Sealed,
+    checksummed: Checksummed,
     expires: Option<Instant>,
 }
 
@@ -105,10 +105,10 @@ impl Kept {
             .ok_or_else(|| StoreError::lease_lost(run_id, holder, LeaseLoss::of_row(found)))
     }
 
-    fn value(&self, key: &CacheKey) -> Option<&Sealed> {
+    fn value(&self, key: &CacheKey) -> Option<&Checksummed> {
         let value = self.cache.get(key)?;
         let has_expired = value.expires.is_some_and(|expires| expires <= Instant::now());
-        (!has_expired).then_some(&value.sealed)
+        (!has_expired).then_some(&value.checksummed)
     }
 }
 
@@ -270,7 +270,7 @@ impl Store for MemoryStore {
         run_id: &str,
         index: u64,
         item_hash: &str,
-    ) -> Result<Option<Sealed>, StoreError> {
+    ) -> Result<Option<Checksummed>, StoreError> {
         let kept = lock(&self.inner.kept);
         let saved = kept.run(run_id).and_then(|run| run.checkpoints.get(&index));
         Ok(saved.filter(|(hash, _)| hash == item_hash).map(|(_, state)| state.clone()))
@@ -282,7 +282,7 @@ impl Store for MemoryStore {
         holder: &str,
         index: u64,
         item_hash: &str,
-        state: &Sealed,
+        state: &Checksummed,
     ) -> Result<(), StoreError> {
         let mut kept = lock(&self.inner.kept);
         let run = kept.held_by(run_id, holder)?;
@@ -291,20 +291,20 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn cached(&self, key: &CacheKey) -> Result<Option<Sealed>, StoreError> {
+    async fn cached(&self, key: &CacheKey) -> Result<Option<Checksummed>, StoreError> {
         Ok(lock(&self.inner.kept).value(key).cloned())
     }
 
     async fn put_cached(
         &self,
         key: &CacheKey,
-        value: &Sealed,
+        value: &Checksummed,
         expires_after: Option<Duration>,
     ) -> Result<(), StoreError> {
         names::check_key(key)?;
         let mut kept = lock(&self.inner.kept);
         let expires = expires_after.map(|after| Instant::now() + after.min(LONGEST));
-        kept.cache.insert(key.clone(), Value { sealed: value.clone(), expires });
+        kept.cache.insert(key.clone(), Value { checksummed: value.clone(), expires });
         kept.claims.remove(key);
         Ok(())
     }

@@ -24,7 +24,9 @@ use self::group::Grouped;
 use self::items::Save;
 use self::link::{Scope, with_link};
 use super::fault::Fault;
-use super::{CacheKey, Claim, LONGEST, Record, RunInfo, RunStatus, Sealed, Store, StoreError, names, rows};
+use super::{
+    CacheKey, Checksummed, Claim, LONGEST, Record, RunInfo, RunStatus, Store, StoreError, names, rows,
+};
 
 /// How many connections to the server a store has at most.
 const CONNECTIONS: u32 = 8;
@@ -265,7 +267,7 @@ impl Store for PostgresStore {
         run_id: &str,
         index: u64,
         item_hash: &str,
-    ) -> Result<Option<Sealed>, StoreError> {
+    ) -> Result<Option<Checksummed>, StoreError> {
         let load = with_link!(link => items::checkpoint(&mut link, run_id, index, item_hash));
         self.calls.run(CHECKPOINT, load).await
     }
@@ -276,7 +278,7 @@ impl Store for PostgresStore {
         holder: &str,
         index: u64,
         item_hash: &str,
-        state: &Sealed,
+        state: &Checksummed,
     ) -> Result<(), StoreError> {
         let save = Save {
             run_id: run_id.to_owned(),
@@ -288,14 +290,14 @@ impl Store for PostgresStore {
         self.saves.call(&self.calls, save).await
     }
 
-    async fn cached(&self, key: &CacheKey) -> Result<Option<Sealed>, StoreError> {
+    async fn cached(&self, key: &CacheKey) -> Result<Option<Checksummed>, StoreError> {
         self.look_ups.call(&self.calls, LookUp(key.clone())).await
     }
 
     async fn put_cached(
         &self,
         key: &CacheKey,
-        value: &Sealed,
+        value: &Checksummed,
         expires_after: Option<Duration>,
     ) -> Result<(), StoreError> {
         names::check_key(key)?;

@@ -22,7 +22,7 @@ pub struct Record {
 
 /// JSON, and a checksum by which the crate knows that it reads what it has written. A store keeps both as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sealed {
+pub struct Checksummed {
     /// The value, as JSON.
     pub json: String,
     /// In hexadecimal digits; it is one of the value and of what it belongs to.
@@ -35,7 +35,7 @@ pub enum Recorded {
     /// It succeeded.
     Succeeded {
         /// What the function returned.
-        output: Sealed,
+        output: Checksummed,
     },
     /// It failed.
     Failed {
@@ -119,7 +119,7 @@ pub enum Claim {
     /// The holder computes the value.
     Granted,
     /// There is a value already.
-    Cached(Sealed),
+    Cached(Checksummed),
     /// Another computes it, at most until that time, unless it is renewed.
     Held {
         /// How long its lease still lasts.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Lease, Record, Recorded, RunInfo, RunStatus, Sealed, StoreError};
+use super::{Checksummed, Lease, Record, Recorded, RunInfo, RunStatus, StoreError};
 
 /// How many of a run's failures are told.
 pub(super) const FAILURES_TOLD: i64 = 10;
@@ -66,7 +66,7 @@ pub(super) fn record(row: SuccessRow) -> Result<Record, StoreError> {
         item_hash,
         attempts: number(attempts)?,
         elapsed: Duration::from_nanos(number(elapsed)?),
-        recorded: Recorded::Succeeded { output: Sealed { json, checksum } },
+        recorded: Recorded::Succeeded { output: Checksummed { json, checksum } },
     })
 }
 

@@ -24,7 +24,9 @@ use self::operation::{Commit, Holding, Key, NewClaim, Operation, Put, Save, Valu
 use self::reader::{LookUp, Read};
 use self::thread::StoreThread;
 use super::fault::Fault;
-use super::{CacheKey, Claim, LONGEST, Record, RunInfo, RunStatus, Sealed, Store, StoreError, names, rows};
+use super::{
+    CacheKey, Checksummed, Claim, LONGEST, Record, RunInfo, RunStatus, Store, StoreError, names, rows,
+};
 
 /// How long the file is waited for while another process writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -214,7 +216,7 @@ impl Store for SqliteStore {
         run_id: &str,
         index: u64,
         item_hash: &str,
-    ) -> Result<Option<Sealed>, StoreError> {
+    ) -> Result<Option<Checksummed>, StoreError> {
         let place = (run_id.into(), rows::index_column(index)?, item_hash.into());
         self.thread.look_up("reading a checkpoint", |reply| LookUp::Checkpoint(place, reply)).await
     }
@@ -225,14 +227,14 @@ impl Store for SqliteStore {
         holder: &str,
         index: u64,
         item_hash: &str,
-        state: &Sealed,
+        state: &Checksummed,
     ) -> Result<(), StoreError> {
         let (run, index) = (Holding::new(run_id, holder), rows::index_column(index)?);
         let save = Save { run, index, item_hash: item_hash.into(), state: Value::new(state) };
         self.thread.write("saving a checkpoint", Operation::SaveCheckpoint(save)).await.map(drop)
     }
 
-    async fn cached(&self, key: &CacheKey) -> Result<Option<Sealed>, StoreError> {
+    async fn cached(&self, key: &CacheKey) -> Result<Option<Checksummed>, StoreError> {
         let key = Key::new(key);
         self.thread.look_up("reading a cached value", |reply| LookUp::Cached(key, reply)).await
     }
@@ -240,7 +242,7 @@ impl Store for SqliteStore {
     async fn put_cached(
         &self,
         key: &CacheKey,
-        value: &Sealed,
+        value: &Checksummed,
         expires_after: Option<Duration>,
     ) -> Result<(), StoreError> {
         names::check_key(key)?;

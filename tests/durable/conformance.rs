@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_map_task::store::conformance::{self, Nonconforming};
 use async_map_task::store::{
-    CacheKey, MemoryStore, PostgresStore, Record, Recorded, Sealed, SqliteStore, Store, StoreError,
+    CacheKey, Checksummed, MemoryStore, PostgresStore, Record, Recorded, SqliteStore, Store, StoreError,
 };
 
 use crate::folder::Folder;
@@ -19,8 +19,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// How many cases the suite has. A case that is lost fails the tests of the stores.
 const CASES: usize = 52;
 
-fn sealed(json: &str) -> Sealed {
-    Sealed { json: json.to_owned(), checksum: "0123456789abcdef".to_owned() }
+fn checksummed(json: &str) -> Checksummed {
+    Checksummed { json: json.to_owned(), checksum: "0123456789abcdef".to_owned() }
 }
 
 fn key(item: &str) -> CacheKey {
@@ -29,7 +29,7 @@ fn key(item: &str) -> CacheKey {
 
 /// An output of so many bytes.
 fn succeeded(index: u64, bytes: usize) -> Record {
-    let output = sealed(&format!("\"{}\"", "x".repeat(bytes - 2)));
+    let output = checksummed(&format!("\"{}\"", "x".repeat(bytes - 2)));
     Record {
         index,
         item_hash: format!("{index:064x}"),
@@ -116,7 +116,7 @@ async fn longer_names_are_refused_by_name<S: Store>(store: &S) {
         (CacheKey { version: long.clone(), ..key("1") }, "the version"),
         (key(&long), "the hash of the item"),
     ] {
-        refused(store.put_cached(&key, &sealed("1"), None).await, what);
+        refused(store.put_cached(&key, &checksummed("1"), None).await, what);
         refused(store.claim(&key, "a", HOUR, false).await, what);
     }
     refused(store.claim(&key("1"), &long, HOUR, false).await, "the name of the holder");

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use async_map_task::AsyncMapTask;
-use async_map_task::store::{PostgresStore, Record, Recorded, Sealed, Store, StoreError};
+use async_map_task::store::{Checksummed, PostgresStore, Record, Recorded, Store, StoreError};
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 
@@ -18,7 +18,7 @@ fn records(first: u64, count: u64) -> Vec<Record> {
         attempts: 1,
         elapsed: Duration::ZERO,
         recorded: Recorded::Succeeded {
-            output: Sealed { json: index.to_string(), checksum: "0".repeat(16) },
+            output: Checksummed { json: index.to_string(), checksum: "0".repeat(16) },
         },
     };
     (first..first + count).map(record).collect()

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_map_task::store::{
-    CacheKey, Claim, MemoryStore, Record, Recorded, RunInfo, RunStatus, Sealed, Store, StoreError,
+    CacheKey, Checksummed, Claim, MemoryStore, Record, Recorded, RunInfo, RunStatus, Store, StoreError,
 };
 use tokio::sync::Semaphore;
 
@@ -198,7 +198,12 @@ impl Store for Rigged {
         self.memory.forget(run_id).await
     }
 
-    async fn checkpoint(&self, run_id: &str, index: u64, hash: &str) -> Result<Option<Sealed>, StoreError> {
+    async fn checkpoint(
+        &self,
+        run_id: &str,
+        index: u64,
+        hash: &str,
+    ) -> Result<Option<Checksummed>, StoreError> {
         self.obey(Call::Checkpoint, self.memory.checkpoint(run_id, index, hash)).await
     }
 
@@ -208,7 +213,7 @@ impl Store for Rigged {
         holder: &str,
         index: u64,
         hash: &str,
-        state: &Sealed,
+        state: &Checksummed,
     ) -> Result<(), StoreError> {
         let step = (*self.script.lock().unwrap())(Call::SaveCheckpoint);
         let doing = self.memory.save_checkpoint(run_id, holder, index, hash, state);
@@ -223,14 +228,14 @@ impl Store for Rigged {
         tokio::spawn(later).await.unwrap()
     }
 
-    async fn cached(&self, key: &CacheKey) -> Result<Option<Sealed>, StoreError> {
+    async fn cached(&self, key: &CacheKey) -> Result<Option<Checksummed>, StoreError> {
         self.obey(Call::Cached, self.memory.cached(key)).await
     }
 
     async fn put_cached(
         &self,
         key: &CacheKey,
-        value: &Sealed,
+        value: &Checksummed,
         expires_after: Option<Duration>,
     ) -> Result<(), StoreError> {
         self.obey(Call::PutCached, self.memory.put_cached(key, value, expires_after)).await

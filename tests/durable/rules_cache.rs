@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::SystemTime;
 
-use async_map_task::store::{CacheKey, MemoryStore, Sealed, Store};
+use async_map_task::store::{CacheKey, Checksummed, MemoryStore, Store};
 use async_map_task::{AsyncMapTask, Cache, Limiter, Origin};
 use futures::FutureExt;
 use tokio::sync::Semaphore;
@@ -92,7 +92,7 @@ async fn durable_rule_5_what_is_ignored_is_no_part_of_the_key() {
             calls.fetch_add(1, SeqCst);
             async move { Ok::<_, String>((request.text.to_owned(), request.trace)) }
         });
-        let result = run.cache(&store, v1().ignoring(|request: &Request| request.text)).await.unwrap();
+        let result = run.cache(&store, v1().key_by(|request: &Request| request.text)).await.unwrap();
         let (a, b) = (Some(("a".to_owned(), 1)), Some(("b".to_owned(), 2)));
         assert_eq!((result.results, calls.swap(0, SeqCst)), (vec![a.clone(), b, a], expected));
     }
@@ -194,11 +194,11 @@ async fn durable_rule_5_a_value_that_is_damaged_or_of_another_type_is_a_miss_and
                 text.cache(&store, v1()).await.unwrap();
             } else {
                 run().await.unwrap();
-                let Sealed { json, checksum } =
+                let Checksummed { json, checksum } =
                     store.cached(&key).await.unwrap().expect("it is found by this key");
                 let damaged = match damage {
-                    "value" => Sealed { json: "22".to_owned(), checksum },
-                    _ => Sealed { json, checksum: checksum.chars().rev().collect() },
+                    "value" => Checksummed { json: "22".to_owned(), checksum },
+                    _ => Checksummed { json, checksum: checksum.chars().rev().collect() },
                 };
                 store.put_cached(&key, &damaged, None).await.unwrap();
             }

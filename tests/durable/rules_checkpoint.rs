@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use async_map_task::store::{MemoryStore, Sealed, Store, StoreError};
+use async_map_task::store::{Checksummed, MemoryStore, Store, StoreError};
 use async_map_task::{AsyncMapTask, BoxError, Cache, ItemContext, Recovery};
 use futures::FutureExt;
 use tokio::sync::Semaphore;
@@ -258,8 +258,8 @@ async fn durable_rule_8_a_state_that_is_damaged_or_of_another_type_is_an_error_o
     assert!(told.contains("Ok(Some(\"a text\"))") && told.contains("the state of item 0"), "{told}");
 
     let item_hash = "2-49cbfd83f1bf713f80d2d397dac98d4b3cf7d7ce1fea05dfdd912693f2290a22";
-    let Sealed { checksum, .. } = store.checkpoint("r", 0, item_hash).await.unwrap().unwrap();
-    let damaged = Sealed { json: "\"another\"".to_owned(), checksum };
+    let Checksummed { checksum, .. } = store.checkpoint("r", 0, item_hash).await.unwrap().unwrap();
+    let damaged = Checksummed { json: "\"another\"".to_owned(), checksum };
     store.open_run("r", "test", "vandal", HOUR).await.unwrap();
     store.save_checkpoint("r", "vandal", 0, item_hash, &damaged).await.unwrap();
     store.close_run("r", "vandal", &async_map_task::store::RunStatus::Running).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_map_task::store::{
-    DEFAULT_LEASE, DEFAULT_TIME_LIMIT, MemoryStore, Recorded, RunStatus, Sealed, Store, StoreError,
+    Checksummed, DEFAULT_LEASE, DEFAULT_TIME_LIMIT, MemoryStore, Recorded, RunStatus, Store, StoreError,
 };
 use async_map_task::{FailureReason, Recovery};
 use futures::FutureExt;
@@ -287,7 +287,7 @@ async fn durable_rule_3_an_output_that_is_damaged_stops_the_run() {
     numbers(&store).await.unwrap();
     let mut record = store.successes("r", 4, 1).await.unwrap().remove(0);
     let Recorded::Succeeded { output } = record.recorded else { panic!("{record:?}") };
-    let damaged = Sealed { json: "5".to_owned(), ..output };
+    let damaged = Checksummed { json: "5".to_owned(), ..output };
     record.recorded = Recorded::Succeeded { output: damaged };
     store.open_run("r", "test", "vandal", HOUR).await.unwrap();
     store.commit("r", "vandal", &[record]).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use async_map_task::store::{CacheKey, Claim, Record, Recorded, Sealed, SqliteStore, Store, StoreError};
+use async_map_task::store::{CacheKey, Checksummed, Claim, Record, Recorded, SqliteStore, Store, StoreError};
 use futures::FutureExt;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
@@ -14,7 +14,7 @@ use crate::support::pass;
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn record() -> Record {
-    let output = Sealed { json: "1".to_owned(), checksum: "0".repeat(16) };
+    let output = Checksummed { json: "1".to_owned(), checksum: "0".repeat(16) };
     Record {
         index: 0,
         item_hash: "hash".to_owned(),

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use async_map_task::store::{CacheKey, RunStatus, Sealed, SqliteStore, Store, StoreError};
+use async_map_task::store::{CacheKey, Checksummed, RunStatus, SqliteStore, Store, StoreError};
 use async_map_task::{AsyncMapTask, Cache, FailureReason, Recovery};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -21,8 +21,8 @@ use crate::warnings::Warnings;
 /// Less than SQLite waits for a file that another has.
 const SOON: Duration = Duration::from_secs(20);
 
-fn sealed(json: &str) -> Sealed {
-    Sealed { json: json.to_owned(), checksum: "0123456789abcdef".to_owned() }
+fn checksummed(json: &str) -> Checksummed {
+    Checksummed { json: json.to_owned(), checksum: "0123456789abcdef".to_owned() }
 }
 
 fn key(item: usize) -> CacheKey {
@@ -55,14 +55,14 @@ async fn a_call_that_is_not_polled_holds_up_no_other() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
-    let (sealed, keys) = (sealed("1"), (0..9).map(key).collect::<Vec<_>>());
+    let (checksummed, keys) = (checksummed("1"), (0..9).map(key).collect::<Vec<_>>());
     let mut left_alone = Vec::new();
     for key in &keys {
-        left_alone.push(store.put_cached(key, &sealed, None).map(drop).boxed());
+        left_alone.push(store.put_cached(key, &checksummed, None).map(drop).boxed());
         left_alone.push(store.claim(key, "a", HOUR, true).map(drop).boxed());
         left_alone.push(store.cached(key).map(drop).boxed());
         left_alone.push(store.successes("nightly", 0, 9).map(drop).boxed());
-        left_alone.push(store.save_checkpoint("nightly", "a", 0, "hash", &sealed).map(drop).boxed());
+        left_alone.push(store.save_checkpoint("nightly", "a", 0, "hash", &checksummed).map(drop).boxed());
     }
     for call in &mut left_alone {
         assert!(call.now_or_never().is_none());
@@ -73,8 +73,8 @@ async fn a_call_that_is_not_polled_holds_up_no_other() {
     let others = async {
         for store in [&store, &other] {
             store.open_run("weekly", "resize", "b", HOUR).await.unwrap();
-            store.put_cached(&key(10), &sealed, None).await.unwrap();
-            assert_eq!(store.cached(&key(10)).await.unwrap(), Some(sealed.clone()));
+            store.put_cached(&key(10), &checksummed, None).await.unwrap();
+            assert_eq!(store.cached(&key(10)).await.unwrap(), Some(checksummed.clone()));
             assert_eq!(store.runs().await.unwrap().len(), 2);
         }
     };
@@ -87,7 +87,7 @@ async fn a_renewal_does_not_wait_for_all_that_was_asked_for_before() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
-    let (state, done) = (sealed("1"), AtomicUsize::new(0));
+    let (state, done) = (checksummed("1"), AtomicUsize::new(0));
     let mut saves: FuturesUnordered<_> = (0..20_000)
         .map(|index| {
             let save = store.save_checkpoint("nightly", "a", index, "hash", &state);
@@ -116,7 +116,7 @@ async fn calls_that_are_written_together_take_effect_in_their_order() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     for round in 0..20 {
-        let (run, one, two) = (format!("run {round}"), sealed("1"), sealed("2"));
+        let (run, one, two) = (format!("run {round}"), checksummed("1"), checksummed("2"));
         let (first, second) = (key(2 * round), key(2 * round + 1));
         let (opened, saved, saved_again, put, refused, granted, held, closed, lost) = tokio::join!(
             store.open_run(&run, "resize", "a", HOUR),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use async_map_task::store::{CacheKey, Record, Recorded, Sealed, SqliteStore, Store, StoreError};
+use async_map_task::store::{CacheKey, Checksummed, Record, Recorded, SqliteStore, Store, StoreError};
 use sha2::{Digest, Sha256};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
@@ -38,8 +38,8 @@ fn checksum(index: u64, json: &str) -> String {
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn seal(index: u64, json: String) -> Sealed {
-    Sealed { checksum: checksum(index, &json), json }
+fn seal(index: u64, json: String) -> Checksummed {
+    Checksummed { checksum: checksum(index, &json), json }
 }
 
 fn record(index: u64) -> Record {

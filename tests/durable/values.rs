@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
 
 use async_map_task::store::{
-    CacheKey, MemoryStore, PostgresStore, Record, Recorded, RunStatus, Sealed, SqliteStore, Store, StoreError,
+    CacheKey, Checksummed, MemoryStore, PostgresStore, Record, Recorded, RunStatus, SqliteStore, Store,
+    StoreError,
 };
 use async_map_task::{AsyncMapTask, BoxError, Cache, FailureReason, MapTaskError, MapTaskResult};
 use serde::de::DeserializeOwned;
@@ -346,13 +347,13 @@ fn first_hash(json: &str) -> String {
     hexadecimal(&Sha256::digest(json))
 }
 
-fn seal(json: &str, belongs_to: &[&str]) -> Sealed {
+fn seal(json: &str, belongs_to: &[&str]) -> Checksummed {
     let mut hash = Sha256::new();
     for part in belongs_to.iter().copied().chain([json]) {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    Sealed { json: json.to_owned(), checksum: hexadecimal(&hash.finalize()[..8]) }
+    Checksummed { json: json.to_owned(), checksum: hexadecimal(&hash.finalize()[..8]) }
 }
 
 /// Keeps what a program that knows version 1 of the tables would: the items are 0, 1 and 2, and the outputs 100 and so on.

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::store::{CacheKey, Claim, Store};
 
-use super::{Broken, Case, Checked, HOUR, OVER_AT_ONCE, ensure, ensure_eq, fail, key, list_cases, sealed};
+use super::{
+    Broken, Case, Checked, HOUR, OVER_AT_ONCE, checksummed, ensure, ensure_eq, fail, key, list_cases,
+};
 
 pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
     list_cases![
@@ -25,8 +27,8 @@ pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
 async fn a_value_is_found_by_its_whole_key<S: Store>(store: S) -> Checked {
     let whole = key("a");
     ensure_eq!(store.cached(&whole).await?, None);
-    store.put_cached(&whole, &sealed("[1,  2]"), None).await?;
-    ensure_eq!(store.cached(&whole).await?, Some(sealed("[1,  2]")));
+    store.put_cached(&whole, &checksummed("[1,  2]"), None).await?;
+    ensure_eq!(store.cached(&whole).await?, Some(checksummed("[1,  2]")));
     for other in [
         CacheKey { task: "other".to_owned(), ..whole.clone() },
         CacheKey { version: "4".to_owned(), ..whole.clone() },
@@ -38,37 +40,37 @@ async fn a_value_is_found_by_its_whole_key<S: Store>(store: S) -> Checked {
 }
 
 async fn a_value_replaces_the_one_before<S: Store>(store: S) -> Checked {
-    store.put_cached(&key("a"), &sealed("1"), Some(HOUR)).await?;
-    store.put_cached(&key("a"), &sealed("2"), None).await?;
-    store.put_cached(&key("a"), &sealed("2"), None).await?;
-    ensure_eq!(store.cached(&key("a")).await?, Some(sealed("2")));
+    store.put_cached(&key("a"), &checksummed("1"), Some(HOUR)).await?;
+    store.put_cached(&key("a"), &checksummed("2"), None).await?;
+    store.put_cached(&key("a"), &checksummed("2"), None).await?;
+    ensure_eq!(store.cached(&key("a")).await?, Some(checksummed("2")));
     ensure_eq!(store.evict("embed", None).await?, 1);
     Ok(())
 }
 
 async fn a_value_expires<S: Store>(store: S) -> Checked {
-    store.put_cached(&key("a"), &sealed("1"), Some(OVER_AT_ONCE)).await?;
-    store.put_cached(&key("b"), &sealed("1"), Some(HOUR)).await?;
-    store.put_cached(&key("c"), &sealed("1"), Some(Duration::MAX)).await?;
+    store.put_cached(&key("a"), &checksummed("1"), Some(OVER_AT_ONCE)).await?;
+    store.put_cached(&key("b"), &checksummed("1"), Some(HOUR)).await?;
+    store.put_cached(&key("c"), &checksummed("1"), Some(Duration::MAX)).await?;
     ensure_eq!(store.cached(&key("a")).await?, None);
-    ensure_eq!(store.cached(&key("b")).await?, Some(sealed("1")));
-    ensure_eq!(store.cached(&key("c")).await?, Some(sealed("1")));
+    ensure_eq!(store.cached(&key("b")).await?, Some(checksummed("1")));
+    ensure_eq!(store.cached(&key("c")).await?, Some(checksummed("1")));
     // One that has expired is none to a claim, and can be put in again, for longer.
     ensure_eq!(store.claim(&key("a"), "a", HOUR, false).await?, Claim::Granted);
-    store.put_cached(&key("a"), &sealed("2"), Some(HOUR)).await?;
-    ensure_eq!(store.cached(&key("a")).await?, Some(sealed("2")));
+    store.put_cached(&key("a"), &checksummed("2"), Some(HOUR)).await?;
+    ensure_eq!(store.cached(&key("a")).await?, Some(checksummed("2")));
     // And for shorter.
-    store.put_cached(&key("b"), &sealed("2"), Some(OVER_AT_ONCE)).await?;
+    store.put_cached(&key("b"), &checksummed("2"), Some(OVER_AT_ONCE)).await?;
     ensure_eq!(store.cached(&key("b")).await?, None);
     Ok(())
 }
 
 async fn expired_values_make_room<S: Store>(store: S) -> Checked {
     for item in 0..150 {
-        store.put_cached(&key(&format!("old {item}")), &sealed("1"), Some(OVER_AT_ONCE)).await?;
+        store.put_cached(&key(&format!("old {item}")), &checksummed("1"), Some(OVER_AT_ONCE)).await?;
     }
     for item in 0..5 {
-        store.put_cached(&key(&format!("new {item}")), &sealed("1"), Some(HOUR)).await?;
+        store.put_cached(&key(&format!("new {item}")), &checksummed("1"), Some(HOUR)).await?;
     }
     // Whatever is deleted meanwhile, it is none of those that have not expired.
     for item in 0..5 {
@@ -94,28 +96,28 @@ async fn a_claim_is_granted_to_one<S: Store>(store: S) -> Checked {
 }
 
 async fn a_claim_finds_the_value<S: Store>(store: S) -> Checked {
-    store.put_cached(&key("a"), &sealed("1"), None).await?;
-    ensure_eq!(store.claim(&key("a"), "a", HOUR, false).await?, Claim::Cached(sealed("1")));
+    store.put_cached(&key("a"), &checksummed("1"), None).await?;
+    ensure_eq!(store.claim(&key("a"), "a", HOUR, false).await?, Claim::Cached(checksummed("1")));
     // Nothing was claimed by that.
     ensure_eq!(store.claim(&key("a"), "b", HOUR, true).await?, Claim::Granted);
     Ok(())
 }
 
 async fn overwriting_claims_in_spite_of_a_value<S: Store>(store: S) -> Checked {
-    store.put_cached(&key("a"), &sealed("old"), None).await?;
+    store.put_cached(&key("a"), &checksummed("old"), None).await?;
     ensure_eq!(store.claim(&key("a"), "a", HOUR, true).await?, Claim::Granted);
     // Meanwhile the others have the old one, and do not wait.
-    ensure_eq!(store.cached(&key("a")).await?, Some(sealed("old")));
-    ensure_eq!(store.claim(&key("a"), "b", HOUR, false).await?, Claim::Cached(sealed("old")));
+    ensure_eq!(store.cached(&key("a")).await?, Some(checksummed("old")));
+    ensure_eq!(store.claim(&key("a"), "b", HOUR, false).await?, Claim::Cached(checksummed("old")));
     ensure!(matches!(store.claim(&key("a"), "b", HOUR, true).await?, Claim::Held { .. }));
-    store.put_cached(&key("a"), &sealed("new"), None).await?;
-    ensure_eq!(store.claim(&key("a"), "b", HOUR, false).await?, Claim::Cached(sealed("new")));
+    store.put_cached(&key("a"), &checksummed("new"), None).await?;
+    ensure_eq!(store.claim(&key("a"), "b", HOUR, false).await?, Claim::Cached(checksummed("new")));
     Ok(())
 }
 
 async fn putting_a_value_ends_every_claim<S: Store>(store: S) -> Checked {
     ensure_eq!(store.claim(&key("a"), "a", HOUR, false).await?, Claim::Granted);
-    store.put_cached(&key("a"), &sealed("1"), None).await?;
+    store.put_cached(&key("a"), &checksummed("1"), None).await?;
     ensure!(!store.renew_claim(&key("a"), "a", HOUR).await?);
     ensure_eq!(store.claim(&key("a"), "b", HOUR, true).await?, Claim::Granted);
     Ok(())
@@ -159,7 +161,7 @@ async fn evicting_deletes_a_version_or_all<S: Store>(store: S) -> Checked {
         of("other", "1", "a"),
     ];
     for key in &keys {
-        store.put_cached(key, &sealed("1"), None).await?;
+        store.put_cached(key, &checksummed("1"), None).await?;
     }
     ensure_eq!(store.evict("embed", Some("1")).await?, 2);
     ensure_eq!(which(&store, &keys).await?, [false, false, true, true, true]);

@@ -3,7 +3,7 @@
 use crate::store::Store;
 
 use super::{
-    Case, Checked, HOUR, OVER_AT_ONCE, ensure, ensure_eq, failed, info, list_cases, lost, open, sealed,
+    Case, Checked, HOUR, OVER_AT_ONCE, checksummed, ensure, ensure_eq, failed, info, list_cases, lost, open,
     succeeded, successes,
 };
 
@@ -59,7 +59,7 @@ async fn a_commit_replaces_what_was_kept_of_an_index<S: Store>(store: S) -> Chec
 
 async fn a_commit_takes_effect_as_a_whole_or_not_at_all<S: Store>(store: S) -> Checked {
     open(&store, "a").await?;
-    store.save_checkpoint("nightly", "a", 3, "hash", &sealed("1")).await?;
+    store.save_checkpoint("nightly", "a", 3, "hash", &checksummed("1")).await?;
     let mut records: Vec<_> = (0..600).map(|index| succeeded(index, "1")).collect();
     // An index that a database cannot keep, behind others that it can.
     records.push(succeeded(u64::MAX, "1"));
@@ -67,7 +67,7 @@ async fn a_commit_takes_effect_as_a_whole_or_not_at_all<S: Store>(store: S) -> C
         Ok(()) => ensure_eq!(successes(&store, "nightly").await?, records),
         Err(_) => {
             ensure_eq!(successes(&store, "nightly").await?, []);
-            ensure_eq!(store.checkpoint("nightly", 3, "hash").await?, Some(sealed("1")));
+            ensure_eq!(store.checkpoint("nightly", 3, "hash").await?, Some(checksummed("1")));
         }
     }
     Ok(())
@@ -89,11 +89,11 @@ async fn only_the_holder_commits<S: Store>(store: S) -> Checked {
     // The lease is over, but nobody has taken the run.
     store.commit("nightly", "a", &[succeeded(0, "0")]).await?;
     open(&store, "b").await?;
-    store.save_checkpoint("nightly", "b", 2, "hash", &sealed("1")).await?;
+    store.save_checkpoint("nightly", "b", 2, "hash", &checksummed("1")).await?;
     lost(store.commit("nightly", "a", &[succeeded(1, "1"), succeeded(2, "2")]).await, "nightly", "a")?;
     lost(store.commit("nightly", "a", &[]).await, "nightly", "a")?;
     ensure_eq!(successes(&store, "nightly").await?, [succeeded(0, "0")]);
-    ensure_eq!(store.checkpoint("nightly", 2, "hash").await?, Some(sealed("1")));
+    ensure_eq!(store.checkpoint("nightly", 2, "hash").await?, Some(checksummed("1")));
     Ok(())
 }
 
@@ -127,24 +127,24 @@ async fn a_checkpoint_is_the_state_that_was_saved_last<S: Store>(store: S) -> Ch
     store.open_run("nightly", "resize", "a", OVER_AT_ONCE).await?;
     ensure_eq!(store.checkpoint("nightly", 0, "hash").await?, None);
     for state in ["1", "{\"row\":  2}", "3"] {
-        store.save_checkpoint("nightly", "a", 0, "hash", &sealed(state)).await?;
-        ensure_eq!(store.checkpoint("nightly", 0, "hash").await?, Some(sealed(state)));
+        store.save_checkpoint("nightly", "a", 0, "hash", &checksummed(state)).await?;
+        ensure_eq!(store.checkpoint("nightly", 0, "hash").await?, Some(checksummed(state)));
     }
-    store.save_checkpoint("nightly", "a", 1, "hash", &sealed("of another item")).await?;
+    store.save_checkpoint("nightly", "a", 1, "hash", &checksummed("of another item")).await?;
     ensure_eq!(store.checkpoint("nightly", 2, "hash").await?, None);
     ensure_eq!(store.checkpoint("weekly", 0, "hash").await?, None);
     // The next holder finds it.
     open(&store, "b").await?;
-    ensure_eq!(store.checkpoint("nightly", 0, "hash").await?, Some(sealed("3")));
+    ensure_eq!(store.checkpoint("nightly", 0, "hash").await?, Some(checksummed("3")));
     Ok(())
 }
 
 async fn a_checkpoint_is_one_of_the_content<S: Store>(store: S) -> Checked {
     open(&store, "a").await?;
-    store.save_checkpoint("nightly", "a", 0, "old", &sealed("1")).await?;
+    store.save_checkpoint("nightly", "a", 0, "old", &checksummed("1")).await?;
     ensure_eq!(store.checkpoint("nightly", 0, "new").await?, None);
-    store.save_checkpoint("nightly", "a", 0, "new", &sealed("2")).await?;
-    ensure_eq!(store.checkpoint("nightly", 0, "new").await?, Some(sealed("2")));
+    store.save_checkpoint("nightly", "a", 0, "new", &checksummed("2")).await?;
+    ensure_eq!(store.checkpoint("nightly", 0, "new").await?, Some(checksummed("2")));
     ensure_eq!(store.checkpoint("nightly", 0, "old").await?, None, "it was replaced");
     Ok(())
 }
@@ -153,9 +153,9 @@ async fn a_success_deletes_its_checkpoint_and_no_other<S: Store>(store: S) -> Ch
     open(&store, "a").await?;
     store.open_run("weekly", "resize", "a", HOUR).await?;
     for index in 0..4 {
-        store.save_checkpoint("nightly", "a", index, "hash", &sealed("1")).await?;
+        store.save_checkpoint("nightly", "a", index, "hash", &checksummed("1")).await?;
     }
-    store.save_checkpoint("weekly", "a", 0, "hash", &sealed("1")).await?;
+    store.save_checkpoint("weekly", "a", 0, "hash", &checksummed("1")).await?;
     store.commit("nightly", "a", &[succeeded(0, "0"), failed(1, "no"), succeeded(3, "3")]).await?;
     for (index, is_kept) in [false, true, true, false].into_iter().enumerate() {
         let state = store.checkpoint("nightly", index as u64, "hash").await?;
@@ -163,20 +163,20 @@ async fn a_success_deletes_its_checkpoint_and_no_other<S: Store>(store: S) -> Ch
     }
     ensure!(store.checkpoint("weekly", 0, "hash").await?.is_some());
     // The content of item 0 has changed: its new state is no matter of the old success, which others' commits pass by.
-    store.save_checkpoint("nightly", "a", 0, "new", &sealed("2")).await?;
+    store.save_checkpoint("nightly", "a", 0, "new", &checksummed("2")).await?;
     store.commit("nightly", "a", &[succeeded(2, "2")]).await?;
-    ensure_eq!(store.checkpoint("nightly", 0, "new").await?, Some(sealed("2")));
+    ensure_eq!(store.checkpoint("nightly", 0, "new").await?, Some(checksummed("2")));
     Ok(())
 }
 
 async fn only_the_holder_saves_checkpoints<S: Store>(store: S) -> Checked {
-    let [first, second, third] = &["1", "2", "3"].map(sealed);
+    let [first, second, third] = &["1", "2", "3"].map(checksummed);
     let save = |holder, state| store.save_checkpoint("nightly", holder, 0, "hash", state);
     lost(save("a", first).await, "nightly", "a")?;
     store.open_run("nightly", "resize", "a", OVER_AT_ONCE).await?;
     save("a", second).await?;
     open(&store, "b").await?;
     lost(save("a", third).await, "nightly", "a")?;
-    ensure_eq!(store.checkpoint("nightly", 0, "hash").await?, Some(sealed("2")));
+    ensure_eq!(store.checkpoint("nightly", 0, "hash").await?, Some(checksummed("2")));
     Ok(())
 }

@@ -3,8 +3,8 @@
 use crate::store::{LeaseLoss, RunStatus, Store, StoreError};
 
 use super::{
-    Broken, Case, Checked, HOUR, OVER_AT_ONCE, ensure, ensure_eq, fail, info, list_cases, lost, open, sealed,
-    succeeded, successes,
+    Broken, Case, Checked, HOUR, OVER_AT_ONCE, checksummed, ensure, ensure_eq, fail, info, list_cases, lost,
+    open, succeeded, successes,
 };
 
 pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
@@ -20,7 +20,7 @@ async fn losses<S: Store>(store: &S, holder: &str) -> Result<Vec<LeaseLoss>, Bro
     let calls = [
         store.renew_run("nightly", holder, HOUR).await,
         store.commit("nightly", holder, &[succeeded(0, "0")]).await,
-        store.save_checkpoint("nightly", holder, 0, "hash", &sealed("1")).await,
+        store.save_checkpoint("nightly", holder, 0, "hash", &checksummed("1")).await,
     ];
     let loss = |call| match call {
         Err(StoreError::LeaseLost { loss, .. }) => Ok(loss),

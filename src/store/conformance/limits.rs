@@ -3,7 +3,8 @@
 use crate::store::{CacheKey, Claim, MAX_NAME_BYTES, Store};
 
 use super::{
-    Case, Checked, HOUR, ensure, ensure_eq, info, key, lease, list_cases, open, sealed, succeeded, successes,
+    Case, Checked, HOUR, checksummed, ensure, ensure_eq, info, key, lease, list_cases, open, succeeded,
+    successes,
 };
 
 pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
@@ -34,11 +35,11 @@ async fn names_of_the_longest_length_are_kept_apart<S: Store>(store: S) -> Check
     for name in &names {
         store.open_run(name, name, name, HOUR).await?;
         store.commit(name, name, &[succeeded(0, "1")]).await?;
-        store.save_checkpoint(name, name, 1, name, &sealed(name)).await?;
+        store.save_checkpoint(name, name, 1, name, &checksummed(name)).await?;
         let key = CacheKey { task: name.clone(), version: name.clone(), item_hash: name.clone() };
         ensure_eq!(store.claim(&key, name, HOUR, false).await?, Claim::Granted);
-        store.put_cached(&key, &sealed(name), None).await?;
-        ensure_eq!(store.cached(&key).await?, Some(sealed(name)));
+        store.put_cached(&key, &checksummed(name), None).await?;
+        ensure_eq!(store.cached(&key).await?, Some(checksummed(name)));
         ensure_eq!(successes(&store, name).await?.len(), 1);
     }
     ensure_eq!(store.runs().await?.len(), 2);
@@ -59,8 +60,8 @@ async fn longer_names_are_refused_or_kept_as_they_are<S: Store>(store: S) -> Che
         CacheKey { version: long.clone(), ..key("1") },
         key(&long),
     ] {
-        let is_kept = store.put_cached(&key, &sealed("1"), None).await.is_ok();
-        ensure_eq!(store.cached(&key).await?, is_kept.then(|| sealed("1")));
+        let is_kept = store.put_cached(&key, &checksummed("1"), None).await.is_ok();
+        ensure_eq!(store.cached(&key).await?, is_kept.then(|| checksummed("1")));
     }
     Ok(())
 }

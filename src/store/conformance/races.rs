@@ -8,8 +8,8 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::{
-    Broken, Case, Checked, HOUR, OVER_AT_ONCE, ensure, ensure_eq, fail, key, list_cases, open, sealed, some,
-    succeeded, successes,
+    Broken, Case, Checked, HOUR, OVER_AT_ONCE, checksummed, ensure, ensure_eq, fail, key, list_cases, open,
+    some, succeeded, successes,
 };
 
 pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
@@ -99,10 +99,10 @@ async fn a_value_is_computed_once<S: Store>(store: S) -> Checked {
                     match store.claim(&key, &holder, HOUR, false).await? {
                         Claim::Granted => {
                             computed.fetch_add(1, Ordering::Relaxed);
-                            store.put_cached(&key, &sealed("1"), None).await?;
+                            store.put_cached(&key, &checksummed("1"), None).await?;
                         }
                         Claim::Cached(value) => {
-                            ensure_eq!(value, sealed("1"));
+                            ensure_eq!(value, checksummed("1"));
                             return Ok(());
                         }
                         Claim::Held { .. } => tokio::task::yield_now().await,
@@ -118,7 +118,7 @@ async fn a_value_is_computed_once<S: Store>(store: S) -> Checked {
 }
 
 async fn readers_never_find_nothing_while_a_value_is_overwritten<S: Store>(store: S) -> Checked {
-    store.put_cached(&key("a"), &sealed("0"), None).await?;
+    store.put_cached(&key("a"), &checksummed("0"), None).await?;
     let mut readers = JoinSet::new();
     for _ in 0..4 {
         let store = store.clone();
@@ -138,7 +138,7 @@ async fn readers_never_find_nothing_while_a_value_is_overwritten<S: Store>(store
     }
     for value in 1..=50 {
         ensure_eq!(store.claim(&key("a"), "a", HOUR, true).await?, Claim::Granted);
-        store.put_cached(&key("a"), &sealed(&value.to_string()), None).await?;
+        store.put_cached(&key("a"), &checksummed(&value.to_string()), None).await?;
     }
     readers.join_all().await.into_iter().collect::<Checked>()?;
     Ok(())

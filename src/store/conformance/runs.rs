@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::store::{RunStatus, Store, StoreError};
 
 use super::{
-    Case, Checked, HOUR, OVER_AT_ONCE, ensure, ensure_eq, fail, failed, info, lease, list_cases, lost, open,
-    sealed, some, succeeded, successes,
+    Case, Checked, HOUR, OVER_AT_ONCE, checksummed, ensure, ensure_eq, fail, failed, info, lease, list_cases,
+    lost, open, some, succeeded, successes,
 };
 
 pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
@@ -235,7 +235,7 @@ async fn a_forgotten_run_is_gone_with_all_that_was_kept<S: Store>(store: S) -> C
     for run_id in ["nightly", "weekly"] {
         store.open_run(run_id, "resize", "a", HOUR).await?;
         store.commit(run_id, "a", &[succeeded(0, "0"), failed(1, "no")]).await?;
-        store.save_checkpoint(run_id, "a", 1, "hash", &sealed("1")).await?;
+        store.save_checkpoint(run_id, "a", 1, "hash", &checksummed("1")).await?;
     }
     store.close_run("nightly", "a", &RunStatus::Succeeded).await?;
     ensure!(store.forget("nightly").await?);
@@ -248,7 +248,7 @@ async fn a_forgotten_run_is_gone_with_all_that_was_kept<S: Store>(store: S) -> C
     ensure_eq!(store.checkpoint("nightly", 1, "hash").await?, None);
     ensure_eq!(info(&store, "nightly").await?.failed, 0);
     ensure_eq!(successes(&store, "weekly").await?, [succeeded(0, "0")]);
-    ensure_eq!(store.checkpoint("weekly", 1, "hash").await?, Some(sealed("1")));
+    ensure_eq!(store.checkpoint("weekly", 1, "hash").await?, Some(checksummed("1")));
     Ok(())
 }
 
@@ -257,7 +257,7 @@ async fn the_holder_of_a_forgotten_run_loses_it<S: Store>(store: S) -> Checked {
     ensure!(store.forget("nightly").await?);
     lost(store.renew_run("nightly", "a", HOUR).await, "nightly", "a")?;
     lost(store.commit("nightly", "a", &[succeeded(0, "0")]).await, "nightly", "a")?;
-    lost(store.save_checkpoint("nightly", "a", 0, "hash", &sealed("1")).await, "nightly", "a")?;
+    lost(store.save_checkpoint("nightly", "a", 0, "hash", &checksummed("1")).await, "nightly", "a")?;
     store.close_run("nightly", "a", &RunStatus::Succeeded).await?;
     ensure_eq!(store.run("nightly").await?, None);
     Ok(())

@@ -3,7 +3,7 @@
 use crate::store::{CacheKey, RunStatus, Store};
 
 use super::{
-    Case, Checked, HOUR, ensure, ensure_eq, fail, failed, info, list_cases, sealed, some, succeeded,
+    Case, Checked, HOUR, checksummed, ensure, ensure_eq, fail, failed, info, list_cases, some, succeeded,
     successes,
 };
 
@@ -35,17 +35,17 @@ async fn text_comes_back_as_it_was<S: Store>(store: S) -> Checked {
         let mut record = succeeded(0, "1");
         record.item_hash = text.to_owned();
         store.commit(text, text, &[record.clone(), failed(1, text)]).await?;
-        store.save_checkpoint(text, text, 1, text, &sealed(text)).await?;
+        store.save_checkpoint(text, text, 1, text, &checksummed(text)).await?;
         let key = CacheKey { task: text.to_owned(), version: text.to_owned(), item_hash: text.to_owned() };
-        store.put_cached(&key, &sealed(text), None).await?;
+        store.put_cached(&key, &checksummed(text), None).await?;
 
         let run = info(&store, text).await?;
         ensure_eq!((run.run_id.as_str(), run.task.as_str()), (text, text));
         ensure_eq!(some(run.lease, "the lease")?.holder, text);
         ensure_eq!(run.failures, [(1, text.to_owned())]);
         ensure_eq!(successes(&store, text).await?, [record]);
-        ensure_eq!(store.checkpoint(text, 1, text).await?, Some(sealed(text)));
-        ensure_eq!(store.cached(&key).await?, Some(sealed(text)));
+        ensure_eq!(store.checkpoint(text, 1, text).await?, Some(checksummed(text)));
+        ensure_eq!(store.cached(&key).await?, Some(checksummed(text)));
         let ended = RunStatus::Failed { reason: text.to_owned() };
         store.close_run(text, text, &ended).await?;
         ensure_eq!(info(&store, text).await?.status, ended);
@@ -82,9 +82,9 @@ async fn a_megabyte_comes_back<S: Store>(store: S) -> Checked {
     };
     let records: Vec<_> = (0..5).map(|index| succeeded(index, &megabyte(index))).collect();
     store.commit("nightly", "a", &records).await?;
-    store.save_checkpoint("nightly", "a", 9, "hash", &sealed(&megabyte(0))).await?;
+    store.save_checkpoint("nightly", "a", 9, "hash", &checksummed(&megabyte(0))).await?;
     ensure!(successes(&store, "nightly").await? == records, "outputs of a megabyte have changed");
-    ensure!(store.checkpoint("nightly", 9, "hash").await? == Some(sealed(&megabyte(0))));
+    ensure!(store.checkpoint("nightly", 9, "hash").await? == Some(checksummed(&megabyte(0))));
     Ok(())
 }
 

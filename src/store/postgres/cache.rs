@@ -9,7 +9,7 @@ use super::group::{Answered, Operation};
 use super::link::{Link, Scope};
 use super::microseconds;
 use crate::store::fault::Fault;
-use crate::store::{CacheKey, Sealed, rows};
+use crate::store::{CacheKey, Checksummed, rows};
 
 /// How many values that have expired are deleted with a group that is put in, and for each value of a large one: more than
 /// are put in, so that they get fewer, and few, so that no call waits long for it.
@@ -56,7 +56,7 @@ pub(super) fn key_columns<'k>(keys: &[&'k CacheKey]) -> [Vec<&'k str>; 3] {
 }
 
 /// The values of these keys, in their order.
-pub(super) async fn values(link: &mut Link, keys: &[&CacheKey]) -> Result<Vec<Option<Sealed>>, Fault> {
+pub(super) async fn values(link: &mut Link, keys: &[&CacheKey]) -> Result<Vec<Option<Checksummed>>, Fault> {
     let [tasks, versions, hashes] = key_columns(keys);
     let places: Vec<i64> = (0..).take(keys.len()).collect();
     let find = sqlx::query(VALUES).bind(places).bind(tasks).bind(versions).bind(hashes);
@@ -64,7 +64,7 @@ pub(super) async fn values(link: &mut Link, keys: &[&CacheKey]) -> Result<Vec<Op
     let mut values = vec![None; keys.len()];
     for (place, json, checksum) in found {
         if let Some(value) = values.get_mut(rows::number::<usize>(place)?) {
-            *value = Some(Sealed { json, checksum });
+            *value = Some(Checksummed { json, checksum });
         }
     }
     Ok(values)
@@ -75,7 +75,7 @@ pub(super) async fn values(link: &mut Link, keys: &[&CacheKey]) -> Result<Vec<Op
 pub(super) struct LookUp(pub(super) CacheKey);
 
 impl Operation for LookUp {
-    type Answer = Option<Sealed>;
+    type Answer = Option<Checksummed>;
 
     const CALL: Call = Call::new("reading a cached value", Scope::Statement);
     const GROUPS: usize = 2;
@@ -95,7 +95,7 @@ impl Operation for LookUp {
 #[derive(Debug)]
 pub(super) struct Put {
     pub(super) key: CacheKey,
-    pub(super) value: Sealed,
+    pub(super) value: Checksummed,
     pub(super) expires_after: Option<Duration>,
 }
 

@@ -11,7 +11,7 @@ use super::without_nul;
 use crate::store::fault::Fault;
 use crate::store::record::groups;
 use crate::store::rows::{self, SuccessRow};
-use crate::store::{MOST_BYTES, Record, Sealed};
+use crate::store::{Checksummed, MOST_BYTES, Record};
 
 /// One statement, and so one way to the server and back: notes that something is written of the run, if it is the
 /// holder's, and only then writes. Gives a row if it was.
@@ -133,14 +133,14 @@ pub(super) async fn checkpoint(
     run_id: &str,
     index: u64,
     item_hash: &str,
-) -> Result<Option<Sealed>, Fault> {
+) -> Result<Option<Checksummed>, Fault> {
     let find = sqlx::query(
         "SELECT state, checksum FROM map_task_checkpoints
          WHERE run_id = $1 AND item_index = $2 AND item_hash = $3",
     );
     let found: Option<(String, String)> =
         link.row(find.bind(run_id).bind(rows::index_column(index)?).bind(item_hash)).await?;
-    Ok(found.map(|(json, checksum)| Sealed { json, checksum }))
+    Ok(found.map(|(json, checksum)| Checksummed { json, checksum }))
 }
 
 /// A state that is saved.
@@ -150,7 +150,7 @@ pub(super) struct Save {
     pub(super) holder: String,
     pub(super) index: i64,
     pub(super) item_hash: String,
-    pub(super) state: Sealed,
+    pub(super) state: Checksummed,
 }
 
 impl Operation for Save {

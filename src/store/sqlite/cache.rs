@@ -9,7 +9,7 @@ use super::values::{ROWS_AT_ONCE, push_rows};
 use super::{after, length, longest_lease, now};
 use crate::store::fault::Fault;
 use crate::store::rows;
-use crate::store::{Claim, Sealed};
+use crate::store::{Checksummed, Claim};
 
 /// How many values that have expired are deleted with each group of values that are put in, for each of them: more than
 /// one, so that they get fewer, and few, so that nobody waits for it.
@@ -26,8 +26,8 @@ type ClaimRow = (i64, Option<String>, Option<i64>, Option<i64>, Option<String>, 
 pub(super) async fn values(
     connection: &mut SqliteConnection,
     keys: &[&Key],
-) -> Result<Vec<Option<Sealed>>, Fault> {
-    let mut values: Vec<Option<Sealed>> = Vec::with_capacity(keys.len());
+) -> Result<Vec<Option<Checksummed>>, Fault> {
+    let mut values: Vec<Option<Checksummed>> = Vec::with_capacity(keys.len());
     for keys in keys.chunks(ROWS_AT_ONCE) {
         let first = values.len();
         values.resize(first + keys.len(), None);
@@ -42,7 +42,7 @@ pub(super) async fn values(
         for (place, json, checksum) in found {
             let place: usize = rows::number(place)?;
             if let Some(value) = values.get_mut(first + place) {
-                *value = Some(Sealed { json, checksum });
+                *value = Some(Checksummed { json, checksum });
             }
         }
     }
@@ -131,7 +131,7 @@ pub(super) async fn claim(
         let found: Vec<ClaimRow> = query.build_query_as().fetch_all(&mut *connection).await?;
         for (claim, (_, holder, until, lease, output, checksum)) in claims.iter().zip(found) {
             made.push(match (output, checksum) {
-                (Some(json), Some(checksum)) => Claim::Cached(Sealed { json, checksum }),
+                (Some(json), Some(checksum)) => Claim::Cached(Checksummed { json, checksum }),
                 _ if holder.as_deref() == Some(&*claim.holder) => Claim::Granted,
                 _ => {
                     let until = shorten(connection, &claim.key, now, until.unwrap_or(now), lease).await?;

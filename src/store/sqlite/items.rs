@@ -10,7 +10,7 @@ use super::runs;
 use super::values::{ROWS_AT_ONCE, push_rows};
 use crate::store::fault::Fault;
 use crate::store::rows::{self, SuccessRow};
-use crate::store::{LeaseLoss, MOST_BYTES, Record, Sealed};
+use crate::store::{Checksummed, LeaseLoss, MOST_BYTES, Record};
 
 /// The runs that something is written of, and whether their holders have lost them.
 #[derive(Default)]
@@ -141,7 +141,7 @@ pub(super) type Place = (Text, i64, Text);
 pub(super) async fn checkpoints(
     connection: &mut SqliteConnection,
     places: &[&Place],
-) -> Result<Vec<Option<Sealed>>, Fault> {
+) -> Result<Vec<Option<Checksummed>>, Fault> {
     let mut states = vec![None; places.len()];
     let numbered: Vec<(i64, &Place)> = (0..).zip(places.iter().copied()).collect();
     let mut query = QueryBuilder::<Sqlite>::new("WITH wanted (place, run_id, item_index, item_hash) AS (");
@@ -158,7 +158,7 @@ pub(super) async fn checkpoints(
     let found: Vec<(i64, String, String)> = query.build_query_as().fetch_all(connection).await?;
     for (place, json, checksum) in found {
         if let Some(state) = states.get_mut(rows::number::<usize>(place)?) {
-            *state = Some(Sealed { json, checksum });
+            *state = Some(Checksummed { json, checksum });
         }
     }
     Ok(states)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::store::rows;
-use crate::store::{CacheKey, Claim, Record, RunStatus, Sealed, StoreError};
+use crate::store::{CacheKey, Checksummed, Claim, Record, RunStatus, StoreError};
 
 /// Text that a statement is given without a copy.
 pub(super) type Text = Arc<str>;
@@ -104,7 +104,7 @@ pub(super) struct Key {
     pub(super) item_hash: Text,
 }
 
-/// A [`Sealed`].
+/// A [`Checksummed`].
 #[derive(Debug)]
 pub(super) struct Value {
     pub(super) json: Text,
@@ -177,7 +177,7 @@ impl Key {
 }
 
 impl Value {
-    pub(super) fn new(sealed: &Sealed) -> Self {
-        Self { json: sealed.json.as_str().into(), checksum: sealed.checksum.as_str().into() }
+    pub(super) fn new(checksummed: &Checksummed) -> Self {
+        Self { json: checksummed.json.as_str().into(), checksum: checksummed.checksum.as_str().into() }
     }
 }

@@ -12,7 +12,7 @@ use super::items::Place;
 use super::operation::Key;
 use super::{cache, items, runs};
 use crate::store::fault::Fault;
-use crate::store::{Record, RunInfo, Sealed, StoreError};
+use crate::store::{Checksummed, Record, RunInfo, StoreError};
 
 /// How many single values are read at once.
 const MOST_AT_ONCE: usize = 64;
@@ -23,8 +23,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// A single value that is looked up.
 #[derive(Debug)]
 pub(super) enum LookUp {
-    Cached(Key, Reply<Option<Sealed>>),
-    Checkpoint(Place, Reply<Option<Sealed>>),
+    Cached(Key, Reply<Option<Checksummed>>),
+    Checkpoint(Place, Reply<Option<Checksummed>>),
 }
 
 /// What takes longer.
@@ -66,9 +66,9 @@ impl Reader {
     /// Looks values of one kind up. Where that fails, one by one, so that each fails only by itself.
     async fn find<K>(
         &mut self,
-        asked: Vec<(K, Reply<Option<Sealed>>)>,
+        asked: Vec<(K, Reply<Option<Checksummed>>)>,
         doing: &'static str,
-        find: impl AsyncFn(&mut SqliteConnection, &[&K]) -> Result<Vec<Option<Sealed>>, Fault>,
+        find: impl AsyncFn(&mut SqliteConnection, &[&K]) -> Result<Vec<Option<Checksummed>>, Fault>,
     ) {
         if asked.is_empty() {
             return;

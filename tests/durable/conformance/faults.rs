@@ -62,7 +62,7 @@ async fn a_failure_says_what_was_found_and_where() {
     let (message, place) = text.split_once(", seen at ").unwrap();
     assert_eq!(
         message,
-        "a_value_expires: found Some(Sealed { json: \"1\", checksum: \"0123456789abcdef\" }), required is None"
+        "a_value_expires: found Some(Checksummed { json: \"1\", checksum: \"0123456789abcdef\" }), required is None"
     );
     assert!(place.contains("conformance") && place.contains("cache.rs:"), "{place}");
     let text = failure("a_megabyte_comes_back", Fault::RefusesLargeOutputs).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_map_task::store::{
-    CacheKey, Claim, MemoryStore, Record, RunInfo, RunStatus, Sealed, Store, StoreError,
+    CacheKey, Checksummed, Claim, MemoryStore, Record, RunInfo, RunStatus, Store, StoreError,
 };
 
 /// What a store does wrong.
@@ -166,7 +166,12 @@ impl Store for Faulty {
         self.memory.forget(self.name(run_id)).await
     }
 
-    async fn checkpoint(&self, run_id: &str, index: u64, hash: &str) -> Result<Option<Sealed>, StoreError> {
+    async fn checkpoint(
+        &self,
+        run_id: &str,
+        index: u64,
+        hash: &str,
+    ) -> Result<Option<Checksummed>, StoreError> {
         let hash = if self.has(Fault::IgnoresContentOfCheckpoints) { "" } else { hash };
         self.memory.checkpoint(self.name(run_id), index, self.name(hash)).await
     }
@@ -177,20 +182,20 @@ impl Store for Faulty {
         holder: &str,
         index: u64,
         hash: &str,
-        state: &Sealed,
+        state: &Checksummed,
     ) -> Result<(), StoreError> {
         let hash = if self.has(Fault::IgnoresContentOfCheckpoints) { "" } else { self.name(hash) };
         self.memory.save_checkpoint(self.name(run_id), self.name(holder), index, hash, state).await
     }
 
-    async fn cached(&self, key: &CacheKey) -> Result<Option<Sealed>, StoreError> {
+    async fn cached(&self, key: &CacheKey) -> Result<Option<Checksummed>, StoreError> {
         self.memory.cached(&self.key(key)).await
     }
 
     async fn put_cached(
         &self,
         key: &CacheKey,
-        value: &Sealed,
+        value: &Checksummed,
         expires_after: Option<Duration>,
     ) -> Result<(), StoreError> {
         let mut value = value.clone();

@@ -10,11 +10,11 @@ use tracing::{Instrument, Span, info, warn};
 use super::Recovery;
 use super::own_runs::{OwnRun, Phase, phase_of};
 use crate::checkpoint::CheckpointQueue;
-use crate::engine::ledger::Entry;
+use crate::engine::commit_log::Entry;
+use crate::store::checksum::has_this_format;
 use crate::store::holder::is_of_this_process;
 use crate::store::record::groups;
-use crate::store::seal::has_this_format;
-use crate::store::{LeaseLoss, Record, Recorded, RunStatus, Sealed, Store, StoreError};
+use crate::store::{Checksummed, LeaseLoss, Record, Recorded, RunStatus, Store, StoreError};
 
 /// How many records of an earlier run are read at once.
 const PAGE: u32 = 2_048;
@@ -42,7 +42,7 @@ const HELD_UP: Duration = Duration::from_millis(100);
 /// How long to wait before a store that could not take a run back is asked again.
 const GIVE_BACK_PAUSE: Duration = Duration::from_millis(500);
 
-/// What the run asks of its task. There are never more of these than the ledger lets records be on their way, and one
+/// What the run asks of its task. There are never more of these than the commit log lets records be on their way, and one
 /// each of the others.
 pub(super) enum Request {
     Keep(Entry),
@@ -60,14 +60,14 @@ pub(super) enum Answer {
 }
 
 /// The task that has the run in the store.
-pub(super) struct Tending<R> {
+pub(super) struct StoreTask<R> {
     pub(super) store: R,
     pub(super) task: String,
     pub(super) recovery: Recovery,
     pub(super) holder: String,
 }
 
-impl<R: Store> Tending<R> {
+impl<R: Store> StoreTask<R> {
     pub(super) async fn run(
         self,
         own: OwnRun,
@@ -241,7 +241,8 @@ impl<R: Store> Tending<R> {
         let Entry { index, item_hash, attempts, elapsed, result } = entry;
         let recorded = match result {
             Ok(json) => {
-                let output = Sealed::seal(json, &[&self.recovery.run_id, &index.to_string(), &item_hash]);
+                let output =
+                    Checksummed::seal(json, &[&self.recovery.run_id, &index.to_string(), &item_hash]);
                 Recorded::Succeeded { output }
             }
             Err(message) => Recorded::Failed { message },

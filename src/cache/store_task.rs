@@ -19,7 +19,7 @@ use tracing::warn;
 
 use super::Options;
 use crate::store::holder::holder;
-use crate::store::{CacheKey, Claim, Sealed, Store, StoreError};
+use crate::store::{CacheKey, Checksummed, Claim, Store, StoreError};
 
 /// How long to wait before another process is asked again for what it computes: from the first time on twice as long each
 /// time, up to the last.
@@ -65,8 +65,8 @@ pub(super) struct Load {
     pub(super) taken_bytes: usize,
 }
 
-pub(super) struct Tending<R> {
-    desk: Arc<Desk<R>>,
+pub(super) struct StoreTask<R> {
+    shared: Arc<SharedContext<R>>,
     look_ups: FuturesUnordered<BoxFuture<(usize, Found)>>,
     /// What was looked up, until it is known what becomes of it.
     missing: HashMap<usize, CacheKey>,
@@ -84,7 +84,7 @@ pub(super) struct Tending<R> {
 }
 
 /// What all look-ups and writes of a run share.
-struct Desk<R> {
+struct SharedContext<R> {
     store: R,
     task: String,
     options: Options,
@@ -103,9 +103,9 @@ enum Found {
     Nothing { key: CacheKey, is_claimed: bool },
 }
 
-impl<R: Store> Tending<R> {
+impl<R: Store> StoreTask<R> {
     pub(super) fn new(store: R, task: String, options: Options) -> Self {
-        let desk = Desk {
+        let shared = SharedContext {
             store,
             task,
             options,
@@ -116,7 +116,7 @@ impl<R: Store> Tending<R> {
         };
         let (look_ups, missing, claimed, writes) = Default::default();
         Self {
-            desk: Arc::new(desk),
+            shared: Arc::new(shared),
             look_ups,
             missing,
             claimed,
@@ -163,7 +163,7 @@ impl<R: Store> Tending<R> {
     fn begin(&mut self, request: Request) {
         match request {
             Request::LookUp { index, item_hash } => {
-                self.look_ups.push(Box::pin(Arc::clone(&self.desk).look_up(index, item_hash)));
+                self.look_ups.push(Box::pin(Arc::clone(&self.shared).look_up(index, item_hash)));
             }
             Request::Keep { index, output } => {
                 let bytes = output.len();
@@ -171,14 +171,14 @@ impl<R: Store> Tending<R> {
                 self.taken_bytes += bytes;
                 self.claimed.remove(&index);
                 if let Some(key) = self.missing.remove(&index) {
-                    self.write(bytes, Arc::clone(&self.desk).put(index, key, output));
+                    self.write(bytes, Arc::clone(&self.shared).put(index, key, output));
                 }
             }
             Request::Release { index } => {
                 self.taken += 1;
                 let key = self.missing.remove(&index);
                 if let (Some(key), true) = (key, self.claimed.remove(&index)) {
-                    self.write(0, Arc::clone(&self.desk).release(index, key));
+                    self.write(0, Arc::clone(&self.shared).release(index, key));
                 }
             }
         }
@@ -212,14 +212,14 @@ impl<R: Store> Tending<R> {
             self.renewal = None;
             return;
         }
-        let third = self.desk.options.lease / 3;
+        let third = self.shared.options.lease / 3;
         let renewal = self.renewal.get_or_insert_with(|| Box::pin(sleep(third)));
         if renewal.as_mut().poll(cx).is_ready() {
             renewal.as_mut().reset(Instant::now() + third);
             let _registered = renewal.as_mut().poll(cx);
             let claimed = self.missing.iter().filter(|(index, _)| self.claimed.contains(index));
             for (index, key) in claimed.map(|(index, key)| (*index, key.clone())).collect::<Vec<_>>() {
-                self.write(0, Arc::clone(&self.desk).renew(index, key));
+                self.write(0, Arc::clone(&self.shared).renew(index, key));
             }
         }
     }
@@ -227,7 +227,7 @@ impl<R: Store> Tending<R> {
     /// Tells the run what is under way, if that has changed.
     fn report(&mut self, answering: &UnboundedSender<Answer>) {
         let load = Load {
-            waiting: self.desk.waiting.load(Relaxed),
+            waiting: self.shared.waiting.load(Relaxed),
             writes: self.writes.len(),
             bytes: self.bytes,
             taken: mem::take(&mut self.taken),
@@ -243,8 +243,8 @@ impl<R: Store> Tending<R> {
     /// Ends the waiting for what others compute. A claim that is asked for all the same is released once it is made.
     fn close(&mut self) {
         self.is_closing = true;
-        self.desk.close();
-        if !self.desk.options.serialized {
+        self.shared.close();
+        if !self.shared.options.serialized {
             self.look_ups.clear();
         }
     }
@@ -253,13 +253,13 @@ impl<R: Store> Tending<R> {
     fn release_all(&mut self) {
         for index in mem::take(&mut self.claimed) {
             if let Some(key) = self.missing.remove(&index) {
-                self.write(0, Arc::clone(&self.desk).release(index, key));
+                self.write(0, Arc::clone(&self.shared).release(index, key));
             }
         }
     }
 }
 
-impl<R: Store> Desk<R> {
+impl<R: Store> SharedContext<R> {
     async fn look_up(self: Arc<Self>, index: usize, item_hash: String) -> (usize, Found) {
         let key = CacheKey { task: self.task.clone(), version: self.options.version.clone(), item_hash };
         let found = if self.options.serialized {
@@ -274,7 +274,7 @@ impl<R: Store> Desk<R> {
 
     async fn read(&self, index: usize, key: CacheKey) -> Found {
         match self.store.cached(&key).await {
-            Ok(Some(sealed)) => match open(&key, &sealed) {
+            Ok(Some(checksummed)) => match open(&key, &checksummed) {
                 Ok(json) => return Found::Output { key, json },
                 Err(error) => self.tell(index, "what is cached is damaged, and is computed anew", &error),
             },
@@ -298,7 +298,7 @@ impl<R: Store> Desk<R> {
             let claim = self.store.claim(&key, &self.claimant(index), lease, overwrite).await;
             match claim {
                 Ok(Claim::Granted) => return Found::Nothing { key, is_claimed: true },
-                Ok(Claim::Cached(sealed)) => match open(&key, &sealed) {
+                Ok(Claim::Cached(checksummed)) => match open(&key, &checksummed) {
                     Ok(json) => return Found::Output { key, json },
                     Err(error) => {
                         self.tell(index, "what is cached is damaged, and is computed anew", &error);
@@ -322,8 +322,8 @@ impl<R: Store> Desk<R> {
     }
 
     async fn put(self: Arc<Self>, index: usize, key: CacheKey, json: String) {
-        let sealed = Sealed::seal(json, &belongs_to(&key));
-        if let Err(error) = self.store.put_cached(&key, &sealed, self.options.expires_after).await {
+        let checksummed = Checksummed::seal(json, &belongs_to(&key));
+        if let Err(error) = self.store.put_cached(&key, &checksummed, self.options.expires_after).await {
             self.tell(index, "the output was not cached", &error);
             if self.options.serialized {
                 return self.release(index, key).await;
@@ -369,6 +369,6 @@ fn belongs_to(key: &CacheKey) -> [&str; 3] {
     [&key.task, &key.version, &key.item_hash]
 }
 
-fn open(key: &CacheKey, sealed: &Sealed) -> Result<String, StoreError> {
-    sealed.open(&belongs_to(key)).map(ToOwned::to_owned)
+fn open(key: &CacheKey, checksummed: &Checksummed) -> Result<String, StoreError> {
+    checksummed.open(&belongs_to(key)).map(ToOwned::to_owned)
 }

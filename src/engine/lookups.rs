@@ -11,7 +11,7 @@ use crate::error::BoxError;
 
 /// Looks up outputs of equal items and stores new ones, outside the run. The driver polls it. It never fails: an output that
 /// cannot be read counts as absent, and one that cannot be written is not stored.
-pub(crate) trait Cacher: Send {
+pub(crate) trait CacheBackend: Send {
     /// Starts the look-up of an item.
     fn look_up(&mut self, index: usize, item_hash: String);
 
@@ -38,24 +38,24 @@ type Encode<T> = fn(usize, &T) -> Result<String, BoxError>;
 type Decode<T> = fn(usize, &str) -> Result<T, BoxError>;
 
 /// The items of a run that are looked up before they start.
-pub(crate) struct Cache<I, T> {
+pub(crate) struct Lookups<I, T> {
     name: String,
     hash: HashItem<I>,
     encode: Encode<T>,
     decode: Decode<T>,
-    cacher: Box<dyn Cacher>,
+    backend: Box<dyn CacheBackend>,
     /// Items that are being looked up. They hold no permits and have not started.
     pending: HashMap<usize, Pulled<I>>,
 }
 
-impl<I, T> Cache<I, T> {
+impl<I, T> Lookups<I, T> {
     pub(crate) fn new(
         name: String,
         hash: HashItem<I>,
         (encode, decode): (Encode<T>, Decode<T>),
-        cacher: Box<dyn Cacher>,
+        backend: Box<dyn CacheBackend>,
     ) -> Self {
-        Self { name, hash, encode, decode, cacher, pending: HashMap::new() }
+        Self { name, hash, encode, decode, backend, pending: HashMap::new() }
     }
 
     /// Returns how many items are being looked up.
@@ -65,14 +65,14 @@ impl<I, T> Cache<I, T> {
 
     /// Returns `true` if another item may be looked up.
     pub(super) fn has_room(&self, free: usize) -> bool {
-        self.cacher.has_room(free)
+        self.backend.has_room(free)
     }
 
     /// Starts the look-up of an item. Returns the item if it cannot be looked up.
     pub(super) fn look_up(&mut self, pulled: Pulled<I>) -> Option<Pulled<I>> {
         match (self.hash)(&pulled.item) {
             Ok(hash) => {
-                self.cacher.look_up(pulled.index, hash);
+                self.backend.look_up(pulled.index, hash);
                 self.pending.insert(pulled.index, pulled);
                 None
             }
@@ -86,7 +86,7 @@ impl<I, T> Cache<I, T> {
     /// Returns the next item that was looked up, and its output if there is one.
     pub(super) fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<(Pulled<I>, Option<T>)> {
         loop {
-            let (index, found) = match self.cacher.poll_found(cx) {
+            let (index, found) = match self.backend.poll_found(cx) {
                 Poll::Ready(found) => found,
                 Poll::Pending => return Poll::Pending,
             };
@@ -94,7 +94,7 @@ impl<I, T> Cache<I, T> {
             let Some(text) = found else { return Poll::Ready((pulled, None)) };
             let output = match (self.decode)(index, &text) {
                 Ok(output) => {
-                    self.cacher.release(index);
+                    self.backend.release(index);
                     Some(output)
                 }
                 Err(error) => {
@@ -113,21 +113,21 @@ impl<I, T> Cache<I, T> {
     /// Stores the output of an item.
     pub(super) fn keep(&mut self, index: usize, output: &T) {
         match (self.encode)(index, output) {
-            Ok(text) => self.cacher.keep(index, text),
+            Ok(text) => self.backend.keep(index, text),
             Err(error) => {
                 self.log_warning(index, "the output is not cached", &error);
-                self.cacher.release(index);
+                self.backend.release(index);
             }
         }
     }
 
     /// Releases an item that has failed.
     pub(super) fn release(&mut self, index: usize) {
-        self.cacher.release(index);
+        self.backend.release(index);
     }
 
     pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.cacher.poll_closed(cx)
+        self.backend.poll_closed(cx)
     }
 
     fn log_warning(&self, index: usize, what: &str, error: &dyn Display) {

@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 use tracing::{Instrument, Span};
 
 use super::Options;
-use super::tending::{Answer, Load, Request, Tending};
-use crate::engine::cache::Cacher;
+use super::store_task::{Answer, Load, Request, StoreTask};
+use crate::engine::lookups::CacheBackend;
 use crate::store::Store;
 
 /// How many writes may be under way before no other item is looked up.
@@ -29,7 +29,7 @@ const MOST_WAITING: usize = 256;
 /// run holds nothing of the store meanwhile.
 ///
 /// If this is dropped, the task keeps what was computed, lets others compute the rest, and ends.
-pub(super) struct StoreCacher<R> {
+pub(super) struct StoreBackend<R> {
     state: State<R>,
     /// The items that are being looked up.
     asked: HashSet<usize>,
@@ -42,7 +42,7 @@ pub(super) struct StoreCacher<R> {
 }
 
 enum State<R> {
-    Ready(Box<Tending<R>>),
+    Ready(Box<StoreTask<R>>),
     Running {
         requests: UnboundedSender<Request>,
         answers: UnboundedReceiver<Answer>,
@@ -56,18 +56,18 @@ enum State<R> {
     Over,
 }
 
-impl<R: Store> StoreCacher<R> {
+impl<R: Store> StoreBackend<R> {
     pub(super) fn new(store: R, task: String, options: Options) -> Self {
-        let state = State::Ready(Box::new(Tending::new(store, task, options)));
+        let state = State::Ready(Box::new(StoreTask::new(store, task, options)));
         Self { state, asked: HashSet::new(), load: Load::default(), new_writes: 0, new_bytes: 0 }
     }
 
     fn ask(&mut self, request: Request) {
         if let State::Ready(_) = self.state {
-            if let State::Ready(mut tending) = mem::replace(&mut self.state, State::Over) {
+            if let State::Ready(mut store_task) = mem::replace(&mut self.state, State::Over) {
                 let ((requests, mut asked), (answering, answers)) =
                     (unbounded_channel(), unbounded_channel());
-                let work = poll_fn(move |cx| tending.poll(&mut asked, &answering, cx));
+                let work = poll_fn(move |cx| store_task.poll(&mut asked, &answering, cx));
                 let task = tokio::spawn(work.instrument(Span::current()));
                 self.state = State::Running { requests, answers, task };
             }
@@ -101,7 +101,7 @@ impl<R: Store> StoreCacher<R> {
     }
 }
 
-impl<R: Store> Cacher for StoreCacher<R> {
+impl<R: Store> CacheBackend for StoreBackend<R> {
     fn look_up(&mut self, index: usize, item_hash: String) {
         self.asked.insert(index);
         self.ask(Request::LookUp { index, item_hash });

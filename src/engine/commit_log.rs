@@ -4,17 +4,17 @@ use std::collections::{HashMap, VecDeque};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::cache::Cache;
+use super::lookups::Lookups;
 use crate::error::BoxError;
 use crate::outcome::{ItemError, Origin};
 
-/// The most records on their way to the keeper, besides those of the running items. The second bound counts the bytes of
+/// The most records on their way to the journal, besides those of the running items. The second bound counts the bytes of
 /// their text. No further item starts while one of them is reached.
 const MOST_UNKEPT: usize = 1_024;
 const MOST_UNKEPT_BYTES: usize = 16 << 20;
 
 /// Stores records in groups, outside the run. The driver polls it.
-pub(crate) trait Keeper: Send {
+pub(crate) trait Journal: Send {
     /// Ready once it is known if the item at this index has succeeded before. The indices ascend.
     fn poll_known(&mut self, index: usize, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>>;
 
@@ -43,24 +43,24 @@ pub(crate) struct Entry {
 }
 
 /// The durability and the cache lookups of a run.
-pub(crate) struct Keeping<I, T, E> {
+pub(crate) struct Durability<I, T, E> {
     /// Makes successes durable before they count.
-    pub(crate) ledger: Option<Box<Ledger<I, T, E>>>,
+    pub(crate) commit_log: Option<Box<CommitLog<I, T, E>>>,
     /// Looks up and stores outputs of equal items.
-    pub(crate) cache: Option<Box<Cache<I, T>>>,
+    pub(crate) cache: Option<Box<Lookups<I, T>>>,
 }
 
 /// Neither is used.
-impl<I, T, E> Default for Keeping<I, T, E> {
+impl<I, T, E> Default for Durability<I, T, E> {
     fn default() -> Self {
-        Self { ledger: None, cache: None }
+        Self { commit_log: None, cache: None }
     }
 }
 
-impl<I, T, E> Keeping<I, T, E> {
+impl<I, T, E> Durability<I, T, E> {
     /// Returns `true` if another item may be pulled while `free` permits are free.
     pub(super) fn has_room(&self, free: usize) -> bool {
-        self.ledger.as_ref().is_none_or(|ledger| ledger.has_room())
+        self.commit_log.as_ref().is_none_or(|commit_log| commit_log.has_room())
             && self.cache.as_ref().is_none_or(|cache| cache.has_room(free))
     }
 
@@ -71,7 +71,7 @@ impl<I, T, E> Keeping<I, T, E> {
 
     /// Returns how many successes are not durable yet.
     pub(super) fn unkept_successes(&self) -> usize {
-        self.ledger.as_ref().map_or(0, |ledger| ledger.unkept_successes)
+        self.commit_log.as_ref().map_or(0, |commit_log| commit_log.unkept_successes)
     }
 }
 
@@ -106,12 +106,12 @@ pub(super) enum Recalled<T> {
 }
 
 /// The successes of a run on their way to the store.
-pub(crate) struct Ledger<I, T, E> {
+pub(crate) struct CommitLog<I, T, E> {
     codec: Codec<I, T, E>,
-    keeper: Box<dyn Keeper>,
+    journal: Box<dyn Journal>,
     /// The hashes of the items that were pulled and have not settled.
     hashes: HashMap<usize, String>,
-    /// The records that the keeper has taken and that are not durable, in that order.
+    /// The records that the journal has taken and that are not durable, in that order.
     unkept: VecDeque<Unkept<T>>,
     /// How many bytes of text these are.
     unkept_bytes: usize,
@@ -123,7 +123,7 @@ pub(crate) struct Ledger<I, T, E> {
     has_failed: bool,
 }
 
-/// A record on its way to the keeper.
+/// A record on its way to the journal.
 struct Unkept<T> {
     /// `None` if the item has failed.
     success: Option<Success<T>>,
@@ -131,12 +131,12 @@ struct Unkept<T> {
     bytes: usize,
 }
 
-impl<I, T, E> Ledger<I, T, E> {
-    pub(crate) fn new(codec: Codec<I, T, E>, keeper: Box<dyn Keeper>) -> Self {
+impl<I, T, E> CommitLog<I, T, E> {
+    pub(crate) fn new(codec: Codec<I, T, E>, journal: Box<dyn Journal>) -> Self {
         let (hashes, unkept) = Default::default();
         Self {
             codec,
-            keeper,
+            journal,
             hashes,
             unkept,
             unkept_bytes: 0,
@@ -153,10 +153,10 @@ impl<I, T, E> Ledger<I, T, E> {
 
     /// Ready once it is known if the next item has succeeded before.
     pub(super) fn poll_known(&mut self, index: usize, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        let polled = self.keeper.poll_known(index, cx);
+        let polled = self.journal.poll_known(index, cx);
         if let Poll::Ready(Err(_)) = polled {
             self.has_failed = true;
-            if let Poll::Ready(Ok(kept)) = self.keeper.poll_kept(cx) {
+            if let Poll::Ready(Ok(kept)) = self.journal.poll_kept(cx) {
                 self.kept += kept;
             }
         }
@@ -170,7 +170,7 @@ impl<I, T, E> Ledger<I, T, E> {
     /// Returns an error if the item cannot be hashed.
     pub(super) fn recall(&mut self, index: usize, item: &I) -> Result<Recalled<T>, BoxError> {
         let hash = (self.codec.hash)(index, item)?;
-        let recalled = match self.keeper.recall(index) {
+        let recalled = match self.journal.recall(index) {
             None => Recalled::Nothing,
             Some(entry) if entry.item_hash != hash => Recalled::Changed,
             Some(Entry { attempts, elapsed, result, .. }) => match result {
@@ -188,7 +188,7 @@ impl<I, T, E> Ledger<I, T, E> {
         Ok(recalled)
     }
 
-    /// Passes the record of a success to the keeper. Returns the success if that is not possible.
+    /// Passes the record of a success to the journal. Returns the success if that is not possible.
     pub(super) fn keep_success(&mut self, success: Success<T>) -> Result<(), (Success<T>, BoxError)> {
         if self.has_failed {
             return Err((success, "the store has failed before".into()));
@@ -203,7 +203,7 @@ impl<I, T, E> Ledger<I, T, E> {
         Ok(())
     }
 
-    /// Passes the record of a failure to the keeper.
+    /// Passes the record of a failure to the journal.
     pub(super) fn keep_failure(&mut self, index: usize, elapsed: Duration, error: &ItemError<E>) {
         if !self.has_failed {
             let bytes = self.keep(index, error.attempts(), elapsed, Err((self.codec.describe)(error)));
@@ -211,7 +211,7 @@ impl<I, T, E> Ledger<I, T, E> {
         }
     }
 
-    /// Passes a record to the keeper, and returns the length of its text.
+    /// Passes a record to the journal, and returns the length of its text.
     fn keep(
         &mut self,
         index: usize,
@@ -223,11 +223,11 @@ impl<I, T, E> Ledger<I, T, E> {
         let (Ok(text) | Err(text)) = &result;
         let bytes = text.len();
         self.unkept_bytes += bytes;
-        self.keeper.keep(Entry { index, item_hash, attempts, elapsed, result });
+        self.journal.keep(Entry { index, item_hash, attempts, elapsed, result });
         bytes
     }
 
-    /// Removes the first record that the keeper has taken.
+    /// Removes the first record that the journal has taken.
     fn pop_unkept(&mut self) -> Option<Option<Success<T>>> {
         let Unkept { success, bytes } = self.unkept.pop_front()?;
         self.unkept_bytes -= bytes;
@@ -235,7 +235,7 @@ impl<I, T, E> Ledger<I, T, E> {
         Some(success)
     }
 
-    /// Returns the next success that is durable, or the reason why the keeper stores nothing any more.
+    /// Returns the next success that is durable, or the reason why the journal stores nothing any more.
     pub(super) fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Success<T>, BoxError>> {
         loop {
             while self.kept > 0 {
@@ -247,7 +247,7 @@ impl<I, T, E> Ledger<I, T, E> {
             if self.has_failed {
                 return Poll::Pending;
             }
-            match ready!(self.keeper.poll_kept(cx)) {
+            match ready!(self.journal.poll_kept(cx)) {
                 Ok(kept) => self.kept += kept,
                 Err(error) => {
                     self.has_failed = true;
@@ -257,7 +257,7 @@ impl<I, T, E> Ledger<I, T, E> {
         }
     }
 
-    /// Returns the next success that is no longer awaited, because the keeper has failed or has no more time.
+    /// Returns the next success that is no longer awaited, because the journal has failed or has no more time.
     pub(super) fn give_up(&mut self) -> Option<Success<T>> {
         self.has_failed = true;
         while let Some(unkept) = self.pop_unkept() {
@@ -273,8 +273,8 @@ impl<I, T, E> Ledger<I, T, E> {
         self.unkept.is_empty()
     }
 
-    /// Makes the keeper release the store.
+    /// Makes the journal release the store.
     pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()> {
-        self.keeper.poll_closed(cx, reason)
+        self.journal.poll_closed(cx, reason)
     }
 }

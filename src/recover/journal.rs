@@ -13,16 +13,16 @@ use tracing::{Instrument, Span};
 
 use super::Recovery;
 use super::own_runs::{OwnRun, Phase};
-use super::tending::{Answer, Request, Tending};
+use super::store_task::{Answer, Request, StoreTask};
 use crate::checkpoint::CheckpointQueue;
-use crate::engine::ledger::{Entry, Keeper};
+use crate::engine::commit_log::{Entry, Journal};
 use crate::engine::shutdown::ShutDown;
 use crate::error::BoxError;
 use crate::panic_payload::into_message;
 use crate::store::{Record, Recorded, RunStatus, Store, StoreError};
 
-/// The keeper of a run, which has a task of its own for the store.
-pub(super) struct StoreKeeper<R> {
+/// The journal of a run, which has a task of its own for the store.
+pub(super) struct StoreJournal<R> {
     state: State<R>,
     /// What has come of the earlier run and was not asked for, by ascending index.
     known: VecDeque<Record>,
@@ -38,7 +38,7 @@ pub(super) struct StoreKeeper<R> {
 }
 
 enum State<R> {
-    Ready(Tending<R>, CheckpointQueue<R>),
+    Ready(StoreTask<R>, CheckpointQueue<R>),
     Running {
         requests: UnboundedSender<Request>,
         answers: UnboundedReceiver<Answer>,
@@ -54,7 +54,7 @@ enum Lost {
     Panicked(String),
 }
 
-impl<R: Store> StoreKeeper<R> {
+impl<R: Store> StoreJournal<R> {
     pub(super) fn new(
         store: R,
         task: String,
@@ -62,7 +62,7 @@ impl<R: Store> StoreKeeper<R> {
         holder: String,
         checkpoints: CheckpointQueue<R>,
     ) -> Self {
-        let state = State::Ready(Tending { store, task, recovery, holder }, checkpoints);
+        let state = State::Ready(StoreTask { store, task, recovery, holder }, checkpoints);
         Self {
             state,
             known: VecDeque::new(),
@@ -78,12 +78,13 @@ impl<R: Store> StoreKeeper<R> {
 
     fn ask(&mut self, request: Request) {
         if let State::Ready(..) = self.state {
-            if let State::Ready(tending, checkpoints) = mem::replace(&mut self.state, State::Over) {
+            if let State::Ready(store_task, checkpoints) = mem::replace(&mut self.state, State::Over) {
                 let ((requests, asked), (answering, answers)) = (unbounded_channel(), unbounded_channel());
-                let own = OwnRun::new(&tending.holder);
+                let own = OwnRun::new(&store_task.holder);
                 let phase = own.phase();
-                let task =
-                    tokio::spawn(tending.run(own, asked, answering, checkpoints).instrument(Span::current()));
+                let task = tokio::spawn(
+                    store_task.run(own, asked, answering, checkpoints).instrument(Span::current()),
+                );
                 self.state = State::Running { requests, answers, task, phase };
             }
         }
@@ -130,7 +131,7 @@ impl<R: Store> StoreKeeper<R> {
 }
 
 /// A run that is dropped is given back by its task.
-impl<R> Drop for StoreKeeper<R> {
+impl<R> Drop for StoreJournal<R> {
     fn drop(&mut self) {
         if let State::Running { phase, .. } = &self.state {
             phase.send_if_modified(|phase| {
@@ -144,7 +145,7 @@ impl<R> Drop for StoreKeeper<R> {
     }
 }
 
-impl<R: Store> Keeper for StoreKeeper<R> {
+impl<R: Store> Journal for StoreJournal<R> {
     fn poll_known(&mut self, index: usize, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         if index < self.known_to {
             return Poll::Ready(Ok(()));

@@ -4,7 +4,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::canonical::{Canonical, Lists};
-use super::{Sealed, StoreError};
+use super::{Checksummed, StoreError};
 
 /// How many hexadecimal digits a checksum has.
 const CHECKSUM_DIGITS: usize = 16;
@@ -28,7 +28,7 @@ pub(crate) fn has_this_format(item_hash: &str) -> bool {
     item_hash.starts_with(HASH_FORMAT)
 }
 
-impl Sealed {
+impl Checksummed {
     /// Seals a value for one place: what was written for another is not taken for it.
     pub(crate) fn seal(json: String, belongs_to: &[&str]) -> Self {
         let checksum = checksum(&json, belongs_to);
@@ -75,25 +75,25 @@ mod tests {
     /// A seal is opened for the place that it was made for, as it was, and for nothing else.
     #[test]
     fn a_seal_opens_only_where_it_belongs() {
-        let sealed = Sealed::seal("{\"a\": 1}".to_owned(), &["run", "7", "ab"]);
-        assert_eq!(sealed.checksum.len(), CHECKSUM_DIGITS);
-        assert_eq!(sealed.open(&["run", "7", "ab"]).unwrap(), "{\"a\": 1}");
+        let checksummed = Checksummed::seal("{\"a\": 1}".to_owned(), &["run", "7", "ab"]);
+        assert_eq!(checksummed.checksum.len(), CHECKSUM_DIGITS);
+        assert_eq!(checksummed.open(&["run", "7", "ab"]).unwrap(), "{\"a\": 1}");
 
-        let with = |json: &str, checksum: &str| Sealed { json: json.into(), checksum: checksum.into() };
-        let refused: &[(Sealed, &[&str])] = &[
-            (sealed.clone(), &["run", "8", "ab"]),
-            (sealed.clone(), &["run", "7"]),
-            (sealed.clone(), &["run7", "", "ab"]),
-            (sealed.clone(), &["run", "7a", "b"]),
-            (sealed.clone(), &[]),
-            (with("{\"a\": 2}", &sealed.checksum), &["run", "7", "ab"]),
-            (with("{\"a\":1}", &sealed.checksum), &["run", "7", "ab"]),
+        let with = |json: &str, checksum: &str| Checksummed { json: json.into(), checksum: checksum.into() };
+        let refused: &[(Checksummed, &[&str])] = &[
+            (checksummed.clone(), &["run", "8", "ab"]),
+            (checksummed.clone(), &["run", "7"]),
+            (checksummed.clone(), &["run7", "", "ab"]),
+            (checksummed.clone(), &["run", "7a", "b"]),
+            (checksummed.clone(), &[]),
+            (with("{\"a\": 2}", &checksummed.checksum), &["run", "7", "ab"]),
+            (with("{\"a\":1}", &checksummed.checksum), &["run", "7", "ab"]),
             (with("{\"a\": 1}", ""), &["run", "7", "ab"]),
             (with("{\"a\": 1}", "0000000000000000"), &["run", "7", "ab"]),
         ];
-        for (sealed, belongs_to) in refused {
-            let error = sealed.open(belongs_to).unwrap_err();
-            assert!(matches!(error, StoreError::Corrupt(_)), "{sealed:?} for {belongs_to:?}: {error}");
+        for (checksummed, belongs_to) in refused {
+            let error = checksummed.open(belongs_to).unwrap_err();
+            assert!(matches!(error, StoreError::Corrupt(_)), "{checksummed:?} for {belongs_to:?}: {error}");
         }
     }
 
@@ -108,7 +108,7 @@ mod tests {
         let table: &[(&str, &[&str], &str)] =
             &[("null", &[], "8e53a1afaf1a7a48"), ("1", &["run", "0"], "8a2952423736a1c1")];
         for (json, belongs_to, checksum) in table {
-            assert_eq!(Sealed::seal((*json).to_owned(), belongs_to).checksum, *checksum, "{json}");
+            assert_eq!(Checksummed::seal((*json).to_owned(), belongs_to).checksum, *checksum, "{json}");
         }
     }
 
