@@ -456,6 +456,28 @@ fn the_lowest_floors_are_pure() {
     report("purity", pure.len(), "files on the floors 0 and 1", &wrong);
 }
 
+/// What the scheduler may use of the engine beside itself.
+const BELOW_THE_SCHEDULER: [&str; 2] = ["timer", "shutdown"];
+
+#[test]
+fn the_scheduler_knows_no_items_and_no_types() {
+    let files = files_below("src");
+    let is_scheduler = |file: &&SourceFile| file.path.starts_with("src/engine/scheduler");
+    let mut wrong = Vec::new();
+    let mut looked_at = 0;
+    for file in files.iter().filter(is_scheduler) {
+        looked_at += 1;
+        for path in imports(file).iter().filter(|path| path[0] == "engine") {
+            let part = path.get(1).map_or("", String::as_str);
+            if part != "scheduler" && !BELOW_THE_SCHEDULER.contains(&part) {
+                wrong.push(format!("{} imports {}", file.path, path.join("::")));
+            }
+        }
+        wrong.extend(file.lines_with(|line| line.contains("impl<") || has_word(line, "Types")));
+    }
+    report("scheduler", looked_at, "files without type parameters", &wrong);
+}
+
 #[test]
 fn every_rule_has_a_test() {
     let files = files_below("tests");
