@@ -1,13 +1,12 @@
-//! The items of a run on more than one machine: each is a durable call to a handler in Restate.
+//! Runs items on more than one machine: each item is a durable call to a handler in Restate.
 //!
 //! The task, its verdict, its order and its result stay as they are; only the map function changes. Instead of doing the
-//! work, it hands the item to [Restate](https://restate.dev), a durable execution engine, which has it run on any of
-//! many machines, sees to it that it is run again where a machine dies, and keeps the outcome. [The
-//! guide](crate::guide::past_one_machine) says when this pays, how to start it all, and what survives what.
+//! work, it sends the item to [Restate](https://restate.dev), a durable execution engine. The engine runs the item on one of
+//! many machines, runs it again if that machine dies, and keeps the outcome. [The guide](crate::guide::past_one_machine)
+//! explains when this pays, how to start all parts, and which failures a run survives.
 //!
-//! This is the side of the caller, and speaks HTTP/1.1 with the engine's ingress and its admin API. It was tried with the versions
-//! 1.7.2 and 1.7.12.
-//! The workers are programs of your own with the engine's own SDK.
+//! This module is the caller's side. It speaks HTTP/1.1 with the engine's ingress and its admin API. It was tested with the
+//! versions 1.7.2 and 1.7.12. The workers are programs of your own that use the engine's SDK.
 
 mod answer;
 mod builder;
@@ -35,9 +34,9 @@ use self::engine::Engine;
 pub use self::error::RestateError;
 pub use self::handler::Handler;
 
-/// A Restate server, or a cluster of them: where the items of a run go.
+/// A Restate server, or a cluster of them, that runs the items of a run.
 ///
-/// A clone is another handle to the same, and shares its connections: one for each call that is under way, so keep
+/// A clone is another handle to the same server, and shares its connections. Each running call uses one connection, so keep
 /// `ulimit -n` above the concurrency of your runs.
 ///
 /// # Examples
@@ -62,7 +61,7 @@ pub use self::handler::Handler;
 ///     .map_with_context(|cx, url| make.call(cx, url))
 ///     .retry_if(RestateError::is_retryable)
 ///     .await;
-/// engine.settled().await; // what a stopped run has left in the engine is cancelled there
+/// engine.settled().await; // invocations that a stopped run has left in the engine are cancelled there
 /// println!("{}", result?.summary);
 /// # Ok(())
 /// # }
@@ -73,35 +72,36 @@ pub struct Restate {
 }
 
 impl Restate {
-    /// Begins to describe the engine whose ingress is at this URL, `http://` or `https://`.
+    /// Returns a builder for the engine with its ingress at this URL, `http://` or `https://`.
     ///
-    /// Nothing is connected before the first call.
+    /// No connection is made before the first call.
     pub fn builder(ingress: impl Into<String>) -> RestateBuilder {
         RestateBuilder::new(ingress.into())
     }
 
-    /// A handler of a service, by the names that it is registered with, and the type of its output.
+    /// Returns a handler of a service, by its registered names. `T` is the type of its output.
     ///
-    /// The names are checked when it is called: each consists of letters and digits of ASCII, `_`, `-` and `.`. Only a
-    /// service's handlers can be called, not those of virtual objects and workflows, which have keys.
+    /// The names are checked when the handler is called. Each consists of ASCII letters and digits, `_`, `-` and `.`. Only
+    /// the handlers of services can be called. Those of virtual objects and workflows have keys, and are not supported.
     pub fn handler<T>(&self, service: &str, handler: &str) -> Handler<T> {
         Handler::new(self, service, handler)
     }
 
-    /// Waits until no call is under way, and what stopped runs have left in the engine is cancelled there. Says how many
-    /// invocations could not be cancelled, since the engine was built; the log names each.
+    /// Waits until no call is running, and every invocation that stopped runs have left in the engine is cancelled. Returns
+    /// how many invocations could not be cancelled since this handle was built. The log names each of them.
     ///
-    /// A call that is dropped is cancelled by a task of its own, which dies with the runtime. So await this before
-    /// `main` returns, and before a run of the same id begins. It waits for the calls of all runs over this engine, also
-    /// of those that go on. Without an [`admin`](RestateBuilder::admin) nothing is cancelled, and nothing counted.
+    /// A dropped call is cancelled by a task of its own, which dies with the runtime. So await this before `main` returns,
+    /// and before a run with the same id starts. It waits for the calls of all runs over this engine, including runs that
+    /// continue. Without an [`admin`](RestateBuilder::admin), nothing is cancelled and nothing is counted.
     ///
-    /// A call that the engine does not have yet may still be on its way. Cancelling enters its invocation there, to begin a
-    /// minute later, and takes it out again after 5 s, in which a call that comes late begins nothing. A program that ends
-    /// between the two, or that the admin API refuses, leaves it to begin.
+    /// A call may still be on its way when it is dropped, so that the engine does not have it yet. To cancel such a call,
+    /// the task enters its invocation in the engine with a delayed start, a minute later. After 5 s, the task removes it. A
+    /// call that arrives within these 5 s starts nothing. If the program ends between the two steps, or if the admin API
+    /// refuses the second one, the invocation starts.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it changes nothing: the tasks go on.
+    /// Dropping the future changes nothing: the tasks continue.
     pub async fn settled(&self) -> usize {
         self.engine.calls.wait().await;
         self.engine.uncancelled.load(Ordering::Relaxed)

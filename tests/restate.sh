@@ -74,7 +74,7 @@ code() {
 }
 
 # The page's own words for the operator, at this server: `ask SQL`, and `IDS | each WHAT`.
-operator=$(code "# What an operator asks" sh | sed "s/localhost:9070/127.0.0.1:$admin/")
+operator=$(code "# Queries for an operator" sh | sed "s/localhost:9070/127.0.0.1:$admin/")
 eval "$(grep -E '^(ask|each)\(\)' <<<"$operator")"
 
 is_ready() {

@@ -1,4 +1,4 @@
-//! What an answer of the engine means.
+//! The meaning of an answer of the engine.
 
 use std::any::type_name;
 
@@ -6,42 +6,42 @@ use hyper::StatusCode;
 use serde::de::DeserializeOwned;
 
 use super::RestateError;
-use super::reply::{Reply, beginning};
+use super::reply::{Reply, excerpt};
 use super::server::INGRESS;
 
-/// The output of a handler, or why there is none.
+/// Returns the output of a handler, or the reason why there is none.
 pub(super) fn output<T: DeserializeOwned>(reply: &Reply) -> Result<T, RestateError> {
     if !reply.is_output() {
         return Err(failure(reply, INGRESS));
     }
-    // A handler that returns nothing sends nothing.
+    // A handler without an output sends an empty body.
     let json = if reply.body.is_empty() { b"null" } else { reply.body.as_ref() };
     serde_json::from_slice(json).map_err(|error| RestateError::Output {
         expected: type_name::<T>(),
-        found: beginning(json),
+        found: excerpt(json),
         invocation_id: reply.invocation_id().to_owned(),
         source: error.into(),
     })
 }
 
-/// Whether the invocation was cancelled or killed, so that its end is not the item's outcome.
+/// Returns `true` if the invocation was cancelled or killed, so that its end is not the outcome of the item.
 pub(super) fn was_stopped(reply: &Reply) -> bool {
     reply.is_outcome()
         && !reply.is_output()
         && matches!(failure(reply, INGRESS), RestateError::Cancelled { .. })
 }
 
-/// Whether it was stopped before this call came, so that nothing is said about the item.
+/// Returns `true` if the invocation was stopped before this call arrived, so that the answer is not about the item.
 pub(super) fn was_stopped_before(reply: &Reply) -> bool {
     reply.was_kept() && was_stopped(reply)
 }
 
-/// What an answer of a server says that is no output.
+/// Returns the error for an answer that is not an output.
 pub(super) fn failure(reply: &Reply, server: &'static str) -> RestateError {
     let status = reply.status.as_u16();
-    let refusal = reply.refusal();
-    let code = refusal.as_ref().and_then(|refusal| refusal.code).unwrap_or(status);
-    let message = refusal.map_or_else(|| beginning(&reply.body), |refusal| refusal.message);
+    let body = reply.error_body();
+    let code = body.as_ref().and_then(|body| body.code).unwrap_or(status);
+    let message = body.map_or_else(|| excerpt(&reply.body), |body| body.message);
     if reply.is_outcome() && server == INGRESS {
         let invocation_id = reply.invocation_id().to_owned();
         return if is_stopped(code, &message) {
@@ -58,7 +58,7 @@ pub(super) fn failure(reply: &Reply, server: &'static str) -> RestateError {
     }
 }
 
-/// Whether an invocation was stopped from outside, and has no outcome of its own.
+/// Returns `true` if an invocation was stopped from outside, and has no outcome of its own.
 fn is_stopped(code: u16, message: &str) -> bool {
     code == StatusCode::CONFLICT && ["cancelled", "killed"].contains(&message)
 }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
     use crate::restate::server::ADMIN;
 
-    /// An answer, with the header that says whose it is.
+    /// Creates an answer, with the header that names its source.
     fn reply(status: u16, source: &'static str, body: &'static str) -> Reply {
         let mut headers = HeaderMap::new();
         headers.insert("x-restate-id", HeaderValue::from_static("inv_1abc"));
@@ -83,7 +83,7 @@ mod tests {
         Reply { status: StatusCode::from_u16(status).unwrap(), headers, body: body.into() }
     }
 
-    /// The same without the id of an invocation.
+    /// Removes the id of the invocation.
     fn unnamed(mut reply: Reply) -> Reply {
         reply.headers.remove("x-restate-id");
         reply

@@ -1,4 +1,4 @@
-//! How the engine is reached.
+//! The builder of a `Restate` handle.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::engine::{CANCELLED_AT_ONCE, Engine};
 use super::server::{ADMIN, INGRESS, Server};
 use crate::error::ConfigError;
 
-/// Describes how the engine is reached; begun by [`Restate::builder`], ended by [`build`](Self::build).
+/// Builds a [`Restate`] handle. Created by [`Restate::builder`], completed by [`build`](Self::build).
 #[derive(Debug, Clone)]
 #[must_use = "it does nothing before `build`"]
 pub struct RestateBuilder {
@@ -27,7 +27,7 @@ pub struct RestateBuilder {
     message_limit: usize,
 }
 
-/// Text that no log shall have.
+/// Text that must not get into a log.
 #[derive(Clone)]
 struct Secret(String);
 
@@ -38,14 +38,14 @@ impl fmt::Debug for Secret {
 }
 
 impl RestateBuilder {
-    /// The [`retry_time`](Self::retry_time) where none is set: longer than a server takes to be started again.
+    /// The default of [`retry_time`](Self::retry_time). A restart of the server takes less.
     pub const DEFAULT_RETRY_TIME: Duration = Duration::from_secs(120);
 
-    /// The time to [`kill_after`](Self::kill_after) where none is set.
+    /// The default of [`kill_after`](Self::kill_after).
     pub const DEFAULT_KILL_AFTER: Duration = Duration::from_secs(5);
 
-    /// The [`message_limit`](Self::message_limit) where none is set: what an engine takes that has its default limits
-    /// of 32 MiB a message and 32 MiB an invocation, of which it keeps 32 KiB for itself.
+    /// The default of [`message_limit`](Self::message_limit). An engine with its default limits accepts messages of this
+    /// size: 32 MiB for a message, and 32 MiB for an invocation, of which it reserves 32 KiB for itself.
     pub const DEFAULT_MESSAGE_LIMIT: usize = (32 << 20) - (64 << 10);
 
     pub(super) fn new(ingress: String) -> Self {
@@ -59,66 +59,74 @@ impl RestateBuilder {
         }
     }
 
-    /// The URL of the admin API, through which a stopped run cancels what it has left running.
+    /// Sets the URL of the admin API. A stopped run uses it to cancel the invocations that it has left running.
     ///
-    /// The default is none, and nothing is cancelled: an item that is timed out, cancelled or dropped runs on in the
-    /// engine, and its outcome is kept under its key. The API must be that of the same engine as the ingress.
+    /// By default there is none, and nothing is cancelled. An item that is timed out, cancelled or dropped then continues in
+    /// the engine, and its outcome is kept under its key. The admin API and the ingress must belong to the same engine.
     pub fn admin(mut self, url: impl Into<String>) -> Self {
         self.admin = Some(url.into());
         self
     }
 
-    /// The token that the ingress and the admin API are sent, as `Authorization: Bearer`.
+    /// Sets the token that is sent to the ingress and the admin API, as `Authorization: Bearer`.
     ///
-    /// The default is none. It is shown in no error and by no `Debug`.
+    /// By default there is none. Errors and `Debug` output never contain the token.
     pub fn bearer_token(mut self, token: impl Into<String>) -> Self {
         self.bearer_token = Some(Secret(token.into()));
         self
     }
 
-    /// For how long a call is sent again while the ingress is away, from the first failure on, before it is
-    /// [`Unavailable`](super::RestateError::Unavailable).
+    /// Sets how long a call is sent again while the ingress is unavailable, counted from the first failure. After that, the
+    /// call fails with [`Unavailable`](super::RestateError::Unavailable).
     ///
-    /// The default is [`DEFAULT_RETRY_TIME`](Self::DEFAULT_RETRY_TIME), two minutes; zero is one try. The waits grow from
-    /// 50 ms to 5 s and are jittered. An item gives up earlier where its
-    /// [deadline](crate::ItemContext::deadline) leaves no time for another try. A connection that breaks while a handler
-    /// works is no failure where the engine has the call: it is attached to again, however often. A handler that is not
-    /// registered after an outage is waited for as long. A request that waits for no handler, such as a cancel, fails after 20 s
-    /// without an answer, and is sent again.
+    /// The default is [`DEFAULT_RETRY_TIME`](Self::DEFAULT_RETRY_TIME), two minutes. With zero there is one try.
+    ///
+    /// - The waits grow from 50 ms to 5 s, and have jitter. An item gives up earlier if its
+    ///   [deadline](crate::ItemContext::deadline) leaves no time for another try.
+    /// - A connection that breaks while a handler works is not a failure if the engine has the call. The call attaches
+    ///   again, however often that happens.
+    /// - If a handler is not registered after an outage, the call waits for it for the same time.
+    /// - A request that waits for no handler, such as a cancel, fails after 20 s without an answer, and is sent again.
     pub fn retry_time(mut self, retry_time: Duration) -> Self {
         self.retry_time = retry_time;
         self
     }
 
-    /// How long a handler has to end after its invocation was cancelled, before the invocation is killed.
+    /// Sets how long a handler has to end after its invocation was cancelled. After that, the invocation is killed.
     ///
-    /// The default is [`DEFAULT_KILL_AFTER`](Self::DEFAULT_KILL_AFTER), 5 s. A handler learns of its cancelling where it
-    /// next awaits something of the engine's, such as `ctx.sleep`, and may undo there what it has done; while it awaits
-    /// something else, and inside of `ctx.run`, it goes on. A killed one is dropped where it stands. With
-    /// [`Duration::MAX`] none is killed. A retry waits for this end, so give an attempt a longer time.
+    /// The default is [`DEFAULT_KILL_AFTER`](Self::DEFAULT_KILL_AFTER), 5 s. A handler gets the cancellation when it next
+    /// awaits an operation of the engine, such as `ctx.sleep`. There it can undo its work. While it awaits anything else,
+    /// and inside `ctx.run`, it continues. A killed handler is dropped at its current `await`. With [`Duration::MAX`], no
+    /// invocation is killed.
+    ///
+    /// A retry waits until the attempt before it has ended in the engine. So set a longer
+    /// [`timeout_per_attempt`](crate::AsyncMapTaskBuilder::timeout_per_attempt) than this.
     pub fn kill_after(mut self, time: Duration) -> Self {
         self.kill_after = time;
         self
     }
 
-    /// How many bytes of JSON an item and an output may have. A larger one is
-    /// [`TooLarge`](super::RestateError::TooLarge), and such an item is not sent.
+    /// Sets how many bytes of JSON an item and an output may have. A larger one is
+    /// [`TooLarge`](super::RestateError::TooLarge), and a larger item is not sent.
     ///
-    /// The default is [`DEFAULT_MESSAGE_LIMIT`](Self::DEFAULT_MESSAGE_LIMIT), 64 KiB less than 32 MiB. Set it where the
-    /// engine has other limits (`message-size-limit` and `per-invocation-memory-limit`). What passes here and is
-    /// too large there is not refused by the engine: it pauses the invocation, and its caller waits.
+    /// The default is [`DEFAULT_MESSAGE_LIMIT`](Self::DEFAULT_MESSAGE_LIMIT), 64 KiB less than 32 MiB. Set it if the engine
+    /// has other limits (`message-size-limit` and `per-invocation-memory-limit`). The engine does not refuse a message that
+    /// is within this limit and above its own: it pauses the invocation, and the caller waits.
     pub fn message_limit(mut self, bytes: usize) -> Self {
         self.message_limit = bytes;
         self
     }
 
-    /// Checks the settings. Nothing is connected yet.
+    /// Checks the settings, and returns the handle. It makes no connection yet.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] where a URL is not `http://` or `https://` and a host, with a port or a path if need be; where the
-    /// token is empty or has a character that none can have; where the limit of a message is zero; where a URL is
-    /// `https://` and the machine has no certificates to trust.
+    /// Returns a [`ConfigError`] if:
+    ///
+    /// - a URL is not `http://` or `https://` and a host, with an optional port and path;
+    /// - the token is empty, or contains a character that is not allowed in a token;
+    /// - the limit of a message is zero;
+    /// - a URL is `https://`, and the machine has no certificates to trust.
     pub fn build(self) -> Result<Restate, ConfigError> {
         if self.message_limit == 0 {
             return Err(ConfigError::new("message_limit", 0, "at least 1 byte"));
@@ -133,7 +141,7 @@ impl RestateBuilder {
             kill_after: self.kill_after,
             message_limit: self.message_limit,
             calls: TaskTracker::new(),
-            places: Semaphore::new(CANCELLED_AT_ONCE),
+            cancel_permits: Semaphore::new(CANCELLED_AT_ONCE),
             cancelling: Cancelling::default(),
             uncancelled: AtomicUsize::new(0),
         };

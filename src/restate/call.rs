@@ -1,4 +1,4 @@
-//! One call of a handler.
+//! One call to a handler.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use super::waiting::Answer;
 use crate::context::ItemContext;
 use crate::error::ConfigError;
 
-/// How many keys an item may have. Each has been failed or stopped under but the last.
-pub(super) const MOST_KEYS: u32 = 10_000;
+/// How many keys an item may have. Under each key but the last, the item has failed or was stopped.
+pub(super) const MAX_KEYS: u32 = 10_000;
 
-/// All that is sent for one attempt at an item, as often as it must be.
+/// Everything that is sent for one attempt at an item, once or more often.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) engine: Arc<Engine>,
@@ -28,29 +28,29 @@ pub(super) struct Call {
     pub(super) name: Name,
     /// The number of its key.
     pub(super) number: u32,
-    /// What the engine knows it by: it runs once, however often it is sent.
+    /// The idempotency key. A call runs once, however often it is sent under this key.
     pub(super) key: HeaderValue,
     pub(super) item: Bytes,
 }
 
 impl Call {
-    /// The same call under the key with another number.
+    /// Returns the same call under the key with another number.
     pub(super) fn numbered(&self, number: u32) -> Result<Self, ConfigError> {
         Ok(Self { key: self.name.key(number)?, number, ..self.clone() })
     }
 
-    /// The number of the key for this attempt. The keys are numbered by the outcomes that the engine keeps: it is the first
-    /// one that has neither been stopped nor had a failure that an earlier attempt of this run has seen.
-    pub(super) async fn number(&self, cx: &ItemContext) -> Result<u32, RestateError> {
-        let mut seen = self.name.earlier();
+    /// Finds the number of the key for this attempt. The keys are numbered by the outcomes that the engine keeps. The number
+    /// is the first one that was not stopped and has no failure that an earlier attempt of this run has seen.
+    pub(super) async fn find_number(&self, cx: &ItemContext) -> Result<u32, RestateError> {
+        let mut seen = self.name.earlier_attempts();
         if seen == 0 {
-            return Ok(self.name.first());
+            return Ok(self.name.first_number());
         }
         let mut number = 1;
-        while number < MOST_KEYS {
-            let peek = self.numbered(number)?.ask(&self.target.output);
-            let reply = match self.engine.ingress.reach(&peek, cx.deadline()).await {
-                // An output that is too large is one.
+        while number < MAX_KEYS {
+            let peek = self.numbered(number)?.query(&self.target.output);
+            let reply = match self.engine.ingress.send(&peek, cx.deadline()).await {
+                // An output that is too large is an output, too.
                 Err(Fault::TooLarge { .. }) => return Ok(number),
                 reply => reply?,
             };
@@ -68,13 +68,13 @@ impl Call {
         Ok(number)
     }
 
-    /// Sends it until it is answered.
+    /// Sends the call until it is answered.
     pub(super) async fn answer(&self, cx: &ItemContext) -> Result<Answer, Fault> {
-        let (call, peek) = (self.request(&self.target.call), self.ask(&self.target.output));
+        let (call, peek) = (self.request(&self.target.call), self.query(&self.target.output));
         self.engine.ingress.outcome(&call, &peek, cx.deadline()).await
     }
 
-    /// A request with the item and its key.
+    /// Creates a request that contains the item and its key.
     pub(super) fn request(&self, uri: &Uri) -> Request<Full<Bytes>> {
         let mut request = self.engine.ingress.request(Method::POST, uri.clone(), self.item.clone());
         let headers = request.headers_mut();
@@ -83,10 +83,10 @@ impl Call {
         request
     }
 
-    /// A question about the call, which begins nothing.
-    pub(super) fn ask(&self, uri: &Uri) -> Request<Full<Bytes>> {
-        let question = self.target.question(&self.key);
-        let mut request = self.engine.ingress.request(Method::POST, uri.clone(), question);
+    /// Creates a query about the call. It starts nothing.
+    pub(super) fn query(&self, uri: &Uri) -> Request<Full<Bytes>> {
+        let body = self.target.query(&self.key);
+        let mut request = self.engine.ingress.request(Method::POST, uri.clone(), body);
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         request
     }

@@ -1,4 +1,4 @@
-//! The items whose calls are being cancelled. A later attempt at one waits until that has come to its end.
+//! Tracks the items with calls that are being cancelled. A later attempt at such an item waits until that is over.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -7,36 +7,38 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lock::lock;
 
-/// The items whose calls are being cancelled, by their names.
+/// The items with calls that are being cancelled, by their names.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cancelling {
-    items: Arc<Mutex<HashMap<String, Ends>>>,
+    items: Arc<Mutex<HashMap<String, Cancellations>>>,
 }
 
-/// How many calls for an item are being cancelled, what tells of the last one's end, and whether an attempt waits for it.
+/// The calls for one item that are being cancelled.
 #[derive(Debug, Default)]
-struct Ends {
+struct Cancellations {
     count: usize,
+    /// Cancelled once the last of them is over.
     over: CancellationToken,
+    /// Cancelled once an attempt waits for their end.
     wanted: CancellationToken,
 }
 
 impl Cancelling {
-    /// Notes that a call for an item is being cancelled, until the result is dropped.
+    /// Records that a call for an item is being cancelled, until the returned value is dropped.
     pub(super) fn begin(&self, item: String) -> Ongoing {
         let mut items = lock(&self.items);
-        let ends = items.entry(item.clone()).or_default();
-        ends.count += 1;
-        let wanted = ends.wanted.clone();
+        let entry = items.entry(item.clone()).or_default();
+        entry.count += 1;
+        let wanted = entry.wanted.clone();
         drop(items);
         Ongoing { cancelling: self.clone(), item, wanted }
     }
 
     /// Waits until no call for an item is being cancelled.
-    pub(super) async fn over(&self, item: &str) {
+    pub(super) async fn wait_for(&self, item: &str) {
         loop {
-            let ends = lock(&self.items).get(item).map(|ends| (ends.wanted.clone(), ends.over.clone()));
-            let Some((wanted, over)) = ends else { return };
+            let entry = lock(&self.items).get(item).map(|entry| (entry.wanted.clone(), entry.over.clone()));
+            let Some((wanted, over)) = entry else { return };
             wanted.cancel();
             over.cancelled().await;
         }
@@ -52,7 +54,7 @@ pub(super) struct Ongoing {
 }
 
 impl Ongoing {
-    /// Waits until another attempt at the item waits for the end of this.
+    /// Waits until another attempt at the item waits for the end of this cancellation.
     pub(super) async fn wanted(&self) {
         self.wanted.cancelled().await;
     }
@@ -61,12 +63,12 @@ impl Ongoing {
 impl Drop for Ongoing {
     fn drop(&mut self) {
         let mut items = lock(&self.cancelling.items);
-        let Some(ends) = items.get_mut(&self.item) else { return };
-        ends.count -= 1;
-        let last = (ends.count == 0).then(|| items.remove(&self.item)).flatten();
+        let Some(entry) = items.get_mut(&self.item) else { return };
+        entry.count -= 1;
+        let last = (entry.count == 0).then(|| items.remove(&self.item)).flatten();
         drop(items);
-        if let Some(ends) = last {
-            ends.over.cancel();
+        if let Some(entry) = last {
+            entry.over.cancel();
         }
     }
 }
@@ -80,10 +82,10 @@ mod tests {
     #[test]
     fn a_later_attempt_waits_for_the_last_of_them() {
         let cancelling = Cancelling::default();
-        assert!(cancelling.over("a").now_or_never().is_some());
+        assert!(cancelling.wait_for("a").now_or_never().is_some());
         let (first, second, other) =
             (cancelling.begin("a".into()), cancelling.begin("a".into()), cancelling.begin("b".into()));
-        let mut waiting = Box::pin(cancelling.over("a"));
+        let mut waiting = Box::pin(cancelling.wait_for("a"));
         assert!(second.wanted().now_or_never().is_none());
         assert!(waiting.as_mut().now_or_never().is_none());
         assert!(first.wanted().now_or_never().is_some() && second.wanted().now_or_never().is_some());

@@ -1,4 +1,4 @@
-//! What all calls to one engine share.
+//! The parts that all calls to one engine share.
 
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -9,20 +9,19 @@ use tokio_util::task::TaskTracker;
 use super::cancelling::Cancelling;
 use super::server::Server;
 
-/// How many calls are being cancelled at the same time; the others wait for it.
+/// How many calls are being cancelled at the same time. The others wait.
 pub(super) const CANCELLED_AT_ONCE: usize = 64;
 
-/// What all calls to one engine share.
+/// The parts that all calls to one engine share.
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) ingress: Server,
     pub(super) admin: Option<Server>,
     pub(super) kill_after: Duration,
     pub(super) message_limit: usize,
-    /// The calls under way, and the tasks that cancel. It is closed from the beginning, which means that it can be
-    /// waited for.
+    /// The running calls, and the tasks that cancel. It is closed from the start, so that `wait` returns when it is empty.
     pub(super) calls: TaskTracker,
-    pub(super) places: Semaphore,
+    pub(super) cancel_permits: Semaphore,
     pub(super) cancelling: Cancelling,
     pub(super) uncancelled: AtomicUsize,
 }

@@ -1,4 +1,4 @@
-//! Why a call had no output.
+//! The error of a call without an output.
 
 use std::time::Duration;
 
@@ -6,114 +6,114 @@ use super::one_line::OneLine;
 use crate::count::Count;
 use crate::error::{BoxError, ConfigError};
 
-/// Why a call to a handler had no output. It is the error of the item.
+/// The reason why a call to a handler had no output. It is the error of the item.
 ///
-/// All messages are one line: text from elsewhere is escaped there, and cut after 400 characters. The fields have the whole of
-/// it. What the messages do not repeat is the run and the index, which the run's own error says.
+/// Each message is one line. Text from elsewhere is escaped in it, and cut after 400 characters. The fields contain the
+/// whole text. The messages do not name the run and the index, because the error of the run does.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestateError {
-    /// The handler ended with a terminal error: the work was done, and it failed.
+    /// The handler ended with a terminal error: it ran, and it failed.
     #[error("the handler failed with code {code}: {}", OneLine(message))]
     Handler {
-        /// The code that the handler gave, 500 where it gave none. The engine's own are among them, such as 400 for an
-        /// item that the handler's type of input cannot hold.
+        /// The code that the handler set, or 500 if it set none. The engine has codes of its own, such as 400 for an item
+        /// that does not fit the input type of the handler.
         code: u16,
-        /// What the handler says.
+        /// The message of the handler.
         message: String,
-        /// What the engine calls the invocation: look for it there.
+        /// The id of the invocation in the engine.
         invocation_id: String,
     },
     /// The invocation was cancelled or killed in the engine, by an operator or by another program.
     ///
-    /// A handler's own terminal error cannot be told from it that has the code 409 and the message `cancelled` or
-    /// `killed`.
+    /// A handler's own terminal error with the code 409 and the message `cancelled` or `killed` looks the same.
     #[error("invocation {invocation_id} was {message} in the engine")]
     Cancelled {
         /// `cancelled` or `killed`.
         message: String,
-        /// What the engine calls the invocation.
+        /// The id of the invocation in the engine.
         invocation_id: String,
     },
-    /// A server could not be reached, or could not answer, for the whole [retry
-    /// time](super::RestateBuilder::retry_time), or until no further try would have fitted before the deadline.
+    /// A server could not be reached, or could not answer, for the whole [retry time](super::RestateBuilder::retry_time), or
+    /// until the deadline left no time for another try.
     #[error("the {server} has been unavailable for {since:.1?}, {}: {}", Count(*tries, "try"), OneLine(source))]
     Unavailable {
         /// `ingress` or `admin API`.
         server: &'static str,
-        /// Since when: from the first try that failed to the last.
+        /// The time from the first failed try to the last.
         since: Duration,
         /// How many tries in succession have failed.
         tries: u32,
-        /// What became of the last one.
+        /// The error of the last one.
         source: BoxError,
     },
-    /// The certificate of a server is not one that this machine trusts. It is not tried again.
+    /// This machine does not trust the certificate of a server. The request is not sent again.
     ///
-    /// The system's certificates are trusted; the environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name others in
-    /// their place.
+    /// The system's certificates are trusted. The environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` replace them by
+    /// others.
     #[error("the certificate of the {server} is not trusted: {}", OneLine(source))]
     Certificate {
         /// `ingress` or `admin API`.
         server: &'static str,
-        /// What is wrong with it.
+        /// The defect of the certificate.
         source: BoxError,
     },
-    /// The item or the output is larger than the [limit of a message](super::RestateBuilder::message_limit). An item
-    /// that is was not sent.
+    /// The item or the output is larger than the [limit of a message](super::RestateBuilder::message_limit). Such an item
+    /// was not sent.
     #[error("the {what} is {} of JSON, the limit is {limit}", Count(*size, "byte"))]
     TooLarge {
         /// `item` or `output`.
         what: &'static str,
-        /// Its size in bytes; of an output whose size is not announced, how much of it has come.
+        /// Its size in bytes. If the size of an output is not announced, this is how much of it was received.
         size: u64,
         /// The limit in bytes.
         limit: u64,
     },
-    /// The item cannot be made JSON. Nothing was sent.
+    /// The item cannot be serialized as JSON. Nothing was sent.
     #[error("the item cannot be made JSON: {}", OneLine(source))]
     Item {
-        /// Why.
+        /// The reason.
         source: BoxError,
     },
-    /// The handler's output is none of the type that was asked for.
+    /// The handler's output does not have the expected type.
     #[error("the output of invocation {invocation_id} is no {expected}: {}, in {found}", OneLine(source))]
     Output {
-        /// The type that was asked for.
+        /// The expected type.
         expected: &'static str,
         /// The beginning of the output.
         found: String,
-        /// What the engine calls the invocation.
+        /// The id of the invocation in the engine.
         invocation_id: String,
-        /// Why it does not fit.
+        /// The reason why it does not fit.
         source: BoxError,
     },
     /// The engine has no such service or handler.
     #[error("there is no such handler: {}", OneLine(message))]
     NotFound {
-        /// What the engine says, with the name of the service or of the handler that it does not know.
+        /// The message of the engine, with the name of the unknown service or handler.
         message: String,
     },
-    /// The token was refused, or there was none, by the engine or by what stands before it.
+    /// The engine, or a proxy before it, refused the token or asked for one.
     #[error("the {server} refused the bearer token with status {status}: {}", OneLine(message))]
     Unauthorized {
         /// `ingress` or `admin API`.
         server: &'static str,
         /// The HTTP status, 401, 403 or 407.
         status: u16,
-        /// The beginning of what was answered.
+        /// The message of the engine, or the beginning of the answer.
         message: String,
     },
-    /// The answer is a success, and not one of Restate: something else answers at this URL, or a proxy has lost the headers.
+    /// The answer is a success, but does not come from Restate. Another program answers at this URL, or a proxy has dropped
+    /// the headers.
     ///
-    /// An answer is the outcome of an item only if the engine names the invocation in it, in `x-restate-id`.
+    /// An answer is the outcome of an item only if the engine names the invocation in its header `x-restate-id`.
     #[error("what answers as the {server}, with status {status}, is not Restate: {}", OneLine(message))]
     NotRestate {
         /// `ingress` or `admin API`.
         server: &'static str,
         /// The HTTP status.
         status: u16,
-        /// The beginning of what was answered.
+        /// The message of the engine, or the beginning of the answer.
         message: String,
     },
     /// The request was refused for another reason.
@@ -123,20 +123,20 @@ pub enum RestateError {
         server: &'static str,
         /// The HTTP status.
         status: u16,
-        /// The beginning of what was answered.
+        /// The message of the engine, or the beginning of the answer.
         message: String,
     },
-    /// The name of the service, of the handler or of the run cannot be sent. Nothing was.
+    /// The name of the service, of the handler or of the run is not allowed. Nothing was sent.
     #[error(transparent)]
     Config(#[from] ConfigError),
 }
 
 impl RestateError {
-    /// Whether another attempt may end otherwise: made for [`retry_if`](crate::MapRun::retry_if).
+    /// Returns `true` if another attempt may succeed. Use it with [`retry_if`](crate::MapRun::retry_if).
     ///
-    /// So it is with [`Handler`](Self::Handler), [`Cancelled`](Self::Cancelled) and [`Unavailable`](Self::Unavailable).
-    /// All others would only fail again. For a finer choice, match on the `code` of `Handler`: which of its codes are
-    /// worth a retry is the handler's to say.
+    /// [`Handler`](Self::Handler), [`Cancelled`](Self::Cancelled) and [`Unavailable`](Self::Unavailable) are retryable. All
+    /// other errors would occur again. For a finer choice, match on the `code` of `Handler`: the handler defines which of
+    /// its codes are worth a retry.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Handler { .. } | Self::Cancelled { .. } | Self::Unavailable { .. })
     }

@@ -1,4 +1,4 @@
-//! A handler, as the map function calls it.
+//! A handler that the map function calls.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -20,7 +20,7 @@ use crate::error::ConfigError;
 /// A clone calls the same handler with the same run id.
 pub struct Handler<T> {
     engine: Arc<Engine>,
-    /// Or why there is no such name.
+    /// `Err` if a name is not allowed.
     target: Result<Arc<Target>, ConfigError>,
     run_id: RunId,
     output: PhantomData<fn() -> T>,
@@ -33,44 +33,48 @@ impl<T> Handler<T> {
         Self { engine, target, run_id: RunId::random(), output: PhantomData }
     }
 
-    /// The name of the run: with the index of the item and a number it is the [idempotency
-    /// key](https://docs.restate.dev/services/invocation/http) of each call, `run_id.index.number`. The number is 1, and one more
-    /// for each failure of the item that the engine keeps, and for each time that it was stopped.
+    /// Sets the id of the run. The [idempotency key](https://docs.restate.dev/services/invocation/http) of each call is
+    /// `run_id.index.number`, with the index of the item. The number starts at 1. It is one higher for each failure of the
+    /// item that the engine keeps, and for each time that the item was stopped.
     ///
-    /// A run with an id that was there before has the outcomes of that run: what has ended comes back from the engine
-    /// and does not run, what still runs is waited for, the rest is called. So the id stands for the function and for
-    /// all of the input, in its order; take another one where either has changed, because the engine does not compare
-    /// the items. It keeps outcomes for the handler's `idempotency_retention`, a day by default. Two calls of one attempt have
-    /// the same key, and so the same output.
+    /// A run with the id of an earlier run gets the outcomes of that run. Items that have ended do not run again; their
+    /// outcomes come from the engine. Items that are still running are awaited, and all others are called. So the id stands
+    /// for the function and for the whole input, in its order. If either has changed, use another id, because the engine
+    /// does not compare the items.
     ///
-    /// Visible characters of ASCII are allowed, without blanks, and at least one. Without this each call has a random key, and
-    /// shares its outcome with no other: a run cannot be taken up again, and a handler serves any number of runs.
+    /// The engine keeps outcomes for the handler's `idempotency_retention`, a day by default. Two calls in one attempt have
+    /// the same key, so they get the same output.
+    ///
+    /// The id needs at least one character, and allows visible ASCII characters without blanks. By default there is no id,
+    /// and each call has a random key, so that no two calls share an outcome. Such a run cannot be continued, and the
+    /// handler can be used for any number of runs.
     #[must_use]
     pub fn run_id(mut self, run_id: impl Into<String>) -> Self {
         self.run_id = RunId::Chosen(run_id.into());
         self
     }
 
-    /// Calls the handler with an item: this is the map function, or the end of one.
+    /// Calls the handler with an item. Use it as the map function, or at the end of one.
     ///
-    /// Made for [`map_with_context`](crate::Over::map_with_context), as `|cx, item| make.call(cx, item)`. The item is
-    /// sent as JSON, and the output must be JSON, too. While the ingress cannot be reached, the call is sent again under
-    /// its key, with growing waits.
+    /// It fits [`map_with_context`](crate::Over::map_with_context), as `|cx, item| make.call(cx, item)`. The item is sent as
+    /// JSON, and the output must be JSON, too. While the ingress cannot be reached, the call is sent again under its key,
+    /// with growing waits.
     ///
     /// # Cancel safety
     ///
-    /// Where this is dropped before it has ended, as it is when its time runs out or its run is stopped, the invocation
-    /// is cancelled in the engine by a task of its own, if there is an [`admin`](super::RestateBuilder::admin); await
-    /// [`settled`](Restate::settled) for its end. With a [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace) the
-    /// call does so before it ends, if it is in time.
+    /// If the future is dropped before it has ended, the invocation is cancelled in the engine. This happens if its time
+    /// limit has passed or its run is stopped. A task of its own cancels the invocation, if there is an
+    /// [`admin`](super::RestateBuilder::admin). Await [`settled`](Restate::settled) for the end of that task. With a
+    /// [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace), the call itself waits for the end of the cancellation, if
+    /// the grace suffices.
     ///
     /// # Errors
     ///
-    /// See [`RestateError`].
+    /// Returns a [`RestateError`] if there is no output.
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime with time and I/O.
+    /// Panics outside a Tokio runtime with time and I/O.
     pub fn call<I>(
         &self,
         cx: ItemContext,
@@ -87,7 +91,7 @@ impl<T> Handler<T> {
     fn prepare(&self, cx: &ItemContext, item: &impl Serialize) -> Result<Call, RestateError> {
         let target = Arc::clone(self.target.as_ref().map_err(Clone::clone)?);
         let name = self.run_id.name(cx)?;
-        let number = name.first();
+        let number = name.first_number();
         let key = name.key(number)?;
         let item = serde_json::to_vec(item).map_err(|error| RestateError::Item { source: error.into() })?;
         let (size, limit) = (item.len() as u64, self.engine.message_limit as u64);

@@ -1,4 +1,4 @@
-//! Whether a server answers, and what the log has of it: a line for all calls, not one for each.
+//! Tracks if a server answers. An outage is one line in the log for all calls, not one for each call.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -8,20 +8,20 @@ use tokio::time::Instant;
 use crate::error::BoxError;
 use crate::lock::lock;
 
-/// Why requests are sent again.
+/// The reason why requests are sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
     /// The server cannot be reached, or cannot answer.
     Away,
-    /// This program can make no connection.
+    /// This program cannot make a connection.
     NoDescriptors,
-    /// The server is back, and does not know the handler.
+    /// The server is available again, and does not know the handler.
     Unregistered,
-    /// The connection was cut, and the server is well and has the call.
+    /// The connection was cut. The server is available and has the call.
     Cut,
 }
 
-/// What is known of a server.
+/// The availability of a server.
 #[derive(Debug)]
 pub(super) struct Health {
     server: &'static str,
@@ -32,8 +32,8 @@ pub(super) struct Health {
 struct State {
     away_since: Option<Instant>,
     back_since: Option<Instant>,
-    /// What the log has already.
-    told: Vec<Trouble>,
+    /// Troubles that are in the log already.
+    logged: Vec<Trouble>,
 }
 
 impl Health {
@@ -41,8 +41,8 @@ impl Health {
         Self { server, state: Mutex::default() }
     }
 
-    /// Notes the trouble of a try, which goes to the log if it is new.
-    pub(super) fn note(&self, trouble: Trouble, began: Instant, error: &BoxError, retry_time: Duration) {
+    /// Records the trouble of a try. If it is new, it is logged.
+    pub(super) fn record(&self, trouble: Trouble, began: Instant, error: &BoxError, retry_time: Duration) {
         if !self.is_new(trouble, began) {
             return;
         }
@@ -71,7 +71,7 @@ impl Health {
     fn is_new(&self, trouble: Trouble, began: Instant) -> bool {
         let mut state = lock(&self.state);
         if trouble == Trouble::Away {
-            // A try from before the server came back says nothing about it now.
+            // A try that started before the server came back proves nothing about the server now.
             if state.back_since.is_some_and(|back| began < back) {
                 return false;
             }
@@ -79,25 +79,25 @@ impl Health {
             state.away_since.get_or_insert_with(Instant::now);
             return is_new;
         }
-        let is_new = !state.told.contains(&trouble);
+        let is_new = !state.logged.contains(&trouble);
         if is_new {
-            state.told.push(trouble);
+            state.logged.push(trouble);
         }
         is_new
     }
 
-    /// Notes that the server has answered.
-    pub(super) fn is_well(&self) {
+    /// Records that the server has answered.
+    pub(super) fn record_answer(&self) {
         let mut state = lock(&self.state);
         let Some(since) = state.away_since.take() else { return };
         state.back_since = Some(Instant::now());
-        state.told.retain(|trouble| *trouble != Trouble::Unregistered);
+        state.logged.retain(|trouble| *trouble != Trouble::Unregistered);
         drop(state);
         tracing::info!(away = ?since.elapsed(), "the {} is back", self.server);
     }
 
-    /// Whether the server has come back within this time.
-    pub(super) fn is_back_for_less_than(&self, time: Duration) -> bool {
+    /// Returns `true` if the server has come back within this time.
+    pub(super) fn came_back_within(&self, time: Duration) -> bool {
         lock(&self.state).back_since.is_some_and(|back| back.elapsed() < time)
     }
 }
@@ -108,22 +108,22 @@ mod tests {
 
     const TIME: Duration = Duration::from_secs(60);
 
-    fn note(health: &Health, trouble: Trouble) {
-        health.note(trouble, Instant::now(), &"no".into(), TIME);
+    fn record(health: &Health, trouble: Trouble) {
+        health.record(trouble, Instant::now(), &"no".into(), TIME);
     }
 
     #[test]
     fn only_a_server_that_is_away_comes_back() {
         let health = Health::new("ingress");
         for trouble in [Trouble::NoDescriptors, Trouble::Cut, Trouble::Unregistered] {
-            note(&health, trouble);
-            health.is_well();
-            assert!(!health.is_back_for_less_than(TIME), "{trouble:?}");
+            record(&health, trouble);
+            health.record_answer();
+            assert!(!health.came_back_within(TIME), "{trouble:?}");
         }
-        note(&health, Trouble::Away);
-        assert!(!health.is_back_for_less_than(TIME));
-        health.is_well();
-        assert!(health.is_back_for_less_than(TIME) && !health.is_back_for_less_than(Duration::ZERO));
+        record(&health, Trouble::Away);
+        assert!(!health.came_back_within(TIME));
+        health.record_answer();
+        assert!(health.came_back_within(TIME) && !health.came_back_within(Duration::ZERO));
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!([(); 3].map(|()| new(Trouble::Away)), [true, false, false]);
         assert_eq!([(); 2].map(|()| new(Trouble::NoDescriptors)), [true, false]);
         assert_eq!([(); 2].map(|()| new(Trouble::Unregistered)), [true, false]);
-        health.is_well();
+        health.record_answer();
         assert_eq!(
             [new(Trouble::Away), new(Trouble::NoDescriptors), new(Trouble::Unregistered)],
             [true, false, true]
@@ -144,8 +144,8 @@ mod tests {
     fn a_try_from_before_the_server_was_back_is_no_new_outage() {
         let health = Health::new("ingress");
         let early = Instant::now();
-        note(&health, Trouble::Away);
-        health.is_well();
+        record(&health, Trouble::Away);
+        health.record_answer();
         assert!(!health.is_new(Trouble::Away, early));
         assert!(health.is_new(Trouble::Away, Instant::now()));
     }

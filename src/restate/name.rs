@@ -1,4 +1,4 @@
-//! What the engine knows the calls for an item by.
+//! The names by which the engine knows the calls for an item.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,9 +12,9 @@ use crate::random::random;
 /// The id of the runs of a handler.
 #[derive(Debug, Clone)]
 pub(super) enum RunId {
-    /// The user has chosen it. A later run of this id finds the outcomes of this one.
+    /// The user has chosen it. A later run with this id finds the outcomes of this one.
     Chosen(String),
-    /// Nobody has chosen one. No two calls have a key in common, so no run finds the outcomes of another one.
+    /// No id was chosen. No two calls have a key in common, so no run finds the outcomes of another one.
     Random { beginning: String, calls: Arc<AtomicU64> },
 }
 
@@ -23,7 +23,11 @@ impl RunId {
         Self::Random { beginning: format!("{:016x}", random()), calls: Arc::default() }
     }
 
-    /// The name of an item, for one attempt.
+    /// Returns the name of an item, for one attempt.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the run id is empty or has a character that is not allowed.
     pub(super) fn name(&self, cx: &ItemContext) -> Result<Name, ConfigError> {
         let (run_id, call) = match self {
             Self::Chosen(run_id) => (run_id, None),
@@ -40,15 +44,15 @@ impl RunId {
 /// The name of an item, from which its keys are made.
 #[derive(Debug, Clone)]
 pub(super) struct Name {
-    /// Of the run and of the item.
+    /// The id of the run and the index of the item.
     pub(super) item: String,
     pub(super) attempt: u32,
-    /// Tells the calls apart where there is no run id.
+    /// The number of the call, if there is no run id.
     call: Option<u64>,
 }
 
 impl Name {
-    /// The [idempotency key](https://docs.restate.dev/services/invocation/http) with a number, from 1.
+    /// Returns the [idempotency key](https://docs.restate.dev/services/invocation/http) with a number, from 1.
     pub(super) fn key(&self, number: u32) -> Result<HeaderValue, ConfigError> {
         let key = match self.call {
             None => format!("{}.{number}", self.item),
@@ -57,18 +61,18 @@ impl Name {
         HeaderValue::try_from(key).map_err(|error| ConfigError::new("run_id", error, "a header's characters"))
     }
 
-    /// Whether its keys are those of one call only.
+    /// Returns `true` if no other call shares its keys.
     pub(super) fn is_of_one_call(&self) -> bool {
         self.call.is_some()
     }
 
-    /// The number of the first key. Where no two calls share a key, it is the attempt's.
-    pub(super) fn first(&self) -> u32 {
+    /// Returns the number of the first key. If no two calls share a key, it is the number of the attempt.
+    pub(super) fn first_number(&self) -> u32 {
         if self.is_of_one_call() { self.attempt } else { 1 }
     }
 
-    /// How many outcomes the engine may keep that earlier attempts of this run have had.
-    pub(super) fn earlier(&self) -> u32 {
+    /// Returns the largest number of outcomes in the engine that earlier attempts of this run have had.
+    pub(super) fn earlier_attempts(&self) -> u32 {
         if self.is_of_one_call() { 0 } else { self.attempt.saturating_sub(1) }
     }
 }

@@ -1,17 +1,17 @@
-//! Text from elsewhere, as a message shows it.
+//! Shows text from elsewhere in a message.
 
 use std::fmt::{self, Display, Formatter, Write};
 
-/// How many characters of it a message has.
+/// How many characters of the text a message contains.
 const LONGEST: usize = 400;
 
-/// Text in one line, cut where it is long. A handler may fail with any text, and the engine's own errors have stack traces.
+/// Text in one line, cut if it is long. A handler may fail with any text, and the engine's own errors have stack traces.
 pub(super) struct OneLine<T>(pub(super) T);
 
 impl<T: Display> Display for OneLine<T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let mut line = Line { out: f, left: LONGEST };
-        // The line stops the text with an error once it is full.
+        // A line that is full ends the text with an error.
         match write!(line, "{}", self.0) {
             Err(_) if line.left == 0 => f.write_str("..."),
             written => written,
@@ -19,7 +19,7 @@ impl<T: Display> Display for OneLine<T> {
     }
 }
 
-/// Where the text goes.
+/// The line that the text is written to.
 struct Line<'a, 'b> {
     out: &'a mut Formatter<'b>,
     left: usize,

@@ -1,4 +1,4 @@
-//! A call that is under way, and what its end means.
+//! A call that is running, and the meaning of its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,24 +10,24 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::RestateError;
 use super::answer::{output, was_stopped_before};
-use super::call::{Call, MOST_KEYS};
+use super::call::{Call, MAX_KEYS};
 use super::cancelling::Ongoing;
 use super::reply::{Fault, Reply};
 use super::server::INGRESS;
 use crate::context::ItemContext;
 
 impl Call {
-    /// Has the handler run, or waits for it where it runs already, or takes the outcome that is kept.
+    /// Runs the handler, waits for it if it is running already, or takes the outcome that is kept.
     pub(super) async fn run<T: DeserializeOwned>(self, cx: &ItemContext) -> Result<T, RestateError> {
-        // Between two keys no call is pending, and the attempt goes on.
+        // Between two keys no call is pending, but the attempt is still running.
         let _counted = self.engine.calls.token();
-        self.engine.cancelling.over(&self.item_name()).await;
-        let mut number = Pending::new(self.clone()).number(cx).await?;
+        self.engine.cancelling.wait_for(&self.item_name()).await;
+        let mut number = Pending::new(self.clone()).find_number(cx).await?;
         loop {
             let reply = Pending::new(self.numbered(number)?).end(cx).await?;
-            // An earlier run was stopped, and this item with it: what is left of it is no outcome, and has used up the key.
-            let is_spent = was_stopped_before(&reply) && number < MOST_KEYS;
-            // Unless this attempt has stopped it itself.
+            // An earlier run was stopped, and this item with it. Its end is not an outcome, and has used up the key.
+            let is_spent = was_stopped_before(&reply) && number < MAX_KEYS;
+            // If this attempt has stopped the call itself, the answer is its own.
             if !is_spent || cx.cancellation_token().is_cancelled() {
                 return output(&reply);
             }
@@ -35,22 +35,22 @@ impl Call {
         }
     }
 
-    /// What the calls of all attempts at the item have in common.
+    /// Returns the name that the calls of all attempts at the item share.
     fn item_name(&self) -> String {
         format!("{}/{}", self.target.name(), self.name.item)
     }
 }
 
-/// A call that is under way. If it is dropped before it is over, it is cancelled in the engine.
+/// A call that is running. If this is dropped before the call is over, the call is cancelled in the engine.
 #[derive(Debug)]
 struct Pending {
     call: Arc<Call>,
-    /// Where it is cancelled: a future may be dropped anywhere.
+    /// The runtime of the task that cancels the call. The future itself may be dropped outside any runtime.
     runtime: Handle,
     is_over: bool,
-    /// Whether it is sent, or its key is looked for.
+    /// `true` once its key is known, so that it may have been sent.
     has_key: bool,
-    /// Dropped last, when what cancels it is counted already.
+    /// Dropped last, when the task that cancels the call is counted already.
     _counted: TaskTrackerToken,
 }
 
@@ -60,28 +60,28 @@ impl Pending {
         Self { call: Arc::new(call), runtime: Handle::current(), is_over: false, has_key: true, _counted }
     }
 
-    /// Looks for the number of its key.
-    async fn number(mut self, cx: &ItemContext) -> Result<u32, RestateError> {
+    /// Finds the number of its key.
+    async fn find_number(mut self, cx: &ItemContext) -> Result<u32, RestateError> {
         self.has_key = false;
-        let number = self.call.number(cx).await;
+        let number = self.call.find_number(cx).await;
         self.is_over = true;
         number
     }
 
-    /// Sends the call, and returns what it has come to.
+    /// Sends the call, and returns the answer.
     async fn end(mut self, cx: &ItemContext) -> Result<Reply, RestateError> {
         let call = Arc::clone(&self.call);
         let answered = if call.engine.admin.is_some() {
             tokio::select! {
                 biased;
                 answered = call.answer(cx) => answered,
-                // With a grace there is time to see the end of it.
+                // With a grace there is time to wait for the end of the call.
                 () = cx.cancellation_token().cancelled() => return self.cancel().await,
             }
         } else {
             call.answer(cx).await
         };
-        // Whether there is nothing in the engine that could be cancelled.
+        // It is over if the engine has nothing that could be cancelled.
         self.is_over = match &answered {
             Ok(answer) => !answer.leaves_one,
             Err(fault) => !matches!(fault, Fault::Unreachable { is_sent: true, .. }),
@@ -89,7 +89,7 @@ impl Pending {
         Ok(answered?.reply)
     }
 
-    /// Cancels it, and says what has become of it. Goes on where this is dropped.
+    /// Cancels the call, and returns its end. The task that cancels continues if this is dropped.
     async fn cancel(mut self) -> Result<Reply, RestateError> {
         self.is_over = true;
         self.start().await.map_err(|error| RestateError::Unavailable {

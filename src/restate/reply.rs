@@ -1,4 +1,4 @@
-//! What a server has answered, or why it has not.
+//! The answer of a server, or the reason why there is none.
 
 use std::error::Error;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::RestateError;
 use crate::error::BoxError;
 
-/// What was answered.
+/// An answer.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
@@ -19,59 +19,61 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// The text of a header; empty where there is none.
+    /// Returns the text of a header, or an empty text if there is none.
     pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// What the engine calls the invocation; empty where it does not say.
+    /// Returns the id of the invocation, or an empty text if the engine does not name it.
     pub(super) fn invocation_id(&self) -> &str {
         Some(self.header("x-restate-id"))
             .filter(|id| id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
             .unwrap_or_default()
     }
 
-    /// Whether the ingress itself has refused, and not a proxy before it.
-    pub(super) fn is_of_ingress(&self) -> bool {
+    /// Returns `true` if the ingress itself has refused the request, not a proxy before it.
+    pub(super) fn is_from_ingress(&self) -> bool {
         self.header("x-restate-error-source") == "ingress"
     }
 
-    /// Whether it is the outcome of an invocation, good or bad. Anything may stand before the ingress, or in its place, and
-    /// answer with any status; the engine names the invocation. Servers before 1.7.6 do not name the source of an error.
+    /// Returns `true` if this is the outcome of an invocation, a success or a failure. A program before the ingress, or in
+    /// its place, may answer with any status, but only the engine names the invocation. Servers before 1.7.6 do not name the
+    /// source of an error.
     pub(super) fn is_outcome(&self) -> bool {
         !self.invocation_id().is_empty()
             && ["", "invocation"].contains(&self.header("x-restate-error-source"))
     }
 
-    /// Whether it is the output of an invocation. A terminal error may have any code, and its answer that status.
+    /// Returns `true` if this is the output of an invocation. A terminal error may have any code, and its answer has that
+    /// status.
     pub(super) fn is_output(&self) -> bool {
         self.is_outcome() && self.status.is_success() && self.header("x-restate-error-source").is_empty()
     }
 
-    /// Whether the engine kept this outcome before it was asked for: then it says until when it keeps it.
+    /// Returns `true` if the engine had kept this outcome before the call arrived. Then it names the time of its expiry.
     pub(super) fn was_kept(&self) -> bool {
         self.is_outcome() && !self.header("idempotency-expires").is_empty()
     }
 
-    /// Whether the engine has the invocation, which has not ended yet.
+    /// Returns `true` if the engine has the invocation, which has not ended yet.
     pub(super) fn is_not_ready(&self) -> bool {
         self.status.as_u16() == 470
     }
 
-    /// Whether the ingress knows no such thing: a handler, or an invocation. Servers before 1.7.6 do not name the source, but
-    /// have a message in JSON, as no page of a proxy has.
+    /// Returns `true` if the ingress does not know the handler or the invocation. Servers before 1.7.6 do not name the
+    /// source of an error. They send a message in JSON, which the error page of a proxy is not.
     pub(super) fn is_not_found(&self) -> bool {
         let is_unnamed = self.header("x-restate-error-source").is_empty() && self.invocation_id().is_empty();
-        let is_engines = self.is_of_ingress() || is_unnamed && self.refusal().is_some();
-        self.status == StatusCode::NOT_FOUND && is_engines
+        let is_from_engine = self.is_from_ingress() || is_unnamed && self.error_body().is_some();
+        self.status == StatusCode::NOT_FOUND && is_from_engine
     }
 
-    /// What the engine and the handlers say of an error.
-    pub(super) fn refusal(&self) -> Option<Refusal> {
+    /// Returns the description of an error by the engine or a handler.
+    pub(super) fn error_body(&self) -> Option<ErrorBody> {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// Whether the same request may be answered otherwise a little later.
+    /// Returns `true` if the same request may get another answer a little later.
     pub(super) fn is_transient(&self) -> bool {
         let is_busy = matches!(self.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
         !self.is_outcome() && (self.status.is_server_error() || is_busy)
@@ -80,22 +82,22 @@ impl Reply {
 
 /// The body of an error of the engine, or of a handler.
 #[derive(Debug, Deserialize)]
-pub(super) struct Refusal {
-    /// Servers before 1.7.6 have none in errors of their own.
+pub(super) struct ErrorBody {
+    /// Servers before 1.7.6 do not set it in errors of their own.
     pub(super) code: Option<u16>,
     pub(super) message: String,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// No try was answered in time.
     Unreachable {
         server: &'static str,
-        /// How long ago the first of them failed.
+        /// The time since the first of them failed.
         since: Duration,
         tries: u32,
-        /// Whether a try came so far that the server may have it.
+        /// `true` if the server may have received one of the tries.
         is_sent: bool,
         source: BoxError,
     },
@@ -117,8 +119,8 @@ impl From<Fault> for RestateError {
     }
 }
 
-/// An error with its causes, in one line.
-pub(super) fn whole(error: &(dyn Error + 'static)) -> String {
+/// Returns an error with its causes, in one line.
+pub(super) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -128,8 +130,8 @@ pub(super) fn whole(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// The beginning of a body, in quotes and in one line.
-pub(super) fn beginning(body: &[u8]) -> String {
+/// Returns the beginning of a body, in quotes and in one line.
+pub(super) fn excerpt(body: &[u8]) -> String {
     const LONGEST: usize = 200;
     let text = String::from_utf8_lossy(body.get(..LONGEST).unwrap_or(body));
     let ellipsis = if body.len() > LONGEST { "..." } else { "" };

@@ -1,4 +1,4 @@
-//! A server that may be away for a while: the ingress, and the admin API.
+//! A server that may be unavailable for a while: the ingress, or the admin API.
 
 use std::error::Error;
 use std::io;
@@ -18,29 +18,29 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::health::{Health, Trouble};
-use super::reply::{Fault, Reply, beginning, whole};
+use super::reply::{Fault, Reply, excerpt, with_causes};
 use super::tries::{Failure, Tries, Try, failed};
 use crate::error::{BoxError, ConfigError};
 
-/// The server's names in messages.
+/// The names of the servers in messages.
 pub(super) const INGRESS: &str = "ingress";
 pub(super) const ADMIN: &str = "admin API";
 
-/// How long a connection may take to be made.
+/// How long it may take to make a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the answer to a request may take that waits for no handler. A server that starts may take a request and never answer
-/// it.
+/// How long the answer to a request may take that waits for no handler. A server that is starting may accept a request and
+/// never answer it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A machine that is gone without a word is noticed after this and a few probes of the same distance.
+/// A peer that vanished is detected after this time and a few probes at the same interval.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 3;
 
 /// The ingress or the admin API.
 #[derive(Debug)]
 pub(super) struct Server {
-    /// The setting that has its URL.
+    /// The name of the setting that contains its URL.
     setting: &'static str,
     name: &'static str,
     /// Its URL, without a slash at the end.
@@ -62,7 +62,7 @@ impl Server {
         message_limit: usize,
     ) -> Result<Self, ConfigError> {
         let is_tls = is_tls(url).ok_or_else(|| {
-            // A password is nothing for a log.
+            // The URL may contain a password, which must not get into a log.
             let found = if url.contains('@') { "a URL with a user" } else { url };
             ConfigError::new(
                 setting,
@@ -99,33 +99,37 @@ impl Server {
         request
     }
 
-    /// Until when a request is sent again that is sent now and fails at once.
+    /// Returns the time until which a request is sent again, if it is sent now and fails immediately.
     pub(super) fn deadline(&self) -> Option<Instant> {
         Instant::now().checked_add(self.retry_time)
     }
 
-    /// How long a server may be away, or not know a handler after that.
+    /// Returns how long a server may be unavailable, or not know a handler after that.
     pub(super) fn retry_time(&self) -> Duration {
         self.retry_time
     }
 
-    /// Sends a request that may be sent more than once and waits for no handler. Sends it again until it is answered, for as long as
-    /// the server may be away and no longer than until no further try would fit before the deadline.
-    pub(super) async fn reach(
+    /// Sends a request that waits for no handler and may be sent more than once. Sends it again until it is answered, for as
+    /// long as the server may be unavailable. Gives up earlier if another try would start after the deadline.
+    pub(super) async fn send(
         &self,
         request: &Request<Full<Bytes>>,
         deadline: Option<Instant>,
     ) -> Result<Reply, Fault> {
         let mut tries = Tries::default();
         loop {
-            match self.ask(request.clone()).await {
+            match self.try_in_time(request.clone()).await {
                 Try::Ended(ended) => return ended,
                 Try::Failed(failure) => self.wait(&mut tries, failure, deadline).await?,
             }
         }
     }
 
-    /// Waits for the time of the next try, if there is to be one.
+    /// Waits until the next try may start.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fault::Unreachable`] if there is no time for another try.
     pub(super) async fn wait(
         &self,
         tries: &mut Tries,
@@ -139,33 +143,33 @@ impl Server {
             let (server, tries, is_sent) = (self.name, tries.failures(), tries.is_sent);
             return Err(Fault::Unreachable { server, since, tries, is_sent, source: failure.error });
         }
-        self.health.note(failure.trouble, failure.began, &failure.error, self.retry_time);
+        self.health.record(failure.trouble, failure.began, &failure.error, self.retry_time);
         sleep(wait).await;
         Ok(())
     }
 
-    /// One try of a request that waits for no handler.
-    pub(super) async fn ask(&self, request: Request<Full<Bytes>>) -> Try {
+    /// Tries a request that waits for no handler once, within [`ANSWER_TIMEOUT`].
+    pub(super) async fn try_in_time(&self, request: Request<Full<Bytes>>) -> Try {
         let began = Instant::now();
-        let ended = timeout(ANSWER_TIMEOUT, self.attempt(request)).await;
+        let ended = timeout(ANSWER_TIMEOUT, self.try_once(request)).await;
         let silent = || failed(Trouble::Away, began, true, format!("no answer within {ANSWER_TIMEOUT:?}"));
         ended.unwrap_or_else(|_| Try::Failed(silent()))
     }
 
-    /// One try.
-    pub(super) async fn attempt(&self, request: Request<Full<Bytes>>) -> Try {
-        let ended = self.try_once(request).await;
+    /// Tries a request once, and records that the server is available if it answers.
+    pub(super) async fn try_once(&self, request: Request<Full<Bytes>>) -> Try {
+        let ended = self.exchange(request).await;
         if matches!(ended, Try::Ended(Ok(_) | Err(Fault::TooLarge { .. }))) {
-            self.health.is_well();
+            self.health.record_answer();
         }
         ended
     }
 
-    async fn try_once(&self, request: Request<Full<Bytes>>) -> Try {
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Try {
         let began = Instant::now();
         let reply = match self.client.request(request).await {
             Ok(reply) => reply,
-            Err(error) => return self.no_connection(error, began),
+            Err(error) => return self.no_answer(error, began),
         };
         let (head, body) = reply.into_parts();
         let (announced, limit) = (body.size_hint().lower(), self.message_limit as u64);
@@ -174,31 +178,36 @@ impl Server {
             Err(error) if error.is::<LengthLimitError>() => {
                 return Try::Ended(Err(Fault::TooLarge { size: announced.max(limit + 1), limit }));
             }
-            Err(error) => return Try::Failed(failed(Trouble::Away, began, true, whole(error.as_ref()))),
+            Err(error) => {
+                return Try::Failed(failed(Trouble::Away, began, true, with_causes(error.as_ref())));
+            }
         };
         let reply = Reply { status: head.status, headers: head.headers, body };
         if reply.is_transient() {
-            let error = format!("status {}: {}", reply.status.as_u16(), beginning(&reply.body));
+            let error = format!("status {}: {}", reply.status.as_u16(), excerpt(&reply.body));
             return Try::Failed(failed(Trouble::Away, began, true, error));
         }
         Try::Ended(Ok(reply))
     }
 
-    /// What it means that a request has no answer.
-    fn no_connection(&self, error: client::Error, began: Instant) -> Try {
+    /// Returns the result of a try that failed without an answer.
+    fn no_answer(&self, error: client::Error, began: Instant) -> Try {
         if find(&error, is_untrusted) {
-            return Try::Ended(Err(Fault::Certificate { server: self.name, source: whole(&error).into() }));
+            return Try::Ended(Err(Fault::Certificate {
+                server: self.name,
+                source: with_causes(&error).into(),
+            }));
         }
         if find(&error, is_full) {
             let error =
-                format!("this program has no file descriptor left, see `ulimit -n`: {}", whole(&error));
+                format!("this program has no file descriptor left, see `ulimit -n`: {}", with_causes(&error));
             return Try::Failed(failed(Trouble::NoDescriptors, began, false, error));
         }
-        Try::Failed(failed(Trouble::Away, began, !error.is_connect(), whole(&error)))
+        Try::Failed(failed(Trouble::Away, began, !error.is_connect(), with_causes(&error)))
     }
 }
 
-/// `EMFILE` and `ENFILE`, on all systems of the Unix family.
+/// `EMFILE` and `ENFILE` on all Unix systems.
 const NO_DESCRIPTORS: [i32; 2] = [24, 23];
 
 fn is_full(error: &io::Error) -> bool {
@@ -209,11 +218,12 @@ fn is_untrusted(error: &rustls::Error) -> bool {
     matches!(error, rustls::Error::InvalidCertificate(_))
 }
 
-/// Whether an error or one of its causes is of a type, and so. What `io::Error` wraps is not among its own causes.
-fn find<E: Error + 'static>(error: &(dyn Error + 'static), is_so: impl Fn(&E) -> bool) -> bool {
+/// Returns `true` if the predicate accepts an error or one of its causes. An error that an `io::Error` wraps is not among
+/// the causes that `source` returns.
+fn find<E: Error + 'static>(error: &(dyn Error + 'static), predicate: impl Fn(&E) -> bool) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.downcast_ref::<E>().is_some_and(&is_so) {
+        if error.downcast_ref::<E>().is_some_and(&predicate) {
             return true;
         }
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -225,7 +235,7 @@ fn find<E: Error + 'static>(error: &(dyn Error + 'static), is_so: impl Fn(&E) ->
     false
 }
 
-/// Whether a URL asks for TLS; nothing where it is no URL of a server.
+/// Returns `true` if a URL asks for TLS, or `None` if it is not the URL of a server.
 fn is_tls(url: &str) -> Option<bool> {
     let uri: Uri = url.parse().ok()?;
     let authority = uri.authority()?;
@@ -245,7 +255,7 @@ fn is_tls(url: &str) -> Option<bool> {
     }
 }
 
-/// The way to a server. Only one that speaks TLS needs the certificates that the machine trusts.
+/// Creates the connector to a server. Only with TLS does it load the certificates that the machine trusts.
 fn connector(is_tls: bool) -> Result<HttpsConnector<HttpConnector>, BoxError> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
@@ -284,7 +294,7 @@ mod tests {
         let server = Server::new("admin", ADMIN, &url, None, Duration::from_secs(60), 1_000).unwrap();
         let request = server.request(Method::PATCH, server.uri("/cancel").unwrap(), Bytes::new());
         let began = Instant::now();
-        let answered = timeout(2 * ANSWER_TIMEOUT, server.reach(&request, None)).await;
+        let answered = timeout(2 * ANSWER_TIMEOUT, server.send(&request, None)).await;
         assert_eq!(answered.unwrap().unwrap().status.as_u16(), 202);
         assert!(began.elapsed() >= ANSWER_TIMEOUT);
         serve.await.unwrap();

@@ -1,4 +1,4 @@
-//! Where the calls of a handler go.
+//! The addresses of a handler.
 
 use hyper::Uri;
 use hyper::body::Bytes;
@@ -8,18 +8,18 @@ use serde_json::json;
 use super::engine::Engine;
 use crate::error::ConfigError;
 
-/// Where the calls of a handler go.
+/// The addresses of a handler at the ingress.
 #[derive(Debug)]
 pub(super) struct Target {
     service: String,
     handler: String,
     /// Runs the handler and waits for its outcome.
     pub(super) call: Uri,
-    /// Has the handler run some time later, and does not wait.
+    /// Runs the handler a minute later, and does not wait.
     pub(super) send: Uri,
-    /// Gives the outcome of a call, if it has ended.
+    /// Returns the outcome of a call, if it has ended.
     pub(super) output: Uri,
-    /// Gives the id of a call's invocation, whether there is one or not.
+    /// Returns the id of a call's invocation, even if there is none yet.
     pub(super) lookup: Uri,
 }
 
@@ -46,19 +46,19 @@ impl Target {
         })
     }
 
-    /// The body of a question about the call that has a key.
-    pub(super) fn question(&self, key: &HeaderValue) -> Bytes {
+    /// Returns the body of a query about the call with this key.
+    pub(super) fn query(&self, key: &HeaderValue) -> Bytes {
         let key = key.to_str().unwrap_or_default();
-        let question = json!({
+        let body = json!({
             "target": "idempotentInvocation",
             "service": self.service,
             "handler": self.handler,
             "idempotencyKey": key,
         });
-        question.to_string().into()
+        body.to_string().into()
     }
 
-    /// What calls of other handlers have not.
+    /// Returns a name that no other handler has.
     pub(super) fn name(&self) -> String {
         format!("{}/{}", self.service, self.handler)
     }

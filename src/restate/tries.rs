@@ -1,4 +1,4 @@
-//! How often a request has failed, and when it is sent again.
+//! Counts the failed tries of a request, and decides when it is sent again.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::reply::{Fault, Reply};
 use crate::error::BoxError;
 use crate::retry::RetryPolicy;
 
-/// The waits between tries. Their number is bounded by the time.
+/// The waits between tries. The retry time limits their number.
 const RETRY: RetryPolicy = RetryPolicy {
     retries: u32::MAX,
     delay: Duration::from_millis(50),
@@ -18,21 +18,21 @@ const RETRY: RetryPolicy = RetryPolicy {
     jitter: 0.5,
 };
 
-/// A connection that is cut after a shorter time than this is not made again at once.
+/// A connection that was cut within this time is made again only after a growing wait.
 const SOON: Duration = Duration::from_secs(1);
 
-/// What became of one try.
+/// The result of one try.
 pub(super) enum Try {
     Ended(Result<Reply, Fault>),
     Failed(Failure),
 }
 
-/// Why a try has no answer, which another may have.
+/// The reason why a try has no answer. Another try may have one.
 pub(super) struct Failure {
     pub(super) trouble: Trouble,
-    /// When the try began.
+    /// The time at which the try began.
     pub(super) began: Instant,
-    /// Whether the server may have the request.
+    /// `true` if the server may have the request.
     pub(super) is_sent: bool,
     pub(super) error: BoxError,
 }
@@ -66,7 +66,7 @@ impl Tries {
         RETRY.wait_before(cuts)
     }
 
-    /// How many tries in succession have failed.
+    /// Returns how many tries in succession have failed.
     pub(super) fn failures(&self) -> u32 {
         self.failures
     }
