@@ -18,7 +18,7 @@ use crate::limiter::Permit;
 use crate::run::MapRun;
 use crate::store::checksum::item_hash;
 use crate::store::json::{decode, encode};
-use crate::store::lease::{DEFAULT_LEASE, SHORTEST_LEASE};
+use crate::store::lease::{DEFAULT_LEASE, MIN_LEASE};
 use crate::store::limited::Limited;
 use crate::store::{Store, StoreError};
 
@@ -101,7 +101,7 @@ impl<F> Cache<F> {
     /// While it lives, it renews its claim three times in this time, so it should be longer than it can be held up. The
     /// default is [`DEFAULT_LEASE`], 60 s; less than 30 ms counts as that.
     pub fn lease(self, lease: Duration) -> Self {
-        self.with(|options| options.lease = lease.max(SHORTEST_LEASE))
+        self.with(|options| options.lease = lease.max(MIN_LEASE))
     }
 
     /// What stands for an item, where some of it makes no difference to the output: the function returns the rest.

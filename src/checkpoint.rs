@@ -83,7 +83,7 @@ impl Checkpoint {
     pub async fn load<S: DeserializeOwned>(&self) -> Result<Option<S>, StoreError> {
         let Place { requests, index, item_hash } = self.place()?;
         let Some(state) = requests.load(*index, item_hash).await? else { return Ok(None) };
-        let json = state.open(&[&requests.run_id, &index.to_string(), item_hash])?;
+        let json = state.verify(&[&requests.run_id, &index.to_string(), item_hash])?;
         decode_state(*index, json).map(Some)
     }
 
@@ -108,7 +108,7 @@ impl Checkpoint {
     pub async fn save<S: Serialize + DeserializeOwned>(&self, state: &S) -> Result<(), StoreError> {
         let Place { requests, index, item_hash } = self.place()?;
         let json = encode_state(*index, state)?;
-        let state = Checksummed::seal(json, &[&requests.run_id, &index.to_string(), item_hash]);
+        let state = Checksummed::new(json, &[&requests.run_id, &index.to_string(), item_hash]);
         requests.save(*index, item_hash, state).await
     }
 

@@ -25,7 +25,7 @@ use crate::store::Store;
 use crate::store::checksum::item_hash;
 use crate::store::holder::holder;
 use crate::store::json::{decode, encode};
-use crate::store::lease::{DEFAULT_LEASE, SHORTEST_LEASE};
+use crate::store::lease::{DEFAULT_LEASE, MIN_LEASE};
 use crate::store::limited::Limited;
 
 /// Which run [`recover`](MapRun::recover) goes on with, and how. A `&str` or a `String` is one with the defaults.
@@ -51,7 +51,7 @@ impl Recovery {
     /// time to write a thousand outputs; and half as long again as the store tries to reach its server. A holder that could
     /// not renew its lease in time stops.
     pub fn lease(self, lease: Duration) -> Self {
-        Self { lease: lease.max(SHORTEST_LEASE), ..self }
+        Self { lease: lease.max(MIN_LEASE), ..self }
     }
 
     /// How long to wait for another holder to end or to lose its lease, before the run is refused. The default is not

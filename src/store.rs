@@ -35,13 +35,13 @@ pub use self::sqlite::SqliteStore;
 
 /// The longest lease, and the longest time that a cached value is kept for unless it is kept for ever: a hundred years.
 /// What is longer is taken for this.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// How long a run waits for one call of a store that sets no [`time_limit`](Store::time_limit): two minutes.
 pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(120);
 
 /// With how many bytes a page of [`Store::successes`] and a group of what is written take nothing further.
-pub(crate) const MOST_BYTES: usize = 4 << 20;
+pub(crate) const MAX_BYTES: usize = 4 << 20;
 
 /// Keeps the outcomes of runs, cached outputs and checkpoints.
 ///

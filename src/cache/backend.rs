@@ -17,13 +17,13 @@ use crate::engine::lookups::CacheBackend;
 use crate::store::Store;
 
 /// How many writes may be under way before no other item is looked up.
-const MOST_WRITES: usize = 256;
+const MAX_WRITES: usize = 256;
 
 /// How many bytes they may have before no other item is looked up.
-const MOST_WRITTEN_BYTES: usize = 16 << 20;
+const MAX_WRITE_BYTES: usize = 16 << 20;
 
 /// How many items may wait for what others compute before no other item is looked up.
-const MOST_WAITING: usize = 256;
+const MAX_WAITING: usize = 256;
 
 /// Looks up outputs in a store, and writes them there. Both go on in a task, whether or not the run is polled, so that the
 /// run holds nothing of the store meanwhile.
@@ -142,9 +142,9 @@ impl<R: Store> CacheBackend for StoreBackend<R> {
     fn has_room(&self, free: usize) -> bool {
         let waiting = self.load.waiting.min(self.asked.len());
         self.asked.len() - waiting < free
-            && waiting < MOST_WAITING
-            && self.load.writes + self.new_writes < MOST_WRITES
-            && self.load.bytes + self.new_bytes < MOST_WRITTEN_BYTES
+            && waiting < MAX_WAITING
+            && self.load.writes + self.new_writes < MAX_WRITES
+            && self.load.bytes + self.new_bytes < MAX_WRITE_BYTES
     }
 
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -23,8 +23,8 @@ use crate::store::{CacheKey, Checksummed, Claim, Store, StoreError};
 
 /// How long to wait before another process is asked again for what it computes: from the first time on twice as long each
 /// time, up to the last.
-const FIRST_PATIENCE: Duration = Duration::from_millis(5);
-const LAST_PATIENCE: Duration = Duration::from_millis(200);
+const FIRST_WAIT: Duration = Duration::from_millis(5);
+const LAST_WAIT: Duration = Duration::from_millis(200);
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -274,12 +274,12 @@ impl<R: Store> SharedContext<R> {
 
     async fn read(&self, index: usize, key: CacheKey) -> Found {
         match self.store.cached(&key).await {
-            Ok(Some(checksummed)) => match open(&key, &checksummed) {
+            Ok(Some(checksummed)) => match verify(&key, &checksummed) {
                 Ok(json) => return Found::Output { key, json },
-                Err(error) => self.tell(index, "what is cached is damaged, and is computed anew", &error),
+                Err(error) => self.warn(index, "what is cached is damaged, and is computed anew", &error),
             },
             Ok(None) => {}
-            Err(error) => self.tell(index, "the cache could not be read", &error),
+            Err(error) => self.warn(index, "the cache could not be read", &error),
         }
         Found::Nothing { key, is_claimed: false }
     }
@@ -287,7 +287,7 @@ impl<R: Store> SharedContext<R> {
     /// Waits until the output is there or is this item's to compute.
     async fn claim(&self, index: usize, key: CacheKey) -> Found {
         let Options { lease, mut overwrite, .. } = self.options;
-        let mut patience = FIRST_PATIENCE;
+        let mut wait = FIRST_WAIT;
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);
@@ -295,13 +295,13 @@ impl<R: Store> SharedContext<R> {
             if self.is_closing.load(Acquire) {
                 return Found::Nothing { key, is_claimed: false };
             }
-            let claim = self.store.claim(&key, &self.claimant(index), lease, overwrite).await;
+            let claim = self.store.claim(&key, &self.claim_holder(index), lease, overwrite).await;
             match claim {
                 Ok(Claim::Granted) => return Found::Nothing { key, is_claimed: true },
-                Ok(Claim::Cached(checksummed)) => match open(&key, &checksummed) {
+                Ok(Claim::Cached(checksummed)) => match verify(&key, &checksummed) {
                     Ok(json) => return Found::Output { key, json },
                     Err(error) => {
-                        self.tell(index, "what is cached is damaged, and is computed anew", &error);
+                        self.warn(index, "what is cached is damaged, and is computed anew", &error);
                         overwrite = true;
                     }
                 },
@@ -309,12 +309,12 @@ impl<R: Store> SharedContext<R> {
                     // What another computes meanwhile is new enough.
                     overwrite = false;
                     self.waiting.fetch_add(1, Relaxed);
-                    let _timed_out = timeout(patience.min(remaining), freed).await;
+                    let _timed_out = timeout(wait.min(remaining), freed).await;
                     self.waiting.fetch_sub(1, Relaxed);
-                    patience = (2 * patience).min(LAST_PATIENCE);
+                    wait = (2 * wait).min(LAST_WAIT);
                 }
                 Err(error) => {
-                    self.tell(index, "the cache could not be read", &error);
+                    self.warn(index, "the cache could not be read", &error);
                     return Found::Nothing { key, is_claimed: false };
                 }
             }
@@ -322,9 +322,9 @@ impl<R: Store> SharedContext<R> {
     }
 
     async fn put(self: Arc<Self>, index: usize, key: CacheKey, json: String) {
-        let checksummed = Checksummed::seal(json, &belongs_to(&key));
+        let checksummed = Checksummed::new(json, &belongs_to(&key));
         if let Err(error) = self.store.put_cached(&key, &checksummed, self.options.expires_after).await {
-            self.tell(index, "the output was not cached", &error);
+            self.warn(index, "the output was not cached", &error);
             if self.options.serialized {
                 return self.release(index, key).await;
             }
@@ -333,19 +333,19 @@ impl<R: Store> SharedContext<R> {
     }
 
     async fn release(self: Arc<Self>, index: usize, key: CacheKey) {
-        if let Err(error) = self.store.release_claim(&key, &self.claimant(index)).await {
-            self.tell(index, "others wait for it until its lease is over", &error);
+        if let Err(error) = self.store.release_claim(&key, &self.claim_holder(index)).await {
+            self.warn(index, "others wait for it until its lease is over", &error);
         }
         self.freed.notify_waiters();
     }
 
     async fn renew(self: Arc<Self>, index: usize, key: CacheKey) {
-        match self.store.renew_claim(&key, &self.claimant(index), self.options.lease).await {
+        match self.store.renew_claim(&key, &self.claim_holder(index), self.options.lease).await {
             Ok(true) => {}
             Ok(false) => {
-                self.tell(index, "another may compute it, too", &"its claim was not renewed in time")
+                self.warn(index, "another may compute it, too", &"its claim was not renewed in time")
             }
-            Err(error) => self.tell(index, "its claim was not renewed", &error),
+            Err(error) => self.warn(index, "its claim was not renewed", &error),
         }
     }
 
@@ -356,11 +356,11 @@ impl<R: Store> SharedContext<R> {
     }
 
     /// The holder of a claim: equal items of one run are different ones.
-    fn claimant(&self, index: usize) -> String {
+    fn claim_holder(&self, index: usize) -> String {
         format!("{}/{index}", self.holder)
     }
 
-    fn tell(&self, index: usize, what: &str, error: &dyn Display) {
+    fn warn(&self, index: usize, what: &str, error: &dyn Display) {
         warn!(target: "async_map_task", task = self.task, index, %error, "{what}");
     }
 }
@@ -369,6 +369,6 @@ fn belongs_to(key: &CacheKey) -> [&str; 3] {
     [&key.task, &key.version, &key.item_hash]
 }
 
-fn open(key: &CacheKey, checksummed: &Checksummed) -> Result<String, StoreError> {
-    checksummed.open(&belongs_to(key)).map(ToOwned::to_owned)
+fn verify(key: &CacheKey, checksummed: &Checksummed) -> Result<String, StoreError> {
+    checksummed.verify(&belongs_to(key)).map(ToOwned::to_owned)
 }

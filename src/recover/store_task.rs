@@ -20,24 +20,24 @@ use crate::store::{Checksummed, LeaseLoss, Record, Recorded, RunStatus, Store, S
 const PAGE: u32 = 2_048;
 
 /// How many records are written at once.
-const MOST_AT_ONCE: usize = 1_024;
+const MAX_GROUP: usize = 1_024;
 
 /// How long to wait before another holder is asked for the run once more.
-const PATIENCE: Duration = Duration::from_millis(50);
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long to wait for a run of this process that is about to be given back, before the store is asked once more. Its
 /// runtime may not be driven, and then its lease has to run out.
-const OWN_PATIENCE: Duration = Duration::from_secs(1);
+const OWN_RUN_WAIT: Duration = Duration::from_secs(1);
 
 /// How long to wait before a run of this process counts as one that goes on. If its stream was dropped, the runtime drops
 /// the run within this time.
-const DROP_PATIENCE: Duration = Duration::from_millis(100);
+const DROP_WAIT: Duration = Duration::from_millis(100);
 
 /// How long a store has at least to answer a renewal, also one that comes late.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 
 /// A timer that is so late tells that the process was suspended, or its runtime kept busy.
-const HELD_UP: Duration = Duration::from_millis(100);
+const STALL: Duration = Duration::from_millis(100);
 
 /// How long to wait before a store that could not take a run back is asked again.
 const GIVE_BACK_PAUSE: Duration = Duration::from_millis(500);
@@ -121,8 +121,8 @@ impl<R: Store> StoreTask<R> {
             if !mem::replace(&mut is_waiting, true) {
                 info!(target: "async_map_task", task, run_id, holder = other, "waiting for the holder of the run");
             }
-            let patience = PATIENCE.min(wait.saturating_sub(begun.elapsed()));
-            if timeout(patience, answering.closed()).await.is_ok() {
+            let pause = RETRY_PAUSE.min(wait.saturating_sub(begun.elapsed()));
+            if timeout(pause, answering.closed()).await.is_ok() {
                 return opened;
             }
         }
@@ -140,8 +140,8 @@ impl<R: Store> StoreTask<R> {
         let current = phase.borrow_and_update().clone();
         match current {
             Phase::Running => {
-                let patience = DROP_PATIENCE.saturating_sub(begun.elapsed());
-                let changed = timeout(patience, phase.changed());
+                let pause = DROP_WAIT.saturating_sub(begun.elapsed());
+                let changed = timeout(pause, phase.changed());
                 tokio::select! {
                     biased;
                     changed = changed => return Ok(changed.is_ok()),
@@ -152,7 +152,7 @@ impl<R: Store> StoreTask<R> {
             Phase::Ending => {
                 tokio::select! {
                     biased;
-                    _changed = timeout(OWN_PATIENCE, phase.changed()) => {}
+                    _changed = timeout(OWN_RUN_WAIT, phase.changed()) => {}
                     () = answering.closed() => return Ok(false),
                 }
             }
@@ -180,7 +180,7 @@ impl<R: Store> StoreTask<R> {
                     warn!(target: "async_map_task", task, run_id, %error, "the lease was not renewed, will retry");
                 }
                 Ok(Err(error)) => return error,
-                Err(_) if deadline.elapsed() > HELD_UP => {}
+                Err(_) if deadline.elapsed() > STALL => {}
                 Err(_) => {
                     let waited = asked.elapsed();
                     return StoreError::lease_lost(run_id, holder, LeaseLoss::NotRenewed { waited });
@@ -196,8 +196,8 @@ impl<R: Store> StoreTask<R> {
         answering: &UnboundedSender<Answer>,
         checkpoints: &mut CheckpointQueue<R>,
     ) -> Result<RunStatus, StoreError> {
-        let mut requests = Vec::with_capacity(MOST_AT_ONCE);
-        while checkpoints.drive_beside(asked.recv_many(&mut requests, MOST_AT_ONCE)).await > 0 {
+        let mut requests = Vec::with_capacity(MAX_GROUP);
+        while checkpoints.drive_beside(asked.recv_many(&mut requests, MAX_GROUP)).await > 0 {
             let (mut records, mut page, mut status) = (Vec::new(), None, None);
             for request in requests.drain(..) {
                 match request {
@@ -228,7 +228,7 @@ impl<R: Store> StoreTask<R> {
         let page = self.store.successes(&self.recovery.run_id, from, PAGE).await?;
         for record in &page {
             if let Recorded::Succeeded { output } = &record.recorded {
-                output.open(&[&self.recovery.run_id, &record.index.to_string(), &record.item_hash])?;
+                output.verify(&[&self.recovery.run_id, &record.index.to_string(), &record.item_hash])?;
                 if !has_this_format(&record.item_hash) {
                     return Err(StoreError::OtherFormat { run_id: self.recovery.run_id.clone() });
                 }
@@ -241,8 +241,7 @@ impl<R: Store> StoreTask<R> {
         let Entry { index, item_hash, attempts, elapsed, result } = entry;
         let recorded = match result {
             Ok(json) => {
-                let output =
-                    Checksummed::seal(json, &[&self.recovery.run_id, &index.to_string(), &item_hash]);
+                let output = Checksummed::new(json, &[&self.recovery.run_id, &index.to_string(), &item_hash]);
                 Recorded::Succeeded { output }
             }
             Err(message) => Recorded::Failed { message },
@@ -265,7 +264,7 @@ impl<R: Store> StoreTask<R> {
             (store.clone(), run_id.clone(), holder.clone(), Instant::now() + *lease);
         let pause = GIVE_BACK_PAUSE.min(*lease / 3);
         let retried = async move {
-            let _until_it_is_given_back = own;
+            let _held_until_given_back = own;
             while Instant::now() < over {
                 sleep(pause).await;
                 if let Ok(Ok(())) = timeout_at(over, store.close_run(&run_id, &holder, &status)).await {

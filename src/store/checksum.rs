@@ -30,13 +30,13 @@ pub(crate) fn has_this_format(item_hash: &str) -> bool {
 
 impl Checksummed {
     /// Seals a value for one place: what was written for another is not taken for it.
-    pub(crate) fn seal(json: String, belongs_to: &[&str]) -> Self {
+    pub(crate) fn new(json: String, belongs_to: &[&str]) -> Self {
         let checksum = checksum(&json, belongs_to);
         Self { json, checksum }
     }
 
     /// The value, if it is what was written for this place.
-    pub(crate) fn open(&self, belongs_to: &[&str]) -> Result<&str, StoreError> {
+    pub(crate) fn verify(&self, belongs_to: &[&str]) -> Result<&str, StoreError> {
         let expected = checksum(&self.json, belongs_to);
         if self.checksum != expected {
             return Err(StoreError::Corrupt(format!(
@@ -74,10 +74,10 @@ mod tests {
 
     /// A seal is opened for the place that it was made for, as it was, and for nothing else.
     #[test]
-    fn a_seal_opens_only_where_it_belongs() {
-        let checksummed = Checksummed::seal("{\"a\": 1}".to_owned(), &["run", "7", "ab"]);
+    fn a_value_verifies_only_in_its_own_place() {
+        let checksummed = Checksummed::new("{\"a\": 1}".to_owned(), &["run", "7", "ab"]);
         assert_eq!(checksummed.checksum.len(), CHECKSUM_DIGITS);
-        assert_eq!(checksummed.open(&["run", "7", "ab"]).unwrap(), "{\"a\": 1}");
+        assert_eq!(checksummed.verify(&["run", "7", "ab"]).unwrap(), "{\"a\": 1}");
 
         let with = |json: &str, checksum: &str| Checksummed { json: json.into(), checksum: checksum.into() };
         let refused: &[(Checksummed, &[&str])] = &[
@@ -92,14 +92,14 @@ mod tests {
             (with("{\"a\": 1}", "0000000000000000"), &["run", "7", "ab"]),
         ];
         for (checksummed, belongs_to) in refused {
-            let error = checksummed.open(belongs_to).unwrap_err();
+            let error = checksummed.verify(belongs_to).unwrap_err();
             assert!(matches!(error, StoreError::Corrupt(_)), "{checksummed:?} for {belongs_to:?}: {error}");
         }
     }
 
     /// What is written today is read by every later version: these digits must never change.
     #[test]
-    fn hashes_and_checksums_are_what_they_have_always_been() {
+    fn hashes_and_checksums_never_change() {
         assert_eq!(
             item_hash(&"abc").unwrap(),
             "2-e94dfbfaf6a4858db1000239c15e04f583694e196e0811743b02a5c451ae6ba3",
@@ -108,7 +108,7 @@ mod tests {
         let table: &[(&str, &[&str], &str)] =
             &[("null", &[], "8e53a1afaf1a7a48"), ("1", &["run", "0"], "8a2952423736a1c1")];
         for (json, belongs_to, checksum) in table {
-            assert_eq!(Checksummed::seal((*json).to_owned(), belongs_to).checksum, *checksum, "{json}");
+            assert_eq!(Checksummed::new((*json).to_owned(), belongs_to).checksum, *checksum, "{json}");
         }
     }
 

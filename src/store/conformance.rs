@@ -142,7 +142,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(120);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A lease of no time at all is over at once, so that a case waits for one only to see when it ends.
-const OVER_AT_ONCE: Duration = Duration::ZERO;
+const EXPIRED: Duration = Duration::ZERO;
 
 /// One sentence that a store must hold.
 pub struct Case<S> {

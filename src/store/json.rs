@@ -8,17 +8,17 @@ use super::canonical::{Canonical, Lists};
 use crate::error::BoxError;
 
 /// How many levels of lists and maps `serde_json` reads by default.
-const NESTED_BY_DEFAULT: usize = 127;
+const DEFAULT_LEVELS: usize = 127;
 
 /// How many levels of lists and maps an output or a state may have. Reading is recursive, so that there must be a bound.
-const MOST_NESTED: usize = 256;
+const MAX_LEVELS: usize = 256;
 
 /// How many characters of an output an error shows.
 const SHOWN: usize = 100;
 
 /// An output as JSON, from which it comes back.
 pub(crate) fn encode<T: Serialize + DeserializeOwned>(index: usize, output: &T) -> Result<String, BoxError> {
-    let encoded = to_text(output).and_then(|text| comes_back(output, &text).map(|()| text));
+    let encoded = to_text(output).and_then(|text| check_round_trip(output, &text).map(|()| text));
     encoded.map_err(|error| failure(format!("item {index}: the output cannot be kept as JSON"), error).into())
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn encode_state<S: Serialize + DeserializeOwned>(
     index: usize,
     state: &S,
 ) -> Result<String, StoreError> {
-    let encoded = to_text(state).and_then(|text| comes_back(state, &text).map(|()| text));
+    let encoded = to_text(state).and_then(|text| check_round_trip(state, &text).map(|()| text));
     encoded.map_err(|error| failure(format!("the state of item {index} cannot be kept as JSON"), error))
 }
 
@@ -54,10 +54,10 @@ fn from_text<T: DeserializeOwned>(json: &str) -> Result<T, BoxError> {
         Err(error) => error,
     };
     let levels = nesting(json);
-    if levels <= NESTED_BY_DEFAULT {
+    if levels <= DEFAULT_LEVELS {
         return Err(error.into());
     }
-    if levels > MOST_NESTED {
+    if levels > MAX_LEVELS {
         return Err(too_deep(levels));
     }
     let mut reader = serde_json::Deserializer::from_str(json);
@@ -87,11 +87,11 @@ fn nesting(json: &str) -> usize {
 }
 
 fn too_deep(levels: usize) -> BoxError {
-    format!("it is nested {levels} levels deep, at most {MOST_NESTED} are allowed").into()
+    format!("it is nested {levels} levels deep, at most {MAX_LEVELS} are allowed").into()
 }
 
 /// Reads the text of a value once, and compares the result with the value.
-fn comes_back<T: Serialize + DeserializeOwned>(value: &T, json: &str) -> Result<(), BoxError> {
+fn check_round_trip<T: Serialize + DeserializeOwned>(value: &T, json: &str) -> Result<(), BoxError> {
     let went = Canonical::of(value, Lists::AsTheyAre)?;
     let back: T = match from_text(json) {
         Ok(back) => back,

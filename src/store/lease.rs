@@ -7,4 +7,4 @@ use std::time::Duration;
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(60);
 
 /// The shortest lease. It has to be renewed in time.
-pub(crate) const SHORTEST_LEASE: Duration = Duration::from_millis(30);
+pub(crate) const MIN_LEASE: Duration = Duration::from_millis(30);

@@ -18,14 +18,14 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
 
 use self::cache::{LookUp, Put};
-use self::calls::{Broken, Call, Calls, LONGEST_TRY, Retry};
+use self::calls::{Broken, Call, Calls, MAX_TRY, Retry};
 use self::claims::NewClaim;
 use self::group::Grouped;
 use self::items::Save;
 use self::link::{Scope, with_link};
 use super::fault::Fault;
 use super::{
-    CacheKey, Checksummed, Claim, LONGEST, Record, RunInfo, RunStatus, Store, StoreError, names, rows,
+    CacheKey, Checksummed, Claim, MAX_DURATION, Record, RunInfo, RunStatus, Store, StoreError, names, rows,
 };
 
 /// How many connections to the server a store has at most.
@@ -116,8 +116,8 @@ impl PostgresStore {
     /// [`StoreError::TooNew`] where a newer version of this crate has made the tables, and [`StoreError::Database`]
     /// where the URL is none, the server refuses, or it does not answer for 30 seconds.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        let connected = timeout(LONGEST_TRY, Self::try_connect(url)).await;
-        let connected = connected.unwrap_or_else(|_| Err(calls::no_answer(LONGEST_TRY)));
+        let connected = timeout(MAX_TRY, Self::try_connect(url)).await;
+        let connected = connected.unwrap_or_else(|_| Err(calls::no_answer(MAX_TRY)));
         connected.map_err(|fault| fault.into_store_error("connecting to PostgreSQL"))
     }
 
@@ -195,7 +195,7 @@ async fn commit_durably(connection: &mut PgConnection) -> sqlx::Result<()> {
 
 /// A lease or an expiry as a statement is given it.
 fn microseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.min(LONGEST).as_micros()).unwrap_or(i64::MAX)
+    i64::try_from(duration.min(MAX_DURATION).as_micros()).unwrap_or(i64::MAX)
 }
 
 /// A message as PostgreSQL can keep it.
@@ -218,7 +218,7 @@ const EVICT: Call = Call::bulk("evicting cached values", Scope::Statement);
 impl Store for PostgresStore {
     /// The retry time and a try before and after it.
     fn time_limit(&self) -> Duration {
-        self.calls.retry.time.saturating_add(2 * LONGEST_TRY)
+        self.calls.retry.time.saturating_add(2 * MAX_TRY)
     }
 
     async fn open_run(

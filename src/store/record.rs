@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::MOST_BYTES;
+use super::MAX_BYTES;
 
 /// What became of one item of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,12 +138,12 @@ impl Record {
     }
 }
 
-/// Records in groups of [`MOST_BYTES`] at most. One that has more is alone.
+/// Records in groups of [`MAX_BYTES`] at most. One that has more is alone.
 pub(crate) fn groups(records: &[Record]) -> impl Iterator<Item = &[Record]> {
     let mut bytes = 0;
     records.chunk_by(move |record, next| {
         bytes += record.bytes();
-        let has_room = bytes + next.bytes() <= MOST_BYTES;
+        let has_room = bytes + next.bytes() <= MAX_BYTES;
         if !has_room {
             bytes = 0;
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::{Checksummed, Lease, Record, Recorded, RunInfo, RunStatus, StoreError};
 
 /// How many of a run's failures are told.
-pub(super) const FAILURES_TOLD: i64 = 10;
+pub(super) const LISTED_FAILURES: i64 = 10;
 
 /// An item that succeeded: index, hash, attempts, elapsed nanoseconds, output, checksum.
 pub(super) type SuccessRow = (i64, String, i64, i64, String, String);

@@ -25,7 +25,7 @@ use self::reader::{LookUp, Read};
 use self::thread::StoreThread;
 use super::fault::Fault;
 use super::{
-    CacheKey, Checksummed, Claim, LONGEST, Record, RunInfo, RunStatus, Store, StoreError, names, rows,
+    CacheKey, Checksummed, Claim, MAX_DURATION, Record, RunInfo, RunStatus, Store, StoreError, names, rows,
 };
 
 /// How long the file is waited for while another process writes.
@@ -147,12 +147,12 @@ fn after(duration: Duration) -> i64 {
 
 /// How long a lease is in the tables. What is no whole number of milliseconds lasts a little longer.
 fn length(duration: Duration) -> i64 {
-    milliseconds(duration.min(LONGEST) + Duration::from_nanos(999_999))
+    milliseconds(duration.min(MAX_DURATION) + Duration::from_nanos(999_999))
 }
 
 /// The end of a lease, if it is to be earlier than noted: no later than its length from now. It can be noted as later because
 /// a clock was ahead.
-fn longest_lease(now: i64, until: i64, length: Option<i64>) -> Option<i64> {
+fn max_lease_end(now: i64, until: i64, length: Option<i64>) -> Option<i64> {
     length.map(|length| now.saturating_add(length)).filter(|longest| *longest < until)
 }
 

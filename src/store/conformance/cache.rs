@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use crate::store::{CacheKey, Claim, Store};
 
-use super::{
-    Broken, Case, Checked, HOUR, OVER_AT_ONCE, checksummed, ensure, ensure_eq, fail, key, list_cases,
-};
+use super::{Broken, Case, Checked, EXPIRED, HOUR, checksummed, ensure, ensure_eq, fail, key, list_cases};
 
 pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
     list_cases![
@@ -49,7 +47,7 @@ async fn a_value_replaces_the_one_before<S: Store>(store: S) -> Checked {
 }
 
 async fn a_value_expires<S: Store>(store: S) -> Checked {
-    store.put_cached(&key("a"), &checksummed("1"), Some(OVER_AT_ONCE)).await?;
+    store.put_cached(&key("a"), &checksummed("1"), Some(EXPIRED)).await?;
     store.put_cached(&key("b"), &checksummed("1"), Some(HOUR)).await?;
     store.put_cached(&key("c"), &checksummed("1"), Some(Duration::MAX)).await?;
     ensure_eq!(store.cached(&key("a")).await?, None);
@@ -60,14 +58,14 @@ async fn a_value_expires<S: Store>(store: S) -> Checked {
     store.put_cached(&key("a"), &checksummed("2"), Some(HOUR)).await?;
     ensure_eq!(store.cached(&key("a")).await?, Some(checksummed("2")));
     // And for shorter.
-    store.put_cached(&key("b"), &checksummed("2"), Some(OVER_AT_ONCE)).await?;
+    store.put_cached(&key("b"), &checksummed("2"), Some(EXPIRED)).await?;
     ensure_eq!(store.cached(&key("b")).await?, None);
     Ok(())
 }
 
 async fn expired_values_make_room<S: Store>(store: S) -> Checked {
     for item in 0..150 {
-        store.put_cached(&key(&format!("old {item}")), &checksummed("1"), Some(OVER_AT_ONCE)).await?;
+        store.put_cached(&key(&format!("old {item}")), &checksummed("1"), Some(EXPIRED)).await?;
     }
     for item in 0..5 {
         store.put_cached(&key(&format!("new {item}")), &checksummed("1"), Some(HOUR)).await?;
@@ -125,11 +123,11 @@ async fn putting_a_value_ends_every_claim<S: Store>(store: S) -> Checked {
 
 async fn a_claim_lasts_while_it_is_renewed<S: Store>(store: S) -> Checked {
     ensure!(!store.renew_claim(&key("a"), "a", HOUR).await?, "there is none");
-    ensure_eq!(store.claim(&key("a"), "a", OVER_AT_ONCE, false).await?, Claim::Granted);
+    ensure_eq!(store.claim(&key("a"), "a", EXPIRED, false).await?, Claim::Granted);
     // It is over, but nobody has taken it.
     ensure!(store.renew_claim(&key("a"), "a", HOUR).await?);
     ensure!(matches!(store.claim(&key("a"), "b", HOUR, false).await?, Claim::Held { .. }));
-    ensure!(store.renew_claim(&key("a"), "a", OVER_AT_ONCE).await?);
+    ensure!(store.renew_claim(&key("a"), "a", EXPIRED).await?);
     ensure_eq!(store.claim(&key("a"), "b", HOUR, false).await?, Claim::Granted);
     ensure!(!store.renew_claim(&key("a"), "a", HOUR).await?, "another has taken it");
     ensure!(matches!(store.claim(&key("a"), "a", HOUR, false).await?, Claim::Held { .. }));

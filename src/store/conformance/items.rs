@@ -3,7 +3,7 @@
 use crate::store::Store;
 
 use super::{
-    Case, Checked, HOUR, OVER_AT_ONCE, checksummed, ensure, ensure_eq, failed, info, list_cases, lost, open,
+    Case, Checked, EXPIRED, HOUR, checksummed, ensure, ensure_eq, failed, info, list_cases, lost, open,
     succeeded, successes,
 };
 
@@ -85,7 +85,7 @@ async fn a_commit_that_is_made_again_has_the_effect_of_one<S: Store>(store: S) -
 
 async fn only_the_holder_commits<S: Store>(store: S) -> Checked {
     lost(store.commit("nightly", "a", &[succeeded(0, "0")]).await, "nightly", "a")?;
-    store.open_run("nightly", "resize", "a", OVER_AT_ONCE).await?;
+    store.open_run("nightly", "resize", "a", EXPIRED).await?;
     // The lease is over, but nobody has taken the run.
     store.commit("nightly", "a", &[succeeded(0, "0")]).await?;
     open(&store, "b").await?;
@@ -124,7 +124,7 @@ async fn successes_come_in_pages<S: Store>(store: S) -> Checked {
 }
 
 async fn a_checkpoint_is_the_state_that_was_saved_last<S: Store>(store: S) -> Checked {
-    store.open_run("nightly", "resize", "a", OVER_AT_ONCE).await?;
+    store.open_run("nightly", "resize", "a", EXPIRED).await?;
     ensure_eq!(store.checkpoint("nightly", 0, "hash").await?, None);
     for state in ["1", "{\"row\":  2}", "3"] {
         store.save_checkpoint("nightly", "a", 0, "hash", &checksummed(state)).await?;
@@ -173,7 +173,7 @@ async fn only_the_holder_saves_checkpoints<S: Store>(store: S) -> Checked {
     let [first, second, third] = &["1", "2", "3"].map(checksummed);
     let save = |holder, state| store.save_checkpoint("nightly", holder, 0, "hash", state);
     lost(save("a", first).await, "nightly", "a")?;
-    store.open_run("nightly", "resize", "a", OVER_AT_ONCE).await?;
+    store.open_run("nightly", "resize", "a", EXPIRED).await?;
     save("a", second).await?;
     open(&store, "b").await?;
     lost(save("a", third).await, "nightly", "a")?;

@@ -8,8 +8,8 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::{
-    Broken, Case, Checked, HOUR, OVER_AT_ONCE, checksummed, ensure, ensure_eq, fail, key, list_cases, open,
-    some, succeeded, successes,
+    Broken, Case, Checked, EXPIRED, HOUR, checksummed, ensure, ensure_eq, fail, key, list_cases, open, some,
+    succeeded, successes,
 };
 
 pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
@@ -63,7 +63,7 @@ async fn of_many_holders_that_open_a_run_one_has_it<S: Store>(store: S) -> Check
 }
 
 async fn of_many_holders_that_take_a_run_over_one_has_it<S: Store>(store: S) -> Checked {
-    store.open_run("nightly", "resize", "dead", OVER_AT_ONCE).await?;
+    store.open_run("nightly", "resize", "dead", EXPIRED).await?;
     one_opens(&store).await?;
     Ok(())
 }
@@ -72,7 +72,7 @@ async fn of_many_claims_one_is_granted<S: Store>(store: S) -> Checked {
     for before in ["nobody", "one that died"] {
         let key = key(before);
         if before != "nobody" {
-            store.claim(&key, before, OVER_AT_ONCE, false).await?;
+            store.claim(&key, before, EXPIRED, false).await?;
         }
         let claims = at_once(&store, |store, holder| {
             let key = key.clone();

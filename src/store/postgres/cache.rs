@@ -13,7 +13,7 @@ use crate::store::{CacheKey, Checksummed, rows};
 
 /// How many values that have expired are deleted with a group that is put in, and for each value of a large one: more than
 /// are put in, so that they get fewer, and few, so that no call waits long for it.
-const EXPIRED_AT_ONCE: usize = 100;
+const EXPIRED_PER_PUT: usize = 100;
 const EXPIRED_FOR_EACH: usize = 2;
 
 /// Those that another deletes already are left to it.
@@ -79,7 +79,7 @@ impl Operation for LookUp {
 
     const CALL: Call = Call::new("reading a cached value", Scope::Statement);
     const GROUPS: usize = 2;
-    const MOST_AT_ONCE: usize = 64;
+    const MAX_GROUP: usize = 64;
 
     fn bytes(&self) -> usize {
         0
@@ -104,14 +104,14 @@ impl Operation for Put {
 
     const CALL: Call = Call::new("caching a value", Scope::Statement);
     const GROUPS: usize = 2;
-    const MOST_AT_ONCE: usize = 1_024;
+    const MAX_GROUP: usize = 1_024;
 
     fn bytes(&self) -> usize {
         self.value.json.len()
     }
 
     async fn execute(link: &mut Link, group: &[Arc<Self>]) -> Result<Vec<Answered<Self>>, Fault> {
-        let expired = EXPIRED_AT_ONCE.max(EXPIRED_FOR_EACH * group.len());
+        let expired = EXPIRED_PER_PUT.max(EXPIRED_FOR_EACH * group.len());
         link.execute(sqlx::query(DELETE_EXPIRED).bind(expired as i64)).await?;
         // Of several values of one key the last one stays.
         let last: HashMap<&CacheKey, &Self> = group.iter().map(|put| (&put.key, &**put)).collect();

@@ -17,30 +17,30 @@ use crate::store::fault::Fault;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
 /// The longest wait between two tries.
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
+const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// How long one try may take.
-pub(super) const LONGEST_TRY: Duration = Duration::from_secs(30);
+pub(super) const MAX_TRY: Duration = Duration::from_secs(30);
 
 /// How long one try may take of what reads or deletes whole tables.
-const LONGEST_BULK_TRY: Duration = Duration::from_secs(600);
+const MAX_BULK_TRY: Duration = Duration::from_secs(600);
 
 /// What a call is about.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call {
     pub(super) doing: &'static str,
     pub(super) scope: Scope,
-    longest_try: Duration,
+    max_try: Duration,
 }
 
 impl Call {
     pub(super) const fn new(doing: &'static str, scope: Scope) -> Self {
-        Self { doing, scope, longest_try: LONGEST_TRY }
+        Self { doing, scope, max_try: MAX_TRY }
     }
 
     /// A call that reads or deletes whole tables.
     pub(super) const fn bulk(doing: &'static str, scope: Scope) -> Self {
-        Self { doing, scope, longest_try: LONGEST_BULK_TRY }
+        Self { doing, scope, max_try: MAX_BULK_TRY }
     }
 }
 
@@ -93,8 +93,8 @@ impl Calls {
             link.begin(call.scope).await?;
             operation(link).await
         };
-        let tried = timeout(call.longest_try, once).await;
-        let tried = tried.unwrap_or_else(|_| Err(no_answer(call.longest_try)));
+        let tried = timeout(call.max_try, once).await;
+        let tried = tried.unwrap_or_else(|_| Err(no_answer(call.max_try)));
         if tried.as_ref().is_err_and(is_of_all_connections) {
             self.broken.note();
         }
@@ -131,7 +131,7 @@ impl Retry {
         while is_transient(&fault) && failed.elapsed() < self.time {
             tracing::warn!(%fault, ?wait, "{doing} failed and is tried again");
             sleep(wait).await;
-            wait = (2 * wait).min(LONGEST_WAIT);
+            wait = (2 * wait).min(MAX_WAIT);
             match operation().await {
                 Ok(done) => return Ok(done),
                 // That the pool has waited in vain does not say why: what went wrong before does.

@@ -51,7 +51,7 @@ impl Operation for NewClaim {
 
     const CALL: Call = Call::new("claiming a cached value", Scope::Transaction);
     const GROUPS: usize = 2;
-    const MOST_AT_ONCE: usize = 1_024;
+    const MAX_GROUP: usize = 1_024;
 
     fn bytes(&self) -> usize {
         0
@@ -87,7 +87,7 @@ impl Round<'_> {
             return Ok(());
         }
         let (taken, held): (Numbered<'_>, Numbered<'_>) = self.take(missing).await?;
-        self.tell_remaining(&held).await?;
+        self.answer_remaining(&held).await?;
         // The former holder of a claim may have put the value in since it was looked for. Then the claim goes back.
         let all: Vec<(usize, CacheKey)> =
             taken.iter().map(|(place, claim)| (*place, claim.key.clone())).collect();
@@ -142,7 +142,7 @@ impl Round<'_> {
     }
 
     /// Answers how long others have the claims.
-    async fn tell_remaining(&mut self, held: &Numbered<'_>) -> Result<(), Fault> {
+    async fn answer_remaining(&mut self, held: &Numbered<'_>) -> Result<(), Fault> {
         if held.is_empty() {
             return Ok(());
         }

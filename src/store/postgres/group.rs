@@ -10,7 +10,7 @@ use super::calls::{Call, Calls, is_transient};
 use super::link::{Link, with_link};
 use crate::lock::lock;
 use crate::store::fault::Fault;
-use crate::store::{MOST_BYTES, StoreError};
+use crate::store::{MAX_BYTES, StoreError};
 
 /// What a call is answered.
 pub(super) type Answered<O> = Result<<O as Operation>::Answer, StoreError>;
@@ -25,7 +25,7 @@ pub(super) trait Operation: Send + Sync + 'static {
     const GROUPS: usize;
 
     /// How many calls a group has at most.
-    const MOST_AT_ONCE: usize;
+    const MAX_GROUP: usize;
 
     /// How many bytes it sends.
     fn bytes(&self) -> usize;
@@ -111,7 +111,7 @@ impl<O: Operation> Working<O> {
     fn next_group(&mut self) -> Option<Vec<Waiting<O>>> {
         let mut queue = lock(&self.grouped.queue);
         let (mut bytes, mut group) = (0, Vec::new());
-        while group.len() < O::MOST_AT_ONCE && bytes < MOST_BYTES {
+        while group.len() < O::MAX_GROUP && bytes < MAX_BYTES {
             let Some(waiting) = queue.waiting.pop_front() else { break };
             // Of a call that was dropped, nothing is done.
             if !waiting.reply.is_closed() {
@@ -149,7 +149,7 @@ async fn write<O: Operation>(calls: &Calls, group: Vec<Waiting<O>>) {
     let fault = match calls.try_run(O::CALL, with_link!(link => O::execute(&mut link, all))).await {
         Ok(answers) => {
             for (reply, answer) in replies.into_iter().zip(answers) {
-                let _nobody_waits = reply.send(answer);
+                let _caller_may_have_gone = reply.send(answer);
             }
             return;
         }
@@ -162,7 +162,7 @@ async fn write<O: Operation>(calls: &Calls, group: Vec<Waiting<O>>) {
         for reply in replies {
             // All fail alike, the first with the error itself.
             let error = fault.take().map(|fault| fault.into_store_error(O::CALL.doing));
-            let _nobody_waits = reply.send(Err(error.unwrap_or_else(|| StoreError::Database {
+            let _caller_may_have_gone = reply.send(Err(error.unwrap_or_else(|| StoreError::Database {
                 doing: O::CALL.doing,
                 error: text.clone().into(),
             })));
@@ -173,7 +173,7 @@ async fn write<O: Operation>(calls: &Calls, group: Vec<Waiting<O>>) {
     for (operation, reply) in operations.into_iter().zip(replies) {
         let alone = &[operation];
         let answered = calls.run(O::CALL, with_link!(link => O::execute(&mut link, alone))).await;
-        let _nobody_waits = reply.send(answered.and_then(|mut answers| match answers.pop() {
+        let _caller_may_have_gone = reply.send(answered.and_then(|mut answers| match answers.pop() {
             Some(answer) => answer,
             None => Err(StoreError::Corrupt("a call has no answer".to_owned())),
         }));

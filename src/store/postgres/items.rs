@@ -11,7 +11,7 @@ use super::without_nul;
 use crate::store::fault::Fault;
 use crate::store::record::groups;
 use crate::store::rows::{self, SuccessRow};
-use crate::store::{Checksummed, MOST_BYTES, Record};
+use crate::store::{Checksummed, MAX_BYTES, Record};
 
 /// One statement, and so one way to the server and back: notes that something is written of the run, if it is the
 /// holder's, and only then writes. Gives a row if it was.
@@ -123,7 +123,7 @@ pub(super) async fn successes(
         .bind(run_id)
         .bind(rows::index_column(from)?)
         .bind(i64::from(limit))
-        .bind(MOST_BYTES as i64);
+        .bind(MAX_BYTES as i64);
     let found: Vec<SuccessRow> = link.rows(page).await?;
     Ok(found.into_iter().map(rows::record).collect::<Result<_, _>>()?)
 }
@@ -161,7 +161,7 @@ impl Operation for Save {
     /// The states of a run are written one after another in any case, because its row is locked.
     const GROUPS: usize = 1;
 
-    const MOST_AT_ONCE: usize = 1_024;
+    const MAX_GROUP: usize = 1_024;
 
     fn bytes(&self) -> usize {
         self.state.json.len()

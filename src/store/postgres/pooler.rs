@@ -10,10 +10,10 @@ use crate::random::random;
 use crate::store::fault::Fault;
 
 /// How long a second session is waited for. A pooler that has only one does not give it while a transaction has it.
-const PATIENCE: Duration = Duration::from_secs(2);
+const SESSION_WAIT: Duration = Duration::from_secs(2);
 
 /// How many sessions are looked at: a pooler gives the one used last, or each in turn.
-const LOOKS: usize = 3;
+const CHECKS: usize = 3;
 
 /// Finds out whether two connections may get each other's sessions, as with PgBouncer in transaction mode: a setting of one
 /// connection's session is then missing in the next transaction of that connection, or is there in one of the other.
@@ -23,11 +23,11 @@ const LOOKS: usize = 3;
 pub(super) async fn is_between(one: &mut PgConnection, options: &PgConnectOptions) -> Result<bool, Fault> {
     let mark = format!("{:016x}", random());
     sqlx::raw_sql("BEGIN").execute(&mut *one).await?;
-    let marked = timeout(PATIENCE, connect_and_mark(options, &mark)).await;
+    let marked = timeout(SESSION_WAIT, connect_and_mark(options, &mark)).await;
     sqlx::raw_sql("COMMIT").execute(&mut *one).await?;
     let Ok(other) = marked else { return Ok(true) };
     let mut other = other?;
-    for _ in 0..LOOKS {
+    for _ in 0..CHECKS {
         if !has_mark(&mut other, &mark).await? || has_mark(one, &mark).await? {
             return Ok(true);
         }

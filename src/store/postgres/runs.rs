@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::link::Link;
 use super::{microseconds, without_nul};
 use crate::store::fault::Fault;
-use crate::store::rows::{self, FAILURES_TOLD, FailureRow, RefusalRow, RunRow};
+use crate::store::rows::{self, FailureRow, LISTED_FAILURES, RefusalRow, RunRow};
 use crate::store::{LeaseLoss, RunInfo, RunStatus, StoreError};
 
 /// Takes the run where it is new, free or the holder's own. Otherwise its row is locked until the transaction ends.
@@ -97,7 +97,8 @@ pub(super) async fn close(
 /// One run or all of them, as they are at one moment. A snapshot.
 pub(super) async fn infos(link: &mut Link, run_id: Option<&str>) -> Result<Vec<RunInfo>, Fault> {
     let runs: Vec<RunRow> = link.rows(sqlx::query(INFOS).bind(run_id)).await?;
-    let failures: Vec<FailureRow> = link.rows(sqlx::query(FAILURES).bind(run_id).bind(FAILURES_TOLD)).await?;
+    let failures: Vec<FailureRow> =
+        link.rows(sqlx::query(FAILURES).bind(run_id).bind(LISTED_FAILURES)).await?;
     Ok(rows::run_infos(runs, &failures)?)
 }
 

@@ -5,18 +5,18 @@ use std::time::Duration;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::operation::{Key, NewClaim, Put, Text};
-use super::values::{ROWS_AT_ONCE, push_rows};
-use super::{after, length, longest_lease, now};
+use super::values::{MAX_ROWS, push_rows};
+use super::{after, length, max_lease_end, now};
 use crate::store::fault::Fault;
 use crate::store::rows;
 use crate::store::{Checksummed, Claim};
 
 /// How many values that have expired are deleted with each group of values that are put in, for each of them: more than
 /// one, so that they get fewer, and few, so that nobody waits for it.
-const EXPIRED_AT_ONCE: usize = 100;
+const EXPIRED_PER_PUT: usize = 100;
 
 /// The most that are deleted at once.
-const MOST_EXPIRED: usize = 1_000;
+const MAX_EXPIRED: usize = 1_000;
 
 /// A claim that was asked for: its place among the others; the holder of the key, until when and for how long, if there is
 /// one; the value with its checksum, if there is one.
@@ -28,7 +28,7 @@ pub(super) async fn values(
     keys: &[&Key],
 ) -> Result<Vec<Option<Checksummed>>, Fault> {
     let mut values: Vec<Option<Checksummed>> = Vec::with_capacity(keys.len());
-    for keys in keys.chunks(ROWS_AT_ONCE) {
+    for keys in keys.chunks(MAX_ROWS) {
         let first = values.len();
         values.resize(first + keys.len(), None);
         let mut query = QueryBuilder::new("");
@@ -64,7 +64,7 @@ fn push_wanted(query: &mut QueryBuilder<Sqlite>, keys: &[&Key]) {
 
 /// Puts values in, and ends the claims on their keys.
 pub(super) async fn put(connection: &mut SqliteConnection, puts: &[&Put]) -> Result<(), Fault> {
-    for puts in puts.chunks(ROWS_AT_ONCE) {
+    for puts in puts.chunks(MAX_ROWS) {
         // In one statement for SQLx, because each is a way to the thread of the connection and back.
         let mut query = QueryBuilder::new("");
         push_delete_expired(&mut query, puts.len());
@@ -76,7 +76,7 @@ pub(super) async fn put(connection: &mut SqliteConnection, puts: &[&Put]) -> Res
 }
 
 fn push_delete_expired(query: &mut QueryBuilder<Sqlite>, puts: usize) {
-    let most = puts.saturating_mul(EXPIRED_AT_ONCE).min(MOST_EXPIRED) as i64;
+    let most = puts.saturating_mul(EXPIRED_PER_PUT).min(MAX_EXPIRED) as i64;
     query
         .push(
             "DELETE FROM map_task_cache WHERE rowid IN
@@ -123,7 +123,7 @@ pub(super) async fn claim(
     claims: &[&NewClaim],
 ) -> Result<Vec<Claim>, Fault> {
     let mut made = Vec::with_capacity(claims.len());
-    for claims in claims.chunks(ROWS_AT_ONCE) {
+    for claims in claims.chunks(MAX_ROWS) {
         let now = now();
         let mut query = QueryBuilder::new("");
         push_take(&mut query, claims, now);
@@ -209,7 +209,7 @@ async fn shorten(
     until: i64,
     lease: Option<i64>,
 ) -> Result<i64, Fault> {
-    let Some(longest) = longest_lease(now, until, lease) else { return Ok(until) };
+    let Some(longest) = max_lease_end(now, until, lease) else { return Ok(until) };
     sqlx::query(
         "UPDATE map_task_claims SET held_until_ms = ?4 WHERE task = ?1 AND version = ?2 AND item_hash = ?3",
     )

@@ -7,10 +7,10 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use super::now;
 use super::operation::{Commit, Holding, Outcome, Save, Text};
 use super::runs;
-use super::values::{ROWS_AT_ONCE, push_rows};
+use super::values::{MAX_ROWS, push_rows};
 use crate::store::fault::Fault;
 use crate::store::rows::{self, SuccessRow};
-use crate::store::{Checksummed, LeaseLoss, MOST_BYTES, Record};
+use crate::store::{Checksummed, LeaseLoss, MAX_BYTES, Record};
 
 /// The runs that something is written of, and whether their holders have lost them.
 #[derive(Default)]
@@ -42,7 +42,7 @@ impl<'g> Touched<'g> {
 
 /// Keeps outcomes, and deletes the checkpoints of those that succeeded.
 pub(super) async fn commit(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), Fault> {
-    for outcomes in commit.outcomes.chunks(ROWS_AT_ONCE) {
+    for outcomes in commit.outcomes.chunks(MAX_ROWS) {
         insert(connection, &commit.run.run_id, outcomes).await?;
     }
     delete_checkpoints(connection, commit).await
@@ -91,7 +91,7 @@ async fn delete_checkpoints(connection: &mut SqliteConnection, commit: &Commit) 
 /// Keeps states. Of several states of one item the last one stays.
 pub(super) async fn save(connection: &mut SqliteConnection, saves: &[&Save]) -> Result<(), Fault> {
     let now = now();
-    for saves in saves.chunks(ROWS_AT_ONCE) {
+    for saves in saves.chunks(MAX_ROWS) {
         let mut query = QueryBuilder::<Sqlite>::new(
             "INSERT OR REPLACE INTO map_task_checkpoints
                  (run_id, item_index, item_hash, state, checksum, saved_ms)
@@ -128,7 +128,7 @@ pub(super) async fn successes(
     .bind(run_id)
     .bind(from)
     .bind(limit)
-    .bind(MOST_BYTES as i64)
+    .bind(MAX_BYTES as i64)
     .fetch_all(connection)
     .await?;
     Ok(found.into_iter().map(rows::record).collect::<Result<_, _>>()?)

@@ -15,7 +15,7 @@ use crate::store::fault::Fault;
 use crate::store::{Checksummed, Record, RunInfo, StoreError};
 
 /// How many single values are read at once.
-const MOST_AT_ONCE: usize = 64;
+const MAX_GROUP: usize = 64;
 
 /// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -42,8 +42,8 @@ pub(super) struct Reader {
 impl Reader {
     /// Looks single values up until nobody can ask any more.
     pub(super) async fn look_up(mut self, mut asked: UnboundedReceiver<LookUp>) {
-        let mut group = Vec::with_capacity(MOST_AT_ONCE);
-        while asked.recv_many(&mut group, MOST_AT_ONCE).await > 0 {
+        let mut group = Vec::with_capacity(MAX_GROUP);
+        while asked.recv_many(&mut group, MAX_GROUP).await > 0 {
             let (mut cached, mut checkpoints) = (Vec::new(), Vec::new());
             for look_up in group.drain(..) {
                 match look_up {
@@ -80,13 +80,13 @@ impl Reader {
         };
         if let Some(found) = found {
             for ((_, reply), found) in asked.into_iter().zip(found) {
-                let _nobody_waits = reply.send(Ok(found));
+                let _caller_may_have_gone = reply.send(Ok(found));
             }
             return;
         }
         for (key, reply) in asked {
             let found = find(&mut self.connection, &[&key]).await.map(|mut found| found.pop().flatten());
-            let _nobody_waits = reply.send(self.checked(found, doing));
+            let _caller_may_have_gone = reply.send(self.checked(found, doing));
         }
     }
 
@@ -94,11 +94,11 @@ impl Reader {
         match read {
             Read::Successes { run_id, from, limit, reply } if !reply.is_closed() => {
                 let page = items::successes(&mut self.connection, &run_id, from, limit).await;
-                let _nobody_waits = reply.send(self.checked(page, "reading outcomes"));
+                let _caller_may_have_gone = reply.send(self.checked(page, "reading outcomes"));
             }
             Read::Runs { run_id, reply } if !reply.is_closed() => {
                 let infos = runs::infos(&mut self.connection, run_id.as_deref()).await;
-                let _nobody_waits = reply.send(self.checked(infos, "reading the runs"));
+                let _caller_may_have_gone = reply.send(self.checked(infos, "reading the runs"));
             }
             Read::Successes { .. } | Read::Runs { .. } => {}
         }
@@ -120,7 +120,7 @@ impl Reader {
 /// Reads until nobody can ask any more, as many at once as there are readers. The reader that was idle last is taken first: each
 /// connection has a thread, which keeps memory for the largest outputs that it has read, so that pages one after another
 /// should not go through all of them.
-pub(super) async fn read_all(mut idle: Vec<Reader>, mut asked: UnboundedReceiver<Read>) {
+pub(super) async fn serve_reads(mut idle: Vec<Reader>, mut asked: UnboundedReceiver<Read>) {
     let mut busy = JoinSet::new();
     loop {
         tokio::select! {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use sqlx::{Connection, SqliteConnection};
 
 use super::operation::{Holding, Text};
-use super::{after, length, longest_lease, now};
+use super::{after, length, max_lease_end, now};
 use crate::store::fault::Fault;
-use crate::store::rows::{self, FAILURES_TOLD, FailureRow, RunRow};
+use crate::store::rows::{self, FailureRow, LISTED_FAILURES, RunRow};
 use crate::store::{LeaseLoss, RunInfo, RunStatus, StoreError};
 
 /// Takes the run where it is new, free or the holder's own.
@@ -78,7 +78,7 @@ async fn shorten(
     until: i64,
     lease: Option<i64>,
 ) -> Result<i64, Fault> {
-    let Some(longest) = longest_lease(now, until, lease) else { return Ok(until) };
+    let Some(longest) = max_lease_end(now, until, lease) else { return Ok(until) };
     sqlx::query("UPDATE map_task_runs SET held_until_ms = ?2 WHERE run_id = ?1")
         .bind(run_id)
         .bind(longest)
@@ -143,7 +143,7 @@ pub(super) async fn infos(
     let mut transaction = connection.begin().await?;
     let runs: Vec<RunRow> = sqlx::query_as(INFOS).bind(run_id).fetch_all(&mut *transaction).await?;
     let failures: Vec<FailureRow> =
-        sqlx::query_as(FAILURES).bind(run_id).bind(FAILURES_TOLD).fetch_all(&mut *transaction).await?;
+        sqlx::query_as(FAILURES).bind(run_id).bind(LISTED_FAILURES).fetch_all(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(rows::run_infos(runs, &failures)?)
 }

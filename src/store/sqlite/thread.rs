@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::file::{Connections, StoreFile};
 use super::operation::{Answer, Operation, Request};
-use super::reader::{LookUp, Read, Reader, Reply, read_all};
+use super::reader::{LookUp, Read, Reader, Reply, serve_reads};
 use super::writer::{Waiting, Writer};
 use crate::store::StoreError;
 
@@ -106,7 +106,7 @@ impl Work {
         let Self { file, connections, waiting, asked_values, asked_pages } = self;
         let Connections { writer, look_ups, readers } = connections;
         let reader = |connection| Reader { connection, file: Arc::clone(&file) };
-        let reading = runtime.spawn(read_all(readers.into_iter().map(reader).collect(), asked_pages));
+        let reading = runtime.spawn(serve_reads(readers.into_iter().map(reader).collect(), asked_pages));
         let looking_up = runtime.spawn(reader(look_ups).look_up(asked_values));
         let writer = Writer { connection: writer, file: Arc::clone(&file), contended: None };
         runtime.block_on(async {

@@ -16,15 +16,15 @@ use crate::store::StoreError;
 use crate::store::fault::Fault;
 
 /// How many operations one transaction has at most.
-const MOST_AT_ONCE: usize = 1_024;
+const MAX_GROUP: usize = 1_024;
 
 /// With how many bytes a transaction takes no further operation.
-const MOST_BYTES: usize = 4 << 20;
+const MAX_BYTES: usize = 4 << 20;
 
 /// How long other processes are given a turn after each transaction, from the time on when one of them had the file, and how
 /// long that lasts.
-const TURN: Duration = Duration::from_millis(2);
-const TURNS: Duration = Duration::from_secs(1);
+const YIELD_TIME: Duration = Duration::from_millis(2);
+const CONTENTION_TIME: Duration = Duration::from_secs(1);
 
 /// What waits to be written. As long as a call waits for its answer, it stands here once.
 pub(super) struct Waiting {
@@ -75,7 +75,7 @@ impl Writer {
                 Ok(outcomes) => answer(group, outcomes),
                 Err(fault) => self.write_each(group, fault).await,
             }
-            self.give_turn().await;
+            self.yield_to_others().await;
         }
         self.connection
     }
@@ -99,9 +99,9 @@ impl Writer {
     }
 
     /// Lets other processes write, if there are any that want to.
-    async fn give_turn(&mut self) {
+    async fn yield_to_others(&mut self) {
         match self.contended {
-            Some(contended) if contended.elapsed() < TURNS => sleep(TURN).await,
+            Some(contended) if contended.elapsed() < CONTENTION_TIME => sleep(YIELD_TIME).await,
             _ => self.contended = None,
         }
     }
@@ -158,7 +158,7 @@ fn pause() -> Duration {
 /// What is written together with the first: all that waits, up to the limits of a transaction.
 fn gather(first: Request, waiting: &mut Waiting) -> Vec<Request> {
     let (mut bytes, mut group) = (first.operation.bytes(), vec![first]);
-    while group.len() < MOST_AT_ONCE && bytes < MOST_BYTES {
+    while group.len() < MAX_GROUP && bytes < MAX_BYTES {
         let Some(request) = waiting.try_next() else { break };
         if !request.answer.is_closed() {
             bytes += request.operation.bytes();
@@ -170,11 +170,11 @@ fn gather(first: Request, waiting: &mut Waiting) -> Vec<Request> {
 
 fn answer(group: Vec<Request>, outcomes: Vec<Outcome>) {
     for (request, outcome) in group.into_iter().zip(outcomes) {
-        let _nobody_waits = request.answer.send(outcome);
+        let _caller_may_have_gone = request.answer.send(outcome);
     }
 }
 
 fn fail(request: Request, fault: Fault) {
     let error: StoreError = fault.into_store_error(request.doing);
-    let _nobody_waits = request.answer.send(Err(error));
+    let _caller_may_have_gone = request.answer.send(Err(error));
 }
