@@ -1,4 +1,4 @@
-//! The store that lives as long as the process.
+//! The in-memory store, which lives as long as the process.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -14,13 +14,13 @@ use super::{
 };
 use crate::lock::lock;
 
-/// How many of a run's failures are told.
+/// The number of a run's failures that its description lists.
 const LISTED_FAILURES: usize = 10;
 
-/// Keeps everything in memory: for tests.
+/// Stores everything in memory: for tests.
 ///
-/// A clone is another handle to the same store. Leases and expiry go by Tokio's clock, so that a test can
-/// pause it and move it on, with `tokio::time::pause` and `advance`.
+/// A clone is another handle to the same store. Leases and expiry use Tokio's clock. A test can pause it and move it on with
+/// `tokio::time::pause` and `advance`.
 ///
 /// # Examples
 ///
@@ -45,14 +45,14 @@ pub struct MemoryStore {
 }
 
 struct Inner {
-    /// One moment on both clocks, by which times are told.
+    /// One moment on both clocks, to convert from one to the other.
     epoch: (Instant, SystemTime),
     data: Mutex<Data>,
 }
 
 #[derive(Default)]
 struct Data {
-    /// Whichever began later stands behind.
+    /// By the time of their first opening, the newest last.
     runs: Vec<Run>,
     cache: HashMap<CacheKey, Value>,
     claims: HashMap<CacheKey, Held>,
@@ -97,7 +97,7 @@ impl Data {
         self.runs.iter().find(|run| run.id == run_id)
     }
 
-    /// The run, if it is the holder's.
+    /// Returns the run if this holder has it.
     fn held_by(&mut self, run_id: &str, holder: &str) -> Result<&mut Run, StoreError> {
         let run = self.runs.iter_mut().find(|run| run.id == run_id);
         let found = run.as_ref().map(|run| run.held.as_ref().map(|held| held.holder.clone()));
@@ -113,7 +113,7 @@ impl Data {
 }
 
 impl MemoryStore {
-    /// A store in which there is nothing.
+    /// Creates an empty store.
     pub fn new() -> Self {
         let epoch = (Instant::now(), SystemTime::now());
         Self { inner: Arc::new(Inner { epoch, data: Mutex::default() }) }

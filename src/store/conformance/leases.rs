@@ -1,4 +1,4 @@
-//! How a lease is lost, and how an operator ends it.
+//! The ways to lose a lease, and its release by an operator.
 
 use crate::store::{LeaseLoss, RunStatus, Store, StoreError};
 
@@ -15,7 +15,7 @@ pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
     ]
 }
 
-/// How each call that a holder makes says that it has lost its run.
+/// Returns the loss that each call of a holder reports.
 async fn losses<S: Store>(store: &S, holder: &str) -> Result<Vec<LeaseLoss>, Broken> {
     let calls = [
         store.renew_run("nightly", holder, HOUR).await,

@@ -28,7 +28,7 @@ pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
     ]
 }
 
-/// Times come back in whole milliseconds, and a server's clock may differ a little.
+/// Times are rounded to whole milliseconds, and a server's clock may differ a little.
 const ABOUT: Duration = Duration::from_secs(60);
 
 #[track_caller]
@@ -67,14 +67,14 @@ async fn a_held_run_is_refused_with_its_holder<S: Store>(store: S) -> Checked {
         other => fail!("{other:?}, required is that the run is held"),
     }
     ensure_eq!(lease(&store, "nightly").await?, before);
-    // Another run is another matter.
+    // Another run is independent.
     store.open_run("weekly", "resize", "b", HOUR).await?;
     Ok(())
 }
 
 async fn a_run_of_another_task_is_refused<S: Store>(store: S) -> Checked {
     open(&store, "a").await?;
-    // While it is held, when it has ended, and for its own holder.
+    // In turn: while it is held, for its own holder, and after it has ended.
     for (holder, close) in [("b", false), ("a", false), ("b", true)] {
         if close {
             store.close_run("nightly", "a", &RunStatus::Succeeded).await?;
@@ -139,7 +139,7 @@ async fn a_lease_ends_when_it_should<S: Store>(store: S) -> Checked {
         opened.elapsed()
     );
 
-    // For as long as there are clocks.
+    // The longest possible lease does not overflow.
     store.renew_run("nightly", "b", Duration::MAX).await?;
     ensure!(matches!(open(&store, "c").await, Err(StoreError::Held { .. })));
     Ok(())
@@ -169,7 +169,7 @@ async fn closing_ends_the_lease_and_notes_the_end<S: Store>(store: S) -> Checked
     for (number, status) in [RunStatus::Succeeded, failed, RunStatus::Running].iter().enumerate() {
         let holder = format!("holder {number}");
         open(&store, &holder).await?;
-        // Twice is once.
+        // Closing twice has the effect of closing once.
         store.close_run("nightly", &holder, status).await?;
         store.close_run("nightly", &holder, status).await?;
         let run = info(&store, "nightly").await?;
@@ -195,7 +195,7 @@ async fn runs_are_listed_newest_first<S: Store>(store: S) -> Checked {
     for run_id in ["b", "c", "a"] {
         store.open_run(run_id, "resize", "holder", HOUR).await?;
     }
-    // Which was opened again last does not matter.
+    // Opening a run again does not change the order.
     store.open_run("b", "resize", "holder", HOUR).await?;
     store.commit("c", "holder", &[succeeded(0, "0"), failed(1, "no")]).await?;
     let runs = store.runs().await?;
@@ -242,7 +242,7 @@ async fn a_forgotten_run_is_gone_with_all_that_was_kept<S: Store>(store: S) -> C
     ensure!(!store.forget("nightly").await?);
     ensure_eq!(store.run("nightly").await?, None);
 
-    // Nothing of it comes back with a new run of that name, be it of another task.
+    // A new run of that id starts empty, even for another task.
     store.open_run("nightly", "embed", "b", HOUR).await?;
     ensure_eq!(successes(&store, "nightly").await?, []);
     ensure_eq!(store.checkpoint("nightly", 1, "hash").await?, None);
