@@ -1,4 +1,4 @@
-//! The task of a run that has it in a store: takes it, renews its lease, writes in groups, and gives it back.
+//! The store task of a run: acquires the run, renews its lease, writes in groups, and gives the run back.
 
 use std::mem;
 use std::time::Duration;
@@ -22,44 +22,44 @@ const PAGE: u32 = 2_048;
 /// How many records are written at once.
 const MAX_GROUP: usize = 1_024;
 
-/// How long to wait before another holder is asked for the run once more.
+/// How long to wait before another holder's run is requested again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long to wait for a run of this process that is about to be given back, before the store is asked once more. Its
-/// runtime may not be driven, and then its lease has to run out.
+/// How long to wait for a run of this process that is about to be given back, before the store is asked again. If the
+/// runtime of that run is not driven, its lease has to expire.
 const OWN_RUN_WAIT: Duration = Duration::from_secs(1);
 
-/// How long to wait before a run of this process counts as one that goes on. If its stream was dropped, the runtime drops
+/// How long to wait before a run of this process is treated as one in progress. If its stream was dropped, the runtime drops
 /// the run within this time.
 const DROP_WAIT: Duration = Duration::from_millis(100);
 
-/// How long a store has at least to answer a renewal, also one that comes late.
+/// The minimum time that a store has to answer a renewal, even a late one.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 
-/// A timer that is so late tells that the process was suspended, or its runtime kept busy.
+/// A timer that fires this late means that the process was suspended, or its runtime was busy.
 const STALL: Duration = Duration::from_millis(100);
 
-/// How long to wait before a store that could not take a run back is asked again.
+/// How long to wait before the store is asked again to take a run back.
 const GIVE_BACK_PAUSE: Duration = Duration::from_millis(500);
 
-/// What the run asks of its task. There are never more of these than the commit log lets records be on their way, and one
-/// each of the others.
+/// A request of the run to its store task. The commit log limits the number of records in progress, and of the other kinds
+/// there is at most one each.
 pub(super) enum Request {
     Keep(Entry),
     Page { from: u64 },
     Close { status: RunStatus },
 }
 
-/// What the task answers.
+/// An answer of the store task.
 pub(super) enum Answer {
-    /// The run is this holder's.
+    /// The holder has acquired the run.
     Opened,
     Page(Vec<Record>),
     Kept(usize),
     Failed(StoreError),
 }
 
-/// The task that has the run in the store.
+/// The task that accesses the store for a run.
 pub(super) struct StoreTask<R> {
     pub(super) store: R,
     pub(super) task: String,
@@ -86,7 +86,7 @@ impl<R: Store> StoreTask<R> {
                     error = renewed => Err(error),
                     ended = worked => ended,
                 };
-                // No attempt waits for a checkpoint any more, or it is told that the run has ended.
+                // Attempts that still wait for a checkpoint get the error that the run has ended.
                 drop(checkpoints);
                 let status = match &ended {
                     Ok(status) => status.clone(),
@@ -97,13 +97,13 @@ impl<R: Store> StoreTask<R> {
             }
         };
         if let Err(error) = ended {
-            // A run that was dropped does not take it.
+            // A run that was dropped does not receive it.
             let _ = answering.send(Answer::Failed(error));
         }
     }
 
-    /// Takes the run, once nobody else has it; gives up if nobody wants it any more. Returns when the lease began, or a
-    /// little before.
+    /// Acquires the run as soon as no other holder has it. Gives up if the run no longer waits for it. Returns the time at
+    /// which the lease began, or a little earlier.
     async fn open(&self, answering: &UnboundedSender<Answer>) -> Result<Instant, StoreError> {
         let Self { store, task, recovery: Recovery { run_id, lease, wait }, holder } = self;
         let (begun, mut is_waiting, mut asked_again) = (Instant::now(), false, None);
@@ -128,8 +128,8 @@ impl<R: Store> StoreTask<R> {
         }
     }
 
-    /// Waits for another run of this process that is about to give the run back, for a while, or gives it back in its place.
-    /// Returns `false` if the holder is no such run.
+    /// Waits for a limited time if another run of this process is about to give the run back, or gives it back in its place.
+    /// Returns `false` if the holder is not such a run.
     async fn wait_for_own(
         &self,
         other: &str,
@@ -163,8 +163,8 @@ impl<R: Store> StoreTask<R> {
         Ok(true)
     }
 
-    /// Renews the lease for as long as it can. A store that fails has until the lease is over. A renewal that comes late,
-    /// because the process was held up, is asked for all the same: the store knows whether another has the run.
+    /// Renews the lease for as long as possible. A failing store is asked again until the lease expires. A renewal that is
+    /// late, because the process was stalled, is sent nevertheless: the store knows if another holder has the run.
     async fn renew(&self, opened: Instant) -> StoreError {
         let Self { store, task, recovery: Recovery { run_id, lease, .. }, holder } = self;
         let (mut renewed, mut asked) = (opened, Instant::now());
@@ -189,7 +189,7 @@ impl<R: Store> StoreTask<R> {
         }
     }
 
-    /// Does what it is asked for, until it is told how the run has ended.
+    /// Serves requests until one of them closes the run.
     async fn work(
         &self,
         asked: &mut UnboundedReceiver<Request>,
@@ -207,7 +207,7 @@ impl<R: Store> StoreTask<R> {
                 }
             }
             for group in groups(&records) {
-                // A save that is late must not come after the success that deletes it.
+                // A late save must not be written after the success that deletes it.
                 checkpoints.drain(successes(group)).await;
                 let commit = self.store.commit(&self.recovery.run_id, &self.holder, group);
                 checkpoints.drive_beside(commit).await?;
@@ -249,8 +249,8 @@ impl<R: Store> StoreTask<R> {
         Record { index: index as u64, item_hash, attempts, elapsed, recorded }
     }
 
-    /// Gives the run back. What it has done is durable already, so that a failure here is only a delay for the next one. Then
-    /// the store is asked again in the background, because a disk may have room again before the lease is over.
+    /// Gives the run back. Its outcomes are durable already, so a failure only delays the next holder. After a failure the
+    /// store is asked again in the background, because a disk may have room again before the lease expires.
     async fn close(&self, own: OwnRun, status: RunStatus) {
         let Self { store, task, recovery: Recovery { run_id, lease, .. }, holder } = self;
         let Err(error) = store.close_run(run_id, holder, &status).await else { return };
@@ -276,14 +276,14 @@ impl<R: Store> StoreTask<R> {
     }
 }
 
-/// Returns `true`, once for each holder, if it was a run of this process and is no more: it may have given the run back
-/// after the store was asked for it.
+/// Returns `true`, once for each holder, if the holder was a run of this process that no longer exists. It may have given
+/// the run back after the store answered.
 fn is_gone(other: &str, asked_again: &mut Option<String>) -> bool {
     let is_gone = is_of_this_process(other) && phase_of(other).is_none();
     is_gone && asked_again.replace(other.to_owned()).as_deref() != Some(other)
 }
 
-/// The indices of the items of a group that have succeeded.
+/// Returns the indices of the items of a group that have succeeded.
 fn successes(group: &[Record]) -> impl Iterator<Item = usize> + Clone {
     let succeeded = group.iter().filter(|record| matches!(record.recorded, Recorded::Succeeded { .. }));
     succeeded.map(|record| record.index as usize)
