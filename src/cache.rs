@@ -1,4 +1,4 @@
-//! Outputs that are kept for equal items.
+//! Cached outputs for equal items.
 
 mod backend;
 mod store_task;
@@ -18,11 +18,11 @@ use crate::limiter::Permit;
 use crate::run::MapRun;
 use crate::store::checksum::item_hash;
 use crate::store::json::{decode, encode};
-use crate::store::lease::{DEFAULT_LEASE, SHORTEST_LEASE};
+use crate::store::lease::{DEFAULT_LEASE, MIN_LEASE};
 use crate::store::limited::Limited;
 use crate::store::{Store, StoreError};
 
-/// How [`cache`](MapRun::cache) finds outputs and keeps them.
+/// The settings of [`cache`](MapRun::cache): how outputs are found and stored.
 #[derive(Clone)]
 #[must_use = "it does nothing by itself"]
 pub struct Cache<F = WholeItem> {
@@ -39,13 +39,13 @@ struct Options {
     lease: Duration,
 }
 
-/// An item is known by all that it is.
+/// The default key: the whole item.
 #[derive(Debug, Clone, Copy)]
 pub struct WholeItem;
 
-/// What an item is known by.
+/// The key of an item in the cache.
 pub trait KeyOf<I> {
-    /// Its hash.
+    /// Returns the hash of the key.
     fn hash(&self, item: &I) -> Result<String, crate::store::StoreError>;
 }
 
@@ -62,7 +62,8 @@ impl<I, K: Serialize, F: Fn(&I) -> K> KeyOf<I> for F {
 }
 
 impl Cache {
-    /// Outputs of this version of the function. Change it when the function would give something else for the same item.
+    /// Creates the settings for this version of the function. Change the version when the function gives another output for
+    /// the same item.
     pub fn version(version: impl Into<String>) -> Self {
         let options = Options {
             version: version.into(),
@@ -76,35 +77,36 @@ impl Cache {
 }
 
 impl<F> Cache<F> {
-    /// Lets at most one process at a time compute the output of a key; the others wait for it, and take no
-    /// [place](crate::AsyncMapTaskBuilder::concurrency) while they do. Equal items of one run share one computation, too.
-    /// The default is that whoever finds nothing computes.
+    /// Allows at most one process at a time to compute the output of a key. The others wait for it, without a
+    /// [permit](crate::AsyncMapTaskBuilder::concurrency). Equal items of one run share one computation, too. By default,
+    /// each run that does not find an output computes it.
     ///
-    /// Where the computation fails for good, the next one computes at once; where its process dies, when its
-    /// [lease](Self::lease) is over.
+    /// If the computation fails finally, the next run computes at once. If its process dies, the next run computes when its
+    /// [lease](Self::lease) has expired.
     pub fn serialized(self) -> Self {
         self.with(|options| options.serialized = true)
     }
 
-    /// Computes every item, and replaces what is kept. Others read the old output or the new one. The default is to take
-    /// what is there.
+    /// Computes every item, and replaces the stored output. Other runs read the old output or the new one. By default,
+    /// stored outputs are used.
     pub fn overwrite(self) -> Self {
         self.with(|options| options.overwrite = true)
     }
 
-    /// How long an output is kept. The default is for ever.
+    /// Sets how long an output is stored. The default is for ever.
     pub fn expires_after(self, time: Duration) -> Self {
         self.with(|options| options.expires_after = Some(time))
     }
 
-    /// With [`serialized`](Self::serialized): how long others wait after a process has died that computes what they need.
-    /// While it lives, it renews its claim three times in this time, so it should be longer than it can be held up. The
-    /// default is [`DEFAULT_LEASE`], 60 s; less than 30 ms counts as that.
+    /// Sets the lease of a computation, with [`serialized`](Self::serialized): how long others wait for an output after the
+    /// process that computes it has died. While the process lives, it renews its claim three times in this time. So the
+    /// lease should be longer than any stall of the process. The default is [`DEFAULT_LEASE`], 60 s. Values below 30 ms are
+    /// raised to 30 ms.
     pub fn lease(self, lease: Duration) -> Self {
-        self.with(|options| options.lease = lease.max(SHORTEST_LEASE))
+        self.with(|options| options.lease = lease.max(MIN_LEASE))
     }
 
-    /// What stands for an item, where some of it makes no difference to the output: the function returns the rest.
+    /// Sets the key of an item, if a part of the item does not affect the output: the function returns the rest.
     ///
     /// # Examples
     ///
@@ -133,36 +135,36 @@ impl<F> fmt::Debug for Cache<F> {
 }
 
 impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G, O>, I, T, E, Fut, M>> {
-    /// Takes the outputs of items that were computed before, in this run or any other with the same store, and keeps those
-    /// that are computed now. Feature `store`, and `sqlite` or `postgres` for a store that outlives the process.
+    /// Uses the outputs of items that were computed before, by this run or by any other with the same store, and stores the
+    /// new ones. Needs the feature `store`, and `sqlite` or `postgres` for a store that outlives the process.
     ///
-    /// An output is found by the [name of the task](crate::AsyncMapTaskBuilder::name), the
-    /// [version](Cache::version) and the hash of the item, or of what [`key_by`](Cache::key_by) leaves of it, and by
-    /// nothing else: neither its index nor any setting of the task. The name is required. [What counts for the
-    /// hash](crate::guide::durable_runs#what-an-item-is-known-by). Only successes are kept.
+    /// An output is found by the [name of the task](crate::AsyncMapTaskBuilder::name), the [version](Cache::version), and
+    /// the hash of the item or of its [`key_by`](Cache::key_by) value. Its index and the settings of the task do not matter.
+    /// The name is required. The guide describes [what counts for the
+    /// hash](crate::guide::durable_runs#how-items-are-identified). Only successes are stored.
     ///
-    /// Items are looked up when they would start, as many at once as may run, and take no place meanwhile; no limit of an
-    /// attempt or an item runs. Those that are found settle at once, with [`Origin::Cached`](crate::Origin::Cached) and no
-    /// attempt; the others start in the order in which that was learnt. With [`recover`](Self::recover), items that have
-    /// succeeded in an earlier run are not looked up.
+    /// Items are looked up when they are due to start, at most as many at once as may run. A look-up takes no permit, and no
+    /// time limit of an attempt or an item runs. Items that are found settle immediately, with
+    /// [`Origin::Cached`](crate::Origin::Cached) and no attempt. The others start in the order in which their look-ups end.
+    /// With [`recover`](Self::recover), items that have succeeded in an earlier run are not looked up.
     ///
-    /// Caching never fails an item: an output that cannot be read is computed, one that cannot be written or [does not come
-    /// back](crate::guide::durable_runs#outputs-that-come-back) from JSON as it went is not kept, and the log has a warning
-    /// of it. Each call to the store has a [time limit](Store::time_limit). The run ends when all its outputs are written, or a
-    /// second after its [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout).
+    /// Caching never fails an item. If an output cannot be read, it is computed. If it cannot be written, or [does not come
+    /// back](crate::guide::durable_runs#outputs-that-come-back) unchanged from JSON, it is not stored. In both cases the log
+    /// has a warning. Each call to the store has a [time limit](Store::time_limit). The run ends when all its outputs are
+    /// written, or a second after its [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout).
+    ///
+    /// The run accesses the store in a Tokio task of its own, whether or not the run is polled. If the run is dropped, that
+    /// task writes the computed outputs and ends.
     ///
     /// # Errors
     ///
-    /// The run ends with [`FailureReason::Config`](crate::FailureReason::Config), before any item starts, if the task has
-    /// no name.
-    ///
-    /// The run's calls to the store are made in a Tokio task of their own, whether or not the run is polled. If the run is
-    /// dropped, that task ends once it has written what was computed.
+    /// The run ends with [`FailureReason::Config`](crate::FailureReason::Config), before any item starts, if the task has no
+    /// name.
     ///
     /// # Panics
     ///
-    /// The run panics if it is polled outside a Tokio runtime. The function given to [`key_by`](Cache::key_by) is the
-    /// caller's; its panic goes on through the run's poll.
+    /// The run panics if it is polled outside a Tokio runtime. A panic of the function given to [`key_by`](Cache::key_by)
+    /// propagates through the run's poll.
     ///
     /// # Examples
     ///
@@ -212,7 +214,7 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     }
 }
 
-/// A function whose outputs are kept for equal items.
+/// A function with cached outputs.
 #[derive(Debug)]
 pub struct Caching<C>(C);
 

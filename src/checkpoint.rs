@@ -1,4 +1,4 @@
-//! What an item saves of its state, for a later attempt.
+//! Checkpoints: the saved states of items, for later attempts.
 
 mod queue;
 
@@ -14,10 +14,10 @@ use crate::store::{Checksummed, StoreError};
 
 /// The saved state of one item; see [`ItemContext::checkpoint`](crate::ItemContext::checkpoint).
 ///
-/// There is one state for each item of a run, the one that was saved last, by whichever attempt of whichever process: a
-/// later attempt finds it, and so does the first attempt of a later run of the same id. It is of the item's content, too:
-/// an item that has changed starts anew. When the item has succeeded, the state is deleted; when it has failed, it stays, for
-/// the next run.
+/// Each item of a run has one state: the last one that was saved, by any attempt in any process. A later attempt finds it,
+/// and so does the first attempt of a later run of the same id. The state belongs to the item's content: an item that has
+/// changed starts without a state. When the item succeeds, the state is deleted. When it fails, the state stays for the next
+/// run.
 ///
 /// # Examples
 ///
@@ -51,7 +51,7 @@ use crate::store::{Checksummed, StoreError};
 /// ```
 #[derive(Clone)]
 pub struct Checkpoint {
-    /// `None` where the run keeps nothing.
+    /// `None` in a run without `recover`.
     place: Option<Place>,
 }
 
@@ -63,52 +63,53 @@ struct Place {
 }
 
 impl Checkpoint {
-    /// That of a run that keeps nothing.
+    /// The checkpoint of a run without `recover`.
     pub(crate) const NONE: Self = Self { place: None };
 
     pub(crate) fn new(requests: Arc<Requests>, index: usize, item_hash: String) -> Self {
         Self { place: Some(Place { requests, index, item_hash }) }
     }
 
-    /// The state that was saved last, `None` if none was.
+    /// Returns the last saved state, or `None` if there is none.
     ///
     /// # Cancel safety
     ///
-    /// It only reads.
+    /// This method is cancel safe: it only reads.
     ///
     /// # Errors
     ///
-    /// The store cannot be read, or the state is damaged or not of this type; [`StoreError::LeaseLost`] once the run has ended;
-    /// and [`StoreError::NotKept`] in a run without [`recover`](crate::MapRun::recover).
+    /// [`StoreError::LeaseLost`] once the run has ended, and [`StoreError::NotKept`] in a run without
+    /// [`recover`](crate::MapRun::recover). Other errors if the store cannot be read, the state is damaged, or it is not of
+    /// this type.
     pub async fn load<S: DeserializeOwned>(&self) -> Result<Option<S>, StoreError> {
         let Place { requests, index, item_hash } = self.place()?;
         let Some(state) = requests.load(*index, item_hash).await? else { return Ok(None) };
-        let json = state.open(&[&requests.run_id, &index.to_string(), item_hash])?;
+        let json = state.verify(&[&requests.run_id, &index.to_string(), item_hash])?;
         decode_state(*index, json).map(Some)
     }
 
-    /// Saves a state, in place of the one before. When it returns, the state is durable.
+    /// Saves a state, and replaces the earlier one. When this returns `Ok`, the state is durable.
     ///
-    /// The run's own task writes it, so that a save that is not polled holds up nothing. The saves of one item are made in
-    /// their order, also those that were dropped.
+    /// The run's own task writes the state, so a save that is not polled blocks nothing. The saves of one item are made in
+    /// the order of their calls, including those that were dropped.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before its end, it has saved the state or has left the one before; never half of it.
+    /// If the future is dropped, the state is either saved completely or the earlier one stays.
     ///
     /// # Errors
     ///
-    /// The store cannot be written; [`StoreError::LeaseLost`] if another has taken the run, or it has ended; and
-    /// [`StoreError::NotKept`] in a run without [`recover`](crate::MapRun::recover).
+    /// [`StoreError::LeaseLost`] if another holder has acquired the run or the run has ended, and [`StoreError::NotKept`] in
+    /// a run without [`recover`](crate::MapRun::recover). Other errors if the store cannot be written.
     ///
-    /// [`StoreError::Json`] if the state cannot be kept as JSON or [does not come
-    /// back](crate::guide::durable_runs#outputs-that-come-back) from it as it went: it is read once before it is saved, as an
-    /// output is. JSON cannot express a NaN, an infinity, a `Some(None)` or a key that a map has twice, and at most 256 levels
-    /// of lists and maps are read again. The error names the field, and the state before it stays.
+    /// [`StoreError::Json`] if the state cannot be written as JSON or [does not come
+    /// back](crate::guide::durable_runs#outputs-that-come-back) from it unchanged. Like an output, it is read back once
+    /// before it is saved. JSON cannot express a NaN, an infinity, a `Some(None)` or a duplicate key of a map. At most 256
+    /// levels of lists and maps can be read back. The error names the field, and the earlier state stays.
     pub async fn save<S: Serialize + DeserializeOwned>(&self, state: &S) -> Result<(), StoreError> {
         let Place { requests, index, item_hash } = self.place()?;
         let json = encode_state(*index, state)?;
-        let state = Checksummed::seal(json, &[&requests.run_id, &index.to_string(), item_hash]);
+        let state = Checksummed::new(json, &[&requests.run_id, &index.to_string(), item_hash]);
         requests.save(*index, item_hash, state).await
     }
 

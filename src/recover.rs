@@ -1,4 +1,4 @@
-//! Runs that go on where an earlier one of the same id has stopped.
+//! Durable runs: [`recover`](MapRun::recover) continues an earlier run of the same id.
 
 mod journal;
 mod own_runs;
@@ -25,10 +25,11 @@ use crate::store::Store;
 use crate::store::checksum::item_hash;
 use crate::store::holder::holder;
 use crate::store::json::{decode, encode};
-use crate::store::lease::{DEFAULT_LEASE, SHORTEST_LEASE};
+use crate::store::lease::{DEFAULT_LEASE, MIN_LEASE};
 use crate::store::limited::Limited;
 
-/// Which run [`recover`](MapRun::recover) goes on with, and how. A `&str` or a `String` is one with the defaults.
+/// The run that [`recover`](MapRun::recover) continues, and its settings. A `&str` or a `String` converts to one with the
+/// defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "it does nothing by itself"]
 pub struct Recovery {
@@ -38,26 +39,26 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// The run of this id, which is yours to choose: the name of the job and its date, say.
+    /// Selects the run with this id. Choose the id freely: for example, the name of the job and its date.
     pub fn run(run_id: impl Into<String>) -> Self {
         Self { run_id: run_id.into(), lease: DEFAULT_LEASE, wait: Duration::ZERO }
     }
 
-    /// How long the run is refused to others after its process has died. The default is [`DEFAULT_LEASE`], 60 s; less
-    /// than 30 ms counts as that.
+    /// Sets how long other processes cannot acquire the run after its process has died. The default is [`DEFAULT_LEASE`], 60
+    /// seconds. Values below 30 ms are raised to 30 ms.
     ///
-    /// While the process lives, it renews its lease three times in this time. So it should be longer than the process can be
-    /// held up: by a suspended machine, by a function that keeps a runtime of one thread busy, or by a store that takes its
-    /// time to write a thousand outputs; and half as long again as the store tries to reach its server. A holder that could
-    /// not renew its lease in time stops.
+    /// While the process lives, it renews its lease three times in this time. So the lease should be longer than any stall
+    /// of the process. A suspended machine stalls it, and so does a function that blocks a single-threaded runtime. A store
+    /// can also take long to write a thousand outputs. The lease should also be at least 1.5 times as long as the store
+    /// tries to reach its server. A holder that cannot renew its lease in time stops.
     pub fn lease(self, lease: Duration) -> Self {
-        Self { lease: lease.max(SHORTEST_LEASE), ..self }
+        Self { lease: lease.max(MIN_LEASE), ..self }
     }
 
-    /// How long to wait for another holder to end or to lose its lease, before the run is refused. The default is not
+    /// Sets how long to wait for another holder to end or to lose its lease, before the run is refused. The default is not
     /// to wait.
     ///
-    /// A little longer than the lease, it lets a job that was killed be started again at once.
+    /// With a wait a little longer than the lease, a supervisor can restart a killed job immediately.
     pub fn wait_for_holder(self, wait: Duration) -> Self {
         Self { wait, ..self }
     }
@@ -76,48 +77,53 @@ impl From<String> for Recovery {
 }
 
 impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G, O>, I, T, E, Fut, M>> {
-    /// Makes the run durable, and goes on with an earlier run of the same id: items that have succeeded are not run
-    /// again, and their outputs come back in their places. Feature `store`, and `sqlite` or `postgres` for a store that
-    /// outlives the process.
+    /// Makes the run durable, and continues an earlier run of the same id. Items that have already succeeded do not run
+    /// again; their outputs are in their places in the result. Needs the feature `store`, and `sqlite` or `postgres` for a
+    /// store that outlives the process.
     ///
-    /// - An item is known by its index and the [hash of its
-    ///   content](crate::guide::durable_runs#what-an-item-is-known-by). One that has changed since is run again, and counted
-    ///   in [`Summary::changed`](crate::Summary::changed). Items that had failed, were cancelled or had not ended
-    ///   are run again, too.
-    /// - An item counts as succeeded once its output is durable: not before is it in the result, given to
-    ///   [`for_each`](Self::for_each) or shown to an observer. Outputs are written in groups, and the next items run
-    ///   meanwhile; at most 1,024 of them, and those that run, wait for it. What was reported is never lost and not run
-    ///   again, whenever the process is killed; what was running then, or was not written yet, runs again, so the
-    ///   function has to bear that.
-    /// - A run is one process's at a time. Another that wants it is told who has it and since when, until the holder has
-    ///   ended it or its [lease](Recovery::lease) is over. A holder that has lost its lease stops.
+    /// - An item is identified by its index and the [hash of its
+    ///   content](crate::guide::durable_runs#how-items-are-identified). An item that has changed runs again, and is counted
+    ///   in [`Summary::changed`](crate::Summary::changed). Items that failed, were cancelled or did not end run again, too.
+    /// - An item counts as succeeded once its output is durable. Only then is it in the result, passed to
+    ///   [`for_each`](Self::for_each) or reported to an observer. Outputs are written in groups, and the next items run in
+    ///   the meantime. At most 1,024 succeeded items wait for the write, plus the items that run. A reported item is never
+    ///   lost and does not run again, whenever the process is killed. Items that were running then run again, and so do
+    ///   those with an unwritten output. So the function must tolerate this.
+    /// - Only one process at a time has a run. Another process gets an error, with the holder and the start of its lease.
+    ///   This lasts until the holder has ended the run or its [lease](Recovery::lease) has expired. A holder that has lost
+    ///   its lease stops.
     /// - The id belongs to the [name of the task](crate::AsyncMapTaskBuilder::name), which is required.
     ///
-    /// Outputs are kept as JSON. Before an output is written it is read once, and one that [does not come
-    /// back](crate::guide::durable_runs#outputs-that-come-back) as it went ends the run as a store failure. An output of an
-    /// earlier run that cannot be read any more, because its type has changed, is run again, with a warning. `for_each` and
-    /// `stream` give the outcomes of earlier runs, too, with [`Origin::Recovered`](crate::Origin::Recovered).
+    /// Outputs are stored as JSON. Each output is read back once before it is written. One that [does not come
+    /// back](crate::guide::durable_runs#outputs-that-come-back) unchanged ends the run as a store failure. If an output of
+    /// an earlier run cannot be read any more, because its type has changed, its item runs again, with a warning. `for_each`
+    /// and `stream` also give the outcomes of earlier runs, with [`Origin::Recovered`](crate::Origin::Recovered).
     ///
-    /// Failures are recorded, too, for whoever [asks](Store::run). Changing the concurrency, the retries or any other
-    /// setting changes nothing about what is recovered.
+    /// Failures are recorded, too, and [`Store::run`] returns them. The concurrency, the retries and all other settings do
+    /// not affect which items are recovered.
     ///
-    /// The run's connection to the store is a Tokio task of its own. Where the run is dropped, that task ends once it has
-    /// written what had succeeded and given the run back.
+    /// The run accesses the store in a Tokio task of its own. If the run is dropped, that task writes the outputs of the
+    /// succeeded items, gives the run back, and ends.
     ///
     /// # Errors
     ///
-    /// The run ends with [`FailureReason::Store`](crate::FailureReason::Store), and all that had finished in the partial
-    /// result, where the store fails for longer than it tries again, does not answer a call within its [time
-    /// limit](Store::time_limit), is damaged, the run is held by another or is one of
-    /// another task, has outcomes of an earlier version of this crate with other item hashes, and where an item cannot be
-    /// serialized or an output cannot be kept as JSON. The reason's
-    /// [`source()`](std::error::Error::source) is a [`StoreError`](crate::store::StoreError).
+    /// The run ends with [`FailureReason::Store`](crate::FailureReason::Store), and with all finished items in the partial
+    /// result, in these cases:
     ///
-    /// [`FailureReason::Config`](crate::FailureReason::Config) if the task has no name. The store is not touched then.
+    /// - The store fails for longer than it retries, does not answer a call within its [time limit](Store::time_limit), or
+    ///   is damaged.
+    /// - The run is held by another holder, or belongs to another task. Or it has outcomes of an earlier version of this
+    ///   crate, with other item hashes.
+    /// - An item cannot be serialized, or an output cannot be stored as JSON.
+    ///
+    /// The reason's [`source()`](std::error::Error::source) is a [`StoreError`](crate::store::StoreError).
+    ///
+    /// [`FailureReason::Config`](crate::FailureReason::Config) if the task has no name. In this case the store is not
+    /// accessed.
     ///
     /// # Panics
     ///
-    /// The run panics where it is polled outside a Tokio runtime.
+    /// The run panics if it is polled outside a Tokio runtime.
     ///
     /// # Examples
     ///
@@ -176,7 +182,7 @@ fn codec<I: Serialize, T: Serialize + DeserializeOwned, E: Display>() -> Codec<I
     }
 }
 
-/// A function whose context knows the item's checkpoint.
+/// A function with a checkpoint in the context of its items.
 pub struct Recovering<C> {
     call: C,
     checkpoints: Arc<Requests>,
@@ -201,7 +207,7 @@ impl<I: Serialize, C: Call<I>> Call<I> for Recovering<C> {
         if !C::TAKES_CONTEXT {
             return self.call.call(context, item, permit);
         }
-        // The run has hashed the item before, so it can be hashed.
+        // The run has already hashed the item, so this cannot fail.
         let item_hash = item_hash(&item).unwrap_or_default();
         let context = || {
             let context = context();

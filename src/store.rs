@@ -1,4 +1,4 @@
-//! Where durable runs keep what must not be lost: the trait, and what goes in and out.
+//! The [`Store`] trait of durable runs, its data types, and the stores of this crate.
 
 mod canonical;
 pub(crate) mod checksum;
@@ -33,48 +33,50 @@ pub use self::record::{CacheKey, Checksummed, Claim, Lease, Record, Recorded, Ru
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
 
-/// The longest lease, and the longest time that a cached value is kept for unless it is kept for ever: a hundred years.
-/// What is longer is taken for this.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// The longest lease, and the longest expiry of a cached value: a hundred years. Longer durations are shortened to this. A
+/// cached value without expiry is stored for ever.
+const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// How long a run waits for one call of a store that sets no [`time_limit`](Store::time_limit): two minutes.
+/// How long a run waits for one call to a store that does not override [`time_limit`](Store::time_limit): two minutes.
 pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(120);
 
-/// With how many bytes a page of [`Store::successes`] and a group of what is written take nothing further.
-pub(crate) const MOST_BYTES: usize = 4 << 20;
+/// The size limit in bytes: a page of [`Store::successes`] ends when its outputs reach it, and a group of several records
+/// never exceeds it.
+pub(crate) const MAX_BYTES: usize = 4 << 20;
 
-/// Keeps the outcomes of runs, cached outputs and checkpoints.
+/// Stores the outcomes of runs, cached outputs and checkpoints.
 ///
-/// Outputs and states are JSON text here, so that a person can read them, and items are hashes. The crate brings three stores:
-/// [`MemoryStore`] for tests, `SqliteStore` (feature `sqlite`) for one machine, `PostgresStore` (feature `postgres`)
-/// for many. Implement it for another one, and test that with the suite in `store::conformance` (feature `store-conformance`).
+/// Outputs and states are JSON text, which a person can read. Items are stored as hashes. The crate has three stores:
+/// [`MemoryStore`] for tests, `SqliteStore` (feature `sqlite`) for one machine, and `PostgresStore` (feature `postgres`) for
+/// many. Implement this trait for another database, and test it with the suite in `store::conformance` (feature
+/// `store-conformance`).
 ///
-/// A clone is another handle to the same store. Times are the store's own: a store that several machines share
-/// compares leases with one clock, its own. A *holder* is the name of one run or one computation in one process, and
-/// no two are ever the same.
+/// A clone is another handle to the same store. Times are the store's own: a store that several machines share compares
+/// leases with one clock, its own. A *holder* is the name of one run or one computation in one process. No two holders are
+/// ever equal.
 ///
-/// Whatever a method has returned `Ok` for is durable, and each call takes effect as a whole or not at all. A call may
-/// be made again after an error, with the same arguments, and then has the effect of one. A call whose future is dropped has
-/// taken effect or not. One whose future is not polled must not hold up the calls of others for longer than they can bear, so
-/// open no transaction that only its caller drives.
+/// When a method returns `Ok`, its effect is durable. Each call takes effect completely or not at all. A call may be
+/// repeated after an error with the same arguments; the effect is that of one call. If the future of a call is dropped, the
+/// call has taken effect or not. A future that is not polled must not delay other calls for longer than they can tolerate.
+/// So do not open a transaction that only its caller drives.
 pub trait Store: Clone + Send + Sync + 'static {
-    /// How long a run waits for one call before it drops the call's future and takes it as failed, with
-    /// [`StoreError::NoAnswer`]. Zero fails each call that does not answer at once. The default is
-    /// [`DEFAULT_TIME_LIMIT`], two minutes. A store that tries again inside needs a limit above the time that this takes.
+    /// Returns how long a run waits for one call. After this time the run drops the call's future, and the call fails with
+    /// [`StoreError::NoAnswer`]. With zero, each call fails that is not ready when it is first polled. The default is
+    /// [`DEFAULT_TIME_LIMIT`], two minutes. A store that retries internally needs a limit above the duration of its retries.
     ///
-    /// A run whose [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout) is over waits for a second at most, whatever this
-    /// limit is.
+    /// After its [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout), a run waits for a call for at most one second,
+    /// whatever this limit is.
     fn time_limit(&self) -> Duration {
         DEFAULT_TIME_LIMIT
     }
 
-    /// Takes a run for `holder`, until `lease` is over: a new one, or one that nobody holds any more. A run that
-    /// `holder` has already is renewed.
+    /// Acquires a run for `holder`, for the duration `lease`. The run is new, or has no holder, or its lease has expired. If
+    /// `holder` already holds the run, its lease is renewed.
     ///
     /// # Errors
     ///
-    /// [`StoreError::OtherTask`] where the id is that of a run of another task, and else [`StoreError::Held`] while
-    /// another holder's lease lasts.
+    /// [`StoreError::OtherTask`] if the id belongs to a run of another task; otherwise [`StoreError::Held`] if another
+    /// holder's lease has not expired.
     fn open_run(
         &self,
         run_id: &str,
@@ -83,12 +85,12 @@ pub trait Store: Clone + Send + Sync + 'static {
         lease: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Makes the lease last for `lease` from now.
+    /// Extends the lease to `lease` from now.
     ///
     /// # Errors
     ///
-    /// [`StoreError::LeaseLost`] where another has taken the run, or the run was closed or forgotten. A lease that is
-    /// over and that nobody has taken is renewed.
+    /// [`StoreError::LeaseLost`] if another holder has acquired the run, or if the run was closed or forgotten. A lease that
+    /// has expired is renewed if no other holder has acquired the run.
     fn renew_run(
         &self,
         run_id: &str,
@@ -96,8 +98,8 @@ pub trait Store: Clone + Send + Sync + 'static {
         lease: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Ends the holder's lease at once, and notes how the run ended: with [`RunStatus::Running`], that it was
-    /// interrupted. Does nothing where another has taken the run, or the run was closed or forgotten.
+    /// Ends the holder's lease immediately, and records how the run ended. [`RunStatus::Running`] means that it was
+    /// interrupted. Does nothing if another holder has acquired the run, or if the run was closed or forgotten.
     fn close_run(
         &self,
         run_id: &str,
@@ -105,13 +107,13 @@ pub trait Store: Clone + Send + Sync + 'static {
         status: &RunStatus,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Keeps what became of these items, all of them or none. What was kept of the same indices before is replaced, and
-    /// the checkpoints of those that succeeded are deleted. No index stands in `records` twice.
+    /// Stores the outcomes of these items, all of them or none. Replaces earlier records of the same indices, and deletes
+    /// the checkpoints of the items that succeeded. No index occurs twice in `records`.
     ///
     /// # Errors
     ///
-    /// [`StoreError::LeaseLost`] where another has taken the run, or the run was closed or forgotten. A lease that is
-    /// over and that nobody has taken will do.
+    /// [`StoreError::LeaseLost`] if another holder has acquired the run, or if the run was closed or forgotten. An expired
+    /// lease is sufficient if no other holder has acquired the run.
     fn commit(
         &self,
         run_id: &str,
@@ -119,10 +121,10 @@ pub trait Store: Clone + Send + Sync + 'static {
         records: &[Record],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// What was kept of the items of a run that succeeded, from the index `from` on, by ascending index, at most `limit`.
+    /// Returns the records of the items that succeeded, from the index `from` on, by ascending index, at most `limit`.
     ///
-    /// A store may return fewer, so that large outputs do not fill the memory: those of this crate end a page once it has
-    /// 4 MiB of outputs. Only an empty page means that there are no more.
+    /// A store may return fewer, to bound the memory for large outputs: the stores of this crate end a page when it has 4
+    /// MiB of outputs. Only an empty page means that there are no more.
     fn successes(
         &self,
         run_id: &str,
@@ -130,20 +132,21 @@ pub trait Store: Clone + Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<Vec<Record>, StoreError>> + Send;
 
-    /// Every run, the one that began last before all others.
+    /// Returns all runs, the newest first.
     fn runs(&self) -> impl Future<Output = Result<Vec<RunInfo>, StoreError>> + Send;
 
-    /// One run, `None` where there is none of that id.
+    /// Returns one run, or `None` if there is no run with this id.
     fn run(&self, run_id: &str) -> impl Future<Output = Result<Option<RunInfo>, StoreError>> + Send;
 
-    /// Deletes a run with all that was kept of it. Says whether there was one. Whoever holds it loses it.
+    /// Deletes a run and all its data. Returns `true` if the run existed. Its holder, if any, loses the run.
     fn forget(&self, run_id: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Ends the lease of a run whose holder is known to be dead, so that the next one can take it at once. Returns
-    /// `false` if nobody has it. What was kept of the run stays. A holder that lives loses the run: its next write is
-    /// refused with [`StoreError::LeaseLost`], and its run ends.
+    /// Ends the lease of a run, for use when its holder is known to be dead. The next holder can then acquire the run
+    /// immediately. Returns `false` if the run has no holder. The data of the run stays. If the holder is alive, it loses
+    /// the run: its next write fails with [`StoreError::LeaseLost`], and its run ends.
     ///
-    /// The default [closes](Self::close_run) the run as interrupted, for the holder that [`run`](Self::run) returns.
+    /// The default implementation [closes](Self::close_run) the run as interrupted, for the holder that [`run`](Self::run)
+    /// returns.
     fn release(&self, run_id: &str) -> impl Future<Output = Result<bool, StoreError>> + Send {
         async move {
             let Some(lease) = self.run(run_id).await?.and_then(|run| run.lease) else { return Ok(false) };
@@ -152,7 +155,7 @@ pub trait Store: Clone + Send + Sync + 'static {
         }
     }
 
-    /// The state of an item that was saved last, `None` where none was, or where it was saved for other content.
+    /// Returns the last saved state of an item, or `None` if there is none or if it was saved for other content.
     fn checkpoint(
         &self,
         run_id: &str,
@@ -160,7 +163,7 @@ pub trait Store: Clone + Send + Sync + 'static {
         item_hash: &str,
     ) -> impl Future<Output = Result<Option<Checksummed>, StoreError>> + Send;
 
-    /// Keeps the state of an item, in place of what was saved of that index before.
+    /// Stores the state of an item, and replaces the earlier state of that index.
     ///
     /// # Errors
     ///
@@ -174,11 +177,11 @@ pub trait Store: Clone + Send + Sync + 'static {
         state: &Checksummed,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// The value kept for a key, `None` where there is none or it has expired.
+    /// Returns the value stored for a key, or `None` if there is none or it has expired.
     fn cached(&self, key: &CacheKey) -> impl Future<Output = Result<Option<Checksummed>, StoreError>> + Send;
 
-    /// Keeps a value for a key, for `expires_after` from now or for ever, in place of the one before, and ends
-    /// whatever claim there is on the key. Values that have expired may be deleted meanwhile.
+    /// Stores a value for a key, for `expires_after` from now or for ever. Replaces the earlier value, and ends any claim on
+    /// the key. May delete expired values at the same time.
     fn put_cached(
         &self,
         key: &CacheKey,
@@ -186,8 +189,8 @@ pub trait Store: Clone + Send + Sync + 'static {
         expires_after: Option<Duration>,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Takes the right to compute the value of a key, until `lease` is over. With `overwrite` it is taken also where
-    /// there is a value.
+    /// Acquires the right to compute the value of a key, for the duration `lease`. With `overwrite`, the claim is granted
+    /// even if there is a value.
     fn claim(
         &self,
         key: &CacheKey,
@@ -196,7 +199,7 @@ pub trait Store: Clone + Send + Sync + 'static {
         overwrite: bool,
     ) -> impl Future<Output = Result<Claim, StoreError>> + Send;
 
-    /// Makes the claim last for `lease` from now. Says whether it is still the holder's.
+    /// Extends the claim to `lease` from now. Returns `true` if the claim is still the holder's.
     fn renew_claim(
         &self,
         key: &CacheKey,
@@ -204,14 +207,15 @@ pub trait Store: Clone + Send + Sync + 'static {
         lease: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Ends the holder's claim at once, so that the next one computes. Does nothing where it is not the holder's.
+    /// Ends the holder's claim immediately, so that the next claimant computes. Does nothing if the claim is not the
+    /// holder's.
     fn release_claim(
         &self,
         key: &CacheKey,
         holder: &str,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Deletes all cached values of a task, of one version or of all. Says how many.
+    /// Deletes all cached values of a task, of one version or of all versions. Returns their number.
     fn evict(
         &self,
         task: &str,

@@ -1,4 +1,4 @@
-//! The look-ups and the writes of one run, as its driver sees them.
+//! The cache backend of one run: the look-ups and the writes, as its driver sees them.
 
 use std::collections::HashSet;
 use std::future::poll_fn;
@@ -16,28 +16,28 @@ use super::store_task::{Answer, Load, Request, StoreTask};
 use crate::engine::lookups::CacheBackend;
 use crate::store::Store;
 
-/// How many writes may be under way before no other item is looked up.
-const MOST_WRITES: usize = 256;
+/// The maximum number of writes in progress. At this number no further item is looked up.
+const MAX_WRITES: usize = 256;
 
-/// How many bytes they may have before no other item is looked up.
-const MOST_WRITTEN_BYTES: usize = 16 << 20;
+/// The maximum number of bytes of these writes. At this number no further item is looked up.
+const MAX_WRITE_BYTES: usize = 16 << 20;
 
-/// How many items may wait for what others compute before no other item is looked up.
-const MOST_WAITING: usize = 256;
+/// The maximum number of items that wait for the computations of others. At this number no further item is looked up.
+const MAX_WAITING: usize = 256;
 
-/// Looks up outputs in a store, and writes them there. Both go on in a task, whether or not the run is polled, so that the
-/// run holds nothing of the store meanwhile.
+/// Looks up outputs in a store, and writes them there. A task does both, whether or not the run is polled, so that an
+/// unpolled run blocks nothing in the store.
 ///
-/// If this is dropped, the task keeps what was computed, lets others compute the rest, and ends.
+/// If this is dropped, the task stores the computed outputs, releases the other claims, and ends.
 pub(super) struct StoreBackend<R> {
     state: State<R>,
-    /// The items that are being looked up.
+    /// The items with a look-up in progress.
     asked: HashSet<usize>,
-    /// What the task has under way, as it has reported it.
+    /// The task's last report of its load.
     load: Load,
-    /// The writes that it was asked for since.
+    /// The number of writes requested since that report.
     new_writes: usize,
-    /// The bytes of these.
+    /// The bytes of these writes.
     new_bytes: usize,
 }
 
@@ -48,7 +48,7 @@ enum State<R> {
         answers: UnboundedReceiver<Answer>,
         task: JoinHandle<()>,
     },
-    /// Nothing more is asked for.
+    /// No further requests are sent.
     Closing {
         answers: UnboundedReceiver<Answer>,
         task: JoinHandle<()>,
@@ -73,7 +73,7 @@ impl<R: Store> StoreBackend<R> {
             }
         }
         if let State::Running { requests, .. } = &self.state {
-            // A task that was dropped with its runtime keeps nothing.
+            // A task that was dropped with its runtime stores nothing.
             let _ = requests.send(request);
         }
     }
@@ -83,7 +83,7 @@ impl<R: Store> StoreBackend<R> {
         self.ask(request);
     }
 
-    /// The next answer. `None` if there will be none.
+    /// Returns the next answer, or `None` if there are no more.
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer>> {
         let (State::Running { answers, task, .. } | State::Closing { answers, task }) = &mut self.state
         else {
@@ -124,7 +124,7 @@ impl<R: Store> CacheBackend for StoreBackend<R> {
                 }
             }
         }
-        // The runtime of the task was shut down. Nothing is found any more.
+        // The runtime of the task was shut down. All pending items count as not found.
         let Some(index) = self.asked.iter().next().copied() else { return Poll::Pending };
         self.asked.remove(&index);
         Poll::Ready((index, None))
@@ -142,9 +142,9 @@ impl<R: Store> CacheBackend for StoreBackend<R> {
     fn has_room(&self, free: usize) -> bool {
         let waiting = self.load.waiting.min(self.asked.len());
         self.asked.len() - waiting < free
-            && waiting < MOST_WAITING
-            && self.load.writes + self.new_writes < MOST_WRITES
-            && self.load.bytes + self.new_bytes < MOST_WRITTEN_BYTES
+            && waiting < MAX_WAITING
+            && self.load.writes + self.new_writes < MAX_WRITES
+            && self.load.bytes + self.new_bytes < MAX_WRITE_BYTES
     }
 
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -1,4 +1,4 @@
-//! The task that looks up outputs for a run, and writes those that it has computed.
+//! The task that looks up outputs for a run, and writes the computed ones.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
@@ -21,60 +21,60 @@ use super::Options;
 use crate::store::holder::holder;
 use crate::store::{CacheKey, Checksummed, Claim, Store, StoreError};
 
-/// How long to wait before another process is asked again for what it computes: from the first time on twice as long each
-/// time, up to the last.
-const FIRST_PATIENCE: Duration = Duration::from_millis(5);
-const LAST_PATIENCE: Duration = Duration::from_millis(200);
+/// The first and the last wait before the store is asked again for an output that another process computes. Each wait is
+/// twice as long as the one before, up to the last.
+const FIRST_WAIT: Duration = Duration::from_millis(5);
+const LAST_WAIT: Duration = Duration::from_millis(200);
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// What the run asks of its task. There are never more of these than the items that run or are looked up.
+/// A request of the run to its store task. There are never more requests than items that run or are looked up.
 pub(super) enum Request {
     LookUp {
         index: usize,
         item_hash: String,
     },
-    /// Keep the output of an item that was looked up.
+    /// Stores the output of an item that was looked up.
     Keep {
         index: usize,
         output: String,
     },
-    /// There is no output to keep of an item that was looked up.
+    /// Ends an item that was looked up and has no output to store.
     Release {
         index: usize,
     },
 }
 
-/// What the task answers.
+/// An answer of the store task.
 pub(super) enum Answer {
     Found { index: usize, output: Option<String> },
     Load(Load),
 }
 
-/// What a task has under way.
+/// The work in progress of a store task.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Load {
-    /// Look-ups that wait for what others compute.
+    /// The look-ups that wait for the computations of others.
     pub(super) waiting: usize,
     pub(super) writes: usize,
-    /// The bytes of these.
+    /// The bytes of these writes.
     pub(super) bytes: usize,
-    /// How many writes it was asked for since it last reported this.
+    /// How many writes were requested since the last report.
     pub(super) taken: usize,
-    /// The bytes of these.
+    /// The bytes of these writes.
     pub(super) taken_bytes: usize,
 }
 
 pub(super) struct StoreTask<R> {
     shared: Arc<SharedContext<R>>,
     look_ups: FuturesUnordered<BoxFuture<(usize, Found)>>,
-    /// What was looked up, until it is known what becomes of it.
+    /// The keys of the items that were looked up, until the run stores or releases them.
     missing: HashMap<usize, CacheKey>,
-    /// Those of them that others wait for.
+    /// The items among them with a claim of this run.
     claimed: HashSet<usize>,
     /// When the claims are renewed.
     renewal: Option<Pin<Box<Sleep>>>,
-    /// Each gives its number of bytes.
+    /// Each returns its number of bytes.
     writes: FuturesUnordered<BoxFuture<usize>>,
     bytes: usize,
     reported: Load,
@@ -83,21 +83,21 @@ pub(super) struct StoreTask<R> {
     is_closing: bool,
 }
 
-/// What all look-ups and writes of a run share.
+/// The context that all look-ups and writes of a run share.
 struct SharedContext<R> {
     store: R,
     task: String,
     options: Options,
     holder: String,
-    /// Tells those who wait for an equal item of this run that it has ended.
+    /// Notifies the look-ups that wait for an equal item of this run when that item has ended.
     freed: Notify,
-    /// How many look-ups wait for what others compute.
+    /// How many look-ups wait for the computations of others.
     waiting: AtomicUsize,
-    /// Whether nobody wants to know any more what is looked up.
+    /// `true` if the results of look-ups are no longer needed.
     is_closing: AtomicBool,
 }
 
-/// How a look-up has ended.
+/// The result of a look-up.
 enum Found {
     Output { key: CacheKey, json: String },
     Nothing { key: CacheKey, is_claimed: bool },
@@ -130,7 +130,7 @@ impl<R: Store> StoreTask<R> {
         }
     }
 
-    /// Does what it is asked for. Ready once it is asked no more, all is written, and nothing is kept from others.
+    /// Serves requests. Returns `Ready` when no more requests can arrive, all writes are done, and all claims are released.
     pub(super) fn poll(
         &mut self,
         asked: &mut UnboundedReceiver<Request>,
@@ -192,7 +192,7 @@ impl<R: Store> StoreTask<R> {
         }));
     }
 
-    /// Notes what was looked up, and returns the output if there is one.
+    /// Records the result of a look-up, and returns the output if there is one.
     fn note(&mut self, index: usize, found: Found) -> Option<String> {
         let (key, output) = match found {
             Found::Output { key, json } => (key, Some(json)),
@@ -224,7 +224,7 @@ impl<R: Store> StoreTask<R> {
         }
     }
 
-    /// Tells the run what is under way, if that has changed.
+    /// Reports the load to the run, if it has changed.
     fn report(&mut self, answering: &UnboundedSender<Answer>) {
         let load = Load {
             waiting: self.shared.waiting.load(Relaxed),
@@ -240,7 +240,7 @@ impl<R: Store> StoreTask<R> {
         }
     }
 
-    /// Ends the waiting for what others compute. A claim that is asked for all the same is released once it is made.
+    /// Ends the waiting for the computations of others. A claim that is granted later is released.
     fn close(&mut self) {
         self.is_closing = true;
         self.shared.close();
@@ -249,7 +249,7 @@ impl<R: Store> StoreTask<R> {
         }
     }
 
-    /// Lets the next one compute what this run has claimed and will not.
+    /// Releases the claims of items that this run will not compute, so that others can.
     fn release_all(&mut self) {
         for index in mem::take(&mut self.claimed) {
             if let Some(key) = self.missing.remove(&index) {
@@ -274,20 +274,20 @@ impl<R: Store> SharedContext<R> {
 
     async fn read(&self, index: usize, key: CacheKey) -> Found {
         match self.store.cached(&key).await {
-            Ok(Some(checksummed)) => match open(&key, &checksummed) {
+            Ok(Some(checksummed)) => match verify(&key, &checksummed) {
                 Ok(json) => return Found::Output { key, json },
-                Err(error) => self.tell(index, "what is cached is damaged, and is computed anew", &error),
+                Err(error) => self.warn(index, "what is cached is damaged, and is computed anew", &error),
             },
             Ok(None) => {}
-            Err(error) => self.tell(index, "the cache could not be read", &error),
+            Err(error) => self.warn(index, "the cache could not be read", &error),
         }
         Found::Nothing { key, is_claimed: false }
     }
 
-    /// Waits until the output is there or is this item's to compute.
+    /// Waits until the output exists or this item has the claim to compute it.
     async fn claim(&self, index: usize, key: CacheKey) -> Found {
         let Options { lease, mut overwrite, .. } = self.options;
-        let mut patience = FIRST_PATIENCE;
+        let mut wait = FIRST_WAIT;
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);
@@ -295,26 +295,26 @@ impl<R: Store> SharedContext<R> {
             if self.is_closing.load(Acquire) {
                 return Found::Nothing { key, is_claimed: false };
             }
-            let claim = self.store.claim(&key, &self.claimant(index), lease, overwrite).await;
+            let claim = self.store.claim(&key, &self.claim_holder(index), lease, overwrite).await;
             match claim {
                 Ok(Claim::Granted) => return Found::Nothing { key, is_claimed: true },
-                Ok(Claim::Cached(checksummed)) => match open(&key, &checksummed) {
+                Ok(Claim::Cached(checksummed)) => match verify(&key, &checksummed) {
                     Ok(json) => return Found::Output { key, json },
                     Err(error) => {
-                        self.tell(index, "what is cached is damaged, and is computed anew", &error);
+                        self.warn(index, "what is cached is damaged, and is computed anew", &error);
                         overwrite = true;
                     }
                 },
                 Ok(Claim::Held { remaining }) => {
-                    // What another computes meanwhile is new enough.
+                    // An output that another process computes in the meantime is recent enough.
                     overwrite = false;
                     self.waiting.fetch_add(1, Relaxed);
-                    let _timed_out = timeout(patience.min(remaining), freed).await;
+                    let _timed_out = timeout(wait.min(remaining), freed).await;
                     self.waiting.fetch_sub(1, Relaxed);
-                    patience = (2 * patience).min(LAST_PATIENCE);
+                    wait = (2 * wait).min(LAST_WAIT);
                 }
                 Err(error) => {
-                    self.tell(index, "the cache could not be read", &error);
+                    self.warn(index, "the cache could not be read", &error);
                     return Found::Nothing { key, is_claimed: false };
                 }
             }
@@ -322,9 +322,9 @@ impl<R: Store> SharedContext<R> {
     }
 
     async fn put(self: Arc<Self>, index: usize, key: CacheKey, json: String) {
-        let checksummed = Checksummed::seal(json, &belongs_to(&key));
+        let checksummed = Checksummed::new(json, &belongs_to(&key));
         if let Err(error) = self.store.put_cached(&key, &checksummed, self.options.expires_after).await {
-            self.tell(index, "the output was not cached", &error);
+            self.warn(index, "the output was not cached", &error);
             if self.options.serialized {
                 return self.release(index, key).await;
             }
@@ -333,34 +333,34 @@ impl<R: Store> SharedContext<R> {
     }
 
     async fn release(self: Arc<Self>, index: usize, key: CacheKey) {
-        if let Err(error) = self.store.release_claim(&key, &self.claimant(index)).await {
-            self.tell(index, "others wait for it until its lease is over", &error);
+        if let Err(error) = self.store.release_claim(&key, &self.claim_holder(index)).await {
+            self.warn(index, "others wait for it until its lease is over", &error);
         }
         self.freed.notify_waiters();
     }
 
     async fn renew(self: Arc<Self>, index: usize, key: CacheKey) {
-        match self.store.renew_claim(&key, &self.claimant(index), self.options.lease).await {
+        match self.store.renew_claim(&key, &self.claim_holder(index), self.options.lease).await {
             Ok(true) => {}
             Ok(false) => {
-                self.tell(index, "another may compute it, too", &"its claim was not renewed in time")
+                self.warn(index, "another may compute it, too", &"its claim was not renewed in time")
             }
-            Err(error) => self.tell(index, "its claim was not renewed", &error),
+            Err(error) => self.warn(index, "its claim was not renewed", &error),
         }
     }
 
-    /// Ends the waiting for what others compute.
+    /// Ends the waiting for the computations of others.
     fn close(&self) {
         self.is_closing.store(true, Release);
         self.freed.notify_waiters();
     }
 
-    /// The holder of a claim: equal items of one run are different ones.
-    fn claimant(&self, index: usize) -> String {
+    /// Returns the holder of an item's claim. Equal items of one run are different holders.
+    fn claim_holder(&self, index: usize) -> String {
         format!("{}/{index}", self.holder)
     }
 
-    fn tell(&self, index: usize, what: &str, error: &dyn Display) {
+    fn warn(&self, index: usize, what: &str, error: &dyn Display) {
         warn!(target: "async_map_task", task = self.task, index, %error, "{what}");
     }
 }
@@ -369,6 +369,6 @@ fn belongs_to(key: &CacheKey) -> [&str; 3] {
     [&key.task, &key.version, &key.item_hash]
 }
 
-fn open(key: &CacheKey, checksummed: &Checksummed) -> Result<String, StoreError> {
-    checksummed.open(&belongs_to(key)).map(ToOwned::to_owned)
+fn verify(key: &CacheKey, checksummed: &Checksummed) -> Result<String, StoreError> {
+    checksummed.verify(&belongs_to(key)).map(ToOwned::to_owned)
 }

@@ -1,4 +1,4 @@
-//! The reads and writes of the states of a run's items, driven by the run's own task.
+//! The queue of the reads and writes of item states, driven by the run's own task.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -15,7 +15,7 @@ use crate::store::{Checksummed, LeaseLoss, Store, StoreError};
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
-/// The end of the queue that attempts hold.
+/// The sending end of the queue, for attempts.
 #[derive(Debug)]
 pub(crate) struct Requests {
     pub(super) run_id: String,
@@ -37,7 +37,7 @@ enum Wanted {
 }
 
 impl Request {
-    /// Whether its caller has dropped it.
+    /// Returns `true` if the caller has dropped the request.
     fn is_abandoned(&self) -> bool {
         match &self.wanted {
             Wanted::Load(answer) => answer.is_closed(),
@@ -79,15 +79,15 @@ impl Requests {
     }
 }
 
-/// The end of the queue that the run's task holds.
+/// The receiving end of the queue, for the run's task.
 ///
-/// The requests of one item are made one after the other, in their order. An attempt that does not poll its request holds
-/// nothing of the store, and a save that it has abandoned cannot overtake a later one. There are never more requests than
-/// callers that wait for one, and one abandoned request an item that the store already has.
+/// The requests of one item are made one after another, in their order. So an attempt that does not poll its request blocks
+/// nothing in the store, and an abandoned save cannot overtake a later one. The queue is never longer than the number of
+/// waiting callers, plus one abandoned request for each item that the store is processing.
 pub(crate) struct CheckpointQueue<R> {
     run: Arc<Run<R>>,
     requests: UnboundedReceiver<Request>,
-    /// By index: what waits for the request of the same item that the store has.
+    /// By index: the requests that wait for another one of the same item in the store.
     waiting: HashMap<usize, VecDeque<Request>>,
     /// Each returns its index.
     under_way: FuturesUnordered<Pin<Box<dyn Future<Output = usize> + Send>>>,
@@ -107,7 +107,7 @@ impl<R: Store> CheckpointQueue<R> {
         (asking, Self { run: Arc::new(Run { store, run_id, holder }), requests, waiting, under_way })
     }
 
-    /// Drives the requests until something else is ready.
+    /// Drives the requests until `other` is ready.
     pub(crate) async fn drive_beside<T>(&mut self, other: impl Future<Output = T>) -> T {
         let mut other = pin!(other);
         poll_fn(|cx| {
@@ -120,7 +120,7 @@ impl<R: Store> CheckpointQueue<R> {
     /// Drives the requests until none of these items has one.
     pub(crate) async fn drain(&mut self, indices: impl Iterator<Item = usize> + Clone) {
         poll_fn(|cx| {
-            // Also what was sent a moment ago: `poll_recv` may say that nothing is there, to let other tasks run.
+            // Includes requests that were sent a moment ago: `poll_recv` may return `Pending` to let other tasks run.
             while let Ok(request) = self.requests.try_recv() {
                 self.take(request);
             }
@@ -154,7 +154,7 @@ impl<R: Store> CheckpointQueue<R> {
         }
     }
 
-    /// Begins the item's next request that is still wanted.
+    /// Begins the item's next request that was not abandoned.
     fn begin_next(&mut self, index: usize) {
         while let Some(request) = self.waiting.get_mut(&index).and_then(VecDeque::pop_front) {
             if !request.is_abandoned() {
@@ -173,7 +173,7 @@ impl<R: Store> Run<R> {
     async fn make(self: Arc<Self>, request: Request) -> usize {
         let Request { index, item_hash, wanted } = request;
         let Self { store, run_id, holder } = &*self;
-        // A caller that has abandoned the request does not take the answer.
+        // A caller that has abandoned the request does not receive the answer.
         match wanted {
             Wanted::Load(answer) => {
                 let _ = answer.send(store.checkpoint(run_id, index as u64, &item_hash).await);

@@ -1,4 +1,4 @@
-//! A run in a store: taken, renewed, written in groups, and given back.
+//! The journal of a run: its records in a store.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -21,17 +21,17 @@ use crate::error::BoxError;
 use crate::panic_payload::into_message;
 use crate::store::{Record, Recorded, RunStatus, Store, StoreError};
 
-/// The journal of a run, which has a task of its own for the store.
+/// A journal with a task of its own for the store.
 pub(super) struct StoreJournal<R> {
     state: State<R>,
-    /// What has come of the earlier run and was not asked for, by ascending index.
+    /// The records of the earlier run that were read and not yet recalled, by ascending index.
     known: VecDeque<Record>,
-    /// All items below this index are known.
+    /// All records below this index were read.
     known_to: usize,
     is_page_asked: bool,
     kept: usize,
     error: Option<StoreError>,
-    /// Why the task has ended that has given no error.
+    /// Why the task ended, if it ended without an error of the store.
     lost: Option<Lost>,
     is_open: bool,
     is_closing: bool,
@@ -48,7 +48,7 @@ enum State<R> {
     Over,
 }
 
-/// How a task ends without an answer.
+/// The end of a task without an error of the store.
 enum Lost {
     ShutDown,
     Panicked(String),
@@ -89,12 +89,12 @@ impl<R: Store> StoreJournal<R> {
             }
         }
         if let State::Running { requests, .. } = &self.state {
-            // A task that has ended has said why.
+            // If the task has ended, it has already sent the reason.
             let _ = requests.send(request);
         }
     }
 
-    /// Takes what the task has answered. Pending until it says more, ready where it has ended.
+    /// Processes the answers of the task. Returns `Ready` if the task has ended.
     fn poll_answers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let State::Running { answers, task, .. } = &mut self.state else { return Poll::Ready(()) };
         while let Some(answer) = ready!(answers.poll_recv(cx)) {
@@ -119,7 +119,7 @@ impl<R: Store> StoreJournal<R> {
         Poll::Ready(())
     }
 
-    /// Why there will be no answer.
+    /// Returns the reason why there are no more answers.
     fn failure(&mut self) -> BoxError {
         match (self.error.take(), &self.lost) {
             (Some(error), _) => error.into(),
@@ -130,7 +130,7 @@ impl<R: Store> StoreJournal<R> {
     }
 }
 
-/// A run that is dropped is given back by its task.
+/// Tells the task of a dropped run to give the run back.
 impl<R> Drop for StoreJournal<R> {
     fn drop(&mut self) {
         if let State::Running { phase, .. } = &self.state {
@@ -195,7 +195,7 @@ impl<R: Store> Journal for StoreJournal<R> {
         if !mem::replace(&mut self.is_closing, true) {
             let _has_ended = self.poll_answers(cx);
             if !self.is_open {
-                // A task that has not got the run yet ends without it.
+                // A task that has not yet acquired the run ends without it.
                 self.state = State::Over;
             }
             if let State::Running { .. } = self.state {

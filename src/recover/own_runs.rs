@@ -1,7 +1,7 @@
-//! The runs that this process holds, and those of them that it is about to give back.
+//! The runs that this process holds, and their phases.
 //!
-//! A run whose future was dropped is given back by its task, a little later. If it is wanted again meanwhile, its holder is
-//! known here, and is waited for or helped.
+//! The task of a dropped run gives the run back a little later. In the meantime, another run of this process with the same
+//! id finds the holder here. It waits for the holder, or closes the run in its place.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,23 +10,23 @@ use tokio::sync::watch;
 
 use crate::store::RunStatus;
 
-/// By holder. A holder is here from before it asks for the run until it has given it back.
+/// By holder. A holder is in this map from before it requests the run until it has given the run back.
 static HELD: Mutex<Option<HashMap<String, Arc<watch::Sender<Phase>>>>> = Mutex::new(None);
 
-/// How far a run of this process is.
+/// The phase of a run of this process.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Phase {
-    /// It goes on.
+    /// The run is in progress.
     Running,
-    /// It has ended or was dropped, and is about to be given back.
+    /// The run has ended or was dropped, and its task is about to give it back.
     Ending,
-    /// It has ended so, and could not be given back.
+    /// The run has ended with this status, and could not be given back.
     NotGivenBack(RunStatus),
-    /// It was given back, or its task was dropped.
+    /// The run was given back, or its task was dropped.
     Over,
 }
 
-/// A run that this process holds. It leaves the list when this is dropped.
+/// A run that this process holds. Dropping it removes the run from the map.
 #[derive(Debug)]
 pub(super) struct OwnRun {
     holder: String,
@@ -40,7 +40,7 @@ impl OwnRun {
         Self { holder: holder.to_owned(), phase }
     }
 
-    /// The phase, to be set from elsewhere.
+    /// Returns the phase, so that the journal can set it.
     pub(super) fn phase(&self) -> Arc<watch::Sender<Phase>> {
         Arc::clone(&self.phase)
     }
@@ -57,7 +57,7 @@ impl Drop for OwnRun {
     }
 }
 
-/// The phase of the run that a holder of this process has.
+/// Returns the phase of the run of a holder in this process.
 pub(super) fn phase_of(holder: &str) -> Option<watch::Receiver<Phase>> {
     held(|held| held.get(holder).map(|phase| phase.subscribe()))
 }

@@ -1,4 +1,4 @@
-//! The task of a run that has it in a store: takes it, renews its lease, writes in groups, and gives it back.
+//! The store task of a run: acquires the run, renews its lease, writes in groups, and gives the run back.
 
 use std::mem;
 use std::time::Duration;
@@ -20,46 +20,46 @@ use crate::store::{Checksummed, LeaseLoss, Record, Recorded, RunStatus, Store, S
 const PAGE: u32 = 2_048;
 
 /// How many records are written at once.
-const MOST_AT_ONCE: usize = 1_024;
+const MAX_GROUP: usize = 1_024;
 
-/// How long to wait before another holder is asked for the run once more.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How long to wait before another holder's run is requested again.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long to wait for a run of this process that is about to be given back, before the store is asked once more. Its
-/// runtime may not be driven, and then its lease has to run out.
-const OWN_PATIENCE: Duration = Duration::from_secs(1);
+/// How long to wait for a run of this process that is about to be given back, before the store is asked again. If the
+/// runtime of that run is not driven, its lease has to expire.
+const OWN_RUN_WAIT: Duration = Duration::from_secs(1);
 
-/// How long to wait before a run of this process counts as one that goes on. If its stream was dropped, the runtime drops
+/// How long to wait before a run of this process is treated as one in progress. If its stream was dropped, the runtime drops
 /// the run within this time.
-const DROP_PATIENCE: Duration = Duration::from_millis(100);
+const DROP_WAIT: Duration = Duration::from_millis(100);
 
-/// How long a store has at least to answer a renewal, also one that comes late.
+/// The minimum time that a store has to answer a renewal, even a late one.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 
-/// A timer that is so late tells that the process was suspended, or its runtime kept busy.
-const HELD_UP: Duration = Duration::from_millis(100);
+/// A timer that fires this late means that the process was suspended, or its runtime was busy.
+const STALL: Duration = Duration::from_millis(100);
 
-/// How long to wait before a store that could not take a run back is asked again.
+/// How long to wait before the store is asked again to take a run back.
 const GIVE_BACK_PAUSE: Duration = Duration::from_millis(500);
 
-/// What the run asks of its task. There are never more of these than the commit log lets records be on their way, and one
-/// each of the others.
+/// A request of the run to its store task. The commit log limits the number of records in progress, and of the other kinds
+/// there is at most one each.
 pub(super) enum Request {
     Keep(Entry),
     Page { from: u64 },
     Close { status: RunStatus },
 }
 
-/// What the task answers.
+/// An answer of the store task.
 pub(super) enum Answer {
-    /// The run is this holder's.
+    /// The holder has acquired the run.
     Opened,
     Page(Vec<Record>),
     Kept(usize),
     Failed(StoreError),
 }
 
-/// The task that has the run in the store.
+/// The task that accesses the store for a run.
 pub(super) struct StoreTask<R> {
     pub(super) store: R,
     pub(super) task: String,
@@ -86,7 +86,7 @@ impl<R: Store> StoreTask<R> {
                     error = renewed => Err(error),
                     ended = worked => ended,
                 };
-                // No attempt waits for a checkpoint any more, or it is told that the run has ended.
+                // Attempts that still wait for a checkpoint get the error that the run has ended.
                 drop(checkpoints);
                 let status = match &ended {
                     Ok(status) => status.clone(),
@@ -97,13 +97,13 @@ impl<R: Store> StoreTask<R> {
             }
         };
         if let Err(error) = ended {
-            // A run that was dropped does not take it.
+            // A run that was dropped does not receive it.
             let _ = answering.send(Answer::Failed(error));
         }
     }
 
-    /// Takes the run, once nobody else has it; gives up if nobody wants it any more. Returns when the lease began, or a
-    /// little before.
+    /// Acquires the run as soon as no other holder has it. Gives up if the run no longer waits for it. Returns the time at
+    /// which the lease began, or a little earlier.
     async fn open(&self, answering: &UnboundedSender<Answer>) -> Result<Instant, StoreError> {
         let Self { store, task, recovery: Recovery { run_id, lease, wait }, holder } = self;
         let (begun, mut is_waiting, mut asked_again) = (Instant::now(), false, None);
@@ -121,15 +121,15 @@ impl<R: Store> StoreTask<R> {
             if !mem::replace(&mut is_waiting, true) {
                 info!(target: "async_map_task", task, run_id, holder = other, "waiting for the holder of the run");
             }
-            let patience = PATIENCE.min(wait.saturating_sub(begun.elapsed()));
-            if timeout(patience, answering.closed()).await.is_ok() {
+            let pause = RETRY_PAUSE.min(wait.saturating_sub(begun.elapsed()));
+            if timeout(pause, answering.closed()).await.is_ok() {
                 return opened;
             }
         }
     }
 
-    /// Waits for another run of this process that is about to give the run back, for a while, or gives it back in its place.
-    /// Returns `false` if the holder is no such run.
+    /// Waits for a limited time if another run of this process is about to give the run back, or gives it back in its place.
+    /// Returns `false` if the holder is not such a run.
     async fn wait_for_own(
         &self,
         other: &str,
@@ -140,8 +140,8 @@ impl<R: Store> StoreTask<R> {
         let current = phase.borrow_and_update().clone();
         match current {
             Phase::Running => {
-                let patience = DROP_PATIENCE.saturating_sub(begun.elapsed());
-                let changed = timeout(patience, phase.changed());
+                let pause = DROP_WAIT.saturating_sub(begun.elapsed());
+                let changed = timeout(pause, phase.changed());
                 tokio::select! {
                     biased;
                     changed = changed => return Ok(changed.is_ok()),
@@ -152,7 +152,7 @@ impl<R: Store> StoreTask<R> {
             Phase::Ending => {
                 tokio::select! {
                     biased;
-                    _changed = timeout(OWN_PATIENCE, phase.changed()) => {}
+                    _changed = timeout(OWN_RUN_WAIT, phase.changed()) => {}
                     () = answering.closed() => return Ok(false),
                 }
             }
@@ -163,8 +163,8 @@ impl<R: Store> StoreTask<R> {
         Ok(true)
     }
 
-    /// Renews the lease for as long as it can. A store that fails has until the lease is over. A renewal that comes late,
-    /// because the process was held up, is asked for all the same: the store knows whether another has the run.
+    /// Renews the lease for as long as possible. A failing store is asked again until the lease expires. A renewal that is
+    /// late, because the process was stalled, is sent nevertheless: the store knows if another holder has the run.
     async fn renew(&self, opened: Instant) -> StoreError {
         let Self { store, task, recovery: Recovery { run_id, lease, .. }, holder } = self;
         let (mut renewed, mut asked) = (opened, Instant::now());
@@ -180,7 +180,7 @@ impl<R: Store> StoreTask<R> {
                     warn!(target: "async_map_task", task, run_id, %error, "the lease was not renewed, will retry");
                 }
                 Ok(Err(error)) => return error,
-                Err(_) if deadline.elapsed() > HELD_UP => {}
+                Err(_) if deadline.elapsed() > STALL => {}
                 Err(_) => {
                     let waited = asked.elapsed();
                     return StoreError::lease_lost(run_id, holder, LeaseLoss::NotRenewed { waited });
@@ -189,15 +189,15 @@ impl<R: Store> StoreTask<R> {
         }
     }
 
-    /// Does what it is asked for, until it is told how the run has ended.
+    /// Serves requests until one of them closes the run.
     async fn work(
         &self,
         asked: &mut UnboundedReceiver<Request>,
         answering: &UnboundedSender<Answer>,
         checkpoints: &mut CheckpointQueue<R>,
     ) -> Result<RunStatus, StoreError> {
-        let mut requests = Vec::with_capacity(MOST_AT_ONCE);
-        while checkpoints.drive_beside(asked.recv_many(&mut requests, MOST_AT_ONCE)).await > 0 {
+        let mut requests = Vec::with_capacity(MAX_GROUP);
+        while checkpoints.drive_beside(asked.recv_many(&mut requests, MAX_GROUP)).await > 0 {
             let (mut records, mut page, mut status) = (Vec::new(), None, None);
             for request in requests.drain(..) {
                 match request {
@@ -207,7 +207,7 @@ impl<R: Store> StoreTask<R> {
                 }
             }
             for group in groups(&records) {
-                // A save that is late must not come after the success that deletes it.
+                // A late save must not be written after the success that deletes it.
                 checkpoints.drain(successes(group)).await;
                 let commit = self.store.commit(&self.recovery.run_id, &self.holder, group);
                 checkpoints.drive_beside(commit).await?;
@@ -228,7 +228,7 @@ impl<R: Store> StoreTask<R> {
         let page = self.store.successes(&self.recovery.run_id, from, PAGE).await?;
         for record in &page {
             if let Recorded::Succeeded { output } = &record.recorded {
-                output.open(&[&self.recovery.run_id, &record.index.to_string(), &record.item_hash])?;
+                output.verify(&[&self.recovery.run_id, &record.index.to_string(), &record.item_hash])?;
                 if !has_this_format(&record.item_hash) {
                     return Err(StoreError::OtherFormat { run_id: self.recovery.run_id.clone() });
                 }
@@ -241,8 +241,7 @@ impl<R: Store> StoreTask<R> {
         let Entry { index, item_hash, attempts, elapsed, result } = entry;
         let recorded = match result {
             Ok(json) => {
-                let output =
-                    Checksummed::seal(json, &[&self.recovery.run_id, &index.to_string(), &item_hash]);
+                let output = Checksummed::new(json, &[&self.recovery.run_id, &index.to_string(), &item_hash]);
                 Recorded::Succeeded { output }
             }
             Err(message) => Recorded::Failed { message },
@@ -250,8 +249,8 @@ impl<R: Store> StoreTask<R> {
         Record { index: index as u64, item_hash, attempts, elapsed, recorded }
     }
 
-    /// Gives the run back. What it has done is durable already, so that a failure here is only a delay for the next one. Then
-    /// the store is asked again in the background, because a disk may have room again before the lease is over.
+    /// Gives the run back. Its outcomes are durable already, so a failure only delays the next holder. After a failure the
+    /// store is asked again in the background, because a disk may have room again before the lease expires.
     async fn close(&self, own: OwnRun, status: RunStatus) {
         let Self { store, task, recovery: Recovery { run_id, lease, .. }, holder } = self;
         let Err(error) = store.close_run(run_id, holder, &status).await else { return };
@@ -265,7 +264,7 @@ impl<R: Store> StoreTask<R> {
             (store.clone(), run_id.clone(), holder.clone(), Instant::now() + *lease);
         let pause = GIVE_BACK_PAUSE.min(*lease / 3);
         let retried = async move {
-            let _until_it_is_given_back = own;
+            let _held_until_given_back = own;
             while Instant::now() < over {
                 sleep(pause).await;
                 if let Ok(Ok(())) = timeout_at(over, store.close_run(&run_id, &holder, &status)).await {
@@ -277,14 +276,14 @@ impl<R: Store> StoreTask<R> {
     }
 }
 
-/// Returns `true`, once for each holder, if it was a run of this process and is no more: it may have given the run back
-/// after the store was asked for it.
+/// Returns `true`, once for each holder, if the holder was a run of this process that no longer exists. It may have given
+/// the run back after the store answered.
 fn is_gone(other: &str, asked_again: &mut Option<String>) -> bool {
     let is_gone = is_of_this_process(other) && phase_of(other).is_none();
     is_gone && asked_again.replace(other.to_owned()).as_deref() != Some(other)
 }
 
-/// The indices of the items of a group that have succeeded.
+/// Returns the indices of the items of a group that have succeeded.
 fn successes(group: &[Record]) -> impl Iterator<Item = usize> + Clone {
     let succeeded = group.iter().filter(|record| matches!(record.recorded, Recorded::Succeeded { .. }));
     succeeded.map(|record| record.index as usize)

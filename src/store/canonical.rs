@@ -1,8 +1,8 @@
-//! One form for each value, whatever writes it: what an item is known by, and how an output is compared with what its JSON
-//! gives back.
+//! A canonical form of values, independent of their serializer. Item hashes are computed from it. An output is compared with
+//! the value read back from its JSON.
 //!
-//! Two values have one form only where this table gives them one. So the order of a map's keys, the width of an integer and
-//! the names of types do not count, and neither does the build of `serde_json`. No form is the beginning of another one.
+//! Two values have the same form only if this table gives them the same one. So the order of a map's keys, the width of an
+//! integer and the names of types do not count. Neither does the build of `serde_json`. No form is a prefix of another.
 //!
 //! | value | form |
 //! | --- | --- |
@@ -19,7 +19,8 @@
 //! | variant with content | a map of its name to the content |
 //! | number of `serde_json` that is none of these | `x`, length, digits |
 //!
-//! A magnitude or a length is the number of its bytes, and the bytes in little endian without zeros at the end.
+//! A magnitude or a length is written as the number of its bytes, and then the bytes in little endian without trailing
+//! zeros.
 
 mod compound;
 #[cfg(test)]
@@ -32,19 +33,19 @@ use serde_json::Error;
 
 use self::compound::Compound;
 
-/// The name that `serde_json` gives to a number if it is built to keep numbers as text (`arbitrary_precision`).
+/// The name that `serde_json` gives to a number when it is built to store numbers as text (`arbitrary_precision`).
 const NUMBER: &str = "$serde_json::private::Number";
 
-/// The order of the elements of a list.
+/// The order of a list's elements in its form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lists {
-    /// Their own.
+    /// The order of the list.
     AsTheyAre,
-    /// That of their forms: the elements of a set come in any order.
+    /// The order of the elements' forms, because the elements of a set have no fixed order.
     Sorted,
 }
 
-/// The form of a value.
+/// The canonical form of a value.
 #[derive(Debug)]
 pub(super) struct Canonical {
     pub(super) bytes: Vec<u8>,
@@ -56,6 +57,8 @@ pub(super) struct Canonical {
 }
 
 impl Canonical {
+    /// Returns the canonical form of a value.
+    ///
     /// # Errors
     ///
     /// The error of the value's own `Serialize`.
@@ -95,8 +98,8 @@ impl Canonical {
         self.bytes.extend(float.to_bits().to_be_bytes());
     }
 
-    /// A number that `serde_json` has as text. Where that is how another build of it would write the number, the form is
-    /// the same as there.
+    /// Writes a number that `serde_json` stores as text. If another build of `serde_json` writes the number as the same
+    /// text, the form is the one of that build.
     fn number(&mut self, text: &str) {
         if let Some(integer) = text.parse::<i128>().ok().filter(|integer| integer.to_string() == text) {
             return self.integer(integer < 0, integer.unsigned_abs());
@@ -120,7 +123,7 @@ impl Canonical {
         });
     }
 
-    /// Begins the map of a variant's name to its content.
+    /// Begins a map from a variant's name to its content.
     fn variant(&mut self, name: &str) -> &mut Self {
         self.bytes.push(b'{');
         self.text(name);

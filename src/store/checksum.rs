@@ -1,4 +1,4 @@
-//! What an item is known by, and how what is kept is told from what was damaged.
+//! The hashes that identify items, and the checksums that detect damaged values.
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -6,14 +6,14 @@ use sha2::{Digest, Sha256};
 use super::canonical::{Canonical, Lists};
 use super::{Checksummed, StoreError};
 
-/// How many hexadecimal digits a checksum has.
+/// The number of hexadecimal digits of a checksum.
 const CHECKSUM_DIGITS: usize = 16;
 
-/// The beginning of each hash: the number of the format. Format 1, which had none, was the SHA-256 of the JSON, and the same
-/// for some items that differ. A hash of one format is never equal to one of another.
+/// The prefix of each hash: the number of its format. Format 1 had no prefix. It was the SHA-256 of the JSON, and was equal
+/// for some items that differ. A hash of one format is never equal to a hash of another.
 const HASH_FORMAT: &str = "2-";
 
-/// The number of the format, and the SHA-256 of an item's canonical form in hexadecimal digits.
+/// Returns the number of the format and the SHA-256 of an item's canonical form, in hexadecimal digits.
 pub(crate) fn item_hash(item: &impl Serialize) -> Result<String, StoreError> {
     match Canonical::of(item, Lists::AsTheyAre) {
         Ok(form) => Ok(hexadecimal(HASH_FORMAT, Sha256::digest(form.bytes).iter())),
@@ -23,20 +23,21 @@ pub(crate) fn item_hash(item: &impl Serialize) -> Result<String, StoreError> {
     }
 }
 
-/// Returns `true` if a hash is of the format that [`item_hash`] gives.
+/// Returns `true` if a hash has the format of [`item_hash`].
 pub(crate) fn has_this_format(item_hash: &str) -> bool {
     item_hash.starts_with(HASH_FORMAT)
 }
 
 impl Checksummed {
-    /// Seals a value for one place: what was written for another is not taken for it.
-    pub(crate) fn seal(json: String, belongs_to: &[&str]) -> Self {
+    /// Adds the checksum of the value and its place. A value that was written for another place does not pass
+    /// [`verify`](Self::verify).
+    pub(crate) fn new(json: String, belongs_to: &[&str]) -> Self {
         let checksum = checksum(&json, belongs_to);
         Self { json, checksum }
     }
 
-    /// The value, if it is what was written for this place.
-    pub(crate) fn open(&self, belongs_to: &[&str]) -> Result<&str, StoreError> {
+    /// Returns the value if its checksum is the one for this place.
+    pub(crate) fn verify(&self, belongs_to: &[&str]) -> Result<&str, StoreError> {
         let expected = checksum(&self.json, belongs_to);
         if self.checksum != expected {
             return Err(StoreError::Corrupt(format!(
@@ -49,7 +50,7 @@ impl Checksummed {
     }
 }
 
-/// The length goes before each part, so that nothing can move from one part into the next unseen.
+/// Hashes the length of each part before the part, so that moving bytes from one part to the next changes the checksum.
 fn checksum(json: &str, belongs_to: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in belongs_to.iter().copied().chain([json]) {
@@ -59,7 +60,7 @@ fn checksum(json: &str, belongs_to: &[&str]) -> String {
     hexadecimal("", hash.finalize().iter().take(CHECKSUM_DIGITS / 2))
 }
 
-/// Written out, because a formatter takes longer than the hash.
+/// Writes the digits without a formatter, which takes longer than the hash.
 fn hexadecimal<'a>(prefix: &str, bytes: impl ExactSizeIterator<Item = &'a u8>) -> String {
     let mut text = String::with_capacity(prefix.len() + 2 * bytes.len());
     text.push_str(prefix);
@@ -72,12 +73,12 @@ fn hexadecimal<'a>(prefix: &str, bytes: impl ExactSizeIterator<Item = &'a u8>) -
 mod tests {
     use super::*;
 
-    /// A seal is opened for the place that it was made for, as it was, and for nothing else.
+    /// A checksummed value is accepted unchanged and in its own place only.
     #[test]
-    fn a_seal_opens_only_where_it_belongs() {
-        let checksummed = Checksummed::seal("{\"a\": 1}".to_owned(), &["run", "7", "ab"]);
+    fn a_value_verifies_only_in_its_own_place() {
+        let checksummed = Checksummed::new("{\"a\": 1}".to_owned(), &["run", "7", "ab"]);
         assert_eq!(checksummed.checksum.len(), CHECKSUM_DIGITS);
-        assert_eq!(checksummed.open(&["run", "7", "ab"]).unwrap(), "{\"a\": 1}");
+        assert_eq!(checksummed.verify(&["run", "7", "ab"]).unwrap(), "{\"a\": 1}");
 
         let with = |json: &str, checksum: &str| Checksummed { json: json.into(), checksum: checksum.into() };
         let refused: &[(Checksummed, &[&str])] = &[
@@ -92,14 +93,14 @@ mod tests {
             (with("{\"a\": 1}", "0000000000000000"), &["run", "7", "ab"]),
         ];
         for (checksummed, belongs_to) in refused {
-            let error = checksummed.open(belongs_to).unwrap_err();
+            let error = checksummed.verify(belongs_to).unwrap_err();
             assert!(matches!(error, StoreError::Corrupt(_)), "{checksummed:?} for {belongs_to:?}: {error}");
         }
     }
 
-    /// What is written today is read by every later version: these digits must never change.
+    /// Later versions read the values that this version writes. So these digits must never change.
     #[test]
-    fn hashes_and_checksums_are_what_they_have_always_been() {
+    fn hashes_and_checksums_never_change() {
         assert_eq!(
             item_hash(&"abc").unwrap(),
             "2-e94dfbfaf6a4858db1000239c15e04f583694e196e0811743b02a5c451ae6ba3",
@@ -108,7 +109,7 @@ mod tests {
         let table: &[(&str, &[&str], &str)] =
             &[("null", &[], "8e53a1afaf1a7a48"), ("1", &["run", "0"], "8a2952423736a1c1")];
         for (json, belongs_to, checksum) in table {
-            assert_eq!(Checksummed::seal((*json).to_owned(), belongs_to).checksum, *checksum, "{json}");
+            assert_eq!(Checksummed::new((*json).to_owned(), belongs_to).checksum, *checksum, "{json}");
         }
     }
 

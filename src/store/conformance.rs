@@ -1,25 +1,25 @@
-//! The conformance suite for a store of your own. Feature `store-conformance`.
+//! The conformance suite for stores of other crates. Feature `store-conformance`.
 //!
-//! Each [`Case`] holds a new, empty store to one sentence of the [`Store`] trait. [`check`] runs them all and names the ones
-//! that the store breaks. Enable the feature in `[dev-dependencies]`, and call [`check`] from a test:
+//! Each [`Case`] tests one requirement of the [`Store`] trait with a new, empty store. [`check`] runs all cases and names
+//! the failures. Enable the feature in `[dev-dependencies]`, and call [`check`] from a test:
 //!
 //! ```toml
 //! [dev-dependencies]
 //! async-map-task = { version = "0.1", features = ["store-conformance"] }
 //! ```
 //!
-//! | cases about | what they hold |
+//! | cases about | requirements |
 //! |---|---|
 //! | runs | one holder, leases, the list of runs, `forget` |
-//! | leases | how a loss is told, `release` |
-//! | items | commits as a whole, pages, checkpoints |
+//! | leases | how a loss is reported, `release` |
+//! | items | atomic commits, pages, checkpoints |
 //! | cache | keys, expiry, claims, `evict` |
 //! | text | unusual names, JSON byte for byte, megabytes |
 //! | limits | long names, large outputs |
 //! | races | sixty-four callers at once |
 //!
-//! The suite cannot see a crash or a caller that stops polling. Test by hand that what a call has returned `Ok` for outlives
-//! the process, and that a future that is not polled holds up no other.
+//! The suite cannot simulate a crash or a caller that stops polling. Test these two yourself. The effect of a call that has
+//! returned `Ok` must survive the process. A future that is not polled must not block other calls.
 //!
 //! # Examples
 //!
@@ -29,7 +29,7 @@
 //! use async_map_task::store::{Store, StoreError, conformance};
 //! # use async_map_task::store::{CacheKey, Claim, MemoryStore, Record, RunInfo, RunStatus, Checksummed};
 //!
-//! /// A store of your own.
+//! /// The store to test.
 //! #[derive(Clone)]
 //! struct MyStore {
 //!     // ..
@@ -37,7 +37,7 @@
 //! }
 //!
 //! impl MyStore {
-//!     /// A store with nothing in it.
+//!     /// Creates an empty store.
 //!     async fn new() -> Self {
 //!         // ..
 //! #       Self { memory: MemoryStore::new() }
@@ -49,7 +49,7 @@
 //!         // ..
 //! #       self.memory.open_run(run_id, task, holder, lease).await
 //!     }
-//!     // .. and the others.
+//!     // .. and the other methods.
 //! #   async fn renew_run(&self, run_id: &str, holder: &str, lease: Duration) -> Result<(), StoreError> {
 //! #       self.memory.renew_run(run_id, holder, lease).await
 //! #   }
@@ -136,39 +136,39 @@ pub use self::broken::{Failure, Nonconforming};
 use super::{CacheKey, Checksummed, Lease, Record, Recorded, RunInfo, Store, StoreError};
 use crate::panic_payload::into_message;
 
-/// How long a case may take.
+/// The time limit of a case.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A lease of no time at all is over at once, so that a case waits for one only to see when it ends.
-const OVER_AT_ONCE: Duration = Duration::ZERO;
+/// A lease of zero duration is expired immediately. So a case waits for a lease only to measure when it ends.
+const EXPIRED: Duration = Duration::ZERO;
 
-/// One sentence that a store must hold.
+/// A test of one requirement of the [`Store`] trait.
 pub struct Case<S> {
     name: &'static str,
     holds: fn(S) -> Pin<Box<dyn Future<Output = Checked> + Send>>,
 }
 
 impl<S: Store> Case<S> {
-    /// The sentence, in the form of a function's name.
+    /// Returns the requirement, in the form of a function's name.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Holds a store to this sentence, in a task. The store must be empty.
+    /// Tests a store in a Tokio task. The store must be empty.
     ///
     /// # Cancel safety
     ///
-    /// A case whose future is dropped goes on in its task, and its result is lost.
+    /// If the future is dropped, the case continues in its task, and its result is lost.
     ///
     /// # Errors
     ///
-    /// The store breaks the sentence, panics, or does not end within two minutes.
+    /// The store violates the requirement, panics, or does not finish within two minutes.
     ///
     /// # Panics
     ///
-    /// Outside a Tokio runtime with a timer.
+    /// Panics outside a Tokio runtime with a timer.
     pub async fn check(&self, store: S) -> Result<(), Failure> {
         let task = tokio::spawn(timeout(TIME_LIMIT, (self.holds)(store)));
         let broken = match task.await {
@@ -190,7 +190,7 @@ impl<S> fmt::Debug for Case<S> {
     }
 }
 
-/// All cases, for a test each. [`check`] runs them.
+/// Returns all cases, for one test each. [`check`] runs them.
 pub fn cases<S: Store>() -> Vec<Case<S>> {
     let mut all = runs::cases();
     all.extend(leases::cases());
@@ -202,26 +202,26 @@ pub fn cases<S: Store>() -> Vec<Case<S>> {
     all
 }
 
-/// Runs all cases one after the other, each with the store that `new_store` returns, which must be empty. Returns how many
-/// there are.
+/// Runs all cases one after another. `new_store` is called for each case, and must return an empty store. Returns the number
+/// of cases.
 ///
-/// Give the test a runtime with several threads, so that the calls of the races meet, and leave its clock running.
+/// Run the test on a multi-threaded runtime, so that the calls of the races overlap. Do not pause its clock.
 ///
 /// # Cancel safety
 ///
-/// Dropped, it starts no further case.
+/// If the future is dropped, no further case starts.
 ///
 /// # Errors
 ///
-/// Some cases fail. The error names each of them. All others have run and hold.
+/// Some cases fail. The error names each of them. All others have run and passed.
 ///
 /// # Panics
 ///
-/// Outside a Tokio runtime with a timer.
+/// Panics outside a Tokio runtime with a timer.
 ///
 /// # Examples
 ///
-/// The [module](self) has one for a store of your own. A store in files needs a new file each time:
+/// The [module](self) has an example of a test for another store. A store in files needs a new file each time:
 ///
 /// ```
 /// # #[cfg(feature = "sqlite")]
@@ -285,17 +285,17 @@ async fn open<S: Store>(store: &S, holder: &str) -> Result<(), StoreError> {
     store.open_run("nightly", "resize", holder, HOUR).await
 }
 
-/// A run that must be there.
+/// Returns a run that must exist.
 async fn info<S: Store>(store: &S, run_id: &str) -> Result<RunInfo, Broken> {
     some(store.run(run_id).await?, "the run")
 }
 
-/// The lease of a run that must be there.
+/// Returns the lease of a run that must exist.
 async fn lease<S: Store>(store: &S, run_id: &str) -> Result<Lease, Broken> {
     some(info(store, run_id).await?.lease, "the lease of the run")
 }
 
-/// All successes of a run.
+/// Returns all successes of a run.
 async fn successes<S: Store>(store: &S, run_id: &str) -> Result<Vec<Record>, Broken> {
     let (mut all, mut from) = (Vec::new(), Some(0));
     while let Some(first) = from {

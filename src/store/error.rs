@@ -1,4 +1,4 @@
-//! Why a store could not do what it was asked for.
+//! The errors of stores.
 
 use std::fmt::{self, Display};
 use std::path::PathBuf;
@@ -6,42 +6,42 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::BoxError;
 
-/// Why a store could not do what it was asked for.
+/// The error of a call to a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// Another process, or another run of this one, holds the run.
+    /// The run is held by another process, or by another run of this process.
     #[error("run `{run_id}` is held by {holder} since {}, until {} at least", time(*since), time(*expires))]
     Held {
         /// The id of the run.
         run_id: String,
-        /// Who holds it: host, process, and a number of its own.
+        /// The holder: host, process and random digits.
         holder: String,
-        /// Since when.
+        /// When the holder acquired the run.
         since: SystemTime,
         /// When its lease ends, unless it is renewed.
         expires: SystemTime,
     },
-    /// The id of the run is taken by a run of another task.
+    /// The id belongs to a run of another task.
     #[error(
         "run `{run_id}` is one of the task `{found}`, not of `{task}`; choose another run id, or forget that run"
     )]
     OtherTask {
         /// The id of the run.
         run_id: String,
-        /// The task that it is a run of.
+        /// The task of the existing run.
         found: String,
-        /// The task that it was opened for.
+        /// The task for which the run was opened.
         task: String,
     },
-    /// The run is no longer the holder's.
+    /// The holder has lost the run.
     #[error("run `{run_id}` is no longer held by {holder}: {loss}")]
     LeaseLost {
         /// The id of the run.
         run_id: String,
-        /// The holder that has lost it.
+        /// The holder that has lost the run.
         holder: String,
-        /// How it was lost.
+        /// How the run was lost.
         loss: LeaseLoss,
     },
     /// The path of a `SqliteStore` leads to another file than the one that was opened, or to none.
@@ -50,8 +50,8 @@ pub enum StoreError {
         /// The path of the file.
         path: PathBuf,
     },
-    /// Outcomes of the run were recorded by a version of this crate that knew items by hashes of another format, so that
-    /// nothing tells whether an item is the one that was recorded.
+    /// The outcomes of the run were recorded with item hashes of another format, by another version of this crate. So the
+    /// items cannot be compared with the recorded ones.
     #[error(
         "run `{run_id}` has outcomes of another version of this crate, with item hashes of another format; choose \
          another run id, or forget that run: its items then run again"
@@ -64,49 +64,49 @@ pub enum StoreError {
     /// [`MAX_NAME_BYTES`](super::MAX_NAME_BYTES).
     #[error("{what} has {found} bytes, allowed are {allowed}")]
     NameTooLong {
-        /// Which name it is.
+        /// The kind of the name.
         what: &'static str,
-        /// How many bytes it has.
+        /// Its number of bytes.
         found: usize,
-        /// How many it may have.
+        /// The maximum number of bytes.
         allowed: usize,
     },
-    /// A checkpoint in a run that keeps nothing.
+    /// A checkpoint was used in a run without [`recover`](crate::MapRun::recover).
     #[error("a checkpoint needs a run with recover()")]
     NotKept,
-    /// What is kept is not what was written.
+    /// The stored data differs from the data that was written.
     #[error("the store is damaged: {0}")]
     Corrupt(String),
-    /// The store was written by a version of this crate that is newer.
+    /// The store was written by a newer version of this crate.
     #[error("the store has schema version {found}, this version of the crate knows up to {supported}")]
     TooNew {
-        /// The version that was found.
+        /// The version of the schema in the store.
         found: i64,
-        /// The last version that is known.
+        /// The newest version that this crate supports.
         supported: i64,
     },
-    /// An item could not be serialized, or an output or a state could not be kept as JSON or read again.
+    /// An item could not be serialized, or an output or a state could not be written as JSON or read back.
     #[error("{what}: {error}")]
     Json {
-        /// What it was.
+        /// The value that is affected.
         what: String,
-        /// Why.
+        /// The cause.
         error: BoxError,
     },
     /// The store did not answer a call of a run within [`Store::time_limit`](super::Store::time_limit).
     #[error("{doing}: the store did not answer within {}", humantime::format_duration(*limit))]
     NoAnswer {
-        /// What the store was about to do.
+        /// The operation of the store.
         doing: &'static str,
         /// How long the run has waited.
         limit: Duration,
     },
-    /// The database says no.
+    /// The database returned an error.
     #[error("{doing}: {error}")]
     Database {
-        /// What the store was about to do.
+        /// The operation of the store.
         doing: &'static str,
-        /// Why it could not.
+        /// The error of the database.
         error: BoxError,
     },
 }
@@ -115,12 +115,12 @@ pub enum StoreError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LeaseLoss {
-    /// The store did not answer a renewal in time, so the holder does not know whether the run is still its own.
+    /// The store did not answer a renewal in time, so the holder does not know if it still holds the run.
     NotRenewed {
         /// How long the holder has waited for the answer.
         waited: Duration,
     },
-    /// The lease was over, and another holder took the run.
+    /// The lease expired, and another holder acquired the run.
     Taken {
         /// The other holder.
         by: String,
@@ -132,7 +132,7 @@ pub enum LeaseLoss {
 }
 
 impl LeaseLoss {
-    /// The loss of a holder, by what the store has of the run now: no row, or the holder in it.
+    /// Returns the kind of loss from the store's current row of the run: no row, or its holder.
     pub(super) fn of_row(row: Option<Option<String>>) -> Self {
         match row {
             None => Self::Forgotten,
@@ -157,7 +157,7 @@ impl Display for LeaseLoss {
 }
 
 impl StoreError {
-    /// Names the item that cannot be serialized.
+    /// Adds the index of the item that cannot be serialized.
     pub(crate) fn of_item(self, index: usize) -> Self {
         match self {
             Self::Json { what, error } => Self::Json { what: format!("item {index}: {what}"), error },
@@ -170,7 +170,7 @@ impl StoreError {
     }
 }
 
-/// A time as a person reads it: `2026-11-22T03:00:00Z`.
+/// Formats a time for people: `2026-11-22T03:00:00Z`.
 fn time(time: SystemTime) -> impl Display {
     humantime::format_rfc3339_seconds(time)
 }

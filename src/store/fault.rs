@@ -1,12 +1,12 @@
-//! What can go wrong on the way to a database, and what it means to the caller.
+//! Errors of a database, and their conversion to store errors.
 
 use super::StoreError;
 
-/// The codes by which a database says that its files are damaged: SQLite's `CORRUPT` and `NOTADB` with their extended
-/// codes, and the two SQLSTATEs of PostgreSQL.
+/// The error codes of damaged files: SQLite's `CORRUPT` and `NOTADB` with their extended codes, and two SQLSTATEs of
+/// PostgreSQL.
 const DAMAGED: [&str; 7] = ["11", "26", "267", "523", "779", "XX001", "XX002"];
 
-/// A failed operation, before it is known what the store was doing.
+/// The error of an operation, before the name of the operation is added.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub(super) enum Fault {
@@ -14,12 +14,12 @@ pub(super) enum Fault {
     Store(#[from] StoreError),
 }
 
-/// The codes by which SQLite says that another has the file: `BUSY` and its extended codes.
+/// SQLite's error codes for a file that another process has locked: `BUSY` and its extended codes.
 #[cfg(feature = "sqlite")]
 const BUSY: [&str; 4] = ["5", "261", "517", "773"];
 
 impl Fault {
-    /// Whether another process has the file, so that it may go well a little later.
+    /// Returns `true` if another process has locked the file, so that a retry may succeed.
     #[cfg(feature = "sqlite")]
     pub(super) fn is_busy(&self) -> bool {
         match self {
@@ -39,7 +39,7 @@ impl Fault {
     }
 }
 
-/// A value of a type that the schema does not allow is damage, too.
+/// Returns `true` if the error is due to damage. A value of a type that the schema does not allow is damage, too.
 fn is_damage(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| DAMAGED.contains(&code.as_ref())),

@@ -1,18 +1,18 @@
-//! The names of those who hold runs and claims.
+//! The names of the holders of runs and claims.
 
 use std::process;
 
 use crate::random::random;
 
-/// A new name, which no other holder has: `host/pid/16 hexadecimal digits`.
+/// Returns a new name, which no other holder has: `host/pid/16 hexadecimal digits`.
 ///
-/// A person finds the process by it. The digits are random, because a process that was started in a container often
-/// has the number 1, and hosts may have one name.
+/// A person can find the process by this name. The digits are random: a process in a container often has the number 1, and
+/// several hosts may have the same name.
 pub(crate) fn holder() -> String {
     format!("{}{:016x}", process_prefix(), random())
 }
 
-/// Returns `true` if a holder is one of this process, or of another that has its number on a host of this name.
+/// Returns `true` if the holder belongs to this process, or to a process with the same number on a host of the same name.
 pub(crate) fn is_of_this_process(holder: &str) -> bool {
     holder.starts_with(&process_prefix())
 }

@@ -1,4 +1,4 @@
-//! Outputs and states as JSON and back. Nothing is written that does not come back as it went.
+//! Outputs and states as JSON and back. A value is written only if reading it gives an equal value.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -7,22 +7,22 @@ use super::StoreError;
 use super::canonical::{Canonical, Lists};
 use crate::error::BoxError;
 
-/// How many levels of lists and maps `serde_json` reads by default.
-const NESTED_BY_DEFAULT: usize = 127;
+/// The number of levels of lists and maps that `serde_json` reads by default.
+const DEFAULT_LEVELS: usize = 127;
 
-/// How many levels of lists and maps an output or a state may have. Reading is recursive, so that there must be a bound.
-const MOST_NESTED: usize = 256;
+/// The maximum number of levels of lists and maps in an output or a state. Reading is recursive, so a limit is necessary.
+const MAX_LEVELS: usize = 256;
 
-/// How many characters of an output an error shows.
+/// The number of characters of an output that an error shows.
 const SHOWN: usize = 100;
 
-/// An output as JSON, from which it comes back.
+/// Encodes an output as JSON, and checks that it can be read back unchanged.
 pub(crate) fn encode<T: Serialize + DeserializeOwned>(index: usize, output: &T) -> Result<String, BoxError> {
-    let encoded = to_text(output).and_then(|text| comes_back(output, &text).map(|()| text));
+    let encoded = to_text(output).and_then(|text| check_round_trip(output, &text).map(|()| text));
     encoded.map_err(|error| failure(format!("item {index}: the output cannot be kept as JSON"), error).into())
 }
 
-/// The output that was kept.
+/// Decodes a stored output.
 pub(crate) fn decode<T: DeserializeOwned>(index: usize, json: &str) -> Result<T, BoxError> {
     let decoded = from_text(json);
     decoded.map_err(|error| {
@@ -30,16 +30,16 @@ pub(crate) fn decode<T: DeserializeOwned>(index: usize, json: &str) -> Result<T,
     })
 }
 
-/// The state of an item as JSON, from which it comes back.
+/// Encodes the state of an item as JSON, and checks that it can be read back unchanged.
 pub(crate) fn encode_state<S: Serialize + DeserializeOwned>(
     index: usize,
     state: &S,
 ) -> Result<String, StoreError> {
-    let encoded = to_text(state).and_then(|text| comes_back(state, &text).map(|()| text));
+    let encoded = to_text(state).and_then(|text| check_round_trip(state, &text).map(|()| text));
     encoded.map_err(|error| failure(format!("the state of item {index} cannot be kept as JSON"), error))
 }
 
-/// The state that was saved.
+/// Decodes a saved state.
 pub(crate) fn decode_state<S: DeserializeOwned>(index: usize, json: &str) -> Result<S, StoreError> {
     from_text(json).map_err(|error| failure(format!("the state of item {index}"), error))
 }
@@ -54,10 +54,10 @@ fn from_text<T: DeserializeOwned>(json: &str) -> Result<T, BoxError> {
         Err(error) => error,
     };
     let levels = nesting(json);
-    if levels <= NESTED_BY_DEFAULT {
+    if levels <= DEFAULT_LEVELS {
         return Err(error.into());
     }
-    if levels > MOST_NESTED {
+    if levels > MAX_LEVELS {
         return Err(too_deep(levels));
     }
     let mut reader = serde_json::Deserializer::from_str(json);
@@ -67,7 +67,7 @@ fn from_text<T: DeserializeOwned>(json: &str) -> Result<T, BoxError> {
     Ok(value)
 }
 
-/// How many levels of lists and maps a JSON text has.
+/// Returns the number of levels of lists and maps in a JSON text.
 fn nesting(json: &str) -> usize {
     let (mut open, mut most, mut is_text, mut is_escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {
@@ -87,11 +87,11 @@ fn nesting(json: &str) -> usize {
 }
 
 fn too_deep(levels: usize) -> BoxError {
-    format!("it is nested {levels} levels deep, at most {MOST_NESTED} are allowed").into()
+    format!("it is nested {levels} levels deep, at most {MAX_LEVELS} are allowed").into()
 }
 
 /// Reads the text of a value once, and compares the result with the value.
-fn comes_back<T: Serialize + DeserializeOwned>(value: &T, json: &str) -> Result<(), BoxError> {
+fn check_round_trip<T: Serialize + DeserializeOwned>(value: &T, json: &str) -> Result<(), BoxError> {
     let went = Canonical::of(value, Lists::AsTheyAre)?;
     let back: T = match from_text(json) {
         Ok(back) => back,
@@ -100,7 +100,7 @@ fn comes_back<T: Serialize + DeserializeOwned>(value: &T, json: &str) -> Result<
     if went.bytes == Canonical::of(&back, Lists::AsTheyAre)?.bytes {
         return Ok(());
     }
-    // A set that was read anew gives its elements in another order.
+    // A set that is read back may give its elements in another order.
     let sorted = |value: &T| Canonical::of(value, Lists::Sorted).map(|form| form.bytes);
     if sorted(value)? == sorted(&back)? {
         return Ok(());
@@ -109,7 +109,7 @@ fn comes_back<T: Serialize + DeserializeOwned>(value: &T, json: &str) -> Result<
     Err(went.loss.unwrap_or_else(differs).into())
 }
 
-/// The beginning of a JSON text, for an error.
+/// Returns the beginning of a JSON text, for an error.
 fn shown(json: &str) -> String {
     match json.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("`{}...`", json.split_at(end).0),

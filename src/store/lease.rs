@@ -1,10 +1,11 @@
-//! How long what is held is held, unless it is renewed.
+//! The default and the minimum duration of a lease.
 
 use std::time::Duration;
 
-/// How long a run or a computation is its holder's, unless it is renewed; it is, three times in that time. Two thirds of it
-/// are longer than a store tries to reach its server, so that a lease outlives whatever connection comes back.
+/// How long a run or a computation belongs to its holder, unless the lease is renewed. It is renewed three times in this
+/// time. Two thirds of it are longer than a store tries to reach its server. So a lease outlives a connection that is
+/// restored in that time.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(60);
 
-/// The shortest lease. It has to be renewed in time.
-pub(crate) const SHORTEST_LEASE: Duration = Duration::from_millis(30);
+/// The shortest lease. A shorter one could not be renewed in time.
+pub(crate) const MIN_LEASE: Duration = Duration::from_millis(30);

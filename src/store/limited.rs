@@ -1,4 +1,4 @@
-//! A store whose every call has a time limit.
+//! A store with a time limit for every call.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use tokio::time::timeout;
 
 use super::{CacheKey, Checksummed, Claim, Record, RunInfo, RunStatus, Store, StoreError, names};
 
-/// The store of a run. It refuses names that are too long, and a call that takes longer than the store's own limit has failed.
-/// All calls of a run go through here.
+/// The store of a run. It refuses names that are too long. A call that takes longer than the store's own limit fails. All
+/// calls of a run go through here.
 #[derive(Clone)]
 pub(crate) struct Limited<R> {
     store: R,

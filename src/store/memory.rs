@@ -1,4 +1,4 @@
-//! The store that lives as long as the process.
+//! The in-memory store, which lives as long as the process.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -9,18 +9,18 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::{
-    CacheKey, Checksummed, Claim, LONGEST, Lease, LeaseLoss, MOST_BYTES, Record, Recorded, RunInfo,
+    CacheKey, Checksummed, Claim, Lease, LeaseLoss, MAX_BYTES, MAX_DURATION, Record, Recorded, RunInfo,
     RunStatus, Store, StoreError, names,
 };
 use crate::lock::lock;
 
-/// How many of a run's failures are told.
-const FAILURES_TOLD: usize = 10;
+/// The number of a run's failures that its description lists.
+const LISTED_FAILURES: usize = 10;
 
-/// Keeps everything in memory: for tests.
+/// Stores everything in memory: for tests.
 ///
-/// A clone is another handle to the same store. Leases and expiry go by Tokio's clock, so that a test can
-/// pause it and move it on, with `tokio::time::pause` and `advance`.
+/// A clone is another handle to the same store. Leases and expiry use Tokio's clock. A test can pause it and move it on with
+/// `tokio::time::pause` and `advance`.
 ///
 /// # Examples
 ///
@@ -45,14 +45,14 @@ pub struct MemoryStore {
 }
 
 struct Inner {
-    /// One moment on both clocks, by which times are told.
+    /// One moment on both clocks, to convert from one to the other.
     epoch: (Instant, SystemTime),
-    kept: Mutex<Kept>,
+    data: Mutex<Data>,
 }
 
 #[derive(Default)]
-struct Kept {
-    /// Whichever began later stands behind.
+struct Data {
+    /// By the time of their first opening, the newest last.
     runs: Vec<Run>,
     cache: HashMap<CacheKey, Value>,
     claims: HashMap<CacheKey, Held>,
@@ -84,20 +84,20 @@ struct Value {
 impl Held {
     fn new(holder: &str, lease: Duration) -> Self {
         let now = Instant::now();
-        Self { holder: holder.to_owned(), since: now, until: now + lease.min(LONGEST) }
+        Self { holder: holder.to_owned(), since: now, until: now + lease.min(MAX_DURATION) }
     }
 
-    fn keeps_out(&self, holder: &str) -> bool {
+    fn excludes(&self, holder: &str) -> bool {
         self.holder != holder && self.until > Instant::now()
     }
 }
 
-impl Kept {
+impl Data {
     fn run(&self, run_id: &str) -> Option<&Run> {
         self.runs.iter().find(|run| run.id == run_id)
     }
 
-    /// The run, if it is the holder's.
+    /// Returns the run if this holder has it.
     fn held_by(&mut self, run_id: &str, holder: &str) -> Result<&mut Run, StoreError> {
         let run = self.runs.iter_mut().find(|run| run.id == run_id);
         let found = run.as_ref().map(|run| run.held.as_ref().map(|held| held.holder.clone()));
@@ -113,10 +113,10 @@ impl Kept {
 }
 
 impl MemoryStore {
-    /// A store in which there is nothing.
+    /// Creates an empty store.
     pub fn new() -> Self {
         let epoch = (Instant::now(), SystemTime::now());
-        Self { inner: Arc::new(Inner { epoch, kept: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { epoch, data: Mutex::default() }) }
     }
 
     fn time(&self, instant: Instant) -> SystemTime {
@@ -143,7 +143,7 @@ impl MemoryStore {
             updated: self.time(run.updated),
             succeeded: (run.items.len() - failed) as u64,
             failed: failed as u64,
-            failures: run.items.values().filter_map(failure).take(FAILURES_TOLD).collect(),
+            failures: run.items.values().filter_map(failure).take(LISTED_FAILURES).collect(),
         }
     }
 }
@@ -169,10 +169,10 @@ impl Store for MemoryStore {
         lease: Duration,
     ) -> Result<(), StoreError> {
         names::check_run(run_id, task, holder)?;
-        let mut kept = lock(&self.inner.kept);
+        let mut data = lock(&self.inner.data);
         let mut taken = Held::new(holder, lease);
-        let Some(run) = kept.runs.iter_mut().find(|run| run.id == run_id) else {
-            kept.runs.push(Run {
+        let Some(run) = data.runs.iter_mut().find(|run| run.id == run_id) else {
+            data.runs.push(Run {
                 id: run_id.to_owned(),
                 task: task.to_owned(),
                 status: RunStatus::Running,
@@ -189,7 +189,7 @@ impl Store for MemoryStore {
             return Err(StoreError::OtherTask { run_id, found, task });
         }
         if let Some(held) = &run.held {
-            if held.keeps_out(holder) {
+            if held.excludes(holder) {
                 let Lease { holder, since, expires } = self.lease(held);
                 return Err(StoreError::Held { run_id: run_id.to_owned(), holder, since, expires });
             }
@@ -204,15 +204,15 @@ impl Store for MemoryStore {
     }
 
     async fn renew_run(&self, run_id: &str, holder: &str, lease: Duration) -> Result<(), StoreError> {
-        let mut kept = lock(&self.inner.kept);
-        let run = kept.held_by(run_id, holder)?;
-        let until = Instant::now() + lease.min(LONGEST);
+        let mut data = lock(&self.inner.data);
+        let run = data.held_by(run_id, holder)?;
+        let until = Instant::now() + lease.min(MAX_DURATION);
         run.held.iter_mut().for_each(|held| held.until = until);
         Ok(())
     }
 
     async fn close_run(&self, run_id: &str, holder: &str, status: &RunStatus) -> Result<(), StoreError> {
-        if let Ok(run) = lock(&self.inner.kept).held_by(run_id, holder) {
+        if let Ok(run) = lock(&self.inner.data).held_by(run_id, holder) {
             run.held = None;
             run.status = status.clone();
             run.updated = Instant::now();
@@ -221,8 +221,8 @@ impl Store for MemoryStore {
     }
 
     async fn commit(&self, run_id: &str, holder: &str, records: &[Record]) -> Result<(), StoreError> {
-        let mut kept = lock(&self.inner.kept);
-        let run = kept.held_by(run_id, holder)?;
+        let mut data = lock(&self.inner.data);
+        let run = data.held_by(run_id, holder)?;
         run.updated = Instant::now();
         for record in records {
             if matches!(record.recorded, Recorded::Succeeded { .. }) {
@@ -234,8 +234,8 @@ impl Store for MemoryStore {
     }
 
     async fn successes(&self, run_id: &str, from: u64, limit: u32) -> Result<Vec<Record>, StoreError> {
-        let kept = lock(&self.inner.kept);
-        let Some(run) = kept.run(run_id) else { return Ok(Vec::new()) };
+        let data = lock(&self.inner.data);
+        let Some(run) = data.run(run_id) else { return Ok(Vec::new()) };
         let items = run.items.range((Bound::Included(from), Bound::Unbounded)).map(|(_, record)| record);
         let mut bytes = 0;
         let succeeded = items.filter_map(|record| match &record.recorded {
@@ -243,7 +243,7 @@ impl Store for MemoryStore {
             Recorded::Failed { .. } => None,
         });
         let page = succeeded.take(limit as usize).take_while(|(_, size)| {
-            let has_room = bytes < MOST_BYTES;
+            let has_room = bytes < MAX_BYTES;
             bytes += size;
             has_room
         });
@@ -251,18 +251,18 @@ impl Store for MemoryStore {
     }
 
     async fn runs(&self) -> Result<Vec<RunInfo>, StoreError> {
-        Ok(lock(&self.inner.kept).runs.iter().rev().map(|run| self.info(run)).collect())
+        Ok(lock(&self.inner.data).runs.iter().rev().map(|run| self.info(run)).collect())
     }
 
     async fn run(&self, run_id: &str) -> Result<Option<RunInfo>, StoreError> {
-        Ok(lock(&self.inner.kept).run(run_id).map(|run| self.info(run)))
+        Ok(lock(&self.inner.data).run(run_id).map(|run| self.info(run)))
     }
 
     async fn forget(&self, run_id: &str) -> Result<bool, StoreError> {
-        let mut kept = lock(&self.inner.kept);
-        let before = kept.runs.len();
-        kept.runs.retain(|run| run.id != run_id);
-        Ok(kept.runs.len() < before)
+        let mut data = lock(&self.inner.data);
+        let before = data.runs.len();
+        data.runs.retain(|run| run.id != run_id);
+        Ok(data.runs.len() < before)
     }
 
     async fn checkpoint(
@@ -271,8 +271,8 @@ impl Store for MemoryStore {
         index: u64,
         item_hash: &str,
     ) -> Result<Option<Checksummed>, StoreError> {
-        let kept = lock(&self.inner.kept);
-        let saved = kept.run(run_id).and_then(|run| run.checkpoints.get(&index));
+        let data = lock(&self.inner.data);
+        let saved = data.run(run_id).and_then(|run| run.checkpoints.get(&index));
         Ok(saved.filter(|(hash, _)| hash == item_hash).map(|(_, state)| state.clone()))
     }
 
@@ -284,15 +284,15 @@ impl Store for MemoryStore {
         item_hash: &str,
         state: &Checksummed,
     ) -> Result<(), StoreError> {
-        let mut kept = lock(&self.inner.kept);
-        let run = kept.held_by(run_id, holder)?;
+        let mut data = lock(&self.inner.data);
+        let run = data.held_by(run_id, holder)?;
         run.updated = Instant::now();
         run.checkpoints.insert(index, (item_hash.to_owned(), state.clone()));
         Ok(())
     }
 
     async fn cached(&self, key: &CacheKey) -> Result<Option<Checksummed>, StoreError> {
-        Ok(lock(&self.inner.kept).value(key).cloned())
+        Ok(lock(&self.inner.data).value(key).cloned())
     }
 
     async fn put_cached(
@@ -302,10 +302,10 @@ impl Store for MemoryStore {
         expires_after: Option<Duration>,
     ) -> Result<(), StoreError> {
         names::check_key(key)?;
-        let mut kept = lock(&self.inner.kept);
-        let expires = expires_after.map(|after| Instant::now() + after.min(LONGEST));
-        kept.cache.insert(key.clone(), Value { checksummed: value.clone(), expires });
-        kept.claims.remove(key);
+        let mut data = lock(&self.inner.data);
+        let expires = expires_after.map(|after| Instant::now() + after.min(MAX_DURATION));
+        data.cache.insert(key.clone(), Value { checksummed: value.clone(), expires });
+        data.claims.remove(key);
         Ok(())
     }
 
@@ -317,40 +317,40 @@ impl Store for MemoryStore {
         overwrite: bool,
     ) -> Result<Claim, StoreError> {
         names::check_claim(key, holder)?;
-        let mut kept = lock(&self.inner.kept);
-        if let Some(value) = kept.value(key).filter(|_| !overwrite) {
+        let mut data = lock(&self.inner.data);
+        if let Some(value) = data.value(key).filter(|_| !overwrite) {
             return Ok(Claim::Cached(value.clone()));
         }
-        if let Some(held) = kept.claims.get(key).filter(|held| held.keeps_out(holder)) {
+        if let Some(held) = data.claims.get(key).filter(|held| held.excludes(holder)) {
             return Ok(Claim::Held { remaining: held.until.saturating_duration_since(Instant::now()) });
         }
-        kept.claims.insert(key.clone(), Held::new(holder, lease));
+        data.claims.insert(key.clone(), Held::new(holder, lease));
         Ok(Claim::Granted)
     }
 
     async fn renew_claim(&self, key: &CacheKey, holder: &str, lease: Duration) -> Result<bool, StoreError> {
-        let mut kept = lock(&self.inner.kept);
-        let Some(held) = kept.claims.get_mut(key).filter(|held| held.holder == holder) else {
+        let mut data = lock(&self.inner.data);
+        let Some(held) = data.claims.get_mut(key).filter(|held| held.holder == holder) else {
             return Ok(false);
         };
-        held.until = Instant::now() + lease.min(LONGEST);
+        held.until = Instant::now() + lease.min(MAX_DURATION);
         Ok(true)
     }
 
     async fn release_claim(&self, key: &CacheKey, holder: &str) -> Result<(), StoreError> {
-        let mut kept = lock(&self.inner.kept);
-        if kept.claims.get(key).is_some_and(|held| held.holder == holder) {
-            kept.claims.remove(key);
+        let mut data = lock(&self.inner.data);
+        if data.claims.get(key).is_some_and(|held| held.holder == holder) {
+            data.claims.remove(key);
         }
         Ok(())
     }
 
     async fn evict(&self, task: &str, version: Option<&str>) -> Result<u64, StoreError> {
-        let mut kept = lock(&self.inner.kept);
-        let before = kept.cache.len();
+        let mut data = lock(&self.inner.data);
+        let before = data.cache.len();
         let is_meant =
             |key: &CacheKey| key.task == task && version.is_none_or(|version| key.version == version);
-        kept.cache.retain(|key, _| !is_meant(key));
-        Ok((before - kept.cache.len()) as u64)
+        data.cache.retain(|key, _| !is_meant(key));
+        Ok((before - data.cache.len()) as u64)
     }
 }

@@ -1,27 +1,27 @@
-//! How long a name may be that a store finds things by.
+//! The limit of the length of names that are keys in a store.
 
 use super::{CacheKey, StoreError};
 
-/// How many bytes a name has at most that is given to a [`Store`](super::Store): a run id, the name of a task, a version,
-/// the hash of an item, a holder. Longer ones are refused with
-/// [`StoreError::NameTooLong`](super::StoreError::NameTooLong). PostgreSQL can have no longer ones in its indices.
+/// The maximum number of bytes of a name that is given to a [`Store`](super::Store): a run id, the name of a task, a
+/// version, the hash of an item, a holder. Longer names are refused with
+/// [`StoreError::NameTooLong`](super::StoreError::NameTooLong). PostgreSQL cannot index longer ones.
 pub const MAX_NAME_BYTES: usize = 512;
 
-/// Refuses a run that has a name too long.
+/// Refuses a run if one of its names is too long.
 pub(crate) fn check_run(run_id: &str, task: &str, holder: &str) -> Result<(), StoreError> {
     check("the run id", run_id)?;
     check("the name of the task", task)?;
     check("the name of the holder", holder)
 }
 
-/// Refuses a key of the cache that has a name too long.
+/// Refuses a key of the cache if one of its names is too long.
 pub(crate) fn check_key(key: &CacheKey) -> Result<(), StoreError> {
     check("the name of the task", &key.task)?;
     check("the version", &key.version)?;
     check("the hash of the item", &key.item_hash)
 }
 
-/// Refuses a claim that has a name too long.
+/// Refuses a claim if one of its names is too long.
 pub(crate) fn check_claim(key: &CacheKey, holder: &str) -> Result<(), StoreError> {
     check_key(key)?;
     check("the name of the holder", holder)

@@ -1,4 +1,4 @@
-//! The store of many machines: PostgreSQL.
+//! A store for many machines: PostgreSQL.
 
 mod cache;
 mod calls;
@@ -18,50 +18,52 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
 
 use self::cache::{LookUp, Put};
-use self::calls::{Broken, Call, Calls, LONGEST_TRY, Retry};
+use self::calls::{Broken, Call, Calls, MAX_TRY, Retry};
 use self::claims::NewClaim;
 use self::group::Grouped;
 use self::items::Save;
 use self::link::{Scope, with_link};
 use super::fault::Fault;
 use super::{
-    CacheKey, Checksummed, Claim, LONGEST, Record, RunInfo, RunStatus, Store, StoreError, names, rows,
+    CacheKey, Checksummed, Claim, MAX_DURATION, Record, RunInfo, RunStatus, Store, StoreError, names, rows,
 };
 
-/// How many connections to the server a store has at most.
+/// The maximum number of connections of a store.
 const CONNECTIONS: u32 = 8;
 
 /// How long one try waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Keeps everything in a PostgreSQL database, for many machines. Version 12 of the server and later will do.
+/// Stores everything in a PostgreSQL database, for many machines. Supports version 12 of the server and later.
 ///
-/// A clone is another handle to the same store, and shares its at most eight connections. All leases and expiries go
-/// by the server's clock, so that those of the machines may differ.
+/// A clone is another handle to the same store, and shares its connections, at most eight. All leases and expiries use the
+/// server's clock, so the clocks of the machines may differ.
 ///
-/// An operation that fails because the connection broke, because the server restarts, only reads for a while after a failover
-/// or does not answer for 30 seconds, is tried again on another connection, with growing waits, for the
-/// [retry time](Self::retry_time): the run does not notice. One whose answer was lost may be done twice,
-/// which has the effect of once; only what [`forget`](Store::forget) and [`evict`](Store::evict) say they found may
-/// then be what the second try found.
+/// An operation is retried on another connection if the connection broke or the server restarts. It is also retried if the
+/// server is read-only for a while after a failover, or does not answer for 30 seconds. (A call that reads or deletes whole
+/// tables may take 10 minutes: [`runs`](Store::runs), [`run`](Store::run), [`forget`](Store::forget) and
+/// [`evict`](Store::evict).) The waits between tries grow, and the [retry time](Self::retry_time) limits them. The run does
+/// not notice. If an answer was lost, the operation may be executed twice, with the effect of one execution. Only the return
+/// values of `forget` and `evict` may then be those of the second try.
 ///
-/// Cached outputs, claims and checkpoints of one moment are written in one statement each, as outcomes are. The task that
-/// writes them is one of the runtime of a caller.
+/// Cached outputs, claims and checkpoints that arrive at the same time share one statement of their kind, as outcomes do.
+/// The task that writes them runs on the runtime of one of the callers.
 ///
-/// Behind PgBouncer or another pooler in transaction mode, where connections share the sessions of the server, the store
-/// uses no prepared statement by name and leaves nothing in a session. [`connect`](Self::connect) finds that out. A pooler in
-/// statement mode is refused by `connect`, with the text that the pooler answers.
+/// The store works behind PgBouncer or another pooler in transaction mode, which shares the server's sessions among
+/// connections. It then uses no named prepared statement and leaves nothing in a session. [`connect`](Self::connect) detects
+/// such a pooler. It refuses a pooler in statement mode, with the pooler's error text.
 ///
-/// What is committed is durable as far as the server promises it; where `synchronous_commit` is off by the server's
-/// configuration, the store switches it on for its own connections, or transactions behind a pooler. The character NUL, which PostgreSQL cannot keep in
-/// text, becomes U+FFFD in messages and reasons; in names and hashes it is an error, and JSON never has it.
+/// Committed data is as durable as the server guarantees. If the server's configuration switches `synchronous_commit` off,
+/// the store switches it on for its own connections, or, behind a pooler, for its transactions. PostgreSQL cannot store the
+/// character NUL in text. In messages and reasons it becomes U+FFFD; in names and hashes it is an error; JSON never contains
+/// it.
 ///
 /// # Tables
 ///
-/// Version 2. They are in the first schema of the connection's search path, and made by the first that connects, which
-/// needs the right to. `map_task_schema` has the version in its one row, and a newer version of the crate migrates the
-/// tables when it connects. Times are `timestamptz`, JSON is text as it was given. Read the tables as you like while
-/// runs go on; to delete a run, call [`forget`](Store::forget).
+/// Version 2. The tables are in the first schema of the connection's search path. The first store that connects creates
+/// them, and needs the privilege to do so. `map_task_schema` has the version in its only row. A newer version of the crate
+/// migrates the tables when it connects. Times are `timestamptz`; JSON is text, unchanged. You can read the tables while
+/// runs are in progress. To delete a run, call [`forget`](Store::forget).
 ///
 /// | table | one row for | columns |
 /// | --- | --- | --- |
@@ -71,7 +73,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// | `map_task_cache` | a cached value | `task`, `version`, `item_hash`, `output` with its `checksum`, `written`, `expires` if it expires |
 /// | `map_task_claims` | a value that is being computed | `task`, `version`, `item_hash`, `holder`, `held_until` |
 ///
-/// Which runs go on, on which machine, and how far they have come, as an operator asks in `psql`:
+/// The runs in progress, their machines and their progress, in `psql`:
 ///
 /// ```sql
 /// SELECT run_id, holder, started, count(output) AS succeeded, count(error) AS failed
@@ -102,30 +104,30 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// The [`retry_time`](Self::retry_time) of a store where none is set.
+    /// The default [`retry_time`](Self::retry_time) of a store.
     pub const DEFAULT_RETRY_TIME: Duration = Duration::from_secs(30);
 
-    /// Connects to a database, and makes or migrates the tables.
+    /// Connects to a database, and creates or migrates the tables.
     ///
-    /// The URL is one of libpq: `postgres://user:password@host:5432/database`, with `sslmode`, `sslrootcert` and the
-    /// like as parameters; what it leaves out comes from the `PG...` variables of the environment. Without an
-    /// `sslmode` the connection is encrypted where the server can do it. A server that is not there is an error at once.
+    /// The URL is one of libpq: `postgres://user:password@host:5432/database`, with parameters such as `sslmode` and
+    /// `sslrootcert`. Omitted parts come from the `PG...` environment variables. Without an `sslmode`, the connection is
+    /// encrypted if the server supports it. If the server cannot be reached, the error is returned immediately.
     ///
     /// # Errors
     ///
-    /// [`StoreError::TooNew`] where a newer version of this crate has made the tables, and [`StoreError::Database`]
-    /// where the URL is none, the server refuses, or it does not answer for 30 seconds.
+    /// [`StoreError::TooNew`] if a newer version of this crate has created the tables. [`StoreError::Database`] if the URL
+    /// is invalid, the server refuses the connection, or it does not answer for 30 seconds.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        let connected = timeout(LONGEST_TRY, Self::try_connect(url)).await;
-        let connected = connected.unwrap_or_else(|_| Err(calls::no_answer(LONGEST_TRY)));
+        let connected = timeout(MAX_TRY, Self::try_connect(url)).await;
+        let connected = connected.unwrap_or_else(|_| Err(calls::no_answer(MAX_TRY)));
         connected.map_err(|fault| fault.into_store_error("connecting to PostgreSQL"))
     }
 
     async fn try_connect(url: &str) -> Result<Self, Fault> {
         let options: PgConnectOptions = url.parse()?;
-        // No float is sent or read, and PgBouncer refuses a connection that sets how many digits one has.
+        // No float is sent or read, and PgBouncer refuses a connection that sets `extra_float_digits`.
         let options = options.disable_statement_logging().extra_float_digits(None);
-        // Not through the pool, which tells only that it has waited, and not for what.
+        // Connects without the pool: the error of the pool would be a timeout without its cause.
         let mut connection = PgConnection::connect_with(&options).await?;
         schema::migrate(&mut connection).await?;
         let is_pooled = pooler::is_between(&mut connection, &options).await?;
@@ -138,10 +140,10 @@ impl PostgresStore {
         Ok(Self { calls, look_ups, puts, claims, saves })
     }
 
-    /// For how long an operation is tried again while the server cannot be reached, from its first failure on, before
-    /// it is a [`StoreError::Database`]. The last try may take thirty seconds more.
+    /// Sets how long an operation is retried while the server cannot be reached, from its first failure on. After that it is
+    /// a [`StoreError::Database`]. The last try may take 30 seconds more, or 10 minutes if it reads or deletes whole tables.
     ///
-    /// Keep it below the lease of your runs, or another machine may take a run over meanwhile. The default is
+    /// Keep it below the lease of your runs, or another machine may acquire a run in the meantime. The default is
     /// [`DEFAULT_RETRY_TIME`](Self::DEFAULT_RETRY_TIME), 30 seconds.
     ///
     /// # Examples
@@ -167,7 +169,7 @@ impl fmt::Debug for PostgresStore {
     }
 }
 
-/// The connections of a store. They are not tested before they are used: what fails is tried again on another one.
+/// Returns the connections of a store. They are not tested before use, because a failed operation is retried on another one.
 fn pool(options: PgConnectOptions, is_pooled: bool, broken: Broken) -> PgPool {
     let pool = PgPoolOptions::new()
         .max_connections(CONNECTIONS)
@@ -185,7 +187,8 @@ fn pool(options: PgConnectOptions, is_pooled: bool, broken: Broken) -> PgPool {
     pool.connect_lazy_with(options)
 }
 
-/// What is reported as committed must outlive the server, also where it is configured otherwise.
+/// Switches durable commits on, because committed data must survive a crash of the server, even if its configuration
+/// differs.
 async fn commit_durably(connection: &mut PgConnection) -> sqlx::Result<()> {
     let set = "SELECT set_config('synchronous_commit', 'on', false)
                WHERE current_setting('synchronous_commit') = 'off'";
@@ -193,12 +196,12 @@ async fn commit_durably(connection: &mut PgConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// A lease or an expiry as a statement is given it.
+/// Returns a lease or an expiry in microseconds.
 fn microseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.min(LONGEST).as_micros()).unwrap_or(i64::MAX)
+    i64::try_from(duration.min(MAX_DURATION).as_micros()).unwrap_or(i64::MAX)
 }
 
-/// A message as PostgreSQL can keep it.
+/// Replaces the characters that PostgreSQL cannot store.
 fn without_nul(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
@@ -216,9 +219,9 @@ const RELEASE_CLAIM: Call = Call::new("releasing a claim", Scope::Statement);
 const EVICT: Call = Call::bulk("evicting cached values", Scope::Statement);
 
 impl Store for PostgresStore {
-    /// The retry time and a try before and after it.
+    /// Returns the retry time and one try before and after it.
     fn time_limit(&self) -> Duration {
-        self.calls.retry.time.saturating_add(2 * LONGEST_TRY)
+        self.calls.retry.time.saturating_add(2 * MAX_TRY)
     }
 
     async fn open_run(

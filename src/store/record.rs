@@ -1,134 +1,135 @@
-//! What a store is given and what it gives.
+//! The data types that stores accept and return.
 
 use std::time::{Duration, SystemTime};
 
-use super::MOST_BYTES;
+use super::MAX_BYTES;
 
-/// What became of one item of a run.
+/// The outcome of one item of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// The item's place in the input, from 0.
+    /// The item's position in the input, from 0.
     pub index: u64,
-    /// What the item is known by: the number of the hash's format, `2-`, and a SHA-256 in hexadecimal digits. Hashes of the
-    /// first format, of an earlier version of this crate, have no number.
+    /// Identifies the item's content: the number of the hash's format, `2-`, and a SHA-256 in hexadecimal digits. Hashes of
+    /// the first format, of an earlier version of this crate, have no number.
     pub item_hash: String,
-    /// How many attempts were made.
+    /// The number of attempts.
     pub attempts: u32,
-    /// From the start of the first attempt to the end of the last.
+    /// The time from the start of the first attempt to the end of the last.
     pub elapsed: Duration,
-    /// How it ended.
+    /// How the item ended.
     pub recorded: Recorded,
 }
 
-/// JSON, and a checksum by which the crate knows that it reads what it has written. A store keeps both as they are.
+/// JSON with a checksum, which detects values that the crate did not write. A store keeps both unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checksummed {
     /// The value, as JSON.
     pub json: String,
-    /// In hexadecimal digits; it is one of the value and of what it belongs to.
+    /// The checksum in hexadecimal digits, of the value and of its place.
     pub checksum: String,
 }
 
-/// How an item ended, as it is kept.
+/// How an item ended, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recorded {
-    /// It succeeded.
+    /// The item succeeded.
     Succeeded {
-        /// What the function returned.
+        /// The function's output.
         output: Checksummed,
     },
-    /// It failed.
+    /// The item failed.
     Failed {
-        /// Why, as a person reads it. A store that cannot keep the character NUL puts U+FFFD in its place.
+        /// The error as text for people. A store that cannot keep the character NUL replaces it with U+FFFD.
         message: String,
     },
 }
 
-/// How far a run has come.
+/// The progress of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RunStatus {
-    /// It has begun and not ended: it runs while its lease lasts, and was interrupted if that is over or there is none.
+    /// The run has begun and not ended. It runs if its lease has not expired; otherwise, or without a lease, it was
+    /// interrupted.
     Running,
-    /// It has succeeded.
+    /// The run has succeeded.
     Succeeded,
-    /// It has ended otherwise.
+    /// The run has ended without success.
     Failed {
-        /// Why, as a person reads it.
+        /// The reason as text for people.
         reason: String,
     },
 }
 
-/// Who has a run, since when, and until when, unless it is renewed.
+/// The holder of a run, since when, and until when unless the lease is renewed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// The host, the process and a number of its own.
+    /// The host, the process and random digits.
     pub holder: String,
-    /// When the holder took it.
+    /// When the holder acquired the run.
     pub since: SystemTime,
-    /// When it ends, unless it is renewed.
+    /// When the lease ends, unless it is renewed.
     pub expires: SystemTime,
 }
 
-/// What an operator wants to know of a run.
+/// The description of a run, for an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunInfo {
-    /// The id that the caller has chosen.
+    /// The id, chosen by the caller.
     pub run_id: String,
     /// The name of the task.
     pub task: String,
-    /// How far it has come.
+    /// The progress of the run.
     pub status: RunStatus,
-    /// Who has it, also where the lease is over; `None` once it was closed.
+    /// The holder and its lease, even if the lease has expired; `None` once the run was closed.
     pub lease: Option<Lease>,
-    /// When it was first opened.
+    /// When the run was first opened.
     pub started: SystemTime,
-    /// When it was last opened or closed, or something was kept of its items.
+    /// When the run was last opened or closed, or an outcome or a checkpoint of its items was last stored.
     pub updated: SystemTime,
-    /// How many items have succeeded.
+    /// The number of items that have succeeded.
     pub succeeded: u64,
-    /// How many items have failed.
+    /// The number of items that have failed.
     pub failed: u64,
-    /// The first of those that failed, by index, at most ten: index and message.
+    /// The first failures by index, at most ten: index and message.
     pub failures: Vec<(u64, String)>,
 }
 
 impl RunInfo {
-    /// Whether it has begun and not ended, and nobody has it any more, by the clock of this machine: its process has died or
-    /// has been held up for too long.
+    /// Returns `true` if the run has not ended and its lease, if any, has expired by the clock of this machine. Its process
+    /// has died or was stalled for too long.
     pub fn is_interrupted(&self) -> bool {
         let is_held = self.lease.as_ref().is_some_and(|lease| lease.expires > SystemTime::now());
         self.status == RunStatus::Running && !is_held
     }
 }
 
-/// What a cached value is found by, and nothing else.
+/// The complete key of a cached value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CacheKey {
     /// The name of the task.
     pub task: String,
-    /// The version of the function, as the caller counts it.
+    /// The version of the function, chosen by the caller.
     pub version: String,
-    /// What the item is known by, as in [`Record::item_hash`].
+    /// The hash of the item, as in [`Record::item_hash`].
     pub item_hash: String,
 }
 
-/// What became of a claim.
+/// The result of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
-    /// The holder computes the value.
+    /// The claim is granted: the holder computes the value.
     Granted,
-    /// There is a value already.
+    /// There already is a value.
     Cached(Checksummed),
-    /// Another computes it, at most until that time, unless it is renewed.
+    /// Another holder computes the value, at most for this time, unless its claim is renewed.
     Held {
-        /// How long its lease still lasts.
+        /// The remaining time of its lease.
         remaining: Duration,
     },
 }
 
 impl Record {
-    /// How many bytes of text it has.
+    /// Returns the size of the record's text in bytes.
     fn bytes(&self) -> usize {
         let text = match &self.recorded {
             Recorded::Succeeded { output } => &output.json,
@@ -138,12 +139,12 @@ impl Record {
     }
 }
 
-/// Records in groups of [`MOST_BYTES`] at most. One that has more is alone.
+/// Splits records into groups of at most [`MAX_BYTES`]. A record that is larger is a group of its own.
 pub(crate) fn groups(records: &[Record]) -> impl Iterator<Item = &[Record]> {
     let mut bytes = 0;
     records.chunk_by(move |record, next| {
         bytes += record.bytes();
-        let has_room = bytes + next.bytes() <= MOST_BYTES;
+        let has_room = bytes + next.bytes() <= MAX_BYTES;
         if !has_room {
             bytes = 0;
         }

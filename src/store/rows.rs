@@ -1,11 +1,11 @@
-//! Rows of the tables, as both databases give them, and what they mean.
+//! The rows of the tables, as both databases return them, and their conversion.
 
 use std::time::{Duration, SystemTime};
 
 use super::{Checksummed, Lease, Record, Recorded, RunInfo, RunStatus, StoreError};
 
-/// How many of a run's failures are told.
-pub(super) const FAILURES_TOLD: i64 = 10;
+/// The number of a run's failures that its description lists.
+pub(super) const LISTED_FAILURES: i64 = 10;
 
 /// An item that succeeded: index, hash, attempts, elapsed nanoseconds, output, checksum.
 pub(super) type SuccessRow = (i64, String, i64, i64, String, String);
@@ -15,24 +15,24 @@ pub(super) type SuccessRow = (i64, String, i64, i64, String, String);
 pub(super) type RunRow =
     (String, String, String, Option<String>, Option<String>, Option<i64>, Option<i64>, i64, i64, i64, i64);
 
-/// A run that was not to be had: task, holder, since, until.
+/// The row of a run that could not be acquired: task, holder, since, until.
 pub(super) type RefusalRow = (String, String, i64, i64);
 
-/// A failure: the run's id, the item's index, and why.
+/// A failure: the run's id, the item's index, and the message.
 pub(super) type FailureRow = (String, i64, String);
 
-/// An index as a database keeps it.
+/// Converts an index to a column.
 pub(super) fn index_column(index: u64) -> Result<i64, StoreError> {
     i64::try_from(index)
         .map_err(|error| StoreError::Database { doing: "naming an item by its index", error: error.into() })
 }
 
-/// Nanoseconds as a database keeps them: up to 292 years.
+/// Converts a duration to nanoseconds, at most 292 years.
 pub(super) fn elapsed_column(elapsed: Duration) -> i64 {
     i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// The three columns of an outcome: output, checksum, error.
+/// Returns the three columns of an outcome: output, checksum, error.
 pub(super) fn outcome_columns(recorded: &Recorded) -> (Option<&str>, Option<&str>, Option<&str>) {
     match recorded {
         Recorded::Succeeded { output } => (Some(&output.json), Some(&output.checksum), None),
@@ -40,7 +40,7 @@ pub(super) fn outcome_columns(recorded: &Recorded) -> (Option<&str>, Option<&str
     }
 }
 
-/// The two columns of a status.
+/// Returns the two columns of a status.
 pub(super) fn status_columns(status: &RunStatus) -> (&'static str, Option<&str>) {
     match status {
         RunStatus::Running => ("running", None),
@@ -49,7 +49,7 @@ pub(super) fn status_columns(status: &RunStatus) -> (&'static str, Option<&str>)
     }
 }
 
-/// Why a run cannot be opened for a task: whose it is, and who has it.
+/// Returns the error of a run that cannot be opened for a task: it belongs to another task, or another holder has it.
 pub(super) fn refusal(run_id: &str, task: &str, row: RefusalRow) -> Result<StoreError, StoreError> {
     let (found, holder, since, expires) = row;
     let run_id = run_id.to_owned();
@@ -70,7 +70,7 @@ pub(super) fn record(row: SuccessRow) -> Result<Record, StoreError> {
     })
 }
 
-/// What an operator is told: the runs, each with those of the failures that are its own.
+/// Builds the descriptions of runs, each with its own failures.
 pub(super) fn run_infos(runs: Vec<RunRow>, failures: &[FailureRow]) -> Result<Vec<RunInfo>, StoreError> {
     let with_failures = |row: RunRow| {
         let own = failures.iter().filter(|(run_id, ..)| *run_id == row.0);
@@ -114,12 +114,12 @@ fn run_info(row: RunRow, failures: Vec<(u64, String)>) -> Result<RunInfo, StoreE
     })
 }
 
-/// A number that is never negative.
+/// Converts a column that is never negative.
 pub(super) fn number<N: TryFrom<i64>>(column: i64) -> Result<N, StoreError> {
     N::try_from(column).map_err(|_| damaged(format!("{column} stands where no such number can be")))
 }
 
-/// A time that is kept as milliseconds since 1970.
+/// Converts a time that is stored as milliseconds since 1970.
 pub(super) fn time(column: i64) -> Result<SystemTime, StoreError> {
     let since_epoch = Duration::from_millis(number(column)?);
     SystemTime::UNIX_EPOCH

@@ -1,4 +1,4 @@
-//! The store in a file: SQLite.
+//! A store in a file: SQLite.
 
 mod batch;
 mod cache;
@@ -25,39 +25,39 @@ use self::reader::{LookUp, Read};
 use self::thread::StoreThread;
 use super::fault::Fault;
 use super::{
-    CacheKey, Checksummed, Claim, LONGEST, Record, RunInfo, RunStatus, Store, StoreError, names, rows,
+    CacheKey, Checksummed, Claim, MAX_DURATION, Record, RunInfo, RunStatus, Store, StoreError, names, rows,
 };
 
-/// How long the file is waited for while another process writes.
+/// How long a call waits for the file while another process writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long to wait before a file is asked for again that another process has.
+/// The mean pause between two attempts to lock a file that another process has locked.
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
-/// Keeps everything in one file, for the processes of one machine. SQLite is built in; there is nothing to install.
+/// Stores everything in one file, for the processes of one machine. SQLite is built in; nothing needs to be installed.
 ///
-/// A clone is another handle to the same store, and several processes may open one file. The file must be on a disk of
-/// this machine: SQLite cannot lock files on a network share. Beside it SQLite keeps `-wal` and `-shm` files, which
-/// belong to it. What is committed has reached the disk (write-ahead log, `synchronous=FULL`), so that it outlives a
-/// loss of power as well. Leases go by the machine's clock.
+/// A clone is another handle to the same store, and several processes may open one file. The file must be on a disk of this
+/// machine, because SQLite cannot lock files on a network share. Next to it, SQLite creates `-wal` and `-shm` files, which
+/// belong to it. Committed data has reached the disk (write-ahead log, `synchronous=FULL`), so it survives a loss of power.
+/// Leases use the machine's clock.
 ///
-/// A store has one thread that writes for all its clones. It commits together what has gathered, up to 1,024 calls or about
-/// 4 MiB, and each call returns when its group is durable. A call waits for those before it without a time limit, renewals
-/// of leases wait for none, and a call that its caller does not poll holds up no other. Several processes take turns: a write
-/// fails if others have the file for 30 seconds on end.
+/// A store has one thread that writes for all its clones. It commits the waiting calls together, up to 1,024 calls or about
+/// 4 MiB. Each call returns when its group is durable. A call waits for earlier ones without a time limit; renewals of
+/// leases do not wait for them. A call that its caller does not poll delays no other call. Several processes take turns: a
+/// write fails if others have the file for 30 seconds without a pause.
 ///
-/// A file that is made here can be read and written by its owner only; one that is there keeps its permissions. The store
-/// stays with the file that it has opened: if the path leads to another one later, or to none, its calls fail with
+/// A file that the store creates is readable and writable by its owner only; an existing file keeps its permissions. The
+/// store stays with the file that it has opened. If the path later leads to another file, or to none, its calls fail with
 /// [`StoreError::Replaced`].
 ///
-/// [`open`](Self::open) reads the file once from end to end and refuses a damaged one, which takes about a second for
-/// each gigabyte. Damage that is found later is [`StoreError::Corrupt`], too.
+/// [`open`](Self::open) reads the whole file once and refuses a damaged one. This takes about a second for each gigabyte.
+/// Damage that is found later is [`StoreError::Corrupt`], too.
 ///
 /// # Tables
 ///
-/// Version 3. Times are milliseconds since 1970, JSON is text as it was given. `map_task_schema` has the version in
-/// its one row, and a newer version of the crate migrates the tables when it opens the file. Read them as you like
-/// while runs go on; to delete a run, call [`forget`](Store::forget).
+/// Version 3. Times are milliseconds since 1970; JSON is text, unchanged. `map_task_schema` has the version in its only row.
+/// A newer version of the crate migrates the tables when it opens the file. You can read the tables while runs are in
+/// progress. To delete a run, call [`forget`](Store::forget).
 ///
 /// | table | one row for | columns |
 /// | --- | --- | --- |
@@ -67,7 +67,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(1);
 /// | `map_task_cache` | a cached value | `task`, `version`, `item_hash`, `output` with its `checksum`, `written_ms`, `expires_ms` if it expires |
 /// | `map_task_claims` | a value that is being computed | `task`, `version`, `item_hash`, `holder`, `held_until_ms`, `lease_ms` |
 ///
-/// What failed, with the time of the run, as an operator asks in `sqlite3 runs.db`:
+/// The failed items with the time of their run, in `sqlite3 runs.db`:
 ///
 /// ```sql
 /// SELECT datetime(started_ms / 1000, 'unixepoch', 'localtime') AS started, run_id, item_index, attempts, error
@@ -99,14 +99,15 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens a file, and makes it if there is none. A relative path is taken from the current directory of this moment.
+    /// Opens a file, or creates it if it does not exist. A relative path is resolved against the current directory at the
+    /// time of the call.
     ///
-    /// All connections are made here, and a thread is started that ends with the last clone of the store.
+    /// Opens all connections, and starts a thread that ends with the last clone of the store.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] if the file is damaged or not one of SQLite, [`StoreError::TooNew`] if a newer version of
-    /// this crate has written it, and [`StoreError::Database`] if it cannot be opened or written, or the thread cannot be
+    /// [`StoreError::Corrupt`] if the file is damaged or not an SQLite file. [`StoreError::TooNew`] if a newer version of
+    /// this crate has written it. [`StoreError::Database`] if it cannot be opened or written, or the thread cannot be
     /// started.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let opened = Self::connect(path.as_ref()).await;
@@ -117,7 +118,7 @@ impl SqliteStore {
         let begun = Instant::now();
         loop {
             match StoreFile::open(path, BUSY_TIMEOUT).await {
-                // The process that makes the file needs it alone, and SQLite does not wait for that.
+                // The process that creates the file locks it exclusively, and SQLite does not wait for that lock.
                 Err(fault) if fault.is_busy() && begun.elapsed() < BUSY_TIMEOUT => sleep(BUSY_PAUSE).await,
                 opened => {
                     let (file, connections) = opened?;
@@ -135,24 +136,24 @@ impl fmt::Debug for SqliteStore {
     }
 }
 
-/// The time as the tables have it.
+/// Returns the current time as the tables store it.
 fn now() -> i64 {
     milliseconds(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
 }
 
-/// When what lasts for `duration` from now is over.
+/// Returns the time after `duration` from now.
 fn after(duration: Duration) -> i64 {
     now().saturating_add(length(duration))
 }
 
-/// How long a lease is in the tables. What is no whole number of milliseconds lasts a little longer.
+/// Returns the length of a lease as the tables store it, rounded up to whole milliseconds.
 fn length(duration: Duration) -> i64 {
-    milliseconds(duration.min(LONGEST) + Duration::from_nanos(999_999))
+    milliseconds(duration.min(MAX_DURATION) + Duration::from_nanos(999_999))
 }
 
-/// The end of a lease, if it is to be earlier than noted: no later than its length from now. It can be noted as later because
-/// a clock was ahead.
-fn longest_lease(now: i64, until: i64, length: Option<i64>) -> Option<i64> {
+/// Returns the new end of a lease if it must be shortened: at most its length from now. The stored end can be later than
+/// that because a clock was ahead.
+fn max_lease_end(now: i64, until: i64, length: Option<i64>) -> Option<i64> {
     length.map(|length| now.saturating_add(length)).filter(|longest| *longest < until)
 }
 
@@ -258,7 +259,7 @@ impl Store for SqliteStore {
         overwrite: bool,
     ) -> Result<Claim, StoreError> {
         names::check_claim(key, holder)?;
-        // What is there already is found without a turn to write.
+        // An existing value is found without waiting for a turn to write.
         if !overwrite {
             if let Some(value) = self.cached(key).await? {
                 return Ok(Claim::Cached(value));
@@ -289,12 +290,12 @@ mod tests {
     use super::*;
     use crate::store::Recorded;
 
-    /// Where the disk was full, the next write succeeds as soon as there is room again.
+    /// After the disk was full, the next write succeeds as soon as there is room again.
     #[tokio::test]
     async fn a_full_disk_is_an_error_until_there_is_room() {
         let path = std::env::temp_dir().join(format!("full-disk-{}.db", std::process::id()));
         let (file, mut connections) = StoreFile::open(&path, BUSY_TIMEOUT).await.unwrap();
-        // It is a limit of this one connection.
+        // The limit applies to this connection only.
         sqlx::query("PRAGMA max_page_count = 40").execute(&mut connections.writer).await.unwrap();
         let store = SqliteStore { thread: Arc::new(StoreThread::start(file, connections).unwrap()) };
         store.open_run("nightly", "resize", "a", Duration::from_secs(100)).await.unwrap();
@@ -305,7 +306,7 @@ mod tests {
             elapsed: Duration::ZERO,
             recorded: Recorded::Failed { message: "x".repeat(bytes) },
         };
-        // Those that fit are written, whatever else is in their group.
+        // The operations that fit are written, whatever else is in their group.
         let [large, small, last] = [record(0, 400_000), record(1, 10), record(2, 10)].map(|record| [record]);
         let commit = |record| store.commit("nightly", "a", record);
         let (large, small) = tokio::join!(commit(&large), commit(&small));

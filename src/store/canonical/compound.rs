@@ -1,4 +1,4 @@
-//! Lists and maps: their entries, one after the other, and the order of these.
+//! Lists and maps: their entries, and the order of the entries.
 
 use serde::ser::{
     Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
@@ -12,9 +12,9 @@ use super::{Canonical, Lists};
 pub(in crate::store) struct Compound<'a> {
     form: &'a mut Canonical,
     kind: Kind,
-    /// The place behind its opening tag.
+    /// The position after the opening tag.
     start: usize,
-    /// Where its entries stand, if they are to be sorted.
+    /// The positions of the entries, if they are sorted at the end.
     entries: Vec<Entry>,
     closes: &'static [u8],
 }
@@ -22,10 +22,10 @@ pub(in crate::store) struct Compound<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     List,
-    /// A list whose elements are sorted.
+    /// A list with sorted elements.
     Set,
     Map,
-    /// The one field of a number that is kept as text.
+    /// The single field of a number that is stored as text.
     Number,
 }
 
@@ -33,7 +33,7 @@ enum Kind {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     start: usize,
-    /// The end of the part that it is sorted by.
+    /// The end of the part by which it is sorted.
     key_end: usize,
     end: usize,
 }
@@ -103,7 +103,7 @@ impl<'a> Compound<'a> {
         self.form.bytes.extend_from_slice(self.closes);
     }
 
-    /// Sorts the entries by their keys. Equal keys stay in their order.
+    /// Sorts the entries by their keys. The sort is stable.
     fn sort(&mut self) {
         let Self { form, kind, start, entries, .. } = self;
         let bytes = &form.bytes;
@@ -132,7 +132,7 @@ impl<'a> Compound<'a> {
     }
 }
 
-/// The text of which this is the form.
+/// Returns the text of a form, if it is the form of a text.
 fn text_of(form: &[u8]) -> Option<&str> {
     let [b't', count, rest @ ..] = form else { return None };
     std::str::from_utf8(rest.get(usize::from(*count)..)?).ok()

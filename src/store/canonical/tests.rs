@@ -54,7 +54,7 @@ impl Serialize for Bytes<'_> {
     }
 }
 
-/// A map as it comes, keys twice and all.
+/// A map with its entries in the given order, including duplicate keys.
 struct Entries<K, V>(Vec<(K, V)>);
 
 impl<K: Serialize, V: Serialize> Serialize for Entries<K, V> {
@@ -63,7 +63,7 @@ impl<K: Serialize, V: Serialize> Serialize for Entries<K, V> {
     }
 }
 
-/// A number as `serde_json` gives it if it is built with `arbitrary_precision`.
+/// A number as `serde_json` gives it when it is built with `arbitrary_precision`.
 struct Digits(&'static str);
 
 impl Serialize for Digits {
@@ -75,7 +75,7 @@ impl Serialize for Digits {
     }
 }
 
-/// Every shape of the data model, with the bytes that its form has for ever.
+/// All shapes of the data model, with the bytes of their forms. The bytes must never change.
 #[test]
 fn each_shape_has_its_form() {
     let table: &[(Vec<u8>, &[u8])] = &[
@@ -182,8 +182,8 @@ fn the_order_of_keys_the_width_of_integers_and_some_do_not_count() {
     assert_eq!(form(&-f32::NAN), form(&f32::NAN));
 }
 
-/// Only `serde_json::Value` depends on how the crate is built. It has one form with `preserve_order` and without, and with
-/// `arbitrary_precision` and without where that does not change the number.
+/// Only `serde_json::Value` depends on the build of the crate. Its form is the same with and without `preserve_order`. With
+/// and without `arbitrary_precision` it is the same if that does not change the number.
 #[test]
 fn the_build_of_serde_json_does_not_count() {
     let value: serde_json::Value = serde_json::from_str(
@@ -213,7 +213,7 @@ fn the_build_of_serde_json_does_not_count() {
     }
 }
 
-/// A set gives its elements in any order, a tuple has one.
+/// A set gives its elements in any order, a tuple in its own order.
 #[test]
 fn lists_can_be_compared_as_sets() {
     assert_ne!(form(&[3, 1, 2]), form(&[1, 2, 3]));

@@ -1,17 +1,17 @@
-//! The failures of a store, and the places in the suite that have seen them.
+//! The failures of a store, and their places in the suite.
 
 use std::fmt::{self, Debug, Display};
 use std::panic::Location;
 
 use crate::store::StoreError;
 
-/// How many characters of a value a failure shows.
+/// The number of characters of a value that a failure shows.
 const SHOWN: usize = 300;
 
-/// A case holds, or what is broken.
+/// The result of a case.
 pub(super) type Checked = Result<(), Broken>;
 
-/// What a store does otherwise, and the place in the suite that has seen it.
+/// The difference from the requirement, and the place in the suite that has detected it.
 #[derive(Debug)]
 pub(super) struct Broken {
     what: String,
@@ -35,7 +35,7 @@ impl Broken {
     }
 }
 
-/// A call that must succeed.
+/// Converts the error of a call that must succeed.
 impl From<StoreError> for Broken {
     #[track_caller]
     fn from(error: StoreError) -> Self {
@@ -43,7 +43,7 @@ impl From<StoreError> for Broken {
     }
 }
 
-/// The beginning of a value.
+/// Returns the beginning of a value.
 fn shown(value: &dyn Debug) -> String {
     let text = format!("{value:?}");
     match text.char_indices().nth(SHOWN) {
@@ -52,20 +52,20 @@ fn shown(value: &dyn Debug) -> String {
     }
 }
 
-/// A value that must be there.
+/// Returns a value that must exist.
 #[track_caller]
 pub(super) fn some<T>(value: Option<T>, what: &str) -> Result<T, Broken> {
     value.ok_or_else(|| Broken::new(format!("{what} is missing")))
 }
 
-/// Ends the case as broken.
+/// Fails the case.
 macro_rules! fail {
     ($($what:tt)+) => {
         return Err($crate::store::conformance::Broken::new(format!($($what)+)))
     };
 }
 
-/// Ends the case as broken unless this holds.
+/// Fails the case unless this is true.
 macro_rules! ensure {
     ($holds:expr $(,)?) => {
         $crate::store::conformance::ensure!($holds, "required is {}", stringify!($holds));
@@ -77,7 +77,7 @@ macro_rules! ensure {
     };
 }
 
-/// Ends the case as broken unless these are equal.
+/// Fails the case unless these are equal.
 macro_rules! ensure_eq {
     ($found:expr, $required:expr $(,)?) => { $crate::store::conformance::ensure_eq!(@ $found, $required, None) };
     ($found:expr, $required:expr, $($why:tt)+) => {
@@ -94,7 +94,7 @@ macro_rules! ensure_eq {
     };
 }
 
-/// Names functions as cases.
+/// Makes cases of functions.
 macro_rules! list_cases {
     ($($case:ident),* $(,)?) => {
         vec![$($crate::store::conformance::Case {
@@ -106,7 +106,7 @@ macro_rules! list_cases {
 
 pub(super) use {ensure, ensure_eq, fail, list_cases};
 
-/// One case that a store breaks.
+/// One case that a store fails.
 #[derive(Debug)]
 pub struct Failure {
     case: &'static str,
@@ -118,7 +118,7 @@ impl Failure {
         Self { case, broken }
     }
 
-    /// The [name](super::Case::name) of the case.
+    /// Returns the [name](super::Case::name) of the case.
     pub fn case(&self) -> &'static str {
         self.case
     }
@@ -133,7 +133,7 @@ impl Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The cases that a store breaks.
+/// The cases that a store fails.
 pub struct Nonconforming {
     failures: Vec<Failure>,
     cases: usize,
@@ -144,7 +144,7 @@ impl Nonconforming {
         Self { failures, cases }
     }
 
-    /// The cases that fail, in the order in which they ran.
+    /// Returns the cases that failed, in the order in which they ran.
     pub fn failures(&self) -> &[Failure] {
         &self.failures
     }
@@ -157,7 +157,7 @@ impl Display for Nonconforming {
     }
 }
 
-/// The text, so that `unwrap` in a test shows one case a line.
+/// Formats as text, so that `unwrap` in a test shows one case a line.
 impl Debug for Nonconforming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Display::fmt(self, f)

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use crate::store::{CacheKey, Claim, Store};
 
-use super::{
-    Broken, Case, Checked, HOUR, OVER_AT_ONCE, checksummed, ensure, ensure_eq, fail, key, list_cases,
-};
+use super::{Broken, Case, Checked, EXPIRED, HOUR, checksummed, ensure, ensure_eq, fail, key, list_cases};
 
 pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
     list_cases![
@@ -49,30 +47,30 @@ async fn a_value_replaces_the_one_before<S: Store>(store: S) -> Checked {
 }
 
 async fn a_value_expires<S: Store>(store: S) -> Checked {
-    store.put_cached(&key("a"), &checksummed("1"), Some(OVER_AT_ONCE)).await?;
+    store.put_cached(&key("a"), &checksummed("1"), Some(EXPIRED)).await?;
     store.put_cached(&key("b"), &checksummed("1"), Some(HOUR)).await?;
     store.put_cached(&key("c"), &checksummed("1"), Some(Duration::MAX)).await?;
     ensure_eq!(store.cached(&key("a")).await?, None);
     ensure_eq!(store.cached(&key("b")).await?, Some(checksummed("1")));
     ensure_eq!(store.cached(&key("c")).await?, Some(checksummed("1")));
-    // One that has expired is none to a claim, and can be put in again, for longer.
+    // A claim ignores an expired value. The value can be stored again, with a longer expiry.
     ensure_eq!(store.claim(&key("a"), "a", HOUR, false).await?, Claim::Granted);
     store.put_cached(&key("a"), &checksummed("2"), Some(HOUR)).await?;
     ensure_eq!(store.cached(&key("a")).await?, Some(checksummed("2")));
-    // And for shorter.
-    store.put_cached(&key("b"), &checksummed("2"), Some(OVER_AT_ONCE)).await?;
+    // Also with a shorter expiry.
+    store.put_cached(&key("b"), &checksummed("2"), Some(EXPIRED)).await?;
     ensure_eq!(store.cached(&key("b")).await?, None);
     Ok(())
 }
 
 async fn expired_values_make_room<S: Store>(store: S) -> Checked {
     for item in 0..150 {
-        store.put_cached(&key(&format!("old {item}")), &checksummed("1"), Some(OVER_AT_ONCE)).await?;
+        store.put_cached(&key(&format!("old {item}")), &checksummed("1"), Some(EXPIRED)).await?;
     }
     for item in 0..5 {
         store.put_cached(&key(&format!("new {item}")), &checksummed("1"), Some(HOUR)).await?;
     }
-    // Whatever is deleted meanwhile, it is none of those that have not expired.
+    // A deletion of expired values in the meantime affects no others.
     for item in 0..5 {
         ensure!(store.cached(&key(&format!("new {item}"))).await?.is_some());
     }
@@ -88,7 +86,7 @@ async fn a_claim_is_granted_to_one<S: Store>(store: S) -> Checked {
             other => fail!("{other:?} while another computes"),
         }
     }
-    // The holder's own is granted again, and another key is another matter.
+    // A claim of the same holder is granted again, and another key is independent.
     ensure_eq!(store.claim(&key("a"), "a", HOUR, false).await?, Claim::Granted);
     ensure_eq!(store.claim(&key("b"), "b", HOUR, false).await?, Claim::Granted);
     ensure_eq!(store.cached(&key("a")).await?, None, "a claim is no value");
@@ -106,7 +104,7 @@ async fn a_claim_finds_the_value<S: Store>(store: S) -> Checked {
 async fn overwriting_claims_in_spite_of_a_value<S: Store>(store: S) -> Checked {
     store.put_cached(&key("a"), &checksummed("old"), None).await?;
     ensure_eq!(store.claim(&key("a"), "a", HOUR, true).await?, Claim::Granted);
-    // Meanwhile the others have the old one, and do not wait.
+    // In the meantime, others read the old value and do not wait.
     ensure_eq!(store.cached(&key("a")).await?, Some(checksummed("old")));
     ensure_eq!(store.claim(&key("a"), "b", HOUR, false).await?, Claim::Cached(checksummed("old")));
     ensure!(matches!(store.claim(&key("a"), "b", HOUR, true).await?, Claim::Held { .. }));
@@ -125,11 +123,11 @@ async fn putting_a_value_ends_every_claim<S: Store>(store: S) -> Checked {
 
 async fn a_claim_lasts_while_it_is_renewed<S: Store>(store: S) -> Checked {
     ensure!(!store.renew_claim(&key("a"), "a", HOUR).await?, "there is none");
-    ensure_eq!(store.claim(&key("a"), "a", OVER_AT_ONCE, false).await?, Claim::Granted);
-    // It is over, but nobody has taken it.
+    ensure_eq!(store.claim(&key("a"), "a", EXPIRED, false).await?, Claim::Granted);
+    // The claim has expired, but no other holder has it.
     ensure!(store.renew_claim(&key("a"), "a", HOUR).await?);
     ensure!(matches!(store.claim(&key("a"), "b", HOUR, false).await?, Claim::Held { .. }));
-    ensure!(store.renew_claim(&key("a"), "a", OVER_AT_ONCE).await?);
+    ensure!(store.renew_claim(&key("a"), "a", EXPIRED).await?);
     ensure_eq!(store.claim(&key("a"), "b", HOUR, false).await?, Claim::Granted);
     ensure!(!store.renew_claim(&key("a"), "a", HOUR).await?, "another has taken it");
     ensure!(matches!(store.claim(&key("a"), "a", HOUR, false).await?, Claim::Held { .. }));
@@ -171,7 +169,7 @@ async fn evicting_deletes_a_version_or_all<S: Store>(store: S) -> Checked {
     Ok(())
 }
 
-/// For each key, whether it has a value.
+/// Returns for each key if it has a value.
 async fn which<S: Store>(store: &S, keys: &[CacheKey]) -> Result<Vec<bool>, Broken> {
     let mut found = Vec::new();
     for key in keys {

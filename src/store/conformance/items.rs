@@ -1,9 +1,9 @@
-//! What became of items, and their checkpoints.
+//! The outcomes of items, and their checkpoints.
 
 use crate::store::Store;
 
 use super::{
-    Case, Checked, HOUR, OVER_AT_ONCE, checksummed, ensure, ensure_eq, failed, info, list_cases, lost, open,
+    Case, Checked, EXPIRED, HOUR, checksummed, ensure, ensure_eq, failed, info, list_cases, lost, open,
     succeeded, successes,
 };
 
@@ -26,7 +26,7 @@ async fn outcomes_come_back_as_they_were<S: Store>(store: S) -> Checked {
     open(&store, "a").await?;
     store.commit("nightly", "a", &[]).await?;
     ensure_eq!(successes(&store, "nightly").await?, []);
-    // Numbers that make one, several and many statements of it, in whatever order.
+    // Numbers of records for one, several and many statements, in any order.
     let mut all = Vec::new();
     for (batch, count) in [1, 2, 3, 255, 256, 257, 1000].into_iter().enumerate() {
         let first = 10_000 * batch as u64;
@@ -61,7 +61,7 @@ async fn a_commit_takes_effect_as_a_whole_or_not_at_all<S: Store>(store: S) -> C
     open(&store, "a").await?;
     store.save_checkpoint("nightly", "a", 3, "hash", &checksummed("1")).await?;
     let mut records: Vec<_> = (0..600).map(|index| succeeded(index, "1")).collect();
-    // An index that a database cannot keep, behind others that it can.
+    // An index that a database cannot store, after others that it can.
     records.push(succeeded(u64::MAX, "1"));
     match store.commit("nightly", "a", &records).await {
         Ok(()) => ensure_eq!(successes(&store, "nightly").await?, records),
@@ -85,8 +85,8 @@ async fn a_commit_that_is_made_again_has_the_effect_of_one<S: Store>(store: S) -
 
 async fn only_the_holder_commits<S: Store>(store: S) -> Checked {
     lost(store.commit("nightly", "a", &[succeeded(0, "0")]).await, "nightly", "a")?;
-    store.open_run("nightly", "resize", "a", OVER_AT_ONCE).await?;
-    // The lease is over, but nobody has taken the run.
+    store.open_run("nightly", "resize", "a", EXPIRED).await?;
+    // The lease has expired, but no other holder has acquired the run.
     store.commit("nightly", "a", &[succeeded(0, "0")]).await?;
     open(&store, "b").await?;
     store.save_checkpoint("nightly", "b", 2, "hash", &checksummed("1")).await?;
@@ -124,7 +124,7 @@ async fn successes_come_in_pages<S: Store>(store: S) -> Checked {
 }
 
 async fn a_checkpoint_is_the_state_that_was_saved_last<S: Store>(store: S) -> Checked {
-    store.open_run("nightly", "resize", "a", OVER_AT_ONCE).await?;
+    store.open_run("nightly", "resize", "a", EXPIRED).await?;
     ensure_eq!(store.checkpoint("nightly", 0, "hash").await?, None);
     for state in ["1", "{\"row\":  2}", "3"] {
         store.save_checkpoint("nightly", "a", 0, "hash", &checksummed(state)).await?;
@@ -133,7 +133,7 @@ async fn a_checkpoint_is_the_state_that_was_saved_last<S: Store>(store: S) -> Ch
     store.save_checkpoint("nightly", "a", 1, "hash", &checksummed("of another item")).await?;
     ensure_eq!(store.checkpoint("nightly", 2, "hash").await?, None);
     ensure_eq!(store.checkpoint("weekly", 0, "hash").await?, None);
-    // The next holder finds it.
+    // The next holder finds the checkpoint.
     open(&store, "b").await?;
     ensure_eq!(store.checkpoint("nightly", 0, "hash").await?, Some(checksummed("3")));
     Ok(())
@@ -162,7 +162,8 @@ async fn a_success_deletes_its_checkpoint_and_no_other<S: Store>(store: S) -> Ch
         ensure_eq!(state.is_some(), is_kept, "item {index}");
     }
     ensure!(store.checkpoint("weekly", 0, "hash").await?.is_some());
-    // The content of item 0 has changed: its new state is no matter of the old success, which others' commits pass by.
+    // The content of item 0 has changed. Its new state is independent of the old success, and commits of other items do not
+    // affect it.
     store.save_checkpoint("nightly", "a", 0, "new", &checksummed("2")).await?;
     store.commit("nightly", "a", &[succeeded(2, "2")]).await?;
     ensure_eq!(store.checkpoint("nightly", 0, "new").await?, Some(checksummed("2")));
@@ -173,7 +174,7 @@ async fn only_the_holder_saves_checkpoints<S: Store>(store: S) -> Checked {
     let [first, second, third] = &["1", "2", "3"].map(checksummed);
     let save = |holder, state| store.save_checkpoint("nightly", holder, 0, "hash", state);
     lost(save("a", first).await, "nightly", "a")?;
-    store.open_run("nightly", "resize", "a", OVER_AT_ONCE).await?;
+    store.open_run("nightly", "resize", "a", EXPIRED).await?;
     save("a", second).await?;
     open(&store, "b").await?;
     lost(save("a", third).await, "nightly", "a")?;

@@ -1,10 +1,10 @@
-//! How a lease is lost, and how an operator ends it.
+//! The ways to lose a lease, and its release by an operator.
 
 use crate::store::{LeaseLoss, RunStatus, Store, StoreError};
 
 use super::{
-    Broken, Case, Checked, HOUR, OVER_AT_ONCE, checksummed, ensure, ensure_eq, fail, info, list_cases, lost,
-    open, succeeded, successes,
+    Broken, Case, Checked, EXPIRED, HOUR, checksummed, ensure, ensure_eq, fail, info, list_cases, lost, open,
+    succeeded, successes,
 };
 
 pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
@@ -15,7 +15,7 @@ pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
     ]
 }
 
-/// How each call that a holder makes says that it has lost its run.
+/// Returns the loss that each call of a holder reports.
 async fn losses<S: Store>(store: &S, holder: &str) -> Result<Vec<LeaseLoss>, Broken> {
     let calls = [
         store.renew_run("nightly", holder, HOUR).await,
@@ -31,7 +31,7 @@ async fn losses<S: Store>(store: &S, holder: &str) -> Result<Vec<LeaseLoss>, Bro
 
 async fn a_lease_that_is_lost_tells_how<S: Store>(store: S) -> Checked {
     ensure_eq!(losses(&store, "a").await?, [const { LeaseLoss::Forgotten }; 3], "there is no such run");
-    store.open_run("nightly", "resize", "a", OVER_AT_ONCE).await?;
+    store.open_run("nightly", "resize", "a", EXPIRED).await?;
     open(&store, "b").await?;
     ensure_eq!(losses(&store, "a").await?, vec![LeaseLoss::Taken { by: "b".to_owned() }; 3]);
     store.close_run("nightly", "b", &RunStatus::Succeeded).await?;

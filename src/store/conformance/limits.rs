@@ -1,4 +1,4 @@
-//! What is too long or too much.
+//! Names and outputs that are too large.
 
 use crate::store::{CacheKey, Claim, MAX_NAME_BYTES, Store};
 
@@ -16,7 +16,7 @@ pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
     ]
 }
 
-/// Text without repetition, so that no database keeps it shorter.
+/// Returns text without repetition, so that no database can compress it.
 fn name(length: usize, last: char) -> String {
     let mut random = 7_u64;
     let mut name = String::with_capacity(length);
@@ -66,7 +66,7 @@ async fn longer_names_are_refused_or_kept_as_they_are<S: Store>(store: S) -> Che
     Ok(())
 }
 
-/// A JSON text of so many bytes.
+/// Returns a JSON text of this length.
 fn text(bytes: usize) -> String {
     format!("\"{}\"", "x".repeat(bytes - 2))
 }

@@ -1,4 +1,4 @@
-//! Many callers that want the same at once.
+//! Many concurrent callers that compete for one run or key.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,8 +8,8 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::{
-    Broken, Case, Checked, HOUR, OVER_AT_ONCE, checksummed, ensure, ensure_eq, fail, key, list_cases, open,
-    some, succeeded, successes,
+    Broken, Case, Checked, EXPIRED, HOUR, checksummed, ensure, ensure_eq, fail, key, list_cases, open, some,
+    succeeded, successes,
 };
 
 pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
@@ -25,7 +25,7 @@ pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
 
 const MANY: usize = 64;
 
-/// The results of `MANY` tasks that begin at once, each a holder of its own.
+/// Runs `MANY` tasks that begin at once, each with a holder of its own, and returns their results.
 async fn at_once<S: Store, T: Send + 'static, F: Future<Output = T> + Send + 'static>(
     store: &S,
     task: impl Fn(S, String) -> F,
@@ -63,7 +63,7 @@ async fn of_many_holders_that_open_a_run_one_has_it<S: Store>(store: S) -> Check
 }
 
 async fn of_many_holders_that_take_a_run_over_one_has_it<S: Store>(store: S) -> Checked {
-    store.open_run("nightly", "resize", "dead", OVER_AT_ONCE).await?;
+    store.open_run("nightly", "resize", "dead", EXPIRED).await?;
     one_opens(&store).await?;
     Ok(())
 }
@@ -72,7 +72,7 @@ async fn of_many_claims_one_is_granted<S: Store>(store: S) -> Checked {
     for before in ["nobody", "one that died"] {
         let key = key(before);
         if before != "nobody" {
-            store.claim(&key, before, OVER_AT_ONCE, false).await?;
+            store.claim(&key, before, EXPIRED, false).await?;
         }
         let claims = at_once(&store, |store, holder| {
             let key = key.clone();
@@ -87,7 +87,7 @@ async fn of_many_claims_one_is_granted<S: Store>(store: S) -> Checked {
     Ok(())
 }
 
-/// A caller that is granted the claim computes. No claim is granted between the arrival of the value and its being seen.
+/// The caller with the claim computes. No claim is granted after the value was stored.
 async fn a_value_is_computed_once<S: Store>(store: S) -> Checked {
     for round in 0..10 {
         let computed = Arc::new(AtomicU32::new(0));
@@ -152,7 +152,7 @@ async fn nothing_comes_back_of_a_run_forgotten_amid_commits<S: Store>(store: S) 
         for number in 0..4_u64 {
             let (store, committed) = (store.clone(), Arc::clone(&committed));
             tasks.spawn(async move {
-                // Until the run is forgotten.
+                // Runs until the run is forgotten.
                 for batch in 0.. {
                     let first = 1_000_000 * number + 10 * batch;
                     let records: Vec<_> = (first..first + 10).map(|index| succeeded(index, "1")).collect();
@@ -164,7 +164,7 @@ async fn nothing_comes_back_of_a_run_forgotten_amid_commits<S: Store>(store: S) 
                     if batch == 2 {
                         committed.wait().await;
                     }
-                    // A store in memory never waits, and the next one must have its turn.
+                    // A store in memory never waits, and the other tasks must run, too.
                     tokio::task::yield_now().await;
                 }
                 Ok(())

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::store::{RunStatus, Store, StoreError};
 
 use super::{
-    Case, Checked, HOUR, OVER_AT_ONCE, checksummed, ensure, ensure_eq, fail, failed, info, lease, list_cases,
+    Case, Checked, EXPIRED, HOUR, checksummed, ensure, ensure_eq, fail, failed, info, lease, list_cases,
     lost, open, some, succeeded, successes,
 };
 
@@ -14,21 +14,21 @@ pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
         a_new_run_is_the_holders,
         a_held_run_is_refused_with_its_holder,
         a_run_of_another_task_is_refused,
-        a_run_that_nobody_holds_any_more_is_taken,
+        a_run_without_a_holder_is_taken,
         a_holder_that_opens_again_renews,
         a_lease_ends_when_it_should,
         a_lease_that_is_over_and_not_taken_is_renewed,
         a_lost_lease_cannot_be_renewed,
         closing_ends_the_lease_and_notes_the_end,
         closing_does_nothing_if_another_has_the_run,
-        runs_are_told_from_the_last_to_the_first,
-        a_run_is_told_with_its_counts_and_first_failures,
+        runs_are_listed_newest_first,
+        a_run_has_its_counts_and_first_failures,
         a_forgotten_run_is_gone_with_all_that_was_kept,
         the_holder_of_a_forgotten_run_loses_it,
     ]
 }
 
-/// Times come back in whole milliseconds, and a server's clock may differ a little.
+/// Times are rounded to whole milliseconds, and a server's clock may differ a little.
 const ABOUT: Duration = Duration::from_secs(60);
 
 #[track_caller]
@@ -67,14 +67,14 @@ async fn a_held_run_is_refused_with_its_holder<S: Store>(store: S) -> Checked {
         other => fail!("{other:?}, required is that the run is held"),
     }
     ensure_eq!(lease(&store, "nightly").await?, before);
-    // Another run is another matter.
+    // Another run is independent.
     store.open_run("weekly", "resize", "b", HOUR).await?;
     Ok(())
 }
 
 async fn a_run_of_another_task_is_refused<S: Store>(store: S) -> Checked {
     open(&store, "a").await?;
-    // While it is held, when it has ended, and for its own holder.
+    // In turn: while it is held, for its own holder, and after it has ended.
     for (holder, close) in [("b", false), ("a", false), ("b", true)] {
         if close {
             store.close_run("nightly", "a", &RunStatus::Succeeded).await?;
@@ -90,8 +90,8 @@ async fn a_run_of_another_task_is_refused<S: Store>(store: S) -> Checked {
     Ok(())
 }
 
-async fn a_run_that_nobody_holds_any_more_is_taken<S: Store>(store: S) -> Checked {
-    store.open_run("nightly", "resize", "a", OVER_AT_ONCE).await?;
+async fn a_run_without_a_holder_is_taken<S: Store>(store: S) -> Checked {
+    store.open_run("nightly", "resize", "a", EXPIRED).await?;
     store.commit("nightly", "a", &[succeeded(0, "0")]).await?;
     let before = info(&store, "nightly").await?;
     ensure_eq!(some(before.lease.as_ref(), "the lease")?.holder, "a", "a lease that is over is shown, too");
@@ -112,7 +112,7 @@ async fn a_run_that_nobody_holds_any_more_is_taken<S: Store>(store: S) -> Checke
 }
 
 async fn a_holder_that_opens_again_renews<S: Store>(store: S) -> Checked {
-    store.open_run("nightly", "resize", "a", OVER_AT_ONCE).await?;
+    store.open_run("nightly", "resize", "a", EXPIRED).await?;
     let before = lease(&store, "nightly").await?;
     open(&store, "a").await?;
     open(&store, "a").await?;
@@ -139,24 +139,24 @@ async fn a_lease_ends_when_it_should<S: Store>(store: S) -> Checked {
         opened.elapsed()
     );
 
-    // For as long as there are clocks.
+    // The longest possible lease does not overflow.
     store.renew_run("nightly", "b", Duration::MAX).await?;
     ensure!(matches!(open(&store, "c").await, Err(StoreError::Held { .. })));
     Ok(())
 }
 
 async fn a_lease_that_is_over_and_not_taken_is_renewed<S: Store>(store: S) -> Checked {
-    store.open_run("nightly", "resize", "a", OVER_AT_ONCE).await?;
+    store.open_run("nightly", "resize", "a", EXPIRED).await?;
     store.renew_run("nightly", "a", HOUR).await?;
     ensure!(matches!(open(&store, "b").await, Err(StoreError::Held { .. })));
-    store.renew_run("nightly", "a", OVER_AT_ONCE).await?;
+    store.renew_run("nightly", "a", EXPIRED).await?;
     open(&store, "b").await?;
     Ok(())
 }
 
 async fn a_lost_lease_cannot_be_renewed<S: Store>(store: S) -> Checked {
     lost(store.renew_run("nightly", "a", HOUR).await, "nightly", "a")?;
-    store.open_run("nightly", "resize", "a", OVER_AT_ONCE).await?;
+    store.open_run("nightly", "resize", "a", EXPIRED).await?;
     open(&store, "b").await?;
     lost(store.renew_run("nightly", "a", HOUR).await, "nightly", "a")?;
     store.close_run("nightly", "b", &RunStatus::Succeeded).await?;
@@ -169,7 +169,7 @@ async fn closing_ends_the_lease_and_notes_the_end<S: Store>(store: S) -> Checked
     for (number, status) in [RunStatus::Succeeded, failed, RunStatus::Running].iter().enumerate() {
         let holder = format!("holder {number}");
         open(&store, &holder).await?;
-        // Twice is once.
+        // Closing twice has the effect of closing once.
         store.close_run("nightly", &holder, status).await?;
         store.close_run("nightly", &holder, status).await?;
         let run = info(&store, "nightly").await?;
@@ -182,7 +182,7 @@ async fn closing_ends_the_lease_and_notes_the_end<S: Store>(store: S) -> Checked
 async fn closing_does_nothing_if_another_has_the_run<S: Store>(store: S) -> Checked {
     store.close_run("nightly", "a", &RunStatus::Succeeded).await?;
     ensure_eq!(store.run("nightly").await?, None);
-    store.open_run("nightly", "resize", "a", OVER_AT_ONCE).await?;
+    store.open_run("nightly", "resize", "a", EXPIRED).await?;
     open(&store, "b").await?;
     let before = store.run("nightly").await?;
     store.close_run("nightly", "a", &RunStatus::Succeeded).await?;
@@ -190,12 +190,12 @@ async fn closing_does_nothing_if_another_has_the_run<S: Store>(store: S) -> Chec
     Ok(())
 }
 
-async fn runs_are_told_from_the_last_to_the_first<S: Store>(store: S) -> Checked {
+async fn runs_are_listed_newest_first<S: Store>(store: S) -> Checked {
     ensure_eq!(store.runs().await?, []);
     for run_id in ["b", "c", "a"] {
         store.open_run(run_id, "resize", "holder", HOUR).await?;
     }
-    // Which was opened again last does not matter.
+    // Opening a run again does not change the order.
     store.open_run("b", "resize", "holder", HOUR).await?;
     store.commit("c", "holder", &[succeeded(0, "0"), failed(1, "no")]).await?;
     let runs = store.runs().await?;
@@ -208,7 +208,7 @@ async fn runs_are_told_from_the_last_to_the_first<S: Store>(store: S) -> Checked
     Ok(())
 }
 
-async fn a_run_is_told_with_its_counts_and_first_failures<S: Store>(store: S) -> Checked {
+async fn a_run_has_its_counts_and_first_failures<S: Store>(store: S) -> Checked {
     open(&store, "a").await?;
     store.open_run("other", "resize", "a", HOUR).await?;
     store.commit("other", "a", &[failed(0, "of another run")]).await?;
@@ -242,7 +242,7 @@ async fn a_forgotten_run_is_gone_with_all_that_was_kept<S: Store>(store: S) -> C
     ensure!(!store.forget("nightly").await?);
     ensure_eq!(store.run("nightly").await?, None);
 
-    // Nothing of it comes back with a new run of that name, be it of another task.
+    // A new run of that id starts empty, even for another task.
     store.open_run("nightly", "embed", "b", HOUR).await?;
     ensure_eq!(successes(&store, "nightly").await?, []);
     ensure_eq!(store.checkpoint("nightly", 1, "hash").await?, None);

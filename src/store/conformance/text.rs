@@ -1,4 +1,4 @@
-//! Text of every kind, which comes back as it was.
+//! Text of every kind, which is returned unchanged.
 
 use crate::store::{CacheKey, RunStatus, Store};
 
@@ -88,7 +88,7 @@ async fn a_megabyte_comes_back<S: Store>(store: S) -> Checked {
     Ok(())
 }
 
-/// In a message it must not cost the outcomes that are committed with it.
+/// A NUL in a message must not prevent the commit of the outcomes in the same call.
 async fn the_character_nul_is_kept_or_refused<S: Store>(store: S) -> Checked {
     store.open_run("nightly", "resize", "a", HOUR).await?;
     store.commit("nightly", "a", &[succeeded(0, "0"), failed(1, "a\0b")]).await?;

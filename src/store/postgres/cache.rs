@@ -1,4 +1,4 @@
-//! Cached values, and what deletes them.
+//! Cached values, and their deletion.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use super::microseconds;
 use crate::store::fault::Fault;
 use crate::store::{CacheKey, Checksummed, rows};
 
-/// How many values that have expired are deleted with a group that is put in, and for each value of a large one: more than
-/// are put in, so that they get fewer, and few, so that no call waits long for it.
-const EXPIRED_AT_ONCE: usize = 100;
+/// How many expired values are deleted with each group of puts, and for each value of a large group. More than are put in,
+/// so that their number falls; few, so that no call waits long for the deletion.
+const EXPIRED_PER_PUT: usize = 100;
 const EXPIRED_FOR_EACH: usize = 2;
 
-/// Those that another deletes already are left to it.
+/// Skips the rows that another transaction is deleting.
 const DELETE_EXPIRED: &str = "
     DELETE FROM map_task_cache WHERE ctid = ANY (ARRAY (
         SELECT ctid FROM map_task_cache WHERE expires <= now() ORDER BY expires LIMIT $1 FOR UPDATE SKIP LOCKED
     ))";
 
-/// Puts in the values and ends the claims, all or nothing. Rows are locked in the order of the keys everywhere, so that no two
-/// groups wait for each other.
+/// Stores the values and ends the claims, all or nothing. Every statement locks rows in the order of the keys, so that no
+/// two groups wait for each other.
 const PUT: &str = "
     WITH new AS (
         SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
@@ -49,13 +49,13 @@ const VALUES: &str = "
         AND cached.item_hash = wanted.item_hash
     WHERE expires IS NULL OR expires > clock_timestamp()";
 
-/// The columns of keys.
+/// Returns the columns of keys.
 pub(super) fn key_columns<'k>(keys: &[&'k CacheKey]) -> [Vec<&'k str>; 3] {
     let column = |of: fn(&CacheKey) -> &str| keys.iter().map(|key| of(key)).collect();
     [column(|key| &key.task), column(|key| &key.version), column(|key| &key.item_hash)]
 }
 
-/// The values of these keys, in their order.
+/// Returns the values of these keys, in the order of the keys.
 pub(super) async fn values(link: &mut Link, keys: &[&CacheKey]) -> Result<Vec<Option<Checksummed>>, Fault> {
     let [tasks, versions, hashes] = key_columns(keys);
     let places: Vec<i64> = (0..).take(keys.len()).collect();
@@ -70,7 +70,7 @@ pub(super) async fn values(link: &mut Link, keys: &[&CacheKey]) -> Result<Vec<Op
     Ok(values)
 }
 
-/// A key that is looked up.
+/// The look-up of a key.
 #[derive(Debug)]
 pub(super) struct LookUp(pub(super) CacheKey);
 
@@ -79,7 +79,7 @@ impl Operation for LookUp {
 
     const CALL: Call = Call::new("reading a cached value", Scope::Statement);
     const GROUPS: usize = 2;
-    const MOST_AT_ONCE: usize = 64;
+    const MAX_GROUP: usize = 64;
 
     fn bytes(&self) -> usize {
         0
@@ -91,7 +91,7 @@ impl Operation for LookUp {
     }
 }
 
-/// A value that is put in.
+/// A value to store.
 #[derive(Debug)]
 pub(super) struct Put {
     pub(super) key: CacheKey,
@@ -104,16 +104,16 @@ impl Operation for Put {
 
     const CALL: Call = Call::new("caching a value", Scope::Statement);
     const GROUPS: usize = 2;
-    const MOST_AT_ONCE: usize = 1_024;
+    const MAX_GROUP: usize = 1_024;
 
     fn bytes(&self) -> usize {
         self.value.json.len()
     }
 
     async fn execute(link: &mut Link, group: &[Arc<Self>]) -> Result<Vec<Answered<Self>>, Fault> {
-        let expired = EXPIRED_AT_ONCE.max(EXPIRED_FOR_EACH * group.len());
+        let expired = EXPIRED_PER_PUT.max(EXPIRED_FOR_EACH * group.len());
         link.execute(sqlx::query(DELETE_EXPIRED).bind(expired as i64)).await?;
-        // Of several values of one key the last one stays.
+        // Of several values of one key, the last one stays.
         let last: HashMap<&CacheKey, &Self> = group.iter().map(|put| (&put.key, &**put)).collect();
         let puts: Vec<&Self> = last.into_values().collect();
         let keys: Vec<&CacheKey> = puts.iter().map(|put| &put.key).collect();

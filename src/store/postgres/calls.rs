@@ -1,4 +1,4 @@
-//! A call that outlives a broken connection, a restart and a change of the server.
+//! Calls that are retried after a broken connection, a restart or a failover.
 
 use std::borrow::Cow;
 use std::io;
@@ -13,38 +13,38 @@ use crate::lock::lock;
 use crate::store::StoreError;
 use crate::store::fault::Fault;
 
-/// The wait before the second try; each further one is twice as long.
+/// The wait before the second try; each further wait is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
 /// The longest wait between two tries.
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
+const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// How long one try may take.
-pub(super) const LONGEST_TRY: Duration = Duration::from_secs(30);
+pub(super) const MAX_TRY: Duration = Duration::from_secs(30);
 
-/// How long one try may take of what reads or deletes whole tables.
-const LONGEST_BULK_TRY: Duration = Duration::from_secs(600);
+/// How long one try may take if it reads or deletes whole tables.
+const MAX_BULK_TRY: Duration = Duration::from_secs(600);
 
-/// What a call is about.
+/// The name, the scope and the time limit of a call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call {
     pub(super) doing: &'static str,
     pub(super) scope: Scope,
-    longest_try: Duration,
+    max_try: Duration,
 }
 
 impl Call {
     pub(super) const fn new(doing: &'static str, scope: Scope) -> Self {
-        Self { doing, scope, longest_try: LONGEST_TRY }
+        Self { doing, scope, max_try: MAX_TRY }
     }
 
-    /// A call that reads or deletes whole tables.
+    /// Creates a call that reads or deletes whole tables.
     pub(super) const fn bulk(doing: &'static str, scope: Scope) -> Self {
-        Self { doing, scope, longest_try: LONGEST_BULK_TRY }
+        Self { doing, scope, max_try: MAX_BULK_TRY }
     }
 }
 
-/// When a connection last failed. Those that were open then are not used again.
+/// When a connection last failed. Connections that were open at that time are not used again.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Broken(Arc<Mutex<Option<std::time::Instant>>>);
 
@@ -53,17 +53,17 @@ impl Broken {
         *lock(&self.0) = Some(std::time::Instant::now());
     }
 
-    /// Whether a connection of this age may have failed, too.
+    /// Returns `true` if a connection of this age may have failed, too.
     pub(super) fn includes(&self, age: Duration) -> bool {
         lock(&self.0).is_some_and(|failed| failed.elapsed() <= age)
     }
 }
 
-/// Makes calls, again if they fail because of the connection or the server.
+/// Makes calls, and retries them if the connection or the server fails.
 #[derive(Debug, Clone)]
 pub(super) struct Calls {
     pub(super) pool: PgPool,
-    /// Whether the server's sessions are shared with other connections.
+    /// `true` if the server's sessions are shared with other connections.
     pub(super) is_pooled: bool,
     pub(super) broken: Broken,
     pub(super) retry: Retry,
@@ -93,8 +93,8 @@ impl Calls {
             link.begin(call.scope).await?;
             operation(link).await
         };
-        let tried = timeout(call.longest_try, once).await;
-        let tried = tried.unwrap_or_else(|_| Err(no_answer(call.longest_try)));
+        let tried = timeout(call.max_try, once).await;
+        let tried = tried.unwrap_or_else(|_| Err(no_answer(call.max_try)));
         if tried.as_ref().is_err_and(is_of_all_connections) {
             self.broken.note();
         }
@@ -112,12 +112,12 @@ pub(super) fn no_answer(waited: Duration) -> Fault {
 
 #[derive(Debug, Clone)]
 pub(super) struct Retry {
-    /// For how long, from the first failure on.
+    /// How long an operation is retried, from its first failure on.
     pub(super) time: Duration,
 }
 
 impl Retry {
-    /// Does an operation that may be done twice.
+    /// Runs an operation that may be executed twice.
     async fn run<T, F>(&self, doing: &'static str, operation: impl Fn() -> F) -> Result<T, Fault>
     where
         F: Future<Output = Result<T, Fault>>,
@@ -131,10 +131,10 @@ impl Retry {
         while is_transient(&fault) && failed.elapsed() < self.time {
             tracing::warn!(%fault, ?wait, "{doing} failed and is tried again");
             sleep(wait).await;
-            wait = (2 * wait).min(LONGEST_WAIT);
+            wait = (2 * wait).min(MAX_WAIT);
             match operation().await {
                 Ok(done) => return Ok(done),
-                // That the pool has waited in vain does not say why: what went wrong before does.
+                // A timeout of the pool does not name the cause: the error before it does.
                 Err(Fault::Sql(sqlx::Error::PoolTimedOut)) => {}
                 Err(later) => fault = later,
             }
@@ -143,8 +143,8 @@ impl Retry {
     }
 }
 
-/// Whether the same may succeed a little later, on another connection: the connection broke, the server stops, starts, is
-/// full or became one that only reads, or two transactions got into each other's way.
+/// Returns `true` if a retry on another connection may succeed. The connection broke, the server stops, starts, is full or
+/// became read-only, or two transactions conflicted.
 pub(super) fn is_transient(fault: &Fault) -> bool {
     match fault {
         Fault::Store(_) => false,
@@ -153,7 +153,7 @@ pub(super) fn is_transient(fault: &Fault) -> bool {
     }
 }
 
-/// Whether the other connections may fail like this, too, because the server or the way to it is at fault.
+/// Returns `true` if the other connections may fail in the same way, because the cause is the server or the network.
 fn is_of_all_connections(fault: &Fault) -> bool {
     match fault {
         Fault::Sql(sqlx::Error::Io(_)) => true,
@@ -161,7 +161,7 @@ fn is_of_all_connections(fault: &Fault) -> bool {
     }
 }
 
-/// The SQLSTATE of an error of the database.
+/// Returns the SQLSTATE of an error of the database.
 fn state(fault: &Fault) -> Option<Cow<'_, str>> {
     match fault {
         Fault::Sql(sqlx::Error::Database(error)) => error.code(),
@@ -169,13 +169,13 @@ fn state(fault: &Fault) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Those of the server, too many connections, serialization and deadlock.
+/// Returns `true` for the states of the server, too many connections, serialization failures and deadlocks.
 fn is_transient_state(code: &str) -> bool {
     is_state_of_server(code) || ["53300", "40001", "40P01"].contains(&code)
 }
 
-/// Classes 08 (connection) and 57P (the server stops or starts), and a server that only reads: the former primary, after
-/// another has taken over.
+/// Returns `true` for classes 08 (connection) and 57P (the server stops or starts), and for a read-only server: a former
+/// primary after a failover.
 fn is_state_of_server(code: &str) -> bool {
     code.starts_with("08") || code.starts_with("57P") || code == "25006"
 }

@@ -13,7 +13,7 @@ use super::microseconds;
 use crate::store::fault::Fault;
 use crate::store::{CacheKey, Claim, rows};
 
-/// Takes the claims where there is none, where it is over, and where it is the holder's own. Otherwise the row is locked until
+/// Acquires the claims on keys that have none, an expired one, or one of the same holder. Otherwise the row is locked until
 /// the transaction ends. Rows are locked in the order of the keys.
 const CLAIM: &str = "
     INSERT INTO map_task_claims AS claim (task, version, item_hash, holder, held_until)
@@ -37,7 +37,7 @@ const GIVE_BACK: &str = "
     USING UNNEST($1::text[], $2::text[], $3::text[]) AS given (task, version, item_hash)
     WHERE claim.task = given.task AND claim.version = given.version AND claim.item_hash = given.item_hash";
 
-/// A claim that is asked for.
+/// A requested claim.
 #[derive(Debug)]
 pub(super) struct NewClaim {
     pub(super) key: CacheKey,
@@ -51,7 +51,7 @@ impl Operation for NewClaim {
 
     const CALL: Call = Call::new("claiming a cached value", Scope::Transaction);
     const GROUPS: usize = 2;
-    const MOST_AT_ONCE: usize = 1_024;
+    const MAX_GROUP: usize = 1_024;
 
     fn bytes(&self) -> usize {
         0
@@ -60,7 +60,7 @@ impl Operation for NewClaim {
     async fn execute(link: &mut Link, group: &[Arc<Self>]) -> Result<Vec<Answered<Self>>, Fault> {
         let mut answers: Vec<Option<Claim>> = group.iter().map(|_| None).collect();
         let mut left: Vec<(usize, &Self)> = group.iter().map(|claim| &**claim).enumerate().collect();
-        // Of several claims on one key, each comes after the one before it.
+        // Several claims on one key are granted one after another.
         while !left.is_empty() {
             let mut keys = HashSet::new();
             let (round, later) =
@@ -72,7 +72,7 @@ impl Operation for NewClaim {
     }
 }
 
-/// Claims on keys of which no two are equal.
+/// Claims on distinct keys.
 struct Round<'c> {
     link: &'c mut Link,
     answers: &'c mut [Option<Claim>],
@@ -87,8 +87,8 @@ impl Round<'_> {
             return Ok(());
         }
         let (taken, held): (Numbered<'_>, Numbered<'_>) = self.take(missing).await?;
-        self.tell_remaining(&held).await?;
-        // The former holder of a claim may have put the value in since it was looked for. Then the claim goes back.
+        self.answer_remaining(&held).await?;
+        // The former holder of a claim may have stored the value since the look-up. Then the claim is released.
         let all: Vec<(usize, CacheKey)> =
             taken.iter().map(|(place, claim)| (*place, claim.key.clone())).collect();
         let granted: HashSet<usize> =
@@ -105,7 +105,8 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Answers the claims on values that are there, and returns the others. One that overwrites looks for none.
+    /// Answers the claims on keys that have a value, and returns the others. A claim that overwrites does not look for a
+    /// value.
     async fn without_cached<'c>(&mut self, claims: Numbered<'c>) -> Result<Numbered<'c>, Fault> {
         let (mut missing, wanted): (Numbered<'c>, Numbered<'c>) =
             claims.into_iter().partition(|(_, claim)| claim.overwrite);
@@ -123,7 +124,7 @@ impl Round<'_> {
         Ok(missing)
     }
 
-    /// Takes what can be taken, and returns it and the rest.
+    /// Acquires the available claims, and returns these and the others.
     async fn take<'c>(&mut self, claims: Numbered<'c>) -> Result<(Numbered<'c>, Numbered<'c>), Fault> {
         let keys: Vec<&CacheKey> = claims.iter().map(|(_, claim)| &claim.key).collect();
         let [tasks, versions, hashes] = key_columns(&keys);
@@ -141,8 +142,8 @@ impl Round<'_> {
         Ok(claims.into_iter().partition(|(_, claim)| taken.contains(&claim.key)))
     }
 
-    /// Answers how long others have the claims.
-    async fn tell_remaining(&mut self, held: &Numbered<'_>) -> Result<(), Fault> {
+    /// Answers the claims that others hold with their remaining time.
+    async fn answer_remaining(&mut self, held: &Numbered<'_>) -> Result<(), Fault> {
         if held.is_empty() {
             return Ok(());
         }

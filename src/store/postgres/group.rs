@@ -1,4 +1,4 @@
-//! Calls of one kind that are made at one moment share a statement.
+//! Calls of one kind that arrive at the same time share a statement.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -10,28 +10,28 @@ use super::calls::{Call, Calls, is_transient};
 use super::link::{Link, with_link};
 use crate::lock::lock;
 use crate::store::fault::Fault;
-use crate::store::{MOST_BYTES, StoreError};
+use crate::store::{MAX_BYTES, StoreError};
 
-/// What a call is answered.
+/// The answer of a call.
 pub(super) type Answered<O> = Result<<O as Operation>::Answer, StoreError>;
 
-/// A call that can be made together with others of its kind.
+/// A call that can be grouped with others of its kind.
 pub(super) trait Operation: Send + Sync + 'static {
     type Answer: Send + 'static;
 
     const CALL: Call;
 
-    /// How many groups may be under way at once.
+    /// The maximum number of groups that run at once.
     const GROUPS: usize;
 
-    /// How many calls a group has at most.
-    const MOST_AT_ONCE: usize;
+    /// The maximum number of calls of a group.
+    const MAX_GROUP: usize;
 
-    /// How many bytes it sends.
+    /// Returns how many bytes it sends.
     fn bytes(&self) -> usize;
 
-    /// Does all of a group, or nothing if the database fails. The answers come in the order of the calls, and are those of one
-    /// call after another.
+    /// Executes the whole group, or nothing if the database fails. The answers are in the order of the calls, and are those
+    /// of one call after another.
     fn execute(
         link: &mut Link,
         group: &[Arc<Self>],
@@ -45,7 +45,7 @@ pub(super) struct Grouped<O: Operation> {
 
 struct Queue<O: Operation> {
     waiting: VecDeque<Waiting<O>>,
-    /// How many groups are under way.
+    /// The number of groups that run.
     groups: usize,
 }
 
@@ -79,7 +79,7 @@ impl<O: Operation> Grouped<O> {
         }
     }
 
-    /// Queues the call. A group is made in a task of its own, so that it goes on whether or not a caller is polled.
+    /// Queues the call. Each group runs in a task of its own, so that it continues whether or not a caller is polled.
     fn ask(&self, calls: &Calls, operation: Arc<O>) -> oneshot::Receiver<Answered<O>> {
         let (reply, answered) = oneshot::channel();
         let mut queue = lock(&self.queue);
@@ -94,7 +94,7 @@ impl<O: Operation> Grouped<O> {
     }
 }
 
-/// Makes groups until nothing waits.
+/// Runs groups until no call waits.
 struct Working<O: Operation> {
     grouped: Grouped<O>,
     has_ended: bool,
@@ -107,13 +107,13 @@ impl<O: Operation> Working<O> {
         }
     }
 
-    /// The next group. If there is none, this one no longer counts.
+    /// Returns the next group. If there is none, this worker no longer counts.
     fn next_group(&mut self) -> Option<Vec<Waiting<O>>> {
         let mut queue = lock(&self.grouped.queue);
         let (mut bytes, mut group) = (0, Vec::new());
-        while group.len() < O::MOST_AT_ONCE && bytes < MOST_BYTES {
+        while group.len() < O::MAX_GROUP && bytes < MAX_BYTES {
             let Some(waiting) = queue.waiting.pop_front() else { break };
-            // Of a call that was dropped, nothing is done.
+            // A call that was dropped is not executed.
             if !waiting.reply.is_closed() {
                 bytes += waiting.operation.bytes();
                 group.push(waiting);
@@ -128,7 +128,7 @@ impl<O: Operation> Working<O> {
     }
 }
 
-/// A task that is dropped with its runtime leaves what waits to the callers, which ask again.
+/// A task that is dropped with its runtime leaves the waiting calls to their callers, which queue them again.
 impl<O: Operation> Drop for Working<O> {
     fn drop(&mut self) {
         if self.has_ended {
@@ -149,7 +149,7 @@ async fn write<O: Operation>(calls: &Calls, group: Vec<Waiting<O>>) {
     let fault = match calls.try_run(O::CALL, with_link!(link => O::execute(&mut link, all))).await {
         Ok(answers) => {
             for (reply, answer) in replies.into_iter().zip(answers) {
-                let _nobody_waits = reply.send(answer);
+                let _caller_may_have_gone = reply.send(answer);
             }
             return;
         }
@@ -160,20 +160,20 @@ async fn write<O: Operation>(calls: &Calls, group: Vec<Waiting<O>>) {
         let text = fault.to_string();
         let mut fault = Some(fault);
         for reply in replies {
-            // All fail alike, the first with the error itself.
+            // All calls fail alike; the first one gets the error itself.
             let error = fault.take().map(|fault| fault.into_store_error(O::CALL.doing));
-            let _nobody_waits = reply.send(Err(error.unwrap_or_else(|| StoreError::Database {
+            let _caller_may_have_gone = reply.send(Err(error.unwrap_or_else(|| StoreError::Database {
                 doing: O::CALL.doing,
                 error: text.clone().into(),
             })));
         }
         return;
     }
-    // One of them is at fault, and must not fail the others.
+    // One of the calls causes the failure, and must not fail the others.
     for (operation, reply) in operations.into_iter().zip(replies) {
         let alone = &[operation];
         let answered = calls.run(O::CALL, with_link!(link => O::execute(&mut link, alone))).await;
-        let _nobody_waits = reply.send(answered.and_then(|mut answers| match answers.pop() {
+        let _caller_may_have_gone = reply.send(answered.and_then(|mut answers| match answers.pop() {
             Some(answer) => answer,
             None => Err(StoreError::Corrupt("a call has no answer".to_owned())),
         }));

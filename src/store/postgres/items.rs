@@ -1,4 +1,4 @@
-//! What became of the items of a run, and their checkpoints.
+//! The outcomes of the items of a run, and their checkpoints.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use super::without_nul;
 use crate::store::fault::Fault;
 use crate::store::record::groups;
 use crate::store::rows::{self, SuccessRow};
-use crate::store::{Checksummed, MOST_BYTES, Record};
+use crate::store::{Checksummed, MAX_BYTES, Record};
 
-/// One statement, and so one way to the server and back: notes that something is written of the run, if it is the
-/// holder's, and only then writes. Gives a row if it was.
+/// Updates the time of the run if this holder has it, and only then writes. Returns a row if the holder has it. It is one
+/// statement, and so one round trip to the server.
 const COMMIT: &str = "
     WITH held AS (
         UPDATE map_task_runs SET updated = clock_timestamp() WHERE run_id = $1 AND holder = $2 RETURNING run_id
@@ -35,8 +35,8 @@ const COMMIT: &str = "
     )
     SELECT run_id FROM held";
 
-/// As [`COMMIT`] does, for states of several runs. Of several states of one item the last one stays. Gives the runs that
-/// were the holders'.
+/// Does the same as [`COMMIT`] for states of several runs. Of several states of one item, the last one stays. Returns the
+/// runs that belong to their holders.
 const SAVE_CHECKPOINTS: &str = "
     WITH new AS (
         SELECT * FROM UNNEST($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[])
@@ -58,7 +58,7 @@ const SAVE_CHECKPOINTS: &str = "
     )
     SELECT run_id, holder FROM held";
 
-/// Ends once it has so many bytes of outputs. Their lengths are known without reading them.
+/// A page ends when its outputs reach this many bytes. Their lengths are known without reading them.
 const SUCCESSES: &str = "
     SELECT item_index, item_hash, attempts, elapsed_ns, output, checksum FROM (
         SELECT *, sum(octet_length(output)) OVER (ORDER BY item_index) - octet_length(output) AS before FROM (
@@ -67,7 +67,7 @@ const SUCCESSES: &str = "
         ) AS page
     ) AS page WHERE before < $4 ORDER BY item_index";
 
-/// A transaction where there is more than one group of records.
+/// Returns a transaction if there is more than one group of records.
 pub(super) fn commit_scope(records: &[Record]) -> Scope {
     if groups(records).nth(1).is_some() { Scope::Transaction } else { Scope::Statement }
 }
@@ -123,7 +123,7 @@ pub(super) async fn successes(
         .bind(run_id)
         .bind(rows::index_column(from)?)
         .bind(i64::from(limit))
-        .bind(MOST_BYTES as i64);
+        .bind(MAX_BYTES as i64);
     let found: Vec<SuccessRow> = link.rows(page).await?;
     Ok(found.into_iter().map(rows::record).collect::<Result<_, _>>()?)
 }
@@ -143,7 +143,7 @@ pub(super) async fn checkpoint(
     Ok(found.map(|(json, checksum)| Checksummed { json, checksum }))
 }
 
-/// A state that is saved.
+/// A state to save.
 #[derive(Debug)]
 pub(super) struct Save {
     pub(super) run_id: String,
@@ -161,7 +161,7 @@ impl Operation for Save {
     /// The states of a run are written one after another in any case, because its row is locked.
     const GROUPS: usize = 1;
 
-    const MOST_AT_ONCE: usize = 1_024;
+    const MAX_GROUP: usize = 1_024;
 
     fn bytes(&self) -> usize {
         self.state.json.len()

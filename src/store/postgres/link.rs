@@ -1,4 +1,4 @@
-//! A connection for the time of one call.
+//! A connection for the duration of one call.
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
@@ -9,22 +9,22 @@ use crate::store::fault::Fault;
 
 pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
-/// Begins a transaction that is durable also where the server is configured otherwise, whatever session it is in.
+/// Begins a transaction that is durable even if the server is configured otherwise, in any session.
 const BEGIN_DURABLY: &str = "BEGIN; SELECT set_config('synchronous_commit', 'on', true)
     WHERE current_setting('synchronous_commit') = 'off'";
 
-/// What the statements of a call see and change together.
+/// The visibility of a call's statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// There is one statement.
+    /// The call has one statement.
     Statement,
     /// All statements take effect, or none.
     Transaction,
-    /// All statements read at one moment.
+    /// All statements read the state of one moment.
     Snapshot,
 }
 
-/// What a call does with a connection, and how it ends.
+/// Turns a function of a connection into a call, which also ends the connection's use.
 macro_rules! with_link {
     ($link:ident => $operation:expr) => {
         |mut $link: $crate::store::postgres::link::Link| async move {
@@ -35,10 +35,10 @@ macro_rules! with_link {
 }
 pub(super) use with_link;
 
-/// A connection that goes back to its pool where the call has ended, and is closed where it failed or was dropped.
+/// A connection that returns to its pool when the call has ended. It is closed if the call failed or was dropped.
 pub(super) struct Link {
     connection: Option<PoolConnection<Postgres>>,
-    /// Whether the server's sessions are shared with other connections, so that nothing may be left in one.
+    /// `true` if the server's sessions are shared with other connections, so that nothing may stay in a session.
     is_pooled: bool,
     is_in_transaction: bool,
 }
@@ -48,8 +48,8 @@ impl Link {
         Self { connection: Some(connection), is_pooled, is_in_transaction: false }
     }
 
-    /// Begins what the call needs. A statement of its own needs a transaction where a pooler would give each message to
-    /// another session.
+    /// Begins the scope of the call. A single statement needs a transaction if a pooler would send each message to another
+    /// session.
     pub(super) async fn begin(&mut self, scope: Scope) -> Result<(), Fault> {
         let begin = match scope {
             Scope::Statement if !self.is_pooled => return Ok(()),
@@ -62,7 +62,8 @@ impl Link {
         Ok(())
     }
 
-    /// Ends the call, and gives the connection back: what it has done is durable, or undone if the store has refused it.
+    /// Ends the call, and returns the connection to the pool. The effects are durable, or undone if the store has refused
+    /// the call.
     pub(super) async fn end<T>(mut self, done: Result<T, Fault>) -> Result<T, Fault> {
         let end = match &done {
             Ok(_) => "COMMIT",
@@ -76,7 +77,7 @@ impl Link {
         done
     }
 
-    /// Returns how many rows were written.
+    /// Executes a statement, and returns how many rows were written.
     pub(super) async fn execute(&mut self, statement: Statement<'_>) -> Result<u64, Fault> {
         let done = statement.persistent(!self.is_pooled).execute(self.connection()?).await?;
         Ok(done.rows_affected())
@@ -102,7 +103,8 @@ impl Link {
     }
 }
 
-/// A connection in the middle of something is closed and not given back: the pool would wait for its end.
+/// Closes a connection that was dropped in the middle of a call. If it were returned, the pool would wait for the call's
+/// end.
 impl Drop for Link {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {

@@ -1,4 +1,4 @@
-//! Whether the sessions of the server are the store's own, or a pooler shares them.
+//! The detection of a pooler that shares the server's sessions.
 
 use std::time::Duration;
 
@@ -9,25 +9,27 @@ use tokio::time::timeout;
 use crate::random::random;
 use crate::store::fault::Fault;
 
-/// How long a second session is waited for. A pooler that has only one does not give it while a transaction has it.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the check waits for a second session. A pooler with a single session does not provide it while a transaction has
+/// it.
+const SESSION_WAIT: Duration = Duration::from_secs(2);
 
-/// How many sessions are looked at: a pooler gives the one used last, or each in turn.
-const LOOKS: usize = 3;
+/// How many times the sessions are checked: a pooler assigns the one used last, or each in turn.
+const CHECKS: usize = 3;
 
-/// Finds out whether two connections may get each other's sessions, as with PgBouncer in transaction mode: a setting of one
-/// connection's session is then missing in the next transaction of that connection, or is there in one of the other.
+/// Returns `true` if two connections may get each other's sessions, as with PgBouncer in transaction mode. Then a setting of
+/// one connection's session is missing in the next transaction of that connection, or is present in a transaction of the
+/// other.
 ///
-/// No statement here is a prepared one, because such a pooler may mix them up. The mark stays in a session that is shared, and
+/// No statement here is a prepared one, because such a pooler may mix them up. The mark stays in a shared session, and
 /// nothing reads it there.
 pub(super) async fn is_between(one: &mut PgConnection, options: &PgConnectOptions) -> Result<bool, Fault> {
     let mark = format!("{:016x}", random());
     sqlx::raw_sql("BEGIN").execute(&mut *one).await?;
-    let marked = timeout(PATIENCE, connect_and_mark(options, &mark)).await;
+    let marked = timeout(SESSION_WAIT, connect_and_mark(options, &mark)).await;
     sqlx::raw_sql("COMMIT").execute(&mut *one).await?;
     let Ok(other) = marked else { return Ok(true) };
     let mut other = other?;
-    for _ in 0..LOOKS {
+    for _ in 0..CHECKS {
         if !has_mark(&mut other, &mark).await? || has_mark(one, &mark).await? {
             return Ok(true);
         }

@@ -1,14 +1,14 @@
-//! Runs: who holds them, and what an operator asks about them.
+//! Runs: their holders, and their descriptions for an operator.
 
 use std::time::Duration;
 
 use super::link::Link;
 use super::{microseconds, without_nul};
 use crate::store::fault::Fault;
-use crate::store::rows::{self, FAILURES_TOLD, FailureRow, RefusalRow, RunRow};
+use crate::store::rows::{self, FailureRow, LISTED_FAILURES, RefusalRow, RunRow};
 use crate::store::{LeaseLoss, RunInfo, RunStatus, StoreError};
 
-/// Takes the run where it is new, free or the holder's own. Otherwise its row is locked until the transaction ends.
+/// Acquires the run if it is new, free or the holder's own. Otherwise its row is locked until the transaction ends.
 const TAKE: &str = "
     INSERT INTO map_task_runs AS run
         (run_id, task, status, holder, held_since, held_until, started, updated)
@@ -43,7 +43,7 @@ const FAILURES: &str = "
         FROM map_task_items WHERE error IS NOT NULL AND ($1::text IS NULL OR run_id = $1)
     ) AS failed WHERE place <= $2 ORDER BY run_id, item_index";
 
-/// A transaction.
+/// Acquires a run. Needs a transaction.
 pub(super) async fn open(
     link: &mut Link,
     run_id: &str,
@@ -71,7 +71,7 @@ pub(super) async fn renew(link: &mut Link, run_id: &str, holder: &str, lease: Du
     Ok(())
 }
 
-/// How the holder has lost the run.
+/// Returns how the holder has lost the run.
 pub(super) async fn lost(link: &mut Link, run_id: &str, holder: &str) -> Result<StoreError, Fault> {
     let find = sqlx::query("SELECT holder FROM map_task_runs WHERE run_id = $1").bind(run_id);
     let found: Option<(Option<String>,)> = link.row(find).await?;
@@ -94,15 +94,16 @@ pub(super) async fn close(
     Ok(())
 }
 
-/// One run or all of them, as they are at one moment. A snapshot.
+/// Returns one run or all of them, as of one moment. Needs a snapshot.
 pub(super) async fn infos(link: &mut Link, run_id: Option<&str>) -> Result<Vec<RunInfo>, Fault> {
     let runs: Vec<RunRow> = link.rows(sqlx::query(INFOS).bind(run_id)).await?;
-    let failures: Vec<FailureRow> = link.rows(sqlx::query(FAILURES).bind(run_id).bind(FAILURES_TOLD)).await?;
+    let failures: Vec<FailureRow> =
+        link.rows(sqlx::query(FAILURES).bind(run_id).bind(LISTED_FAILURES)).await?;
     Ok(rows::run_infos(runs, &failures)?)
 }
 
-/// The items and the checkpoints go with the run: their foreign keys say so. A commit that goes on holds the run's
-/// row, so that this waits for it, and one that comes later finds no run.
+/// Deletes a run. The foreign keys delete its items and checkpoints. A commit in progress locks the run's row, so this
+/// statement waits for it. A later commit finds no run.
 pub(super) async fn forget(link: &mut Link, run_id: &str) -> Result<bool, Fault> {
     let forget = sqlx::query("DELETE FROM map_task_runs WHERE run_id = $1").bind(run_id);
     Ok(link.execute(forget).await? > 0)

@@ -1,4 +1,4 @@
-//! The tables, and from which version they must be migrated.
+//! The tables, and their migrations.
 
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
@@ -6,18 +6,18 @@ use sqlx::postgres::PgConnection;
 use crate::store::StoreError;
 use crate::store::fault::Fault;
 
-/// What makes version 1 of nothing, version 2 of version 1, and so on.
+/// The migrations: the first one creates version 1, the second one migrates to version 2, and so on.
 const MIGRATIONS: [&str; 2] = [include_str!("../sql/postgres_1.sql"), include_str!("../sql/postgres_2.sql")];
 
 const SUPPORTED: i64 = MIGRATIONS.len() as i64;
 
-/// The advisory lock of those who migrate: `map_task` in ASCII.
+/// The advisory lock of the migration: `map_task` in ASCII.
 const LOCK: i64 = 0x6d61_705f_7461_736b;
 
-/// Makes or migrates the tables. No statement is prepared by name, because the session may be one that a pooler shares.
+/// Creates or migrates the tables. No statement is prepared by name, because a pooler may share the session.
 pub(super) async fn migrate(connection: &mut PgConnection) -> Result<(), Fault> {
     let mut transaction = connection.begin().await?;
-    // Of two that connect to an empty database at once, both would make the tables.
+    // Without the lock, two stores that connect to an empty database at once would both create the tables.
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .persistent(false)
         .bind(LOCK)

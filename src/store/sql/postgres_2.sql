@@ -1,3 +1,3 @@
--- The tables are those of version 1. New item hashes begin with the number of their format, `2-`; older ones have none and
--- are never equal to a new one. The version keeps programs out that know only the older hashes, and would take every item
--- of a run for one that has changed.
+-- The tables are those of version 1. New item hashes begin with the number of their format, `2-`. Older hashes have no
+-- number and are never equal to a new one. The version excludes programs that know only the older hashes: they would treat
+-- every item of a run as changed.

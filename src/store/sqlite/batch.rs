@@ -10,17 +10,17 @@ use super::{cache, items, runs};
 use crate::store::StoreError;
 use crate::store::fault::Fault;
 
-/// How an operation ended that left the transaction sound.
+/// The result of an operation that left the transaction intact.
 pub(super) type Outcome = Result<Answer, StoreError>;
 
-/// Does what is asked for, in the transaction that has begun. The outcomes come in the order of the requests.
+/// Executes the operations in the open transaction. The outcomes are in the order of the requests.
 ///
-/// The effect is that of one operation after another. Operations of one kind share their statements, where nothing between
-/// them is about the same run or key.
+/// The effect is that of one operation after another. Operations of one kind share their statements if no operation between
+/// them affects the same run or key.
 ///
 /// # Errors
 ///
-/// Where the database fails: then nothing is done of the whole group.
+/// The error of the database. Then no operation of the group has taken effect.
 pub(super) async fn execute(
     connection: &mut SqliteConnection,
     group: &[Request],
@@ -61,7 +61,7 @@ struct Batch<'g> {
     pending: Pending<'g>,
 }
 
-/// What is not done yet, each with its place in the group. It is done in this order.
+/// The operations to execute, each with its position in the group. They are executed in this order.
 #[derive(Default)]
 struct Pending<'g> {
     saves: Vec<(usize, &'g Save)>,
@@ -111,7 +111,7 @@ fn lost(run: &Holding, loss: crate::store::LeaseLoss) -> Outcome {
     Err(StoreError::lease_lost(&run.run_id, &run.holder, loss))
 }
 
-/// Does an operation of which there are few.
+/// Executes an operation of a rare kind.
 async fn single(connection: &mut SqliteConnection, operation: &Operation) -> Result<Outcome, Fault> {
     let outcome = match operation {
         Operation::OpenRun { run, task, lease } => {

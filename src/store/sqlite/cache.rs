@@ -5,30 +5,30 @@ use std::time::Duration;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::operation::{Key, NewClaim, Put, Text};
-use super::values::{ROWS_AT_ONCE, push_rows};
-use super::{after, length, longest_lease, now};
+use super::values::{MAX_ROWS, push_rows};
+use super::{after, length, max_lease_end, now};
 use crate::store::fault::Fault;
 use crate::store::rows;
 use crate::store::{Checksummed, Claim};
 
-/// How many values that have expired are deleted with each group of values that are put in, for each of them: more than
-/// one, so that they get fewer, and few, so that nobody waits for it.
-const EXPIRED_AT_ONCE: usize = 100;
+/// How many expired values are deleted for each value of a group of puts. More than one, so that their number falls; few, so
+/// that no caller waits for the deletion.
+const EXPIRED_PER_PUT: usize = 100;
 
-/// The most that are deleted at once.
-const MOST_EXPIRED: usize = 1_000;
+/// The maximum number of values deleted at once.
+const MAX_EXPIRED: usize = 1_000;
 
-/// A claim that was asked for: its place among the others; the holder of the key, until when and for how long, if there is
-/// one; the value with its checksum, if there is one.
+/// The row of a requested claim. First its position in the group. Then, if there is one, the holder of the key, the end and
+/// the length of its lease. Then, if there is one, the value with its checksum.
 type ClaimRow = (i64, Option<String>, Option<i64>, Option<i64>, Option<String>, Option<String>);
 
-/// The values of some keys, in their order.
+/// Returns the values of some keys, in the order of the keys.
 pub(super) async fn values(
     connection: &mut SqliteConnection,
     keys: &[&Key],
 ) -> Result<Vec<Option<Checksummed>>, Fault> {
     let mut values: Vec<Option<Checksummed>> = Vec::with_capacity(keys.len());
-    for keys in keys.chunks(ROWS_AT_ONCE) {
+    for keys in keys.chunks(MAX_ROWS) {
         let first = values.len();
         values.resize(first + keys.len(), None);
         let mut query = QueryBuilder::new("");
@@ -49,7 +49,7 @@ pub(super) async fn values(
     Ok(values)
 }
 
-/// Pushes a table `wanted` of these keys, each with its place. A CROSS JOIN takes its rows first.
+/// Pushes a table `wanted` of these keys with their positions. A CROSS JOIN reads its rows first.
 fn push_wanted(query: &mut QueryBuilder<Sqlite>, keys: &[&Key]) {
     let numbered: Vec<(i64, &Key)> = (0..).zip(keys.iter().copied()).collect();
     query.push("WITH wanted (place, task, version, item_hash) AS (");
@@ -62,10 +62,10 @@ fn push_wanted(query: &mut QueryBuilder<Sqlite>, keys: &[&Key]) {
     query.push(") ");
 }
 
-/// Puts values in, and ends the claims on their keys.
+/// Stores values, and ends the claims on their keys.
 pub(super) async fn put(connection: &mut SqliteConnection, puts: &[&Put]) -> Result<(), Fault> {
-    for puts in puts.chunks(ROWS_AT_ONCE) {
-        // In one statement for SQLx, because each is a way to the thread of the connection and back.
+    for puts in puts.chunks(MAX_ROWS) {
+        // One statement for SQLx: each statement is a round trip to the thread of the connection.
         let mut query = QueryBuilder::new("");
         push_delete_expired(&mut query, puts.len());
         push_insert(&mut query, puts);
@@ -76,7 +76,7 @@ pub(super) async fn put(connection: &mut SqliteConnection, puts: &[&Put]) -> Res
 }
 
 fn push_delete_expired(query: &mut QueryBuilder<Sqlite>, puts: usize) {
-    let most = puts.saturating_mul(EXPIRED_AT_ONCE).min(MOST_EXPIRED) as i64;
+    let most = puts.saturating_mul(EXPIRED_PER_PUT).min(MAX_EXPIRED) as i64;
     query
         .push(
             "DELETE FROM map_task_cache WHERE rowid IN
@@ -109,7 +109,8 @@ fn push_insert(query: &mut QueryBuilder<Sqlite>, puts: &[&Put]) {
 
 fn push_end_claims(query: &mut QueryBuilder<Sqlite>, puts: &[&Put]) {
     let keys: Vec<&Key> = puts.iter().map(|put| &put.key).collect();
-    // The rows are looked for by key, one after another; a row value that is IN a list is looked for in all rows.
+    // This form looks up the rows by key, one after another. For a row value that is IN a list, SQLite would search all
+    // rows.
     query.push("DELETE FROM map_task_claims WHERE rowid IN (");
     push_wanted(query, &keys);
     query.push(
@@ -117,13 +118,14 @@ fn push_end_claims(query: &mut QueryBuilder<Sqlite>, puts: &[&Put]) {
     );
 }
 
-/// Takes claims: where there is no value, and no claim or one that is over or the holder's own. What comes first has it.
+/// Grants claims on keys with no claim, an expired one, or one of the same holder. A key with a value is claimed only to
+/// overwrite it. The first claim on a key wins.
 pub(super) async fn claim(
     connection: &mut SqliteConnection,
     claims: &[&NewClaim],
 ) -> Result<Vec<Claim>, Fault> {
     let mut made = Vec::with_capacity(claims.len());
-    for claims in claims.chunks(ROWS_AT_ONCE) {
+    for claims in claims.chunks(MAX_ROWS) {
         let now = now();
         let mut query = QueryBuilder::new("");
         push_take(&mut query, claims, now);
@@ -143,7 +145,7 @@ pub(super) async fn claim(
     Ok(made)
 }
 
-/// Pushes the statement that takes the claims that can be had.
+/// Pushes the statement that acquires all available claims.
 fn push_take(query: &mut QueryBuilder<Sqlite>, claims: &[&NewClaim], now: i64) {
     query.push(
         "INSERT INTO map_task_claims (task, version, item_hash, holder, held_until_ms, lease_ms)
@@ -176,8 +178,8 @@ fn push_take(query: &mut QueryBuilder<Sqlite>, claims: &[&NewClaim], now: i64) {
         .push("; ");
 }
 
-/// Pushes the statement that returns a row for each claim, in their order: the claim on its key, and the value unless it is
-/// to be overwritten.
+/// Pushes the statement that returns a row for each claim, in their order: the claim on its key, and the value unless it
+/// will be overwritten.
 fn push_claims(query: &mut QueryBuilder<Sqlite>, claims: &[&NewClaim], now: i64) {
     let numbered: Vec<(i64, &NewClaim)> = (0..).zip(claims.iter().copied()).collect();
     query.push("WITH wanted (place, task, version, item_hash, overwrite) AS (");
@@ -201,7 +203,7 @@ fn push_claims(query: &mut QueryBuilder<Sqlite>, claims: &[&NewClaim], now: i64)
         .push(") WHERE place IS NOT NULL ORDER BY place");
 }
 
-/// Gives a claim that ends later than its lease, because a clock was ahead, no more than its lease from now.
+/// Shortens a claim that ends later than its lease allows, because a clock was ahead, to its lease from now.
 async fn shorten(
     connection: &mut SqliteConnection,
     key: &Key,
@@ -209,7 +211,7 @@ async fn shorten(
     until: i64,
     lease: Option<i64>,
 ) -> Result<i64, Fault> {
-    let Some(longest) = longest_lease(now, until, lease) else { return Ok(until) };
+    let Some(longest) = max_lease_end(now, until, lease) else { return Ok(until) };
     sqlx::query(
         "UPDATE map_task_claims SET held_until_ms = ?4 WHERE task = ?1 AND version = ?2 AND item_hash = ?3",
     )

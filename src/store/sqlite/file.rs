@@ -12,33 +12,34 @@ use super::schema;
 use crate::store::StoreError;
 use crate::store::fault::Fault;
 
-/// How many connections read runs and pages of outcomes. One more reads cached values and checkpoints.
+/// The number of connections that read runs and pages of outcomes. One more reads cached values and checkpoints.
 const READERS: usize = 3;
 
-/// How many prepared statements a connection keeps: more than there are, in all their numbers of rows.
+/// The number of prepared statements that a connection caches. It is larger than the number of all statements, in all their
+/// numbers of rows.
 const STATEMENTS: usize = 256;
 
-/// How many rows a connection may be ahead of its reader.
+/// How many rows a connection may read ahead.
 const ROWS_AHEAD: usize = 1_024;
 
-/// The path that SQLite takes for a database in memory.
+/// The path that means a database in memory to SQLite.
 const IN_MEMORY: &str = ":memory:";
 
-/// A file, known by its path and its inode.
+/// A file, identified by its path and its inode.
 #[derive(Debug)]
 pub(super) struct StoreFile {
     path: PathBuf,
     identity: Identity,
 }
 
-/// What tells one file from another of the same path.
+/// Distinguishes files that had the same path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
     device: u64,
     inode: u64,
 }
 
-/// All connections of a store. None is ever made anew, so that all of them stay with one file and need no further file
+/// All connections of a store. None is ever reopened, so all of them stay with one file and need no further file
 /// descriptors.
 pub(super) struct Connections {
     pub(super) writer: SqliteConnection,
@@ -47,7 +48,7 @@ pub(super) struct Connections {
 }
 
 impl StoreFile {
-    /// Makes the file if there is none, and connects to it.
+    /// Creates the file if it does not exist, and connects to it.
     pub(super) async fn open(path: &Path, busy_timeout: Duration) -> Result<(Self, Connections), Fault> {
         let path = absolute(path)?;
         create(&path);
@@ -62,7 +63,7 @@ impl StoreFile {
         &self.path
     }
 
-    /// Refuses to go on if another file, or none, has the path.
+    /// Returns an error if the path leads to another file, or to none.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         match Identity::of(&self.path) {
             Ok(identity) if identity == self.identity => Ok(()),
@@ -83,7 +84,7 @@ impl Identity {
         Ok(Self { device: found.dev(), inode: found.ino() })
     }
 
-    /// Other systems do not let an open file be replaced.
+    /// Other systems do not allow an open file to be replaced.
     #[cfg(not(unix))]
     fn of(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|_| Self { device: 0, inode: 0 })
@@ -99,8 +100,8 @@ fn absolute(path: &Path) -> Result<PathBuf, Fault> {
     Ok(std::path::absolute(path).map_err(sqlx::Error::Io)?)
 }
 
-/// Makes an empty file that only its owner can read and write. SQLite gives the files beside it the same permissions. If
-/// it cannot be made, SQLite says why when it opens it.
+/// Creates an empty file that only its owner can read and write. SQLite gives the files next to it the same permissions. If
+/// the creation fails, SQLite reports the reason when it opens the file.
 fn create(path: &Path) {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -118,13 +119,13 @@ async fn connect(path: &Path, busy_timeout: Duration) -> Result<Connections, Fau
         .statement_cache_capacity(STATEMENTS)
         .row_buffer_size(ROWS_AHEAD)
         .thread_name(|number| format!("map-task-db-{number}"))
-        // A page is looked over as it is read, so that damage is found before it is followed.
+        // Checks each page when it is read, so that damage is found before it is followed.
         .pragma("cell_size_check", "ON")
         .disable_statement_logging();
     let mut writer = options.clone().journal_mode(SqliteJournalMode::Wal).connect().await?;
     schema::check(&mut writer).await?;
     schema::migrate(&mut writer).await?;
-    // From here on the store waits for other processes itself, and takes turns with them.
+    // From here on, the store itself waits for other processes and takes turns with them.
     sqlx::query("PRAGMA busy_timeout = 0").execute(&mut writer).await?;
     let options = options.read_only(true);
     let look_ups = reader(&options).await?;
@@ -135,7 +136,7 @@ async fn connect(path: &Path, busy_timeout: Duration) -> Result<Connections, Fau
     Ok(Connections { writer, look_ups, readers })
 }
 
-/// A connection that has read once and so has all its files open.
+/// Opens a connection and reads once, so that all its files are open.
 async fn reader(options: &SqliteConnectOptions) -> Result<SqliteConnection, Fault> {
     let mut reader = options.connect().await?;
     sqlx::query("SELECT version FROM map_task_schema").execute(&mut reader).await?;

@@ -1,4 +1,4 @@
-//! What became of the items of a run, and their checkpoints.
+//! The outcomes of the items of a run, and their checkpoints.
 
 use std::collections::HashMap;
 
@@ -7,17 +7,17 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use super::now;
 use super::operation::{Commit, Holding, Outcome, Save, Text};
 use super::runs;
-use super::values::{ROWS_AT_ONCE, push_rows};
+use super::values::{MAX_ROWS, push_rows};
 use crate::store::fault::Fault;
 use crate::store::rows::{self, SuccessRow};
-use crate::store::{Checksummed, LeaseLoss, MOST_BYTES, Record};
+use crate::store::{Checksummed, LeaseLoss, MAX_BYTES, Record};
 
-/// The runs that something is written of, and whether their holders have lost them.
+/// The runs that the transaction writes to, and how their holders have lost them, if they have.
 #[derive(Default)]
 pub(super) struct Touched<'g>(HashMap<&'g Holding, Option<LeaseLoss>>);
 
 impl<'g> Touched<'g> {
-    /// Notes that something is written of the run, if it is the holder's. Returns how the holder has lost it otherwise.
+    /// Updates the time of the run, if this holder has it. Otherwise returns how the holder has lost it.
     pub(super) async fn touch(
         &mut self,
         connection: &mut SqliteConnection,
@@ -40,9 +40,9 @@ impl<'g> Touched<'g> {
     }
 }
 
-/// Keeps outcomes, and deletes the checkpoints of those that succeeded.
+/// Stores outcomes, and deletes the checkpoints of the items that succeeded.
 pub(super) async fn commit(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), Fault> {
-    for outcomes in commit.outcomes.chunks(ROWS_AT_ONCE) {
+    for outcomes in commit.outcomes.chunks(MAX_ROWS) {
         insert(connection, &commit.run.run_id, outcomes).await?;
     }
     delete_checkpoints(connection, commit).await
@@ -88,10 +88,10 @@ async fn delete_checkpoints(connection: &mut SqliteConnection, commit: &Commit) 
     Ok(())
 }
 
-/// Keeps states. Of several states of one item the last one stays.
+/// Stores states. If a group has several states of one item, the last one stays.
 pub(super) async fn save(connection: &mut SqliteConnection, saves: &[&Save]) -> Result<(), Fault> {
     let now = now();
-    for saves in saves.chunks(ROWS_AT_ONCE) {
+    for saves in saves.chunks(MAX_ROWS) {
         let mut query = QueryBuilder::<Sqlite>::new(
             "INSERT OR REPLACE INTO map_task_checkpoints
                  (run_id, item_index, item_hash, state, checksum, saved_ms)
@@ -128,16 +128,16 @@ pub(super) async fn successes(
     .bind(run_id)
     .bind(from)
     .bind(limit)
-    .bind(MOST_BYTES as i64)
+    .bind(MAX_BYTES as i64)
     .fetch_all(connection)
     .await?;
     Ok(found.into_iter().map(rows::record).collect::<Result<_, _>>()?)
 }
 
-/// The state of an item: its run, its index and its hash.
+/// Identifies the state of an item: its run, its index and its hash.
 pub(super) type Place = (Text, i64, Text);
 
-/// The states of some items, in their order.
+/// Returns the states of some items, in the order of the items.
 pub(super) async fn checkpoints(
     connection: &mut SqliteConnection,
     places: &[&Place],

@@ -1,4 +1,4 @@
-//! What the store's thread is asked to write, and what it answers.
+//! The operations of the store's thread, and their results.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 use crate::store::rows;
 use crate::store::{CacheKey, Checksummed, Claim, Record, RunStatus, StoreError};
 
-/// Text that a statement is given without a copy.
+/// Text that is bound to a statement without a copy.
 pub(super) type Text = Arc<str>;
 
-/// One call that writes, and where its answer goes.
+/// One call that writes, and the sender of its answer.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) operation: Operation,
@@ -19,7 +19,7 @@ pub(super) struct Request {
     pub(super) answer: oneshot::Sender<Result<Answer, StoreError>>,
 }
 
-/// What is written.
+/// A write.
 #[derive(Debug)]
 pub(super) enum Operation {
     OpenRun { run: Holding, task: Text, lease: Duration },
@@ -35,11 +35,11 @@ pub(super) enum Operation {
     Evict { task: Text, version: Option<Text> },
 }
 
-/// How it went.
+/// The result of an operation.
 #[derive(Debug)]
 pub(super) enum Answer {
     Done,
-    /// How many rows there were.
+    /// The number of affected rows.
     Rows(u64),
     Claim(Claim),
 }
@@ -112,7 +112,7 @@ pub(super) struct Value {
 }
 
 impl Operation {
-    /// Roughly how many bytes it writes.
+    /// Returns the approximate number of bytes that it writes.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Commit(commit) => commit.outcomes.iter().map(Outcome::bytes).sum(),

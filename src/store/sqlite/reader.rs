@@ -1,4 +1,4 @@
-//! Those that read: single values in groups, runs and pages one after another on each connection.
+//! The readers: single values in groups, runs and pages one after another on each connection.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use super::{cache, items, runs};
 use crate::store::fault::Fault;
 use crate::store::{Checksummed, Record, RunInfo, StoreError};
 
-/// How many single values are read at once.
-const MOST_AT_ONCE: usize = 64;
+/// The maximum number of single values read at once.
+const MAX_GROUP: usize = 64;
 
-/// Where an answer goes.
+/// The sender of an answer.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// A single value that is looked up.
@@ -27,7 +27,7 @@ pub(super) enum LookUp {
     Checkpoint(Place, Reply<Option<Checksummed>>),
 }
 
-/// What takes longer.
+/// A read that takes longer.
 #[derive(Debug)]
 pub(super) enum Read {
     Successes { run_id: String, from: i64, limit: u32, reply: Reply<Vec<Record>> },
@@ -40,10 +40,10 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Looks single values up until nobody can ask any more.
+    /// Looks up single values until all senders are dropped.
     pub(super) async fn look_up(mut self, mut asked: UnboundedReceiver<LookUp>) {
-        let mut group = Vec::with_capacity(MOST_AT_ONCE);
-        while asked.recv_many(&mut group, MOST_AT_ONCE).await > 0 {
+        let mut group = Vec::with_capacity(MAX_GROUP);
+        while asked.recv_many(&mut group, MAX_GROUP).await > 0 {
             let (mut cached, mut checkpoints) = (Vec::new(), Vec::new());
             for look_up in group.drain(..) {
                 match look_up {
@@ -63,7 +63,8 @@ impl Reader {
         self.close().await;
     }
 
-    /// Looks values of one kind up. Where that fails, one by one, so that each fails only by itself.
+    /// Looks up values of one kind in one statement. If that fails, looks them up one by one, so that a failure affects only
+    /// its own value.
     async fn find<K>(
         &mut self,
         asked: Vec<(K, Reply<Option<Checksummed>>)>,
@@ -80,13 +81,13 @@ impl Reader {
         };
         if let Some(found) = found {
             for ((_, reply), found) in asked.into_iter().zip(found) {
-                let _nobody_waits = reply.send(Ok(found));
+                let _caller_may_have_gone = reply.send(Ok(found));
             }
             return;
         }
         for (key, reply) in asked {
             let found = find(&mut self.connection, &[&key]).await.map(|mut found| found.pop().flatten());
-            let _nobody_waits = reply.send(self.checked(found, doing));
+            let _caller_may_have_gone = reply.send(self.checked(found, doing));
         }
     }
 
@@ -94,33 +95,33 @@ impl Reader {
         match read {
             Read::Successes { run_id, from, limit, reply } if !reply.is_closed() => {
                 let page = items::successes(&mut self.connection, &run_id, from, limit).await;
-                let _nobody_waits = reply.send(self.checked(page, "reading outcomes"));
+                let _caller_may_have_gone = reply.send(self.checked(page, "reading outcomes"));
             }
             Read::Runs { run_id, reply } if !reply.is_closed() => {
                 let infos = runs::infos(&mut self.connection, run_id.as_deref()).await;
-                let _nobody_waits = reply.send(self.checked(infos, "reading the runs"));
+                let _caller_may_have_gone = reply.send(self.checked(infos, "reading the runs"));
             }
             Read::Successes { .. } | Read::Runs { .. } => {}
         }
         self
     }
 
-    /// Closes the connection. SQLite tidies the file up when the last one is closed, and only if that one can write.
+    /// Closes the connection. SQLite cleans up the file when the last connection is closed, and only if that one can write.
     async fn close(self) {
         let _ = self.connection.close().await;
     }
 
-    /// What was read, if the file still has the path.
+    /// Returns the result of a read if the path still leads to the file.
     fn checked<T>(&self, read: Result<T, Fault>, doing: &'static str) -> Result<T, StoreError> {
         let read = read.map_err(|fault| fault.into_store_error(doing))?;
         self.file.check().map(|()| read)
     }
 }
 
-/// Reads until nobody can ask any more, as many at once as there are readers. The reader that was idle last is taken first: each
-/// connection has a thread, which keeps memory for the largest outputs that it has read, so that pages one after another
-/// should not go through all of them.
-pub(super) async fn read_all(mut idle: Vec<Reader>, mut asked: UnboundedReceiver<Read>) {
+/// Serves reads until all senders are dropped, at most one for each reader at once. The reader that became idle last is
+/// taken first. The thread of each connection keeps memory for the largest outputs that it has read. So consecutive pages
+/// should not use all connections.
+pub(super) async fn serve_reads(mut idle: Vec<Reader>, mut asked: UnboundedReceiver<Read>) {
     let mut busy = JoinSet::new();
     loop {
         tokio::select! {
@@ -134,7 +135,7 @@ pub(super) async fn read_all(mut idle: Vec<Reader>, mut asked: UnboundedReceiver
                 }
                 (Some(_), None) => {}
             },
-            // Each reader has panicked.
+            // All readers have panicked.
             else => return,
         }
     }

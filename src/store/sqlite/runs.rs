@@ -1,16 +1,16 @@
-//! Runs: who holds them, and what an operator asks about them.
+//! Runs: their holders, and their descriptions for an operator.
 
 use std::time::Duration;
 
 use sqlx::{Connection, SqliteConnection};
 
 use super::operation::{Holding, Text};
-use super::{after, length, longest_lease, now};
+use super::{after, length, max_lease_end, now};
 use crate::store::fault::Fault;
-use crate::store::rows::{self, FAILURES_TOLD, FailureRow, RunRow};
+use crate::store::rows::{self, FailureRow, LISTED_FAILURES, RunRow};
 use crate::store::{LeaseLoss, RunInfo, RunStatus, StoreError};
 
-/// Takes the run where it is new, free or the holder's own.
+/// Acquires the run if it is new, free or the holder's own.
 const TAKE: &str = "
     INSERT INTO map_task_runs
         (run_id, task, status, holder, held_since_ms, held_until_ms, started_ms, updated_ms, lease_ms)
@@ -36,10 +36,10 @@ const FAILURES: &str = "
         FROM map_task_items WHERE error IS NOT NULL AND (?1 IS NULL OR run_id = ?1)
     ) WHERE place <= ?2 ORDER BY run_id, item_index";
 
-/// What keeps a run from a holder: its task, its holder, since when and until when, and for how long the lease was asked for.
+/// The row of a run that cannot be acquired: its task, its holder, since when, until when, and the length of the lease.
 type HeldRow = (String, String, i64, i64, Option<i64>);
 
-/// Takes a run. Gives back why it cannot be had otherwise.
+/// Acquires a run. Otherwise returns the error that tells why.
 pub(super) async fn open(
     connection: &mut SqliteConnection,
     run: &Holding,
@@ -70,7 +70,7 @@ pub(super) async fn open(
     Ok(Err(rows::refusal(&run.run_id, task, (found, holder, since, until))?))
 }
 
-/// Gives a lease that ends later than it was asked for, because a clock was ahead, no more than its length from now.
+/// Shortens a lease that ends later than its length allows, because a clock was ahead, to its length from now.
 async fn shorten(
     connection: &mut SqliteConnection,
     run_id: &Text,
@@ -78,7 +78,7 @@ async fn shorten(
     until: i64,
     lease: Option<i64>,
 ) -> Result<i64, Fault> {
-    let Some(longest) = longest_lease(now, until, lease) else { return Ok(until) };
+    let Some(longest) = max_lease_end(now, until, lease) else { return Ok(until) };
     sqlx::query("UPDATE map_task_runs SET held_until_ms = ?2 WHERE run_id = ?1")
         .bind(run_id)
         .bind(longest)
@@ -87,7 +87,7 @@ async fn shorten(
     Ok(longest)
 }
 
-/// Renews a lease. Gives back how it was lost otherwise.
+/// Renews a lease. Otherwise returns how it was lost.
 pub(super) async fn renew(
     connection: &mut SqliteConnection,
     run: &Holding,
@@ -105,7 +105,7 @@ pub(super) async fn renew(
     if renewed.rows_affected() > 0 { Ok(None) } else { loss(connection, &run.run_id).await.map(Some) }
 }
 
-/// How a run was lost that is not its holder's any more.
+/// Returns how a run was lost that no longer belongs to its holder.
 pub(super) async fn loss(connection: &mut SqliteConnection, run_id: &Text) -> Result<LeaseLoss, Fault> {
     let row = sqlx::query_scalar("SELECT holder FROM map_task_runs WHERE run_id = ?")
         .bind(run_id)
@@ -135,7 +135,7 @@ pub(super) async fn close(
     Ok(())
 }
 
-/// One run or all of them, as they are at one moment.
+/// Returns one run or all of them, as of one moment.
 pub(super) async fn infos(
     connection: &mut SqliteConnection,
     run_id: Option<&str>,
@@ -143,12 +143,12 @@ pub(super) async fn infos(
     let mut transaction = connection.begin().await?;
     let runs: Vec<RunRow> = sqlx::query_as(INFOS).bind(run_id).fetch_all(&mut *transaction).await?;
     let failures: Vec<FailureRow> =
-        sqlx::query_as(FAILURES).bind(run_id).bind(FAILURES_TOLD).fetch_all(&mut *transaction).await?;
+        sqlx::query_as(FAILURES).bind(run_id).bind(LISTED_FAILURES).fetch_all(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(rows::run_infos(runs, &failures)?)
 }
 
-/// The items and the checkpoints go with the run: their foreign keys say so.
+/// Deletes a run. The foreign keys delete its items and checkpoints.
 pub(super) async fn forget(connection: &mut SqliteConnection, run_id: &Text) -> Result<u64, Fault> {
     let forgotten =
         sqlx::query("DELETE FROM map_task_runs WHERE run_id = ?").bind(run_id).execute(connection).await?;

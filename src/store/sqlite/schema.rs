@@ -1,11 +1,11 @@
-//! The tables: whether they are sound, and from which version they must be migrated.
+//! The tables: their integrity check, and their migrations.
 
 use sqlx::{Connection, SqliteConnection};
 
 use crate::store::StoreError;
 use crate::store::fault::Fault;
 
-/// What makes version 1 of nothing, version 2 of version 1, and so on.
+/// The migrations: the first one creates version 1, the second one migrates to version 2, and so on.
 const MIGRATIONS: [&str; 3] = [
     include_str!("../sql/sqlite_1.sql"),
     include_str!("../sql/sqlite_2.sql"),
@@ -14,14 +14,14 @@ const MIGRATIONS: [&str; 3] = [
 
 const SUPPORTED: i64 = MIGRATIONS.len() as i64;
 
-/// Refuses a file that is damaged, and one that is in no write-ahead log mode: readers would see writes halfway.
+/// Refuses a damaged file, and a file without a write-ahead log: its readers would see incomplete writes.
 pub(super) async fn check(connection: &mut SqliteConnection) -> Result<(), Fault> {
     let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *connection).await?;
     if mode != "wal" {
         let error = format!("the journal mode is `{mode}`, required is `wal`, in a file on a local disk");
         return Err(StoreError::Database { doing: "opening the SQLite store", error: error.into() }.into());
     }
-    // One finding is enough to refuse it.
+    // One finding is enough to refuse the file.
     let found: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut *connection).await?;
     if found != "ok" {
         return Err(StoreError::Corrupt(found).into());

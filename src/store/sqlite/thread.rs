@@ -1,4 +1,4 @@
-//! The thread of a store, on which all its connections are driven, whatever its callers do.
+//! The thread of a store. It drives all connections, independently of the callers.
 
 use std::io;
 use std::path::Path;
@@ -12,14 +12,14 @@ use tokio::sync::oneshot;
 
 use super::file::{Connections, StoreFile};
 use super::operation::{Answer, Operation, Request};
-use super::reader::{LookUp, Read, Reader, Reply, read_all};
+use super::reader::{LookUp, Read, Reader, Reply, serve_reads};
 use super::writer::{Waiting, Writer};
 use crate::store::StoreError;
 
-/// The way to the thread. The thread ends when this is dropped.
+/// The channels to the thread. The thread ends when this is dropped.
 ///
-/// A call stands in one of these queues once, from its first poll until its answer. So they are no longer than there are
-/// calls that wait; one that was dropped before it had begun is passed over.
+/// A call is in one of these queues once, from its first poll until its answer. So they are no longer than the number of
+/// waiting calls. A call that was dropped before it began is skipped.
 pub(super) struct StoreThread {
     file: Arc<StoreFile>,
     urgent: UnboundedSender<Request>,
@@ -54,7 +54,7 @@ impl StoreThread {
         send(&self.writes, doing, |answer| Request { operation, doing, answer }).await
     }
 
-    /// Writes without waiting for those that are not as urgent.
+    /// Writes without waiting for less urgent operations.
     pub(super) async fn write_first(
         &self,
         doing: &'static str,
@@ -86,13 +86,13 @@ async fn send<R, T>(
     ask: impl FnOnce(Reply<T>) -> R,
 ) -> Result<T, StoreError> {
     let (reply, answer) = oneshot::channel();
-    // If it cannot be sent there will be no answer.
+    // If it cannot be sent, there is no answer.
     let _ = requests.send(ask(reply));
     let has_ended = |_| StoreError::Database { doing, error: "the thread of the store has ended".into() };
     answer.await.map_err(has_ended)?
 }
 
-/// What the thread does.
+/// The work of the thread.
 struct Work {
     file: Arc<StoreFile>,
     connections: Connections,
@@ -106,15 +106,15 @@ impl Work {
         let Self { file, connections, waiting, asked_values, asked_pages } = self;
         let Connections { writer, look_ups, readers } = connections;
         let reader = |connection| Reader { connection, file: Arc::clone(&file) };
-        let reading = runtime.spawn(read_all(readers.into_iter().map(reader).collect(), asked_pages));
+        let reading = runtime.spawn(serve_reads(readers.into_iter().map(reader).collect(), asked_pages));
         let looking_up = runtime.spawn(reader(look_ups).look_up(asked_values));
         let writer = Writer { connection: writer, file: Arc::clone(&file), contended: None };
         runtime.block_on(async {
             let connection = writer.run(waiting).await;
-            // Each ends when nobody can ask it any more; a panic has been reported by then.
+            // Each task ends when all senders are dropped. A panic was already reported.
             let _ = looking_up.await;
             let _ = reading.await;
-            // The last one, because it writes what is in the log into the file.
+            // This connection is closed last, because closing it writes the log into the file.
             let _ = connection.close().await;
         });
     }

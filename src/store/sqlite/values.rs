@@ -3,14 +3,15 @@
 use sqlx::query_builder::Separated;
 use sqlx::{QueryBuilder, Sqlite};
 
-/// The most rows of one statement. SQLite allows 32,766 parameters; more rows a statement measured no faster.
-pub(super) const ROWS_AT_ONCE: usize = 256;
+/// The maximum number of rows of one statement. SQLite allows 32,766 parameters. In measurements, more rows in one statement
+/// were no faster.
+pub(super) const MAX_ROWS: usize = 256;
 
-/// A row under construction: its columns are bound one after another.
+/// A row under construction; its columns are bound one after another.
 pub(super) type Columns<'q> = Separated<'q, Sqlite, &'static str>;
 
-/// Pushes `VALUES (..), (..)`, a row for each of `rows`, which are at most [`ROWS_AT_ONCE`]. Rows of NULL follow, up to the
-/// next power of two: so a statement has nine forms, and all of them stay prepared.
+/// Pushes `VALUES (..), (..)`, one row for each of `rows`, which are at most [`MAX_ROWS`]. Adds rows of NULL up to the
+/// next power of two. So a statement has nine forms, and all of them stay prepared.
 pub(super) fn push_rows<T>(
     query: &mut QueryBuilder<Sqlite>,
     rows: &[T],

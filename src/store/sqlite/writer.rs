@@ -1,4 +1,4 @@
-//! The one that writes: what has gathered is committed together.
+//! The writer: it commits the waiting operations together.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,26 +15,26 @@ use crate::random::random;
 use crate::store::StoreError;
 use crate::store::fault::Fault;
 
-/// How many operations one transaction has at most.
-const MOST_AT_ONCE: usize = 1_024;
+/// The maximum number of operations of one transaction.
+const MAX_GROUP: usize = 1_024;
 
-/// With how many bytes a transaction takes no further operation.
-const MOST_BYTES: usize = 4 << 20;
+/// The size in bytes at which a transaction takes no further operation.
+const MAX_BYTES: usize = 4 << 20;
 
-/// How long other processes are given a turn after each transaction, from the time on when one of them had the file, and how
-/// long that lasts.
-const TURN: Duration = Duration::from_millis(2);
-const TURNS: Duration = Duration::from_secs(1);
+/// How long the writer pauses after each transaction so that other processes can write. It does so for [`CONTENTION_TIME`]
+/// after another process last had the file.
+const YIELD_TIME: Duration = Duration::from_millis(2);
+const CONTENTION_TIME: Duration = Duration::from_secs(1);
 
-/// What waits to be written. As long as a call waits for its answer, it stands here once.
+/// The operations that wait to be written. A call is here once, for as long as it waits for its answer.
 pub(super) struct Waiting {
-    /// Renewals, which do not wait for others.
+    /// Renewals, which do not wait for other operations.
     pub(super) urgent: UnboundedReceiver<Request>,
     pub(super) others: UnboundedReceiver<Request>,
 }
 
 impl Waiting {
-    /// The next request, `None` once there will be none.
+    /// Returns the next request, or `None` after the last one.
     async fn next(&mut self) -> Option<Request> {
         tokio::select! {
             biased;
@@ -57,14 +57,14 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Writes until nobody can ask any more. Gives the connection back.
+    /// Writes until all senders are dropped. Returns the connection.
     pub(super) async fn run(mut self, mut waiting: Waiting) -> SqliteConnection {
         while let Some(first) = waiting.next().await {
-            // Nobody waits for it, and it has not begun.
+            // Its caller has dropped it before it began.
             if first.answer.is_closed() {
                 continue;
             }
-            // What is asked for while another process writes belongs to the group.
+            // Requests that arrive while another process writes belong to the group.
             let begun = self.begin().await;
             let group = gather(first, &mut waiting);
             let written = match begun {
@@ -75,13 +75,13 @@ impl Writer {
                 Ok(outcomes) => answer(group, outcomes),
                 Err(fault) => self.write_each(group, fault).await,
             }
-            self.give_turn().await;
+            self.yield_to_others().await;
         }
         self.connection
     }
 
-    /// Begins a transaction, once no other process writes. It is asked for again and again with short pauses; SQLite's own
-    /// become so long that a process could miss its turn for many seconds.
+    /// Begins a transaction, as soon as no other process writes. Retries with short pauses. SQLite's own pauses become so
+    /// long that a process could miss its turn for many seconds.
     async fn begin(&mut self) -> Result<(), Fault> {
         self.file.check()?;
         let asked = Instant::now();
@@ -98,15 +98,16 @@ impl Writer {
         }
     }
 
-    /// Lets other processes write, if there are any that want to.
-    async fn give_turn(&mut self) {
+    /// Pauses so that other processes can write, if one had the file recently.
+    async fn yield_to_others(&mut self) {
         match self.contended {
-            Some(contended) if contended.elapsed() < TURNS => sleep(TURN).await,
+            Some(contended) if contended.elapsed() < CONTENTION_TIME => sleep(YIELD_TIME).await,
             _ => self.contended = None,
         }
     }
 
-    /// Writes a group and commits it, or nothing of it. Its outcomes are durable, and in the file that has the path.
+    /// Writes and commits a group completely, or nothing of it. On success its outcomes are durable, in the file to which
+    /// the path leads.
     async fn write(&mut self, group: &[Request]) -> Result<Vec<Outcome>, Fault> {
         let written = async {
             let outcomes = batch::execute(&mut self.connection, group).await?;
@@ -116,17 +117,17 @@ impl Writer {
         };
         let written = written.await;
         if written.is_err() {
-            // Where the disk is full, SQLite has ended the transaction already.
+            // If the disk is full, SQLite has already ended the transaction.
             let _ = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
         }
         written
     }
 
-    /// Answers a group that has failed. Each operation is written alone then, so that one that fails does not fail the others.
+    /// Handles a group that has failed. Writes each operation separately, so that a failing one does not fail the others.
     async fn write_each(&mut self, group: Vec<Request>, fault: Fault) {
         let group = match <[Request; 1]>::try_from(group) {
             Ok([request]) => return fail(request, fault),
-            // All have waited for the other process, and none waits once more.
+            // All of them have waited for the other process, and none waits once more.
             Err(group) if fault.is_busy() => {
                 let text = fault.to_string();
                 return group.into_iter().for_each(|request| {
@@ -149,16 +150,16 @@ impl Writer {
     }
 }
 
-/// Between half a pause and one and a half, so that processes do not ask in step.
+/// Returns a random pause of 0.5 to 1.5 times the mean, so that several processes do not retry in step.
 fn pause() -> Duration {
     let thousandths = 500 + u32::try_from(random() % 1_000).unwrap_or_default();
     BUSY_PAUSE * thousandths / 1_000
 }
 
-/// What is written together with the first: all that waits, up to the limits of a transaction.
+/// Returns the first request and the waiting ones, up to the limits of a transaction.
 fn gather(first: Request, waiting: &mut Waiting) -> Vec<Request> {
     let (mut bytes, mut group) = (first.operation.bytes(), vec![first]);
-    while group.len() < MOST_AT_ONCE && bytes < MOST_BYTES {
+    while group.len() < MAX_GROUP && bytes < MAX_BYTES {
         let Some(request) = waiting.try_next() else { break };
         if !request.answer.is_closed() {
             bytes += request.operation.bytes();
@@ -170,11 +171,11 @@ fn gather(first: Request, waiting: &mut Waiting) -> Vec<Request> {
 
 fn answer(group: Vec<Request>, outcomes: Vec<Outcome>) {
     for (request, outcome) in group.into_iter().zip(outcomes) {
-        let _nobody_waits = request.answer.send(outcome);
+        let _caller_may_have_gone = request.answer.send(outcome);
     }
 }
 
 fn fail(request: Request, fault: Fault) {
     let error: StoreError = fault.into_store_error(request.doing);
-    let _nobody_waits = request.answer.send(Err(error));
+    let _caller_may_have_gone = request.answer.send(Err(error));
 }
