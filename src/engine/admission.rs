@@ -222,13 +222,6 @@ impl<W: Work> State<W> {
         }
     }
 
-    /// Returns how many items were pulled and have not started: they are looked up, or wait for permits or for their worker.
-    pub(super) fn not_started(&self) -> usize {
-        self.backlog.len()
-            + self.scheduler.assigned_new
-            + if W::Call::KEEPS { self.durability.pending() } else { 0 }
-    }
-
     /// Returns how many items have started and wait for their next attempt, or for the worker that makes it.
     pub(super) fn waiting_for_retry(&self) -> usize {
         self.scheduler.retries.len() + self.assigned.len() - self.scheduler.assigned_new

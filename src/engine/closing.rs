@@ -16,21 +16,14 @@ impl<W: Drive> Driver<W> {
     /// the partial result.
     pub(super) fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let _former = self.set_waker(cx);
-        if !W::Call::KEEPS {
-            let mut guard = DriverGuard::new(&self.state);
-            let state = guard.get();
-            state.scheduler.wakes_taker = state.collector.complete().or(state.scheduler.wakes_taker.take());
-            return Poll::Ready(());
+        if W::Call::KEEPS && self.state().get().poll_settled().is_pending() {
+            if !self.is_late(cx) {
+                return Poll::Pending;
+            }
+            self.state().get().give_up_late();
         }
-        let settled = DriverGuard::new(&self.state).get().poll_settled();
-        if settled.is_pending() && !self.is_late(cx) {
-            return Poll::Pending;
-        }
-        let mut guard = DriverGuard::new(&self.state);
+        let mut guard = self.state();
         let state = guard.get();
-        if settled.is_pending() {
-            state.give_up_late();
-        }
         state.scheduler.wakes_taker = state.collector.complete().or(state.scheduler.wakes_taker.take());
         Poll::Ready(())
     }

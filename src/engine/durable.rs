@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::call::Call;
 use super::commit_log::{Recalled, Success};
 use super::job::{Job, Pulled};
-use super::scheduler::{SourceState, Stop};
+use super::scheduler::SourceState;
 use super::shutdown::ShutDown;
 use super::state::State;
 use super::{Work, trace};
@@ -103,9 +103,7 @@ impl<W: Work> State<W> {
 
     /// Stops the run because something cannot be stored. An early success does not count then.
     fn stop_for_store(&mut self, error: BoxError) {
-        if let Some(Stop::EarlySuccess) = self.scheduler.stop {
-            self.scheduler.stop = None;
-        }
+        self.scheduler.revoke_early_success();
         // The runtime has dropped the task of the store, which is not a failure of the store.
         let is_shut_down = error.is::<ShutDown>();
         self.halt(if is_shut_down { FailureReason::Cancelled } else { FailureReason::Store(error) });
@@ -119,9 +117,7 @@ impl<W: Work> State<W> {
 
     /// Stops waiting for the store, because the time limit of the run has passed.
     pub(super) fn give_up_late(&mut self) {
-        if let Some(Stop::EarlySuccess) = self.scheduler.stop {
-            self.scheduler.stop = None;
-        }
+        self.scheduler.revoke_early_success();
         if let Some(limit) = self.scheduler.config.run_timeout {
             self.halt(FailureReason::TimedOut { limit });
         }

@@ -1,7 +1,6 @@
 //! The account of a run and its verdict, at its end or when it is dropped.
 
 use std::mem;
-
 use std::sync::atomic::Ordering;
 
 use super::hooks::Hooks;
@@ -71,13 +70,8 @@ impl<W: Types> Drop for Driver<W> {
 impl<W: Types> State<W> {
     /// Returns the current account of the run, its verdict, and the collected outcomes.
     fn end(&mut self) -> Ending<W::Output, W::Error> {
-        let verdict = self.scheduler.end(self.waiting_to_start());
+        let verdict = self.scheduler.end(self.not_started());
         Ending { verdict, collector: mem::take(&mut self.collector) }
-    }
-
-    /// Returns how many items were pulled and have not started.
-    fn waiting_to_start(&self) -> usize {
-        self.backlog.len() + self.scheduler.assigned_new + self.durability.pending()
     }
 
     /// Returns the ending of a run that is being dropped.
@@ -116,7 +110,7 @@ impl<W: Types> Drop for State<W> {
                     notice.withdraw();
                 }
                 if self.scheduler.reporter.is_some() {
-                    let summary = self.scheduler.summary(self.waiting_to_start());
+                    let summary = self.scheduler.summary(self.not_started());
                     self.scheduler.end_report(&summary);
                 }
             }

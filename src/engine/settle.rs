@@ -9,7 +9,7 @@ use super::call::Call;
 use super::collector::Collector;
 use super::hooks::Hooks;
 use super::job::{Ended, Job, Retry};
-use super::scheduler::{AttemptEnd, Scheduler, SourceState, Stop, Wait};
+use super::scheduler::{AttemptEnd, Scheduler, Stop, Wait};
 use super::sink::Deliver;
 use super::state::State;
 use super::{Mode, Work, trace};
@@ -232,9 +232,7 @@ impl<W: Work> State<W> {
     /// Stops the run because its sink has failed. An early success does not count then.
     pub(super) fn stop_for_sink(&mut self, error: BoxError) {
         self.scheduler.sink_failed = true;
-        if let Some(Stop::EarlySuccess) = self.scheduler.stop {
-            self.scheduler.stop = None;
-        }
+        self.scheduler.revoke_early_success();
         self.stop(Stop::Failed(FailureReason::Sink(error)));
         self.collector.clear();
     }
@@ -243,9 +241,11 @@ impl<W: Work> State<W> {
     pub(super) fn clear_timeout(&mut self) {
         let timed_out = matches!(self.scheduler.stop, Some(Stop::Failed(FailureReason::TimedOut { .. })));
         let all_settled = self.started() == self.scheduler.tally.successes + self.scheduler.tally.failures;
-        let all_pulled = self.scheduler.source_state == SourceState::Ended
-            || self.scheduler.total() == Some(self.scheduler.pulled);
-        if timed_out && all_settled && all_pulled && self.scheduler.pulled == self.started() {
+        if timed_out
+            && all_settled
+            && self.scheduler.has_pulled_all()
+            && self.scheduler.pulled == self.started()
+        {
             self.scheduler.stop = None;
         }
     }

@@ -65,6 +65,11 @@ impl<W: Types> State<W> {
         }
     }
 
+    /// Returns how many items were pulled and have not started: they are looked up, or wait for permits or for their worker.
+    pub(super) fn not_started(&self) -> usize {
+        self.backlog.len() + self.scheduler.assigned_new + self.durability.pending()
+    }
+
     fn put_back(&mut self, Assignment { held, next }: Assignment<W::Item, W::Error>) {
         self.scheduler.permits.abandon(held);
         match next {

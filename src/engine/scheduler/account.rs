@@ -106,15 +106,26 @@ impl Scheduler {
         }
     }
 
+    /// Returns `true` if the source has no further items.
+    pub(in super::super) fn has_pulled_all(&self) -> bool {
+        self.source_state == SourceState::Ended || self.total() == Some(self.pulled)
+    }
+
+    /// Removes an early success as the cause of the end. It does not count if the sink or the store has failed.
+    pub(in super::super) fn revoke_early_success(&mut self) {
+        if let Some(Stop::EarlySuccess) = self.stop {
+            self.stop = None;
+        }
+    }
+
     /// Records why a dropped run has ended. The first cause counts. If there was none, the run is cancelled, unless its last
     /// item had settled and everything `is_durable`.
     pub(in super::super) fn stop_dropped(&mut self, is_durable: bool) {
         let all_settled = self.tally.successes + self.tally.failures == self.pulled;
-        let all_pulled = self.source_state == SourceState::Ended || self.total() == Some(self.pulled);
         match &self.stop {
             Some(Stop::Failed(_)) => {}
             Some(Stop::EarlySuccess) if is_durable => {}
-            None if all_settled && all_pulled && is_durable => {}
+            None if all_settled && self.has_pulled_all() && is_durable => {}
             None | Some(Stop::EarlySuccess) => self.stop = Some(Stop::Failed(FailureReason::Cancelled)),
         }
     }
