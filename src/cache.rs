@@ -204,7 +204,7 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
         MapRun::new(self.into_setup().map(|setup| {
             let mut setup = setup.change(|call, hooks| (Caching(call), hooks));
             let Cache { options, key } = cache;
-            let name = setup.options.name().to_owned();
+            let name = setup.options.plain.name().to_owned();
             let backend = StoreBackend::new(Limited::new(store.clone()), name.clone(), options);
             let hash = Box::new(move |item: &I| key.hash(item).map_err(Into::into));
             setup.options.durability.cache =
@@ -225,6 +225,7 @@ impl<I, C: Call<I>> Call<I> for Caching<C> {
 
     const ONE_ATTEMPT: bool = C::ONE_ATTEMPT;
     const TAKES_CONTEXT: bool = C::TAKES_CONTEXT;
+    const LINGERS: bool = C::LINGERS;
     const KEEPS: bool = true;
 
     fn call(&self, context: impl FnOnce() -> ItemContext, item: I, permit: &mut Option<Permit>) -> C::Future {

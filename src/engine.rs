@@ -2,21 +2,22 @@
 
 mod admission;
 mod attempt;
+mod attempt_control;
 mod attempt_slot;
 pub(crate) mod background;
 pub(crate) mod blocking;
 pub(crate) mod call;
-mod closing;
 pub(crate) mod collector;
 #[cfg_attr(not(feature = "store"), allow(dead_code, reason = "used only with `store`"))]
 pub(crate) mod commit_log;
-mod control;
+mod driver;
 mod drop_notice;
 mod durable;
 mod ending;
-mod finish;
+mod failure;
 pub(crate) mod hooks;
 pub(crate) mod in_context;
+mod items;
 mod job;
 #[cfg_attr(not(feature = "store"), allow(dead_code, reason = "used only with `store`"))]
 pub(crate) mod lookups;
@@ -26,105 +27,64 @@ pub(crate) mod outcome_channel;
 pub(crate) mod outcome_queue;
 mod outlined;
 mod relay;
-mod retry_slots;
 pub(crate) mod running;
 mod scheduler;
 mod settle;
 pub(crate) mod shutdown;
 pub(crate) mod sink;
+mod slots;
 pub(crate) mod source;
+mod start_at_once;
 mod state;
 mod state_guard;
-mod stopping;
 mod time_slice;
 mod timer;
 mod trace;
 mod types;
 mod worker;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::Pin;
+use std::mem;
+use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::Span;
 
 use self::call::Call;
+use self::collector::Collector;
+use self::driver::{DriverCore, Workers};
+use self::drop_notice::Notice;
 pub(crate) use self::ending::Ending;
-use self::hooks::Hooks;
+use self::items::ItemsOf;
 use self::mode::PollWorkers;
-use self::relay::Relay;
+use self::outlined::Outlined;
 use self::running::Setup;
-use self::scheduler::{Admission, Timers};
+use self::scheduler::Verdict;
 use self::shutdown::ShutDown;
 use self::sink::Deliver;
 use self::state::State;
-use self::state_guard::DriverGuard;
-use self::stopping::Stopping;
+use self::state_guard::StateGuard;
 pub(crate) use self::types::{Drive, Mode, Parts, Types, Work};
 use self::worker::{ParallelParts, Worker};
-use crate::config::Config;
-use crate::error::FailureReason;
-use crate::observe::Event;
+use crate::error::BoxError;
+use crate::lock::lock;
 use crate::panic_payload::{Payload, discard};
-use crate::rt::{AtomicBool, Instant, Mutex, coop};
-use crate::signals::Signals;
+use crate::rt::{Instant, Mutex};
 
 /// Drives one run. It owns all parts of the run, so that dropping it leaves nothing behind.
 pub(crate) struct Driver<W: Types> {
-    config: Arc<Config>,
-    span: Span,
-    /// Tells parallel workers to end their attempts. `None` if the driver polls the workers.
-    alarm: Option<Arc<AtomicBool>>,
-    signals: Arc<Signals>,
+    core: DriverCore,
     /// Declared before the state, because the attempts in the workers are dropped before the values that they may use.
     workers: <W::Mode as Mode>::Workers<W>,
-    /// Wakes the driver for the workers that the driver polls.
-    relay: Relay,
-    state: Arc<Mutex<State<W>>>,
-    /// Notifies the signals when the caller's token is cancelled, for as long as this exists.
-    _cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    timers: Timers,
-    /// The time until which the run waits for its store. Set once nothing runs any more, if the run has a time limit.
-    store_until: Option<Instant>,
-    /// `true` once nothing runs any more, or may run.
-    is_over: bool,
-    /// The end of the run. It is returned only after the store is released.
-    ending: Option<Ending<W::Output, W::Error>>,
-    /// A panic of the caller's code. It is resumed once every running item is dropped.
-    panic: Option<Payload>,
+    state: Arc<Mutex<State<ItemsOf<W>>>>,
 }
 
 impl<W: Drive> Driver<W> {
     /// Creates the driver and starts the clock of the run.
     pub(crate) fn new(setup: Setup<W>) -> Self {
-        let started = Instant::now();
-        let config = Arc::clone(&setup.options.config);
-        let mut state = State::<W>::new(setup, started);
-        if let Some(observer) = state.hooks.observer() {
-            observer.on_event(&Event::RunStarted);
-        }
-        let cancelled = state.scheduler.listen_to_token();
-        let span = trace::run_span(&state.scheduler.name, state.scheduler.total(), config.concurrency);
-        if let Some(notice) = &mut state.notice {
-            notice.set_span(span.clone());
-        }
-        Self {
-            span,
-            config,
-            alarm: state.scheduler.alarm.clone(),
-            signals: Arc::clone(&state.scheduler.signals),
-            workers: Default::default(),
-            relay: Relay::new(Arc::clone(&state.scheduler.signals)),
-            state: Arc::new(Mutex::new(state)),
-            _cancelled: cancelled,
-            timers: Timers::default(),
-            store_until: None,
-            is_over: false,
-            ending: None,
-            panic: None,
-        }
+        let mut state = State::new(setup, Instant::now());
+        let core = DriverCore::new(&mut state.scheduler, &mut state.items);
+        Self { core, workers: Default::default(), state: Arc::new(Mutex::new(state)) }
     }
 
     pub(crate) fn poll(
@@ -132,225 +92,111 @@ impl<W: Drive> Driver<W> {
         cx: &mut Context<'_>,
         sink: &mut impl Deliver<W::Output, W::Error>,
     ) -> Poll<Ending<W::Output, W::Error>> {
-        ready!(coop::poll_proceed(cx)).made_progress();
-        let span = self.span.clone();
-        let _entered = span.enter();
-        if self.panic.is_none() {
-            // Only the source, the sink, the observer and the hooks can panic here. The caller gets the panic, but only
-            // after every running item is dropped.
-            match catch_unwind(AssertUnwindSafe(|| self.drive(cx, sink))) {
-                Ok(polled) => return polled,
-                Err(payload) => {
-                    self.sound_alarm();
-                    self.panic = Some(payload);
-                }
-            }
+        let mut workers = WorkersOf { workers: &mut self.workers, state: &self.state, sink };
+        let polled = ready!(self.core.poll(cx, &*self.state, &mut workers));
+        let (notice, collector) = self.take_rest();
+        if let Some(mut notice) = notice {
+            notice.withdraw();
         }
-        // The first panic is the one that is resumed.
-        ready!(W::Mode::poll_clear(&mut self.workers, cx)).into_iter().for_each(discard);
-        let Some(payload) = self.panic.take() else { return Poll::Pending };
-        self.withdraw_notice();
-        resume_unwind(payload)
+        match polled {
+            Ok(verdict) => Poll::Ready(Ending { verdict, collector }),
+            Err(payload) => resume_unwind(payload),
+        }
+    }
+}
+
+/// The workers of a run, and its sink.
+struct WorkersOf<'a, W: Types, D> {
+    workers: &'a mut <W::Mode as Mode>::Workers<W>,
+    state: &'a Arc<Mutex<State<ItemsOf<W>>>>,
+    sink: &'a mut D,
+}
+
+impl<W: Drive, D: Deliver<W::Output, W::Error>> Workers for WorkersOf<'_, W, D> {
+    fn open(&mut self, id: usize, span: &Span) {
+        let mut guard = StateGuard::new(self.state);
+        let State { scheduler, items } = &mut *guard.get();
+        let parallel = items.call.clone_fn().zip(scheduler.alarm.clone());
+        let (run_deadline, timed) = (scheduler.run_deadline, scheduler.timed);
+        let parallel = parallel.map(|(call, alarm)| ParallelParts { call, alarm, run_deadline, timed });
+        let config = Arc::clone(&scheduler.config);
+        drop(guard);
+        let worker = Worker::new(Arc::clone(self.state), config, id, parallel);
+        W::Mode::open(self.workers, worker, span);
     }
 
-    fn drive(
-        &mut self,
-        cx: &mut Context<'_>,
-        sink: &mut impl Deliver<W::Output, W::Error>,
-    ) -> Poll<Ending<W::Output, W::Error>> {
-        if !self.is_over {
-            ready!(self.work(cx, sink));
-            self.is_over = true;
-        }
-        if let Some(payload) = ready!(W::Mode::poll_clear(&mut self.workers, cx)) {
-            resume_unwind(payload);
-        }
-        if self.ending.is_none() {
-            ready!(self.poll_settled(cx));
-            ready!(self.poll_sink(cx, sink));
-            self.ending = Some(self.finish());
-        }
-        ready!(self.poll_closed(cx));
-        self.withdraw_notice();
-        self.ending.take().map_or(Poll::Pending, Poll::Ready)
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), ShutDown>>> {
+        W::Mode::poll_next(self.workers, cx)
     }
 
-    /// Ready once nothing runs any more, or may run.
-    fn work(&mut self, cx: &mut Context<'_>, sink: &mut impl Deliver<W::Output, W::Error>) -> Poll<()> {
-        // If the run was stopped from outside, finished items still deliver their results. If a failure stops the run, no
-        // later result counts.
-        self.signals.register(cx.waker());
-        let (_former, mut stopped, mut polls_workers) = {
-            let mut guard = self.state();
-            let state = guard.get();
-            let (former, stopped) = (state.scheduler.set_driver(cx.waker()), state.begin_poll());
-            (former, stopped, stopped || state.scheduler.stop.is_none())
-        };
-        self.relay.begin_poll(W::Mode::count(&self.workers));
-        let mut must_yield = false;
-        loop {
-            if polls_workers {
-                self.poll_workers(cx, stopped);
-            }
-            let Some(admission) = self.admit(cx, sink) else {
-                match self.poll_stopping(cx) {
-                    Stopping::Notified => {
-                        (stopped, polls_workers) = (true, true);
-                        continue;
-                    }
-                    Stopping::Waiting => break,
-                    Stopping::Over => return Poll::Ready(()),
-                }
-            };
-            match admission {
-                Admission::Wake(waker) => waker.wake(),
-                Admission::Open { id } => {
-                    let parallel = {
-                        let mut guard = self.state();
-                        let state = guard.get();
-                        let parallel = state.call.clone_fn().zip(state.scheduler.alarm.clone());
-                        let (run_deadline, timed) = (state.scheduler.run_deadline, state.scheduler.timed);
-                        parallel.map(|(call, alarm)| ParallelParts { call, alarm, run_deadline, timed })
-                    };
-                    let (state, config) = (Arc::clone(&self.state), Arc::clone(&self.config));
-                    let worker = Worker::new(state, config, id, parallel);
-                    W::Mode::open(&mut self.workers, worker, &self.span);
-                }
-                Admission::Stop => stopped = true,
-                Admission::Yield => {
-                    must_yield = true;
-                    break;
-                }
-                Admission::Wait => break,
-                Admission::Finish => return Poll::Ready(()),
-            }
-            if !coop::has_budget_remaining() {
-                must_yield = true;
-                break;
-            }
-        }
-        if self.relay.end_poll() || must_yield {
-            if W::Mode::PARALLEL {
-                cx.waker().wake_by_ref();
-            } else {
-                self.relay.yield_to_executor(cx);
-            }
-        }
-        self.end_poll(cx);
-        Poll::Pending
+    fn count(&self) -> usize {
+        W::Mode::count(self.workers)
     }
 
-    /// Takes the items that have settled outside the workers, delivers outcomes to the sink, and assigns the next attempt.
-    /// Returns `None` if the run is stopping.
-    fn admit(
-        &mut self,
-        cx: &mut Context<'_>,
-        sink: &mut impl Deliver<W::Output, W::Error>,
-    ) -> Option<Admission> {
+    fn watch_limits(&mut self) {
+        W::Mode::for_each(self.workers, Worker::watch_limit);
+    }
+
+    fn stop(&mut self) {
+        W::Mode::for_each(self.workers, Worker::stop);
+    }
+
+    fn poll_clear(&mut self, cx: &mut Context<'_>) -> Poll<Option<Payload>> {
+        W::Mode::poll_clear(self.workers, cx)
+    }
+
+    fn poll_sink(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        if !D::TAKES {
+            return Poll::Ready(Ok(()));
+        }
+        let mut guard = StateGuard::new(self.state);
+        if guard.get().scheduler.sink_failed {
+            return Poll::Ready(Ok(()));
+        }
+        guard.unlock();
+        self.sink.poll_deliver(cx, || {
+            let outcome = guard.get().items.collector.take();
+            guard.unlock();
+            outcome
+        })
+    }
+}
+
+/// The notice of a run, and its collected outcomes.
+type Rest<W> = (
+    Option<Box<dyn Notice<<W as Types>::Output, <W as Types>::Error>>>,
+    Outlined<Collector<<W as Types>::Output, <W as Types>::Error>>,
+);
+
+/// A parallel worker may be in the middle of a poll, and keeps the state until that poll ends. It starts nothing more. The
+/// permits that the driver held do not stay in use until then.
+impl<W: Types> Drop for Driver<W> {
+    fn drop(&mut self) {
+        self.core.panic.take().into_iter().for_each(discard);
+        if let Some(verdict) = self.core.verdict.take() {
+            self.pass_on(verdict);
+        }
+        self.core.sound_alarm();
         if W::Mode::PARALLEL {
-            self.state().get().take_kept();
-            let _is_busy = self.poll_sink(cx, sink);
-        }
-        let mut guard = self.state();
-        let state = guard.get();
-        if !W::Mode::PARALLEL {
-            state.take_kept();
-            let _is_busy = state.deliver();
-        }
-        if state.scheduler.stop.is_some() { None } else { Some(state.admit()) }
-    }
-
-    /// Polls the woken workers until no worker is woken, the budget of this poll is spent, or the run stops. If the run had
-    /// `stopped` before, only the first two end the loop.
-    fn poll_workers(&mut self, cx: &mut Context<'_>, stopped: bool) {
-        // All workers that are ready are polled before running attempts are told to end, and again before these are dropped.
-        let is_last_round = stopped && self.timers.stop_at.is_none_or(|stop_at| Instant::now() >= stop_at);
-        if is_last_round {
-            self.relay.begin_poll(W::Mode::count(&self.workers));
-        }
-        loop {
-            let waker = if W::Mode::PARALLEL { cx.waker() } else { self.relay.waker() };
-            match W::Mode::poll_next(&mut self.workers, &mut Context::from_waker(waker)) {
-                Poll::Ready(Some(ended)) => {
-                    let mut guard = DriverGuard::new(&self.state);
-                    let state = guard.get();
-                    if let Err(ShutDown) = ended {
-                        state.halt(FailureReason::Cancelled);
-                    }
-                    if !stopped && state.scheduler.stop.is_some() {
-                        break;
-                    }
-                }
-                // The set returns after two futures that have woken themselves, and after each future was polled once.
-                // Without Tokio's budget, a worker does nothing.
-                Poll::Pending
-                    if self.relay.may_poll_again(|| {
-                        let mut guard = DriverGuard::new(&self.state);
-                        let state = guard.get();
-                        coop::has_budget_remaining()
-                            && (is_last_round || state.may_start())
-                            && (stopped || state.scheduler.stop.is_none())
-                    }) => {}
-                Poll::Pending | Poll::Ready(None) => break,
-            }
+            state_guard::abandon(&self.state);
         }
     }
+}
 
-    /// Delivers outcomes to the sink. Pending while the sink is busy.
-    fn poll_sink(&mut self, cx: &mut Context<'_>, sink: &mut impl Deliver<W::Output, W::Error>) -> Poll<()> {
-        let mut state = DriverGuard::new(&self.state);
-        if !W::Mode::PARALLEL {
-            return state.get().deliver();
-        }
-        if !state.get().scheduler.sink_failed {
-            state.release();
-            let next = || {
-                let outcome = state.get().collector.take();
-                state.release();
-                outcome
-            };
-            if let Err(error) = ready!(sink.poll_deliver(cx, next)) {
-                state.get().stop_for_sink(error);
-            }
-        }
-        Poll::Ready(())
-    }
-
-    fn state(&self) -> DriverGuard<'_, W> {
-        DriverGuard::new(&self.state)
-    }
-
-    /// Makes the run wake the task that polls it now. Returns the waker of the task that polled it before. It must be
-    /// dropped while the state is not locked.
-    fn set_waker(&self, cx: &Context<'_>) -> Option<Waker> {
-        self.signals.register(cx.waker());
-        self.state().get().scheduler.set_driver(cx.waker())
-    }
-
-    /// Ends a poll: makes sure that the driver is woken in time.
-    fn end_poll(&mut self, cx: &mut Context<'_>) {
-        let mut guard = DriverGuard::new(&self.state);
-        let state = guard.get();
-        state.publish();
-        let running = state.running();
-        match state.scheduler.end_poll(running, &mut self.timers, cx) {
-            Ok(wakers) if wakers.is_empty() => {}
-            Ok(wakers) => {
-                drop(guard);
-                self.sweep(wakers);
-            }
-            Err(ShutDown) => state.halt(FailureReason::Cancelled),
-        }
-    }
-
-    /// Makes every worker check the limit of its attempt from now on.
-    ///
-    /// Nearly all attempts end long before their limit, and a timer for each worker costs as much as several short items. So
-    /// the driver has one timer for the first attempts of all items, which have the same limit. Only an attempt that is
-    /// running when this timer fires gets a timer of its own. This happens at the latest when half of its limit has passed.
+impl<W: Types> Driver<W> {
+    /// Forwards an ending that the run can no longer return.
     #[cold]
-    fn sweep(&mut self, wakers: Vec<Waker>) {
-        W::Mode::for_each(&mut self.workers, Worker::watch_limit);
-        wakers.into_iter().for_each(Waker::wake);
+    fn pass_on(&self, verdict: Verdict) {
+        if let (Some(mut notice), collector) = self.take_rest() {
+            notice.pass_on(Ending { verdict, collector });
+        }
+    }
+
+    /// Takes the notice and the collected outcomes out of the state.
+    #[inline(never)]
+    fn take_rest(&self) -> Rest<W> {
+        let mut guard = lock(&self.state);
+        let items = &mut guard.items;
+        (items.notice.take(), mem::take(&mut items.collector))
     }
 }

@@ -32,18 +32,18 @@ impl BackOff {
 
 /// Locks a mutex. If a panic of the caller's code has poisoned it, that panic is already being passed on, and the guarded
 /// value is still consistent.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Locks a mutex that several threads lock again and again.
 #[inline]
-pub(crate) fn lock_with_back_off<T>(mutex: &Mutex<T>, back_off: BackOff) -> MutexGuard<'_, T> {
+pub(crate) fn lock_with_back_off<T: ?Sized>(mutex: &Mutex<T>, back_off: BackOff) -> MutexGuard<'_, T> {
     try_lock(mutex).unwrap_or_else(|| wait(mutex, back_off))
 }
 
 #[inline]
-fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+fn try_lock<T: ?Sized>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -52,7 +52,7 @@ fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 }
 
 #[cold]
-fn wait<T>(mutex: &Mutex<T>, back_off: BackOff) -> MutexGuard<'_, T> {
+fn wait<T: ?Sized>(mutex: &Mutex<T>, back_off: BackOff) -> MutexGuard<'_, T> {
     let mut pauses = back_off.first_pauses();
     while pauses <= MOST_PAUSES {
         (0..pauses).for_each(|_| spin_loop());

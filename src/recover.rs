@@ -163,7 +163,8 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
         let store = Limited::new(store.clone());
         let (requests, queue) = CheckpointQueue::new(store.clone(), recovery.run_id.clone(), holder.clone());
         MapRun::new(self.into_setup().map(|setup| {
-            let journal = StoreJournal::new(store, setup.options.name().to_owned(), recovery, holder, queue);
+            let journal =
+                StoreJournal::new(store, setup.options.plain.name().to_owned(), recovery, holder, queue);
             let commit_log = CommitLog::new(codec(), Box::new(journal));
             let mut setup =
                 setup.change(|call, hooks| (Recovering { call, checkpoints: Arc::new(requests) }, hooks));
@@ -201,6 +202,7 @@ impl<I: Serialize, C: Call<I>> Call<I> for Recovering<C> {
 
     const ONE_ATTEMPT: bool = C::ONE_ATTEMPT;
     const TAKES_CONTEXT: bool = C::TAKES_CONTEXT;
+    const LINGERS: bool = C::LINGERS;
     const KEEPS: bool = true;
 
     fn call(&self, context: impl FnOnce() -> ItemContext, item: I, permit: &mut Option<Permit>) -> C::Future {

@@ -256,7 +256,7 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// # }
     /// ```
     pub fn cancellation_token(self, token: CancellationToken) -> Self {
-        self.with_options(|options| options.token = Some(token))
+        self.with_options(|options| options.plain.token = Some(token))
     }
 
     /// Delivers the outcomes of [`for_each`](Self::for_each), [`try_for_each`](Self::try_for_each) or
@@ -298,7 +298,7 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// # }
     /// ```
     pub fn ordered(self) -> Self {
-        self.with_options(|options| options.ordered = true)
+        self.with_options(|options| options.plain.ordered = true)
     }
 
     /// Runs the items on Tokio tasks of their own, so that they use all cores of the runtime.

@@ -72,7 +72,8 @@ impl<W: Types> MapRun<W> {
         W::Error: Send + 'static,
     {
         let setup = self.into_setup();
-        let (inlet, outlet) = outcome_channel(setup.as_ref().is_some_and(|setup| setup.options.ordered));
+        let (inlet, outlet) =
+            outcome_channel(setup.as_ref().is_some_and(|setup| setup.options.plain.ordered));
         let collector = Collector::Channel(Box::new(inlet));
         let setup = setup.map(|mut setup| {
             *setup.options.collector = collector;

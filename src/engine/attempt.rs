@@ -5,12 +5,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tracing::Span;
+
 use super::scheduler::clock::{Clock, deadline};
 use crate::config::Config;
 use crate::outcome::{ItemError, TimeoutScope};
 use crate::rt::Instant;
 
 use super::blocking::Unwound;
+use super::trace;
 use crate::panic_payload::{Payload, into_message};
 
 /// The time limit of an attempt, as far as it is known. Most attempts end before more than their start is needed, so the
@@ -90,11 +93,6 @@ pub(super) fn interrupted<E>() -> ItemError<E> {
     ItemError::Faulted { message: String::new(), attempts: 0 }
 }
 
-/// Returns `true` if an attempt was interrupted. The number of a failed attempt is at least 1.
-pub(super) fn is_interrupted<E>(error: &ItemError<E>) -> bool {
-    error.attempts() == 0
-}
-
 /// Polls an attempt and drops it when it ends. A panic ends it as well.
 #[inline(always)]
 pub(super) fn poll_caught<F, T, E>(
@@ -127,10 +125,17 @@ where
 }
 
 /// Drops an attempt. A panic in its destructor is logged and does not change the result of the attempt.
-pub(super) fn drop_caught<F>(mut attempt: Pin<&mut Option<F>>) {
+fn drop_caught<F>(mut attempt: Pin<&mut Option<F>>) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| attempt.set(None))) {
         log_drop(payload);
     }
+}
+
+/// Drops an attempt in the span of its item.
+#[cold]
+pub(super) fn drop_in_span<F>(span: &Span, attempt: Pin<&mut Option<F>>) {
+    let _entered = trace::enter(span);
+    drop_caught(attempt);
 }
 
 #[cold]

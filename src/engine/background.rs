@@ -33,11 +33,11 @@ where
     /// Prepares a run for a task of its own. Also returns its name and its control.
     pub(crate) fn new(setup: Option<Setup<W>>) -> (Self, String, Arc<Control>) {
         let total = setup.as_ref().and_then(|setup| setup.source.promised_total());
-        let name = setup.as_ref().map_or_else(String::new, |setup| setup.options.name().to_owned());
+        let name = setup.as_ref().map_or_else(String::new, |setup| setup.options.plain.name().to_owned());
         let (control, reporter) = Control::new(total);
         let (notice, dropped) = DropNotice::new(name.clone(), total);
         let setup = setup.map(|mut setup| {
-            setup.options.reporter = Some(reporter);
+            setup.options.plain.reporter = Some(reporter);
             setup.options.notice = Some(Box::new(notice));
             setup
         });

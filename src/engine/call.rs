@@ -24,6 +24,9 @@ pub trait Call<I> {
     /// `true` if the function takes a context.
     const TAKES_CONTEXT: bool = false;
 
+    /// `true` if an attempt that was given up can still run; see [`still_running`](Self::still_running).
+    const LINGERS: bool = false;
+
     /// `true` if the run stores its successes outside its result. The compiler removes code that other runs do not need.
     const KEEPS: bool = false;
 
@@ -141,6 +144,8 @@ where
     type Error = E;
     type Future = BlockingAttempt<T, E>;
 
+    const LINGERS: bool = true;
+
     fn call(
         &self,
         _context: impl FnOnce() -> ItemContext,
@@ -176,6 +181,7 @@ impl<I, C: Call<I>> Call<I> for Shared<C> {
 
     const ONE_ATTEMPT: bool = C::ONE_ATTEMPT;
     const TAKES_CONTEXT: bool = C::TAKES_CONTEXT;
+    const LINGERS: bool = C::LINGERS;
     const KEEPS: bool = C::KEEPS;
 
     fn call(&self, context: impl FnOnce() -> ItemContext, item: I, permit: &mut Option<Permit>) -> C::Future {

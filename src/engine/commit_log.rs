@@ -64,14 +64,12 @@ impl<I, T, E> Durability<I, T, E> {
             && self.cache.as_ref().is_none_or(|cache| cache.has_room(free))
     }
 
-    /// Returns how many items were pulled and have not started, because they are looked up.
-    pub(super) fn pending(&self) -> usize {
-        self.cache.as_ref().map_or(0, |cache| cache.pending())
-    }
-
-    /// Returns how many successes are not durable yet.
-    pub(super) fn unkept_successes(&self) -> usize {
-        self.commit_log.as_ref().map_or(0, |commit_log| commit_log.unkept_successes)
+    /// Ready once the store holds nothing of the run. `reason` is the reason why the run did not succeed.
+    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()> {
+        let cached = self.cache.as_mut().map_or(Poll::Ready(()), |cache| cache.poll_closed(cx));
+        let Some(commit_log) = &mut self.commit_log else { return cached };
+        let closed = commit_log.poll_closed(cx, reason);
+        if cached.is_ready() { closed } else { Poll::Pending }
     }
 }
 
@@ -266,6 +264,11 @@ impl<I, T, E> CommitLog<I, T, E> {
             }
         }
         None
+    }
+
+    /// Returns how many successes are not durable yet.
+    pub(super) fn unkept_successes(&self) -> usize {
+        self.unkept_successes
     }
 
     /// Returns `true` if every record is durable.

@@ -3,211 +3,233 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::call::Call;
 use super::commit_log::{Recalled, Success};
-use super::job::{Job, Pulled};
-use super::scheduler::SourceState;
+use super::items::ItemsOf;
+use super::job::Job;
+use super::scheduler::{Pulled, Scheduler, SourceState};
+use super::settle::emit_settled;
 use super::shutdown::ShutDown;
-use super::state::State;
 use super::{Work, trace};
 use crate::error::{BoxError, FailureReason};
 use crate::outcome::{ItemError, Origin};
 
+use super::hooks::Hooks;
+
 /// How many items one call pulls at most before other work continues.
 const MOST_AT_ONCE: usize = 256;
 
-impl<W: Work> State<W> {
+impl<W: Work> ItemsOf<W> {
     /// Stores a success, which counts once it is durable.
     #[cold]
-    pub(super) fn keep(&mut self, job: &Job<W::Item>, output: W::Output) {
-        let (index, attempts, elapsed) = (job.index, job.attempt, self.since_start(job));
+    pub(super) fn keep(&mut self, scheduler: &mut Scheduler, job: &Job, output: W::Output) {
+        let (index, attempts, elapsed) = (job.index, job.attempt, scheduler.since_start(job));
         if let Some(cache) = &mut self.durability.cache {
             cache.keep(index, &output);
-            self.scheduler.notify_driver();
+            scheduler.notify_driver();
         }
-        self.make_durable(Success { index, attempts, elapsed, origin: Origin::Ran, output });
+        self.make_durable(scheduler, Success { index, attempts, elapsed, origin: Origin::Ran, output });
     }
 
-    fn make_durable(&mut self, success: Success<W::Output>) {
-        let Some(commit_log) = &mut self.durability.commit_log else { return self.count_kept(success) };
-        if let Err((success, error)) = commit_log.keep_success(success) {
-            self.stop_for_store(error);
-            self.rescue(success);
+    fn make_durable(&mut self, scheduler: &mut Scheduler, success: Success<W::Output>) {
+        let Some(commit_log) = &mut self.durability.commit_log else {
+            return self.count_kept(scheduler, success);
+        };
+        let kept = commit_log.keep_success(success);
+        scheduler.unkept_successes = commit_log.unkept_successes();
+        if let Err((success, error)) = kept {
+            scheduler.stop_for_store(error);
+            self.rescue(scheduler, success);
         }
     }
 
     /// Records that an item has failed.
     #[cold]
-    pub(super) fn keep_failure(&mut self, index: usize, elapsed: Duration, error: &ItemError<W::Error>) {
+    pub(super) fn keep_failure(
+        &mut self,
+        scheduler: &mut Scheduler,
+        index: usize,
+        elapsed: Duration,
+        error: &ItemError<W::Error>,
+    ) {
         if let Some(cache) = &mut self.durability.cache {
             cache.release(index);
-            self.scheduler.notify_driver();
+            scheduler.notify_driver();
         }
         if let Some(commit_log) = &mut self.durability.commit_log {
             commit_log.keep_failure(index, elapsed, error);
         }
     }
 
-    /// Takes the successes that have become durable, and the items that were looked up.
-    #[inline]
-    pub(super) fn take_kept(&mut self) {
-        if W::Call::KEEPS {
-            self.take_durable();
-            self.take_found();
-        }
-    }
-
-    fn take_durable(&mut self) {
+    /// Takes the successes that have become durable.
+    pub(super) fn take_durable(&mut self, scheduler: &mut Scheduler) {
         while let Some(commit_log) = &mut self.durability.commit_log {
-            match commit_log.poll_kept(&mut Context::from_waker(&self.scheduler.driver)) {
-                Poll::Ready(Ok(success)) => self.count_kept(success),
-                Poll::Ready(Err(error)) => self.give_up(error),
+            let polled = commit_log.poll_kept(&mut Context::from_waker(&scheduler.driver));
+            scheduler.unkept_successes = commit_log.unkept_successes();
+            match polled {
+                Poll::Ready(Ok(success)) => self.count_kept(scheduler, success),
+                Poll::Ready(Err(error)) => self.give_up(scheduler, error),
                 Poll::Pending => break,
             }
         }
     }
 
-    fn take_found(&mut self) {
-        while let (Some(cache), None) = (&mut self.durability.cache, &self.scheduler.stop) {
-            match cache.poll_found(&mut Context::from_waker(&self.scheduler.driver)) {
-                Poll::Ready((pulled, None)) => self.backlog.push_back(pulled),
-                Poll::Ready((Pulled { index, .. }, Some(output))) => {
-                    let (attempts, elapsed) = (0, Duration::ZERO);
-                    self.make_durable(Success { index, attempts, elapsed, origin: Origin::Cached, output });
+    /// Takes the items that were looked up.
+    pub(super) fn take_found(&mut self, scheduler: &mut Scheduler) {
+        while let (Some(cache), None) = (&mut self.durability.cache, &scheduler.stop) {
+            let Poll::Ready((pulled, output)) = cache.poll_found(&mut Context::from_waker(&scheduler.driver))
+            else {
+                break;
+            };
+            scheduler.looked_up = cache.pending();
+            match output {
+                None => scheduler.backlog.push_back(pulled),
+                Some(output) => {
+                    self.waiting.take(pulled.slot);
+                    let (index, attempts, elapsed) = (pulled.index, 0, Duration::ZERO);
+                    let origin = Origin::Cached;
+                    self.make_durable(scheduler, Success { index, attempts, elapsed, origin, output });
                 }
-                Poll::Pending => break,
             }
         }
     }
 
     /// Ready once every success has counted: it is durable, or was rescued from a store that has failed.
-    pub(super) fn poll_settled(&mut self) -> Poll<()> {
-        self.take_durable();
+    pub(super) fn poll_durable(&mut self, scheduler: &mut Scheduler) -> Poll<()> {
+        self.take_durable(scheduler);
         match &self.durability.commit_log {
             Some(commit_log) if !commit_log.is_settled() => Poll::Pending,
             _ => Poll::Ready(()),
         }
     }
 
-    fn count_kept(&mut self, success: Success<W::Output>) {
+    fn count_kept(&mut self, scheduler: &mut Scheduler, success: Success<W::Output>) {
         let Success { index, attempts, elapsed, origin, output } = success;
         match origin {
             Origin::Ran => {}
-            Origin::Cached => self.scheduler.tally.cached += 1,
-            Origin::Recovered => self.scheduler.tally.recovered += 1,
+            Origin::Cached => scheduler.tally.cached += 1,
+            Origin::Recovered => scheduler.tally.recovered += 1,
         }
-        self.count_success();
-        self.emit_settled(index, attempts, elapsed, origin, None);
-        self.emit_outcome(index, attempts, elapsed, origin, Ok(output));
-    }
-
-    /// Stops the run because something cannot be stored. An early success does not count then.
-    fn stop_for_store(&mut self, error: BoxError) {
-        self.scheduler.revoke_early_success();
-        // The runtime has dropped the task of the store, which is not a failure of the store.
-        let is_shut_down = error.is::<ShutDown>();
-        self.halt(if is_shut_down { FailureReason::Cancelled } else { FailureReason::Store(error) });
+        scheduler.count_success();
+        emit_settled(self.hooks.observer(), (index, attempts), elapsed, origin, None);
+        self.emit_rare_outcome(scheduler, (index, attempts), elapsed, origin, Ok(output));
     }
 
     /// Stops the run because nothing is stored any more. Durable successes have counted.
-    fn give_up(&mut self, error: BoxError) {
-        self.stop_for_store(error);
-        self.rescue_all();
+    fn give_up(&mut self, scheduler: &mut Scheduler, error: BoxError) {
+        scheduler.stop_for_store(error);
+        self.rescue_all(scheduler);
     }
 
     /// Stops waiting for the store, because the time limit of the run has passed.
-    pub(super) fn give_up_late(&mut self) {
-        self.scheduler.revoke_early_success();
-        if let Some(limit) = self.scheduler.config.run_timeout {
-            self.halt(FailureReason::TimedOut { limit });
+    pub(super) fn give_up_in_time(&mut self, scheduler: &mut Scheduler) {
+        scheduler.revoke_early_success();
+        if let Some(limit) = scheduler.config.run_timeout {
+            scheduler.halt(FailureReason::TimedOut { limit });
         }
-        self.rescue_all();
+        self.rescue_all(scheduler);
     }
 
-    fn rescue_all(&mut self) {
-        while let Some(success) =
-            self.durability.commit_log.as_mut().and_then(|commit_log| commit_log.give_up())
-        {
-            self.rescue(success);
+    fn rescue_all(&mut self, scheduler: &mut Scheduler) {
+        while let Some(commit_log) = &mut self.durability.commit_log {
+            let success = commit_log.give_up();
+            scheduler.unkept_successes = commit_log.unkept_successes();
+            let Some(success) = success else { break };
+            self.rescue(scheduler, success);
         }
     }
 
     /// Counts a success that is not durable, for the result only. A sink gets it when the run is recovered instead.
-    fn rescue(&mut self, success: Success<W::Output>) {
+    fn rescue(&mut self, scheduler: &mut Scheduler, success: Success<W::Output>) {
         if self.collector.is_result() {
-            self.count_kept(success);
+            self.count_kept(scheduler, success);
         }
     }
 
     /// Pulls the next item that is to run and needs no look-up. Items that succeeded in an earlier run settle on the way.
     #[cold]
-    pub(super) fn pull_unknown(&mut self) -> Option<Pulled<W::Item>> {
-        let pending = self.durability.pending();
+    pub(super) fn pull_first_unknown(&mut self, scheduler: &mut Scheduler) -> Option<Pulled> {
+        let looked_up = scheduler.looked_up;
         for _ in 0..MOST_AT_ONCE {
-            if self.scheduler.stop.is_some() || !self.may_pull_more() || !self.is_known() {
+            if scheduler.stop.is_some() || !self.may_pull_more(scheduler) || !self.is_known(scheduler) {
                 break;
             }
-            let Some(pulled) = self.pull_any() else { break };
-            let Some(pulled) = self.recall(pulled) else { continue };
-            let to_run = match &mut self.durability.cache {
-                Some(cache) => cache.look_up(pulled),
-                None => Some(pulled),
-            };
-            if to_run.is_some() {
-                return to_run;
-            }
+            let Some((index, item, weight)) = self.pull_item(scheduler) else { break };
+            let Some(item) = self.recall(scheduler, index, item, weight) else { continue };
+            let hash = self.durability.cache.as_ref().and_then(|cache| cache.hash(index, &item));
+            let pulled = self.keep_waiting(index, item, weight);
+            let (Some(cache), Some(hash)) = (&mut self.durability.cache, hash) else { return Some(pulled) };
+            cache.look_up(pulled, hash);
+            scheduler.looked_up = cache.pending();
         }
         // The driver polls the look-ups that were started here. It also continues to pull if this call ended at its bound.
-        if self.durability.pending() > pending || self.may_pull_more() {
-            self.scheduler.wake_driver();
+        if scheduler.looked_up > looked_up || self.may_pull_more(scheduler) {
+            scheduler.wake_driver();
         }
         None
     }
 
     /// Returns `true` if another item may be pulled. No more items are looked up than there are free permits, because other
     /// runs may wait for the items that this run claims.
-    fn may_pull_more(&self) -> bool {
-        let busy = self.backlog.len() + self.running() - self.durability.unkept_successes();
-        self.scheduler.source_state == SourceState::Open
-            && self.admits_new_items()
-            && self.durability.has_room(self.scheduler.permits.capacity().saturating_sub(busy))
+    fn may_pull_more(&self, scheduler: &Scheduler) -> bool {
+        let busy = scheduler.backlog.len() + scheduler.running() - scheduler.unkept_successes;
+        let within = |window| self.collector.is_within_window(window, &scheduler.driver);
+        scheduler.source_state == SourceState::Open
+            && scheduler.admits_new_items(&within)
+            && self.durability.has_room(scheduler.permits.capacity().saturating_sub(busy))
     }
 
     /// Returns `true` if it is known how the next item ended in an earlier run.
-    fn is_known(&mut self) -> bool {
+    fn is_known(&mut self, scheduler: &mut Scheduler) -> bool {
         let Some(commit_log) = &mut self.durability.commit_log else { return true };
-        match commit_log.poll_known(self.scheduler.pulled, &mut Context::from_waker(&self.scheduler.driver)) {
+        match commit_log.poll_known(scheduler.pulled, &mut Context::from_waker(&scheduler.driver)) {
             Poll::Ready(Ok(())) => return true,
             Poll::Ready(Err(error)) => {
-                self.take_durable();
-                self.give_up(error);
+                self.take_durable(scheduler);
+                self.give_up(scheduler, error);
             }
-            Poll::Pending => self.scheduler.source_state = SourceState::Stalled,
+            Poll::Pending => scheduler.source_state = SourceState::Stalled,
         }
         false
     }
 
     /// Settles an item that succeeded in an earlier run. Returns any other item, unless it cannot be hashed, which stops the
     /// run.
-    fn recall(&mut self, pulled: Pulled<W::Item>) -> Option<Pulled<W::Item>> {
-        let Some(commit_log) = &mut self.durability.commit_log else { return Some(pulled) };
-        match commit_log.recall(pulled.index, &pulled.item) {
-            Ok(Recalled::Success(success)) => self.count_kept(success),
-            Ok(Recalled::Nothing) => return Some(pulled),
+    fn recall(
+        &mut self,
+        scheduler: &mut Scheduler,
+        index: usize,
+        item: W::Item,
+        weight: u32,
+    ) -> Option<W::Item> {
+        let Some(commit_log) = &mut self.durability.commit_log else { return Some(item) };
+        match commit_log.recall(index, &item) {
+            Ok(Recalled::Success(success)) => self.count_kept(scheduler, success),
+            Ok(Recalled::Nothing) => return Some(item),
             Ok(Recalled::Changed) => {
-                self.scheduler.tally.changed += 1;
-                return Some(pulled);
+                scheduler.tally.changed += 1;
+                return Some(item);
             }
             Ok(Recalled::Unreadable(error)) => {
-                trace::unreadable(&self.scheduler.name, pulled.index, &error);
-                self.scheduler.tally.changed += 1;
-                return Some(pulled);
+                trace::unreadable(&scheduler.name, index, &error);
+                scheduler.tally.changed += 1;
+                return Some(item);
             }
             Err(error) => {
-                self.backlog.push_back(pulled);
-                self.stop_for_store(error);
+                let pulled = self.keep_waiting(index, item, weight);
+                scheduler.backlog.push_back(pulled);
+                scheduler.stop_for_store(error);
             }
         }
         None
+    }
+}
+
+impl Scheduler {
+    /// Stops the run because something cannot be stored. An early success does not count then.
+    fn stop_for_store(&mut self, error: BoxError) {
+        self.revoke_early_success();
+        // The runtime has dropped the task of the store, which is not a failure of the store.
+        let is_shut_down = error.is::<ShutDown>();
+        self.halt(if is_shut_down { FailureReason::Cancelled } else { FailureReason::Store(error) });
     }
 }

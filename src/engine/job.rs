@@ -1,76 +1,56 @@
 //! An item and its attempts.
 
+use std::mem;
+
 use tracing::Span;
 
-use super::retry_slots::Due;
 use super::{Types, trace};
 use crate::outcome::ItemError;
 use crate::rt::Instant;
 
-/// An item on its way through its attempts.
-pub(super) struct Job<I> {
+/// An item on its way through its attempts, without the item itself.
+pub(super) struct Job {
     pub(super) index: usize,
-    /// The number of the current attempt; the first is 1.
+    /// The number of the current attempt; the first is 1. While the item waits, the number of the last attempt.
     pub(super) attempt: u32,
     /// How many permits each of its attempts takes.
     pub(super) weight: u32,
-    /// A clone of the item, if another attempt may follow.
-    pub(super) kept: Option<I>,
     /// The start of the first attempt, if it is needed.
     pub(super) started: Option<Instant>,
     pub(super) span: Span,
 }
 
-impl<I> Job<I> {
+impl Job {
     /// Returns the job of an empty attempt slot.
     pub(super) fn none() -> Self {
-        Self { index: 0, attempt: 0, weight: 0, kept: None, started: None, span: Span::none() }
+        Self::new(0, 0)
     }
 
-    /// Replaces the job by one of a new item.
+    /// Returns the job of an item that was pulled.
+    pub(super) fn new(index: usize, weight: u32) -> Self {
+        Self { index, attempt: 0, weight, started: None, span: Span::none() }
+    }
+
+    /// Replaces the job by one of a new item, with its first attempt.
     #[inline]
     pub(super) fn renew(&mut self, index: usize, weight: u32) {
         (self.index, self.weight, self.attempt, self.started) = (index, weight, 1, None);
         trace::renew_item_span(&mut self.span, index);
     }
-}
 
-/// An item that waits for its next attempt.
-pub(super) struct Retry<I, E> {
-    pub(super) job: Job<I>,
-    pub(super) item: I,
-    pub(super) error: ItemError<E>,
-}
-
-/// An item that was pulled and has not started.
-pub(super) struct Pulled<I> {
-    pub(super) index: usize,
-    pub(super) item: I,
-    pub(super) weight: u32,
-}
-
-/// An attempt that is to start.
-pub(super) enum Next<I, E> {
-    /// The first of an item.
-    New(Pulled<I>),
-    Retry(Due<Retry<I, E>>),
-}
-
-impl<I, E> Next<I, E> {
-    /// Puts the job into the attempt slot, and returns the item for the attempt.
-    pub(super) fn prepare(self, job: &mut Job<I>) -> I {
-        match self {
-            Self::New(Pulled { index, item, weight }) => {
-                job.renew(index, weight);
-                item
-            }
-            Self::Retry(due) => {
-                let Retry { job: waiting, item, .. } = due.job;
-                *job = waiting;
-                job.attempt = job.attempt.saturating_add(1);
-                item
-            }
+    /// Replaces the job by one that has waited for its next attempt.
+    pub(super) fn resume(&mut self, waiting: Self) {
+        if waiting.attempt == 0 {
+            self.renew(waiting.index, waiting.weight);
+        } else {
+            *self = waiting;
+            self.attempt = self.attempt.saturating_add(1);
         }
+    }
+
+    /// Takes the job out of its attempt slot.
+    pub(super) fn take(&mut self) -> Self {
+        mem::replace(self, Self::none())
     }
 }
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tracing::warn;
 
-use super::job::Pulled;
+use super::scheduler::Pulled;
 use crate::error::BoxError;
 
 /// Looks up outputs of equal items and stores new ones, outside the run. The driver polls it. It never fails: an output that
@@ -45,7 +45,7 @@ pub(crate) struct Lookups<I, T> {
     decode: Decode<T>,
     backend: Box<dyn CacheBackend>,
     /// Items that are being looked up. They hold no permits and have not started.
-    pending: HashMap<usize, Pulled<I>>,
+    pending: HashMap<usize, Pulled>,
 }
 
 impl<I, T> Lookups<I, T> {
@@ -68,23 +68,25 @@ impl<I, T> Lookups<I, T> {
         self.backend.has_room(free)
     }
 
-    /// Starts the look-up of an item. Returns the item if it cannot be looked up.
-    pub(super) fn look_up(&mut self, pulled: Pulled<I>) -> Option<Pulled<I>> {
-        match (self.hash)(&pulled.item) {
-            Ok(hash) => {
-                self.backend.look_up(pulled.index, hash);
-                self.pending.insert(pulled.index, pulled);
-                None
-            }
+    /// Returns the hash of an item, or `None` if it cannot be looked up.
+    pub(super) fn hash(&self, index: usize, item: &I) -> Option<String> {
+        match (self.hash)(item) {
+            Ok(hash) => Some(hash),
             Err(error) => {
-                self.log_warning(pulled.index, "the item has no key, and is not cached", &error);
-                Some(pulled)
+                self.log_warning(index, "the item has no key, and is not cached", &error);
+                None
             }
         }
     }
 
+    /// Starts the look-up of an item.
+    pub(super) fn look_up(&mut self, pulled: Pulled, hash: String) {
+        self.backend.look_up(pulled.index, hash);
+        self.pending.insert(pulled.index, pulled);
+    }
+
     /// Returns the next item that was looked up, and its output if there is one.
-    pub(super) fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<(Pulled<I>, Option<T>)> {
+    pub(super) fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<(Pulled, Option<T>)> {
         loop {
             let (index, found) = match self.backend.poll_found(cx) {
                 Poll::Ready(found) => found,

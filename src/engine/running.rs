@@ -28,21 +28,26 @@ pub(crate) struct Setup<W: Types> {
 
 /// The options of a run, apart from its functions.
 pub(crate) struct Options<I, T, E> {
+    pub(crate) plain: PlainOptions,
+    pub(crate) collector: Outlined<Collector<T, E>>,
+    pub(crate) durability: Outlined<Durability<I, T, E>>,
+    /// Tells a handle or a stream the end of a run that is dropped.
+    pub(crate) notice: Option<Box<dyn Notice<T, E>>>,
+}
+
+/// The options that do not depend on the types of the run.
+pub(crate) struct PlainOptions {
     pub(crate) config: Arc<Config>,
     /// The type name of the map function, which names the run if the task has no name.
     pub(crate) function: &'static str,
     pub(crate) token: Option<CancellationToken>,
     /// `true` if outcomes are given out in the order of the input.
     pub(crate) ordered: bool,
-    pub(crate) collector: Outlined<Collector<T, E>>,
-    pub(crate) durability: Outlined<Durability<I, T, E>>,
     /// Lets a handle or a stream control the run and ask for its progress.
     pub(crate) reporter: Option<Reporter>,
-    /// Tells a handle or a stream the end of a run that is dropped.
-    pub(crate) notice: Option<Box<dyn Notice<T, E>>>,
 }
 
-impl<I, T, E> Options<I, T, E> {
+impl PlainOptions {
     pub(crate) fn name(&self) -> &str {
         self.config.name.as_deref().unwrap_or(self.function)
     }
@@ -57,16 +62,9 @@ impl<W: Types> Setup<W> {
     where
         W: Types<Sink = NoSink>,
     {
-        let options = Options {
-            config,
-            function,
-            token: None,
-            ordered: false,
-            collector: Outlined::default(),
-            durability: Outlined::default(),
-            reporter: None,
-            notice: None,
-        };
+        let plain = PlainOptions { config, function, token: None, ordered: false, reporter: None };
+        let (collector, durability) = Default::default();
+        let options = Options { plain, collector, durability, notice: None };
         Self { source, call, hooks, sink: NoSink, options }
     }
 
@@ -83,7 +81,7 @@ impl<W: Types> Setup<W> {
     /// Returns the same run with a sink that gets the outcomes as they come.
     pub(crate) fn hand_to<K>(self, sink: K) -> Setup<W::With<K>> {
         let Self { source, call, hooks, mut options, .. } = self;
-        *options.collector = Collector::Queue(OutcomeQueue::new(options.ordered));
+        *options.collector = Collector::Queue(OutcomeQueue::new(options.plain.ordered));
         Setup { source, call, hooks, sink, options }
     }
 }
@@ -150,6 +148,6 @@ impl<W: Types, D> fmt::Debug for Running<W, D> {
 
 impl<W: Types> fmt::Debug for Setup<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Setup").field("config", &self.options.config).finish_non_exhaustive()
+        f.debug_struct("Setup").field("config", &self.options.plain.config).finish_non_exhaustive()
     }
 }

@@ -3,7 +3,9 @@
 //! caller.
 
 mod account;
+mod backlog;
 pub(super) mod clock;
+mod control;
 pub(super) mod permits;
 mod poll_budget;
 pub(super) mod retries;
@@ -12,6 +14,7 @@ mod timers;
 mod wake;
 mod workers;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -20,6 +23,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::account::{Tally, Verdict};
+pub(super) use self::backlog::{Assignment, Next, Pulled};
 use self::clock::{Clock, deadline};
 use self::permits::Permits;
 use self::poll_budget::PollBudget;
@@ -80,8 +84,17 @@ pub(super) struct Scheduler {
     pub(super) retries: RetrySchedule,
     pub(super) permits: Permits,
     pub(super) workers: Workers,
+    /// Items that were pulled and wait for permits, in their order.
+    pub(super) backlog: VecDeque<Pulled>,
+    /// Attempts for which a worker was woken or opened, in their order. The first worker that asks makes the first of them,
+    /// so that they start in this order. The worker that was woken for it then takes the next one.
+    pub(super) assigned: VecDeque<Assignment>,
     /// How many of the assigned attempts belong to items that have not started.
     pub(super) assigned_new: usize,
+    /// How many items were pulled and have not started, because they are looked up in a cache.
+    pub(super) looked_up: usize,
+    /// How many successes are not durable yet, and do not count.
+    pub(super) unkept_successes: usize,
     /// How many items may be held in addition to those that run.
     pub(super) look_ahead: usize,
     /// With parallel workers: how many of them this poll of the driver may still wake or open.
@@ -164,7 +177,11 @@ impl Scheduler {
             pulled: 0,
             retries: RetrySchedule::default(),
             workers: Workers::default(),
+            backlog: VecDeque::new(),
+            assigned: VecDeque::new(),
             assigned_new: 0,
+            looked_up: 0,
+            unkept_successes: 0,
             starts_left: 0,
             budget: PollBudget::new(),
             alarm: parallel.then(Arc::default),
@@ -182,7 +199,8 @@ impl Scheduler {
         }
     }
 
-    fn is_parallel(&self) -> bool {
+    /// Returns `true` if workers run in parallel with the driver.
+    pub(super) fn is_parallel(&self) -> bool {
         self.alarm.is_some()
     }
 

@@ -1,252 +1,242 @@
 //! The end of an attempt: the item succeeds, fails or waits for a retry. Also its consequences for the run.
 
-use std::mem;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::attempt::is_interrupted;
 use super::call::Call;
 use super::collector::Collector;
+use super::failure::Failure;
 use super::hooks::Hooks;
-use super::job::{Ended, Job, Retry};
+use super::items::ItemsOf;
+use super::job::{Ended, Job};
 use super::scheduler::{AttemptEnd, Scheduler, Stop, Wait};
 use super::sink::Deliver;
-use super::state::State;
+use super::slots::Kept;
 use super::{Mode, Work, trace};
 use crate::error::{BoxError, FailureReason};
-use crate::observe::Event;
+use crate::observe::{Event, Observer};
 use crate::outcome::{FailureKind, ItemError, ItemOutcome, Origin};
 
-impl<W: Work> State<W> {
+impl<W: Work> ItemsOf<W> {
     #[inline(always)]
-    pub(super) fn succeed(&mut self, job: &Job<W::Item>, output: W::Output) {
+    pub(super) fn succeed(&mut self, scheduler: &mut Scheduler, job: &Job, output: W::Output) {
         if W::Call::KEEPS {
-            return self.keep(job, output);
+            return self.keep(scheduler, job, output);
         }
-        self.count_success();
-        self.settle(job, Ok(output));
-    }
-
-    #[inline(always)]
-    pub(super) fn count_success(&mut self) {
-        self.scheduler.tally.successes += 1;
-        if self.scheduler.config.criteria.enough(self.scheduler.tally.successes, self.scheduler.total()) {
-            self.stop(Stop::EarlySuccess);
+        scheduler.count_success();
+        let mut elapsed = Duration::ZERO;
+        if scheduler.timed {
+            elapsed = scheduler.since_start(job);
+            emit_settled(self.hooks.observer(), (job.index, job.attempt), elapsed, Origin::Ran, None);
         }
+        self.emit_outcome(scheduler, (job.index, job.attempt), elapsed, Origin::Ran, Ok(output));
     }
 
     /// Ends an attempt without an output: the item is tried again, fails, or is cancelled with the run.
     #[cold]
-    pub(super) fn fail_attempt(&mut self, job: &mut Job<W::Item>, error: ItemError<W::Error>) {
-        self.scheduler.tally.failed_attempts += 1;
-        let mut job = mem::replace(job, Job::none());
-        if is_interrupted(&error) {
-            return self.halt(FailureReason::Cancelled);
-        }
-        match &error {
-            ItemError::Failed { .. } | ItemError::Faulted { .. } => {}
-            ItemError::TimedOut { .. } => self.scheduler.tally.timeouts += 1,
-            ItemError::Panicked { .. } => self.scheduler.tally.panics += 1,
-        }
-        let retry = match job.kept.take() {
-            Some(item) => self.wait_before_retry(&job, &error).map(|wait| (item, wait)),
-            None => Err("no retry is left"),
-        };
-        self.emit_attempt_failed(&job, &error, retry.as_ref().ok().map(|(_, wait)| wait.length));
-        match retry {
-            Ok((item, Wait { length, until, give_up })) => {
-                let weight = job.weight;
-                let slot = self.waiting.keep(Retry { job, item, error });
-                let admitted = self.admitted();
-                let retries = &mut self.scheduler.retries;
-                if length.is_zero() {
-                    retries.park_immediate(slot, weight, give_up, admitted);
-                } else {
-                    retries.park(slot, weight, until, give_up);
-                }
-                if !length.is_zero() || give_up.is_some() {
-                    // The driver has to set its timer for this retry.
-                    self.scheduler.notify_driver();
-                }
-            }
-            Err(why) => self.fail(&job, error, why),
-        }
-    }
-
-    /// Returns the wait before the next attempt, or the reason why there is none.
-    fn wait_before_retry(
+    pub(super) fn fail_attempt(
         &mut self,
-        job: &Job<W::Item>,
-        error: &ItemError<W::Error>,
-    ) -> Result<Wait, &'static str> {
-        if self.scheduler.stop.is_some() {
-            return Err("the run is stopping");
-        }
-        let ended = match error {
-            ItemError::Failed { error, .. } if self.hooks.is_retryable(error) => {
-                AttemptEnd::Failed { retry_after: self.hooks.retry_after(error) }
-            }
-            ItemError::Failed { .. } => AttemptEnd::Refused,
-            ItemError::TimedOut { scope, .. } => AttemptEnd::TimedOut(*scope),
-            ItemError::Faulted { .. } => AttemptEnd::Faulted,
-            ItemError::Panicked { .. } => AttemptEnd::Panicked,
-        };
-        self.scheduler.wait_before_retry(job.attempt, job.started, ended)
-    }
-
-    /// Settles an item as failed. `why` is the reason why it is not tried again.
-    pub(super) fn fail(&mut self, job: &Job<W::Item>, error: ItemError<W::Error>, why: &str) {
-        let stop = self.scheduler.count_failure(job.index, error.attempts());
-        job.span.in_scope(|| trace::failure(&self.scheduler.name, job.index, &error, why));
-        if let Some(stop) = stop {
-            self.stop(stop);
-        }
-        self.settle(job, Err(error));
-    }
-
-    fn emit_attempt_failed(
-        &self,
-        job: &Job<W::Item>,
-        error: &ItemError<W::Error>,
-        retry_in: Option<Duration>,
+        scheduler: &mut Scheduler,
+        job: &mut Job,
+        item: &mut Option<W::Item>,
+        error: ItemError<W::Error>,
     ) {
-        let (index, attempt, kind) = (job.index, job.attempt, error.kind());
-        if let Some(delay) = retry_in {
-            job.span.in_scope(|| trace::retry(&self.scheduler.name, index, attempt, kind, delay));
+        let (job, item) = (job.take(), item.take());
+        let failure = Failure::from(&error);
+        if !scheduler.count_failed_attempt(&failure) {
+            return;
         }
-        if let Some(observer) = self.hooks.observer() {
-            observer.on_event(&Event::AttemptFailed { index, attempt, kind, retry_in });
-        }
-    }
-
-    #[inline(always)]
-    fn settle(&mut self, job: &Job<W::Item>, result: Ended<W>) {
-        let (index, attempts) = (job.index, job.attempt);
-        let mut elapsed = Duration::ZERO;
-        if self.scheduler.timed {
-            elapsed = self.since_start(job);
-            if let (Err(error), true) = (&result, W::Call::KEEPS) {
-                self.keep_failure(index, elapsed, error);
+        let end = match &error {
+            ItemError::Failed { error, .. } if item.is_some() && scheduler.stop.is_none() => {
+                if self.hooks.is_retryable(error) {
+                    AttemptEnd::Failed { retry_after: self.hooks.retry_after(error) }
+                } else {
+                    AttemptEnd::Refused
+                }
             }
-            self.emit_settled(
-                index,
-                attempts,
-                elapsed,
-                Origin::Ran,
-                result.as_ref().err().map(ItemError::kind),
-            );
+            _ => AttemptEnd::Refused,
+        };
+        let end = item.is_some().then(|| failure.end(end));
+        match (item, scheduler.end_attempt(&job, &failure, end, self.hooks.observer())) {
+            (Some(item), Ok(wait)) => {
+                let weight = job.weight;
+                let slot = self.waiting.keep(Kept { item, job, error: Some(error) });
+                scheduler.park(slot, weight, &wait);
+            }
+            (_, ended) => self.fail(scheduler, &job, error, ended.err().unwrap_or_default()),
         }
-        self.emit_outcome(index, attempts, elapsed, Origin::Ran, result);
     }
 
-    /// Emits the outcome of an item.
-    #[inline(always)]
-    pub(super) fn emit_outcome(
+    /// Emits the outcome of an item that has failed, or whose success comes from a store. It is compiled once for all of
+    /// these.
+    #[inline(never)]
+    pub(super) fn emit_rare_outcome(
         &mut self,
-        index: usize,
-        attempts: u32,
+        scheduler: &mut Scheduler,
+        ids: (usize, u32),
         elapsed: Duration,
         origin: Origin,
         result: Ended<W>,
     ) {
-        let sink_is_free = W::Sink::TAKES && !self.scheduler.sink_is_busy && !self.scheduler.sink_failed;
+        self.emit_outcome(scheduler, ids, elapsed, origin, result);
+    }
+
+    /// Settles an item as failed. `why` is the reason why it is not tried again.
+    #[inline(never)]
+    pub(super) fn fail(
+        &mut self,
+        scheduler: &mut Scheduler,
+        job: &Job,
+        error: ItemError<W::Error>,
+        why: &str,
+    ) {
+        let failure = Failure::from(&error);
+        let elapsed = scheduler.fail_item(job, &failure, why);
+        if W::Call::KEEPS {
+            self.keep_failure(scheduler, job.index, elapsed, &error);
+        }
+        let ids = (job.index, job.attempt);
+        if scheduler.timed {
+            emit_settled(self.hooks.observer(), ids, elapsed, Origin::Ran, Some(failure.kind));
+        }
+        self.emit_rare_outcome(scheduler, ids, elapsed, Origin::Ran, Err(error));
+    }
+
+    /// Emits the outcome of an item, given by its index and its number of attempts.
+    #[inline(always)]
+    fn emit_outcome(
+        &mut self,
+        scheduler: &mut Scheduler,
+        (index, attempts): (usize, u32),
+        elapsed: Duration,
+        origin: Origin,
+        result: Ended<W>,
+    ) {
+        let sink_is_free = W::Sink::TAKES && !scheduler.sink_is_busy && !scheduler.sink_failed;
         if sink_is_free && self.collector.can_bypass() {
             let mut outcome = Some(ItemOutcome { index, attempts, elapsed, origin, result });
-            let _is_busy = self.poll_sink(|_| outcome.take());
+            let _is_busy = self.poll_sink(scheduler, |_| outcome.take());
             return;
         }
         self.collector.settle(index, attempts, elapsed, origin, result);
         if W::Mode::PARALLEL {
-            self.flush_outcomes();
-            self.scheduler.has_notified |= self.scheduler.wakes_taker.is_some();
+            scheduler.wake_taker_later(self.collector.flush());
+            scheduler.has_notified |= scheduler.wakes_taker.is_some();
             if self.collector.should_wake_driver() {
-                self.scheduler.notify_driver();
+                scheduler.notify_driver();
             }
         }
         if sink_is_free {
-            let _is_busy = self.deliver();
+            let _is_busy = self.poll_sink(scheduler, Collector::take);
         }
-    }
-
-    /// Delivers outcomes to a sink that the workers can reach. Pending while the sink is busy.
-    pub(super) fn deliver(&mut self) -> Poll<()> {
-        if self.scheduler.sink_failed {
-            return Poll::Ready(());
-        }
-        self.poll_sink(Collector::take)
     }
 
     #[inline]
-    fn poll_sink(
+    pub(super) fn poll_sink(
         &mut self,
+        scheduler: &mut Scheduler,
         mut next: impl FnMut(&mut Collector<W::Output, W::Error>) -> Option<ItemOutcome<W::Output, W::Error>>,
     ) -> Poll<()> {
-        let Self { sink, collector, scheduler: Scheduler { driver, .. }, .. } = self;
-        let polled = sink.poll_deliver(&mut Context::from_waker(driver), || next(collector));
-        self.scheduler.sink_is_busy = polled.is_pending();
+        let Self { sink, collector, .. } = self;
+        let polled = sink.poll_deliver(&mut Context::from_waker(&scheduler.driver), || next(collector));
+        scheduler.sink_is_busy = polled.is_pending();
         if let Err(error) = ready!(polled) {
-            self.stop_for_sink(error);
+            scheduler.stop_for_sink(error);
+            self.collector.clear();
         }
         Poll::Ready(())
     }
+}
 
+/// Notifies the observer that an item has settled. The item is given by its index and its number of attempts.
+pub(super) fn emit_settled(
+    observer: Option<&dyn Observer>,
+    (index, attempts): (usize, u32),
+    elapsed: Duration,
+    origin: Origin,
+    failure: Option<FailureKind>,
+) {
+    if let Some(observer) = observer {
+        observer.on_event(&Event::ItemSettled { index, attempts, elapsed, origin, failure });
+    }
+}
+
+impl Scheduler {
     /// Returns how long an item took.
-    #[inline]
-    pub(super) fn since_start(&mut self, job: &Job<W::Item>) -> Duration {
-        let now = self.scheduler.clock.read();
+    pub(super) fn since_start(&mut self, job: &Job) -> Duration {
+        let now = self.clock.read();
         job.started.map_or(Duration::ZERO, |started| now - started)
     }
 
-    /// Notifies the observer.
-    #[inline]
-    pub(super) fn emit_settled(
-        &self,
-        index: usize,
-        attempts: u32,
-        elapsed: Duration,
-        origin: Origin,
-        failure: Option<FailureKind>,
-    ) {
-        if let Some(observer) = self.hooks.observer() {
-            observer.on_event(&Event::ItemSettled { index, attempts, elapsed, origin, failure });
+    /// Counts an attempt without an output. Returns `false` if the shutdown of the runtime has interrupted it, which stops
+    /// the run.
+    fn count_failed_attempt(&mut self, failure: &Failure<'_>) -> bool {
+        self.tally.failed_attempts += 1;
+        if failure.is_interruption() {
+            self.halt(FailureReason::Cancelled);
+            return false;
+        }
+        match failure.kind {
+            FailureKind::Failed | FailureKind::Faulted => {}
+            FailureKind::TimedOut => self.tally.timeouts += 1,
+            FailureKind::Panicked => self.tally.panics += 1,
+        }
+        true
+    }
+
+    /// Returns the wait before the next attempt, or the reason why there is none. `end` is `None` if no retry is left.
+    fn end_attempt(
+        &mut self,
+        job: &Job,
+        failure: &Failure<'_>,
+        end: Option<AttemptEnd>,
+        observer: Option<&dyn Observer>,
+    ) -> Result<Wait, &'static str> {
+        let wait = match end {
+            None => Err("no retry is left"),
+            Some(_) if self.stop.is_some() => Err("the run is stopping"),
+            Some(end) => self.wait_before_retry(job.attempt, job.started, end),
+        };
+        let retry_in = wait.as_ref().ok().map(|wait| wait.length);
+        let (index, attempt, kind) = (job.index, job.attempt, failure.kind);
+        if let Some(delay) = retry_in {
+            job.span.in_scope(|| trace::retry(&self.name, index, attempt, kind, delay));
+        }
+        if let Some(observer) = observer {
+            observer.on_event(&Event::AttemptFailed { index, attempt, kind, retry_in });
+        }
+        wait
+    }
+
+    /// Adds an item to those that wait for their next attempt.
+    fn park(&mut self, slot: usize, weight: u32, &Wait { length, until, give_up }: &Wait) {
+        if length.is_zero() {
+            let admitted = self.admitted();
+            self.retries.park_immediate(slot, weight, give_up, admitted);
+        } else {
+            self.retries.park(slot, weight, until, give_up);
+        }
+        if !length.is_zero() || give_up.is_some() {
+            // The driver has to set its timer for this retry.
+            self.notify_driver();
         }
     }
 
-    /// Stops the run: nothing more starts. Only the first cause counts.
-    pub(super) fn stop(&mut self, cause: Stop) {
-        if self.scheduler.stop.is_none() {
-            self.scheduler.stop = Some(cause);
-            self.abandon();
-            self.waiting.clear();
-            self.scheduler.retries.clear();
-            self.scheduler.notify_driver();
+    /// Counts and logs an item that has failed, and stops the run if that is enough. Returns how long the item took, if the
+    /// run reports it.
+    fn fail_item(&mut self, job: &Job, failure: &Failure<'_>, why: &str) -> Duration {
+        let stop = self.count_failure(job.index, failure.attempts);
+        job.span.in_scope(|| trace::failure(&self.name, job.index, failure, why));
+        if let Some(stop) = stop {
+            self.stop(stop);
         }
-    }
-
-    /// Stops the run for a cause from outside. Running attempts may not continue to their end any more.
-    pub(super) fn halt(&mut self, reason: FailureReason) {
-        self.stop(Stop::Failed(reason));
-        self.scheduler.draining = false;
+        if self.timed { self.since_start(job) } else { Duration::ZERO }
     }
 
     /// Stops the run because its sink has failed. An early success does not count then.
     pub(super) fn stop_for_sink(&mut self, error: BoxError) {
-        self.scheduler.sink_failed = true;
-        self.scheduler.revoke_early_success();
+        self.sink_failed = true;
+        self.revoke_early_success();
         self.stop(Stop::Failed(FailureReason::Sink(error)));
-        self.collector.clear();
-    }
-
-    /// Removes the timeout of the run if the last item ended in the same poll.
-    pub(super) fn clear_timeout(&mut self) {
-        let timed_out = matches!(self.scheduler.stop, Some(Stop::Failed(FailureReason::TimedOut { .. })));
-        let all_settled = self.started() == self.scheduler.tally.successes + self.scheduler.tally.failures;
-        if timed_out
-            && all_settled
-            && self.scheduler.has_pulled_all()
-            && self.scheduler.pulled == self.started()
-        {
-            self.scheduler.stop = None;
-        }
     }
 }

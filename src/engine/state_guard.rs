@@ -4,21 +4,22 @@ use std::mem;
 use std::sync::TryLockError;
 use std::task::Waker;
 
+use super::items::{Items, Release};
+use super::scheduler::Scheduler;
 use super::scheduler::permits::Released;
-use super::state::State;
-use super::{Mode, Types};
+use super::state::{AnyState, State};
 use crate::lock::{BackOff, lock_with_back_off};
 use crate::rt::{Mutex, MutexGuard};
 
 /// The state, locked when it is first needed.
-pub(super) struct StateGuard<'a, W: Types> {
-    state: &'a Mutex<State<W>>,
-    guard: Option<MutexGuard<'a, State<W>>>,
+pub(super) struct StateGuard<'a, I: Release + ?Sized> {
+    state: &'a Mutex<State<I>>,
+    guard: Option<MutexGuard<'a, State<I>>>,
     back_off: BackOff,
 }
 
-impl<'a, W: Types> StateGuard<'a, W> {
-    pub(super) fn new(state: &'a Mutex<State<W>>) -> Self {
+impl<'a, I: Release + ?Sized> StateGuard<'a, I> {
+    pub(super) fn new(state: &'a Mutex<State<I>>) -> Self {
         Self { state, guard: None, back_off: BackOff::Short }
     }
 
@@ -35,15 +36,15 @@ impl<'a, W: Types> StateGuard<'a, W> {
     }
 
     #[inline(always)]
-    pub(super) fn get(&mut self) -> &mut State<W> {
+    pub(super) fn get(&mut self) -> &mut State<I> {
         self.guard.get_or_insert_with(|| lock_with_back_off(self.state, self.back_off))
     }
 
     /// Unlocks the state before the caller's code runs, if workers are parallel. If the driver polls the workers, the lock
     /// is held for the rest of the worker's poll: no code that an attempt can reach needs it.
     #[inline]
-    pub(super) fn release(&mut self) {
-        if W::Mode::PARALLEL {
+    pub(super) fn release(&mut self, parallel: bool) {
+        if parallel {
             self.unlock();
         }
     }
@@ -52,59 +53,74 @@ impl<'a, W: Types> StateGuard<'a, W> {
     /// waits for an outcome, which the caller may poll within this call. It drops parts of the shared limit, which wakes the
     /// drivers of other runs.
     #[inline]
-    fn unlock(&mut self) {
+    pub(super) fn unlock(&mut self) {
         let Some(mut state) = self.guard.take() else { return };
-        if state.scheduler.wakes_driver
-            || state.scheduler.wakes_taker.is_some()
-            || !state.scheduler.permits.released().is_empty()
-        {
-            let driver = mem::take(&mut state.scheduler.wakes_driver).then(|| state.scheduler.driver.clone());
-            let (released, taker) =
-                (mem::take(state.scheduler.permits.released()), state.scheduler.wakes_taker.take());
+        if let Some(wakes) = state.scheduler.take_wakes() {
             drop(state);
-            finish(released, [taker, driver]);
+            wakes.finish();
         }
     }
 }
 
-#[cold]
-fn finish(released: Vec<Released>, wakers: [Option<Waker>; 2]) {
-    drop(released);
-    wakers.into_iter().flatten().for_each(Waker::wake);
+/// The work that has to be done after the state is unlocked.
+struct Wakes {
+    released: Vec<Released>,
+    wakers: [Option<Waker>; 2],
+}
+
+impl Wakes {
+    #[cold]
+    fn finish(self) {
+        drop(self.released);
+        self.wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+}
+
+impl Scheduler {
+    #[inline]
+    fn take_wakes(&mut self) -> Option<Wakes> {
+        let is_due = self.wakes_driver || self.wakes_taker.is_some() || !self.permits.released().is_empty();
+        is_due.then(|| self.collect_wakes())
+    }
+
+    #[cold]
+    fn collect_wakes(&mut self) -> Wakes {
+        let driver = mem::take(&mut self.wakes_driver).then(|| self.driver.clone());
+        let released = mem::take(self.permits.released());
+        Wakes { released, wakers: [self.wakes_taker.take(), driver] }
+    }
 }
 
 /// The state, locked by the driver. It is unlocked as a worker unlocks it when this is dropped.
 ///
 /// A worker's [`StateGuard`] has no destructor, because that costs each poll of a worker a few instructions.
-pub(super) struct DriverGuard<'a, W: Types>(StateGuard<'a, W>);
+pub(super) struct DriverGuard<'a, 'b>(StateGuard<'a, dyn Items + 'b>);
 
-impl<'a, W: Types> DriverGuard<'a, W> {
-    pub(super) fn new(state: &'a Mutex<State<W>>) -> Self {
+impl<'a, 'b> DriverGuard<'a, 'b> {
+    pub(super) fn new(state: &'a AnyState<'b>) -> Self {
         Self(StateGuard::new(state))
     }
 
-    /// Returns the state, unless it is locked at this moment.
-    pub(super) fn try_new(state: &'a Mutex<State<W>>) -> Option<Self> {
-        let guard = match state.try_lock() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
-        Some(Self(StateGuard { state, guard: Some(guard), back_off: BackOff::Short }))
-    }
-
-    pub(super) fn get(&mut self) -> &mut State<W> {
+    pub(super) fn get(&mut self) -> &mut State<dyn Items + 'b> {
         self.0.get()
-    }
-
-    /// Unlocks the state, if workers are parallel.
-    pub(super) fn release(&mut self) {
-        self.0.release();
     }
 }
 
-impl<W: Types> Drop for DriverGuard<'_, W> {
+impl Drop for DriverGuard<'_, '_> {
     fn drop(&mut self) {
         self.0.unlock();
     }
+}
+
+/// Takes back the permits of a dropped run, unless a worker has locked its state at this moment.
+pub(super) fn abandon<I: Release + ?Sized>(state: &Mutex<State<I>>) {
+    let mut guard = match state.try_lock() {
+        Ok(guard) => guard,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return,
+    };
+    guard.scheduler.abandon();
+    let wakes = guard.scheduler.take_wakes();
+    drop(guard);
+    wakes.into_iter().for_each(Wakes::finish);
 }

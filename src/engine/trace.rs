@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use tracing::field::debug;
 use tracing::level_filters::LevelFilter;
+use tracing::span::Entered;
 use tracing::{Span, debug_span, info, info_span, warn};
 
+use super::failure::Failure;
 use crate::error::{BoxError, FailureReason};
-use crate::outcome::{FailureKind, ItemError};
+use crate::outcome::FailureKind;
 use crate::result::Summary;
 
 pub(super) fn run_span(name: &str, total: Option<usize>, concurrency: usize) -> Span {
@@ -19,6 +21,11 @@ pub(super) fn run_span(name: &str, total: Option<usize>, concurrency: usize) -> 
 #[inline(always)]
 pub(super) fn in_span<T>(span: &Span, function: impl FnOnce() -> T) -> T {
     if span.is_disabled() { function() } else { span.in_scope(function) }
+}
+
+/// Enters a span. It is left when the returned value is dropped.
+pub(super) fn enter(span: &Span) -> Entered<'_> {
+    span.enter()
 }
 
 /// Replaces the span of an item with the span of the next item. Without a subscriber there is no span, and nothing to
@@ -48,15 +55,12 @@ pub(super) fn retry(task: &str, index: usize, attempt: u32, kind: FailureKind, d
 }
 
 /// Logs that an item has failed. `why` is the reason why it was not tried again.
-pub(super) fn failure<E>(task: &str, index: usize, error: &ItemError<E>, why: &str) {
-    let (mut limit, mut panic, mut fault) = (None, None, None);
-    match error {
-        ItemError::Failed { .. } => {}
-        ItemError::TimedOut { limit: passed, .. } => limit = Some(debug(passed)),
-        ItemError::Panicked { message, .. } => panic = Some(message.as_str()),
-        ItemError::Faulted { message, .. } => fault = Some(message.as_str()),
-    }
-    let (attempts, kind) = (error.attempts(), error.kind().as_str());
+pub(super) fn failure(task: &str, index: usize, failure: &Failure<'_>, why: &str) {
+    let Failure { kind, attempts, limit, message } = failure;
+    let limit = limit.as_ref().map(|(limit, _)| debug(limit));
+    let panic = message.filter(|_| *kind == FailureKind::Panicked);
+    let fault = message.filter(|_| *kind == FailureKind::Faulted);
+    let kind = kind.as_str();
     warn!(target: "async_map_task", task, index, attempts, kind, limit, panic, fault, why, "item failed");
 }
 

@@ -1,6 +1,6 @@
 //! A worker, which processes one item after another.
 
-use std::ops::ControlFlow;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,8 +8,12 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::attempt_slot::AttemptSlot;
+use super::attempt_control::AttemptControl;
+use super::attempt_slot::{AttemptSlot, SlotProjection};
+use super::items::{Items, ItemsOf};
+use super::job::Job;
 use super::next_step::Step;
+use super::start_at_once::start_at_once;
 use super::state::State;
 use super::state_guard::StateGuard;
 use super::time_slice::TimeSlice;
@@ -23,7 +27,7 @@ pin_project! {
     /// there is work. Between two items it allocates nothing.
     #[project = WorkerProjection]
     pub struct Worker<W: Types> {
-        state: Arc<Mutex<State<W>>>,
+        state: Arc<Mutex<State<ItemsOf<W>>>>,
         config: Arc<Config>,
         id: usize,
         // Only for parallel workers.
@@ -44,7 +48,7 @@ pub(super) struct ParallelParts<C> {
 
 impl<W: Work> Worker<W> {
     pub(super) fn new(
-        state: Arc<Mutex<State<W>>>,
+        state: Arc<Mutex<State<ItemsOf<W>>>>,
         config: Arc<Config>,
         id: usize,
         parallel: Option<ParallelParts<W::Call>>,
@@ -55,7 +59,7 @@ impl<W: Work> Worker<W> {
     /// Makes the worker check the limit of a running attempt from now on. It must be polled after that.
     pub(super) fn watch_limit(self: Pin<&mut Self>) {
         let this = self.project();
-        this.slot.project().work_out_limit(this.config);
+        this.slot.project().control.work_out_limit(this.config);
     }
 
     /// Tells a running attempt to end. From now on, the grace of the run is its only limit.
@@ -74,161 +78,149 @@ impl<W: Work> Future for Worker<W> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let WorkerProjection { state, config, id, parallel, mut slot } = self.project();
+        let WorkerProjection { state, config, id, parallel, slot } = self.project();
+        let (config, id) = (&**config, *id);
+        let mut slot = slot.project();
         if let (true, Some(parallel)) = (W::Mode::PARALLEL, &*parallel) {
             if parallel.alarm.load(Ordering::Acquire) {
-                slot.as_mut().project().stop();
+                slot.stop();
             }
         }
-        ready!(slot.as_mut().project().poll_lingering(cx));
+        ready!(slot.poll_lingering(cx));
         let mut slice = W::Mode::PARALLEL.then(TimeSlice::default);
         let mut guard = StateGuard::new(state);
-        let mut begun = Ok(());
-        if !slot.as_mut().project().is_taken() {
-            let step = guard.get().step_without_attempt(*id, slot.as_mut(), cx.waker());
-            guard.release();
-            begun = match perform_step(step, parallel.as_ref().zip(slice.as_mut()), config, slot.as_mut(), cx)
-            {
-                ControlFlow::Continue(begun) => begun,
-                ControlFlow::Break(polled) => return polled,
-            };
+        // An item whose attempt is to begin now.
+        let mut next = None;
+        let mut yields_first = false;
+        if !slot.is_taken() {
+            let state: &mut State<dyn Items + '_> = guard.get();
+            let step = state.step_without_attempt(id, slot.control, cx.waker());
+            match take_item(step, &mut guard, &mut slot, cx) {
+                Ok((item, after_yield)) => (next, yields_first) = (item, after_yield),
+                Err(rested) => return rested,
+            }
         }
         loop {
-            let mut slice_is_over = false;
-            let direct_step = match begun {
-                Ok(()) => loop {
-                    match slot.as_mut().project().poll(cx, config, &mut guard) {
-                        Poll::Pending => {
-                            // A worker that has locked the state has started an attempt, which was counted. Two workers that
-                            // have woken themselves end the poll of all.
-                            if !W::Mode::PARALLEL {
-                                if guard.is_held() {
-                                    guard.get().scheduler.ensure_sweep();
-                                } else {
-                                    count_poll(&mut guard, cx);
-                                }
-                            }
-                            return Poll::Pending;
-                        }
-                        Poll::Ready(Ok(output)) => {
-                            if let Some(slice) = &mut slice {
-                                slice_is_over = end_attempt(slice, &mut guard, slot.as_mut());
-                            }
-                            let (state, mut parts) = (guard.get(), slot.as_mut().project());
-                            state.take_success(output, &mut parts);
-                            let step = state.begin_at_once(&mut parts, slice_is_over);
-                            match (step, parallel.as_ref().zip(slice.as_mut())) {
-                                (Some(Step::Attempt), _) => {}
-                                (Some(Step::Begin { item, .. }), Some((parallel, slice))) => {
-                                    guard.release();
-                                    let begun = begin_parallel(parallel, config, slice, slot.as_mut(), item);
-                                    if let Err(error) = begun {
-                                        guard.get().take_failure(error, slot.as_mut());
-                                        break None;
-                                    }
-                                }
-                                (step, _) => break step,
-                            }
-                        }
-                        Poll::Ready(Err(error)) => {
-                            if let Some(slice) = &mut slice {
-                                slice_is_over = end_attempt(slice, &mut guard, slot.as_mut());
-                            }
-                            guard.get().take_failure(error, slot.as_mut());
-                            break None;
-                        }
-                    }
-                },
-                Err(error) => {
-                    release_shared_permit(&mut guard, slot.as_mut());
-                    guard.get().take_failure(error, slot.as_mut());
-                    None
+            let begun = match next.take() {
+                None => Ok(()),
+                Some(item) => {
+                    begin(parallel.as_ref().zip(slice.as_mut()), config, &mut guard, &mut slot, item)
                 }
             };
-            let step = match direct_step {
-                Some(step) => step,
-                None => guard.get().step_after_attempt(*id, slice_is_over, slot.as_mut(), cx.waker()),
+            let polled = match begun {
+                Err(error) => Poll::Ready(Err(error)),
+                Ok(()) if mem::take(&mut yields_first) => {
+                    slot.control.is_unpolled = true;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Ok(()) => slot.poll(cx, config, &mut guard),
             };
-            guard.release();
-            begun = match perform_step(step, parallel.as_ref().zip(slice.as_mut()), config, slot.as_mut(), cx)
-            {
-                ControlFlow::Continue(begun) => begun,
-                ControlFlow::Break(polled) => return polled,
+            let result = match polled {
+                Poll::Ready(result) => result,
+                Poll::Pending => {
+                    // A worker that has locked the state has started an attempt, which was counted. Two workers that have
+                    // woken themselves end the poll of all.
+                    if !W::Mode::PARALLEL {
+                        if guard.is_held() {
+                            guard.get().scheduler.ensure_sweep();
+                        } else {
+                            count_poll(guard.get(), cx);
+                        }
+                    }
+                    return Poll::Pending;
+                }
             };
+            let mut slice_is_over = false;
+            if let Some(slice) = &mut slice {
+                slice_is_over = slice.is_over();
+                guard.set_back_off(slice.back_off());
+                release_shared_permit(&mut guard, &mut slot);
+            }
+            let State { scheduler, items } = &mut *guard.get();
+            scheduler.apply_alarm_and_signals();
+            match result {
+                Ok(output) => {
+                    items.succeed(scheduler, &slot.control.job, output);
+                    next = start_at_once(scheduler, items, &mut slot, slice_is_over);
+                    if next.is_some() {
+                        continue;
+                    }
+                }
+                Err(error) => items.fail_attempt(scheduler, &mut slot.control.job, slot.kept, error),
+            }
+            let state: &mut State<dyn Items + '_> = guard.get();
+            let step = state.step_after_attempt(id, slice_is_over, slot.control, cx.waker());
+            match take_item(step, &mut guard, &mut slot, cx) {
+                Ok((item, after_yield)) => (next, yields_first) = (item, after_yield),
+                Err(rested) => return rested,
+            }
         }
     }
 }
 
-/// Performs a step of a worker. Breaks with the end of its poll, or continues with an attempt that is running or has failed
-/// immediately.
-fn perform_step<W: Work>(
-    step: Step<W::Item>,
+/// Takes the item of the next attempt out of the waiting items. `true` if the worker yields before it polls the attempt. If
+/// there is none, ends the poll of the worker.
+#[inline(never)]
+fn take_item<W: Work>(
+    step: Step,
+    guard: &mut StateGuard<'_, ItemsOf<W>>,
+    slot: &mut SlotProjection<'_, W>,
+    cx: &Context<'_>,
+) -> Result<(Option<W::Item>, bool), Poll<()>> {
+    if let Step::Begin { slot: from, after_yield } = step {
+        return Ok((guard.get().items.waiting.take(from).map(|waiting| waiting.item), after_yield));
+    }
+    guard.release(W::Mode::PARALLEL);
+    *slot.kept = None;
+    Err(rest(&step, slot.control, cx))
+}
+
+/// Ends the poll of a worker without an attempt.
+fn rest(step: &Step, control: &mut AttemptControl, cx: &Context<'_>) -> Poll<()> {
+    control.job = Job::none();
+    match step {
+        Step::Retire => return Poll::Ready(()),
+        Step::Yield => cx.waker().wake_by_ref(),
+        Step::Begin { .. } | Step::Idle | Step::Linger => {}
+    }
+    Poll::Pending
+}
+
+/// Begins an attempt. A parallel worker begins it outside the lock.
+#[inline(always)]
+fn begin<W: Work>(
     parallel: Option<(&ParallelParts<W::Call>, &mut TimeSlice)>,
     config: &Config,
-    slot: Pin<&mut AttemptSlot<W>>,
-    cx: &Context<'_>,
-) -> ControlFlow<Poll<()>, Result<(), ItemError<W::Error>>> {
-    match (step, parallel) {
-        (Step::Attempt, _) => ControlFlow::Continue(Ok(())),
-        (Step::Begin { item, after_yield }, Some((parallel, slice))) => {
-            let mut slot = slot;
-            let begun = begin_parallel(parallel, config, slice, slot.as_mut(), item);
-            if after_yield && begun.is_ok() {
-                *slot.project().is_unpolled = true;
-                cx.waker().wake_by_ref();
-                return ControlFlow::Break(Poll::Pending);
-            }
-            ControlFlow::Continue(begun)
+    guard: &mut StateGuard<'_, ItemsOf<W>>,
+    slot: &mut SlotProjection<'_, W>,
+    item: W::Item,
+) -> Result<(), ItemError<W::Error>> {
+    match parallel {
+        Some((parallel, slice)) if W::Mode::PARALLEL => {
+            guard.unlock();
+            slot.control.record_start(config, slice.start_attempt(parallel.timed));
+            slot.begin(&parallel.call, config, parallel.run_deadline, item)
         }
-        (Step::Yield, _) => {
-            cx.waker().wake_by_ref();
-            ControlFlow::Break(Poll::Pending)
+        _ => {
+            let state = guard.get();
+            slot.begin(&state.items.call, config, state.scheduler.run_deadline, item)
         }
-        (Step::Idle | Step::Linger | Step::Begin { .. }, _) => ControlFlow::Break(Poll::Pending),
-        (Step::Retire, _) => ControlFlow::Break(Poll::Ready(())),
     }
 }
 
 /// Counts the poll of a worker with a pending attempt.
-#[inline(never)]
-fn count_poll<W: Work>(guard: &mut StateGuard<'_, W>, cx: &Context<'_>) {
-    if !guard.get().may_poll_worker() {
+fn count_poll(state: &mut State<dyn Items + '_>, cx: &Context<'_>) {
+    if !state.may_poll_worker() {
         cx.waker().wake_by_ref();
     }
-}
-
-/// Prepares the access to the state after an attempt has ended. Returns `true` if the time slice of the worker is over.
-#[inline(always)]
-fn end_attempt<W: Work>(
-    slice: &mut TimeSlice,
-    guard: &mut StateGuard<'_, W>,
-    slot: Pin<&mut AttemptSlot<W>>,
-) -> bool {
-    let slice_is_over = slice.is_over();
-    guard.set_back_off(slice.back_off());
-    release_shared_permit(guard, slot);
-    slice_is_over
 }
 
 /// Releases the permits of the shared limit that an ended attempt held. This wakes other tasks, so the state is not locked
 /// then.
 #[inline]
-fn release_shared_permit<W: Work>(guard: &mut StateGuard<'_, W>, slot: Pin<&mut AttemptSlot<W>>) {
-    if W::Mode::PARALLEL && slot.project().release_shared() {
+fn release_shared_permit<W: Work>(guard: &mut StateGuard<'_, ItemsOf<W>>, slot: &mut SlotProjection<'_, W>) {
+    if W::Mode::PARALLEL && slot.control.release_shared() {
         guard.get().scheduler.has_notified = true;
     }
-}
-
-/// Begins an attempt outside the lock.
-#[inline(always)]
-fn begin_parallel<W: Work>(
-    parallel: &ParallelParts<W::Call>,
-    config: &Config,
-    slice: &mut TimeSlice,
-    slot: Pin<&mut AttemptSlot<W>>,
-    item: W::Item,
-) -> Result<(), ItemError<W::Error>> {
-    let mut slot = slot.project();
-    slot.record_start(config, slice.start_attempt(parallel.timed));
-    slot.begin(&parallel.call, config, parallel.run_deadline, item)
 }

@@ -51,10 +51,18 @@ impl Scheduler {
         Some(Stop::Failed(FailureReason::TooManyFailures { failures, allowed }))
     }
 
-    /// Ends the account, reports it, and judges the run. `waiting_to_start` is the number of items that were pulled and have
-    /// not started.
-    pub(in super::super) fn end(&mut self, waiting_to_start: usize) -> Verdict {
-        let summary = self.summary(waiting_to_start);
+    /// Counts an item that has succeeded, and stops the run if that is enough.
+    #[inline(always)]
+    pub(in super::super) fn count_success(&mut self) {
+        self.tally.successes += 1;
+        if self.config.criteria.enough(self.tally.successes, self.total()) {
+            self.stop(Stop::EarlySuccess);
+        }
+    }
+
+    /// Ends the account, reports it, and judges the run.
+    pub(in super::super) fn end(&mut self) -> Verdict {
+        let summary = self.summary();
         self.end_report(&summary);
         let stop = self.stop.take();
         // More successes can be required than there are items, but only once the number of items is known.
@@ -76,11 +84,11 @@ impl Scheduler {
     }
 
     /// Returns the current account.
-    pub(in super::super) fn summary(&self, waiting_to_start: usize) -> Summary {
+    fn summary(&self) -> Summary {
         let Tally { successes, failures, retries, timeouts, panics, recovered, cached, changed, .. } =
             self.tally;
         let total = self.final_total();
-        let started = self.pulled - waiting_to_start;
+        let started = self.started();
         Summary {
             total,
             successes,
@@ -130,8 +138,24 @@ impl Scheduler {
         }
     }
 
+    /// Removes the timeout of the run if the last item ended in the same poll.
+    pub(in super::super) fn clear_timeout(&mut self) {
+        let timed_out = matches!(self.stop, Some(Stop::Failed(FailureReason::TimedOut { .. })));
+        let all_settled = self.started() == self.tally.successes + self.tally.failures;
+        if timed_out && all_settled && self.has_pulled_all() && self.pulled == self.started() {
+            self.stop = None;
+        }
+    }
+
+    /// Sends the last report of a run that was dropped, unless it was sent before.
+    pub(in super::super) fn end_report_of_dropped(&mut self) {
+        if self.reporter.is_some() {
+            self.end_report(&self.summary());
+        }
+    }
+
     /// Sends the last report: nothing runs or waits any more.
-    pub(in super::super) fn end_report(&mut self, summary: &Summary) {
+    fn end_report(&mut self, summary: &Summary) {
         if let Some(reporter) = self.reporter.take() {
             reporter.end(Progress { total: Some(summary.total), ..self.counts() }, summary.elapsed);
         }

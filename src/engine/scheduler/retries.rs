@@ -146,8 +146,8 @@ impl RetrySchedule {
         Some(Ticket { before, ..ticket })
     }
 
-    /// Puts back a retry that was taken and has not started. Its item is in this slot now.
-    pub(in super::super) fn put_back(&mut self, slot: usize, ticket: Ticket) {
+    /// Puts back a retry that was taken and has not started.
+    pub(in super::super) fn put_back(&mut self, ticket: Ticket) {
         let queue = if ticket.immediate.is_some() {
             self.last_immediate = self.last_immediate.min(ticket.before);
             &mut self.immediate
@@ -155,7 +155,7 @@ impl RetrySchedule {
             &mut self.due
         };
         let at = queue.partition_point(|other| other.order < ticket.order);
-        queue.insert(at, Ticket { slot, ..ticket });
+        queue.insert(at, ticket);
         self.held += 1;
     }
 
@@ -243,8 +243,8 @@ mod tests {
         let (first, second) = (retries.pop_immediate(2).unwrap(), retries.pop_immediate(3).unwrap());
         assert_eq!(retries.len(), 1);
         assert!(!retries.is_turn_of_immediate(3));
-        retries.put_back(first.slot, first);
-        retries.put_back(second.slot, second);
+        retries.put_back(first);
+        retries.put_back(second);
         assert!(retries.is_turn_of_immediate(2), "as if none had been taken");
         let order: Vec<_> = (4..7).map(|admitted| take(&mut retries, admitted)).collect();
         assert_eq!((order, retries.len()), (vec![7, 8, 9], 0));

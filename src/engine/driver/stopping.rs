@@ -2,11 +2,10 @@
 
 use std::task::{Context, Waker};
 
-use super::mode::PollWorkers;
-use super::scheduler::clock::deadline;
-use super::state_guard::DriverGuard;
-use super::worker::Worker;
-use super::{Drive, Driver, Mode};
+use super::super::scheduler::clock::deadline;
+use super::super::state::AnyState;
+use super::super::state_guard::DriverGuard;
+use super::{DriverCore, Workers};
 
 /// The progress of a run that is stopping.
 pub(super) enum Stopping {
@@ -18,16 +17,21 @@ pub(super) enum Stopping {
     Over,
 }
 
-impl<W: Drive> Driver<W> {
+impl DriverCore {
     /// Tells the running attempts to end, once, and returns the progress.
-    pub(super) fn poll_stopping(&mut self, cx: &mut Context<'_>) -> Stopping {
+    pub(super) fn poll_stopping(
+        &mut self,
+        cx: &mut Context<'_>,
+        state: &AnyState<'_>,
+        workers: &mut dyn Workers,
+    ) -> Stopping {
         // An attempt has ended if its worker was dropped by its runtime, and cannot be counted as ended.
-        let has_workers = !W::Mode::PARALLEL || W::Mode::count(&self.workers) > 0;
-        let mut guard = DriverGuard::new(&self.state);
+        let has_workers = self.alarm.is_none() || workers.count() > 0;
+        let mut guard = DriverGuard::new(state);
         let state = guard.get();
-        if state.running() == 0 || !has_workers {
+        if state.scheduler.running() == 0 || !has_workers {
             if self.timers.stop_at.is_none() {
-                state.clear_timeout();
+                state.scheduler.clear_timeout();
             }
             return Stopping::Over;
         }
@@ -37,10 +41,10 @@ impl<W: Drive> Driver<W> {
         match self.timers.stop_at {
             None => {
                 let now = state.scheduler.clock.read();
-                let workers = state.scheduler.sound_alarm();
+                let wakers = state.scheduler.sound_alarm();
                 drop(guard);
-                workers.into_iter().for_each(Waker::wake);
-                W::Mode::for_each(&mut self.workers, Worker::stop);
+                wakers.into_iter().for_each(Waker::wake);
+                workers.stop();
                 if self.config.cancel_grace.is_zero() {
                     return Stopping::Over;
                 }

@@ -1,0 +1,228 @@
+//! The control of the attempts in one slot: their limits, their token, their permits.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use super::attempt::{AttemptDeadline, Limit};
+use super::job::Job;
+use super::scheduler::Scheduler;
+use super::scheduler::clock::{Clock, deadline, earliest};
+use super::scheduler::permits::HeldPermits;
+use super::shutdown::ShutDown;
+use super::time_slice::TimeSlice;
+use super::timer::Timer;
+use crate::config::Config;
+use crate::context::{ItemContext, Signal};
+use crate::observe::{Event, Observer};
+use crate::rt::Instant;
+
+/// The part of an attempt slot that does not depend on the types of the run.
+pub(super) struct AttemptControl {
+    pub(super) job: Job,
+    /// `true` if the attempt was started before the worker had to yield, and was not polled since.
+    pub(super) is_unpolled: bool,
+    /// `true` if the attempt counts as ended, but its function still runs.
+    pub(super) lingers: bool,
+    pub(super) deadline: AttemptDeadline,
+    pub(super) held: HeldPermits,
+    pub(super) signal: Arc<Signal>,
+    timer: Timer,
+}
+
+impl AttemptControl {
+    pub(super) fn new() -> Self {
+        Self {
+            job: Job::none(),
+            is_unpolled: false,
+            lingers: false,
+            deadline: AttemptDeadline::Unlimited,
+            held: HeldPermits::default(),
+            timer: Timer::default(),
+            signal: Arc::default(),
+        }
+    }
+
+    /// Cancels the token of the attempt.
+    pub(super) fn cancel(&mut self) {
+        Signal::cancel(&mut self.signal);
+    }
+
+    /// Releases the permits of the shared limit that the ended attempt held. Returns `true` if it held any. This wakes other
+    /// tasks, so a parallel worker calls it while the state is not locked.
+    #[inline]
+    pub(super) fn release_shared(&mut self) -> bool {
+        self.held.shared.take().is_some()
+    }
+
+    /// Records when an attempt starts.
+    pub(super) fn record_start(&mut self, config: &Config, start: Instant) {
+        self.job.started.get_or_insert(start);
+        if config.first_limit.is_some() {
+            self.deadline = AttemptDeadline::BegunSince(start);
+        }
+    }
+
+    /// Corrects the start of an attempt that has not waited yet.
+    pub(super) fn correct_start(
+        &mut self,
+        start: Instant,
+        attempt_deadline: impl FnOnce(Instant) -> AttemptDeadline,
+    ) {
+        if self.job.attempt == 1 {
+            self.job.started = Some(start);
+        }
+        if let AttemptDeadline::BegunSince(_) = self.deadline {
+            self.deadline = attempt_deadline(start);
+        }
+    }
+
+    /// Returns `true` for a first attempt with a limit that needs no check before the driver sweeps or the timer fires. Most
+    /// attempts that wait take this path.
+    #[inline(always)]
+    pub(super) fn is_within_first_limit(&self, cx: &Context<'_>, config: &Config, parallel: bool) -> bool {
+        let AttemptDeadline::Begun(start) = self.deadline else { return false };
+        let may_ring_later = |(limit, _)| {
+            let deadline = start.checked_add(limit);
+            deadline.is_some_and(|deadline| self.timer.is_early_enough(cx, deadline))
+        };
+        self.job.attempt == 1 && (!parallel || config.first_limit.is_some_and(may_ring_later))
+    }
+
+    /// Ready with the limit that has passed, grace included, or once the runtime has no timer any more. `read_clock` reads
+    /// the clock of the run, and returns the latest deadline of a limit.
+    pub(super) fn poll_limit(
+        &mut self,
+        cx: &mut Context<'_>,
+        config: &Config,
+        read_clock: &mut dyn FnMut(&mut dyn FnMut(&mut Clock)),
+    ) -> Poll<Option<Limit>> {
+        if let AttemptDeadline::BegunSince(dated) = self.deadline {
+            self.correct_start(TimeSlice::latest_start(dated), AttemptDeadline::Begun);
+        }
+        self.work_out_limit(config);
+        match ready!(self.poll_end_of_time(cx, config, read_clock)) {
+            Ok(limit) => Poll::Ready(Some(limit)),
+            Err(ShutDown) => {
+                self.cancel();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    pub(super) fn work_out_limit(&mut self, config: &Config) {
+        if let AttemptDeadline::Begun(_) = self.deadline {
+            let limit = self.deadline.limit(config, self.job.started);
+            self.deadline = limit.map_or(AttemptDeadline::Unlimited, AttemptDeadline::Until);
+        }
+    }
+
+    /// Ready with the limit that has passed, grace included.
+    fn poll_end_of_time(
+        &mut self,
+        cx: &mut Context<'_>,
+        config: &Config,
+        read_clock: &mut dyn FnMut(&mut dyn FnMut(&mut Clock)),
+    ) -> Poll<Result<Limit, ShutDown>> {
+        match self.deadline {
+            AttemptDeadline::Unlimited | AttemptDeadline::Begun(_) | AttemptDeadline::BegunSince(_) => {
+                Poll::Pending
+            }
+            AttemptDeadline::Grace(limit, until) => self.timer.poll(cx, until).map_ok(|()| limit),
+            AttemptDeadline::Until(limit) => {
+                ready!(self.timer.poll(cx, limit.deadline()))?;
+                let (mut now, mut latest) = (limit.deadline(), limit.deadline());
+                read_clock(&mut |clock| (now, latest) = (clock.read(), limit.latest_deadline(clock)));
+                ready!(self.timer.poll(cx, latest))?;
+                self.cancel();
+                if !config.cancel_grace.is_zero() {
+                    let until = deadline(now, config.cancel_grace);
+                    self.deadline = AttemptDeadline::Grace(limit, until);
+                    ready!(self.timer.poll(cx, until))?;
+                }
+                Poll::Ready(Ok(limit))
+            }
+        }
+    }
+
+    /// Tells a running attempt to end. From now on, the grace of the run is its only limit.
+    pub(super) fn stop(&mut self) {
+        self.cancel();
+        if !matches!(self.deadline, AttemptDeadline::Grace(..)) {
+            self.deadline = AttemptDeadline::Unlimited;
+        }
+    }
+
+    /// Records the start of an attempt. Records the time as well if a limit or the elapsed time of the item needs it.
+    /// `is_at_once` is `true` if the attempt directly follows another one in the same worker.
+    #[inline(always)]
+    pub(super) fn begin<'o>(
+        &mut self,
+        scheduler: &mut Scheduler,
+        observer: impl FnOnce() -> Option<&'o dyn Observer>,
+        is_at_once: bool,
+        parallel: bool,
+    ) {
+        self.deadline = AttemptDeadline::Unlimited;
+        // An attempt that starts at once is the first of its item.
+        let is_first = is_at_once || self.job.attempt == 1;
+        if !is_first {
+            scheduler.tally.retries += 1;
+        }
+        if scheduler.timed {
+            return self.begin_timed(scheduler, observer(), is_first, is_at_once, parallel);
+        }
+        // A parallel worker reads the clock itself.
+        if parallel {
+            return;
+        }
+        scheduler.budget.spend();
+        if scheduler.config.first_limit.is_some() {
+            let now = scheduler.clock.coarse();
+            if is_first {
+                self.job.started = Some(now);
+            }
+            self.deadline = AttemptDeadline::Begun(now);
+        }
+    }
+
+    /// Records the start of an attempt in a run that reports how long each item took.
+    fn begin_timed(
+        &mut self,
+        scheduler: &mut Scheduler,
+        observer: Option<&dyn Observer>,
+        is_first: bool,
+        is_at_once: bool,
+        parallel: bool,
+    ) {
+        if let (true, Some(observer)) = (is_first, observer) {
+            observer.on_event(&Event::ItemStarted { index: self.job.index });
+        }
+        if parallel {
+            return;
+        }
+        scheduler.budget.spend();
+        // The last reading is the time at which the previous item settled. An observer may have taken time since then.
+        let reuses_reading = is_at_once && observer.is_none();
+        let now = if reuses_reading { scheduler.clock.last() } else { scheduler.clock.read() };
+        if is_first {
+            self.job.started = Some(now);
+        }
+        if scheduler.config.first_limit.is_some() {
+            self.deadline = AttemptDeadline::Begun(now);
+        }
+    }
+}
+
+/// Creates the context of an attempt.
+pub(super) fn context(
+    job: &Job,
+    attempt_deadline: &AttemptDeadline,
+    signal: &mut Arc<Signal>,
+    config: &Config,
+    run_deadline: Option<Instant>,
+) -> ItemContext {
+    Signal::renew(signal);
+    let limit = attempt_deadline.limit(config, job.started).map(|limit| limit.deadline());
+    let is_last = !config.retry.allows_after(job.attempt);
+    ItemContext::new(job.index, job.attempt, is_last, earliest(limit, run_deadline), Arc::clone(signal))
+}

@@ -1,0 +1,48 @@
+//! A failure without the error of the map function, so that its log line and its retry are compiled once for all runs.
+
+use std::time::Duration;
+
+use super::scheduler::AttemptEnd;
+use crate::outcome::{FailureKind, ItemError, TimeoutScope};
+
+/// The facts of an [`ItemError`].
+pub(super) struct Failure<'a> {
+    pub(super) kind: FailureKind,
+    pub(super) attempts: u32,
+    /// The time limit that has passed.
+    pub(super) limit: Option<(Duration, TimeoutScope)>,
+    /// The message of a panic or a fault.
+    pub(super) message: Option<&'a str>,
+}
+
+impl<'a, E> From<&'a ItemError<E>> for Failure<'a> {
+    fn from(error: &'a ItemError<E>) -> Self {
+        let (kind, attempts) = (error.kind(), error.attempts());
+        let (limit, message) = match error {
+            ItemError::Failed { .. } => (None, None),
+            ItemError::TimedOut { limit, scope, .. } => (Some((*limit, *scope)), None),
+            ItemError::Panicked { message, .. } | ItemError::Faulted { message, .. } => {
+                (None, Some(message.as_str()))
+            }
+        };
+        Self { kind, attempts, limit, message }
+    }
+}
+
+impl Failure<'_> {
+    /// Returns `true` if the attempt was interrupted by the shutdown of its runtime. The number of a failed attempt is at
+    /// least 1.
+    pub(super) fn is_interruption(&self) -> bool {
+        self.attempts == 0
+    }
+
+    /// Returns the end of the attempt. `of_error` is that of an attempt with an error of the map function.
+    pub(super) fn end(&self, of_error: AttemptEnd) -> AttemptEnd {
+        match (self.kind, self.limit) {
+            (FailureKind::Failed, _) => of_error,
+            (FailureKind::TimedOut, Some((_, scope))) => AttemptEnd::TimedOut(scope),
+            (FailureKind::TimedOut | FailureKind::Faulted, _) => AttemptEnd::Faulted,
+            (FailureKind::Panicked, _) => AttemptEnd::Panicked,
+        }
+    }
+}

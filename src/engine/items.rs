@@ -1,0 +1,242 @@
+//! The items of a run and the caller's code: the part of a run's state that depends on the types of the run.
+
+use std::mem;
+use std::task::{Context, Poll, Waker};
+
+use super::call::Call;
+use super::collector::Collector;
+use super::commit_log::Durability;
+use super::drop_notice::Notice;
+use super::hooks::Hooks;
+use super::job::Job;
+use super::outlined::Outlined;
+use super::scheduler::{Pulled, Scheduler, SourceState};
+use super::sink::Deliver;
+use super::slots::{Kept, Slots};
+use super::source::Source;
+use super::{Ending, Types, Work};
+use crate::observe::Observer;
+
+/// The items of a run, their outcomes, and the caller's code.
+pub(super) struct ItemsOf<W: Types> {
+    pub(super) source: W::Source,
+    pub(super) call: W::Call,
+    pub(super) hooks: W::Hooks,
+    /// Items that were pulled and wait for an attempt.
+    pub(super) waiting: Outlined<Slots<Kept<W::Item, W::Error>>>,
+    pub(super) collector: Outlined<Collector<W::Output, W::Error>>,
+    /// The durability and the cache lookups of the run.
+    pub(super) durability: Outlined<Durability<W::Item, W::Output, W::Error>>,
+    /// Notifies the handle or the stream, if there is one, of a run that is dropped.
+    pub(super) notice: Option<Box<dyn Notice<W::Output, W::Error>>>,
+    pub(super) sink: W::Sink,
+}
+
+/// The release of the items when a run is dropped. It needs no bounds on the types of the run.
+pub(super) trait Release {
+    /// Sends the account of a dropped run to the handle or the stream that may still await it.
+    fn release(&mut self, scheduler: &mut Scheduler);
+}
+
+/// The operations on the items that need not know their types.
+pub(super) trait Items: Release {
+    fn observer(&self) -> Option<&dyn Observer>;
+
+    /// Pulls the next item, and keeps it until its attempt starts.
+    fn pull(&mut self, scheduler: &mut Scheduler) -> Option<Pulled>;
+
+    /// Takes the job of a waiting item, whose attempt starts now.
+    fn take_job(&mut self, slot: usize) -> Job;
+
+    /// Returns `true` if fewer than `capacity` outcomes wait to be taken; see [`Collector::has_room`].
+    fn has_room(&self, capacity: usize, driver: &Waker) -> bool;
+
+    /// Returns `true` if fewer than `window` outcomes are held for their order; see [`Collector::is_within_window`].
+    fn is_within_window(&self, window: usize, driver: &Waker) -> bool;
+
+    /// Flushes the outcomes; see [`Collector::flush`].
+    fn flush(&mut self) -> Option<Waker>;
+
+    /// Marks that no further outcome will come; see [`Collector::complete`].
+    fn complete(&mut self) -> Option<Waker>;
+
+    /// Drops the outcomes that the sink will not take any more.
+    fn clear_outcomes(&mut self);
+
+    /// Delivers outcomes to a sink that the workers can reach. Pending while the sink is busy.
+    fn deliver(&mut self, scheduler: &mut Scheduler) -> Poll<()>;
+
+    /// Fails an item that did not start its retry before its time was up.
+    fn fail_late(&mut self, scheduler: &mut Scheduler, slot: usize);
+
+    /// `true` if the run stores its successes outside its result.
+    fn keeps(&self) -> bool;
+
+    /// Takes the successes that have become durable, and the items that were looked up.
+    fn take_kept(&mut self, scheduler: &mut Scheduler);
+
+    /// Pulls the next item that is to run, with a store.
+    fn pull_unknown(&mut self, scheduler: &mut Scheduler) -> Option<Pulled>;
+
+    /// Ready once every success has counted.
+    fn poll_settled(&mut self, scheduler: &mut Scheduler) -> Poll<()>;
+
+    /// Stops waiting for the store, because the time limit of the run has passed.
+    fn give_up_late(&mut self, scheduler: &mut Scheduler);
+
+    /// Ready once the store holds nothing of the run. `reason` is the reason why the run did not succeed.
+    fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()>;
+
+    /// Prepares the notice to be logged in the span of the run.
+    fn set_notice_span(&mut self, span: &tracing::Span);
+}
+
+impl<W: Work> Items for ItemsOf<W> {
+    fn observer(&self) -> Option<&dyn Observer> {
+        self.hooks.observer()
+    }
+
+    fn pull(&mut self, scheduler: &mut Scheduler) -> Option<Pulled> {
+        self.pull_item(scheduler).map(|(index, item, weight)| self.keep_waiting(index, item, weight))
+    }
+
+    fn take_job(&mut self, slot: usize) -> Job {
+        self.waiting.get_mut(slot).map_or_else(Job::none, |waiting| waiting.job.take())
+    }
+
+    fn has_room(&self, capacity: usize, driver: &Waker) -> bool {
+        self.collector.has_room(capacity, driver)
+    }
+
+    fn is_within_window(&self, window: usize, driver: &Waker) -> bool {
+        self.collector.is_within_window(window, driver)
+    }
+
+    fn flush(&mut self) -> Option<Waker> {
+        self.collector.flush()
+    }
+
+    fn complete(&mut self) -> Option<Waker> {
+        self.collector.complete()
+    }
+
+    fn clear_outcomes(&mut self) {
+        self.collector.clear();
+    }
+
+    fn deliver(&mut self, scheduler: &mut Scheduler) -> Poll<()> {
+        if !W::Sink::TAKES || scheduler.sink_failed {
+            return Poll::Ready(());
+        }
+        self.poll_sink(scheduler, Collector::take)
+    }
+
+    fn fail_late(&mut self, scheduler: &mut Scheduler, slot: usize) {
+        if let Some(Kept { job, error: Some(error), .. }) = self.waiting.take(slot) {
+            self.fail(scheduler, &job, error, "no permit was free before the item's time was up");
+        }
+    }
+
+    fn keeps(&self) -> bool {
+        W::Call::KEEPS
+    }
+
+    fn take_kept(&mut self, scheduler: &mut Scheduler) {
+        if W::Call::KEEPS {
+            self.take_durable(scheduler);
+            self.take_found(scheduler);
+        }
+    }
+
+    fn pull_unknown(&mut self, scheduler: &mut Scheduler) -> Option<Pulled> {
+        if W::Call::KEEPS { self.pull_first_unknown(scheduler) } else { None }
+    }
+
+    fn poll_settled(&mut self, scheduler: &mut Scheduler) -> Poll<()> {
+        if W::Call::KEEPS { self.poll_durable(scheduler) } else { Poll::Ready(()) }
+    }
+
+    fn give_up_late(&mut self, scheduler: &mut Scheduler) {
+        if W::Call::KEEPS {
+            self.give_up_in_time(scheduler);
+        }
+    }
+
+    fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()> {
+        if W::Call::KEEPS { self.durability.poll_closed(cx, reason) } else { Poll::Ready(()) }
+    }
+
+    fn set_notice_span(&mut self, span: &tracing::Span) {
+        if let Some(notice) = &mut self.notice {
+            notice.set_span(span.clone());
+        }
+    }
+}
+
+impl<W: Work> ItemsOf<W> {
+    /// Pulls the next item. Returns its index and its weight as well.
+    #[inline(always)]
+    pub(super) fn pull_item(&mut self, scheduler: &mut Scheduler) -> Option<(usize, W::Item, u32)> {
+        if scheduler.source_state != SourceState::Open {
+            return None;
+        }
+        let other = match self.source.poll_pull(&mut Context::from_waker(&scheduler.driver)) {
+            Poll::Ready(Some(Ok(item))) => {
+                let (index, weight) = (scheduler.pulled, self.hooks.weight(&item));
+                scheduler.pulled += 1;
+                return Some((index, item, weight));
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(error)),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        };
+        scheduler.count_no_item(other);
+        None
+    }
+
+    /// Keeps a pulled item until its attempt starts.
+    pub(super) fn keep_waiting(&mut self, index: usize, item: W::Item, weight: u32) -> Pulled {
+        let slot = self.waiting.keep(Kept { item, job: Job::new(index, weight), error: None });
+        Pulled { index, slot, weight }
+    }
+}
+
+// Without the bounds of `Work`, because dropping a run needs it as well.
+impl<W: Types> ItemsOf<W> {
+    /// Ends the account of a run that is being dropped.
+    fn end_dropped(&mut self, scheduler: &mut Scheduler) -> Ending<W::Output, W::Error> {
+        scheduler.stop_dropped(self.durability.commit_log.is_none());
+        self.rescue_unkept(scheduler);
+        if let Some(taker) = self.collector.complete() {
+            taker.wake();
+        }
+        Ending { verdict: scheduler.end(), collector: mem::take(&mut self.collector) }
+    }
+
+    /// Adds the successes that are not durable to the result, as if their store had failed. A stream gets them when the run
+    /// is recovered instead.
+    fn rescue_unkept(&mut self, scheduler: &mut Scheduler) {
+        let Some(commit_log) = self.durability.commit_log.as_mut().filter(|_| self.collector.is_result())
+        else {
+            return;
+        };
+        while let Some(success) = commit_log.give_up() {
+            scheduler.tally.successes += 1;
+            let (index, attempts, elapsed) = (success.index, success.attempts, success.elapsed);
+            self.collector.settle(index, attempts, elapsed, success.origin, Ok(success.output));
+        }
+    }
+}
+
+impl<W: Types> Release for ItemsOf<W> {
+    fn release(&mut self, scheduler: &mut Scheduler) {
+        match self.notice.take() {
+            Some(mut notice) if notice.is_awaited() => notice.send(self.end_dropped(scheduler)),
+            Some(mut notice) => {
+                notice.withdraw();
+                scheduler.end_report_of_dropped();
+            }
+            None => scheduler.end_report_of_dropped(),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Items that were pulled and have not started, and attempts that were assigned to workers. It contains no items, only the
+//! slots in which they are kept.
+
+use super::permits::HeldPermits;
+use super::retries::Ticket;
+use super::{Scheduler, Stop};
+use crate::error::FailureReason;
+
+/// An item that was pulled and has not started.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Pulled {
+    pub(in super::super) index: usize,
+    /// The slot in which it is kept.
+    pub(in super::super) slot: usize,
+    /// How many permits it needs.
+    pub(in super::super) weight: u32,
+}
+
+/// An attempt that is to start.
+pub(in super::super) enum Next {
+    /// The first of an item.
+    New(Pulled),
+    Retry(Ticket),
+}
+
+impl Next {
+    /// Returns the slot of its item.
+    pub(in super::super) fn slot(&self) -> usize {
+        match self {
+            Self::New(pulled) => pulled.slot,
+            Self::Retry(ticket) => ticket.slot,
+        }
+    }
+
+    pub(in super::super) fn is_new(&self) -> bool {
+        matches!(self, Self::New(_))
+    }
+}
+
+/// An attempt that is to start, with the permits that were taken for it.
+pub(in super::super) struct Assignment {
+    pub(in super::super) held: HeldPermits,
+    pub(in super::super) next: Next,
+}
+
+impl Scheduler {
+    /// Assigns an attempt to the first worker that asks.
+    pub(in super::super) fn assign(&mut self, assignment: Assignment) {
+        self.assigned_new += usize::from(assignment.next.is_new());
+        self.assigned.push_back(assignment);
+    }
+
+    /// Takes the first assigned attempt.
+    pub(in super::super) fn pop_assigned(&mut self) -> Option<Assignment> {
+        let assignment = self.assigned.pop_front()?;
+        self.assigned_new -= usize::from(assignment.next.is_new());
+        Some(assignment)
+    }
+
+    /// Takes back the attempts that were assigned and do not start now.
+    pub(in super::super) fn take_back_assigned(&mut self) {
+        // The last attempt is put back first, so that all keep their order.
+        while let Some(Assignment { held, next }) = self.assigned.pop_back() {
+            self.permits.abandon(held);
+            match next {
+                Next::New(pulled) => {
+                    self.assigned_new -= 1;
+                    self.backlog.push_front(pulled);
+                }
+                Next::Retry(ticket) => self.retries.put_back(ticket),
+            }
+        }
+    }
+
+    /// Releases all permits held for attempts that have not started, and leaves the queue of the shared limit. None of these
+    /// attempts starts any more.
+    pub(in super::super) fn abandon(&mut self) {
+        self.permits.leave_queue();
+        self.take_back_assigned();
+    }
+
+    /// Stops the run: nothing more starts. Only the first cause counts.
+    pub(in super::super) fn stop(&mut self, cause: Stop) {
+        if self.stop.is_none() {
+            self.stop = Some(cause);
+            self.abandon();
+            self.retries.clear();
+            self.notify_driver();
+        }
+    }
+
+    /// Stops the run for a cause from outside. Running attempts may not continue to their end any more.
+    pub(in super::super) fn halt(&mut self, reason: FailureReason) {
+        self.stop(Stop::Failed(reason));
+        self.draining = false;
+    }
+
+    /// Returns how many items were pulled and have not started: they are looked up, or wait for permits or for their worker.
+    pub(in super::super) fn not_started(&self) -> usize {
+        self.backlog.len() + self.assigned_new + self.looked_up
+    }
+
+    /// Returns how many items have started and wait for their next attempt, or for the worker that makes it.
+    pub(in super::super) fn waiting_for_retry(&self) -> usize {
+        self.retries.len() + self.assigned.len() - self.assigned_new
+    }
+
+    /// Returns how many items have started.
+    pub(in super::super) fn started(&self) -> usize {
+        self.pulled - self.not_started()
+    }
+
+    /// Returns how many items have started or are assigned to a worker.
+    pub(in super::super) fn admitted(&self) -> usize {
+        self.started() + self.assigned_new
+    }
+
+    /// Returns how many attempts are running.
+    pub(in super::super) fn running(&self) -> usize {
+        let tally = &self.tally;
+        self.started() + tally.retries - tally.successes - tally.failed_attempts
+    }
+
+    /// Returns `true` if no item will ever start again.
+    pub(in super::super) fn is_exhausted(&self) -> bool {
+        self.source_state == super::SourceState::Ended
+            && self.not_started() == 0
+            && self.waiting_for_retry() == 0
+    }
+
+    /// Returns `true` if every item has settled.
+    pub(in super::super) fn is_finished(&self) -> bool {
+        self.running() == 0 && self.is_exhausted()
+    }
+}

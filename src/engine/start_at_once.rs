@@ -1,0 +1,52 @@
+//! The short path of most items: a worker whose attempt has succeeded starts the next item at once.
+
+use super::attempt_slot::SlotProjection;
+use super::call::Call;
+use super::hooks::Hooks;
+use super::items::ItemsOf;
+use super::scheduler::Scheduler;
+use super::{Mode, Work};
+
+/// Prepares an attempt at the next new item, and returns the item, if no event and no request has to be handled before it.
+/// Most items take this path, which skips the rare checks.
+#[inline(always)]
+pub(super) fn start_at_once<W: Work>(
+    scheduler: &mut Scheduler,
+    items: &mut ItemsOf<W>,
+    slot: &mut SlotProjection<'_, W>,
+    slice_is_over: bool,
+) -> Option<W::Item> {
+    if W::Call::KEEPS
+        || !can_start_directly(scheduler, items)
+        || (W::Mode::PARALLEL && (slice_is_over || scheduler.must_notify_or_yield()))
+    {
+        return None;
+    }
+    let (index, item, weight) = items.pull_item(scheduler)?;
+    if slot.control.held.own_permits() != weight as usize {
+        let pulled = items.keep_waiting(index, item, weight);
+        scheduler.backlog.push_back(pulled);
+        return None;
+    }
+    slot.control.job.renew(index, weight);
+    slot.control.begin(scheduler, || items.hooks.observer(), true, W::Mode::PARALLEL);
+    scheduler.report_at_once(W::Mode::PARALLEL);
+    Some(item)
+}
+
+/// Returns `true` if free permits may go to a new item directly. Then there is no signal, no stop, no waiting attempt and no
+/// full window that `next_item` has to handle.
+#[inline(always)]
+fn can_start_directly<W: Work>(scheduler: &Scheduler, items: &ItemsOf<W>) -> bool {
+    scheduler.signals.raised().is_none()
+        && scheduler.stop.is_none()
+        && (W::Mode::PARALLEL || scheduler.budget.is_left())
+        && (scheduler.retries.ready() | scheduler.backlog.len() | scheduler.assigned.len()) == 0
+        && scheduler.permits.is_simple()
+        && items.collector.admits(
+            scheduler.permits.capacity(),
+            scheduler.look_ahead,
+            scheduler.retries.len(),
+            &scheduler.driver,
+        )
+}
