@@ -10,11 +10,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::backend::StoreBackend;
-use crate::context::ItemContext;
-use crate::engine::call::Call;
-use crate::engine::hooks::HookSet;
-use crate::engine::{Mode, Parts, lookups};
-use crate::limiter::Permit;
+use crate::engine::Plan;
+use crate::engine::durability::{Durable, Persist};
+use crate::engine::lookups::Lookups;
+use crate::engine::running::Parts;
 use crate::run::MapRun;
 use crate::store::checksum::item_hash;
 use crate::store::json::{decode, encode};
@@ -134,7 +133,7 @@ impl<F> fmt::Debug for Cache<F> {
     }
 }
 
-impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G, O>, I, T, E, Fut, M>> {
+impl<W: Plan> MapRun<W> {
     /// Uses the outputs of items that were computed before, by this run or by any other with the same store, and stores the
     /// new ones. Needs the feature `store`, and `sqlite` or `postgres` for a store that outlives the process.
     ///
@@ -193,54 +192,24 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// # Ok(())
     /// # }
     /// ```
-    pub fn cache<R: Store, F: KeyOf<I> + Send + 'static>(
+    pub fn cache<S: Store, F: KeyOf<W::Item> + Send + 'static>(
         self,
-        store: &R,
+        store: &S,
         cache: Cache<F>,
-    ) -> MapRun<Parts<S, Caching<C>, HookSet<P, A, G, O>, I, T, E, Fut, M>>
+    ) -> MapRun<Durable<W, W::Call>>
     where
-        T: Serialize + DeserializeOwned,
+        W::Output: Serialize + DeserializeOwned,
     {
-        MapRun::new(self.into_setup().map(|setup| {
-            let mut setup = setup.change(|call, hooks| (Caching(call), hooks));
+        let persistent = Limited::new(store.clone());
+        self.change(|Parts { call, hooks, sink, outcomes, store }, run| {
             let Cache { options, key } = cache;
-            let name = setup.options.plain.name().to_owned();
-            let backend = StoreBackend::new(Limited::new(store.clone()), name.clone(), options);
-            let hash = Box::new(move |item: &I| key.hash(item).map_err(Into::into));
-            setup.options.durability.cache =
-                Some(Box::new(lookups::Lookups::new(name, hash, (encode, decode), Box::new(backend))));
-            setup
-        }))
-    }
-}
-
-/// A function with cached outputs.
-#[derive(Debug)]
-pub struct Caching<C>(C);
-
-impl<I, C: Call<I>> Call<I> for Caching<C> {
-    type Output = C::Output;
-    type Error = C::Error;
-    type Future = C::Future;
-
-    const ONE_ATTEMPT: bool = C::ONE_ATTEMPT;
-    const TAKES_CONTEXT: bool = C::TAKES_CONTEXT;
-    const LINGERS: bool = C::LINGERS;
-    const KEEPS: bool = true;
-
-    fn call(&self, context: impl FnOnce() -> ItemContext, item: I, permit: &mut Option<Permit>) -> C::Future {
-        self.0.call(context, item, permit)
-    }
-
-    fn clone_item(&self, item: &I) -> Option<I> {
-        self.0.clone_item(item)
-    }
-
-    fn still_running(attempt: &C::Future) -> bool {
-        C::still_running(attempt)
-    }
-
-    fn clone_fn(&self) -> Option<Self> {
-        self.0.clone_fn().map(Self)
+            let name = run.name().to_owned();
+            let backend = StoreBackend::new(persistent, name.clone(), options);
+            let hash = Box::new(move |item: &W::Item| key.hash(item).map_err(Into::into));
+            let lookups = Lookups::new(name, hash, (encode, decode), Box::new(backend));
+            let mut store = store.into_durability();
+            store.cache = Some(Box::new(lookups));
+            Parts { call, hooks, sink, outcomes, store }
+        })
     }
 }

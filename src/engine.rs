@@ -7,11 +7,11 @@ mod attempt_slot;
 pub(crate) mod background;
 pub(crate) mod blocking;
 pub(crate) mod call;
-pub(crate) mod collector;
 #[cfg_attr(not(feature = "store"), allow(dead_code, reason = "used only with `store`"))]
 pub(crate) mod commit_log;
 mod driver;
 mod drop_notice;
+pub(crate) mod durability;
 mod durable;
 mod ending;
 mod failure;
@@ -25,7 +25,9 @@ pub(crate) mod mode;
 mod next_step;
 pub(crate) mod outcome_channel;
 pub(crate) mod outcome_queue;
+pub(crate) mod outcomes;
 mod outlined;
+pub(crate) mod plan;
 mod relay;
 pub(crate) mod running;
 mod scheduler;
@@ -40,10 +42,8 @@ mod state_guard;
 mod time_slice;
 mod timer;
 mod trace;
-mod types;
 mod worker;
 
-use std::mem;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -51,20 +51,19 @@ use std::task::{Context, Poll, ready};
 use tracing::Span;
 
 use self::call::Call;
-use self::collector::Collector;
 use self::driver::{DriverCore, Workers};
 use self::drop_notice::Notice;
 pub(crate) use self::ending::Ending;
 use self::items::ItemsOf;
 use self::mode::PollWorkers;
-use self::outlined::Outlined;
+use self::outcomes::Outcomes;
+pub(crate) use self::plan::{Drive, Mode, Plan, Work};
 use self::running::Setup;
 use self::scheduler::Verdict;
 use self::shutdown::ShutDown;
 use self::sink::Deliver;
 use self::state::State;
 use self::state_guard::StateGuard;
-pub(crate) use self::types::{Drive, Mode, Parts, Types, Work};
 use self::worker::{ParallelParts, Worker};
 use crate::error::BoxError;
 use crate::lock::lock;
@@ -72,7 +71,7 @@ use crate::panic_payload::{Payload, discard};
 use crate::rt::{Instant, Mutex};
 
 /// Drives one run. It owns all parts of the run, so that dropping it leaves nothing behind.
-pub(crate) struct Driver<W: Types> {
+pub(crate) struct Driver<W: Plan> {
     core: DriverCore,
     /// Declared before the state, because the attempts in the workers are dropped before the values that they may use.
     workers: <W::Mode as Mode>::Workers<W>,
@@ -91,22 +90,22 @@ impl<W: Drive> Driver<W> {
         &mut self,
         cx: &mut Context<'_>,
         sink: &mut impl Deliver<W::Output, W::Error>,
-    ) -> Poll<Ending<W::Output, W::Error>> {
+    ) -> Poll<Ending<Rest<W>>> {
         let mut workers = WorkersOf { workers: &mut self.workers, state: &self.state, sink };
         let polled = ready!(self.core.poll(cx, &*self.state, &mut workers));
-        let (notice, collector) = self.take_rest();
+        let (notice, rest) = self.take_rest();
         if let Some(mut notice) = notice {
             notice.withdraw();
         }
         match polled {
-            Ok(verdict) => Poll::Ready(Ending { verdict, collector }),
+            Ok(verdict) => Poll::Ready(Ending { verdict, rest }),
             Err(payload) => resume_unwind(payload),
         }
     }
 }
 
 /// The workers of a run, and its sink.
-struct WorkersOf<'a, W: Types, D> {
+struct WorkersOf<'a, W: Plan, D> {
     workers: &'a mut <W::Mode as Mode>::Workers<W>,
     state: &'a Arc<Mutex<State<ItemsOf<W>>>>,
     sink: &'a mut D,
@@ -155,22 +154,19 @@ impl<W: Drive, D: Deliver<W::Output, W::Error>> Workers for WorkersOf<'_, W, D> 
         }
         guard.unlock();
         self.sink.poll_deliver(cx, || {
-            let outcome = guard.get().items.collector.take();
+            let outcome = guard.get().items.outcomes.take();
             guard.unlock();
             outcome
         })
     }
 }
 
-/// The notice of a run, and its collected outcomes.
-type Rest<W> = (
-    Option<Box<dyn Notice<<W as Types>::Output, <W as Types>::Error>>>,
-    Outlined<Collector<<W as Types>::Output, <W as Types>::Error>>,
-);
+/// The part of the outcomes of a run that is left at its end.
+pub(crate) type Rest<W> = <<W as Plan>::Outcomes as Outcomes<<W as Plan>::Output, <W as Plan>::Error>>::Rest;
 
 /// A parallel worker may be in the middle of a poll, and keeps the state until that poll ends. It starts nothing more. The
 /// permits that the driver held do not stay in use until then.
-impl<W: Types> Drop for Driver<W> {
+impl<W: Plan> Drop for Driver<W> {
     fn drop(&mut self) {
         self.core.panic.take().into_iter().for_each(discard);
         if let Some(verdict) = self.core.verdict.take() {
@@ -183,20 +179,20 @@ impl<W: Types> Drop for Driver<W> {
     }
 }
 
-impl<W: Types> Driver<W> {
+impl<W: Plan> Driver<W> {
     /// Forwards an ending that the run can no longer return.
     #[cold]
     fn pass_on(&self, verdict: Verdict) {
-        if let (Some(mut notice), collector) = self.take_rest() {
-            notice.pass_on(Ending { verdict, collector });
+        if let (Some(mut notice), rest) = self.take_rest() {
+            notice.pass_on(Ending { verdict, rest });
         }
     }
 
-    /// Takes the notice and the collected outcomes out of the state.
+    /// Takes the notice and the rest of the outcomes out of the state.
     #[inline(never)]
-    fn take_rest(&self) -> Rest<W> {
+    fn take_rest(&self) -> (Option<Box<dyn Notice<Rest<W>>>>, Rest<W>) {
         let mut guard = lock(&self.state);
         let items = &mut guard.items;
-        (items.notice.take(), mem::take(&mut items.collector))
+        (items.notice.take(), items.outcomes.take_rest())
     }
 }

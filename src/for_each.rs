@@ -4,9 +4,12 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::engine::running::Running;
+use crate::engine::mode::PollWorkers;
+use crate::engine::outcome_queue::OutcomeQueue;
+use crate::engine::plan::wraps;
+use crate::engine::running::{Parts, Running};
 use crate::engine::sink::{Deliver, Sink};
-use crate::engine::{Drive, Mode, Types};
+use crate::engine::{Mode, Plan, Work};
 use crate::error::{BoxError, RunError};
 use crate::outcome::ItemOutcome;
 use crate::result::Summary;
@@ -15,7 +18,7 @@ use crate::run::MapRun;
 /// # The ends
 ///
 /// A run is awaited for all its results at once, or ends in one of these.
-impl<W: Types> MapRun<W> {
+impl<W: Plan> MapRun<W> {
     /// Passes each outcome to an async function as soon as the item has settled, one after another, and keeps none.
     /// The memory is bounded by [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) and
     /// [`look_ahead`](crate::AsyncMapTaskBuilder::look_ahead), however many items there are.
@@ -73,7 +76,7 @@ impl<W: Types> MapRun<W> {
     /// ```
     pub fn for_each<G, Fut>(self, function: G) -> ForEach<W, G, Fut>
     where
-        W: Drive,
+        W: Work,
         G: FnMut(ItemOutcome<W::Output, W::Error>) -> Fut,
         Fut: Future<Output = ()>,
     {
@@ -126,7 +129,7 @@ impl<W: Types> MapRun<W> {
     /// ```
     pub fn try_for_each<G, Fut, X>(self, function: G) -> ForEach<W, G, Fut>
     where
-        W: Drive,
+        W: Work,
         G: FnMut(ItemOutcome<W::Output, W::Error>) -> Fut,
         Fut: Future<Output = Result<(), X>>,
         X: Into<BoxError>,
@@ -137,24 +140,44 @@ impl<W: Types> MapRun<W> {
 
 /// The future of [`for_each`](MapRun::for_each) and [`try_for_each`](MapRun::try_for_each).
 #[must_use = "a run does nothing until it is awaited"]
-pub struct ForEach<W: Types, G, Fut> {
+pub struct ForEach<W: Plan, G, Fut> {
     running: Running<Handing<W, G, Fut>, <W::Mode as Mode>::InDriver<Sink<G, Fut>>>,
 }
 
-/// A run with a function that receives its outcomes.
-pub(crate) type Handing<W, G, Fut> = <W as Types>::With<<<W as Types>::Mode as Mode>::InWorker<Sink<G, Fut>>>;
+wraps! {
+    /// A run that delivers its outcomes to a sink.
+    Delivering<W, K> {
+        Call: W::Call,
+        Hooks: W::Hooks,
+        Mode: W::Mode,
+        Sink: K,
+        Outcomes: OutcomeQueue<W::Output, W::Error>,
+        Store: W::Store,
+    }
+}
 
-impl<W: Types, G, Fut> ForEach<W, G, Fut> {
+/// A run with a function that receives its outcomes.
+pub(crate) type Handing<W, G, Fut> = Delivering<W, <<W as Plan>::Mode as Mode>::InWorker<Sink<G, Fut>>>;
+
+impl<W: Plan, G, Fut> ForEach<W, G, Fut> {
     fn new(run: MapRun<W>, function: G) -> Self {
-        let (in_worker, in_driver) = <W::Mode as Mode>::split_sink(Sink::new(function));
-        Self { running: Running::new(run.into_setup().map(|setup| setup.hand_to(in_worker)), in_driver) }
+        let (sink, in_driver) = <W::Mode as Mode>::split_sink(Sink::new(function));
+        let run = run.change(|Parts { call, hooks, store, .. }, options| Parts {
+            call,
+            hooks,
+            sink,
+            outcomes: OutcomeQueue::new(options.ordered),
+            store,
+        });
+        Self { running: Running::new(run.into_setup(), in_driver) }
     }
 }
 
 impl<W, G, Fut> Future for ForEach<W, G, Fut>
 where
-    W: Types,
-    Handing<W, G, Fut>: Drive,
+    W: Work,
+    W::Mode: PollWorkers<Handing<W, G, Fut>>,
+    <W::Mode as Mode>::InWorker<Sink<G, Fut>>: Deliver<W::Output, W::Error>,
     <W::Mode as Mode>::InDriver<Sink<G, Fut>>: Deliver<W::Output, W::Error>,
 {
     type Output = Result<Summary, RunError>;
@@ -164,7 +187,7 @@ where
     }
 }
 
-impl<W: Types, G, Fut> fmt::Debug for ForEach<W, G, Fut> {
+impl<W: Plan, G, Fut> fmt::Debug for ForEach<W, G, Fut> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ForEach").field("state", &self.running).finish_non_exhaustive()
     }

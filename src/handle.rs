@@ -9,15 +9,16 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::watch;
 
 use crate::engine::background::{Background, RunTask};
+use crate::engine::outcomes::Results;
 use crate::engine::running::Running;
 use crate::engine::sink::NoSink;
-use crate::engine::{Drive, Types};
+use crate::engine::{Drive, Plan};
 use crate::error::MapTaskError;
 use crate::progress::{Control, Progress};
 use crate::result::MapTaskResult;
 use crate::run::MapRun;
 
-impl<W: Types> MapRun<W> {
+impl<W: Plan> MapRun<W> {
     /// Starts the run immediately in a Tokio task and returns a handle to it. Use it for a run that must continue
     /// after its request is answered, and that can be observed and controlled meanwhile.
     ///
@@ -44,7 +45,7 @@ impl<W: Types> MapRun<W> {
     /// ```
     pub fn spawn(self) -> MapHandle<W::Output, W::Error>
     where
-        W: Drive,
+        W: Drive + Plan<Outcomes = Results<<W as Plan>::Output, <W as Plan>::Error>>,
         Running<W, NoSink>: Send + 'static,
         W::Output: Send + 'static,
         W::Error: Send + 'static,
@@ -78,7 +79,7 @@ impl<W: Types> MapRun<W> {
 pub struct MapHandle<T, E> {
     name: String,
     control: Arc<Control>,
-    task: RunTask<T, E>,
+    task: RunTask<Results<T, E>>,
 }
 
 impl<T, E> MapHandle<T, E> {

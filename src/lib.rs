@@ -25,6 +25,7 @@ mod observe;
 mod outcome;
 mod over;
 mod panic_payload;
+pub mod plan;
 mod progress;
 #[cfg(any(feature = "store", feature = "restate"))]
 mod random;

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::context::ItemContext;
-use crate::engine::Parts;
 use crate::engine::blocking::BlockingAttempt;
 use crate::engine::call::{Blocking, Once, Plain, WithContext};
-use crate::engine::hooks::{HookSet, NoHooks};
-use crate::engine::mode::InTask;
-use crate::engine::running::Setup;
+use crate::engine::durability::NoStore;
+use crate::engine::hooks::NoHooks;
+use crate::engine::outcomes::Results;
+use crate::engine::plan::Mapped;
+use crate::engine::running::{Options, Parts, Setup};
+use crate::engine::sink::NoSink;
 use crate::engine::source::Source;
 use crate::run::MapRun;
 
@@ -48,7 +50,7 @@ impl<S: Source> Over<S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn map<F, Fut, T, E>(self, f: F) -> Plan<S, Plain<F>, S::Item, T, E, Fut>
+    pub fn map<F, Fut, T, E>(self, f: F) -> MapRun<Mapped<S, Plain<F>, S::Item, Fut, T, E>>
     where
         F: Fn(S::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
@@ -75,7 +77,7 @@ impl<S: Source> Over<S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn map_with_context<F, Fut, T, E>(self, f: F) -> Plan<S, WithContext<F>, S::Item, T, E, Fut>
+    pub fn map_with_context<F, Fut, T, E>(self, f: F) -> MapRun<Mapped<S, WithContext<F>, S::Item, Fut, T, E>>
     where
         F: Fn(ItemContext, S::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
@@ -106,7 +108,7 @@ impl<S: Source> Over<S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn map_once<F, Fut, T, E>(self, f: F) -> Plan<S, Once<F>, S::Item, T, E, Fut>
+    pub fn map_once<F, Fut, T, E>(self, f: F) -> MapRun<Mapped<S, Once<F>, S::Item, Fut, T, E>>
     where
         F: Fn(S::Item) -> Fut,
         Fut: Future<Output = Result<T, E>>,
@@ -147,7 +149,10 @@ impl<S: Source> Over<S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn map_blocking<F, T, E>(self, f: F) -> Plan<S, Blocking<F>, S::Item, T, E, BlockingAttempt<T, E>>
+    pub fn map_blocking<F, T, E>(
+        self,
+        f: F,
+    ) -> MapRun<Mapped<S, Blocking<F>, S::Item, BlockingAttempt<T, E>, T, E>>
     where
         S::Item: Clone + Send + 'static,
         F: Fn(S::Item) -> Result<T, E> + Send + Sync + 'static,
@@ -157,14 +162,17 @@ impl<S: Source> Over<S> {
         self.start_with(Blocking(Arc::new(f)), type_name::<F>())
     }
 
-    fn start_with<C, T, E, Fut>(self, call: C, function: &'static str) -> Plan<S, C, S::Item, T, E, Fut> {
+    fn start_with<C, T, E, Fut>(
+        self,
+        call: C,
+        function: &'static str,
+    ) -> MapRun<Mapped<S, C, S::Item, Fut, T, E>> {
         let Self { config, source } = self;
-        MapRun::new(Some(Setup::new(config, function, (source, call, HookSet::NONE))))
+        let (outcomes, options) = (Results::default(), Options::new(config, function));
+        let parts = Parts { call, hooks: NoHooks, sink: NoSink, outcomes, store: NoStore };
+        MapRun::new(Some(Setup { source, parts, options, notice: None }))
     }
 }
-
-/// A run without options.
-pub(crate) type Plan<S, C, I, T, E, Fut> = MapRun<Parts<S, C, NoHooks<I, E>, I, T, E, Fut, InTask>>;
 
 impl<S> fmt::Debug for Over<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

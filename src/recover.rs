@@ -14,10 +14,11 @@ use serde::de::DeserializeOwned;
 use self::journal::StoreJournal;
 use crate::checkpoint::{Checkpoint, CheckpointQueue, Requests};
 use crate::context::ItemContext;
+use crate::engine::Plan;
 use crate::engine::call::Call;
 use crate::engine::commit_log::{Codec, CommitLog};
-use crate::engine::hooks::HookSet;
-use crate::engine::{Mode, Parts};
+use crate::engine::durability::{Durable, Persist};
+use crate::engine::running::Parts;
 use crate::limiter::Permit;
 use crate::outcome::ItemError;
 use crate::run::MapRun;
@@ -76,7 +77,7 @@ impl From<String> for Recovery {
     }
 }
 
-impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G, O>, I, T, E, Fut, M>> {
+impl<W: Plan> MapRun<W> {
     /// Makes the run durable, and continues an earlier run of the same id. Items that have already succeeded do not run
     /// again; their outputs are in their places in the result. Needs the feature `store`, and `sqlite` or `postgres` for a
     /// store that outlives the process.
@@ -149,28 +150,28 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// # Ok(())
     /// # }
     /// ```
-    pub fn recover<R: Store>(
+    pub fn recover<S: Store>(
         self,
-        store: &R,
+        store: &S,
         run: impl Into<Recovery>,
-    ) -> MapRun<Parts<S, Recovering<C>, HookSet<P, A, G, O>, I, T, E, Fut, M>>
+    ) -> MapRun<Durable<W, Recovering<W::Call>>>
     where
-        I: Serialize,
-        T: Serialize + DeserializeOwned,
-        E: Display,
+        W::Item: Serialize,
+        W::Output: Serialize + DeserializeOwned,
+        W::Error: Display,
     {
         let (recovery, holder) = (run.into(), holder());
-        let store = Limited::new(store.clone());
-        let (requests, queue) = CheckpointQueue::new(store.clone(), recovery.run_id.clone(), holder.clone());
-        MapRun::new(self.into_setup().map(|setup| {
-            let journal =
-                StoreJournal::new(store, setup.options.plain.name().to_owned(), recovery, holder, queue);
-            let commit_log = CommitLog::new(codec(), Box::new(journal));
-            let mut setup =
-                setup.change(|call, hooks| (Recovering { call, checkpoints: Arc::new(requests) }, hooks));
-            setup.options.durability.commit_log = Some(Box::new(commit_log));
-            setup
-        }))
+        let persistent = Limited::new(store.clone());
+        let (requests, queue) =
+            CheckpointQueue::new(persistent.clone(), recovery.run_id.clone(), holder.clone());
+        self.change(|Parts { call, hooks, sink, outcomes, store }, options| {
+            let name = options.name().to_owned();
+            let journal = StoreJournal::new(persistent, name, recovery, holder, queue);
+            let mut store = store.into_durability();
+            store.commit_log = Some(Box::new(CommitLog::new(codec(), Box::new(journal))));
+            let call = Recovering { call, checkpoints: Arc::new(requests) };
+            Parts { call, hooks, sink, outcomes, store }
+        })
     }
 }
 
@@ -203,7 +204,6 @@ impl<I: Serialize, C: Call<I>> Call<I> for Recovering<C> {
     const ONE_ATTEMPT: bool = C::ONE_ATTEMPT;
     const TAKES_CONTEXT: bool = C::TAKES_CONTEXT;
     const LINGERS: bool = C::LINGERS;
-    const KEEPS: bool = true;
 
     fn call(&self, context: impl FnOnce() -> ItemContext, item: I, permit: &mut Option<Permit>) -> C::Future {
         if !C::TAKES_CONTEXT {

@@ -9,11 +9,15 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::call::Shared;
-use crate::engine::hooks::HookSet;
-use crate::engine::mode::Parallel;
-use crate::engine::running::{Options, Running, Setup};
+use crate::engine::hooks::{
+    Observe, OnObserve, OnRetryAfter, OnRetryIf, OnWeight, RetryAfter, RetryIf, Weight,
+};
+use crate::engine::mode::OwnTasks;
+use crate::engine::outcomes::Results;
+use crate::engine::plan::wraps;
+use crate::engine::running::{Options, Parts, Running, Setup};
 use crate::engine::sink::NoSink;
-use crate::engine::{Drive, Ending, Mode, Parts, Types};
+use crate::engine::{Drive, Ending, Plan};
 use crate::error::MapTaskError;
 use crate::observe::Observer;
 use crate::result::MapTaskResult;
@@ -50,11 +54,11 @@ use crate::result::MapTaskResult;
 ///
 /// A panic of the map function is not among these. Its item settles as [`Panicked`](crate::ItemError::Panicked).
 #[must_use = "a run does nothing until it is awaited"]
-pub struct MapRun<W: Types> {
+pub struct MapRun<W: Plan> {
     running: Running<W, NoSink>,
 }
 
-impl<W: Types> MapRun<W> {
+impl<W: Plan> MapRun<W> {
     pub(crate) fn new(setup: Option<Setup<W>>) -> Self {
         Self { running: Running::new(setup, NoSink) }
     }
@@ -64,19 +68,38 @@ impl<W: Types> MapRun<W> {
     }
 
     /// Returns the same run with other options, unless it has started.
-    pub(crate) fn with_options(
-        self,
-        change: impl FnOnce(&mut Options<W::Item, W::Output, W::Error>),
-    ) -> Self {
+    pub(crate) fn with_options(self, change: impl FnOnce(&mut Options)) -> Self {
         let mut setup = self.into_setup();
         if let Some(setup) = &mut setup {
             change(&mut setup.options);
         }
         Self::new(setup)
     }
+
+    /// Returns the same run with other parts, unless it has started.
+    pub(crate) fn change<V>(self, change: impl FnOnce(Parts<W>, &Options) -> Parts<V>) -> MapRun<V>
+    where
+        V: Plan<Source = W::Source>,
+    {
+        MapRun::new(self.into_setup().map(|setup| setup.change(change)))
+    }
+
+    /// Returns the same run with one more hook.
+    fn with_hook<V>(self, wrap: impl FnOnce(W::Hooks) -> V::Hooks) -> MapRun<V>
+    where
+        V: Plan<Source = W::Source, Call = W::Call, Sink = W::Sink, Outcomes = W::Outcomes, Store = W::Store>,
+    {
+        self.change(|Parts { call, hooks, sink, outcomes, store }, _| Parts {
+            call,
+            hooks: wrap(hooks),
+            sink,
+            outcomes,
+            store,
+        })
+    }
 }
 
-impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G, O>, I, T, E, Fut, M>> {
+impl<R: Plan> MapRun<R> {
     /// Retries only the errors that this function accepts. The default is every error.
     ///
     /// The function is called only if a retry is left. A timeout of one attempt is always retried, a panic never.
@@ -100,16 +123,11 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// # Ok(())
     /// # }
     /// ```
-    pub fn retry_if<Q>(self, retry_if: Q) -> MapRun<Parts<S, C, HookSet<Q, A, G, O>, I, T, E, Fut, M>>
+    pub fn retry_if<F>(self, function: F) -> MapRun<RetryIf<R, F>>
     where
-        Q: Fn(&E) -> bool,
+        F: Fn(&R::Error) -> bool,
     {
-        self.with_hooks(|HookSet { retry_after, weight, observer, .. }| HookSet {
-            retry_if: Some(retry_if),
-            retry_after,
-            weight,
-            observer,
-        })
+        self.with_hook(|below| OnRetryIf { below, function })
     }
 
     /// Takes the delay before the next attempt from the error, such as the `Retry-After` of an HTTP response. This
@@ -141,32 +159,19 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// # Ok(())
     /// # }
     /// ```
-    pub fn retry_after<B>(self, retry_after: B) -> MapRun<Parts<S, C, HookSet<P, B, G, O>, I, T, E, Fut, M>>
+    pub fn retry_after<F>(self, function: F) -> MapRun<RetryAfter<R, F>>
     where
-        B: Fn(&E) -> Option<Duration>,
+        F: Fn(&R::Error) -> Option<Duration>,
     {
-        self.with_hooks(|HookSet { retry_if, weight, observer, .. }| HookSet {
-            retry_if,
-            retry_after: Some(retry_after),
-            weight,
-            observer,
-        })
+        self.with_hook(|below| OnRetryAfter { below, function })
     }
 
     /// Passes every event of the run to an observer; see [`Observer`].
     ///
     /// If the observer is a closure, write the type of its parameter: `|event: &Event<'_>| ..`. Without it, the
     /// compiler infers a closure for a single lifetime, which is not general enough.
-    pub fn observe<N: Observer>(
-        self,
-        observer: N,
-    ) -> MapRun<Parts<S, C, HookSet<P, A, G, N>, I, T, E, Fut, M>> {
-        self.with_hooks(|HookSet { retry_if, retry_after, weight, .. }| HookSet {
-            retry_if,
-            retry_after,
-            weight,
-            observer: Some(observer),
-        })
+    pub fn observe<O: Observer>(self, observer: O) -> MapRun<Observe<R, O>> {
+        self.with_hook(|below| OnObserve { below, function: observer })
     }
 
     /// Sets how many permits an item takes from the run's own limit,
@@ -212,16 +217,11 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// # Ok(())
     /// # }
     /// ```
-    pub fn weight<Q>(self, weight: Q) -> MapRun<Parts<S, C, HookSet<P, A, Q, O>, I, T, E, Fut, M>>
+    pub fn weight<F>(self, function: F) -> MapRun<Weight<R, F>>
     where
-        Q: Fn(&I) -> u32,
+        F: Fn(&R::Item) -> u32,
     {
-        self.with_hooks(|HookSet { retry_if, retry_after, observer, .. }| HookSet {
-            retry_if,
-            retry_after,
-            weight: Some(weight),
-            observer,
-        })
+        self.with_hook(|below| OnWeight { below, function })
     }
 
     /// Cancels the run when this token is cancelled. The run ends with
@@ -256,7 +256,7 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// # }
     /// ```
     pub fn cancellation_token(self, token: CancellationToken) -> Self {
-        self.with_options(|options| options.plain.token = Some(token))
+        self.with_options(|options| options.token = Some(token))
     }
 
     /// Delivers the outcomes of [`for_each`](Self::for_each), [`try_for_each`](Self::try_for_each) or
@@ -298,7 +298,7 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// # }
     /// ```
     pub fn ordered(self) -> Self {
-        self.with_options(|options| options.plain.ordered = true)
+        self.with_options(|options| options.ordered = true)
     }
 
     /// Runs the items on Tokio tasks of their own, so that they use all cores of the runtime.
@@ -343,29 +343,42 @@ impl<S, C, P, A, G, O, I, T, E, Fut, M: Mode> MapRun<Parts<S, C, HookSet<P, A, G
     /// # Ok(())
     /// # }
     /// ```
-    pub fn parallel(self) -> MapRun<Parts<S, Shared<C>, HookSet<P, A, G, O>, I, T, E, Fut, Parallel>>
+    pub fn parallel(self) -> MapRun<Parallel<R>>
     where
-        S: Send + 'static,
-        C: Send + Sync + 'static,
-        HookSet<P, A, G, O>: Send + 'static,
-        I: Send + 'static,
-        T: Send + 'static,
-        E: Send + 'static,
-        Fut: Send + 'static,
+        R::Source: Send + 'static,
+        R::Call: Send + Sync + 'static,
+        R::Hooks: Send + 'static,
+        R::Item: Send + 'static,
+        R::Output: Send + 'static,
+        R::Error: Send + 'static,
+        R::Future: Send + 'static,
     {
-        let setup = self.into_setup();
-        MapRun::new(setup.map(|setup| setup.change(|call, hooks| (Shared(Arc::new(call)), hooks))))
-    }
-
-    fn with_hooks<H>(
-        self,
-        change: impl FnOnce(HookSet<P, A, G, O>) -> H,
-    ) -> MapRun<Parts<S, C, H, I, T, E, Fut, M>> {
-        MapRun::new(self.into_setup().map(|setup| setup.change(|call, hooks| (call, change(hooks)))))
+        self.change(|Parts { call, hooks, sink, outcomes, store }, _| Parts {
+            call: Shared(Arc::new(call)),
+            hooks,
+            sink,
+            outcomes,
+            store,
+        })
     }
 }
 
-impl<W: Drive> Future for MapRun<W> {
+wraps! {
+    /// A run with [`parallel`](MapRun::parallel).
+    Parallel<W> {
+        Call: Shared<W::Call>,
+        Hooks: W::Hooks,
+        Mode: OwnTasks,
+        Sink: W::Sink,
+        Outcomes: W::Outcomes,
+        Store: W::Store,
+    }
+}
+
+impl<W> Future for MapRun<W>
+where
+    W: Drive + Plan<Outcomes = Results<<W as Plan>::Output, <W as Plan>::Error>>,
+{
     type Output = Result<MapTaskResult<W::Output, W::Error>, MapTaskError<W::Output, W::Error>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -373,7 +386,7 @@ impl<W: Drive> Future for MapRun<W> {
     }
 }
 
-impl<W: Types> fmt::Debug for MapRun<W> {
+impl<W: Plan> fmt::Debug for MapRun<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MapRun").field("state", &self.running).finish_non_exhaustive()
     }

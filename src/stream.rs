@@ -10,18 +10,19 @@ use std::task::{Context, Poll, ready};
 use futures::Stream;
 
 use crate::engine::background::{Background, RunTask};
-use crate::engine::collector::Collector;
-use crate::engine::outcome_channel::{Outlet, outcome_channel};
-use crate::engine::running::Running;
+use crate::engine::mode::PollWorkers;
+use crate::engine::outcome_channel::{Inlet, Outlet, outcome_channel};
+use crate::engine::plan::wraps;
+use crate::engine::running::{Parts, Running};
 use crate::engine::sink::NoSink;
-use crate::engine::{Drive, Types};
+use crate::engine::{Plan, Work};
 use crate::error::RunError;
 use crate::outcome::ItemOutcome;
 use crate::progress::{Control, Progress};
 use crate::result::Summary;
 use crate::run::MapRun;
 
-impl<W: Types> MapRun<W> {
+impl<W: Plan> MapRun<W> {
     /// Returns the outcomes as a stream of `Result<ItemOutcome<T, E>, RunError>`, in the order of completion, or in
     /// input order with [`ordered`](Self::ordered). If the run fails, its error is the stream's last item.
     ///
@@ -66,22 +67,38 @@ impl<W: Types> MapRun<W> {
     /// ```
     pub fn stream(self) -> MapStream<W::Output, W::Error>
     where
-        W: Drive,
-        Running<W, NoSink>: Send + 'static,
+        W: Work,
+        W::Mode: PollWorkers<Streaming<W>>,
+        Running<Streaming<W>, NoSink>: Send + 'static,
         W::Output: Send + 'static,
         W::Error: Send + 'static,
     {
         let setup = self.into_setup();
-        let (inlet, outlet) =
-            outcome_channel(setup.as_ref().is_some_and(|setup| setup.options.plain.ordered));
-        let collector = Collector::Channel(Box::new(inlet));
-        let setup = setup.map(|mut setup| {
-            *setup.options.collector = collector;
-            setup
+        let (outcomes, outlet) = outcome_channel(setup.as_ref().is_some_and(|setup| setup.options.ordered));
+        let setup = setup.map(|setup| {
+            setup.change::<Streaming<W>>(|Parts { call, hooks, sink, store, .. }, _| Parts {
+                call,
+                hooks,
+                sink,
+                outcomes,
+                store,
+            })
         });
         let (run, name, control) = Background::new(setup);
         let start = Box::new(|| run.spawn());
         MapStream { name, outlet, control, state: State::Ready(start), summary: None }
+    }
+}
+
+wraps! {
+    /// A run with outcomes that are taken from a stream.
+    Streaming<W> {
+        Call: W::Call,
+        Hooks: W::Hooks,
+        Mode: W::Mode,
+        Sink: W::Sink,
+        Outcomes: Inlet<W::Output, W::Error>,
+        Store: W::Store,
     }
 }
 
@@ -101,15 +118,15 @@ pub struct MapStream<T, E> {
     name: String,
     outlet: Outlet<T, E>,
     control: Arc<Control>,
-    state: State<T, E>,
+    state: State,
     summary: Option<Summary>,
 }
 
 type Ending = Result<Summary, RunError>;
 
-enum State<T, E> {
-    Ready(Box<dyn FnOnce() -> RunTask<T, E> + Send>),
-    Running(RunTask<T, E>),
+enum State {
+    Ready(Box<dyn FnOnce() -> RunTask<()> + Send>),
+    Running(RunTask<()>),
     /// The remaining outcomes are in the outlet. This ending comes after them.
     Ended(Ending),
     Over,

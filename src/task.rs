@@ -6,9 +6,11 @@ use futures::Stream;
 
 use crate::config::Config;
 use crate::engine::call::Plain;
+use crate::engine::plan::Mapped;
 use crate::engine::source::{FromIter, FromStream, FromTryStream};
 use crate::error::BoxError;
-use crate::over::{Over, Plan};
+use crate::over::Over;
+use crate::run::MapRun;
 
 /// The configuration of a run over many items: the concurrency, the retries, the time limits and the success
 /// criteria.
@@ -91,7 +93,7 @@ impl AsyncMapTask {
         &self,
         items: I,
         f: F,
-    ) -> Plan<FromIter<I::IntoIter>, Plain<F>, I::Item, T, E, Fut>
+    ) -> MapRun<Mapped<FromIter<I::IntoIter>, Plain<F>, I::Item, Fut, T, E>>
     where
         I: IntoIterator<Item: Clone>,
         F: Fn(I::Item) -> Fut,

@@ -43,8 +43,8 @@ impl AttemptControl {
     }
 
     /// Cancels the token of the attempt.
-    pub(super) fn cancel(&mut self) {
-        Signal::cancel(&mut self.signal);
+    pub(super) fn cancel(&self) {
+        Signal::cancel(&self.signal);
     }
 
     /// Releases the permits of the shared limit that the ended attempt held. Returns `true` if it held any. This wakes other

@@ -11,7 +11,7 @@ use super::attempt_control::{AttemptControl, context};
 use super::call::Call;
 use super::items::ItemsOf;
 use super::state_guard::StateGuard;
-use super::{Mode, Types, Work, trace};
+use super::{Mode, Plan, Work, trace};
 use crate::config::Config;
 use crate::outcome::ItemError;
 use crate::rt::Instant;
@@ -19,7 +19,7 @@ use crate::rt::Instant;
 pin_project! {
     /// The slot in which a worker makes its attempts, one after another. An attempt is built in place and never moves.
     #[project = SlotProjection]
-    pub(super) struct AttemptSlot<W: Types> {
+    pub(super) struct AttemptSlot<W: Plan> {
         pub(super) control: AttemptControl,
         // A clone of the item, if another attempt may follow.
         pub(super) kept: Option<W::Item>,
@@ -27,7 +27,7 @@ pin_project! {
         attempt: Option<W::Future>,
     }
 
-    impl<W: Types> PinnedDrop for AttemptSlot<W> {
+    impl<W: Plan> PinnedDrop for AttemptSlot<W> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if this.attempt.is_some() {

@@ -13,32 +13,31 @@ use super::in_context::in_current_context;
 use super::running::{Running, Setup};
 use super::sink::NoSink;
 use super::source::Source;
-use super::{Drive, Types};
+use super::{Drive, Plan, Rest};
 use crate::panic_payload::Payload;
 use crate::progress::Control;
 use crate::rt::{JoinError, JoinHandle, spawn};
 
 /// A run that is ready to be spawned.
-pub(crate) struct Background<W: Types> {
+pub(crate) struct Background<W: Plan> {
     /// Declared first, so that nothing is sent if both fields are dropped.
-    dropped: Receiver<Ending<W::Output, W::Error>>,
+    dropped: Receiver<Ending<Rest<W>>>,
     running: Running<W, NoSink>,
 }
 
 impl<W: Drive> Background<W>
 where
-    W::Output: Send + 'static,
-    W::Error: Send + 'static,
+    Rest<W>: Default + Send + 'static,
 {
     /// Prepares a run for a task of its own. Also returns its name and its control.
     pub(crate) fn new(setup: Option<Setup<W>>) -> (Self, String, Arc<Control>) {
         let total = setup.as_ref().and_then(|setup| setup.source.promised_total());
-        let name = setup.as_ref().map_or_else(String::new, |setup| setup.options.plain.name().to_owned());
+        let name = setup.as_ref().map_or_else(String::new, |setup| setup.options.name().to_owned());
         let (control, reporter) = Control::new(total);
         let (notice, dropped) = DropNotice::new(name.clone(), total);
         let setup = setup.map(|mut setup| {
-            setup.options.plain.reporter = Some(reporter);
-            setup.options.notice = Some(Box::new(notice));
+            setup.options.reporter = Some(reporter);
+            setup.notice = Some(Box::new(notice));
             setup
         });
         (Self { dropped, running: Running::new(setup, NoSink) }, name, control)
@@ -49,7 +48,7 @@ where
     /// # Panics
     ///
     /// Panics if there is no current runtime.
-    pub(crate) fn spawn(self) -> RunTask<W::Output, W::Error>
+    pub(crate) fn spawn(self) -> RunTask<Rest<W>>
     where
         Running<W, NoSink>: Send + 'static,
     {
@@ -58,7 +57,7 @@ where
     }
 }
 
-impl<W: Types> fmt::Debug for Background<W> {
+impl<W: Plan> fmt::Debug for Background<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Background").field("running", &self.running).finish_non_exhaustive()
     }
@@ -69,13 +68,13 @@ impl<W: Types> fmt::Debug for Background<W> {
 /// If the runtime of that task is shut down, the ending comes from the dropped run. It may arrive later than the end of the
 /// task, because workers of the run may be in the middle of a poll.
 #[derive(Debug)]
-pub(crate) struct RunTask<T, E> {
-    task: JoinHandle<Ending<T, E>>,
-    dropped: Receiver<Ending<T, E>>,
+pub(crate) struct RunTask<R> {
+    task: JoinHandle<Ending<R>>,
+    dropped: Receiver<Ending<R>>,
     is_dropped: bool,
 }
 
-impl<T, E> RunTask<T, E> {
+impl<R> RunTask<R> {
     /// Drops the run without an ending.
     pub(crate) fn abort(&mut self) {
         self.dropped.close();
@@ -83,8 +82,8 @@ impl<T, E> RunTask<T, E> {
     }
 }
 
-impl<T, E> Future for RunTask<T, E> {
-    type Output = Result<Ending<T, E>, Payload>;
+impl<R: Default> Future for RunTask<R> {
+    type Output = Result<Ending<R>, Payload>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if !self.is_dropped {

@@ -27,9 +27,6 @@ pub trait Call<I> {
     /// `true` if an attempt that was given up can still run; see [`still_running`](Self::still_running).
     const LINGERS: bool = false;
 
-    /// `true` if the run stores its successes outside its result. The compiler removes code that other runs do not need.
-    const KEEPS: bool = false;
-
     /// Starts an attempt. The context is created only if the function takes one. The permit of the shared limit is left in
     /// `permit`, unless the attempt may outlive its run.
     fn call(
@@ -182,7 +179,6 @@ impl<I, C: Call<I>> Call<I> for Shared<C> {
     const ONE_ATTEMPT: bool = C::ONE_ATTEMPT;
     const TAKES_CONTEXT: bool = C::TAKES_CONTEXT;
     const LINGERS: bool = C::LINGERS;
-    const KEEPS: bool = C::KEEPS;
 
     fn call(&self, context: impl FnOnce() -> ItemContext, item: I, permit: &mut Option<Permit>) -> C::Future {
         self.0.call(context, item, permit)

@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::lookups::Lookups;
 use crate::error::BoxError;
 use crate::outcome::{ItemError, Origin};
 
@@ -40,37 +39,6 @@ pub(crate) struct Entry {
     pub(crate) elapsed: Duration,
     /// The output as text, or the reason why the item failed.
     pub(crate) result: Result<String, String>,
-}
-
-/// The durability and the cache lookups of a run.
-pub(crate) struct Durability<I, T, E> {
-    /// Makes successes durable before they count.
-    pub(crate) commit_log: Option<Box<CommitLog<I, T, E>>>,
-    /// Looks up and stores outputs of equal items.
-    pub(crate) cache: Option<Box<Lookups<I, T>>>,
-}
-
-/// Neither is used.
-impl<I, T, E> Default for Durability<I, T, E> {
-    fn default() -> Self {
-        Self { commit_log: None, cache: None }
-    }
-}
-
-impl<I, T, E> Durability<I, T, E> {
-    /// Returns `true` if another item may be pulled while `free` permits are free.
-    pub(super) fn has_room(&self, free: usize) -> bool {
-        self.commit_log.as_ref().is_none_or(|commit_log| commit_log.has_room())
-            && self.cache.as_ref().is_none_or(|cache| cache.has_room(free))
-    }
-
-    /// Ready once the store holds nothing of the run. `reason` is the reason why the run did not succeed.
-    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()> {
-        let cached = self.cache.as_mut().map_or(Poll::Ready(()), |cache| cache.poll_closed(cx));
-        let Some(commit_log) = &mut self.commit_log else { return cached };
-        let closed = commit_log.poll_closed(cx, reason);
-        if cached.is_ready() { closed } else { Poll::Pending }
-    }
 }
 
 /// The text forms of items and their results. An error names the item by its index.

@@ -16,7 +16,7 @@ use super::in_context::{current_dispatch, in_context};
 ///
 /// Only runs with a handle or a stream have a notice, and only these compile its functions. All runs refer to it through
 /// this trait.
-pub(crate) trait Notice<T, E>: Send {
+pub(crate) trait Notice<R>: Send {
     /// Returns `true` if the ending of a run that is dropped now is awaited.
     fn is_awaited(&self) -> bool;
 
@@ -27,17 +27,17 @@ pub(crate) trait Notice<T, E>: Send {
     fn withdraw(&mut self);
 
     /// Forwards an ending that was logged before the run could return it.
-    fn pass_on(&mut self, ending: Ending<T, E>);
+    fn pass_on(&mut self, ending: Ending<R>);
 
     /// Logs the ending of a run that was dropped, and forwards it.
-    fn send(&mut self, ending: Ending<T, E>);
+    fn send(&mut self, ending: Ending<R>);
 }
 
 /// The [`Notice`] of a run with a channel for its ending.
 #[derive(Debug)]
-pub(crate) struct DropNotice<T, E> {
+pub(crate) struct DropNotice<R: Default> {
     /// `None` once there is nothing left to send.
-    sender: Option<Sender<Ending<T, E>>>,
+    sender: Option<Sender<Ending<R>>>,
     name: String,
     total: Option<usize>,
     /// The span of the last event of the run, because the run may be dropped on any thread.
@@ -45,9 +45,9 @@ pub(crate) struct DropNotice<T, E> {
     dispatch: Option<Dispatch>,
 }
 
-impl<T, E> DropNotice<T, E> {
+impl<R: Default> DropNotice<R> {
     /// Creates a notice for the run with this name and promised total.
-    pub(crate) fn new(name: String, total: Option<usize>) -> (Self, Receiver<Ending<T, E>>) {
+    pub(crate) fn new(name: String, total: Option<usize>) -> (Self, Receiver<Ending<R>>) {
         let (sender, receiver) = channel();
         let (span, dispatch) = (Span::current(), current_dispatch());
         (Self { sender: Some(sender), name, total, span, dispatch }, receiver)
@@ -57,12 +57,12 @@ impl<T, E> DropNotice<T, E> {
         self.sender.as_ref().is_some_and(|sender| !sender.is_closed())
     }
 
-    fn log_and_deliver(&mut self, ending: Ending<T, E>) {
+    fn log_and_deliver(&mut self, ending: Ending<R>) {
         in_context(self.dispatch.as_ref(), || self.span.in_scope(|| ending.verdict.log()));
         self.deliver(ending);
     }
 
-    fn deliver(&mut self, ending: Ending<T, E>) {
+    fn deliver(&mut self, ending: Ending<R>) {
         if let Some(sender) = self.sender.take() {
             // The receiver may have been dropped since.
             sender.send(ending).ok();
@@ -70,7 +70,7 @@ impl<T, E> DropNotice<T, E> {
     }
 }
 
-impl<T: Send, E: Send> Notice<T, E> for DropNotice<T, E> {
+impl<R: Send + Default> Notice<R> for DropNotice<R> {
     fn is_awaited(&self) -> bool {
         self.has_receiver()
     }
@@ -83,17 +83,17 @@ impl<T: Send, E: Send> Notice<T, E> for DropNotice<T, E> {
         self.sender = None;
     }
 
-    fn pass_on(&mut self, ending: Ending<T, E>) {
+    fn pass_on(&mut self, ending: Ending<R>) {
         self.deliver(ending);
     }
 
-    fn send(&mut self, ending: Ending<T, E>) {
+    fn send(&mut self, ending: Ending<R>) {
         self.log_and_deliver(ending);
     }
 }
 
 /// Sends an ending if the run was never polled.
-impl<T, E> Drop for DropNotice<T, E> {
+impl<R: Default> Drop for DropNotice<R> {
     fn drop(&mut self) {
         if self.has_receiver() {
             let ending = Ending::not_begun(mem::take(&mut self.name), self.total.unwrap_or(0));

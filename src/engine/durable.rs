@@ -3,27 +3,40 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::commit_log::{Recalled, Success};
+use super::commit_log::{CommitLog, Recalled, Success};
+use super::durability::Persist;
+use super::hooks::Hooks;
 use super::items::ItemsOf;
 use super::job::Job;
+use super::lookups::Lookups;
+use super::outcomes::Outcomes;
 use super::scheduler::{Pulled, Scheduler, SourceState};
 use super::settle::emit_settled;
 use super::shutdown::ShutDown;
-use super::{Work, trace};
+use super::{Plan, Work, trace};
 use crate::error::{BoxError, FailureReason};
 use crate::outcome::{ItemError, Origin};
 
-use super::hooks::Hooks;
-
 /// How many items one call pulls at most before other work continues.
 const MOST_AT_ONCE: usize = 256;
+
+// Without the bounds of `Work`, because dropping a run needs it as well.
+impl<W: Plan> ItemsOf<W> {
+    pub(super) fn commit_log(&mut self) -> Option<&mut CommitLog<W::Item, W::Output, W::Error>> {
+        self.store.durability()?.commit_log.as_deref_mut()
+    }
+
+    fn cache(&mut self) -> Option<&mut Lookups<W::Item, W::Output>> {
+        self.store.durability()?.cache.as_deref_mut()
+    }
+}
 
 impl<W: Work> ItemsOf<W> {
     /// Stores a success, which counts once it is durable.
     #[cold]
     pub(super) fn keep(&mut self, scheduler: &mut Scheduler, job: &Job, output: W::Output) {
         let (index, attempts, elapsed) = (job.index, job.attempt, scheduler.since_start(job));
-        if let Some(cache) = &mut self.durability.cache {
+        if let Some(cache) = self.cache() {
             cache.keep(index, &output);
             scheduler.notify_driver();
         }
@@ -31,7 +44,7 @@ impl<W: Work> ItemsOf<W> {
     }
 
     fn make_durable(&mut self, scheduler: &mut Scheduler, success: Success<W::Output>) {
-        let Some(commit_log) = &mut self.durability.commit_log else {
+        let Some(commit_log) = self.commit_log() else {
             return self.count_kept(scheduler, success);
         };
         let kept = commit_log.keep_success(success);
@@ -51,18 +64,18 @@ impl<W: Work> ItemsOf<W> {
         elapsed: Duration,
         error: &ItemError<W::Error>,
     ) {
-        if let Some(cache) = &mut self.durability.cache {
+        if let Some(cache) = self.cache() {
             cache.release(index);
             scheduler.notify_driver();
         }
-        if let Some(commit_log) = &mut self.durability.commit_log {
+        if let Some(commit_log) = self.commit_log() {
             commit_log.keep_failure(index, elapsed, error);
         }
     }
 
     /// Takes the successes that have become durable.
     pub(super) fn take_durable(&mut self, scheduler: &mut Scheduler) {
-        while let Some(commit_log) = &mut self.durability.commit_log {
+        while let Some(commit_log) = self.commit_log() {
             let polled = commit_log.poll_kept(&mut Context::from_waker(&scheduler.driver));
             scheduler.unkept_successes = commit_log.unkept_successes();
             match polled {
@@ -75,7 +88,7 @@ impl<W: Work> ItemsOf<W> {
 
     /// Takes the items that were looked up.
     pub(super) fn take_found(&mut self, scheduler: &mut Scheduler) {
-        while let (Some(cache), None) = (&mut self.durability.cache, &scheduler.stop) {
+        while let (Some(cache), None) = (self.cache(), &scheduler.stop) {
             let Poll::Ready((pulled, output)) = cache.poll_found(&mut Context::from_waker(&scheduler.driver))
             else {
                 break;
@@ -96,7 +109,7 @@ impl<W: Work> ItemsOf<W> {
     /// Ready once every success has counted: it is durable, or was rescued from a store that has failed.
     pub(super) fn poll_durable(&mut self, scheduler: &mut Scheduler) -> Poll<()> {
         self.take_durable(scheduler);
-        match &self.durability.commit_log {
+        match self.commit_log() {
             Some(commit_log) if !commit_log.is_settled() => Poll::Pending,
             _ => Poll::Ready(()),
         }
@@ -130,7 +143,7 @@ impl<W: Work> ItemsOf<W> {
     }
 
     fn rescue_all(&mut self, scheduler: &mut Scheduler) {
-        while let Some(commit_log) = &mut self.durability.commit_log {
+        while let Some(commit_log) = self.commit_log() {
             let success = commit_log.give_up();
             scheduler.unkept_successes = commit_log.unkept_successes();
             let Some(success) = success else { break };
@@ -140,7 +153,7 @@ impl<W: Work> ItemsOf<W> {
 
     /// Counts a success that is not durable, for the result only. A sink gets it when the run is recovered instead.
     fn rescue(&mut self, scheduler: &mut Scheduler, success: Success<W::Output>) {
-        if self.collector.is_result() {
+        if W::Outcomes::ARE_RESULTS {
             self.count_kept(scheduler, success);
         }
     }
@@ -155,9 +168,9 @@ impl<W: Work> ItemsOf<W> {
             }
             let Some((index, item, weight)) = self.pull_item(scheduler) else { break };
             let Some(item) = self.recall(scheduler, index, item, weight) else { continue };
-            let hash = self.durability.cache.as_ref().and_then(|cache| cache.hash(index, &item));
+            let hash = self.cache().and_then(|cache| cache.hash(index, &item));
             let pulled = self.keep_waiting(index, item, weight);
-            let (Some(cache), Some(hash)) = (&mut self.durability.cache, hash) else { return Some(pulled) };
+            let (Some(cache), Some(hash)) = (self.cache(), hash) else { return Some(pulled) };
             cache.look_up(pulled, hash);
             scheduler.looked_up = cache.pending();
         }
@@ -170,17 +183,18 @@ impl<W: Work> ItemsOf<W> {
 
     /// Returns `true` if another item may be pulled. No more items are looked up than there are free permits, because other
     /// runs may wait for the items that this run claims.
-    fn may_pull_more(&self, scheduler: &Scheduler) -> bool {
+    fn may_pull_more(&mut self, scheduler: &Scheduler) -> bool {
         let busy = scheduler.backlog.len() + scheduler.running() - scheduler.unkept_successes;
-        let within = |window| self.collector.is_within_window(window, &scheduler.driver);
+        let free = scheduler.permits.capacity().saturating_sub(busy);
+        let within = |window| self.outcomes.is_within_window(window, &scheduler.driver);
         scheduler.source_state == SourceState::Open
             && scheduler.admits_new_items(&within)
-            && self.durability.has_room(scheduler.permits.capacity().saturating_sub(busy))
+            && self.store.durability().is_none_or(|durability| durability.has_room(free))
     }
 
     /// Returns `true` if it is known how the next item ended in an earlier run.
     fn is_known(&mut self, scheduler: &mut Scheduler) -> bool {
-        let Some(commit_log) = &mut self.durability.commit_log else { return true };
+        let Some(commit_log) = self.commit_log() else { return true };
         match commit_log.poll_known(scheduler.pulled, &mut Context::from_waker(&scheduler.driver)) {
             Poll::Ready(Ok(())) => return true,
             Poll::Ready(Err(error)) => {
@@ -201,7 +215,7 @@ impl<W: Work> ItemsOf<W> {
         item: W::Item,
         weight: u32,
     ) -> Option<W::Item> {
-        let Some(commit_log) = &mut self.durability.commit_log else { return Some(item) };
+        let Some(commit_log) = self.commit_log() else { return Some(item) };
         match commit_log.recall(index, &item) {
             Ok(Recalled::Success(success)) => self.count_kept(scheduler, success),
             Ok(Recalled::Nothing) => return Some(item),

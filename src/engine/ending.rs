@@ -1,7 +1,6 @@
 //! The end of a run, and the value that its caller gets.
 
-use super::collector::Collector;
-use super::outlined::Outlined;
+use super::outcomes::Results;
 use super::scheduler::Verdict;
 use super::trace;
 use crate::error::{FailureReason, MapTaskError, RunError};
@@ -10,24 +9,30 @@ use crate::result::{MapTaskResult, Summary};
 /// The return value of a run that keeps its results.
 pub(crate) type Outcome<T, E> = Result<MapTaskResult<T, E>, MapTaskError<T, E>>;
 
-/// The end of a run.
+/// The end of a run, with the part of its outcomes that is left.
 #[derive(Debug)]
-pub struct Ending<T, E> {
+pub struct Ending<R> {
     pub(super) verdict: Verdict,
-    pub(super) collector: Outlined<Collector<T, E>>,
+    pub(super) rest: R,
 }
 
-impl<T, E> Ending<T, E> {
+impl<R: Default> Ending<R> {
     /// Returns the end of a run that was dropped before it started, with its promised total.
     pub(super) fn not_begun(name: String, total: usize) -> Self {
-        Self { verdict: Verdict::not_begun(name, total), collector: Outlined::default() }
+        Self { verdict: Verdict::not_begun(name, total), rest: R::default() }
     }
+}
 
+impl<R> Ending<R> {
+    pub(crate) fn into_summary(self) -> Result<Summary, RunError> {
+        self.verdict.into_summary()
+    }
+}
+
+impl<T, E> Ending<Results<T, E>> {
     pub(crate) fn into_result(self) -> Outcome<T, E> {
-        let Self { verdict: Verdict { name, summary, reason, first_failure, shortfall }, mut collector } =
-            self;
-        let (results, errors) =
-            Outlined::take(&mut collector).into_parts(summary.total - summary.not_started, summary.total);
+        let Self { verdict: Verdict { name, summary, reason, first_failure, shortfall }, rest } = self;
+        let (results, errors) = rest.into_parts(summary.total - summary.not_started, summary.total);
         let result = MapTaskResult { results, errors, summary };
         match reason {
             None => Ok(result),
@@ -36,10 +41,6 @@ impl<T, E> Ending<T, E> {
                 Err(MapTaskError::new(name, reason, first_failure, shortfall, result))
             }
         }
-    }
-
-    pub(crate) fn into_summary(self) -> Result<Summary, RunError> {
-        self.verdict.into_summary()
     }
 }
 

@@ -1,9 +1,10 @@
-//! The options of a run that are functions of the caller.
+//! The options of a run that are functions of the caller. Each wraps the hooks that were there before.
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::observe::{Event, Observer};
+use super::plan::wraps;
+use crate::observe::Observer;
 
 /// The functions that the caller can set for a run.
 pub trait Hooks<I, E> {
@@ -20,55 +21,125 @@ pub trait Hooks<I, E> {
     fn observer(&self) -> Option<&dyn Observer>;
 }
 
-/// The hooks of the caller, each of them optional.
-pub struct HookSet<P, A, G, O> {
-    pub(crate) retry_if: Option<P>,
-    pub(crate) retry_after: Option<A>,
-    pub(crate) weight: Option<G>,
-    pub(crate) observer: Option<O>,
-}
-
 /// No hooks: every error is retried, no error names a delay, every item takes one permit, and there is no observer.
-pub(crate) type NoHooks<I, E> =
-    HookSet<fn(&E) -> bool, fn(&E) -> Option<Duration>, fn(&I) -> u32, fn(&Event<'_>)>;
+#[derive(Debug)]
+pub struct NoHooks;
 
-impl<P, A, G, O> HookSet<P, A, G, O> {
-    pub(crate) const NONE: Self = Self { retry_if: None, retry_after: None, weight: None, observer: None };
+impl<I, E> Hooks<I, E> for NoHooks {
+    fn is_retryable(&self, _error: &E) -> bool {
+        true
+    }
+
+    fn retry_after(&self, _error: &E) -> Option<Duration> {
+        None
+    }
+
+    #[inline(always)]
+    fn weight(&self, _item: &I) -> u32 {
+        1
+    }
+
+    #[inline(always)]
+    fn observer(&self) -> Option<&dyn Observer> {
+        None
+    }
 }
 
-impl<P, A, G, O, I, E> Hooks<I, E> for HookSet<P, A, G, O>
-where
-    P: Fn(&E) -> bool,
-    A: Fn(&E) -> Option<Duration>,
-    G: Fn(&I) -> u32,
-    O: Observer,
-{
+/// Declares hooks that replace one function of those below them, and the plan of a run with this option.
+macro_rules! hook {
+    ($plan:ident: $doc:literal, $hook:ident) => {
+        wraps! {
+            #[doc = $doc]
+            $plan<W, F> {
+                Call: W::Call,
+                Hooks: $hook<W::Hooks, F>,
+                Mode: W::Mode,
+                Sink: W::Sink,
+                Outcomes: W::Outcomes,
+                Store: W::Store,
+            }
+        }
+
+        #[doc = $doc]
+        pub struct $hook<H, F> {
+            pub(crate) below: H,
+            pub(crate) function: F,
+        }
+
+        impl<H, F> fmt::Debug for $hook<H, F> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(stringify!($plan))
+            }
+        }
+    };
+}
+
+/// Passes a question on to the hooks below.
+macro_rules! below {
+    ($($question:ident($($arg:ident: $of:ty)?) -> $answer:ty;)*) => {
+        $(
+            #[inline]
+            fn $question(&self $(, $arg: $of)?) -> $answer {
+                self.below.$question($($arg)?)
+            }
+        )*
+    };
+}
+
+hook!(RetryIf: "A run with [`retry_if`](crate::MapRun::retry_if).", OnRetryIf);
+
+impl<I, E, H: Hooks<I, E>, F: Fn(&E) -> bool> Hooks<I, E> for OnRetryIf<H, F> {
     fn is_retryable(&self, error: &E) -> bool {
-        self.retry_if.as_ref().is_none_or(|retry_if| retry_if(error))
+        (self.function)(error)
     }
 
+    below! {
+        retry_after(error: &E) -> Option<Duration>;
+        weight(item: &I) -> u32;
+        observer() -> Option<&dyn Observer>;
+    }
+}
+
+hook!(RetryAfter: "A run with [`retry_after`](crate::MapRun::retry_after).", OnRetryAfter);
+
+impl<I, E, H: Hooks<I, E>, F: Fn(&E) -> Option<Duration>> Hooks<I, E> for OnRetryAfter<H, F> {
     fn retry_after(&self, error: &E) -> Option<Duration> {
-        self.retry_after.as_ref().and_then(|retry_after| retry_after(error))
+        (self.function)(error)
     }
 
+    below! {
+        is_retryable(error: &E) -> bool;
+        weight(item: &I) -> u32;
+        observer() -> Option<&dyn Observer>;
+    }
+}
+
+hook!(Weight: "A run with [`weight`](crate::MapRun::weight).", OnWeight);
+
+impl<I, E, H: Hooks<I, E>, F: Fn(&I) -> u32> Hooks<I, E> for OnWeight<H, F> {
     #[inline]
     fn weight(&self, item: &I) -> u32 {
-        self.weight.as_ref().map_or(1, |weight| weight(item).max(1))
+        (self.function)(item).max(1)
     }
 
-    #[inline]
-    fn observer(&self) -> Option<&dyn Observer> {
-        self.observer.as_ref().map(|observer| observer as &dyn Observer)
+    below! {
+        is_retryable(error: &E) -> bool;
+        retry_after(error: &E) -> Option<Duration>;
+        observer() -> Option<&dyn Observer>;
     }
 }
 
-impl<P, A, G, O> fmt::Debug for HookSet<P, A, G, O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HookSet")
-            .field("retry_if", &self.retry_if.is_some())
-            .field("retry_after", &self.retry_after.is_some())
-            .field("weight", &self.weight.is_some())
-            .field("observer", &self.observer.is_some())
-            .finish()
+hook!(Observe: "A run with [`observe`](crate::MapRun::observe).", OnObserve);
+
+impl<I, E, H: Hooks<I, E>, O: Observer> Hooks<I, E> for OnObserve<H, O> {
+    #[inline]
+    fn observer(&self) -> Option<&dyn Observer> {
+        Some(&self.function)
+    }
+
+    below! {
+        is_retryable(error: &E) -> bool;
+        retry_after(error: &E) -> Option<Duration>;
+        weight(item: &I) -> u32;
     }
 }

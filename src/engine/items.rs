@@ -1,34 +1,32 @@
 //! The items of a run and the caller's code: the part of a run's state that depends on the types of the run.
 
-use std::mem;
 use std::task::{Context, Poll, Waker};
 
-use super::call::Call;
-use super::collector::Collector;
-use super::commit_log::Durability;
+use super::commit_log::CommitLog;
 use super::drop_notice::Notice;
+use super::durability::Persist;
 use super::hooks::Hooks;
 use super::job::Job;
+use super::outcomes::Outcomes;
 use super::outlined::Outlined;
 use super::scheduler::{Pulled, Scheduler, SourceState};
 use super::sink::Deliver;
 use super::slots::{Kept, Slots};
 use super::source::Source;
-use super::{Ending, Types, Work};
+use super::{Ending, Plan, Rest, Work};
 use crate::observe::Observer;
 
 /// The items of a run, their outcomes, and the caller's code.
-pub(super) struct ItemsOf<W: Types> {
+pub(super) struct ItemsOf<W: Plan> {
     pub(super) source: W::Source,
     pub(super) call: W::Call,
     pub(super) hooks: W::Hooks,
     /// Items that were pulled and wait for an attempt.
     pub(super) waiting: Outlined<Slots<Kept<W::Item, W::Error>>>,
-    pub(super) collector: Outlined<Collector<W::Output, W::Error>>,
-    /// The durability and the cache lookups of the run.
-    pub(super) durability: Outlined<Durability<W::Item, W::Output, W::Error>>,
+    pub(super) outcomes: W::Outcomes,
+    pub(super) store: W::Store,
     /// Notifies the handle or the stream, if there is one, of a run that is dropped.
-    pub(super) notice: Option<Box<dyn Notice<W::Output, W::Error>>>,
+    pub(super) notice: Option<Box<dyn Notice<Rest<W>>>>,
     pub(super) sink: W::Sink,
 }
 
@@ -48,16 +46,16 @@ pub(super) trait Items: Release {
     /// Takes the job of a waiting item, whose attempt starts now.
     fn take_job(&mut self, slot: usize) -> Job;
 
-    /// Returns `true` if fewer than `capacity` outcomes wait to be taken; see [`Collector::has_room`].
+    /// Returns `true` if fewer than `capacity` outcomes wait to be taken; see [`Outcomes::has_room`].
     fn has_room(&self, capacity: usize, driver: &Waker) -> bool;
 
-    /// Returns `true` if fewer than `window` outcomes are held for their order; see [`Collector::is_within_window`].
+    /// Returns `true` if fewer than `window` outcomes are held for their order; see [`Outcomes::is_within_window`].
     fn is_within_window(&self, window: usize, driver: &Waker) -> bool;
 
-    /// Flushes the outcomes; see [`Collector::flush`].
+    /// Flushes the outcomes; see [`Outcomes::flush`].
     fn flush(&mut self) -> Option<Waker>;
 
-    /// Marks that no further outcome will come; see [`Collector::complete`].
+    /// Marks that no further outcome will come; see [`Outcomes::complete`].
     fn complete(&mut self) -> Option<Waker>;
 
     /// Drops the outcomes that the sink will not take any more.
@@ -105,30 +103,30 @@ impl<W: Work> Items for ItemsOf<W> {
     }
 
     fn has_room(&self, capacity: usize, driver: &Waker) -> bool {
-        self.collector.has_room(capacity, driver)
+        self.outcomes.has_room(capacity, driver)
     }
 
     fn is_within_window(&self, window: usize, driver: &Waker) -> bool {
-        self.collector.is_within_window(window, driver)
+        self.outcomes.is_within_window(window, driver)
     }
 
     fn flush(&mut self) -> Option<Waker> {
-        self.collector.flush()
+        self.outcomes.flush()
     }
 
     fn complete(&mut self) -> Option<Waker> {
-        self.collector.complete()
+        self.outcomes.complete()
     }
 
     fn clear_outcomes(&mut self) {
-        self.collector.clear();
+        self.outcomes.clear();
     }
 
     fn deliver(&mut self, scheduler: &mut Scheduler) -> Poll<()> {
         if !W::Sink::TAKES || scheduler.sink_failed {
             return Poll::Ready(());
         }
-        self.poll_sink(scheduler, Collector::take)
+        self.poll_sink(scheduler, W::Outcomes::take)
     }
 
     fn fail_late(&mut self, scheduler: &mut Scheduler, slot: usize) {
@@ -138,32 +136,32 @@ impl<W: Work> Items for ItemsOf<W> {
     }
 
     fn keeps(&self) -> bool {
-        W::Call::KEEPS
+        W::Store::KEEPS
     }
 
     fn take_kept(&mut self, scheduler: &mut Scheduler) {
-        if W::Call::KEEPS {
+        if W::Store::KEEPS {
             self.take_durable(scheduler);
             self.take_found(scheduler);
         }
     }
 
     fn pull_unknown(&mut self, scheduler: &mut Scheduler) -> Option<Pulled> {
-        if W::Call::KEEPS { self.pull_first_unknown(scheduler) } else { None }
+        if W::Store::KEEPS { self.pull_first_unknown(scheduler) } else { None }
     }
 
     fn poll_settled(&mut self, scheduler: &mut Scheduler) -> Poll<()> {
-        if W::Call::KEEPS { self.poll_durable(scheduler) } else { Poll::Ready(()) }
+        if W::Store::KEEPS { self.poll_durable(scheduler) } else { Poll::Ready(()) }
     }
 
     fn give_up_late(&mut self, scheduler: &mut Scheduler) {
-        if W::Call::KEEPS {
+        if W::Store::KEEPS {
             self.give_up_in_time(scheduler);
         }
     }
 
     fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()> {
-        if W::Call::KEEPS { self.durability.poll_closed(cx, reason) } else { Poll::Ready(()) }
+        self.store.durability().map_or(Poll::Ready(()), |durability| durability.poll_closed(cx, reason))
     }
 
     fn set_notice_span(&mut self, span: &tracing::Span) {
@@ -202,33 +200,32 @@ impl<W: Work> ItemsOf<W> {
 }
 
 // Without the bounds of `Work`, because dropping a run needs it as well.
-impl<W: Types> ItemsOf<W> {
+impl<W: Plan> ItemsOf<W> {
     /// Ends the account of a run that is being dropped.
-    fn end_dropped(&mut self, scheduler: &mut Scheduler) -> Ending<W::Output, W::Error> {
-        scheduler.stop_dropped(self.durability.commit_log.is_none());
-        self.rescue_unkept(scheduler);
-        if let Some(taker) = self.collector.complete() {
+    #[cold]
+    fn end_dropped(&mut self, scheduler: &mut Scheduler) -> Ending<Rest<W>> {
+        scheduler.stop_dropped(self.commit_log().is_none());
+        if W::Store::KEEPS && W::Outcomes::ARE_RESULTS {
+            self.rescue_unkept(scheduler);
+        }
+        if let Some(taker) = self.outcomes.complete() {
             taker.wake();
         }
-        Ending { verdict: scheduler.end(), collector: mem::take(&mut self.collector) }
+        Ending { verdict: scheduler.end(), rest: self.outcomes.take_rest() }
     }
 
     /// Adds the successes that are not durable to the result, as if their store had failed. A stream gets them when the run
     /// is recovered instead.
     fn rescue_unkept(&mut self, scheduler: &mut Scheduler) {
-        let Some(commit_log) = self.durability.commit_log.as_mut().filter(|_| self.collector.is_result())
-        else {
-            return;
-        };
-        while let Some(success) = commit_log.give_up() {
+        while let Some(success) = self.commit_log().and_then(CommitLog::give_up) {
             scheduler.tally.successes += 1;
             let (index, attempts, elapsed) = (success.index, success.attempts, success.elapsed);
-            self.collector.settle(index, attempts, elapsed, success.origin, Ok(success.output));
+            self.outcomes.settle(index, attempts, elapsed, success.origin, Ok(success.output));
         }
     }
 }
 
-impl<W: Types> Release for ItemsOf<W> {
+impl<W: Plan> Release for ItemsOf<W> {
     fn release(&mut self, scheduler: &mut Scheduler) {
         match self.notice.take() {
             Some(mut notice) if notice.is_awaited() => notice.send(self.end_dropped(scheduler)),

@@ -4,7 +4,7 @@ use std::mem;
 
 use tracing::Span;
 
-use super::{Types, trace};
+use super::{Plan, trace};
 use crate::outcome::ItemError;
 use crate::rt::Instant;
 
@@ -55,4 +55,4 @@ impl Job {
 }
 
 /// The result of an item.
-pub(super) type Ended<W> = Result<<W as Types>::Output, ItemError<<W as Types>::Error>>;
+pub(super) type Ended<W> = Result<<W as Plan>::Output, ItemError<<W as Plan>::Error>>;

@@ -14,12 +14,12 @@ use super::in_context::{InContext, current_dispatch};
 use super::shutdown::ShutDown;
 use super::sink::NoSink;
 use super::worker::Worker;
-use super::{Mode, Types, Work};
+use super::{Mode, Plan, Work};
 use crate::panic_payload::{Payload, discard};
 use crate::rt::JoinSet;
 
 /// A [`Mode`] that can poll the workers of a run of these types.
-pub trait PollWorkers<W: Types>: Mode {
+pub trait PollWorkers<W: Plan>: Mode {
     /// Opens a worker.
     fn open(workers: &mut Self::Workers<W>, worker: Worker<W>, span: &Span);
 
@@ -43,7 +43,7 @@ pub struct InTask;
 impl Mode for InTask {
     const PARALLEL: bool = false;
 
-    type Workers<W: Types> = FuturesUnordered<Worker<W>>;
+    type Workers<W: Plan> = FuturesUnordered<Worker<W>>;
     type InWorker<D> = D;
     type InDriver<D> = NoSink;
 
@@ -99,12 +99,12 @@ impl Drop for Tasks {
 
 /// Each worker is a Tokio task, so that the workers use every core that the runtime has.
 #[derive(Debug)]
-pub struct Parallel;
+pub struct OwnTasks;
 
-impl Mode for Parallel {
+impl Mode for OwnTasks {
     const PARALLEL: bool = true;
 
-    type Workers<W: Types> = Tasks;
+    type Workers<W: Plan> = Tasks;
     type InWorker<D> = NoSink;
     type InDriver<D> = D;
 
@@ -113,7 +113,7 @@ impl Mode for Parallel {
     }
 }
 
-impl<W: Work> PollWorkers<W> for Parallel
+impl<W: Work> PollWorkers<W> for OwnTasks
 where
     Worker<W>: Send + 'static,
 {

@@ -40,27 +40,9 @@ struct State<T, E> {
     giver: Option<Waker>,
 }
 
-/// The end that takes outcomes in, as all runs refer to it. Only a run with a stream has one, and compiles its functions.
-pub(crate) trait OutcomeInlet<T, E>: Send {
-    /// Returns `true` if outcomes leave in the order of the input.
-    fn is_ordered(&self) -> bool;
-
-    fn push(&mut self, outcome: ItemOutcome<T, E>);
-
-    /// Moves the outcomes that may be taken to the other end. Returns the waker of that end, which must be woken after
-    /// everything is unlocked.
-    fn flush(&mut self) -> Option<Waker>;
-
-    /// Marks that no further outcome will come. Flushes the rest, as [`flush`](Self::flush) does.
-    fn complete(&mut self) -> Option<Waker>;
-
-    /// Returns `true` if fewer than `capacity` outcomes are held. If not, `giver` is woken when one is taken.
-    fn has_room(&self, capacity: usize, giver: &Waker) -> bool;
-}
-
 /// The end that takes outcomes in.
 #[derive(Debug)]
-pub(crate) struct Inlet<T, E> {
+pub struct Inlet<T, E> {
     /// Outcomes that were not flushed yet.
     queue: OutcomeQueue<T, E>,
     pushed: usize,
@@ -69,33 +51,35 @@ pub(crate) struct Inlet<T, E> {
     shared: Arc<Shared<T, E>>,
 }
 
-impl<T: Send, E: Send> OutcomeInlet<T, E> for Inlet<T, E> {
-    fn is_ordered(&self) -> bool {
+impl<T, E> Inlet<T, E> {
+    /// Returns `true` if outcomes leave in the order of the input.
+    #[inline(always)]
+    pub(super) fn is_ordered(&self) -> bool {
         self.queue.is_ordered()
     }
 
-    fn push(&mut self, outcome: ItemOutcome<T, E>) {
+    #[inline]
+    pub(super) fn push(&mut self, outcome: ItemOutcome<T, E>) {
         self.queue.push(outcome);
         self.pushed = self.pushed.wrapping_add(1);
         self.held_at_most.set(self.held_at_most.get() + 1);
     }
 
-    fn flush(&mut self) -> Option<Waker> {
-        self.flush_queue()
-    }
-
-    fn complete(&mut self) -> Option<Waker> {
-        self.queue.complete();
-        self.flush_queue()
-    }
-
-    fn has_room(&self, capacity: usize, giver: &Waker) -> bool {
+    /// Returns `true` if fewer than `capacity` outcomes are held. If not, `giver` is woken when one is taken.
+    #[inline(always)]
+    pub(super) fn has_room_for_more(&self, capacity: usize, giver: &Waker) -> bool {
         self.held_at_most.get() < capacity || self.look_for_room(capacity, giver)
     }
-}
 
-impl<T, E> Inlet<T, E> {
-    fn flush_queue(&mut self) -> Option<Waker> {
+    /// Marks that no further outcome will come, and flushes the rest, as [`flush_queue`](Self::flush_queue) does.
+    pub(super) fn flush_last(&mut self) -> Option<Waker> {
+        self.queue.set_complete();
+        self.flush_queue()
+    }
+
+    /// Moves the outcomes that may be taken to the other end. Returns the waker of that end, which must be woken after
+    /// everything is unlocked.
+    pub(super) fn flush_queue(&mut self) -> Option<Waker> {
         if !self.queue.is_next_there() {
             return None;
         }

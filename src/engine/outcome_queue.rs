@@ -7,7 +7,7 @@ use crate::outcome::ItemOutcome;
 
 /// Queues outcomes, and returns them in the order of completion or of the input.
 #[derive(Debug)]
-pub(crate) struct OutcomeQueue<T, E> {
+pub struct OutcomeQueue<T, E> {
     ordered: bool,
     /// The index of the first slot, if outcomes are ordered.
     first: usize,
@@ -51,12 +51,6 @@ impl<T, E> OutcomeQueue<T, E> {
         }
     }
 
-    /// Returns `true` if a new outcome needs no place in the queue, because no other outcome must come before it.
-    #[inline]
-    pub(super) fn can_bypass(&self) -> bool {
-        self.held == 0 && !self.ordered
-    }
-
     /// Returns `true` if the next outcome may be taken.
     pub(super) fn is_next_there(&self) -> bool {
         self.complete || self.slots.front().is_some_and(Option::is_some)
@@ -78,13 +72,13 @@ impl<T, E> OutcomeQueue<T, E> {
             }
             return;
         }
-        while let Some(outcome) = self.take() {
+        while let Some(outcome) = self.pop() {
             others.push_back(Some(outcome));
         }
     }
 
     #[inline]
-    pub(super) fn take(&mut self) -> Option<ItemOutcome<T, E>> {
+    pub(super) fn pop(&mut self) -> Option<ItemOutcome<T, E>> {
         while self.slots.front().is_some_and(|first| first.is_some() || self.complete) {
             self.first += 1;
             if let Some(outcome) = self.slots.pop_front().flatten() {
@@ -97,12 +91,12 @@ impl<T, E> OutcomeQueue<T, E> {
     }
 
     /// Marks that no further outcome will come.
-    pub(super) fn complete(&mut self) {
+    pub(super) fn set_complete(&mut self) {
         self.complete = true;
     }
 
     /// Drops the outcomes that will not be taken.
-    pub(super) fn clear(&mut self) {
+    pub(super) fn drop_all(&mut self) {
         self.held = 0;
         self.slots.clear();
     }

@@ -3,12 +3,12 @@
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::call::Call;
-use super::collector::Collector;
+use super::durability::Persist;
 use super::failure::Failure;
 use super::hooks::Hooks;
 use super::items::ItemsOf;
 use super::job::{Ended, Job};
+use super::outcomes::Outcomes;
 use super::scheduler::{AttemptEnd, Scheduler, Stop, Wait};
 use super::sink::Deliver;
 use super::slots::Kept;
@@ -20,7 +20,7 @@ use crate::outcome::{FailureKind, ItemError, ItemOutcome, Origin};
 impl<W: Work> ItemsOf<W> {
     #[inline(always)]
     pub(super) fn succeed(&mut self, scheduler: &mut Scheduler, job: &Job, output: W::Output) {
-        if W::Call::KEEPS {
+        if W::Store::KEEPS {
             return self.keep(scheduler, job, output);
         }
         scheduler.count_success();
@@ -92,7 +92,7 @@ impl<W: Work> ItemsOf<W> {
     ) {
         let failure = Failure::from(&error);
         let elapsed = scheduler.fail_item(job, &failure, why);
-        if W::Call::KEEPS {
+        if W::Store::KEEPS {
             self.keep_failure(scheduler, job.index, elapsed, &error);
         }
         let ids = (job.index, job.attempt);
@@ -113,21 +113,21 @@ impl<W: Work> ItemsOf<W> {
         result: Ended<W>,
     ) {
         let sink_is_free = W::Sink::TAKES && !scheduler.sink_is_busy && !scheduler.sink_failed;
-        if sink_is_free && self.collector.can_bypass() {
+        if sink_is_free && self.outcomes.can_bypass() {
             let mut outcome = Some(ItemOutcome { index, attempts, elapsed, origin, result });
             let _is_busy = self.poll_sink(scheduler, |_| outcome.take());
             return;
         }
-        self.collector.settle(index, attempts, elapsed, origin, result);
+        self.outcomes.settle(index, attempts, elapsed, origin, result);
         if W::Mode::PARALLEL {
-            scheduler.wake_taker_later(self.collector.flush());
+            scheduler.wake_taker_later(self.outcomes.flush());
             scheduler.has_notified |= scheduler.wakes_taker.is_some();
-            if self.collector.should_wake_driver() {
+            if self.outcomes.should_wake_driver() {
                 scheduler.notify_driver();
             }
         }
         if sink_is_free {
-            let _is_busy = self.poll_sink(scheduler, Collector::take);
+            let _is_busy = self.poll_sink(scheduler, W::Outcomes::take);
         }
     }
 
@@ -135,14 +135,14 @@ impl<W: Work> ItemsOf<W> {
     pub(super) fn poll_sink(
         &mut self,
         scheduler: &mut Scheduler,
-        mut next: impl FnMut(&mut Collector<W::Output, W::Error>) -> Option<ItemOutcome<W::Output, W::Error>>,
+        mut next: impl FnMut(&mut W::Outcomes) -> Option<ItemOutcome<W::Output, W::Error>>,
     ) -> Poll<()> {
-        let Self { sink, collector, .. } = self;
-        let polled = sink.poll_deliver(&mut Context::from_waker(&scheduler.driver), || next(collector));
+        let Self { sink, outcomes, .. } = self;
+        let polled = sink.poll_deliver(&mut Context::from_waker(&scheduler.driver), || next(outcomes));
         scheduler.sink_is_busy = polled.is_pending();
         if let Err(error) = ready!(polled) {
             scheduler.stop_for_sink(error);
-            self.collector.clear();
+            self.outcomes.clear();
         }
         Poll::Ready(())
     }

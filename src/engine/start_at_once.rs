@@ -1,9 +1,10 @@
 //! The short path of most items: a worker whose attempt has succeeded starts the next item at once.
 
 use super::attempt_slot::SlotProjection;
-use super::call::Call;
+use super::durability::Persist;
 use super::hooks::Hooks;
 use super::items::ItemsOf;
+use super::outcomes::Outcomes;
 use super::scheduler::Scheduler;
 use super::{Mode, Work};
 
@@ -16,7 +17,7 @@ pub(super) fn start_at_once<W: Work>(
     slot: &mut SlotProjection<'_, W>,
     slice_is_over: bool,
 ) -> Option<W::Item> {
-    if W::Call::KEEPS
+    if W::Store::KEEPS
         || !can_start_directly(scheduler, items)
         || (W::Mode::PARALLEL && (slice_is_over || scheduler.must_notify_or_yield()))
     {
@@ -43,7 +44,7 @@ fn can_start_directly<W: Work>(scheduler: &Scheduler, items: &ItemsOf<W>) -> boo
         && (W::Mode::PARALLEL || scheduler.budget.is_left())
         && (scheduler.retries.ready() | scheduler.backlog.len() | scheduler.assigned.len()) == 0
         && scheduler.permits.is_simple()
-        && items.collector.admits(
+        && items.outcomes.admits(
             scheduler.permits.capacity(),
             scheduler.look_ahead,
             scheduler.retries.len(),

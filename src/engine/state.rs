@@ -1,7 +1,8 @@
 //! The state that the driver and all workers share.
 
 use super::items::{Items, ItemsOf, Release};
-use super::running::{Options, PlainOptions, Setup};
+use super::outcomes::Outcomes;
+use super::running::{Options, Parts, Setup};
 use super::scheduler::{Scheduler, Setting};
 use super::source::Source;
 use super::{Mode, Work};
@@ -10,6 +11,7 @@ use crate::error::ConfigError;
 use crate::rt::{Instant, Mutex};
 
 use super::call::Call;
+use super::durability::Persist;
 use super::hooks::Hooks;
 use super::outlined::Outlined;
 
@@ -37,12 +39,12 @@ impl<I: Release + ?Sized> Drop for State<I> {
 }
 
 /// Returns an error if a setting of the task does not fit the run.
-fn invalid_setting<W: Work>(config: &Config) -> Option<ConfigError> {
-    if W::Call::ONE_ATTEMPT && config.retry.retries > 0 {
+fn invalid_setting(config: &Config, one_attempt: bool, keeps: bool) -> Option<ConfigError> {
+    if one_attempt && config.retry.retries > 0 {
         let allowed = "0 with map_once, whose items cannot be tried again";
         return Some(ConfigError::new("retries", config.retry.retries, allowed));
     }
-    if W::Call::KEEPS && config.name.as_deref().unwrap_or_default().is_empty() {
+    if keeps && config.name.as_deref().unwrap_or_default().is_empty() {
         // The default is a type name, which the closures of one function share.
         let allowed = "a name given by .name(..), by which recover and cache find what is kept";
         return Some(ConfigError::new("name", "not set", allowed));
@@ -52,19 +54,16 @@ fn invalid_setting<W: Work>(config: &Config) -> Option<ConfigError> {
 
 impl<W: Work> State<ItemsOf<W>> {
     pub(super) fn new(setup: Setup<W>, now: Instant) -> Self {
-        let Setup { source, call, hooks, sink, mut options } = setup;
+        let Setup { source, parts, options, notice } = setup;
+        let Parts { call, hooks, sink, mut outcomes, store } = parts;
         let promised = source.promised_total();
-        options.collector.expect(promised);
-        let timed = options.collector.is_timed() || hooks.observer().is_some() || W::Call::KEEPS;
-        let invalid_setting = invalid_setting::<W>(&options.plain.config);
-        let Options { plain, collector, durability, notice } = options;
-        let PlainOptions { config, function, token, reporter, .. } = plain;
+        outcomes.expect(promised);
+        let timed = W::Outcomes::ARE_TIMED || W::Store::KEEPS || hooks.observer().is_some();
+        let invalid_setting = invalid_setting(&options.config, W::Call::ONE_ATTEMPT, W::Store::KEEPS);
+        let Options { config, function, token, reporter, .. } = options;
         let setting = Setting { config, function, token, reporter, promised, timed, invalid_setting };
         let scheduler = Scheduler::new(setting, now, W::Mode::PARALLEL);
         let waiting = Outlined::default();
-        Self {
-            scheduler,
-            items: ItemsOf { source, call, hooks, waiting, collector, durability, notice, sink },
-        }
+        Self { scheduler, items: ItemsOf { source, call, hooks, waiting, outcomes, store, notice, sink } }
     }
 }

@@ -17,7 +17,7 @@ use super::start_at_once::start_at_once;
 use super::state::State;
 use super::state_guard::StateGuard;
 use super::time_slice::TimeSlice;
-use super::{Mode, Types, Work};
+use super::{Mode, Plan, Work};
 use crate::config::Config;
 use crate::outcome::ItemError;
 use crate::rt::{AtomicBool, Instant, Mutex, coop};
@@ -26,7 +26,7 @@ pin_project! {
     /// Takes an item, makes one attempt at it, emits the result and takes the next item. It holds its permits for as long as
     /// there is work. Between two items it allocates nothing.
     #[project = WorkerProjection]
-    pub struct Worker<W: Types> {
+    pub struct Worker<W: Plan> {
         state: Arc<Mutex<State<ItemsOf<W>>>>,
         config: Arc<Config>,
         id: usize,
