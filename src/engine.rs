@@ -50,8 +50,7 @@ use std::task::{Context, Poll, ready};
 
 use tracing::Span;
 
-use self::call::Call;
-use self::driver::{DriverCore, Workers};
+use self::driver::{DriverCore, Rounds, Workers};
 use self::drop_notice::Notice;
 pub(crate) use self::ending::Ending;
 use self::items::ItemsOf;
@@ -60,7 +59,6 @@ use self::outcomes::Outcomes;
 pub(crate) use self::plan::{Drive, Mode, Plan, Work};
 use self::running::Setup;
 use self::scheduler::Verdict;
-use self::shutdown::ShutDown;
 use self::sink::Deliver;
 use self::state::State;
 use self::state_guard::StateGuard;
@@ -113,19 +111,26 @@ struct WorkersOf<'a, W: Plan, D> {
 
 impl<W: Drive, D: Deliver<W::Output, W::Error>> Workers for WorkersOf<'_, W, D> {
     fn open(&mut self, id: usize, span: &Span) {
-        let mut guard = StateGuard::new(self.state);
-        let State { scheduler, items } = &mut *guard.get();
-        let parallel = items.call.clone_fn().zip(scheduler.alarm.clone());
-        let (run_deadline, timed) = (scheduler.run_deadline, scheduler.timed);
-        let parallel = parallel.map(|(call, alarm)| ParallelParts { call, alarm, run_deadline, timed });
-        let config = Arc::clone(&scheduler.config);
-        drop(guard);
+        let (parallel, config) = {
+            let state = &*lock(self.state);
+            let parallel = if W::Mode::PARALLEL { ParallelParts::new(state) } else { None };
+            (parallel, Arc::clone(&state.scheduler.config))
+        };
         let worker = Worker::new(Arc::clone(self.state), config, id, parallel);
         W::Mode::open(self.workers, worker, span);
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), ShutDown>>> {
-        W::Mode::poll_next(self.workers, cx)
+    fn poll(&mut self, cx: &mut Context<'_>, rounds: &mut dyn Rounds) {
+        loop {
+            let is_over = match W::Mode::poll_next(self.workers, cx) {
+                Poll::Ready(Some(ended)) => !rounds.end_worker(ended),
+                Poll::Pending => !rounds.may_poll_again(),
+                Poll::Ready(None) => true,
+            };
+            if is_over {
+                return;
+            }
+        }
     }
 
     fn count(&self) -> usize {

@@ -83,20 +83,19 @@ impl<W: Plan> MapRun<W> {
     {
         MapRun::new(self.into_setup().map(|setup| setup.change(change)))
     }
+}
 
-    /// Returns the same run with one more hook.
-    fn with_hook<V>(self, wrap: impl FnOnce(W::Hooks) -> V::Hooks) -> MapRun<V>
-    where
-        V: Plan<Source = W::Source, Call = W::Call, Sink = W::Sink, Outcomes = W::Outcomes, Store = W::Store>,
-    {
-        self.change(|Parts { call, hooks, sink, outcomes, store }, _| Parts {
+/// Sets one more hook of a run.
+macro_rules! hook {
+    ($run:expr, $hooks:ident => $changed:expr) => {
+        $run.change(|Parts { call, hooks: $hooks, sink, outcomes, store }, _| Parts {
             call,
-            hooks: wrap(hooks),
+            hooks: $changed,
             sink,
             outcomes,
             store,
         })
-    }
+    };
 }
 
 impl<R: Plan> MapRun<R> {
@@ -127,7 +126,7 @@ impl<R: Plan> MapRun<R> {
     where
         F: Fn(&R::Error) -> bool,
     {
-        self.with_hook(|below| OnRetryIf { below, function })
+        hook!(self, below => OnRetryIf { below, function })
     }
 
     /// Takes the delay before the next attempt from the error, such as the `Retry-After` of an HTTP response. This
@@ -163,7 +162,7 @@ impl<R: Plan> MapRun<R> {
     where
         F: Fn(&R::Error) -> Option<Duration>,
     {
-        self.with_hook(|below| OnRetryAfter { below, function })
+        hook!(self, below => OnRetryAfter { below, function })
     }
 
     /// Passes every event of the run to an observer; see [`Observer`].
@@ -171,7 +170,7 @@ impl<R: Plan> MapRun<R> {
     /// If the observer is a closure, write the type of its parameter: `|event: &Event<'_>| ..`. Without it, the
     /// compiler infers a closure for a single lifetime, which is not general enough.
     pub fn observe<O: Observer>(self, observer: O) -> MapRun<Observe<R, O>> {
-        self.with_hook(|below| OnObserve { below, function: observer })
+        hook!(self, below => OnObserve { below, function: observer })
     }
 
     /// Sets how many permits an item takes from the run's own limit,
@@ -221,7 +220,7 @@ impl<R: Plan> MapRun<R> {
     where
         F: Fn(&R::Item) -> u32,
     {
-        self.with_hook(|below| OnWeight { below, function })
+        hook!(self, below => OnWeight { below, function })
     }
 
     /// Cancels the run when this token is cancelled. The run ends with

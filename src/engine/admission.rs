@@ -108,7 +108,7 @@ impl State<dyn Items + '_> {
         let backlog = self.scheduler.backlog.front().map(|pulled| pulled.weight);
         // An item that was looked up must start even if the window is full. Later items with known outputs may have settled
         // and filled the window.
-        let is_late = backlog.is_some() && self.items.keeps();
+        let is_late = backlog.is_some() && self.scheduler.is_durable;
         self.scheduler.next_queue(backlog, self.scheduler.admitted(), &|| is_late || self.admits_new_items())
     }
 
@@ -159,10 +159,10 @@ impl State<dyn Items + '_> {
 
     /// Pulls the next item that is to run.
     fn pull(&mut self) -> Option<Pulled> {
-        if self.items.keeps() {
-            return self.items.pull_unknown(&mut self.scheduler);
+        match self.items.durable() {
+            Some(items) => items.pull_unknown(&mut self.scheduler),
+            None => self.items.pull(&mut self.scheduler),
         }
-        self.items.pull(&mut self.scheduler)
     }
 
     /// Makes the driver assign work to other workers, if an attempt can start and nothing else wakes the driver. Returns

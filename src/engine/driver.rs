@@ -54,8 +54,9 @@ pub(super) trait Workers {
     /// Opens a worker.
     fn open(&mut self, id: usize, span: &Span);
 
-    /// Polls the workers that were woken. Ready with a worker that has ended or that its runtime has dropped.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), ShutDown>>>;
+    /// Polls the workers that were woken, until the rounds are over.
+    // The loop is here, and not in the driver: the compiler then knows that the code below it is hot.
+    fn poll(&mut self, cx: &mut Context<'_>, rounds: &mut dyn Rounds);
 
     /// Returns how many workers there are.
     fn count(&self) -> usize;
@@ -71,6 +72,15 @@ pub(super) trait Workers {
 
     /// Delivers outcomes to the sink that only the driver can reach. Pending while the sink is busy.
     fn poll_sink(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>>;
+}
+
+/// Decides how long the workers are polled.
+pub(super) trait Rounds {
+    /// Takes the end of a worker; `Err` if its runtime has dropped it. Returns `true` if other workers are to be polled.
+    fn end_worker(&mut self, ended: Result<(), ShutDown>) -> bool;
+
+    /// Returns `true` if the workers are to be polled again, although none of them was ready in this round.
+    fn may_poll_again(&mut self) -> bool;
 }
 
 impl DriverCore {
@@ -238,32 +248,9 @@ impl DriverCore {
         if is_last_round {
             self.relay.begin_poll(workers.count());
         }
-        loop {
-            let waker = if self.is_parallel() { cx.waker() } else { self.relay.waker() };
-            match workers.poll_next(&mut Context::from_waker(waker)) {
-                Poll::Ready(Some(ended)) => {
-                    let mut guard = DriverGuard::new(state);
-                    let state = guard.get();
-                    if let Err(ShutDown) = ended {
-                        state.scheduler.halt(FailureReason::Cancelled);
-                    }
-                    if !stopped && state.scheduler.stop.is_some() {
-                        break;
-                    }
-                }
-                // The set returns after two futures that have woken themselves, and after each future was polled once.
-                // Without Tokio's budget, a worker does nothing.
-                Poll::Pending
-                    if self.relay.may_poll_again(|| {
-                        let mut guard = DriverGuard::new(state);
-                        let state = guard.get();
-                        coop::has_budget_remaining()
-                            && (is_last_round || state.may_start())
-                            && (stopped || state.scheduler.stop.is_none())
-                    }) => {}
-                Poll::Pending | Poll::Ready(None) => break,
-            }
-        }
+        let waker = if self.is_parallel() { cx.waker() } else { self.relay.waker() };
+        let mut rounds = PollRounds { relay: &self.relay, state, stopped, is_last_round };
+        workers.poll(&mut Context::from_waker(waker), &mut rounds);
     }
 
     /// Delivers outcomes to the sink. Pending while the sink is busy.
@@ -317,6 +304,38 @@ impl DriverCore {
     }
 }
 
+/// The rounds in which one poll of the driver polls the workers.
+struct PollRounds<'a, 'b> {
+    relay: &'a Relay,
+    state: &'a AnyState<'b>,
+    /// `true` if the run had stopped before.
+    stopped: bool,
+    is_last_round: bool,
+}
+
+impl Rounds for PollRounds<'_, '_> {
+    fn end_worker(&mut self, ended: Result<(), ShutDown>) -> bool {
+        let mut guard = DriverGuard::new(self.state);
+        let state = guard.get();
+        if let Err(ShutDown) = ended {
+            state.scheduler.halt(FailureReason::Cancelled);
+        }
+        self.stopped || state.scheduler.stop.is_none()
+    }
+
+    // The set returns after two futures that have woken themselves, and after each future was polled once. Without Tokio's
+    // budget, a worker does nothing.
+    fn may_poll_again(&mut self) -> bool {
+        self.relay.may_poll_again(|| {
+            let mut guard = DriverGuard::new(self.state);
+            let state = guard.get();
+            coop::has_budget_remaining()
+                && (self.is_last_round || state.may_start())
+                && (self.stopped || state.scheduler.stop.is_none())
+        })
+    }
+}
+
 /// Makes every worker check the limit of its attempt from now on.
 ///
 /// Nearly all attempts end long before their limit, and a timer for each worker costs as much as several short items. So the
@@ -330,7 +349,9 @@ fn sweep(workers: &mut dyn Workers, wakers: Vec<Waker>) {
 
 /// Takes the items that have settled outside the workers.
 fn take_kept(state: &mut State<dyn Items + '_>) {
-    state.items.take_kept(&mut state.scheduler);
+    if let Some(items) = state.items.durable() {
+        items.take_kept(&mut state.scheduler);
+    }
 }
 
 /// Ends the account of the run and judges it, logs the verdict and notifies the observer.

@@ -20,6 +20,72 @@ use crate::outcome::{ItemError, Origin};
 /// How many items one call pulls at most before other work continues.
 const MOST_AT_ONCE: usize = 256;
 
+/// The operations on the items of a run with a store that need not know their types.
+pub(super) trait DurableItems {
+    /// Takes the successes that have become durable, and the items that were looked up.
+    fn take_kept(&mut self, scheduler: &mut Scheduler);
+
+    /// Pulls the next item that is to run and needs no look-up. Items that succeeded in an earlier run settle on the way.
+    fn pull_unknown(&mut self, scheduler: &mut Scheduler) -> Option<Pulled>;
+
+    /// Ready once every success has counted: it is durable, or was rescued from a store that has failed.
+    fn poll_settled(&mut self, scheduler: &mut Scheduler) -> Poll<()>;
+
+    /// Stops waiting for the store, because the time limit of the run has passed.
+    fn give_up_late(&mut self, scheduler: &mut Scheduler);
+
+    /// Ready once the store holds nothing of the run. `reason` is the reason why the run did not succeed.
+    fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()>;
+}
+
+impl<W: Work> DurableItems for ItemsOf<W> {
+    fn take_kept(&mut self, scheduler: &mut Scheduler) {
+        self.take_durable(scheduler);
+        self.take_found(scheduler);
+    }
+
+    fn pull_unknown(&mut self, scheduler: &mut Scheduler) -> Option<Pulled> {
+        let looked_up = scheduler.looked_up;
+        for _ in 0..MOST_AT_ONCE {
+            if scheduler.stop.is_some() || !self.may_pull_more(scheduler) || !self.is_known(scheduler) {
+                break;
+            }
+            let Some((index, item, weight)) = self.pull_item(scheduler) else { break };
+            let Some(item) = self.recall(scheduler, index, item, weight) else { continue };
+            let hash = self.cache().and_then(|cache| cache.hash(index, &item));
+            let pulled = self.keep_waiting(index, item, weight);
+            let (Some(cache), Some(hash)) = (self.cache(), hash) else { return Some(pulled) };
+            cache.look_up(pulled, hash);
+            scheduler.looked_up = cache.pending();
+        }
+        // The driver polls the look-ups that were started here. It also continues to pull if this call ended at its bound.
+        if scheduler.looked_up > looked_up || self.may_pull_more(scheduler) {
+            scheduler.wake_driver();
+        }
+        None
+    }
+
+    fn poll_settled(&mut self, scheduler: &mut Scheduler) -> Poll<()> {
+        self.take_durable(scheduler);
+        match self.commit_log() {
+            Some(commit_log) if !commit_log.is_settled() => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    }
+
+    fn give_up_late(&mut self, scheduler: &mut Scheduler) {
+        scheduler.revoke_early_success();
+        if let Some(limit) = scheduler.config.run_timeout {
+            scheduler.halt(FailureReason::TimedOut { limit });
+        }
+        self.rescue_all(scheduler);
+    }
+
+    fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()> {
+        self.store.durability().map_or(Poll::Ready(()), |durability| durability.poll_closed(cx, reason))
+    }
+}
+
 // Without the bounds of `Work`, because dropping a run needs it as well.
 impl<W: Plan> ItemsOf<W> {
     pub(super) fn commit_log(&mut self) -> Option<&mut CommitLog<W::Item, W::Output, W::Error>> {
@@ -74,7 +140,7 @@ impl<W: Work> ItemsOf<W> {
     }
 
     /// Takes the successes that have become durable.
-    pub(super) fn take_durable(&mut self, scheduler: &mut Scheduler) {
+    fn take_durable(&mut self, scheduler: &mut Scheduler) {
         while let Some(commit_log) = self.commit_log() {
             let polled = commit_log.poll_kept(&mut Context::from_waker(&scheduler.driver));
             scheduler.unkept_successes = commit_log.unkept_successes();
@@ -87,7 +153,7 @@ impl<W: Work> ItemsOf<W> {
     }
 
     /// Takes the items that were looked up.
-    pub(super) fn take_found(&mut self, scheduler: &mut Scheduler) {
+    fn take_found(&mut self, scheduler: &mut Scheduler) {
         while let (Some(cache), None) = (self.cache(), &scheduler.stop) {
             let Poll::Ready((pulled, output)) = cache.poll_found(&mut Context::from_waker(&scheduler.driver))
             else {
@@ -103,15 +169,6 @@ impl<W: Work> ItemsOf<W> {
                     self.make_durable(scheduler, Success { index, attempts, elapsed, origin, output });
                 }
             }
-        }
-    }
-
-    /// Ready once every success has counted: it is durable, or was rescued from a store that has failed.
-    pub(super) fn poll_durable(&mut self, scheduler: &mut Scheduler) -> Poll<()> {
-        self.take_durable(scheduler);
-        match self.commit_log() {
-            Some(commit_log) if !commit_log.is_settled() => Poll::Pending,
-            _ => Poll::Ready(()),
         }
     }
 
@@ -133,15 +190,6 @@ impl<W: Work> ItemsOf<W> {
         self.rescue_all(scheduler);
     }
 
-    /// Stops waiting for the store, because the time limit of the run has passed.
-    pub(super) fn give_up_in_time(&mut self, scheduler: &mut Scheduler) {
-        scheduler.revoke_early_success();
-        if let Some(limit) = scheduler.config.run_timeout {
-            scheduler.halt(FailureReason::TimedOut { limit });
-        }
-        self.rescue_all(scheduler);
-    }
-
     fn rescue_all(&mut self, scheduler: &mut Scheduler) {
         while let Some(commit_log) = self.commit_log() {
             let success = commit_log.give_up();
@@ -156,29 +204,6 @@ impl<W: Work> ItemsOf<W> {
         if W::Outcomes::ARE_RESULTS {
             self.count_kept(scheduler, success);
         }
-    }
-
-    /// Pulls the next item that is to run and needs no look-up. Items that succeeded in an earlier run settle on the way.
-    #[cold]
-    pub(super) fn pull_first_unknown(&mut self, scheduler: &mut Scheduler) -> Option<Pulled> {
-        let looked_up = scheduler.looked_up;
-        for _ in 0..MOST_AT_ONCE {
-            if scheduler.stop.is_some() || !self.may_pull_more(scheduler) || !self.is_known(scheduler) {
-                break;
-            }
-            let Some((index, item, weight)) = self.pull_item(scheduler) else { break };
-            let Some(item) = self.recall(scheduler, index, item, weight) else { continue };
-            let hash = self.cache().and_then(|cache| cache.hash(index, &item));
-            let pulled = self.keep_waiting(index, item, weight);
-            let (Some(cache), Some(hash)) = (self.cache(), hash) else { return Some(pulled) };
-            cache.look_up(pulled, hash);
-            scheduler.looked_up = cache.pending();
-        }
-        // The driver polls the look-ups that were started here. It also continues to pull if this call ended at its bound.
-        if scheduler.looked_up > looked_up || self.may_pull_more(scheduler) {
-            scheduler.wake_driver();
-        }
-        None
     }
 
     /// Returns `true` if another item may be pulled. No more items are looked up than there are free permits, because other

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, Waker};
 use super::commit_log::CommitLog;
 use super::drop_notice::Notice;
 use super::durability::Persist;
+use super::durable::DurableItems;
 use super::hooks::Hooks;
 use super::job::Job;
 use super::outcomes::Outcomes;
@@ -67,23 +68,8 @@ pub(super) trait Items: Release {
     /// Fails an item that did not start its retry before its time was up.
     fn fail_late(&mut self, scheduler: &mut Scheduler, slot: usize);
 
-    /// `true` if the run stores its successes outside its result.
-    fn keeps(&self) -> bool;
-
-    /// Takes the successes that have become durable, and the items that were looked up.
-    fn take_kept(&mut self, scheduler: &mut Scheduler);
-
-    /// Pulls the next item that is to run, with a store.
-    fn pull_unknown(&mut self, scheduler: &mut Scheduler) -> Option<Pulled>;
-
-    /// Ready once every success has counted.
-    fn poll_settled(&mut self, scheduler: &mut Scheduler) -> Poll<()>;
-
-    /// Stops waiting for the store, because the time limit of the run has passed.
-    fn give_up_late(&mut self, scheduler: &mut Scheduler);
-
-    /// Ready once the store holds nothing of the run. `reason` is the reason why the run did not succeed.
-    fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()>;
+    /// Returns the operations of a run with a store, if it has one.
+    fn durable(&mut self) -> Option<&mut dyn DurableItems>;
 
     /// Prepares the notice to be logged in the span of the run.
     fn set_notice_span(&mut self, span: &tracing::Span);
@@ -123,10 +109,13 @@ impl<W: Work> Items for ItemsOf<W> {
     }
 
     fn deliver(&mut self, scheduler: &mut Scheduler) -> Poll<()> {
-        if !W::Sink::TAKES || scheduler.sink_failed {
+        if !W::Sink::TAKES {
             return Poll::Ready(());
         }
-        self.poll_sink(scheduler, W::Outcomes::take)
+        if scheduler.sink_failed {
+            return Poll::Ready(());
+        }
+        self.poll_sink(scheduler, &mut W::Outcomes::take)
     }
 
     fn fail_late(&mut self, scheduler: &mut Scheduler, slot: usize) {
@@ -135,33 +124,8 @@ impl<W: Work> Items for ItemsOf<W> {
         }
     }
 
-    fn keeps(&self) -> bool {
-        W::Store::KEEPS
-    }
-
-    fn take_kept(&mut self, scheduler: &mut Scheduler) {
-        if W::Store::KEEPS {
-            self.take_durable(scheduler);
-            self.take_found(scheduler);
-        }
-    }
-
-    fn pull_unknown(&mut self, scheduler: &mut Scheduler) -> Option<Pulled> {
-        if W::Store::KEEPS { self.pull_first_unknown(scheduler) } else { None }
-    }
-
-    fn poll_settled(&mut self, scheduler: &mut Scheduler) -> Poll<()> {
-        if W::Store::KEEPS { self.poll_durable(scheduler) } else { Poll::Ready(()) }
-    }
-
-    fn give_up_late(&mut self, scheduler: &mut Scheduler) {
-        if W::Store::KEEPS {
-            self.give_up_in_time(scheduler);
-        }
-    }
-
-    fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()> {
-        self.store.durability().map_or(Poll::Ready(()), |durability| durability.poll_closed(cx, reason))
+    fn durable(&mut self) -> Option<&mut dyn DurableItems> {
+        if W::Store::KEEPS { Some(self) } else { None }
     }
 
     fn set_notice_span(&mut self, span: &tracing::Span) {
@@ -227,13 +191,12 @@ impl<W: Plan> ItemsOf<W> {
 
 impl<W: Plan> Release for ItemsOf<W> {
     fn release(&mut self, scheduler: &mut Scheduler) {
-        match self.notice.take() {
-            Some(mut notice) if notice.is_awaited() => notice.send(self.end_dropped(scheduler)),
-            Some(mut notice) => {
-                notice.withdraw();
-                scheduler.end_report_of_dropped();
+        if let Some(mut notice) = self.notice.take() {
+            if notice.is_awaited() {
+                return notice.send(self.end_dropped(scheduler));
             }
-            None => scheduler.end_report_of_dropped(),
+            notice.withdraw();
         }
+        scheduler.end_report_of_dropped();
     }
 }

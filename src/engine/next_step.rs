@@ -32,7 +32,8 @@ impl State<dyn Items + '_> {
         control: &mut AttemptControl,
         waker: &Waker,
     ) -> Step {
-        self.scheduler.apply_alarm_and_signals();
+        let parallel = self.scheduler.is_parallel();
+        self.scheduler.apply_alarm_and_signals(parallel);
         if !self.scheduler.workers.contains(id) {
             return Step::Retire;
         }
@@ -40,7 +41,7 @@ impl State<dyn Items + '_> {
         if self.scheduler.workers.is_idle(id) {
             return Step::Idle;
         }
-        if !self.scheduler.is_parallel() {
+        if !parallel {
             self.scheduler.workers.set_waker_if_missing(id, waker);
         }
         self.scheduler.give_back(control);

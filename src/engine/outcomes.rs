@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::outcome_channel::Inlet;
 use super::outcome_queue::OutcomeQueue;
+use super::outlined::Outlined;
 use crate::outcome::{ItemError, ItemOutcome, Origin};
 
 /// The most bytes of result slots that are reserved ahead, however many slots the source promises.
@@ -103,15 +104,15 @@ pub trait Outcomes<T, E> {
 /// Keeps all outcomes until the end, by input index.
 #[derive(Debug)]
 pub struct Results<T, E> {
-    results: Vec<Option<T>>,
-    errors: BTreeMap<usize, ItemError<E>>,
+    results: Outlined<Vec<Option<T>>>,
+    errors: Outlined<BTreeMap<usize, ItemError<E>>>,
     /// The first index after those of all errors.
     errors_end: usize,
 }
 
 impl<T, E> Default for Results<T, E> {
     fn default() -> Self {
-        Self { results: Vec::new(), errors: BTreeMap::new(), errors_end: 0 }
+        Self { results: Outlined::default(), errors: Outlined::default(), errors_end: 0 }
     }
 }
 
@@ -162,7 +163,8 @@ impl<T, E> Results<T, E> {
 
     /// Adds empty slots, up to this number of slots.
     fn extend_to(&mut self, slots: usize) {
-        self.results.reserve(slots.saturating_sub(self.results.len()));
+        let missing = slots.saturating_sub(self.results.len());
+        self.results.reserve(missing);
         while self.results.len() < slots {
             self.results.push(None);
         }
@@ -180,7 +182,7 @@ impl<T, E> Results<T, E> {
         let missing = (total - started).saturating_mul(size_of::<Option<T>>().max(1));
         let slots = if missing <= UNSTARTED_BYTES { total } else { started.max(settled) };
         self.extend_to(slots);
-        (self.results, self.errors)
+        (Outlined::take(&mut self.results), Outlined::take(&mut self.errors))
     }
 }
 

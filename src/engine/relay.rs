@@ -23,7 +23,7 @@ pub(super) struct Relay {
     shared: Arc<Shared>,
     waker: Waker,
     /// How many times the set of workers may still be polled again in this poll.
-    rounds_left: usize,
+    rounds_left: Cell<usize>,
 }
 
 #[derive(Debug)]
@@ -35,7 +35,7 @@ struct Shared {
 impl Relay {
     pub(super) fn new(signals: Arc<Signals>) -> Self {
         let shared = Arc::new(Shared { state: AtomicU8::new(IDLE), signals });
-        Self { waker: Waker::from(Arc::clone(&shared)), shared, rounds_left: 0 }
+        Self { waker: Waker::from(Arc::clone(&shared)), shared, rounds_left: Cell::new(0) }
     }
 
     pub(super) fn waker(&self) -> &Waker {
@@ -44,18 +44,18 @@ impl Relay {
 
     /// Begins a poll of the driver. The set returns after two workers at the earliest, so that these rounds poll each worker
     /// once.
-    pub(super) fn begin_poll(&mut self, workers: usize) {
-        self.rounds_left = workers / 2 + 1;
+    pub(super) fn begin_poll(&self, workers: usize) {
+        self.rounds_left.set(workers / 2 + 1);
         self.shared.state.store(POLLING, Ordering::Release);
     }
 
     /// Returns `true` if the driver is to poll the set of workers again: one was woken, and there is time.
-    pub(super) fn may_poll_again(&mut self, has_time: impl FnOnce() -> bool) -> bool {
+    pub(super) fn may_poll_again(&self, has_time: impl FnOnce() -> bool) -> bool {
         let is_woken = self.shared.state.load(Ordering::Acquire) == WOKEN;
-        if !is_woken || self.rounds_left == 0 || !has_time() {
+        if !is_woken || self.rounds_left.get() == 0 || !has_time() {
             return false;
         }
-        self.rounds_left -= 1;
+        self.rounds_left.set(self.rounds_left.get() - 1);
         self.shared.state.store(POLLING, Ordering::Release);
         true
     }
@@ -75,7 +75,7 @@ impl Relay {
     }
 
     /// Ends a poll of the driver. Returns `true` if a worker was woken, so that the driver has to be polled again.
-    pub(super) fn end_poll(&mut self) -> bool {
+    pub(super) fn end_poll(&self) -> bool {
         self.shared.state.swap(IDLE, Ordering::AcqRel) == WOKEN
     }
 }

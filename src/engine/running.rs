@@ -71,25 +71,26 @@ pub struct Running<W: Plan, D> {
     sink: D,
 }
 
-#[derive(Default)]
-enum Phase<W: Plan> {
-    Ready(Setup<W>),
-    Running(Box<Driver<W>>),
-    #[default]
-    Over,
+/// A run before its first poll, from there to its end, or neither.
+struct Phase<W: Plan> {
+    setup: Option<Setup<W>>,
+    driver: Option<Box<Driver<W>>>,
+}
+
+impl<W: Plan> Default for Phase<W> {
+    fn default() -> Self {
+        Self { setup: None, driver: None }
+    }
 }
 
 impl<W: Plan, D> Running<W, D> {
     pub(crate) fn new(setup: Option<Setup<W>>, sink: D) -> Self {
-        Self { phase: Outlined::new(setup.map_or(Phase::Over, Phase::Ready)), sink }
+        Self { phase: Outlined::new(Phase { setup, driver: None }), sink }
     }
 
     /// Returns the parts of the run, if it was not polled yet. Otherwise the run is dropped.
     pub(crate) fn into_setup(mut self) -> Option<Setup<W>> {
-        match Outlined::take(&mut self.phase) {
-            Phase::Ready(setup) => Some(setup),
-            Phase::Running(_) | Phase::Over => None,
-        }
+        self.phase.setup.take()
     }
 }
 
@@ -101,15 +102,15 @@ impl<W: Drive, D: Deliver<W::Output, W::Error>> Future for Running<W, D> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        if let Some(setup) = this.phase.setup.take() {
+            this.phase.driver = Some(Box::new(Driver::new(setup)));
+        }
         // Taken out of its field while it is polled, so that a panic leaves nothing half done behind.
-        let mut driver = match Outlined::take(&mut this.phase) {
-            Phase::Ready(setup) => Box::new(Driver::new(setup)),
-            Phase::Running(driver) => driver,
-            Phase::Over => unreachable!("a run was polled after it had ended"),
-        };
+        let mut taken = Outlined::new(this.phase.driver.take());
+        let Some(driver) = &mut *taken else { unreachable!("a run was polled after it had ended") };
         let polled = driver.poll(cx, &mut this.sink);
         if polled.is_pending() {
-            *this.phase = Phase::Running(driver);
+            this.phase.driver = taken.take();
         }
         polled
     }
@@ -117,10 +118,10 @@ impl<W: Drive, D: Deliver<W::Output, W::Error>> Future for Running<W, D> {
 
 impl<W: Plan, D> fmt::Debug for Running<W, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &*self.phase {
-            Phase::Ready(_) => "ready",
-            Phase::Running(_) => "running",
-            Phase::Over => "over",
+        f.write_str(match (&self.phase.setup, &self.phase.driver) {
+            (Some(_), _) => "ready",
+            (None, Some(_)) => "running",
+            (None, None) => "over",
         })
     }
 }

@@ -61,6 +61,7 @@ pub(super) struct Setting {
     pub(super) reporter: Option<Reporter>,
     pub(super) promised: Option<usize>,
     pub(super) timed: bool,
+    pub(super) is_durable: bool,
     /// The error of a setting that does not fit the run.
     pub(super) invalid_setting: Option<ConfigError>,
 }
@@ -125,6 +126,8 @@ pub(super) struct Scheduler {
     pub(super) sink_failed: bool,
     /// `true` if the run reports how long each item took.
     pub(super) timed: bool,
+    /// `true` if the run has a store.
+    pub(super) is_durable: bool,
 }
 
 /// The next action of the driver.
@@ -156,7 +159,8 @@ pub(super) enum Queue {
 
 impl Scheduler {
     pub(super) fn new(setting: Setting, now: Instant, parallel: bool) -> Self {
-        let Setting { config, function, token, reporter, promised, timed, invalid_setting } = setting;
+        let Setting { config, function, token, reporter, promised, timed, is_durable, invalid_setting } =
+            setting;
         if let Some(reporter) = &reporter {
             reporter.start(now);
         }
@@ -166,6 +170,7 @@ impl Scheduler {
             permits: Permits::new(config.concurrency, config.limiter.clone()),
             look_ahead: config.look_ahead,
             timed,
+            is_durable,
             config,
             token,
             signals: reporter.as_ref().map_or_else(Arc::default, |reporter| Arc::clone(reporter.signals())),

@@ -46,24 +46,25 @@ impl<W: Work> ItemsOf<W> {
         if !scheduler.count_failed_attempt(&failure) {
             return;
         }
-        let end = match &error {
-            ItemError::Failed { error, .. } if item.is_some() && scheduler.stop.is_none() => {
-                if self.hooks.is_retryable(error) {
-                    AttemptEnd::Failed { retry_after: self.hooks.retry_after(error) }
-                } else {
-                    AttemptEnd::Refused
-                }
+        let mut end = AttemptEnd::Refused;
+        if let (ItemError::Failed { error, .. }, true) = (&error, item.is_some() && scheduler.stop.is_none())
+        {
+            if self.hooks.is_retryable(error) {
+                end = AttemptEnd::Failed { retry_after: self.hooks.retry_after(error) };
             }
-            _ => AttemptEnd::Refused,
+        }
+        let observer = self.hooks.observer();
+        let Some(item) = item else {
+            emit_attempt_failed(observer, &job, &failure, None);
+            return self.fail(scheduler, &job, error, "no retry is left");
         };
-        let end = item.is_some().then(|| failure.end(end));
-        match (item, scheduler.end_attempt(&job, &failure, end, self.hooks.observer())) {
-            (Some(item), Ok(wait)) => {
+        match scheduler.end_attempt(&job, &failure, failure.end(end), observer) {
+            Ok(wait) => {
                 let weight = job.weight;
                 let slot = self.waiting.keep(Kept { item, job, error: Some(error) });
                 scheduler.park(slot, weight, &wait);
             }
-            (_, ended) => self.fail(scheduler, &job, error, ended.err().unwrap_or_default()),
+            Err(why) => self.fail(scheduler, &job, error, why),
         }
     }
 
@@ -112,10 +113,9 @@ impl<W: Work> ItemsOf<W> {
         origin: Origin,
         result: Ended<W>,
     ) {
-        let sink_is_free = W::Sink::TAKES && !scheduler.sink_is_busy && !scheduler.sink_failed;
-        if sink_is_free && self.outcomes.can_bypass() {
+        if W::Sink::TAKES && self.outcomes.can_bypass() && scheduler.may_use_sink() {
             let mut outcome = Some(ItemOutcome { index, attempts, elapsed, origin, result });
-            let _is_busy = self.poll_sink(scheduler, |_| outcome.take());
+            let _is_busy = self.poll_sink(scheduler, &mut |_| outcome.take());
             return;
         }
         self.outcomes.settle(index, attempts, elapsed, origin, result);
@@ -126,8 +126,8 @@ impl<W: Work> ItemsOf<W> {
                 scheduler.notify_driver();
             }
         }
-        if sink_is_free {
-            let _is_busy = self.poll_sink(scheduler, W::Outcomes::take);
+        if W::Sink::TAKES && scheduler.may_use_sink() {
+            let _is_busy = self.poll_sink(scheduler, &mut W::Outcomes::take);
         }
     }
 
@@ -135,7 +135,7 @@ impl<W: Work> ItemsOf<W> {
     pub(super) fn poll_sink(
         &mut self,
         scheduler: &mut Scheduler,
-        mut next: impl FnMut(&mut W::Outcomes) -> Option<ItemOutcome<W::Output, W::Error>>,
+        next: &mut impl FnMut(&mut W::Outcomes) -> Option<ItemOutcome<W::Output, W::Error>>,
     ) -> Poll<()> {
         let Self { sink, outcomes, .. } = self;
         let polled = sink.poll_deliver(&mut Context::from_waker(&scheduler.driver), || next(outcomes));
@@ -158,6 +158,19 @@ pub(super) fn emit_settled(
 ) {
     if let Some(observer) = observer {
         observer.on_event(&Event::ItemSettled { index, attempts, elapsed, origin, failure });
+    }
+}
+
+/// Notifies the observer that an attempt has ended without an output.
+fn emit_attempt_failed(
+    observer: Option<&dyn Observer>,
+    job: &Job,
+    failure: &Failure<'_>,
+    retry_in: Option<Duration>,
+) {
+    if let Some(observer) = observer {
+        let (index, attempt, kind) = (job.index, job.attempt, failure.kind);
+        observer.on_event(&Event::AttemptFailed { index, attempt, kind, retry_in });
     }
 }
 
@@ -184,27 +197,23 @@ impl Scheduler {
         true
     }
 
-    /// Returns the wait before the next attempt, or the reason why there is none. `end` is `None` if no retry is left.
+    /// Returns the wait before the next attempt, or the reason why there is none.
     fn end_attempt(
         &mut self,
         job: &Job,
         failure: &Failure<'_>,
-        end: Option<AttemptEnd>,
+        end: AttemptEnd,
         observer: Option<&dyn Observer>,
     ) -> Result<Wait, &'static str> {
-        let wait = match end {
-            None => Err("no retry is left"),
-            Some(_) if self.stop.is_some() => Err("the run is stopping"),
-            Some(end) => self.wait_before_retry(job.attempt, job.started, end),
+        let wait = match self.stop {
+            Some(_) => Err("the run is stopping"),
+            None => self.wait_before_retry(job.attempt, job.started, end),
         };
         let retry_in = wait.as_ref().ok().map(|wait| wait.length);
-        let (index, attempt, kind) = (job.index, job.attempt, failure.kind);
         if let Some(delay) = retry_in {
-            job.span.in_scope(|| trace::retry(&self.name, index, attempt, kind, delay));
+            job.span.in_scope(|| trace::retry(&self.name, job.index, job.attempt, failure.kind, delay));
         }
-        if let Some(observer) = observer {
-            observer.on_event(&Event::AttemptFailed { index, attempt, kind, retry_in });
-        }
+        emit_attempt_failed(observer, job, failure, retry_in);
         wait
     }
 
@@ -231,6 +240,12 @@ impl Scheduler {
             self.stop(stop);
         }
         if self.timed { self.since_start(job) } else { Duration::ZERO }
+    }
+
+    /// Returns `true` if the sink of the workers may be polled: no call of it is pending, and it has not failed.
+    #[inline(always)]
+    fn may_use_sink(&self) -> bool {
+        !self.sink_is_busy && !self.sink_failed
     }
 
     /// Stops the run because its sink has failed. An early success does not count then.

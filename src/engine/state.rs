@@ -61,7 +61,9 @@ impl<W: Work> State<ItemsOf<W>> {
         let timed = W::Outcomes::ARE_TIMED || W::Store::KEEPS || hooks.observer().is_some();
         let invalid_setting = invalid_setting(&options.config, W::Call::ONE_ATTEMPT, W::Store::KEEPS);
         let Options { config, function, token, reporter, .. } = options;
-        let setting = Setting { config, function, token, reporter, promised, timed, invalid_setting };
+        let is_durable = W::Store::KEEPS;
+        let setting =
+            Setting { config, function, token, reporter, promised, timed, is_durable, invalid_setting };
         let scheduler = Scheduler::new(setting, now, W::Mode::PARALLEL);
         let waiting = Outlined::default();
         Self { scheduler, items: ItemsOf { source, call, hooks, waiting, outcomes, store, notice, sink } }

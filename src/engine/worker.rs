@@ -1,6 +1,6 @@
 //! A worker, which processes one item after another.
 
-use std::mem;
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,6 +13,7 @@ use super::attempt_slot::{AttemptSlot, SlotProjection};
 use super::items::{Items, ItemsOf};
 use super::job::Job;
 use super::next_step::Step;
+use super::slots::Kept;
 use super::start_at_once::start_at_once;
 use super::state::State;
 use super::state_guard::StateGuard;
@@ -44,6 +45,14 @@ pub(super) struct ParallelParts<C> {
     pub(super) run_deadline: Option<Instant>,
     /// `true` if the run reports how long each item took.
     pub(super) timed: bool,
+}
+
+impl<C> ParallelParts<C> {
+    /// Returns the parts for another worker. `None` if workers cannot share the map function.
+    pub(super) fn new<W: Work<Call = C>>(State { scheduler, items }: &State<ItemsOf<W>>) -> Option<Self> {
+        let (call, alarm) = (items.call.clone_fn()?, Arc::clone(scheduler.alarm.as_ref()?));
+        Some(Self { call, alarm, run_deadline: scheduler.run_deadline, timed: scheduler.timed })
+    }
 }
 
 impl<W: Work> Worker<W> {
@@ -89,35 +98,16 @@ impl<W: Work> Future for Worker<W> {
         ready!(slot.poll_lingering(cx));
         let mut slice = W::Mode::PARALLEL.then(TimeSlice::default);
         let mut guard = StateGuard::new(state);
-        // An item whose attempt is to begin now.
-        let mut next = None;
-        let mut yields_first = false;
         if !slot.is_taken() {
             let state: &mut State<dyn Items + '_> = guard.get();
             let step = state.step_without_attempt(id, slot.control, cx.waker());
-            match take_item(step, &mut guard, &mut slot, cx) {
-                Ok((item, after_yield)) => (next, yields_first) = (item, after_yield),
-                Err(rested) => return rested,
+            let parallel = parts::<W>(parallel, &mut slice);
+            if let Break(rested) = begin_waiting(step, id, parallel, config, &mut guard, &mut slot, cx) {
+                return rested;
             }
         }
         loop {
-            let begun = match next.take() {
-                None => Ok(()),
-                Some(item) => {
-                    begin(parallel.as_ref().zip(slice.as_mut()), config, &mut guard, &mut slot, item)
-                }
-            };
-            let polled = match begun {
-                Err(error) => Poll::Ready(Err(error)),
-                Ok(()) if mem::take(&mut yields_first) => {
-                    slot.control.is_unpolled = true;
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Ok(()) => slot.poll(cx, config, &mut guard),
-            };
-            let result = match polled {
-                Poll::Ready(result) => result,
+            let (error, slice_is_over) = match slot.poll(cx, config, &mut guard) {
                 Poll::Pending => {
                     // A worker that has locked the state has started an attempt, which was counted. Two workers that have
                     // woken themselves end the poll of all.
@@ -130,50 +120,94 @@ impl<W: Work> Future for Worker<W> {
                     }
                     return Poll::Pending;
                 }
-            };
-            let mut slice_is_over = false;
-            if let Some(slice) = &mut slice {
-                slice_is_over = slice.is_over();
-                guard.set_back_off(slice.back_off());
-                release_shared_permit(&mut guard, &mut slot);
-            }
-            let State { scheduler, items } = &mut *guard.get();
-            scheduler.apply_alarm_and_signals();
-            match result {
-                Ok(output) => {
+                Poll::Ready(Ok(output)) => {
+                    let slice_is_over = end_attempt(&mut slice, &mut guard, &mut slot);
+                    let State { scheduler, items } = &mut *guard.get();
+                    scheduler.apply_alarm_and_signals(W::Mode::PARALLEL);
                     items.succeed(scheduler, &slot.control.job, output);
-                    next = start_at_once(scheduler, items, &mut slot, slice_is_over);
-                    if next.is_some() {
-                        continue;
+                    match start_at_once(scheduler, items, &mut slot, slice_is_over) {
+                        None => (None, slice_is_over),
+                        Some(item) => {
+                            let parallel = parts::<W>(parallel, &mut slice);
+                            match begin(parallel, config, &mut guard, &mut slot, item) {
+                                Ok(()) => continue,
+                                Err(error) => (Some(error), slice_is_over),
+                            }
+                        }
                     }
                 }
-                Err(error) => items.fail_attempt(scheduler, &mut slot.control.job, slot.kept, error),
-            }
-            let state: &mut State<dyn Items + '_> = guard.get();
-            let step = state.step_after_attempt(id, slice_is_over, slot.control, cx.waker());
-            match take_item(step, &mut guard, &mut slot, cx) {
-                Ok((item, after_yield)) => (next, yields_first) = (item, after_yield),
-                Err(rested) => return rested,
+                Poll::Ready(Err(error)) => (Some(error), end_attempt(&mut slice, &mut guard, &mut slot)),
+            };
+            let step = step_after_attempt(error, id, slice_is_over, &mut guard, &mut slot, cx);
+            let parallel = parts::<W>(parallel, &mut slice);
+            if let Break(rested) = begin_waiting(step, id, parallel, config, &mut guard, &mut slot, cx) {
+                return rested;
             }
         }
     }
 }
 
-/// Takes the item of the next attempt out of the waiting items. `true` if the worker yields before it polls the attempt. If
-/// there is none, ends the poll of the worker.
+/// Returns the parts that only a parallel worker needs.
+#[inline(always)]
+fn parts<'a, W: Work>(
+    parallel: &'a Option<ParallelParts<W::Call>>,
+    slice: &'a mut Option<TimeSlice>,
+) -> Option<(&'a ParallelParts<W::Call>, &'a mut TimeSlice)> {
+    if !W::Mode::PARALLEL {
+        return None;
+    }
+    Some((parallel.as_ref()?, slice.as_mut()?))
+}
+
+/// Takes the error of an ended attempt, if it has failed, and returns the next step of the worker.
 #[inline(never)]
-fn take_item<W: Work>(
-    step: Step,
+fn step_after_attempt<W: Work>(
+    error: Option<ItemError<W::Error>>,
+    id: usize,
+    slice_is_over: bool,
     guard: &mut StateGuard<'_, ItemsOf<W>>,
     slot: &mut SlotProjection<'_, W>,
     cx: &Context<'_>,
-) -> Result<(Option<W::Item>, bool), Poll<()>> {
-    if let Step::Begin { slot: from, after_yield } = step {
-        return Ok((guard.get().items.waiting.take(from).map(|waiting| waiting.item), after_yield));
+) -> Step {
+    if let Some(error) = error {
+        let State { scheduler, items } = &mut *guard.get();
+        scheduler.apply_alarm_and_signals(W::Mode::PARALLEL);
+        items.fail_attempt(scheduler, &mut slot.control.job, slot.kept, error);
+    }
+    let state: &mut State<dyn Items + '_> = guard.get();
+    state.step_after_attempt(id, slice_is_over, slot.control, cx.waker())
+}
+
+/// Begins an attempt at a waiting item. Breaks with the end of the worker's poll, if no attempt is to be polled now.
+#[inline(never)]
+fn begin_waiting<W: Work>(
+    mut step: Step,
+    id: usize,
+    mut parallel: Option<(&ParallelParts<W::Call>, &mut TimeSlice)>,
+    config: &Config,
+    guard: &mut StateGuard<'_, ItemsOf<W>>,
+    slot: &mut SlotProjection<'_, W>,
+    cx: &Context<'_>,
+) -> ControlFlow<Poll<()>> {
+    while let Step::Begin { slot: from, after_yield } = step {
+        let Some(Kept { item, .. }) = guard.get().items.waiting.take(from) else { break };
+        let parallel = parallel.as_mut().map(|(parallel, slice)| (&**parallel, &mut **slice));
+        match begin(parallel, config, guard, slot, item) {
+            Ok(()) if after_yield => {
+                slot.control.is_unpolled = true;
+                cx.waker().wake_by_ref();
+                return Break(Poll::Pending);
+            }
+            Ok(()) => return Continue(()),
+            Err(error) => {
+                release_shared_permit(guard, slot);
+                step = step_after_attempt(Some(error), id, false, guard, slot, cx);
+            }
+        }
     }
     guard.release(W::Mode::PARALLEL);
     *slot.kept = None;
-    Err(rest(&step, slot.control, cx))
+    Break(rest(&step, slot.control, cx))
 }
 
 /// Ends the poll of a worker without an attempt.
@@ -214,6 +248,20 @@ fn count_poll(state: &mut State<dyn Items + '_>, cx: &Context<'_>) {
     if !state.may_poll_worker() {
         cx.waker().wake_by_ref();
     }
+}
+
+/// Prepares the access to the state after an attempt has ended. Returns `true` if the time slice of the worker is over.
+#[inline(always)]
+fn end_attempt<W: Work>(
+    slice: &mut Option<TimeSlice>,
+    guard: &mut StateGuard<'_, ItemsOf<W>>,
+    slot: &mut SlotProjection<'_, W>,
+) -> bool {
+    let Some(slice) = slice else { return false };
+    let slice_is_over = slice.is_over();
+    guard.set_back_off(slice.back_off());
+    release_shared_permit(guard, slot);
+    slice_is_over
 }
 
 /// Releases the permits of the shared limit that an ended attempt held. This wakes other tasks, so the state is not locked

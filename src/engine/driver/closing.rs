@@ -19,15 +19,15 @@ impl DriverCore {
         let is_pending = {
             let mut guard = DriverGuard::new(state);
             let state = guard.get();
-            state.items.poll_settled(&mut state.scheduler).is_pending()
+            state.items.durable().is_some_and(|items| items.poll_settled(&mut state.scheduler).is_pending())
         };
         if is_pending && !self.is_late(cx, state) {
             return Poll::Pending;
         }
         let mut guard = DriverGuard::new(state);
         let state = guard.get();
-        if is_pending {
-            state.items.give_up_late(&mut state.scheduler);
+        if let (true, Some(items)) = (is_pending, state.items.durable()) {
+            items.give_up_late(&mut state.scheduler);
         }
         state.scheduler.wake_taker_later(state.items.complete());
         Poll::Ready(())
@@ -36,9 +36,13 @@ impl DriverCore {
     /// Ready once the run holds nothing of the store any more. If the time limit of the run has passed, the tasks of the
     /// store continue without the run.
     pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>, state: &AnyState<'_>) -> Poll<()> {
-        let reason = self.verdict.as_ref().and_then(|verdict| verdict.reason.as_ref());
-        let reason = reason.filter(|_| DriverGuard::new(state).get().items.keeps()).map(ToString::to_string);
-        let closed = DriverGuard::new(state).get().items.poll_closed(cx, reason.as_deref());
+        let closed = match DriverGuard::new(state).get().items.durable() {
+            None => return Poll::Ready(()),
+            Some(items) => {
+                let reason = self.verdict.as_ref().and_then(|verdict| verdict.reason.as_ref());
+                items.poll_closed(cx, reason.map(ToString::to_string).as_deref())
+            }
+        };
         if closed.is_pending() && self.is_late(cx, state) { Poll::Ready(()) } else { closed }
     }
 

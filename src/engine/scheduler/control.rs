@@ -36,10 +36,10 @@ impl Scheduler {
         }
     }
 
-    /// Applies the alarm and the signals.
+    /// Applies the signals and, with parallel workers, the alarm.
     #[inline]
-    pub(in super::super) fn apply_alarm_and_signals(&mut self) {
-        if self.alarm.as_ref().is_some_and(|alarm| alarm.load(Ordering::Acquire)) {
+    pub(in super::super) fn apply_alarm_and_signals(&mut self, parallel: bool) {
+        if parallel && self.alarm.as_ref().is_some_and(|alarm| alarm.load(Ordering::Acquire)) {
             // The driver may be gone. This releases the permits that it has left behind.
             self.halt(FailureReason::Cancelled);
         }
