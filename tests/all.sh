@@ -9,6 +9,7 @@ package initdb postgresql
 package pgbouncer pgbouncer
 package haproxy haproxy
 package openssl openssl
+package curl curl
 
 restate=${CARGO_TARGET_DIR:-target}/restate
 if ! compgen -G "$restate/node_modules/@restatedev/restate-server-*/bin/restate-server" >/dev/null; then

@@ -68,7 +68,8 @@ const RULES: &str = include_str!("../../src/guide/rules.md");
 
 /// They look again and again at what other processes write, and kill them at chance instants: nobody can pause the clock of
 /// another process.
-const WAIT_FOR_PROCESSES: [&str; 2] = ["tests/durable/kill.rs", "tests/durable/process/log.rs"];
+const WAIT_FOR_PROCESSES: [&str; 3] =
+    ["tests/durable/kill.rs", "tests/durable/process/log.rs", "tests/examples/harness/time_limit.rs"];
 
 /// The rules of durable runs, and of runs over Restate, that have a test each.
 const RULES_OF_FEATURES: [(&str, std::ops::RangeInclusive<u8>); 2] = [("durable", 1..=8), ("restate", 1..=5)];

@@ -10,13 +10,20 @@
 
 mod bad_input;
 mod balancer;
+#[path = "../examples/binary.rs"]
+mod binary;
+mod checksums;
 mod descriptors;
 #[path = "../durable/folder.rs"]
 mod folder;
 mod guarded;
+#[allow(dead_code, unused_imports, reason = "the tests of the other examples use more of it")]
+#[path = "../examples/harness/mod.rs"]
+mod harness;
 mod kill;
 mod late;
 mod odd;
+mod page;
 mod ports;
 mod process;
 mod proxies;
@@ -24,6 +31,9 @@ mod proxy;
 #[path = "../durable/random.rs"]
 mod random;
 mod relay;
+mod restate_map;
+mod restate_map_proxies;
+mod restate_map_stopped;
 mod rules_again;
 mod rules_answers;
 mod rules_cancelling;

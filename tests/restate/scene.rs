@@ -11,7 +11,7 @@ use crate::server::Server;
 use crate::work::{Event, Item, Log, Output, output};
 
 /// Longer than anything takes that a test waits for.
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) struct Scene {

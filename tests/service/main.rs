@@ -14,6 +14,8 @@
     reason = "tests may"
 )]
 
+#[path = "../examples/binary.rs"]
+mod binary;
 mod endpoints;
 mod lines;
 mod load;

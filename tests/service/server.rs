@@ -1,5 +1,6 @@
 //! The example as a process of its own, and what a client asks of it.
 
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -10,32 +11,14 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, sleep};
 
+use crate::binary;
+
 /// How long anything may take that should happen soon.
 const SOON: Duration = Duration::from_secs(15);
 
-/// The binary, built as this test is. The test runs behind the build, so this waits for nobody.
-static BINARY: LazyLock<String> = LazyLock::new(|| {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = std::process::Command::new(cargo);
-    build.args([
-        "build",
-        "--quiet",
-        "--all-features",
-        "--example",
-        "axum_service",
-        "--message-format",
-        "json",
-    ]);
-    if !cfg!(debug_assertions) {
-        build.arg("--release");
-    }
-    let built = build.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit()).output().unwrap();
-    assert!(built.status.success(), "the example could not be built");
-    let messages = String::from_utf8(built.stdout).unwrap();
-    let mut messages = messages.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let binary = messages.find_map(|message| message["executable"].as_str().map(str::to_owned));
-    binary.expect("the build names what it has built")
-});
+/// The binary, built as this test is.
+static BINARY: LazyLock<PathBuf> =
+    LazyLock::new(|| binary::build(&["--example", "axum_service"]).join("axum_service"));
 
 /// A running service, which is killed when this is dropped.
 pub(crate) struct Server {

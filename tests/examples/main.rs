@@ -1,0 +1,32 @@
+//! The examples as their users see them: their output, their exit codes, and their answers to signals. A module an example.
+//!
+//! `cargo test --all-features --test examples` runs these tests. They need Linux with `sha256sum`, and they wait in real time.
+
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may"
+)]
+
+mod binary;
+mod clean_text;
+#[path = "../durable/folder.rs"]
+mod folder;
+mod harness;
+mod hash_files;
+mod hyperparameter_search;
+mod load_shards;
+mod picture_hashes;
+mod pictures;
+mod pipeline;
+mod pipeline_stopped;
+mod resize_images;
+mod resume_batch;
+mod resume_batch_stopped;
+mod run_commands;
+mod run_commands_stopped;
+mod stream_rows;
+mod validate_records;
