@@ -59,6 +59,8 @@ const TOLERANCE: f64 = 1.1;
 
 const BUFFER: &str = "buffer_unordered";
 const FOR_EACH: &str = "for_each_concurrent";
+/// Only to be profiled by hand beside ours.
+const FUTURES_BUFFERED: &str = "futures-buffered";
 
 /// The items of the run whose memory is measured. A byte kept of each would be ten times what is allowed.
 const ITEMS_IN_MEMORY: u64 = 10_000_000;
@@ -208,6 +210,7 @@ fn run(name: &str, work: &str, size: Size) {
     let sum = match name {
         BUFFER => sum!(buffer_unordered),
         FOR_EACH => sum!(for_each_concurrent),
+        FUTURES_BUFFERED => sum!(futures_buffered),
         "awaited" => sum!(awaited),
         "for_each" => sum!(for_each),
         "stream" => sum!(stream),
@@ -234,6 +237,13 @@ async fn yields(n: u64) -> ItemResult {
 async fn buffer_unordered<Fut: Future<Output = ItemResult>>(size: Size, f: impl Fn(u64) -> Fut) -> u64 {
     let results: Vec<_> =
         stream::iter(0..size.items).map(f).buffer_unordered(size.concurrency).collect().await;
+    results.into_iter().map(|result| result.expect("no item fails")).sum()
+}
+
+async fn futures_buffered<Fut: Future<Output = ItemResult>>(size: Size, f: impl Fn(u64) -> Fut) -> u64 {
+    let items = stream::iter(0..size.items).map(f);
+    let results: Vec<_> =
+        futures_buffered::BufferedStreamExt::buffered_unordered(items, size.concurrency).collect().await;
     results.into_iter().map(|result| result.expect("no item fails")).sum()
 }
 

@@ -13,9 +13,12 @@ use futures::stream::{self, StreamExt};
 use futures_buffered::BufferedStreamExt;
 use futures_concurrency::concurrent_stream::ConcurrentStream;
 use futures_concurrency::stream::StreamExt as _;
+use pumps::{Concurrency, Pipeline};
+use roughage::AsyncPipeline;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::JoinQueue;
 
 use crate::cell::Cores;
 use crate::frame::{bare, full};
@@ -101,11 +104,14 @@ pub(crate) fn contenders<I: ItemFuture, A: ItemFuture>(
         Contender::send("buffered", move |items, c| buffered(items, c, item)),
         Contender::local("for_each_concurrent", move |items, c| for_each_concurrent(items, c, item)),
         Contender::send("JoinSet + Semaphore", move |items, c| join_set(items, c, item)),
+        Contender::send("JoinQueue", move |items, c| join_queue(items, c, item)),
         Contender::send("spawn recipe", move |items, c| spawn_recipe(items, c, item)),
         Contender::send("two loops", move |items, _| two_loops(items, item)),
         Contender::send("futures-buffered", move |items, c| futures_buffered(items, c, item)),
         Contender::local("futures-concurrency", move |items, c| futures_concurrency(items, c, item)),
         Contender::send("future-queue", move |items, c| future_queue(items, c, item)),
+        Contender::send("pumps", move |items, c| pumps(items, c, item)),
+        Contender::local("roughage", move |items, c| roughage(items, c, item)),
         Contender::send("ours, bare", move |items, c| ours_bare(items, c, item)),
         Contender::send("ours, full", move |items, c| ours_full(items, c, attempt)),
         Contender::send("ours, elapsed", move |items, c| ours_elapsed(items, c, attempt)),
@@ -155,6 +161,24 @@ async fn join_set<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> 
         });
     }
     Output::Results(tasks.join_all().await)
+}
+
+/// The queue's length is the bound: where it is full, the task at its front is awaited first. It gives the results in
+/// the order of the items, so a slow item keeps others from starting.
+async fn join_queue<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
+    let mut tasks = JoinQueue::with_capacity(c);
+    let mut results = Vec::with_capacity(items as usize);
+    for n in 0..items {
+        if tasks.len() == c {
+            let result = tasks.join_next().await.expect("the queue is full");
+            results.push(result.expect("no task panics"));
+        }
+        tasks.spawn(f(n));
+    }
+    while let Some(result) = tasks.join_next().await {
+        results.push(result.expect("no task panics"));
+    }
+    Output::Results(results)
 }
 
 /// A permit, then a task for the item, all handles awaited at the end.
@@ -225,6 +249,22 @@ async fn futures_concurrency<Fut: ItemFuture>(items: u64, c: usize, f: impl MapF
 async fn future_queue<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
     let weighted = stream::iter(0..items).map(move |n| (1, move |_| f(n)));
     Output::Results(weighted.future_queue(c).collect().await)
+}
+
+/// Three tasks, with channels between them: one for the items, one for all their futures, and this one.
+async fn pumps<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
+    let pipeline = Pipeline::from_iter(0..items).map(f, Concurrency::concurrent_unordered(c));
+    let (mut receiver, pipeline) = pipeline.build();
+    let mut results = Vec::with_capacity(items as usize);
+    while let Some(result) = receiver.recv().await {
+        results.push(result);
+    }
+    pipeline.await.expect("no task panics");
+    Output::Results(results)
+}
+
+async fn roughage<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
+    Output::Results(AsyncPipeline::from_iter(0..items).map_unordered(f, c).collect().await)
 }
 
 async fn ours_bare<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {

@@ -1,4 +1,4 @@
-//! W4: a GET over a socket, through one client for all, to a server on a core of its own.
+//! W4: a GET over a socket, through one client for all contenders of a runtime, to a server on a core of its own.
 
 use std::net::SocketAddr;
 use std::sync::{LazyLock, mpsc};
@@ -10,19 +10,25 @@ use axum::serve::ListenerExt;
 use axum::{Router, serve};
 use reqwest::Client;
 use tokio::net::TcpListener;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::contenders::ItemResult;
 use crate::frame::current_thread_on;
 
 static SERVER: LazyLock<SocketAddr> = LazyLock::new(start);
-static CLIENT: LazyLock<Client> =
-    LazyLock::new(|| Client::builder().no_proxy().build().expect("the client is valid"));
+/// One for each runtime, because a pooled connection makes progress only while the runtime runs that opened it.
+static CLIENTS: [LazyLock<Client>; 2] = [const { LazyLock::new(client) }; 2];
 
 /// Asks the server for twice the number.
 pub(crate) async fn fetches(n: u64) -> ItemResult {
-    let response = CLIENT.get(format!("http://{}/{n}", *SERVER)).send().await.map_err(|_| 1_u32)?;
+    let client = &CLIENTS[usize::from(Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread)];
+    let response = client.get(format!("http://{}/{n}", *SERVER)).send().await.map_err(|_| 1_u32)?;
     let body = response.text().await.map_err(|_| 2_u32)?;
     body.parse().map_err(|_| 3)
+}
+
+fn client() -> Client {
+    Client::builder().no_proxy().build().expect("the client is valid")
 }
 
 async fn double(Path(n): Path<u64>) -> String {

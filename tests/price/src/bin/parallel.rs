@@ -13,5 +13,5 @@ async fn site<const SITE: usize>(count: u64) -> u64 {
 }
 
 fn main() {
-    price::run(async { price::twenty!(site, price::count()) });
+    price::run(async { price::sites!(site, price::count()) });
 }
