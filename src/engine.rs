@@ -43,6 +43,7 @@ mod time_slice;
 mod timer;
 mod trace;
 mod worker;
+pub(crate) mod wraps;
 
 use std::panic::resume_unwind;
 use std::sync::Arc;

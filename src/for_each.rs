@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 
 use crate::engine::mode::PollWorkers;
 use crate::engine::outcome_queue::OutcomeQueue;
-use crate::engine::plan::wraps;
 use crate::engine::running::{Parts, Running};
 use crate::engine::sink::{Deliver, Sink};
+use crate::engine::wraps::wraps;
 use crate::engine::{Mode, Plan, Work};
 use crate::error::{BoxError, RunError};
 use crate::outcome::ItemOutcome;

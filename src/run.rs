@@ -14,9 +14,9 @@ use crate::engine::hooks::{
 };
 use crate::engine::mode::OwnTasks;
 use crate::engine::outcomes::Results;
-use crate::engine::plan::wraps;
 use crate::engine::running::{Options, Parts, Running, Setup};
 use crate::engine::sink::NoSink;
+use crate::engine::wraps::wraps;
 use crate::engine::{Drive, Ending, Plan};
 use crate::error::MapTaskError;
 use crate::observe::Observer;

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use super::commit_log::CommitLog;
 use super::lookups::Lookups;
 #[cfg(feature = "store")]
-use super::plan::wraps;
+use super::wraps::wraps;
 
 /// The store of a run, or none.
 pub trait Persist<I, T, E> {

@@ -118,7 +118,9 @@ where
     Worker<W>: Send + 'static,
 {
     fn open(workers: &mut Tasks, worker: Worker<W>, span: &Span) {
-        workers.set.spawn(InContext { span: span.clone(), dispatch: current_dispatch(), future: worker });
+        // Behind a pointer, so that the code of a Tokio task is compiled once for all runs.
+        let future: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(worker);
+        workers.set.spawn(InContext { span: span.clone(), dispatch: current_dispatch(), future });
     }
 
     fn poll_next(workers: &mut Tasks, cx: &mut Context<'_>) -> Poll<Option<Result<(), ShutDown>>> {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(&str, u8)] = &[
     ("lib", 5),
     ("guide", 5),
+    ("plan", 5),
     ("task", 4),
     ("over", 4),
     ("run", 4),

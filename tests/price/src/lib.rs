@@ -65,7 +65,8 @@ pub fn count() -> u64 {
 macro_rules! sites {
     ($site:ident, $count:expr) => {{
         let mut sum = $site::<0>($count).await;
-        if cfg!(not(feature = "one")) {
+        #[cfg(not(feature = "one"))]
+        {
             $crate::sites!(@ sum, $site, $count, 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19);
         }
         sum
