@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use self::backend::StoreBackend;
 use crate::engine::Plan;
-use crate::engine::durability::{Durable, Persist};
-use crate::engine::lookups::Lookups;
+use crate::engine::persist::durability::{Durable, Persist};
+use crate::engine::persist::lookups::Lookups;
 use crate::engine::running::Parts;
 use crate::run::MapRun;
 use crate::store::checksum::item_hash;

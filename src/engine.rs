@@ -1,48 +1,35 @@
-//! The driver: the only loop of a run. It pulls items, admits attempts, settles items and judges the run.
+//! One run: it pulls items, admits attempts, settles items and judges the run.
+//!
+//! Only the parts that hold or call something of the caller's are compiled for each run: `worker`, `items`, `settle`, `user` and
+//! the end in `output`. All decisions are in `driver`, `admission`, `next_step` and `scheduler`, which are compiled once.
 
 mod admission;
-mod attempt;
-mod attempt_control;
-mod attempt_slot;
 pub(crate) mod background;
-pub(crate) mod blocking;
-pub(crate) mod call;
-#[cfg_attr(not(feature = "store"), allow(dead_code, reason = "used only with `store`"))]
-pub(crate) mod commit_log;
 mod driver;
 mod drop_notice;
-pub(crate) mod durability;
-mod durable;
 mod ending;
 mod failure;
-pub(crate) mod hooks;
 pub(crate) mod in_context;
 mod items;
 mod job;
-#[cfg_attr(not(feature = "store"), allow(dead_code, reason = "used only with `store`"))]
-pub(crate) mod lookups;
 pub(crate) mod mode;
 mod next_step;
-pub(crate) mod outcome_channel;
-pub(crate) mod outcome_queue;
-pub(crate) mod outcomes;
 mod outlined;
+pub(crate) mod output;
+pub(crate) mod persist;
 pub(crate) mod plan;
 mod relay;
 pub(crate) mod running;
 mod scheduler;
 mod settle;
 pub(crate) mod shutdown;
-pub(crate) mod sink;
 mod slots;
-pub(crate) mod source;
-mod start_at_once;
 mod state;
 mod state_guard;
-mod time_slice;
 mod timer;
 mod trace;
-mod worker;
+pub(crate) mod user;
+pub(crate) mod worker;
 pub(crate) mod wraps;
 
 use std::panic::resume_unwind;
@@ -56,11 +43,11 @@ use self::drop_notice::Notice;
 pub(crate) use self::ending::Ending;
 use self::items::ItemsOf;
 use self::mode::PollWorkers;
-use self::outcomes::Outcomes;
+use self::output::outcomes::Outcomes;
+use self::output::sink::Deliver;
 pub(crate) use self::plan::{Drive, Mode, Plan, Work};
 use self::running::Setup;
 use self::scheduler::Verdict;
-use self::sink::Deliver;
 use self::state::State;
 use self::state_guard::StateGuard;
 use self::worker::{ParallelParts, Worker};

@@ -5,9 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::engine::mode::PollWorkers;
-use crate::engine::outcome_queue::OutcomeQueue;
+use crate::engine::output::outcome_queue::OutcomeQueue;
+use crate::engine::output::sink::{Deliver, Sink};
 use crate::engine::running::{Parts, Running};
-use crate::engine::sink::{Deliver, Sink};
 use crate::engine::wraps::wraps;
 use crate::engine::{Mode, Plan, Work};
 use crate::error::{BoxError, RunError};

@@ -9,9 +9,9 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::watch;
 
 use crate::engine::background::{Background, RunTask};
-use crate::engine::outcomes::Results;
+use crate::engine::output::outcomes::Results;
+use crate::engine::output::sink::NoSink;
 use crate::engine::running::Running;
-use crate::engine::sink::NoSink;
 use crate::engine::{Drive, Plan};
 use crate::error::MapTaskError;
 use crate::progress::{Control, Progress};

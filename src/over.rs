@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::context::ItemContext;
-use crate::engine::blocking::BlockingAttempt;
-use crate::engine::call::{Blocking, Once, Plain, WithContext};
-use crate::engine::durability::NoStore;
-use crate::engine::hooks::NoHooks;
-use crate::engine::outcomes::Results;
+use crate::engine::output::outcomes::Results;
+use crate::engine::output::sink::NoSink;
+use crate::engine::persist::durability::NoStore;
 use crate::engine::plan::Mapped;
 use crate::engine::running::{Options, Parts, Setup};
-use crate::engine::sink::NoSink;
-use crate::engine::source::Source;
+use crate::engine::user::call::{Blocking, Once, Plain, WithContext};
+use crate::engine::user::hooks::NoHooks;
+use crate::engine::user::source::Source;
+use crate::engine::worker::blocking::BlockingAttempt;
 use crate::run::MapRun;
 
 /// A task and its items, before the function is set.

@@ -48,9 +48,9 @@
 //! ```
 
 #[cfg(feature = "store")]
-pub use crate::engine::durability::Durable;
-pub use crate::engine::hooks::{Observe, RetryAfter, RetryIf, Weight};
+pub use crate::engine::persist::durability::Durable;
 pub use crate::engine::plan::{Mapped, Plan};
+pub use crate::engine::user::hooks::{Observe, RetryAfter, RetryIf, Weight};
 pub use crate::for_each::Delivering;
 pub use crate::run::Parallel;
 pub use crate::stream::Streaming;

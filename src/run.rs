@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::call::Shared;
-use crate::engine::hooks::{
+use crate::engine::mode::OwnTasks;
+use crate::engine::output::outcomes::Results;
+use crate::engine::output::sink::NoSink;
+use crate::engine::running::{Options, Parts, Running, Setup};
+use crate::engine::user::call::Shared;
+use crate::engine::user::hooks::{
     Observe, OnObserve, OnRetryAfter, OnRetryIf, OnWeight, RetryAfter, RetryIf, Weight,
 };
-use crate::engine::mode::OwnTasks;
-use crate::engine::outcomes::Results;
-use crate::engine::running::{Options, Parts, Running, Setup};
-use crate::engine::sink::NoSink;
 use crate::engine::wraps::wraps;
 use crate::engine::{Drive, Ending, Plan};
 use crate::error::MapTaskError;

@@ -11,9 +11,9 @@ use futures::Stream;
 
 use crate::engine::background::{Background, RunTask};
 use crate::engine::mode::PollWorkers;
-use crate::engine::outcome_channel::{Inlet, Outlet, outcome_channel};
+use crate::engine::output::outcome_channel::{Inlet, Outlet, outcome_channel};
+use crate::engine::output::sink::NoSink;
 use crate::engine::running::{Parts, Running};
-use crate::engine::sink::NoSink;
 use crate::engine::wraps::wraps;
 use crate::engine::{Plan, Work};
 use crate::error::RunError;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use futures::Stream;
 
 use crate::config::Config;
-use crate::engine::call::Plain;
 use crate::engine::plan::Mapped;
-use crate::engine::source::{FromIter, FromStream, FromTryStream};
+use crate::engine::user::call::Plain;
+use crate::engine::user::source::{FromIter, FromStream, FromTryStream};
 use crate::error::BoxError;
 use crate::over::Over;
 use crate::run::MapRun;

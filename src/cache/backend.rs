@@ -13,7 +13,7 @@ use tracing::{Instrument, Span};
 
 use super::Options;
 use super::store_task::{Answer, Load, Request, StoreTask};
-use crate::engine::lookups::CacheBackend;
+use crate::engine::persist::lookups::CacheBackend;
 use crate::store::Store;
 
 /// The maximum number of writes in progress. At this number no further item is looked up.

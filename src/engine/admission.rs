@@ -2,11 +2,11 @@
 
 use std::task::{Poll, Waker};
 
-use super::attempt_control::AttemptControl;
 use super::items::Items;
 use super::scheduler::permits::HeldPermits;
 use super::scheduler::{Admission, Assignment, Next, Pulled, Queue, Scheduler, SourceState, Stop};
 use super::state::State;
+use super::worker::attempt_control::AttemptControl;
 use crate::error::{BoxError, FailureReason};
 
 impl State<dyn Items + '_> {

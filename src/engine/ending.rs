@@ -1,6 +1,6 @@
 //! The end of a run, and the value that its caller gets.
 
-use super::outcomes::Results;
+use super::output::outcomes::Results;
 use super::scheduler::Verdict;
 use super::trace;
 use crate::error::{FailureReason, MapTaskError, RunError};

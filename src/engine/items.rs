@@ -2,18 +2,18 @@
 
 use std::task::{Context, Poll, Waker};
 
-use super::commit_log::CommitLog;
 use super::drop_notice::Notice;
-use super::durability::Persist;
-use super::durable::DurableItems;
-use super::hooks::Hooks;
 use super::job::Job;
-use super::outcomes::Outcomes;
 use super::outlined::Outlined;
+use super::output::outcomes::Outcomes;
+use super::output::sink::Deliver;
+use super::persist::commit_log::CommitLog;
+use super::persist::durability::Persist;
+use super::persist::durable::DurableItems;
 use super::scheduler::{Pulled, Scheduler, SourceState};
-use super::sink::Deliver;
 use super::slots::{Kept, Slots};
-use super::source::Source;
+use super::user::hooks::Hooks;
+use super::user::source::Source;
 use super::{Ending, Plan, Rest, Work};
 use crate::observe::Observer;
 

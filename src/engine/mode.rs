@@ -11,8 +11,8 @@ use futures::stream::FuturesUnordered;
 use tracing::Span;
 
 use super::in_context::{InContext, current_dispatch};
+use super::output::sink::NoSink;
 use super::shutdown::ShutDown;
-use super::sink::NoSink;
 use super::worker::Worker;
 use super::{Mode, Plan, Work};
 use crate::panic_payload::{Payload, discard};

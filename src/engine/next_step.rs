@@ -3,11 +3,11 @@
 use std::mem;
 use std::task::Waker;
 
-use super::attempt_control::AttemptControl;
 use super::items::Items;
 use super::scheduler::Scheduler;
 use super::scheduler::permits::HeldPermits;
 use super::state::State;
+use super::worker::attempt_control::AttemptControl;
 
 /// The next step of a worker.
 pub(super) enum Step {

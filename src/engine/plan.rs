@@ -3,13 +3,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use super::call::Call;
-use super::durability::{NoStore, Persist};
-use super::hooks::{Hooks, NoHooks};
 use super::mode::{InTask, PollWorkers};
-use super::outcomes::{Outcomes, Results};
-use super::sink::{Deliver, NoSink};
-use super::source::Source;
+use super::output::outcomes::{Outcomes, Results};
+use super::output::sink::{Deliver, NoSink};
+use super::persist::durability::{NoStore, Persist};
+use super::user::call::Call;
+use super::user::hooks::{Hooks, NoHooks};
+use super::user::source::Source;
 
 /// The types of one run. Each option that is set wraps the plan that was there before.
 ///

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::drop_notice::Notice;
 use super::outlined::Outlined;
-use super::sink::Deliver;
+use super::output::sink::Deliver;
 use super::{Drive, Driver, Ending, Plan, Rest};
 use crate::config::Config;
 use crate::progress::Reporter;

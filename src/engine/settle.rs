@@ -3,15 +3,15 @@
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::durability::Persist;
 use super::failure::Failure;
-use super::hooks::Hooks;
 use super::items::ItemsOf;
 use super::job::{Ended, Job};
-use super::outcomes::Outcomes;
+use super::output::outcomes::Outcomes;
+use super::output::sink::Deliver;
+use super::persist::durability::Persist;
 use super::scheduler::{AttemptEnd, Scheduler, Stop, Wait};
-use super::sink::Deliver;
 use super::slots::Kept;
+use super::user::hooks::Hooks;
 use super::{Mode, Work, trace};
 use crate::error::{BoxError, FailureReason};
 use crate::observe::{Event, Observer};

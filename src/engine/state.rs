@@ -1,19 +1,19 @@
 //! The state that the driver and all workers share.
 
 use super::items::{Items, ItemsOf, Release};
-use super::outcomes::Outcomes;
+use super::output::outcomes::Outcomes;
 use super::running::{Options, Parts, Setup};
 use super::scheduler::{Scheduler, Setting};
-use super::source::Source;
+use super::user::source::Source;
 use super::{Mode, Work};
 use crate::config::Config;
 use crate::error::ConfigError;
 use crate::rt::{Instant, Mutex};
 
-use super::call::Call;
-use super::durability::Persist;
-use super::hooks::Hooks;
 use super::outlined::Outlined;
+use super::persist::durability::Persist;
+use super::user::call::Call;
+use super::user::hooks::Hooks;
 
 /// The state that the driver and all workers share: a scheduler, which is the same for all runs, and the items.
 ///

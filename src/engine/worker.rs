@@ -1,5 +1,12 @@
 //! A worker, which processes one item after another.
 
+pub(super) mod attempt;
+pub(super) mod attempt_control;
+pub(super) mod attempt_slot;
+pub(crate) mod blocking;
+pub(super) mod start_at_once;
+pub(super) mod time_slice;
+
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,16 +15,16 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::attempt_control::AttemptControl;
-use super::attempt_slot::{AttemptSlot, SlotProjection};
+use self::attempt_control::AttemptControl;
+use self::attempt_slot::{AttemptSlot, SlotProjection};
+use self::start_at_once::start_at_once;
+use self::time_slice::TimeSlice;
 use super::items::{Items, ItemsOf};
 use super::job::Job;
 use super::next_step::Step;
 use super::slots::Kept;
-use super::start_at_once::start_at_once;
 use super::state::State;
 use super::state_guard::StateGuard;
-use super::time_slice::TimeSlice;
 use super::{Mode, Plan, Work};
 use crate::config::Config;
 use crate::outcome::ItemError;

@@ -15,7 +15,7 @@ use super::Recovery;
 use super::own_runs::{OwnRun, Phase};
 use super::store_task::{Answer, Request, StoreTask};
 use crate::checkpoint::CheckpointQueue;
-use crate::engine::commit_log::{Entry, Journal};
+use crate::engine::persist::commit_log::{Entry, Journal};
 use crate::engine::shutdown::ShutDown;
 use crate::error::BoxError;
 use crate::panic_payload::into_message;

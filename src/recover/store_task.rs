@@ -10,7 +10,7 @@ use tracing::{Instrument, Span, info, warn};
 use super::Recovery;
 use super::own_runs::{OwnRun, Phase, phase_of};
 use crate::checkpoint::CheckpointQueue;
-use crate::engine::commit_log::Entry;
+use crate::engine::persist::commit_log::Entry;
 use crate::store::checksum::has_this_format;
 use crate::store::holder::is_of_this_process;
 use crate::store::record::groups;

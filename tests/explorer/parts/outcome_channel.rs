@@ -1,10 +1,10 @@
 //! The outcome channel. Its functions are private to the engine, so its files are compiled once more here.
 
 #[allow(dead_code, clippy::duplicate_mod, reason = "a part of the library")]
-#[path = "../../../src/engine/outcome_channel.rs"]
+#[path = "../../../src/engine/output/outcome_channel.rs"]
 mod channel;
 #[allow(dead_code, clippy::duplicate_mod, reason = "a part of the library")]
-#[path = "../../../src/engine/outcome_queue.rs"]
+#[path = "../../../src/engine/output/outcome_queue.rs"]
 mod outcome_queue;
 
 use std::future::poll_fn;

@@ -26,17 +26,17 @@ impl<T, E> OutcomeQueue<T, E> {
 
     /// Returns `true` if outcomes leave in the order of the input.
     #[inline]
-    pub(super) fn is_ordered(&self) -> bool {
+    pub(in super::super) fn is_ordered(&self) -> bool {
         self.ordered
     }
 
     /// Returns how many outcomes are held.
-    pub(super) fn len(&self) -> usize {
+    pub(in super::super) fn len(&self) -> usize {
         self.held
     }
 
     #[inline]
-    pub(super) fn push(&mut self, outcome: ItemOutcome<T, E>) {
+    pub(in super::super) fn push(&mut self, outcome: ItemOutcome<T, E>) {
         self.held += 1;
         if self.ordered {
             let at = outcome.index - self.first;
@@ -52,17 +52,17 @@ impl<T, E> OutcomeQueue<T, E> {
     }
 
     /// Returns `true` if the next outcome may be taken.
-    pub(super) fn is_next_there(&self) -> bool {
+    pub(in super::super) fn is_next_there(&self) -> bool {
         self.complete || self.slots.front().is_some_and(Option::is_some)
     }
 
     /// Returns `true` once if an outcome was requested when there was none, and can be taken now.
-    pub(super) fn should_wake_taker(&mut self) -> bool {
+    pub(in super::super) fn should_wake_taker(&mut self) -> bool {
         self.is_next_there() && mem::take(&mut self.is_awaited)
     }
 
     /// Moves all outcomes that may be taken to the end of `others`.
-    pub(super) fn move_to(&mut self, others: &mut VecDeque<Option<ItemOutcome<T, E>>>) {
+    pub(in super::super) fn move_to(&mut self, others: &mut VecDeque<Option<ItemOutcome<T, E>>>) {
         if !self.ordered {
             self.held = 0;
             if others.is_empty() {
@@ -78,7 +78,7 @@ impl<T, E> OutcomeQueue<T, E> {
     }
 
     #[inline]
-    pub(super) fn pop(&mut self) -> Option<ItemOutcome<T, E>> {
+    pub(in super::super) fn pop(&mut self) -> Option<ItemOutcome<T, E>> {
         while self.slots.front().is_some_and(|first| first.is_some() || self.complete) {
             self.first += 1;
             if let Some(outcome) = self.slots.pop_front().flatten() {
@@ -91,12 +91,12 @@ impl<T, E> OutcomeQueue<T, E> {
     }
 
     /// Marks that no further outcome will come.
-    pub(super) fn set_complete(&mut self) {
+    pub(in super::super) fn set_complete(&mut self) {
         self.complete = true;
     }
 
     /// Drops the outcomes that will not be taken.
-    pub(super) fn drop_all(&mut self) {
+    pub(in super::super) fn drop_all(&mut self) {
         self.held = 0;
         self.slots.clear();
     }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::task::{Context, Poll};
 
+#[cfg(feature = "store")]
+use super::super::wraps::wraps;
 use super::commit_log::CommitLog;
 use super::lookups::Lookups;
-#[cfg(feature = "store")]
-use super::wraps::wraps;
 
 /// The store of a run, or none.
 pub trait Persist<I, T, E> {
@@ -79,13 +79,13 @@ impl<I, T, E> Default for Durability<I, T, E> {
 
 impl<I, T, E> Durability<I, T, E> {
     /// Returns `true` if another item may be pulled while `free` permits are free.
-    pub(super) fn has_room(&self, free: usize) -> bool {
+    pub(in super::super) fn has_room(&self, free: usize) -> bool {
         self.commit_log.as_ref().is_none_or(|commit_log| commit_log.has_room())
             && self.cache.as_ref().is_none_or(|cache| cache.has_room(free))
     }
 
     /// Ready once the store holds nothing of the run. `reason` is the reason why the run did not succeed.
-    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()> {
+    pub(in super::super) fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()> {
         let cached = self.cache.as_mut().map_or(Poll::Ready(()), |cache| cache.poll_closed(cx));
         let Some(commit_log) = &mut self.commit_log else { return cached };
         let closed = commit_log.poll_closed(cx, reason);

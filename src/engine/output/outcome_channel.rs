@@ -54,12 +54,12 @@ pub struct Inlet<T, E> {
 impl<T, E> Inlet<T, E> {
     /// Returns `true` if outcomes leave in the order of the input.
     #[inline(always)]
-    pub(super) fn is_ordered(&self) -> bool {
+    pub(in super::super) fn is_ordered(&self) -> bool {
         self.queue.is_ordered()
     }
 
     #[inline]
-    pub(super) fn push(&mut self, outcome: ItemOutcome<T, E>) {
+    pub(in super::super) fn push(&mut self, outcome: ItemOutcome<T, E>) {
         self.queue.push(outcome);
         self.pushed = self.pushed.wrapping_add(1);
         self.held_at_most.set(self.held_at_most.get() + 1);
@@ -67,19 +67,19 @@ impl<T, E> Inlet<T, E> {
 
     /// Returns `true` if fewer than `capacity` outcomes are held. If not, `giver` is woken when one is taken.
     #[inline(always)]
-    pub(super) fn has_room_for_more(&self, capacity: usize, giver: &Waker) -> bool {
+    pub(in super::super) fn has_room_for_more(&self, capacity: usize, giver: &Waker) -> bool {
         self.held_at_most.get() < capacity || self.look_for_room(capacity, giver)
     }
 
     /// Marks that no further outcome will come, and flushes the rest, as [`flush_queue`](Self::flush_queue) does.
-    pub(super) fn flush_last(&mut self) -> Option<Waker> {
+    pub(in super::super) fn flush_last(&mut self) -> Option<Waker> {
         self.queue.set_complete();
         self.flush_queue()
     }
 
     /// Moves the outcomes that may be taken to the other end. Returns the waker of that end, which must be woken after
     /// everything is unlocked.
-    pub(super) fn flush_queue(&mut self) -> Option<Waker> {
+    pub(in super::super) fn flush_queue(&mut self) -> Option<Waker> {
         if !self.queue.is_next_there() {
             return None;
         }

@@ -51,16 +51,16 @@ pub(crate) struct Codec<I, T, E> {
 }
 
 /// A success that is not durable yet, or that comes from an earlier run.
-pub(super) struct Success<T> {
-    pub(super) index: usize,
-    pub(super) attempts: u32,
-    pub(super) elapsed: Duration,
-    pub(super) origin: Origin,
-    pub(super) output: T,
+pub(in super::super) struct Success<T> {
+    pub(in super::super) index: usize,
+    pub(in super::super) attempts: u32,
+    pub(in super::super) elapsed: Duration,
+    pub(in super::super) origin: Origin,
+    pub(in super::super) output: T,
 }
 
 /// The result of an item in an earlier run.
-pub(super) enum Recalled<T> {
+pub(in super::super) enum Recalled<T> {
     /// It has no success.
     Nothing,
     /// It has succeeded, with a different content.
@@ -113,12 +113,16 @@ impl<I, T, E> CommitLog<I, T, E> {
     }
 
     /// Returns `true` if so few records are on their way that another item may start.
-    pub(super) fn has_room(&self) -> bool {
+    pub(in super::super) fn has_room(&self) -> bool {
         self.unkept.len() < MOST_UNKEPT && self.unkept_bytes < MOST_UNKEPT_BYTES
     }
 
     /// Ready once it is known if the next item has succeeded before.
-    pub(super) fn poll_known(&mut self, index: usize, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+    pub(in super::super) fn poll_known(
+        &mut self,
+        index: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), BoxError>> {
         let polled = self.journal.poll_known(index, cx);
         if let Poll::Ready(Err(_)) = polled {
             self.has_failed = true;
@@ -134,7 +138,7 @@ impl<I, T, E> CommitLog<I, T, E> {
     /// # Errors
     ///
     /// Returns an error if the item cannot be hashed.
-    pub(super) fn recall(&mut self, index: usize, item: &I) -> Result<Recalled<T>, BoxError> {
+    pub(in super::super) fn recall(&mut self, index: usize, item: &I) -> Result<Recalled<T>, BoxError> {
         let hash = (self.codec.hash)(index, item)?;
         let recalled = match self.journal.recall(index) {
             None => Recalled::Nothing,
@@ -155,7 +159,10 @@ impl<I, T, E> CommitLog<I, T, E> {
     }
 
     /// Passes the record of a success to the journal. Returns the success if that is not possible.
-    pub(super) fn keep_success(&mut self, success: Success<T>) -> Result<(), (Success<T>, BoxError)> {
+    pub(in super::super) fn keep_success(
+        &mut self,
+        success: Success<T>,
+    ) -> Result<(), (Success<T>, BoxError)> {
         if self.has_failed {
             return Err((success, "the store has failed before".into()));
         }
@@ -170,7 +177,7 @@ impl<I, T, E> CommitLog<I, T, E> {
     }
 
     /// Passes the record of a failure to the journal.
-    pub(super) fn keep_failure(&mut self, index: usize, elapsed: Duration, error: &ItemError<E>) {
+    pub(in super::super) fn keep_failure(&mut self, index: usize, elapsed: Duration, error: &ItemError<E>) {
         if !self.has_failed {
             let bytes = self.keep(index, error.attempts(), elapsed, Err((self.codec.describe)(error)));
             self.unkept.push_back(Unkept { success: None, bytes });
@@ -202,7 +209,7 @@ impl<I, T, E> CommitLog<I, T, E> {
     }
 
     /// Returns the next success that is durable, or the reason why the journal stores nothing any more.
-    pub(super) fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Success<T>, BoxError>> {
+    pub(in super::super) fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Success<T>, BoxError>> {
         loop {
             while self.kept > 0 {
                 self.kept -= 1;
@@ -224,7 +231,7 @@ impl<I, T, E> CommitLog<I, T, E> {
     }
 
     /// Returns the next success that is no longer awaited, because the journal has failed or has no more time.
-    pub(super) fn give_up(&mut self) -> Option<Success<T>> {
+    pub(in super::super) fn give_up(&mut self) -> Option<Success<T>> {
         self.has_failed = true;
         while let Some(unkept) = self.pop_unkept() {
             if unkept.is_some() {
@@ -235,17 +242,17 @@ impl<I, T, E> CommitLog<I, T, E> {
     }
 
     /// Returns how many successes are not durable yet.
-    pub(super) fn unkept_successes(&self) -> usize {
+    pub(in super::super) fn unkept_successes(&self) -> usize {
         self.unkept_successes
     }
 
     /// Returns `true` if every record is durable.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(in super::super) fn is_settled(&self) -> bool {
         self.unkept.is_empty()
     }
 
     /// Makes the journal release the store.
-    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()> {
+    pub(in super::super) fn poll_closed(&mut self, cx: &mut Context<'_>, reason: Option<&str>) -> Poll<()> {
         self.journal.poll_closed(cx, reason)
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tracing::warn;
 
-use super::scheduler::Pulled;
+use super::super::scheduler::Pulled;
 use crate::error::BoxError;
 
 /// Looks up outputs of equal items and stores new ones, outside the run. The driver polls it. It never fails: an output that
@@ -59,17 +59,17 @@ impl<I, T> Lookups<I, T> {
     }
 
     /// Returns how many items are being looked up.
-    pub(super) fn pending(&self) -> usize {
+    pub(in super::super) fn pending(&self) -> usize {
         self.pending.len()
     }
 
     /// Returns `true` if another item may be looked up.
-    pub(super) fn has_room(&self, free: usize) -> bool {
+    pub(in super::super) fn has_room(&self, free: usize) -> bool {
         self.backend.has_room(free)
     }
 
     /// Returns the hash of an item, or `None` if it cannot be looked up.
-    pub(super) fn hash(&self, index: usize, item: &I) -> Option<String> {
+    pub(in super::super) fn hash(&self, index: usize, item: &I) -> Option<String> {
         match (self.hash)(item) {
             Ok(hash) => Some(hash),
             Err(error) => {
@@ -80,13 +80,13 @@ impl<I, T> Lookups<I, T> {
     }
 
     /// Starts the look-up of an item.
-    pub(super) fn look_up(&mut self, pulled: Pulled, hash: String) {
+    pub(in super::super) fn look_up(&mut self, pulled: Pulled, hash: String) {
         self.backend.look_up(pulled.index, hash);
         self.pending.insert(pulled.index, pulled);
     }
 
     /// Returns the next item that was looked up, and its output if there is one.
-    pub(super) fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<(Pulled, Option<T>)> {
+    pub(in super::super) fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<(Pulled, Option<T>)> {
         loop {
             let (index, found) = match self.backend.poll_found(cx) {
                 Poll::Ready(found) => found,
@@ -113,7 +113,7 @@ impl<I, T> Lookups<I, T> {
     }
 
     /// Stores the output of an item.
-    pub(super) fn keep(&mut self, index: usize, output: &T) {
+    pub(in super::super) fn keep(&mut self, index: usize, output: &T) {
         match (self.encode)(index, output) {
             Ok(text) => self.backend.keep(index, text),
             Err(error) => {
@@ -124,11 +124,11 @@ impl<I, T> Lookups<I, T> {
     }
 
     /// Releases an item that has failed.
-    pub(super) fn release(&mut self, index: usize) {
+    pub(in super::super) fn release(&mut self, index: usize) {
         self.backend.release(index);
     }
 
-    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(in super::super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.backend.poll_closed(cx)
     }
 

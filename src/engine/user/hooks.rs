@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::wraps::wraps;
+use super::super::wraps::wraps;
 use crate::observe::Observer;
 
 /// The functions that the caller can set for a run.

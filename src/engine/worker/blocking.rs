@@ -26,7 +26,7 @@ type Returned<T, E> = Result<Result<T, E>, String>;
 
 /// An end of an attempt that is not a result of the map function. It is the payload of a panic between the poll of the
 /// attempt and the code that catches the panics of attempts.
-pub(super) enum Unwound {
+pub(in super::super) enum Unwound {
     /// The function panicked with this message.
     Panicked(String),
     /// No thread could be started, for this reason.
@@ -48,7 +48,7 @@ impl<T: Send + 'static, E: Send + 'static> BlockingAttempt<T, E> {
     /// # Panics
     ///
     /// Panics if there is no current runtime.
-    pub(super) fn begin(function: impl FnOnce() -> Result<T, E> + Send + 'static) -> Self {
+    pub(in super::super) fn begin(function: impl FnOnce() -> Result<T, E> + Send + 'static) -> Self {
         let runtime = Handle::current();
         let work = Arc::new(Mutex::new(Work::Queued(Box::new(function))));
         let task = spawn(&runtime, &work);
@@ -81,7 +81,7 @@ fn spawn<T: Send + 'static, E: Send + 'static>(
 impl<T, E> BlockingAttempt<T, E> {
     /// Gives up work that waits in the queue. Tokio would keep it there until a thread reaches it. Returns `false` if the
     /// work has started already.
-    pub(super) fn give_up(&self) -> bool {
+    pub(in super::super) fn give_up(&self) -> bool {
         if let Ok(task) = &self.task {
             task.abort();
         }

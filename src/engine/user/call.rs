@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tracing::Span;
 
-use super::blocking::BlockingAttempt;
-use super::in_context::{current_dispatch, in_context};
+use super::super::in_context::{current_dispatch, in_context};
+use super::super::worker::blocking::BlockingAttempt;
 use crate::context::ItemContext;
 use crate::limiter::Permit;
 

@@ -5,9 +5,9 @@ use std::mem;
 use std::task::Waker;
 use std::time::Duration;
 
+use super::super::outlined::Outlined;
 use super::outcome_channel::Inlet;
 use super::outcome_queue::OutcomeQueue;
-use super::outlined::Outlined;
 use crate::outcome::{ItemError, ItemOutcome, Origin};
 
 /// The most bytes of result slots that are reserved ahead, however many slots the source promises.
@@ -173,7 +173,7 @@ impl<T, E> Results<T, E> {
     /// Returns the results and the errors. There is a slot for each of the `total` items or, if these take too many bytes,
     /// for each item that has `started` or settled. An item with a known output settles without a start, possibly before
     /// earlier items have started.
-    pub(super) fn into_parts(
+    pub(in super::super) fn into_parts(
         mut self,
         started: usize,
         total: usize,

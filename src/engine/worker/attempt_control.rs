@@ -3,34 +3,34 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use super::super::job::Job;
+use super::super::scheduler::Scheduler;
+use super::super::scheduler::clock::{Clock, deadline, earliest};
+use super::super::scheduler::permits::HeldPermits;
+use super::super::shutdown::ShutDown;
+use super::super::timer::Timer;
 use super::attempt::{AttemptDeadline, Limit};
-use super::job::Job;
-use super::scheduler::Scheduler;
-use super::scheduler::clock::{Clock, deadline, earliest};
-use super::scheduler::permits::HeldPermits;
-use super::shutdown::ShutDown;
 use super::time_slice::TimeSlice;
-use super::timer::Timer;
 use crate::config::Config;
 use crate::context::{ItemContext, Signal};
 use crate::observe::{Event, Observer};
 use crate::rt::Instant;
 
 /// The part of an attempt slot that does not depend on the types of the run.
-pub(super) struct AttemptControl {
-    pub(super) job: Job,
+pub(in super::super) struct AttemptControl {
+    pub(in super::super) job: Job,
     /// `true` if the attempt was started before the worker had to yield, and was not polled since.
-    pub(super) is_unpolled: bool,
+    pub(in super::super) is_unpolled: bool,
     /// `true` if the attempt counts as ended, but its function still runs.
-    pub(super) lingers: bool,
-    pub(super) deadline: AttemptDeadline,
-    pub(super) held: HeldPermits,
-    pub(super) signal: Arc<Signal>,
+    pub(in super::super) lingers: bool,
+    pub(in super::super) deadline: AttemptDeadline,
+    pub(in super::super) held: HeldPermits,
+    pub(in super::super) signal: Arc<Signal>,
     timer: Timer,
 }
 
 impl AttemptControl {
-    pub(super) fn new() -> Self {
+    pub(in super::super) fn new() -> Self {
         Self {
             job: Job::none(),
             is_unpolled: false,
@@ -43,19 +43,19 @@ impl AttemptControl {
     }
 
     /// Cancels the token of the attempt.
-    pub(super) fn cancel(&self) {
+    pub(in super::super) fn cancel(&self) {
         Signal::cancel(&self.signal);
     }
 
     /// Releases the permits of the shared limit that the ended attempt held. Returns `true` if it held any. This wakes other
     /// tasks, so a parallel worker calls it while the state is not locked.
     #[inline]
-    pub(super) fn release_shared(&mut self) -> bool {
+    pub(in super::super) fn release_shared(&mut self) -> bool {
         self.held.shared.take().is_some()
     }
 
     /// Records when an attempt starts.
-    pub(super) fn record_start(&mut self, config: &Config, start: Instant) {
+    pub(in super::super) fn record_start(&mut self, config: &Config, start: Instant) {
         self.job.started.get_or_insert(start);
         if config.first_limit.is_some() {
             self.deadline = AttemptDeadline::BegunSince(start);
@@ -63,7 +63,7 @@ impl AttemptControl {
     }
 
     /// Corrects the start of an attempt that has not waited yet.
-    pub(super) fn correct_start(
+    pub(in super::super) fn correct_start(
         &mut self,
         start: Instant,
         attempt_deadline: impl FnOnce(Instant) -> AttemptDeadline,
@@ -79,7 +79,12 @@ impl AttemptControl {
     /// Returns `true` for a first attempt with a limit that needs no check before the driver sweeps or the timer fires. Most
     /// attempts that wait take this path.
     #[inline(always)]
-    pub(super) fn is_within_first_limit(&self, cx: &Context<'_>, config: &Config, parallel: bool) -> bool {
+    pub(in super::super) fn is_within_first_limit(
+        &self,
+        cx: &Context<'_>,
+        config: &Config,
+        parallel: bool,
+    ) -> bool {
         let AttemptDeadline::Begun(start) = self.deadline else { return false };
         let may_ring_later = |(limit, _)| {
             let deadline = start.checked_add(limit);
@@ -90,7 +95,7 @@ impl AttemptControl {
 
     /// Ready with the limit that has passed, grace included, or once the runtime has no timer any more. `read_clock` reads
     /// the clock of the run, and returns the latest deadline of a limit.
-    pub(super) fn poll_limit(
+    pub(in super::super) fn poll_limit(
         &mut self,
         cx: &mut Context<'_>,
         config: &Config,
@@ -109,7 +114,7 @@ impl AttemptControl {
         }
     }
 
-    pub(super) fn work_out_limit(&mut self, config: &Config) {
+    pub(in super::super) fn work_out_limit(&mut self, config: &Config) {
         if let AttemptDeadline::Begun(_) = self.deadline {
             let limit = self.deadline.limit(config, self.job.started);
             self.deadline = limit.map_or(AttemptDeadline::Unlimited, AttemptDeadline::Until);
@@ -145,7 +150,7 @@ impl AttemptControl {
     }
 
     /// Tells a running attempt to end. From now on, the grace of the run is its only limit.
-    pub(super) fn stop(&mut self) {
+    pub(in super::super) fn stop(&mut self) {
         self.cancel();
         if !matches!(self.deadline, AttemptDeadline::Grace(..)) {
             self.deadline = AttemptDeadline::Unlimited;
@@ -155,7 +160,7 @@ impl AttemptControl {
     /// Records the start of an attempt. Records the time as well if a limit or the elapsed time of the item needs it.
     /// `is_at_once` is `true` if the attempt directly follows another one in the same worker.
     #[inline(always)]
-    pub(super) fn begin<'o>(
+    pub(in super::super) fn begin<'o>(
         &mut self,
         scheduler: &mut Scheduler,
         observer: impl FnOnce() -> Option<&'o dyn Observer>,
@@ -214,7 +219,7 @@ impl AttemptControl {
 }
 
 /// Creates the context of an attempt.
-pub(super) fn context(
+pub(in super::super) fn context(
     job: &Job,
     attempt_deadline: &AttemptDeadline,
     signal: &mut Arc<Signal>,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::scheduler::STARTS_PER_POLL;
-use super::scheduler::clock::RESOLUTION;
+use super::super::scheduler::STARTS_PER_POLL;
+use super::super::scheduler::clock::RESOLUTION;
 use crate::lock::BackOff;
 use crate::rt::Instant;
 
@@ -24,7 +24,7 @@ const VERY_SHORT: Duration = Duration::from_micros(1);
 /// It reads the clock before each attempt or, while attempts are short, before every eighth: a reading costs more than an
 /// empty item does.
 #[derive(Debug, Default)]
-pub(super) struct TimeSlice {
+pub(in super::super) struct TimeSlice {
     readings: Option<Readings>,
     attempts: u32,
 }
@@ -43,7 +43,7 @@ struct Readings {
 impl TimeSlice {
     /// Starts another attempt. Returns its start time, or an earlier one, by at most the length of the attempts since the
     /// last reading.
-    pub(super) fn start_attempt(&mut self, exact: bool) -> Instant {
+    pub(in super::super) fn start_attempt(&mut self, exact: bool) -> Instant {
         self.attempts += 1;
         let readings = match &mut self.readings {
             Some(readings) => {
@@ -59,7 +59,7 @@ impl TimeSlice {
     }
 
     /// Returns `true` if the time slice is over. If the clock is paused, only the number of attempts counts.
-    pub(super) fn is_over(&mut self) -> bool {
+    pub(in super::super) fn is_over(&mut self) -> bool {
         let Some(readings) = &mut self.readings else { return false };
         if readings.uses_left == 0 {
             readings.read();
@@ -68,7 +68,7 @@ impl TimeSlice {
     }
 
     /// Returns how the worker waits for the state after an attempt.
-    pub(super) fn back_off(&self) -> BackOff {
+    pub(in super::super) fn back_off(&self) -> BackOff {
         match &self.readings {
             Some(Readings { are_very_short: true, .. }) => BackOff::Long,
             _ => BackOff::Short,
@@ -77,7 +77,7 @@ impl TimeSlice {
 
     /// Returns the start of the limit of an attempt that waits for the first time. It is `dated`, or now if the thread was
     /// stalled since then, by the attempt itself or by those before it. In one task, the clock of the driver does the same.
-    pub(super) fn latest_start(dated: Instant) -> Instant {
+    pub(in super::super) fn latest_start(dated: Instant) -> Instant {
         let now = Instant::now();
         if now - dated > RESOLUTION { now } else { dated }
     }

@@ -6,12 +6,12 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
+use super::super::items::ItemsOf;
+use super::super::state_guard::StateGuard;
+use super::super::user::call::Call;
+use super::super::{Mode, Plan, Work, trace};
 use super::attempt::{AttemptDeadline, drop_in_span, interrupted, panic_error, poll_caught};
 use super::attempt_control::{AttemptControl, context};
-use super::call::Call;
-use super::items::ItemsOf;
-use super::state_guard::StateGuard;
-use super::{Mode, Plan, Work, trace};
 use crate::config::Config;
 use crate::outcome::ItemError;
 use crate::rt::Instant;
@@ -19,10 +19,10 @@ use crate::rt::Instant;
 pin_project! {
     /// The slot in which a worker makes its attempts, one after another. An attempt is built in place and never moves.
     #[project = SlotProjection]
-    pub(super) struct AttemptSlot<W: Plan> {
-        pub(super) control: AttemptControl,
+    pub(in super::super) struct AttemptSlot<W: Plan> {
+        pub(in super::super) control: AttemptControl,
         // A clone of the item, if another attempt may follow.
-        pub(super) kept: Option<W::Item>,
+        pub(in super::super) kept: Option<W::Item>,
         #[pin]
         attempt: Option<W::Future>,
     }
@@ -39,7 +39,7 @@ pin_project! {
 }
 
 impl<W: Work> AttemptSlot<W> {
-    pub(super) fn new() -> Self {
+    pub(in super::super) fn new() -> Self {
         Self { control: AttemptControl::new(), kept: None, attempt: None }
     }
 }
@@ -47,13 +47,13 @@ impl<W: Work> AttemptSlot<W> {
 impl<W: Work> SlotProjection<'_, W> {
     /// Returns `true` if there is an attempt in the slot.
     #[inline]
-    pub(super) fn is_taken(&self) -> bool {
+    pub(in super::super) fn is_taken(&self) -> bool {
         self.attempt.is_some()
     }
 
     /// Calls the map function. It is the caller's code, so it may panic.
     #[inline(always)]
-    pub(super) fn begin(
+    pub(in super::super) fn begin(
         &mut self,
         call: &W::Call,
         config: &Config,
@@ -75,7 +75,7 @@ impl<W: Work> SlotProjection<'_, W> {
 
     /// Polls the attempt, then its limit: a finished result takes precedence over a timeout in the same poll.
     #[inline(always)]
-    pub(super) fn poll(
+    pub(in super::super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         config: &Config,
@@ -129,7 +129,7 @@ impl<W: Work> SlotProjection<'_, W> {
     }
 
     /// Ready once the function of an attempt that counts as ended has returned.
-    pub(super) fn poll_lingering(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(in super::super) fn poll_lingering(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if W::Call::LINGERS && self.control.lingers {
             ready!(poll_caught(self.attempt.as_mut(), cx, 0)).ok();
             self.control.lingers = false;
@@ -138,7 +138,7 @@ impl<W: Work> SlotProjection<'_, W> {
     }
 
     /// Tells a running attempt to end. From now on, the grace of the run is its only limit.
-    pub(super) fn stop(&mut self) {
+    pub(in super::super) fn stop(&mut self) {
         if self.attempt.is_some() {
             self.control.stop();
         }

@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use tracing::Span;
 
-use super::scheduler::clock::{Clock, deadline};
+use super::super::scheduler::clock::{Clock, deadline};
 use crate::config::Config;
 use crate::outcome::{ItemError, TimeoutScope};
 use crate::rt::Instant;
 
+use super::super::trace;
 use super::blocking::Unwound;
-use super::trace;
 use crate::panic_payload::{Payload, into_message};
 
 /// The time limit of an attempt, as far as it is known. Most attempts end before more than their start is needed, so the
 /// limit is computed when an attempt first has to wait.
-pub(super) enum AttemptDeadline {
+pub(in super::super) enum AttemptDeadline {
     /// It has no limit.
     Unlimited,
     /// It started at this time.
@@ -34,7 +34,7 @@ pub(super) enum AttemptDeadline {
 
 /// The earlier of the two limits of an attempt.
 #[derive(Clone, Copy)]
-pub(super) struct Limit {
+pub(in super::super) struct Limit {
     start: Instant,
     limit: Duration,
     scope: TimeoutScope,
@@ -43,7 +43,7 @@ pub(super) struct Limit {
 impl AttemptDeadline {
     /// Returns the limit of an attempt at an item that started at `first`. If both limits end at the same time, returns the
     /// limit of the attempt.
-    pub(super) fn limit(&self, config: &Config, first: Option<Instant>) -> Option<Limit> {
+    pub(in super::super) fn limit(&self, config: &Config, first: Option<Instant>) -> Option<Limit> {
         let now = match *self {
             Self::Unlimited => return None,
             Self::Begun(now) | Self::BegunSince(now) => now,
@@ -61,23 +61,23 @@ impl AttemptDeadline {
 }
 
 impl Limit {
-    pub(super) fn deadline(&self) -> Instant {
+    pub(in super::super) fn deadline(&self) -> Instant {
         deadline(self.start, self.limit)
     }
 
     /// Returns the deadline, given that the attempt or the item may have started later than recorded.
-    pub(super) fn latest_deadline(&self, clock: &Clock) -> Instant {
+    pub(in super::super) fn latest_deadline(&self, clock: &Clock) -> Instant {
         deadline(clock.latest_start(self.start), self.limit)
     }
 
-    pub(super) fn error<E>(&self, attempts: u32) -> ItemError<E> {
+    pub(in super::super) fn error<E>(&self, attempts: u32) -> ItemError<E> {
         ItemError::TimedOut { limit: self.limit, scope: self.scope, attempts }
     }
 }
 
 /// Returns the error of an attempt that has panicked with this payload.
 #[cold]
-pub(super) fn panic_error<E>(payload: Payload, attempts: u32) -> ItemError<E> {
+pub(in super::super) fn panic_error<E>(payload: Payload, attempts: u32) -> ItemError<E> {
     let message = match payload.downcast::<Unwound>().map(|unwound| *unwound) {
         Ok(Unwound::ShutDown) => return interrupted(),
         Ok(Unwound::NoThread(message)) => return ItemError::Faulted { message, attempts },
@@ -89,13 +89,13 @@ pub(super) fn panic_error<E>(payload: Payload, attempts: u32) -> ItemError<E> {
 
 /// Returns the mark of an attempt that the shutdown of its runtime has ended, which is not a failure of its item. A separate
 /// type would cost every item a few instructions.
-pub(super) fn interrupted<E>() -> ItemError<E> {
+pub(in super::super) fn interrupted<E>() -> ItemError<E> {
     ItemError::Faulted { message: String::new(), attempts: 0 }
 }
 
 /// Polls an attempt and drops it when it ends. A panic ends it as well.
 #[inline(always)]
-pub(super) fn poll_caught<F, T, E>(
+pub(in super::super) fn poll_caught<F, T, E>(
     mut attempt: Pin<&mut Option<F>>,
     cx: &mut Context<'_>,
     attempts: u32,
@@ -133,7 +133,7 @@ fn drop_caught<F>(mut attempt: Pin<&mut Option<F>>) {
 
 /// Drops an attempt in the span of its item.
 #[cold]
-pub(super) fn drop_in_span<F>(span: &Span, attempt: Pin<&mut Option<F>>) {
+pub(in super::super) fn drop_in_span<F>(span: &Span, attempt: Pin<&mut Option<F>>) {
     let _entered = trace::enter(span);
     drop_caught(attempt);
 }

@@ -3,17 +3,17 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::super::items::ItemsOf;
+use super::super::job::Job;
+use super::super::output::outcomes::Outcomes;
+use super::super::scheduler::{Pulled, Scheduler, SourceState};
+use super::super::settle::emit_settled;
+use super::super::shutdown::ShutDown;
+use super::super::user::hooks::Hooks;
+use super::super::{Plan, Work, trace};
 use super::commit_log::{CommitLog, Recalled, Success};
 use super::durability::Persist;
-use super::hooks::Hooks;
-use super::items::ItemsOf;
-use super::job::Job;
 use super::lookups::Lookups;
-use super::outcomes::Outcomes;
-use super::scheduler::{Pulled, Scheduler, SourceState};
-use super::settle::emit_settled;
-use super::shutdown::ShutDown;
-use super::{Plan, Work, trace};
 use crate::error::{BoxError, FailureReason};
 use crate::outcome::{ItemError, Origin};
 
@@ -21,7 +21,7 @@ use crate::outcome::{ItemError, Origin};
 const MOST_AT_ONCE: usize = 256;
 
 /// The operations on the items of a run with a store that need not know their types.
-pub(super) trait DurableItems {
+pub(in super::super) trait DurableItems {
     /// Takes the successes that have become durable, and the items that were looked up.
     fn take_kept(&mut self, scheduler: &mut Scheduler);
 
@@ -88,7 +88,7 @@ impl<W: Work> DurableItems for ItemsOf<W> {
 
 // Without the bounds of `Work`, because dropping a run needs it as well.
 impl<W: Plan> ItemsOf<W> {
-    pub(super) fn commit_log(&mut self) -> Option<&mut CommitLog<W::Item, W::Output, W::Error>> {
+    pub(in super::super) fn commit_log(&mut self) -> Option<&mut CommitLog<W::Item, W::Output, W::Error>> {
         self.store.durability()?.commit_log.as_deref_mut()
     }
 
@@ -100,7 +100,7 @@ impl<W: Plan> ItemsOf<W> {
 impl<W: Work> ItemsOf<W> {
     /// Stores a success, which counts once it is durable.
     #[cold]
-    pub(super) fn keep(&mut self, scheduler: &mut Scheduler, job: &Job, output: W::Output) {
+    pub(in super::super) fn keep(&mut self, scheduler: &mut Scheduler, job: &Job, output: W::Output) {
         let (index, attempts, elapsed) = (job.index, job.attempt, scheduler.since_start(job));
         if let Some(cache) = self.cache() {
             cache.keep(index, &output);
@@ -123,7 +123,7 @@ impl<W: Work> ItemsOf<W> {
 
     /// Records that an item has failed.
     #[cold]
-    pub(super) fn keep_failure(
+    pub(in super::super) fn keep_failure(
         &mut self,
         scheduler: &mut Scheduler,
         index: usize,

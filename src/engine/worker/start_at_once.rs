@@ -1,17 +1,17 @@
 //! The short path of most items: a worker whose attempt has succeeded starts the next item at once.
 
+use super::super::items::ItemsOf;
+use super::super::output::outcomes::Outcomes;
+use super::super::persist::durability::Persist;
+use super::super::scheduler::Scheduler;
+use super::super::user::hooks::Hooks;
+use super::super::{Mode, Work};
 use super::attempt_slot::SlotProjection;
-use super::durability::Persist;
-use super::hooks::Hooks;
-use super::items::ItemsOf;
-use super::outcomes::Outcomes;
-use super::scheduler::Scheduler;
-use super::{Mode, Work};
 
 /// Prepares an attempt at the next new item, and returns the item, if no event and no request has to be handled before it.
 /// Most items take this path, which skips the rare checks.
 #[inline(always)]
-pub(super) fn start_at_once<W: Work>(
+pub(in super::super) fn start_at_once<W: Work>(
     scheduler: &mut Scheduler,
     items: &mut ItemsOf<W>,
     slot: &mut SlotProjection<'_, W>,

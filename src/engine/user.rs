@@ -1,0 +1,5 @@
+//! The caller's code: the source, the map function, and the functions of the options.
+
+pub(crate) mod call;
+pub(crate) mod hooks;
+pub(crate) mod source;
