@@ -15,7 +15,7 @@ use std::time::Duration;
 use shuttle::future::{block_on, spawn};
 use shuttle::rand::{Rng, thread_rng};
 
-use self::channel::{OutcomeInlet, outcome_channel};
+use self::channel::outcome_channel;
 use crate::attempts::again;
 use crate::explore::describe;
 use crate::flag::Flag;
@@ -39,7 +39,7 @@ pub(crate) fn every_outcome_is_taken() {
         for group in coming.chunks(group) {
             // Behind a missing outcome nothing is taken before the end, so waiting for room would be a deadlock.
             if !group.iter().any(|index| missing.is_some_and(|missing| missing < *index)) {
-                poll_fn(|cx| match inlet.lock().unwrap().has_room(capacity, cx.waker()) {
+                poll_fn(|cx| match inlet.lock().unwrap().has_room_for_more(capacity, cx.waker()) {
                     true => Poll::Ready(()),
                     false => Poll::Pending,
                 })
@@ -52,9 +52,9 @@ pub(crate) fn every_outcome_is_taken() {
             for index in group {
                 inlet.lock().unwrap().push(outcome(index));
             }
-            wake(inlet.lock().unwrap().flush());
+            wake(inlet.lock().unwrap().flush_queue());
         }
-        wake(inlet.lock().unwrap().complete());
+        wake(inlet.lock().unwrap().flush_last());
         ending.set();
     });
     let taker = spawn(async move {
