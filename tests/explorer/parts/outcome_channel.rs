@@ -1,9 +1,9 @@
 //! The outcome channel. Its functions are private to the engine, so its files are compiled once more here.
 
-#[allow(dead_code, clippy::duplicate_mod, reason = "a part of the library")]
+#[allow(dead_code, unreachable_pub, clippy::duplicate_mod, reason = "a part of the library")]
 #[path = "../../../src/engine/output/outcome_channel.rs"]
 mod channel;
-#[allow(dead_code, clippy::duplicate_mod, reason = "a part of the library")]
+#[allow(dead_code, unreachable_pub, clippy::duplicate_mod, reason = "a part of the library")]
 #[path = "../../../src/engine/output/outcome_queue.rs"]
 mod outcome_queue;
 
