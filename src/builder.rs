@@ -30,6 +30,24 @@ impl AsyncMapTask {
     }
 }
 
+impl AsyncMapTask {
+    /// Returns a builder with the settings of this task, for a task that differs in some of them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// let task = AsyncMapTask::builder().name("fetch").retries(2).build()?;
+    /// let careful = task.to_builder().concurrency(1).build()?;
+    /// # let _ = careful;
+    /// # Ok::<_, async_map_task::ConfigError>(())
+    /// ```
+    pub fn to_builder(&self) -> AsyncMapTaskBuilder {
+        AsyncMapTaskBuilder { settings: self.settings().clone() }
+    }
+}
+
 /// The settings of an [`AsyncMapTask`] before it is built; created by [`AsyncMapTask::builder`].
 ///
 /// No setter panics, and none checks its value: [`build`](Self::build) checks them all. The order of the setters does
@@ -95,7 +113,8 @@ impl AsyncMapTaskBuilder {
     /// The default is [`DEFAULT_RETRIES`](crate::DEFAULT_RETRIES), none. These are retried:
     ///
     /// - errors that the run's [`retry_if`](crate::MapRun::retry_if) accepts, by default all;
-    /// - attempts that exceed [`timeout_per_attempt`](Self::timeout_per_attempt);
+    /// - attempts that exceed [`timeout_per_attempt`](Self::timeout_per_attempt), unless
+    ///   [`retry_timeouts`](Self::retry_timeouts) is `false`;
     /// - attempts of [`map_blocking`](crate::Over::map_blocking) for which no thread could be started.
     ///
     /// A panic is never retried, nor is an item that has exceeded its [`timeout_per_item`](Self::timeout_per_item).
@@ -150,7 +169,7 @@ impl AsyncMapTaskBuilder {
     ///
     /// The default is [`DEFAULT_MAX_RETRY_DELAY`](crate::DEFAULT_MAX_RETRY_DELAY), 60 seconds. With the other
     /// defaults, the 7th retry reaches it: 1, 2, 4, 8, 16, 32, then 60 instead of 64 seconds. If it is below
-    /// [`retry_delay`](Self::retry_delay), every delay is this long. It does not shorten a delay that
+    /// [`retry_delay`](Self::retry_delay), every delay is this long. It also caps the delay that
     /// [`retry_after`](crate::MapRun::retry_after) returns. Any duration is allowed.
     ///
     /// # Examples
@@ -164,6 +183,33 @@ impl AsyncMapTaskBuilder {
     /// ```
     pub fn max_retry_delay(mut self, delay: Duration) -> Self {
         self.settings.retry.max_delay = delay;
+        self
+    }
+
+    /// If `false`, an attempt that has exceeded [`timeout_per_attempt`](Self::timeout_per_attempt) is not retried: its
+    /// item fails with [`TimedOut`](crate::ItemError::TimedOut).
+    ///
+    /// The default is `true`. Use `false` if the attempt may have had its effect, and a second one would repeat it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use async_map_task::AsyncMapTask;
+    /// # use std::time::Duration;
+    /// let task = AsyncMapTask::builder()
+    ///     .retries(3)
+    ///     .timeout_per_attempt(Duration::from_secs(1))
+    ///     .retry_timeouts(false)
+    ///     .build()?;
+    /// let error = task.run([1], |_| std::future::pending::<Result<(), String>>()).await.unwrap_err();
+    /// assert_eq!(error.partial().errors[&0].attempts(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retry_timeouts(mut self, retry_timeouts: bool) -> Self {
+        self.settings.retry.timeouts = retry_timeouts;
         self
     }
 

@@ -54,6 +54,7 @@ pub(crate) struct Settings {
     pub(crate) max_failures: Option<usize>,
     pub(crate) early_success: bool,
     pub(crate) fail_fast: bool,
+    pub(crate) accept_partial: bool,
     pub(crate) limiter: Option<Limiter>,
 }
 
@@ -69,6 +70,7 @@ impl Default for Settings {
                 max_delay: DEFAULT_MAX_RETRY_DELAY,
                 multiplier: DEFAULT_RETRY_MULTIPLIER,
                 jitter: DEFAULT_RETRY_JITTER,
+                timeouts: true,
             },
             timeout_per_attempt: None,
             timeout_per_item: None,
@@ -79,6 +81,7 @@ impl Default for Settings {
             max_failures: None,
             early_success: false,
             fail_fast: false,
+            accept_partial: false,
             limiter: None,
         }
     }
@@ -98,6 +101,10 @@ pub(crate) struct Config {
     pub(crate) cancel_grace: Duration,
     pub(crate) criteria: Criteria,
     pub(crate) limiter: Option<Limiter>,
+    /// `true` if a run that was cancelled or has timed out ends with its partial result.
+    pub(crate) accept_partial: bool,
+    /// The settings as they were given, for a task that differs in some of them.
+    pub(crate) settings: Settings,
     /// The shorter of the limits of an attempt and of an item, which is the only limit of a first attempt.
     pub(crate) first_limit: Option<(Duration, TimeoutScope)>,
 }
@@ -173,6 +180,8 @@ impl Config {
         let of_attempt = settings.timeout_per_attempt.map(|limit| (limit, TimeoutScope::Attempt));
         let of_item = settings.timeout_per_item.map(|limit| (limit, TimeoutScope::Item));
         Self {
+            settings: settings.clone(),
+            accept_partial: settings.accept_partial,
             first_limit: of_attempt.into_iter().chain(of_item).min_by_key(|(limit, _)| *limit),
             name: settings.name,
             limiter: settings.limiter,

@@ -153,6 +153,11 @@ impl<T, E> MapTaskError<T, E> {
         &self.inner.reason
     }
 
+    /// Returns `true` if the run was cancelled or drained, or its runtime was shut down.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.inner.reason, FailureReason::Cancelled)
+    }
+
     /// Returns the account of the run.
     pub fn summary(&self) -> &Summary {
         &self.inner.partial.summary
@@ -239,6 +244,11 @@ impl RunError {
     /// Returns the reason why the run did not succeed.
     pub fn reason(&self) -> &FailureReason {
         &self.inner.reason
+    }
+
+    /// Returns `true` if the run was cancelled or drained, or its runtime was shut down.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.inner.reason, FailureReason::Cancelled)
     }
 
     /// Returns the account of the run.

@@ -65,11 +65,11 @@ pub use over::Over;
 pub use progress::Progress;
 #[cfg(feature = "store")]
 pub use recover::Recovery;
-pub use result::{MapTaskResult, Summary};
+pub use result::{Completion, ItemState, MapTaskResult, Summary};
 pub use run::MapRun;
 pub use stream::MapStream;
 pub use task::AsyncMapTask;
-pub use zip::{LengthMismatch, zip_exact, zip3_exact};
+pub use zip::{LengthMismatch, zip_exact, zip3_exact, zip4_exact};
 
 // The code in the README is tested like the crate's own examples.
 #[cfg(doctest)]

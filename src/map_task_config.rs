@@ -59,6 +59,7 @@ fields! {
     /// | [`max_retry_delay`](AsyncMapTaskBuilder::max_retry_delay) | a duration | `"60s"` |
     /// | [`retry_multiplier`](AsyncMapTaskBuilder::retry_multiplier) | a finite number from 1 | 2 |
     /// | [`retry_jitter`](AsyncMapTaskBuilder::retry_jitter) | 0 to 1 | 0.5 |
+    /// | [`retry_timeouts`](AsyncMapTaskBuilder::retry_timeouts) | `true` or `false` | `true` |
     /// | [`timeout_per_attempt`](AsyncMapTaskBuilder::timeout_per_attempt) | a duration above zero | none |
     /// | [`timeout_per_item`](AsyncMapTaskBuilder::timeout_per_item) | a duration above zero | none |
     /// | [`run_timeout`](AsyncMapTaskBuilder::run_timeout) | a duration above zero | none |
@@ -67,6 +68,7 @@ fields! {
     /// | [`max_failures`](AsyncMapTaskBuilder::max_failures) | a whole number | none |
     /// | [`early_success`](AsyncMapTaskBuilder::early_success) | `true` or `false` | `false` |
     /// | [`fail_fast`](AsyncMapTaskBuilder::fail_fast) | `true` or `false` | `false` |
+    /// | [`accept_partial`](AsyncMapTaskBuilder::accept_partial) | `true` or `false` | `false` |
     /// | [`cancel_grace`](AsyncMapTaskBuilder::cancel_grace) | a duration, at most the `run_timeout` | `"0s"` |
     ///
     /// **Durations are text with units**: `"200ms"`, `"1m 30s"`, `"2h"`; `m` is minutes, `M` months. A bare number is
@@ -119,6 +121,7 @@ fields! {
     ///     max_retry_delay = "30s"
     ///     retry_multiplier = 2.0
     ///     retry_jitter = 0.5            # each delay d becomes uniform in [d/2, 3d/2]
+    ///     retry_timeouts = true
     ///
     ///     timeout_per_attempt = "5s"
     ///     timeout_per_item = "1m 30s"   # all attempts and waits of one item
@@ -130,6 +133,7 @@ fields! {
     ///     max_failures = 100
     ///     early_success = true
     ///     fail_fast = false
+    ///     accept_partial = false
     ///     "#,
     /// )?;
     /// let task = AsyncMapTask::try_from(config)?;
@@ -179,6 +183,7 @@ fields! {
         max_retry_delay: Duration = duration,
         retry_multiplier: f64 = multiplier,
         retry_jitter: f64 = part,
+        retry_timeouts: bool = flag,
         timeout_per_attempt: Duration = duration,
         timeout_per_item: Duration = duration,
         run_timeout: Duration = duration,
@@ -187,6 +192,7 @@ fields! {
         max_failures: usize = count,
         early_success: bool = flag,
         fail_fast: bool = flag,
+        accept_partial: bool = flag,
         cancel_grace: Duration = duration,
     }
 }

@@ -13,7 +13,7 @@ use crate::engine::plan::Mapped;
 use crate::engine::running::{Options, Parts, Setup};
 use crate::engine::user::call::{Blocking, Once, Plain, WithContext};
 use crate::engine::user::hooks::NoHooks;
-use crate::engine::user::source::Source;
+use crate::engine::user::source::{Source, WithTotal};
 use crate::engine::worker::blocking::BlockingAttempt;
 use crate::run::MapRun;
 
@@ -27,6 +27,39 @@ pub struct Over<S> {
 impl<S: Source> Over<S> {
     pub(crate) fn new(config: Arc<Config>, source: S) -> Self {
         Self { config, source }
+    }
+
+    /// Sets the number of items, if the source cannot tell it: a stream, a channel, a filtered list.
+    ///
+    /// The run then treats its source as a list of this length. It stops at the first failure that makes the success
+    /// criteria unreachable, and [`Progress`](crate::Progress) knows its total. A wrong number loses no item. If the
+    /// source gives fewer items, the criteria use this number until the source ends; if it gives more, the total counts
+    /// as unknown from the first extra item.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    /// use futures::{StreamExt, stream};
+    ///
+    /// let even = stream::iter(0..100).filter(|n| std::future::ready(n % 2 == 0));
+    /// let error = AsyncMapTask::builder()
+    ///     .concurrency(1)
+    ///     .build()?
+    ///     .over_stream(even)
+    ///     .with_total(50)
+    ///     .map(|n| async move { if n == 0 { Err("down") } else { Ok(n) } })
+    ///     .await
+    ///     .unwrap_err();
+    /// assert_eq!((error.summary().total, error.summary().not_started), (50, 49));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_total(self, total: usize) -> Over<WithTotal<S>> {
+        let Self { config, source } = self;
+        Over { config, source: WithTotal { source, total } }
     }
 
     /// Runs an async function over every item.

@@ -21,9 +21,73 @@ pub struct MapTaskResult<T, E> {
     pub errors: BTreeMap<usize, ItemError<E>>,
     /// The account of the run.
     pub summary: Summary,
+    pub(crate) started: Started,
+}
+
+/// Which items of a run have started: all that were pulled, except these.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Started {
+    /// How many items were pulled from the source.
+    pub(crate) pulled: usize,
+    /// The items that were pulled and have not started, in ascending order.
+    pub(crate) except: Vec<usize>,
+}
+
+impl Started {
+    fn contains(&self, index: usize) -> bool {
+        index < self.pulled && self.except.binary_search(&index).is_err()
+    }
 }
 
 impl<T, E> MapTaskResult<T, E> {
+    /// Returns the state of the item at this index. An item that was [`Cancelled`](ItemState::Cancelled) may have had side
+    /// effects, and one that was [`NotStarted`](ItemState::NotStarted) has not.
+    ///
+    /// The states agree with the counts of the [`Summary`]. The time is logarithmic in the number of failures.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::{AsyncMapTask, ItemState};
+    ///
+    /// let task = AsyncMapTask::builder().concurrency(2).fail_fast(true).build()?;
+    /// let error = task
+    ///     .run([Some(1), Some(0), None, None], |n| async move {
+    ///         match n {
+    ///             Some(0) => Err("zero"),
+    ///             Some(n) => Ok(n),
+    ///             None => std::future::pending().await,
+    ///         }
+    ///     })
+    ///     .await
+    ///     .unwrap_err();
+    /// let states: Vec<_> = (0..4).map(|index| error.partial().state(index)).collect();
+    /// assert_eq!(states[..2], [ItemState::Succeeded, ItemState::Failed]);
+    /// assert_eq!(error.partial().unfinished().collect::<Vec<_>>(), [2, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn state(&self, index: usize) -> ItemState {
+        if self.results.get(index).is_some_and(Option::is_some) {
+            ItemState::Succeeded
+        } else if self.errors.contains_key(&index) {
+            ItemState::Failed
+        } else if self.started.contains(index) {
+            ItemState::Cancelled
+        } else {
+            ItemState::NotStarted
+        }
+    }
+
+    /// Returns the indices of the items that were cancelled or not started, in ascending order.
+    pub fn unfinished(&self) -> impl Iterator<Item = usize> + '_ {
+        let is_unfinished =
+            |index: &usize| matches!(self.state(*index), ItemState::Cancelled | ItemState::NotStarted);
+        (0..self.total()).filter(is_unfinished)
+    }
+
     /// Returns the number of items that succeeded.
     pub fn successes(&self) -> usize {
         self.summary.successes
@@ -99,6 +163,39 @@ pub struct Summary {
     pub changed: usize,
     /// The time from the run's first poll to its end.
     pub elapsed: Duration,
+    /// Why the run ended.
+    pub completion: Completion,
+}
+
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Completion {
+    /// Every item has settled.
+    #[default]
+    All,
+    /// Enough items had succeeded; see [`early_success`](crate::AsyncMapTaskBuilder::early_success).
+    EarlySuccess,
+    /// The run was cancelled or drained, or its runtime was shut down.
+    Cancelled,
+    /// The run did not end within its [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout).
+    TimedOut,
+    /// Too many items failed, or the run could not go on. Only in the account of an error.
+    Failed,
+}
+
+/// The state of one item at the end of a run; see [`MapTaskResult::state`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ItemState {
+    /// It has a result.
+    Succeeded,
+    /// It has an error.
+    Failed,
+    /// An attempt had begun, and the item did not settle. It may have had side effects.
+    Cancelled,
+    /// No attempt had begun, or there is no item at this index.
+    NotStarted,
 }
 
 impl Summary {
@@ -169,7 +266,9 @@ mod tests {
         let more = format!("{text}, 1 recovered, 2 cached, 3 changed since an earlier run");
         assert_eq!(durable.to_string(), more);
         let errors = BTreeMap::from([(1, ItemError::Failed { error: "no", attempts: 1 })]);
-        let result = MapTaskResult { results: vec![Some(None), None, Some(Some('c'))], errors, summary };
+        let started = Started { pulled: 3, except: Vec::new() };
+        let result =
+            MapTaskResult { results: vec![Some(None), None, Some(Some('c'))], errors, summary, started };
         let counts = [result.successes(), result.failures(), result.cancelled(), result.not_started()];
         assert_eq!((counts, result.total()), ([5, 8, 3, 4], 20));
         assert!((result.success_ratio() - 0.25).abs() < 1e-12);

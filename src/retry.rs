@@ -18,6 +18,8 @@ pub(crate) struct RetryPolicy {
     pub(crate) multiplier: f64,
     /// The largest part of a wait by which it is shortened or lengthened at random.
     pub(crate) jitter: f64,
+    /// `true` if attempts that have exceeded their time limit are retried.
+    pub(crate) timeouts: bool,
 }
 
 impl RetryPolicy {
@@ -67,6 +69,7 @@ mod tests {
         max_delay: Duration::from_secs(60),
         multiplier: 2.0,
         jitter: 0.0,
+        timeouts: true,
     };
 
     #[test]

@@ -130,7 +130,9 @@ impl<R: Plan> MapRun<R> {
     }
 
     /// Takes the delay before the next attempt from the error, such as the `Retry-After` of an HTTP response. This
-    /// delay replaces the backoff, however long it is, and has no jitter. `None` keeps the backoff.
+    /// delay replaces the backoff, at most [`max_retry_delay`](crate::AsyncMapTaskBuilder::max_retry_delay), and has no
+    /// jitter. `None` keeps the backoff. A server that asks for a longer wait gets the next attempt too early; raise
+    /// `max_retry_delay` for it.
     ///
     /// This function does not decide whether there is a next attempt; [`retry_if`](Self::retry_if) does.
     ///
@@ -256,6 +258,47 @@ impl<R: Plan> MapRun<R> {
     /// ```
     pub fn cancellation_token(self, token: CancellationToken) -> Self {
         self.with_options(|options| options.token = Some(token))
+    }
+
+    /// Drains the run when this token is cancelled: nothing more starts, running attempts finish, and the run ends with
+    /// [`FailureReason::Cancelled`](crate::FailureReason::Cancelled), or with its partial result; see
+    /// [`accept_partial`](crate::AsyncMapTaskBuilder::accept_partial).
+    ///
+    /// Use it for a shutdown in which started work is finished, and
+    /// [`cancellation_token`](Self::cancellation_token) for the moment after which it is not. Items that wait for a retry
+    /// are not tried again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::{AsyncMapTask, Completion};
+    /// use tokio_util::sync::CancellationToken;
+    ///
+    /// let shutdown = CancellationToken::new();
+    /// let requested = &shutdown;
+    /// let done = AsyncMapTask::builder()
+    ///     .concurrency(3)
+    ///     .accept_partial(true)
+    ///     .build()?
+    ///     .over(0..1_000)
+    ///     .map(|n| async move {
+    ///         if n == 8 {
+    ///             requested.cancel();
+    ///         }
+    ///         tokio::task::yield_now().await;
+    ///         Ok::<_, String>(n)
+    ///     })
+    ///     .drain_token(shutdown.clone())
+    ///     .await?;
+    /// assert_eq!((done.cancelled(), done.summary.completion), (0, Completion::Cancelled));
+    /// assert!(done.successes() >= 9 && done.not_started() > 900);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn drain_token(self, token: CancellationToken) -> Self {
+        self.with_options(|options| options.drain_token = Some(token))
     }
 
     /// Delivers the outcomes of [`for_each`](Self::for_each), [`try_for_each`](Self::try_for_each) or

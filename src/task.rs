@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use futures::Stream;
 
-use crate::config::Config;
+use crate::config::{Config, Settings};
 use crate::engine::plan::Mapped;
 use crate::engine::user::call::Plain;
-use crate::engine::user::source::{FromIter, FromStream, FromTryStream};
+use crate::engine::user::source::{FromIter, FromStream, FromTryIter, FromTryStream};
 use crate::error::BoxError;
 use crate::over::Over;
 use crate::run::MapRun;
@@ -48,6 +48,11 @@ pub struct AsyncMapTask {
 impl AsyncMapTask {
     pub(crate) fn new(config: Config) -> Self {
         Self { config: Arc::new(config) }
+    }
+
+    /// Returns the settings that the task was built with.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.config.settings
     }
 
     /// Runs an async function over a list: short for [`over`](Self::over)`(items).`[`map`](Over::map)`(f)`.
@@ -132,6 +137,36 @@ impl AsyncMapTask {
     /// ```
     pub fn over<I: IntoIterator>(&self, items: I) -> Over<FromIter<I::IntoIter>> {
         Over::new(Arc::clone(&self.config), FromIter(items.into_iter()))
+    }
+
+    /// Takes the items of an iterator that can fail, such as the lines of a reader. An `Err` of the iterator ends the
+    /// run; see [`over_try_stream`](Self::over_try_stream), which does the same for streams.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::{AsyncMapTask, FailureReason};
+    /// use std::io::{BufRead, Cursor};
+    ///
+    /// let task = AsyncMapTask::default();
+    /// let lines = Cursor::new("one\ntwo\n").lines();
+    /// let lengths = task.over_try(lines).map(|line| async move { Ok::<_, String>(line.len()) }).await?;
+    /// assert_eq!(lengths.results, [Some(3), Some(3)]);
+    ///
+    /// let broken = Cursor::new(b"one\n\xff\n".as_slice()).lines();
+    /// let error = task.over_try(broken).map(|line| async move { Ok::<_, String>(line.len()) }).await.unwrap_err();
+    /// assert!(matches!(error.reason(), FailureReason::Source(_)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn over_try<N, I, X>(&self, items: N) -> Over<FromTryIter<N::IntoIter>>
+    where
+        N: IntoIterator<Item = Result<I, X>>,
+        X: Into<BoxError>,
+    {
+        Over::new(Arc::clone(&self.config), FromTryIter(items.into_iter()))
     }
 
     /// Takes the items of a stream: a channel, the rows of a query, the lines of a socket.

@@ -89,3 +89,45 @@ where
     LengthMismatch::check(3, c.len(), a.len())?;
     Ok(a.zip(b).zip(c).map(|((a, b), c)| (a, b, c)))
 }
+
+/// One element of each of four lists.
+type Quadruple<A, B, C, D> = (
+    <A as IntoIterator>::Item,
+    <B as IntoIterator>::Item,
+    <C as IntoIterator>::Item,
+    <D as IntoIterator>::Item,
+);
+
+/// Zips four lists of the same length; see [`zip_exact`].
+///
+/// # Errors
+///
+/// Returns a [`LengthMismatch`] if the lengths differ. Nothing is taken from any list then.
+///
+/// # Examples
+///
+/// ```
+/// use async_map_task::zip4_exact;
+///
+/// let rows: Vec<_> = zip4_exact([1, 2], ['a', 'b'], [true, false], ["x", "y"])?.collect();
+/// assert_eq!(rows, [(1, 'a', true, "x"), (2, 'b', false, "y")]);
+/// # Ok::<_, async_map_task::LengthMismatch>(())
+/// ```
+pub fn zip4_exact<A, B, C, D>(
+    a: A,
+    b: B,
+    c: C,
+    d: D,
+) -> Result<impl ExactSizeIterator<Item = Quadruple<A, B, C, D>>, LengthMismatch>
+where
+    A: IntoIterator<IntoIter: ExactSizeIterator>,
+    B: IntoIterator<IntoIter: ExactSizeIterator>,
+    C: IntoIterator<IntoIter: ExactSizeIterator>,
+    D: IntoIterator<IntoIter: ExactSizeIterator>,
+{
+    let (a, b, c, d) = (a.into_iter(), b.into_iter(), c.into_iter(), d.into_iter());
+    LengthMismatch::check(2, b.len(), a.len())?;
+    LengthMismatch::check(3, c.len(), a.len())?;
+    LengthMismatch::check(4, d.len(), a.len())?;
+    Ok(a.zip(b).zip(c).zip(d).map(|(((a, b), c), d)| (a, b, c, d)))
+}

@@ -47,6 +47,25 @@ impl AsyncMapTaskBuilder {
         self
     }
 
+    /// Accepts any number of failures: the same as [`min_success_ratio(0.0)`](Self::min_success_ratio). Every item runs,
+    /// and the errors are in the result.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use async_map_task::AsyncMapTask;
+    /// let task = AsyncMapTask::builder().allow_failures().build()?;
+    /// let result = task.run([1, 2], |n| async move { if n == 1 { Err("down") } else { Ok(n) } }).await?;
+    /// assert_eq!((result.successes(), result.errors.len()), (1, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn allow_failures(self) -> Self {
+        self.min_success_ratio(0.0)
+    }
+
     /// Sets how many items must succeed.
     ///
     /// The default is none, and the ratio decides. Set alone, it replaces the default ratio: with
@@ -115,6 +134,43 @@ impl AsyncMapTaskBuilder {
     /// ```
     pub fn early_success(mut self, early_success: bool) -> Self {
         self.settings.early_success = early_success;
+        self
+    }
+
+    /// If `true`, a run that ends early because it was asked to, or because its time is up, ends with what it has: it
+    /// returns `Ok`, and [`Summary::completion`](crate::Summary::completion) states why it ended.
+    ///
+    /// The default is `false`: such a run returns an error. It applies to the run's
+    /// [`cancellation_token`](crate::MapRun::cancellation_token) and [`drain_token`](crate::MapRun::drain_token), to
+    /// [`cancel`](crate::MapHandle::cancel) and [`drain`](crate::MapHandle::drain) of its handle, and to
+    /// [`run_timeout`](Self::run_timeout). The success ratio is not judged then. [`min_successes`](Self::min_successes)
+    /// is: if fewer items have succeeded, the run returns the error. Failed criteria and a shutdown of the runtime stay
+    /// errors.
+    ///
+    /// # Examples
+    ///
+    /// Everything that was answered within 100 ms:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::{AsyncMapTask, Completion};
+    /// use std::time::Duration;
+    ///
+    /// let task = AsyncMapTask::builder().run_timeout(Duration::from_millis(100)).accept_partial(true).build()?;
+    /// let answers = task
+    ///     .run([10, 20, 5_000], |millis| async move {
+    ///         tokio::time::sleep(Duration::from_millis(millis)).await;
+    ///         Ok::<_, String>(millis)
+    ///     })
+    ///     .await?;
+    /// assert_eq!(answers.results, [Some(10), Some(20), None]);
+    /// assert_eq!(answers.summary.completion, Completion::TimedOut);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn accept_partial(mut self, accept_partial: bool) -> Self {
+        self.settings.accept_partial = accept_partial;
         self
     }
 

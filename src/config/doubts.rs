@@ -64,13 +64,14 @@ fn without_retries(retry: &RetryPolicy) -> Option<String> {
             ("max_retry_delay", retry.max_delay != default.max_delay),
             ("retry_multiplier", differ(retry.multiplier, default.multiplier)),
             ("retry_jitter", differ(retry.jitter, default.jitter)),
+            ("retry_timeouts", retry.timeouts != default.timeouts),
         ],
         "retries is 0",
     )
 }
 
 fn delays(retry: &RetryPolicy) -> Vec<String> {
-    let RetryPolicy { retries, delay, max_delay, multiplier, jitter } = *retry;
+    let RetryPolicy { retries, delay, max_delay, multiplier, jitter, .. } = *retry;
     let default = Settings::default().retry;
     // 1 and 0 are not doubtful: they turn multiplication and jitter off.
     let multiplies = multiplier > 1.0 && differ(multiplier, default.multiplier);

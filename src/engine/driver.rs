@@ -21,7 +21,7 @@ use super::state::{AnyState, State};
 use super::state_guard::DriverGuard;
 use super::trace;
 use crate::config::Config;
-use crate::error::{BoxError, FailureReason};
+use crate::error::BoxError;
 use crate::observe::Event;
 use crate::panic_payload::{Payload, discard};
 use crate::rt::{AtomicBool, Instant, coop};
@@ -36,8 +36,8 @@ pub(super) struct DriverCore {
     signals: Arc<Signals>,
     /// Wakes the driver for the workers that the driver polls.
     relay: Relay,
-    /// Notifies the signals when the caller's token is cancelled, for as long as this exists.
-    _cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// Notifies the signals when a token of the caller is cancelled, for as long as this exists.
+    _cancelled: [Option<Pin<Box<WaitForCancellationFutureOwned>>>; 2],
     timers: Timers,
     /// The time until which the run waits for its store. Set once nothing runs any more, if the run has a time limit.
     store_until: Option<Instant>,
@@ -89,7 +89,7 @@ impl DriverCore {
         if let Some(observer) = items.observer() {
             observer.on_event(&Event::RunStarted);
         }
-        let cancelled = scheduler.listen_to_token();
+        let cancelled = scheduler.listen_to_tokens();
         let span = trace::run_span(&scheduler.name, scheduler.total(), scheduler.config.concurrency);
         items.set_notice_span(&span);
         Self {
@@ -293,7 +293,7 @@ impl DriverCore {
                 drop(guard);
                 sweep(workers, wakers);
             }
-            Err(ShutDown) => state.scheduler.halt(FailureReason::Cancelled),
+            Err(ShutDown) => state.scheduler.halt_for_shutdown(),
         }
     }
 
@@ -318,7 +318,7 @@ impl Rounds for PollRounds<'_, '_> {
         let mut guard = DriverGuard::new(self.state);
         let state = guard.get();
         if let Err(ShutDown) = ended {
-            state.scheduler.halt(FailureReason::Cancelled);
+            state.scheduler.halt_for_shutdown();
         }
         self.stopped || state.scheduler.stop.is_none()
     }

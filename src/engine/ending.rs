@@ -4,7 +4,7 @@ use super::output::outcomes::Results;
 use super::scheduler::Verdict;
 use super::trace;
 use crate::error::{FailureReason, MapTaskError, RunError};
-use crate::result::{MapTaskResult, Summary};
+use crate::result::{Completion, MapTaskResult, Started, Summary};
 
 /// The return value of a run that keeps its results.
 pub(crate) type Outcome<T, E> = Result<MapTaskResult<T, E>, MapTaskError<T, E>>;
@@ -31,9 +31,10 @@ impl<R> Ending<R> {
 
 impl<T, E> Ending<Results<T, E>> {
     pub(crate) fn into_result(self) -> Outcome<T, E> {
-        let Self { verdict: Verdict { name, summary, reason, first_failure, shortfall }, rest } = self;
+        let Self { verdict: Verdict { name, summary, reason, first_failure, shortfall, started }, rest } =
+            self;
         let (results, errors) = rest.into_parts(summary.total - summary.not_started, summary.total);
-        let result = MapTaskResult { results, errors, summary };
+        let result = MapTaskResult { results, errors, summary, started };
         match reason {
             None => Ok(result),
             Some(reason) => {
@@ -48,10 +49,16 @@ impl Verdict {
     fn not_begun(name: String, total: usize) -> Self {
         Self {
             name,
-            summary: Summary { total, not_started: total, ..Summary::default() },
+            summary: Summary {
+                total,
+                not_started: total,
+                completion: Completion::Cancelled,
+                ..Summary::default()
+            },
             reason: Some(FailureReason::Cancelled),
             first_failure: None,
             shortfall: None,
+            started: Started::default(),
         }
     }
 
@@ -69,7 +76,7 @@ impl Verdict {
     }
 
     fn into_summary(self) -> Result<Summary, RunError> {
-        let Self { name, summary, reason, first_failure, shortfall } = self;
+        let Self { name, summary, reason, first_failure, shortfall, .. } = self;
         match reason {
             None => Ok(summary),
             Some(reason) => Err(RunError::new(name, reason, first_failure, shortfall, summary)),

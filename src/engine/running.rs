@@ -38,6 +38,7 @@ pub(crate) struct Options {
     /// The type name of the map function, which names the run if the task has no name.
     pub(crate) function: &'static str,
     pub(crate) token: Option<CancellationToken>,
+    pub(crate) drain_token: Option<CancellationToken>,
     /// `true` if outcomes are given out in the order of the input.
     pub(crate) ordered: bool,
     /// Lets a handle or a stream control the run and ask for its progress.
@@ -46,7 +47,7 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn new(config: Arc<Config>, function: &'static str) -> Self {
-        Self { config, function, token: None, ordered: false, reporter: None }
+        Self { config, function, token: None, drain_token: None, ordered: false, reporter: None }
     }
 
     pub(crate) fn name(&self) -> &str {

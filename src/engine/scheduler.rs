@@ -14,7 +14,7 @@ mod timers;
 mod wake;
 mod workers;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -58,6 +58,7 @@ pub(super) struct Setting {
     pub(super) config: Arc<Config>,
     pub(super) function: &'static str,
     pub(super) token: Option<CancellationToken>,
+    pub(super) drain_token: Option<CancellationToken>,
     pub(super) reporter: Option<Reporter>,
     pub(super) promised: Option<usize>,
     pub(super) timed: bool,
@@ -71,6 +72,7 @@ pub(super) struct Scheduler {
     pub(super) config: Arc<Config>,
     pub(super) name: String,
     pub(super) token: Option<CancellationToken>,
+    pub(super) drain_token: Option<CancellationToken>,
     /// The signals from a handle, a stream or the caller's token.
     pub(super) signals: Arc<Signals>,
     pub(super) reporter: Option<Reporter>,
@@ -92,8 +94,8 @@ pub(super) struct Scheduler {
     pub(super) assigned: VecDeque<Assignment>,
     /// How many of the assigned attempts belong to items that have not started.
     pub(super) assigned_new: usize,
-    /// How many items were pulled and have not started, because they are looked up in a cache.
-    pub(super) looked_up: usize,
+    /// The items that were pulled and have not started, because they are looked up in a cache.
+    pub(super) looked_up: BTreeSet<usize>,
     /// How many successes are not durable yet, and do not count.
     pub(super) unkept_successes: usize,
     /// How many items may be held in addition to those that run.
@@ -119,6 +121,8 @@ pub(super) struct Scheduler {
     pub(super) stop: Option<Stop>,
     /// `true` if running attempts may continue to their end although the run is stopping.
     pub(super) draining: bool,
+    /// `true` if the shutdown of the runtime has stopped the run.
+    pub(super) is_shut_down: bool,
     pub(super) tally: Tally,
     /// `true` while a call of the sink is pending. That call wakes the driver.
     pub(super) sink_is_busy: bool,
@@ -159,8 +163,17 @@ pub(super) enum Queue {
 
 impl Scheduler {
     pub(super) fn new(setting: Setting, now: Instant, parallel: bool) -> Self {
-        let Setting { config, function, token, reporter, promised, timed, is_durable, invalid_setting } =
-            setting;
+        let Setting {
+            config,
+            function,
+            token,
+            drain_token,
+            reporter,
+            promised,
+            timed,
+            is_durable,
+            invalid_setting,
+        } = setting;
         if let Some(reporter) = &reporter {
             reporter.start(now);
         }
@@ -173,6 +186,7 @@ impl Scheduler {
             is_durable,
             config,
             token,
+            drain_token,
             signals: reporter.as_ref().map_or_else(Arc::default, |reporter| Arc::clone(reporter.signals())),
             reporter,
             started: now,
@@ -185,7 +199,7 @@ impl Scheduler {
             backlog: VecDeque::new(),
             assigned: VecDeque::new(),
             assigned_new: 0,
-            looked_up: 0,
+            looked_up: BTreeSet::new(),
             unkept_successes: 0,
             starts_left: 0,
             budget: PollBudget::new(),
@@ -198,6 +212,7 @@ impl Scheduler {
             next_sweep: None,
             stop: invalid_setting.map(|error| Stop::Failed(FailureReason::Config(error))),
             draining: false,
+            is_shut_down: false,
             tally: Tally::default(),
             sink_is_busy: false,
             sink_failed: false,

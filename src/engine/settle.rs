@@ -186,7 +186,7 @@ impl Scheduler {
     fn count_failed_attempt(&mut self, failure: &Failure<'_>) -> bool {
         self.tally.failed_attempts += 1;
         if failure.is_interruption() {
-            self.halt(FailureReason::Cancelled);
+            self.halt_for_shutdown();
             return false;
         }
         match failure.kind {

@@ -11,7 +11,7 @@ use tracing::{Span, debug_span, info, info_span, warn};
 use super::failure::Failure;
 use crate::error::{BoxError, FailureReason};
 use crate::outcome::FailureKind;
-use crate::result::Summary;
+use crate::result::{Completion, Summary};
 
 pub(super) fn run_span(name: &str, total: Option<usize>, concurrency: usize) -> Span {
     info_span!(target: "async_map_task", "map_task", name, total, concurrency)
@@ -75,6 +75,12 @@ pub(super) fn unreadable(task: &str, index: usize, error: &BoxError) {
 pub(super) fn verdict(task: &str, summary: &Summary, reason: Option<&FailureReason>, text: &dyn Display) {
     let Summary { successes, failures, cancelled, not_started, .. } = *summary;
     match reason {
+        None if summary.completion == Completion::Cancelled => {
+            info!(target: "async_map_task", successes, failures, cancelled, not_started, "{task} was cancelled, with a partial result: {summary}");
+        }
+        None if summary.completion == Completion::TimedOut => {
+            info!(target: "async_map_task", successes, failures, cancelled, not_started, "{task} ended at its run_timeout, with a partial result: {summary}");
+        }
         None => {
             info!(target: "async_map_task", successes, failures, cancelled, not_started, "{task} succeeded: {summary}");
         }

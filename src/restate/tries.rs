@@ -16,6 +16,7 @@ const RETRY: RetryPolicy = RetryPolicy {
     max_delay: Duration::from_secs(5),
     multiplier: 2.0,
     jitter: 0.5,
+    timeouts: true,
 };
 
 /// A connection that was cut within this time is made again only after a growing wait.

@@ -13,8 +13,8 @@ use serde::de::{IntoDeserializer, Visitor};
 use serde::{Deserialize, Deserializer};
 
 const KNOWN_FIELDS: &str = "`name`, `concurrency`, `look_ahead`, `retries`, `retry_delay`, \
-    `max_retry_delay`, `retry_multiplier`, `retry_jitter`, `timeout_per_attempt`, `timeout_per_item`, `run_timeout`, \
-    `min_success_ratio`, `min_successes`, `max_failures`, `early_success`, `fail_fast`, `cancel_grace`";
+    `max_retry_delay`, `retry_multiplier`, `retry_jitter`, `retry_timeouts`, `timeout_per_attempt`, `timeout_per_item`, `run_timeout`, \
+    `min_success_ratio`, `min_successes`, `max_failures`, `early_success`, `fail_fast`, `accept_partial`, `cancel_grace`";
 
 type Parsed = Result<MapTaskConfig, String>;
 type Set = fn(AsyncMapTaskBuilder) -> AsyncMapTaskBuilder;
@@ -80,6 +80,7 @@ fn each_field_is_its_setter() {
         ("retry_multiplier", "1e300", "1e300", |b| b.retry_multiplier(1e300)),
         ("retry_jitter", "0.25", "0.25", |b| b.retry_jitter(0.25)),
         ("retry_jitter", "0", "0", |b| b.retry_jitter(0.0)),
+        ("retry_timeouts", "false", "false", |b| b.retry_timeouts(false)),
         ("timeout_per_attempt", r#""5s""#, "5s", |b| b.timeout_per_attempt(ms(5_000))),
         ("timeout_per_item", r#""1m 30s""#, "1m 30s", |b| b.timeout_per_item(ms(90_000))),
         ("run_timeout", r#""2h""#, "2h", |b| b.run_timeout(ms(7_200_000))),
@@ -89,6 +90,7 @@ fn each_field_is_its_setter() {
         ("max_failures", "100", "100", |b| b.max_failures(100)),
         ("early_success", "false", "false", |b| b.early_success(false)),
         ("fail_fast", "true", "true", |b| b.fail_fast(true)),
+        ("accept_partial", "true", "true", |b| b.accept_partial(true)),
         ("cancel_grace", r#""1500ms""#, "1500ms", |b| b.cancel_grace(ms(1_500))),
     ];
     for (field, value, text, set) in table {
@@ -119,6 +121,7 @@ fn all_fields_together_are_one_task_in_every_format() {
         max_retry_delay = "30s"
         retry_multiplier = 3
         retry_jitter = 0.25
+        retry_timeouts = false
         timeout_per_attempt = "5s"
         timeout_per_item = "30s"
         run_timeout = "10m"
@@ -127,6 +130,7 @@ fn all_fields_together_are_one_task_in_every_format() {
         max_failures = 100
         early_success = true
         fail_fast = true
+        accept_partial = true
         cancel_grace = "2s"
         "#,
     );
@@ -134,6 +138,7 @@ fn all_fields_together_are_one_task_in_every_format() {
         r#"{
             "name": "resize", "concurrency": 64, "look_ahead": 1000, "retries": 3,
             "retry_delay": "200ms", "max_retry_delay": "30s", "retry_multiplier": 3.0, "retry_jitter": 0.25,
+            "retry_timeouts": false, "accept_partial": true,
             "timeout_per_attempt": "5s", "timeout_per_item": "30s", "run_timeout": "10m",
             "min_success_ratio": 0.95, "min_successes": 10, "max_failures": 100,
             "early_success": true, "fail_fast": true, "cancel_grace": "2s"
@@ -141,6 +146,8 @@ fn all_fields_together_are_one_task_in_every_format() {
     );
     let environment = from_environment([
         ("fail_fast", "true"),
+        ("accept_partial", "true"),
+        ("retry_timeouts", "false"),
         ("early_success", "true"),
         ("max_failures", "100"),
         ("min_successes", "10"),
@@ -168,6 +175,7 @@ fn all_fields_together_are_one_task_in_every_format() {
             .max_retry_delay(ms(30_000))
             .retry_multiplier(3.0)
             .retry_jitter(0.25)
+            .retry_timeouts(false)
             .timeout_per_attempt(ms(5_000))
             .timeout_per_item(ms(30_000))
             .run_timeout(ms(600_000))
@@ -176,6 +184,7 @@ fn all_fields_together_are_one_task_in_every_format() {
             .max_failures(100)
             .early_success(true)
             .fail_fast(true)
+            .accept_partial(true)
             .cancel_grace(ms(2_000))
     });
     for config in [toml, json, environment] {

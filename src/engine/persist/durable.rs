@@ -45,7 +45,7 @@ impl<W: Work> DurableItems for ItemsOf<W> {
     }
 
     fn pull_unknown(&mut self, scheduler: &mut Scheduler) -> Option<Pulled> {
-        let looked_up = scheduler.looked_up;
+        let looked_up = scheduler.looked_up.len();
         for _ in 0..MOST_AT_ONCE {
             if scheduler.stop.is_some() || !self.may_pull_more(scheduler) || !self.is_known(scheduler) {
                 break;
@@ -56,10 +56,10 @@ impl<W: Work> DurableItems for ItemsOf<W> {
             let pulled = self.keep_waiting(index, item, weight);
             let (Some(cache), Some(hash)) = (self.cache(), hash) else { return Some(pulled) };
             cache.look_up(pulled, hash);
-            scheduler.looked_up = cache.pending();
+            scheduler.looked_up.insert(index);
         }
         // The driver polls the look-ups that were started here. It also continues to pull if this call ended at its bound.
-        if scheduler.looked_up > looked_up || self.may_pull_more(scheduler) {
+        if scheduler.looked_up.len() > looked_up || self.may_pull_more(scheduler) {
             scheduler.wake_driver();
         }
         None
@@ -159,7 +159,7 @@ impl<W: Work> ItemsOf<W> {
             else {
                 break;
             };
-            scheduler.looked_up = cache.pending();
+            scheduler.looked_up.remove(&pulled.index);
             match output {
                 None => scheduler.backlog.push_back(pulled),
                 Some(output) => {
@@ -268,7 +268,10 @@ impl Scheduler {
     fn stop_for_store(&mut self, error: BoxError) {
         self.revoke_early_success();
         // The runtime has dropped the task of the store, which is not a failure of the store.
-        let is_shut_down = error.is::<ShutDown>();
-        self.halt(if is_shut_down { FailureReason::Cancelled } else { FailureReason::Store(error) });
+        if error.is::<ShutDown>() {
+            self.halt_for_shutdown();
+        } else {
+            self.halt(FailureReason::Store(error));
+        }
     }
 }

@@ -58,11 +58,6 @@ impl<I, T> Lookups<I, T> {
         Self { name, hash, encode, decode, backend, pending: HashMap::new() }
     }
 
-    /// Returns how many items are being looked up.
-    pub(in super::super) fn pending(&self) -> usize {
-        self.pending.len()
-    }
-
     /// Returns `true` if another item may be looked up.
     pub(in super::super) fn has_room(&self, free: usize) -> bool {
         self.backend.has_room(free)

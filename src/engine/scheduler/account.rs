@@ -5,7 +5,7 @@ use std::mem;
 use super::{Scheduler, SourceState, Stop};
 use crate::error::FailureReason;
 use crate::progress::Progress;
-use crate::result::Summary;
+use crate::result::{Completion, Started, Summary};
 use crate::rt::Instant;
 use crate::verdict::Exceeded;
 
@@ -36,6 +36,7 @@ pub(in super::super) struct Verdict {
     pub(in super::super) first_failure: Option<(usize, u32)>,
     /// The number of required successes, if there are fewer items than that.
     pub(in super::super) shortfall: Option<usize>,
+    pub(in super::super) started: Started,
 }
 
 impl Scheduler {
@@ -62,25 +63,49 @@ impl Scheduler {
 
     /// Ends the account, reports it, and judges the run.
     pub(in super::super) fn end(&mut self) -> Verdict {
-        let summary = self.summary();
+        let mut summary = self.summary();
         self.end_report(&summary);
         let stop = self.stop.take();
         // More successes can be required than there are items, but only once the number of items is known.
         let required = self.config.criteria.required(summary.total);
         let is_known = stop.is_none() || self.total().is_some();
         let shortfall = Some(required).filter(|required| is_known && *required > summary.total);
+        summary.completion = self.completion(stop.as_ref());
         let reason = match stop {
             Some(Stop::EarlySuccess) => None,
+            Some(Stop::Failed(_)) if self.accepts(&summary) => None,
             Some(Stop::Failed(reason)) => Some(reason),
             None => match self.config.criteria.at_end(summary.successes, summary.failures) {
                 Ok(()) => None,
                 Err(Exceeded { failures, allowed }) => {
+                    summary.completion = Completion::Failed;
                     Some(FailureReason::TooManyFailures { failures, allowed })
                 }
             },
         };
-        let first_failure = self.tally.first_failure;
-        Verdict { name: mem::take(&mut self.name), summary, reason, first_failure, shortfall }
+        let (first_failure, started) = (self.tally.first_failure, self.started_items());
+        Verdict { name: mem::take(&mut self.name), summary, reason, first_failure, shortfall, started }
+    }
+
+    /// Returns why the run ended, unless the criteria have failed at its end.
+    fn completion(&self, stop: Option<&Stop>) -> Completion {
+        match stop {
+            None => Completion::All,
+            Some(Stop::EarlySuccess) => Completion::EarlySuccess,
+            Some(Stop::Failed(FailureReason::Cancelled)) => Completion::Cancelled,
+            Some(Stop::Failed(FailureReason::TimedOut { .. })) => Completion::TimedOut,
+            Some(Stop::Failed(_)) => Completion::Failed,
+        }
+    }
+
+    /// Returns `true` if a run that has ended early succeeds with its partial result.
+    fn accepts(&self, summary: &Summary) -> bool {
+        let is_asked_for = match summary.completion {
+            Completion::Cancelled => !self.is_shut_down,
+            completion => completion == Completion::TimedOut,
+        };
+        let least = self.config.criteria.min_successes.unwrap_or(0);
+        self.config.accept_partial && is_asked_for && summary.successes >= least
     }
 
     /// Returns the current account.
@@ -102,6 +127,7 @@ impl Scheduler {
             cached,
             changed,
             elapsed: Instant::now().saturating_duration_since(self.started),
+            completion: Completion::All,
         }
     }
 
@@ -134,7 +160,10 @@ impl Scheduler {
             Some(Stop::Failed(_)) => {}
             Some(Stop::EarlySuccess) if is_durable => {}
             None if all_settled && self.has_pulled_all() && is_durable => {}
-            None | Some(Stop::EarlySuccess) => self.stop = Some(Stop::Failed(FailureReason::Cancelled)),
+            None | Some(Stop::EarlySuccess) => {
+                self.is_shut_down = true;
+                self.stop = Some(Stop::Failed(FailureReason::Cancelled));
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use super::permits::HeldPermits;
 use super::retries::Ticket;
 use super::{Scheduler, Stop};
 use crate::error::FailureReason;
+use crate::result::Started;
 
 /// An item that was pulled and has not started.
 #[derive(Debug, Clone, Copy)]
@@ -95,9 +96,24 @@ impl Scheduler {
         self.draining = false;
     }
 
+    /// Stops the run because its runtime is shut down.
+    pub(in super::super) fn halt_for_shutdown(&mut self) {
+        self.is_shut_down |= self.stop.is_none();
+        self.halt(FailureReason::Cancelled);
+    }
+
+    /// Returns which items have started, once the run has stopped.
+    pub(in super::super) fn started_items(&mut self) -> Started {
+        self.take_back_assigned();
+        let backlog = self.backlog.iter().map(|pulled| pulled.index);
+        let mut except: Vec<usize> = backlog.chain(self.looked_up.iter().copied()).collect();
+        except.sort_unstable();
+        Started { pulled: self.pulled, except }
+    }
+
     /// Returns how many items were pulled and have not started: they are looked up, or wait for permits or for their worker.
     pub(in super::super) fn not_started(&self) -> usize {
-        self.backlog.len() + self.assigned_new + self.looked_up
+        self.backlog.len() + self.assigned_new + self.looked_up.len()
     }
 
     /// Returns how many items have started and wait for their next attempt, or for the worker that makes it.

@@ -27,10 +27,13 @@ impl Scheduler {
                 self.permits.set_capacity(concurrency, most);
             }
         }
-        let is_token_cancelled = || self.token.as_ref().is_some_and(CancellationToken::is_cancelled);
-        if raised.is_cancelled() || (raised.is_token() && is_token_cancelled()) {
+        let is_cancelled =
+            |token: &Option<CancellationToken>| token.as_ref().is_some_and(CancellationToken::is_cancelled);
+        if raised.is_cancelled() || (raised.is_token() && is_cancelled(&self.token)) {
             self.halt(FailureReason::Cancelled);
-        } else if raised.is_draining() && self.stop.is_none() {
+        } else if (raised.is_draining() || (raised.is_token() && is_cancelled(&self.drain_token)))
+            && self.stop.is_none()
+        {
             self.stop(Stop::Failed(FailureReason::Cancelled));
             self.draining = true;
         }

@@ -40,7 +40,11 @@ impl Scheduler {
         let policy = &self.config.retry;
         let length = match ended {
             AttemptEnd::Refused => return Err("retry_if says no"),
-            AttemptEnd::Failed { retry_after } => retry_after.unwrap_or_else(|| policy.wait_before(attempt)),
+            AttemptEnd::Failed { retry_after: Some(delay) } => delay.min(policy.max_delay),
+            AttemptEnd::Failed { retry_after: None } => policy.wait_before(attempt),
+            AttemptEnd::TimedOut(TimeoutScope::Attempt) if !policy.timeouts => {
+                return Err("retry_timeouts is false");
+            }
             AttemptEnd::TimedOut(TimeoutScope::Attempt) | AttemptEnd::Faulted => policy.wait_before(attempt),
             AttemptEnd::TimedOut(TimeoutScope::Item) => return Err("the item's time is up"),
             AttemptEnd::Panicked => return Err("a panic is not retried"),

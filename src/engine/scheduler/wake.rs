@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::Scheduler;
 use crate::rt::coop;
@@ -36,9 +36,13 @@ impl Scheduler {
         is_asleep
     }
 
-    /// Makes the caller's token notify the signals, for as long as the returned future is kept.
-    pub(in super::super) fn listen_to_token(&self) -> Option<Pin<Box<WaitForCancellationFutureOwned>>> {
-        let mut cancelled = Box::pin(self.token.clone()?.cancelled_owned());
+    /// Makes the caller's tokens notify the signals, for as long as the returned futures are kept.
+    pub(in super::super) fn listen_to_tokens(&self) -> [Option<Pin<Box<WaitForCancellationFutureOwned>>>; 2] {
+        [&self.token, &self.drain_token].map(|token| self.listen_to(token.as_ref()?))
+    }
+
+    fn listen_to(&self, token: &CancellationToken) -> Option<Pin<Box<WaitForCancellationFutureOwned>>> {
+        let mut cancelled = Box::pin(token.clone().cancelled_owned());
         let waker = Waker::from(Arc::clone(&self.signals));
         let mut registered = coop::unconstrained(cancelled.as_mut());
         if Pin::new(&mut registered).poll(&mut Context::from_waker(&waker)).is_ready() {

@@ -44,6 +44,47 @@ impl<I: Iterator> Source for FromIter<I> {
     }
 }
 
+/// A source that is an iterator of results.
+#[derive(Debug)]
+pub struct FromTryIter<I>(pub(crate) I);
+
+impl<N, I, X> Source for FromTryIter<N>
+where
+    N: Iterator<Item = Result<I, X>>,
+    X: Into<BoxError>,
+{
+    type Item = I;
+
+    #[inline]
+    fn poll_pull(&mut self, _cx: &mut Context<'_>) -> Poll<Option<Result<I, BoxError>>> {
+        Poll::Ready(self.0.next().map(|item| item.map_err(Into::into)))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+/// A source with a total that the caller knows.
+#[derive(Debug)]
+pub struct WithTotal<S> {
+    pub(crate) source: S,
+    pub(crate) total: usize,
+}
+
+impl<S: Source> Source for WithTotal<S> {
+    type Item = S::Item;
+
+    #[inline]
+    fn poll_pull(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<S::Item, BoxError>>> {
+        self.source.poll_pull(cx)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.total, Some(self.total))
+    }
+}
+
 /// A source that is a stream. It is boxed, so that it need not be `Unpin`.
 #[derive(Debug)]
 pub struct FromStream<S>(pub(crate) Pin<Box<S>>);
