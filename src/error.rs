@@ -117,8 +117,9 @@ impl fmt::Display for FailureReason {
 /// The error of a failed run. It contains everything that was finished.
 ///
 /// The message names the first item that failed, and includes its error, because `E` need not be an error type
-/// itself: `resize: 7 of 100 items failed, 5 allowed; item 3 failed first, after 4 attempts: connection refused`. The
-/// alternate form, `{:#}`, shows that error in its alternate form, which for an `anyhow::Error` includes its causes.
+/// itself: `resize: 7 of 100 items failed, 5 allowed; item 3 failed first, after 4 attempts: connection refused`. It
+/// shows that error in its alternate form, `{:#}`, which for an `anyhow::Error` includes its causes. For other error
+/// types with causes, see [`report`](Self::report).
 ///
 /// `?` converts it into an `anyhow::Error` if `T` and `E` are `Send + Sync + 'static`. It converts it into a `Box<dyn
 /// Error>` if they are `'static`, because the error contains their values. If they borrow, drop the partial result
@@ -198,11 +199,76 @@ impl<T, E: fmt::Display> fmt::Display for MapTaskError<T, E> {
         match self.first_failure() {
             Some((index, error)) if reason.is_about_items() => {
                 let attempts = Count(error.attempts(), "attempt");
-                write!(f, "; item {index} failed first, after {attempts}: ")?;
-                Cause(error).fmt(f)
+                write!(f, "; item {index} failed first, after {attempts}: {:#}", Cause(error))
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl<T, E: Error> MapTaskError<T, E> {
+    /// Returns the message of this error with the whole [`source()`](Error::source) chain of the first failure: `fetch: 1 of
+    /// 1 item failed, 0 allowed; item 0 failed first, after 1 attempt: error sending request: connection refused`.
+    ///
+    /// Many error types name only themselves in their message and leave the cause to their source, as those of `reqwest`
+    /// do. For an error type without sources, such as a `String`, the message itself is enough. A source whose text the
+    /// message already ends with is not repeated.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    /// use std::{error, fmt, io};
+    ///
+    /// #[derive(Debug)]
+    /// struct Refused(io::Error);
+    ///
+    /// impl fmt::Display for Refused {
+    ///     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    ///         f.write_str("cannot fetch")
+    ///     }
+    /// }
+    ///
+    /// impl error::Error for Refused {
+    ///     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+    ///         Some(&self.0)
+    ///     }
+    /// }
+    ///
+    /// let task = AsyncMapTask::builder().name("fetch").build()?;
+    /// let error = task.run([1], |_| async { Err::<(), _>(Refused(io::Error::other("reset"))) }).await.unwrap_err();
+    /// assert!(error.to_string().ends_with("after 1 attempt: cannot fetch"));
+    /// assert!(error.report().to_string().ends_with("after 1 attempt: cannot fetch: reset"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn report(&self) -> impl fmt::Display + '_ {
+        Report(self)
+    }
+}
+
+/// The message of an error with the sources of the first failure.
+struct Report<'a, T, E>(&'a MapTaskError<T, E>);
+
+impl<T, E: Error> fmt::Display for Report<'_, T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = self.0.to_string();
+        let first = self.0.first_failure().filter(|_| self.0.reason().is_about_items());
+        let mut source = match first {
+            Some((_, ItemError::Failed { error, .. })) => error.source(),
+            _ => self.0.inner.reason.error(),
+        };
+        while let Some(error) = source {
+            let message = error.to_string();
+            if !text.ends_with(&message) {
+                text.push_str(": ");
+                text.push_str(&message);
+            }
+            source = error.source();
+        }
+        f.write_str(&text)
     }
 }
 

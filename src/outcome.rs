@@ -98,11 +98,10 @@ impl<E> ItemError<E> {
     }
 }
 
-/// The alternate form, `{:#}`, shows the error of the function in its alternate form, too.
+/// The error of the function is shown in its alternate form, `{:#}`, which for an `anyhow::Error` includes its causes.
 impl<E: fmt::Display> fmt::Display for ItemError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "failed after {}: ", Count(self.attempts(), "attempt"))?;
-        Cause(self).fmt(f)
+        write!(f, "failed after {}: {:#}", Count(self.attempts(), "attempt"), Cause(self))
     }
 }
 

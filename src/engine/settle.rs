@@ -235,7 +235,8 @@ impl Scheduler {
     /// run reports it.
     fn fail_item(&mut self, job: &Job, failure: &Failure<'_>, why: &str) -> Duration {
         let stop = self.count_failure(job.index, failure.attempts);
-        job.span.in_scope(|| trace::failure(&self.name, job.index, failure, why));
+        let failures = self.tally.failures;
+        job.span.in_scope(|| trace::failure(&self.name, failures, job.index, failure, why));
         if let Some(stop) = stop {
             self.stop(stop);
         }

@@ -3,10 +3,10 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use tracing::field::debug;
+use tracing::field;
 use tracing::level_filters::LevelFilter;
 use tracing::span::Entered;
-use tracing::{Span, debug_span, info, info_span, warn};
+use tracing::{Span, debug, debug_span, info, info_span, warn};
 
 use super::failure::Failure;
 use crate::error::{BoxError, FailureReason};
@@ -45,7 +45,7 @@ fn item_span(index: usize) -> Span {
 }
 
 pub(super) fn retry(task: &str, index: usize, attempt: u32, kind: FailureKind, delay: Duration) {
-    warn!(
+    debug!(
         target: "async_map_task",
         task,
         index,
@@ -56,14 +56,22 @@ pub(super) fn retry(task: &str, index: usize, attempt: u32, kind: FailureKind, d
     );
 }
 
-/// Logs that an item has failed. `why` is the reason why it was not tried again.
-pub(super) fn failure(task: &str, index: usize, failure: &Failure<'_>, why: &str) {
+/// How many failed items of a run are logged as warnings. The others are logged for debugging: a run over thousands of items
+/// does not fill the log with one fact.
+const WARNINGS: usize = 10;
+
+/// Logs the failure of an item, the run's failure number `failures`. `why` is the reason why it was not tried again.
+pub(super) fn failure(task: &str, failures: usize, index: usize, failure: &Failure<'_>, why: &str) {
     let Failure { kind, attempts, limit, message } = failure;
-    let limit = limit.as_ref().map(|(limit, _)| debug(limit));
+    let limit = limit.as_ref().map(|(limit, _)| field::debug(limit));
     let panic = message.filter(|_| *kind == FailureKind::Panicked);
     let fault = message.filter(|_| *kind == FailureKind::Faulted);
     let kind = kind.as_str();
-    warn!(target: "async_map_task", task, index, attempts, kind, limit, panic, fault, why, "item failed");
+    if failures <= WARNINGS {
+        warn!(target: "async_map_task", task, index, attempts, kind, limit, panic, fault, why, "item failed");
+    } else {
+        debug!(target: "async_map_task", task, index, attempts, kind, limit, panic, fault, why, "item failed");
+    }
 }
 
 /// Logs that an item succeeded in an earlier run, with an output that is not of this type.

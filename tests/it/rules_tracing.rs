@@ -342,7 +342,7 @@ async fn rule_32_a_run_that_is_dropped_closes_its_spans() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_a_retry_is_a_warning_with_its_delay() {
+async fn rule_32_a_retry_is_logged_with_its_delay() {
     let (memory, _guard) = listen(LevelFilter::TRACE);
     let task =
         lenient().concurrency(1).look_ahead(1).retries(2).timeout_per_attempt(secs(9)).build().unwrap();
@@ -361,7 +361,7 @@ async fn rule_32_a_retry_is_a_warning_with_its_delay() {
         .collect();
     assert_eq!(told, [["0", "1", "error", "1s"], ["0", "2", "error", "2s"], ["2", "1", "timeout", "1s"]]);
     for (told, index) in retries.iter().zip(["0", "0", "2"]) {
-        assert_eq!((told.level, told.target.as_str()), (Level::WARN, "async_map_task"));
+        assert_eq!((told.level, told.target.as_str()), (Level::DEBUG, "async_map_task"));
         assert_eq!(memory.place_of(told), ("item", Some(index.to_owned())));
     }
 }
@@ -426,6 +426,19 @@ async fn rule_32_each_failure_of_an_item_is_told_and_why_it_is_not_tried_again()
         assert_eq!((told.level, told.target.as_str()), (Level::WARN, "async_map_task"));
         assert_eq!(memory.place_of(told), ("item", Some(index.to_owned())));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_32_ten_failures_are_warnings() {
+    let (memory, _guard) = listen(LevelFilter::TRACE);
+    let check = |n: u32| async move { if n % 5 == 0 { Err("dead") } else { Ok(n) } };
+    lenient().retries(1).build().unwrap().run(0..2_000, check).await.unwrap();
+    let failures = memory.events("item failed");
+    let warnings = failures.iter().filter(|told| told.level == Level::WARN).count();
+    assert_eq!((failures.len(), warnings), (400, 10));
+    assert!(failures[..10].iter().all(|told| told.level == Level::WARN), "the first ones");
+    let for_people = memory.events("").iter().filter(|told| told.level <= Level::INFO).count();
+    assert_eq!(for_people, 11, "and the account");
 }
 
 #[tokio::test(start_paused = true)]
@@ -507,8 +520,8 @@ async fn rule_32_at_the_level_of_info_no_span_of_an_item_is_made() {
         task.over(0..5).map_with_context(fails_once).await.unwrap();
         assert_eq!((memory.spans("map_task").len(), memory.spans("item").len()), (runs, items), "{level}");
         // The events have levels of their own.
-        let warnings = if level == LevelFilter::OFF { 0 } else { 5 };
-        assert_eq!(memory.events("attempt failed").len(), warnings, "{level}");
+        let retries = if level >= LevelFilter::DEBUG { 5 } else { 0 };
+        assert_eq!(memory.events("attempt failed").len(), retries, "{level}");
         assert_eq!(memory.events("quiet succeeded").len(), runs, "{level}");
     }
 }
