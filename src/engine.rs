@@ -1,7 +1,8 @@
 //! One run: it pulls items, admits attempts, settles items and judges the run.
 //!
-//! Only the parts that hold or call something of the caller's are compiled for each run: `worker`, `items`, `settle`, `user` and
-//! the end in `output`. All decisions are in `driver`, `admission`, `next_step` and `scheduler`, which are compiled once.
+//! Only the parts that hold or call something of the caller's are compiled for each run: mainly `worker`, `items`, `settle`,
+//! `user`, `output` and, with a store, `persist`. The decisions are in `driver`, `admission`, `next_step` and `scheduler`, which
+//! are compiled once.
 
 mod admission;
 pub(crate) mod background;

@@ -1,4 +1,4 @@
-//! Decides which attempt starts next, and in which worker.
+//! Decides which attempt starts next, and in which worker. Also the checks that begin a poll of the driver.
 
 use std::task::{Poll, Waker};
 

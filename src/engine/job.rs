@@ -1,4 +1,4 @@
-//! An item and its attempts.
+//! The facts of an item and its current attempt: index, weight, number, start and span.
 
 use std::mem;
 

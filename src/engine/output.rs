@@ -1,4 +1,4 @@
-//! The ways out: where the outcomes of a run go.
+//! The outcomes of a run on their way to the caller.
 
 pub(crate) mod outcome_channel;
 pub(crate) mod outcome_queue;

@@ -1,4 +1,4 @@
-//! Runs with a store: what is written, looked up and recovered.
+//! Runs with a store: the commit log, the cache lookups, and the changes of a run by both.
 
 #[cfg_attr(not(feature = "store"), allow(dead_code, reason = "used only with `store`"))]
 pub(crate) mod commit_log;

@@ -1,4 +1,4 @@
-//! The end of an attempt: the item succeeds, fails or waits for a retry. Also its consequences for the run.
+//! The end of an attempt: the item succeeds, fails or waits for a retry. Also the consequences for the run.
 
 use std::task::{Context, Poll, ready};
 use std::time::Duration;

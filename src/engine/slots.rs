@@ -1,4 +1,4 @@
-//! Items between two attempts.
+//! Items that wait for an attempt.
 
 use crate::outcome::ItemError;
 

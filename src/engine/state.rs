@@ -17,8 +17,8 @@ use super::user::hooks::Hooks;
 
 /// The state that the driver and all workers share: a scheduler, which is the same for all runs, and the items.
 ///
-/// A worker knows the type of its items: the start of an attempt and its success are compiled for it. All other code works
-/// on a `State<dyn Items>`, and is compiled once.
+/// A worker knows the type of its items: the start and the end of an attempt are compiled for each run. The decisions work on a
+/// `State<dyn Items>`, and are compiled once.
 ///
 /// Aligned so that it shares no cache line with the mutex word; waiters then do not invalidate the holder's data.
 #[repr(align(128))]

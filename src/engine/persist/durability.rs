@@ -1,4 +1,4 @@
-//! The store of a durable run, as the run sees it.
+//! The store of a run: a commit log, cache lookups, both or neither.
 
 use std::fmt;
 use std::task::{Context, Poll};

@@ -1,5 +1,5 @@
 //! Items that were pulled and have not started, and attempts that were assigned to workers. It contains no items, only the
-//! slots in which they are kept.
+//! slots in which they are kept. Also the stop of the run, which takes back the assigned attempts.
 
 use super::permits::HeldPermits;
 use super::retries::Ticket;

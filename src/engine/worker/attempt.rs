@@ -1,4 +1,4 @@
-//! One attempt: its limit, its token, its panic.
+//! One attempt: its limit, its poll and its panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;

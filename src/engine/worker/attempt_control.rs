@@ -1,4 +1,4 @@
-//! The control of the attempts in one slot: their limits, their token, their permits.
+//! The control of the attempts in one slot: their starts, limits, tokens and permits.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};

@@ -1,4 +1,4 @@
-//! The short path of most items: a worker whose attempt has succeeded starts the next item at once.
+//! The fast path of most items: after a success, the worker starts the next item at once.
 
 use super::super::items::ItemsOf;
 use super::super::output::outcomes::Outcomes;
