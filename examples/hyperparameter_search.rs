@@ -57,8 +57,8 @@ async fn main() -> anyhow::Result<()> {
 
     let judged =
         grid.iter().zip(&result.results).filter_map(|(candidate, error)| Some((candidate, (*error)?)));
-    let (best, error) = judged.min_by(|a, b| a.1.total_cmp(&b.1)).context("nothing was judged")?;
-    println!("{} candidates, {} judged, {} not", result.total(), result.successes(), result.failures());
+    let (best, error) = judged.min_by(|a, b| a.1.total_cmp(&b.1)).context("no candidate was evaluated")?;
+    println!("{} candidates, {} evaluated, {} not", result.total(), result.successes(), result.failures());
     println!("best: {} neighbours, {} days per hour", best.neighbours, best.days_per_hour);
     println!("its mean error: {error:.2} degrees");
     Ok(())

@@ -40,7 +40,7 @@ async fn main() -> anyhow::Result<()> {
 async fn load(dir: &Path, name: &str, expected: &str) -> anyhow::Result<Vec<u64>> {
     let bytes = tokio::fs::read(dir.join(name)).await?;
     let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    ensure!(found == expected, "the SHA-256 of {name} is {found}, required is {expected}");
+    ensure!(found == expected, "the SHA-256 of {name} must be {expected}, got {found}");
     let values = std::str::from_utf8(&bytes)?.lines().skip(1).map(|line| {
         let (_, value) = line.split_once(',').with_context(|| format!("{name} has no value in {line:?}"))?;
         value.parse().with_context(|| format!("{name} has the value {value:?}"))

@@ -33,9 +33,9 @@ const BUFFER_SIZE: usize = 256 * 1024;
 #[derive(Debug, Parser)]
 #[command(name = "restate_worker")]
 struct Arguments {
-    /// The folder that all paths are relative to; no other file is read
+    /// The folder that all paths are relative to; files outside it are refused
     root: PathBuf,
-    /// Where the server reaches this worker
+    /// The address at which the server reaches this worker
     #[arg(long, default_value = "127.0.0.1:9080")]
     listen: SocketAddr,
 }
@@ -55,7 +55,7 @@ async fn main() {
 
 async fn serve(Arguments { root, listen }: &Arguments) -> Result<()> {
     let root = root.canonicalize().with_context(|| format!("cannot find {}", root.display()))?;
-    ensure!(root.is_dir(), "{} is no folder", root.display());
+    ensure!(root.is_dir(), "{} is not a folder", root.display());
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // Of the two, the SDK would heed Ctrl-C alone.
@@ -161,11 +161,11 @@ fn hash(root: &Path, path: &Path, stop: &CancellationToken) -> io::Result<(u64, 
 fn open(root: &Path, path: &Path) -> io::Result<File> {
     let path = root.join(path).canonicalize()?;
     if !path.starts_with(root) {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "it is not in the worker's folder"));
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is not inside the worker's folder"));
     }
     // To open a pipe would be to wait for somebody who writes to it.
     if !path.metadata()?.is_file() {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
     }
     File::open(path)
 }

@@ -37,13 +37,13 @@ const BATCH: u64 = 1_000;
 #[derive(Debug, Parser)]
 #[command(name = "stream_rows")]
 struct Arguments {
-    /// How many rows there are [default: no end]
+    /// Number of rows [default: endless]
     #[arg(long)]
     rows: Option<u64>,
-    /// After how many rows the memory is told
+    /// Number of rows after which the memory use is printed
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     tell_every: u64,
-    /// How many milliseconds the sink waits after every 1000 rows, as a disk or a network would
+    /// Milliseconds that the sink waits after every 1000 rows, like a slow disk or network
     #[arg(long, default_value_t = 1)]
     wait_ms: u64,
 }
@@ -104,7 +104,7 @@ async fn print_rows(arguments: Arguments, stop: CancellationToken) -> anyhow::Re
         .await;
 
     tell(&run.as_ref().unwrap_or_else(|error| error.summary()).to_string());
-    tell(&format!("most rows ahead: {} of at most {AHEAD_LIMIT}", most_ahead.get()));
+    tell(&format!("maximum of rows ahead: {} of at most {AHEAD_LIMIT}", most_ahead.get()));
     if let Err(error) = run {
         // For a table without an end, this is the way to end it.
         let is_cancelled = matches!(error.reason(), FailureReason::Cancelled);
@@ -131,7 +131,7 @@ fn resident_memory() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     match status.lines().find_map(|line| line.strip_prefix("VmRSS:")) {
         Some(size) => format!("{} resident", size.trim()),
-        None => "the resident memory is not known: /proc/self/status does not tell it".to_owned(),
+        None => "the resident memory is unknown: /proc/self/status does not contain it".to_owned(),
     }
 }
 

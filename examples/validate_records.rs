@@ -45,7 +45,7 @@ async fn main() -> anyhow::Result<ExitCode> {
 async fn validate(line: &str) -> anyhow::Result<u64> {
     let record: Value = serde_json::from_str(line).context("not JSON")?;
     let id = record.get("id").context("the record has no id")?;
-    let id = id.as_u64().with_context(|| format!("the id is {id}, a whole number is required"))?;
+    let id = id.as_u64().with_context(|| format!("the id must be a whole number, got {id}"))?;
     let name = record.get("name").and_then(Value::as_str).unwrap_or_default();
     ensure!(!name.is_empty(), "record {id} has no name");
     Ok(id)

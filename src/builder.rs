@@ -69,7 +69,7 @@ impl AsyncMapTask {
 /// # Ok::<_, async_map_task::ConfigError>(())
 /// ```
 #[derive(Debug, Clone)]
-#[must_use = "a builder does nothing until `build` makes a task of it"]
+#[must_use = "a builder does nothing until `build` is called"]
 pub struct AsyncMapTaskBuilder {
     settings: Settings,
 }
@@ -422,7 +422,7 @@ impl AsyncMapTaskBuilder {
     /// ```
     /// # use async_map_task::AsyncMapTask;
     /// let error = AsyncMapTask::builder().min_success_ratio(95.0).build().unwrap_err();
-    /// assert_eq!(error.to_string(), "min_success_ratio is 95, allowed is 0 to 1");
+    /// assert_eq!(error.to_string(), "min_success_ratio must be between 0 and 1, got 95");
     /// ```
     pub fn build(self) -> Result<AsyncMapTask, ConfigError> {
         let config = Config::try_from(self.settings)?;

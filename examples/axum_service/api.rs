@@ -59,9 +59,9 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/jobs/{id}/resume", post(resume))
         .route("/jobs/{id}/drain", post(drain))
         .route("/jobs/{id}/concurrency", post(set_concurrency))
-        .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "there is nothing here"))
+        .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "this path does not exist"))
         .method_not_allowed_fallback(async || {
-            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods")
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not support this method")
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(service)
@@ -205,7 +205,7 @@ struct Permits {
 async fn resize(state: Shared, permits: Result<Json<Permits>, JsonRejection>) -> Answer<Json<Value>> {
     let Json(Permits { permits }) = permits?;
     if !(1..=4_096).contains(&permits) {
-        return Err(ApiError::unprocessable(format!("permits is {permits}, allowed is 1 to 4096")));
+        return Err(ApiError::unprocessable(format!("permits must be between 1 and 4096, got {permits}")));
     }
     state.limiter.set_permits(permits);
     Ok(health(state).await)

@@ -22,9 +22,9 @@ pub(crate) struct Fetched {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    #[error("the server answered {status}")]
+    #[error("the server returned the status {status}")]
     Status { status: StatusCode, retry_after: Option<Duration> },
-    #[error("the answer has more than {MAX_BODY} bytes")]
+    #[error("the response has more than {MAX_BODY} bytes")]
     TooLarge,
     #[error("{}", with_causes(.0))]
     Http(#[from] reqwest::Error),

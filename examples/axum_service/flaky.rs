@@ -48,7 +48,7 @@ pub(crate) async fn flaky(Query(mood): Query<Mood>) -> Response {
             let half = stream::once(async { Ok("the first half of ") });
             let broken = stream::once(async {
                 sleep(Duration::from_millis(5)).await;
-                Err(io::Error::other("hung up, as asked"))
+                Err(io::Error::other("connection closed on request"))
             });
             Body::from_stream(half.chain(broken)).into_response()
         }

@@ -32,14 +32,14 @@ struct Inner {
 }
 
 impl Jobs {
-    /// Adds the job that `start` makes of its id, unless there are too many or the service is about to end.
+    /// Adds the job that `start` makes of its id, unless there are too many or the service is shutting down.
     pub(crate) fn add(&self, start: impl FnOnce(u64) -> Result<Job, ApiError>) -> Result<Arc<Job>, ApiError> {
         let mut inner = self.lock();
         if inner.is_closed {
-            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the service is about to end"));
+            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the service is shutting down"));
         }
         if inner.alive().count() >= MAX_ALIVE {
-            let message = format!("{MAX_ALIVE} jobs are running, and that is the most");
+            let message = format!("at most {MAX_ALIVE} jobs can run at once");
             return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message));
         }
         let job = Arc::new(start(inner.last_id + 1)?);
@@ -50,7 +50,9 @@ impl Jobs {
 
     pub(crate) fn get(&self, id: &str) -> Result<Arc<Job>, ApiError> {
         let job = id.parse().ok().and_then(|id: u64| self.lock().by_id.get(&id).cloned());
-        job.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, format!("there is no job {id}, or no longer")))
+        job.ok_or_else(|| {
+            ApiError::new(StatusCode::NOT_FOUND, format!("job {id} does not exist or has been deleted"))
+        })
     }
 
     /// How many jobs run, and how many have ended and are still kept.

@@ -92,7 +92,7 @@ async fn main() -> anyhow::Result<()> {
     };
     match timeout(SHUTDOWN_LIMIT, everything).await {
         Ok(ended) => ended.context("the server failed")?,
-        Err(_) => tracing::warn!("dropped what had not ended within {SHUTDOWN_LIMIT:?}"),
+        Err(_) => tracing::warn!("dropped the requests that did not end within {SHUTDOWN_LIMIT:?}"),
     }
     println!("ended");
     Ok(())

@@ -60,7 +60,7 @@ impl Order {
             (Some(urls), None) => Err(too_many("the number of urls", urls.len())),
             (None, Some(count)) if count <= MAX_ITEMS => self.generated(count, origin),
             (None, Some(count)) => Err(too_many("generate", count)),
-            _ => Err(ApiError::unprocessable("either `urls` or `generate` is required, and not both")),
+            _ => Err(ApiError::unprocessable("exactly one of `urls` and `generate` is required")),
         }?;
         if urls.is_empty() { Err(ApiError::unprocessable("at least one URL is required")) } else { Ok(urls) }
     }
@@ -89,7 +89,7 @@ impl Order {
         let shares = [("busy", self.busy), ("hang", self.hang), ("drop", self.drop), ("gone", self.gone)];
         for (name, share) in shares {
             if !(0.0..=1.0).contains(&share) {
-                return Err(refused(name, share, "0 to 1"));
+                return Err(refused(name, share, "between 0 and 1"));
             }
         }
         let sum: f64 = shares.iter().map(|(_, share)| share).sum();
@@ -113,7 +113,7 @@ pub(crate) fn check_concurrency(concurrency: usize) -> Result<(), ApiError> {
     if (1..=MAX_CONCURRENCY).contains(&concurrency) {
         Ok(())
     } else {
-        Err(refused("concurrency", concurrency, format!("1 to {MAX_CONCURRENCY}")))
+        Err(refused("concurrency", concurrency, format!("between 1 and {MAX_CONCURRENCY}")))
     }
 }
 
@@ -126,7 +126,7 @@ fn parse(text: &str) -> Result<Arc<str>, ApiError> {
         // Without TLS the example needs no certificates and stays small.
         Ok(url) if url.scheme() == "http" => Ok(String::from(url).into()),
         Ok(url) => Err(refused("the scheme of a URL", url.scheme(), "http")),
-        Err(error) => Err(ApiError::unprocessable(format!("{text:?} is no URL: {error}"))),
+        Err(error) => Err(ApiError::unprocessable(format!("{text:?} is not a URL: {error}"))),
     }
 }
 
@@ -135,5 +135,5 @@ fn too_many(field: &str, found: usize) -> ApiError {
 }
 
 fn refused(field: &str, found: impl std::fmt::Display, allowed: impl std::fmt::Display) -> ApiError {
-    ApiError::unprocessable(format!("{field} is {found}, allowed is {allowed}"))
+    ApiError::unprocessable(format!("{field} must be {allowed}, got {found}"))
 }

@@ -27,8 +27,9 @@ pub(crate) fn walk(dir: &Path) -> impl Iterator<Item = Arc<Found>> {
         Ok(entry) => is_listed(&entry).then(|| Found { path: entry.into_path(), unreadable: None }),
         Err(error) => {
             let path = error.path().unwrap_or(dir).to_owned();
-            let error =
-                error.into_io_error().unwrap_or_else(|| io::Error::other("the walk goes in a circle"));
+            let error = error
+                .into_io_error()
+                .unwrap_or_else(|| io::Error::other("a symbolic link leads back to a parent folder"));
             Some(Found { path, unreadable: Some(error) })
         }
     });

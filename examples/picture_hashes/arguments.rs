@@ -9,19 +9,19 @@ use clap::{CommandFactory, Parser};
 
 use crate::picture::{Picture, pictures_below};
 
-/// Prints a hash of how each PNG and JPEG file of a tree looks, and computes only those that it has not computed before.
+/// Prints a perceptual hash of each PNG and JPEG file of a tree. Hashes of earlier runs are not computed again.
 #[derive(Debug, Parser)]
 #[command(name = "picture_hashes")]
 pub(crate) struct Arguments {
-    /// Where the walk begins
+    /// The folder to search, with its subfolders
     dir: PathBuf,
-    /// The SQLite file with the hashes of earlier times, made if absent
+    /// The SQLite file with the hashes of earlier runs, created if missing
     #[arg(long)]
     pub(crate) store: PathBuf,
-    /// The version of the hashes: those of another one are not used
+    /// The version of the hashes; hashes of other versions are not used
     #[arg(long, default_value = "1")]
     pub(crate) version: String,
-    /// How many pictures are computed at once [default: one for each core]
+    /// Maximum number of pictures that are hashed at once [default: one for each core]
     #[arg(long)]
     concurrency: Option<usize>,
 }

@@ -15,22 +15,22 @@ use crate::readings::files_in;
 #[derive(Debug, Parser)]
 #[command(name = "pipeline")]
 pub(crate) struct Arguments {
-    /// The folder with the CSV files: the header "sensor,value", and a reading a line
+    /// The folder with the CSV files; each has the header "sensor,value" and one reading per line
     #[arg(default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/shards"))]
     input: PathBuf,
-    /// The folder for the reports, made if absent
+    /// The folder for the reports, created if missing
     #[arg(default_value = "target/pipeline")]
     pub(crate) output: PathBuf,
-    /// How many files are parsed at once
+    /// Maximum number of files that are parsed at once
     #[arg(long, default_value_t = 4)]
     parsers: usize,
-    /// How many reports are written at once
+    /// Maximum number of reports that are written at once
     #[arg(long, default_value_t = 2)]
     writers: usize,
-    /// How many files each of the two tasks may fail with; one more ends both
+    /// Maximum number of files that may fail in each of the two tasks; one more stops both
     #[arg(long, default_value_t = 10)]
     max_failures: usize,
-    /// How many seconds the reports under way have left to end, once the run is stopping
+    /// Seconds that running reports have to end after the run starts to stop
     #[arg(long, default_value_t = 10)]
     grace: u64,
 }

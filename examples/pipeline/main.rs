@@ -76,13 +76,13 @@ async fn main() {
         summary
     });
     if let Err(error) = account.borrow().print(&job.files) {
-        complaints.push(format!("cannot print the account: {error}"));
+        complaints.push(format!("cannot print the report: {error}"));
     }
     let all_well = complaints.is_empty();
     let mut lines = complaints;
     lines.extend(parsed.summary().map(|summary| format!("parse: {summary}")));
     lines.push(format!("report: {reported}"));
-    lines.push(format!("most files ahead: {} of at most {}", ahead.most(), job.ahead_limit));
+    lines.push(format!("maximum of files ahead: {} of at most {}", ahead.most(), job.ahead_limit));
     // Whoever has closed stderr does not want to know.
     let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
     // A return would wait for all blocking threads, and one may be in a read that is never answered.

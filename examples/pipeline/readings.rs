@@ -30,7 +30,7 @@ pub(crate) fn parse(file: &Path) -> anyhow::Result<Readings> {
     let text = fs::read_to_string(file)?;
     let mut lines = text.lines();
     let header = lines.next().unwrap_or_default();
-    ensure!(header == HEADER, "the header is {header:?}, required is {HEADER:?}");
+    ensure!(header == HEADER, "the header must be {HEADER:?}, got {header:?}");
     let mut by_sensor = BTreeMap::<_, Vec<_>>::new();
     for (number, line) in (2..).zip(lines) {
         let (sensor, value) =

@@ -15,14 +15,14 @@ use crate::samples::make_samples;
 const SAMPLES: &str = "target/resize_images/raw";
 const RESIZED_SAMPLES: &str = "target/resize_images/resized";
 
-/// Resizes the PNG and JPEG files of a folder; what does not fit the new shape is cut off evenly.
+/// Resizes the PNG and JPEG files of a folder. The centre of each picture is cropped to the new aspect ratio.
 #[derive(Debug, Parser)]
 #[command(name = "resize_images")]
 pub(crate) struct Arguments {
-    /// The folder with the pictures [default: target/resize_images/raw, made if absent]
+    /// The folder with the pictures [default: target/resize_images/raw, created if missing]
     #[arg(requires = "output")]
     input: Option<PathBuf>,
-    /// The folder for the resized pictures, made if absent [default: target/resize_images/resized]
+    /// The folder for the resized pictures, created if missing [default: target/resize_images/resized]
     output: Option<PathBuf>,
     /// The new width in pixels
     #[arg(long, default_value_t = 224, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -30,13 +30,13 @@ pub(crate) struct Arguments {
     /// The new height in pixels
     #[arg(long, default_value_t = 224, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     height: u32,
-    /// How many pictures are resized at once [default: one for each core]
+    /// Maximum number of pictures that are resized at once [default: one for each core]
     #[arg(long)]
     concurrency: Option<usize>,
-    /// How many attempts at a picture may follow the first, where it could not be read or written
+    /// Maximum number of retries of a picture that could not be read or written
     #[arg(long, default_value_t = 3)]
     retries: u32,
-    /// The part of all pictures that must succeed
+    /// Minimum ratio of the pictures that must succeed, between 0 and 1
     #[arg(long, default_value_t = 0.95)]
     min_success_ratio: f64,
 }
@@ -78,7 +78,7 @@ impl Arguments {
         let output = self.output.as_deref().unwrap_or(Path::new(RESIZED_SAMPLES));
         fs::create_dir_all(output).with_context(|| format!("cannot make the folder {}", output.display()))?;
         let is_same = input.canonicalize()? == output.canonicalize()?;
-        ensure!(!is_same, "the pictures of {} would be replaced by the resized ones", input.display());
+        ensure!(!is_same, "the output folder {} must not be the input folder", input.display());
         Ok((pictures, output.to_owned()))
     }
 }

@@ -13,24 +13,24 @@ use clap::{CommandFactory, Parser};
 #[derive(Debug, Parser)]
 #[command(name = "restate_map")]
 pub(crate) struct Arguments {
-    /// The tree: what the workers have as their folder
+    /// The folder to hash; it must be the folder of the workers
     pub(crate) dir: PathBuf,
     /// The URL of the server's ingress
     #[arg(long, default_value = "http://localhost:8080")]
     ingress: String,
-    /// The URL of the server's admin API; without it, what runs when this ends early runs on
+    /// The URL of the server's admin API; without it, calls that run when this program is stopped are not cancelled
     #[arg(long)]
     admin: Option<String>,
-    /// The id of the run: the same id goes on, a new one reads everything [default: a random one]
+    /// The id of the run; the id of an earlier run continues it, a new id hashes all files [default: a random id]
     #[arg(long)]
     pub(crate) run_id: Option<String>,
-    /// How many files are under way at once, on all workers together
+    /// Maximum number of files that are hashed at once, on all workers together
     #[arg(long, default_value_t = 32)]
     concurrency: usize,
-    /// How many seconds one attempt at a file may take, with the wait for a worker that is free
+    /// Time limit of one attempt at a file in seconds, including the wait for a free worker
     #[arg(long, default_value_t = 3600)]
     timeout: u64,
-    /// How many files may fail
+    /// Maximum number of files that may fail
     #[arg(long, default_value_t = 0)]
     max_failures: usize,
 }

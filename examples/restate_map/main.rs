@@ -42,7 +42,7 @@ enum ChecksumError {
     #[error(transparent)]
     Restate(#[from] RestateError),
     #[error(
-        "the run has {found:?} at its place: the tree has changed since it began; choose another --run-id"
+        "the run has {found:?} at this index, because the tree has changed since the run started; choose another --run-id"
     )]
     Changed { found: PathBuf },
 }
@@ -97,14 +97,14 @@ async fn hash_all(arguments: &Arguments, task: &AsyncMapTask, engine: &Restate) 
     // The calls that this has given up are cancelled by tasks that would end with `main`.
     let uncancelled = engine.settled().await;
     if uncancelled > 0 {
-        tell(&format!("{uncancelled} calls could not be cancelled in the engine, and may go on there"));
+        tell(&format!("failed to cancel {uncancelled} calls in the engine, they may still run"));
     }
     let (verdict, result) = match ended {
         Ok(result) => (Ok(()), result),
         Err(error) => {
             let mut text = error.to_string();
             if arguments.run_id.is_some() && matches!(error.reason(), FailureReason::Cancelled) {
-                text += "; to go on, start it again with the same --run-id";
+                text += "; to continue, start it again with the same --run-id";
             }
             (Err(Error::msg(text)), error.into_partial())
         }

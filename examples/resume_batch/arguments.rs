@@ -9,22 +9,22 @@ use clap::{CommandFactory, Parser};
 
 use crate::manifest::{Row, read_manifest};
 
-/// Verifies the files of a list that sha256sum has written. Started again with the same --run, it goes on.
+/// Verifies the files in a list of sha256sum. Started again with the same --run, it continues.
 #[derive(Debug, Parser)]
 #[command(name = "resume_batch")]
 pub(crate) struct Arguments {
-    /// The list, as sha256sum prints it
+    /// The list, in the format of sha256sum
     manifest: PathBuf,
-    /// The SQLite file that remembers what was done, made if absent
+    /// The SQLite file that stores the outcomes, created if missing
     #[arg(long)]
     pub(crate) store: PathBuf,
-    /// The id of the run: the same id goes on, a new one verifies everything
+    /// The id of the run; the id of an earlier run continues it, a new id verifies all files
     #[arg(long)]
     pub(crate) run: String,
-    /// How many files are read at once [default: one for each core]
+    /// Maximum number of files that are read at once [default: one for each core]
     #[arg(long)]
     concurrency: Option<usize>,
-    /// How many seconds a killed process keeps the run from others
+    /// Seconds after which another process can continue the run of a killed process
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) lease: u64,
 }

@@ -23,7 +23,7 @@ const BUFFER_SIZE: usize = 256 * 1024;
 pub(crate) enum VerifyError {
     #[error("cannot read it: {0}")]
     Read(#[from] io::Error),
-    #[error("its SHA-256 is {found}, the list has {required}")]
+    #[error("its SHA-256 must be {required}, got {found}")]
     Differs { found: String, required: String },
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -73,7 +73,7 @@ async fn verify_all(arguments: &Arguments, stop: CancellationToken) -> Result<Su
         Err(error) => {
             tell(&error.summary().to_string());
             if let FailureReason::Cancelled = error.reason() {
-                tell("to go on, start it again with the same --run");
+                tell("to continue, start it again with the same --run");
             }
             Err(error.into())
         }

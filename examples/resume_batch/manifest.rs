@@ -26,8 +26,8 @@ pub(crate) fn read_manifest(manifest: &Path) -> Result<Vec<Row>> {
 /// here.
 fn row(line: &str) -> Result<Row> {
     let parts = line.split_once("  ").or_else(|| line.split_once(" *"));
-    let (sum, path) = parts.context("it has no sum and path as sha256sum writes them")?;
+    let (sum, path) = parts.context("a checksum and a path in the format of sha256sum are required")?;
     let is_sum = sum.len() == 64 && sum.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-    ensure!(is_sum, "its sum is not one of 64 hexadecimal digits");
+    ensure!(is_sum, "the checksum must have 64 hexadecimal digits");
     Ok(Row { sum: sum.to_owned(), path: path.to_owned() })
 }

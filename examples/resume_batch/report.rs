@@ -25,15 +25,15 @@ pub(crate) fn describe(run_id: &str, info: Option<&RunInfo>) -> String {
     let Some(info) = info else { return format!("run {run_id}: new") };
     let is_held = info.lease.as_ref().is_some_and(|lease| lease.expires > SystemTime::now());
     let status = match &info.status {
-        RunStatus::Running if is_held => "running, or killed a moment ago".to_owned(),
+        RunStatus::Running if is_held => "running, or killed recently".to_owned(),
         RunStatus::Running => "interrupted".to_owned(),
-        RunStatus::Succeeded => "came to its end".to_owned(),
+        RunStatus::Succeeded => "completed".to_owned(),
         RunStatus::Failed { reason } => format!("stopped: {reason}"),
         other => format!("{other:?}"),
     };
     let age = info.updated.elapsed().unwrap_or_default().as_secs();
     let mut text = format!(
-        "run {run_id}: {status}; {} files verified, {} not well, last heard of {age} s ago",
+        "run {run_id}: {status}; {} files verified, {} failed, last update {age} s ago",
         info.succeeded, info.failed
     );
     for (index, message) in &info.failures {
@@ -69,7 +69,7 @@ pub(crate) async fn show_progress(counts: Arc<Counts>, total: usize) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         tell(&format!(
-            "{} of {total} files, {} of them from earlier, {} MiB of large ones",
+            "{} of {total} files, {} of them from earlier runs, {} MiB of large files",
             counts.printed.load(Relaxed),
             counts.recovered.load(Relaxed),
             counts.read.load(Relaxed) / (1024 * 1024)

@@ -29,7 +29,7 @@ pub(crate) struct ShellCommand {
 pub(crate) enum CommandError {
     #[error("{}{}", Ending(.0), Tail(&.0.stderr))]
     Unsuccessful(Output),
-    #[error("it wrote more than {} MiB", MAX_OUTPUT >> 20)]
+    #[error("it printed more than {} MiB", MAX_OUTPUT >> 20)]
     TooMuchOutput,
     #[error("cannot be run: {0}")]
     Io(#[from] io::Error),

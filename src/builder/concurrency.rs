@@ -76,7 +76,7 @@ impl AsyncMapTaskBuilder {
     /// let frugal = AsyncMapTask::builder().concurrency(8).look_ahead(8).build()?;
     ///
     /// let error = AsyncMapTask::builder().look_ahead(0).build().unwrap_err();
-    /// assert_eq!(error.to_string(), "look_ahead is 0, allowed is 1 or more");
+    /// assert_eq!(error.to_string(), "look_ahead must be at least 1, got 0");
     /// # Ok::<_, async_map_task::ConfigError>(())
     /// ```
     pub fn look_ahead(mut self, items: usize) -> Self {
