@@ -109,13 +109,12 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// If `true`, ends the run as soon as enough items have succeeded, whatever the others would do. Running items
-    /// are cancelled, with their [`cancel_grace`](Self::cancel_grace), and the run is a success.
+    /// If `true`, ends the run with a success as soon as no later failure could change the success. Running items are
+    /// cancelled, with their [`cancel_grace`](Self::cancel_grace), and no other item starts.
     ///
-    /// The default is `false`: every item is run. "Enough" means that no later failure could change the success. With
-    /// `min_successes(3)` it is the third success, with a ratio of 0.5 and 10 items the fifth, with `max_failures(4)`
-    /// and 10 items the sixth. If the total is not known, only [`min_successes`](Self::min_successes) without another
-    /// criterion can end a run early.
+    /// The default is `false`: every item is run. With `min_successes(3)` the run ends at the third success. With a
+    /// ratio of 0.5 and 10 items it ends at the fifth, and with `max_failures(4)` and 10 items at the sixth. If the
+    /// total is not known, only [`min_successes`](Self::min_successes) without another criterion can end a run early.
     ///
     /// Without a success criterion every item is needed, so `true` is an error of [`build`](Self::build).
     ///
