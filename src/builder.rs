@@ -272,8 +272,8 @@ impl AsyncMapTaskBuilder {
     /// stop after 5 s and dropped after 7 s. If an attempt finishes in the same poll in which the limit passes, its
     /// result counts.
     ///
-    /// A limit cannot interrupt code that does not reach an `.await`. If the first poll of an attempt holds up its
-    /// thread, the limit runs from the end of that poll; the time of a later poll counts. For a function that blocks,
+    /// A limit cannot interrupt code that does not reach an `.await`. If the first poll of an attempt blocks its
+    /// thread, the limit runs from the end of that poll. The time of later polls counts. For a function that blocks,
     /// use [`map_blocking`](crate::Over::map_blocking).
     ///
     /// Zero is an error of [`build`](Self::build), and so is a limit above
@@ -297,9 +297,8 @@ impl AsyncMapTaskBuilder {
     ///
     /// The default is no limit. Unlike [`timeout_per_attempt`](Self::timeout_per_attempt), this limit is final: the
     /// item is not retried. If a retry could not start before it, the item fails immediately with the error it has.
-    /// For example, with a limit of 10 s and exact delays of 1, 2, 4 and 8 s, take an item with attempts that fail
-    /// immediately. Its attempts start at 0, 1, 3 and 7 s. It fails at 7 s, because its next attempt would start at
-    /// 15 s.
+    /// For example, take a limit of 10 s, exact delays of 1, 2, 4 and 8 s, and an item that fails immediately each
+    /// time. Its attempts start at 0, 1, 3 and 7 s. It fails at 7 s, because its next attempt would start at 15 s.
     ///
     /// Zero is an error of [`build`](Self::build). An item that exceeds this limit fails as
     /// [`TimedOut`](crate::ItemError::TimedOut) with the scope [`Item`](crate::TimeoutScope::Item). The guide has [a

@@ -53,8 +53,8 @@ use crate::result::MapTaskResult;
 ///   panics. The panic propagates after all running items are dropped.
 /// - The run is polled after it has ended.
 /// - An option is set after the first poll, and the run is polled again. Setting the option drops the running items.
-/// - The run is polled outside a Tokio runtime with its time driver enabled, and needs a timer: for a time limit, or
-///   for the delay before a retry.
+/// - The run needs a timer, and is polled outside a Tokio runtime with its time driver enabled. Time limits and
+///   delays before retries need a timer.
 ///
 /// A panic of the map function does not propagate. Its item fails as [`Panicked`](crate::ItemError::Panicked).
 ///
@@ -406,9 +406,9 @@ impl<R: Plan> MapRun<R> {
     /// item after another. So every part of the run must be `Send + 'static`, and the map function also `Sync`.
     /// Order, limits, retries, success criteria and account stay the same.
     ///
-    /// All parts of the run may be called on any thread of the runtime: the source, the map function, the functions
-    /// of the options and the observer. Only calls of the map function may overlap. The items use the `tracing`
-    /// subscriber and the span that are current at the run's first poll.
+    /// The source, the map function, the functions of the options and the observer may be called on any thread of the
+    /// runtime. Only calls of the map function may overlap. The items use the `tracing` subscriber and the span that
+    /// are current at the run's first poll.
     ///
     /// # Cancel safety
     ///

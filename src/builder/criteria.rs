@@ -14,10 +14,10 @@ impl AsyncMapTaskBuilder {
     /// neither [`min_successes`](Self::min_successes) nor [`max_failures`](Self::max_failures) is set.
     /// **`min_success_ratio(0.0)` runs everything and collects the errors.**
     ///
-    /// The ratio means the decimal that you wrote, and the least number of successes that reaches it is required:
-    /// 0.07 of 100 items is 7, 0.95 of 30 (28.5) is 29. So 0.95 of 200 items allows 10 failures, and the run stops at
-    /// the 11th. If the total is not known (see [`over_stream`](crate::AsyncMapTask::over_stream)), the ratio is
-    /// judged when all items have settled. An empty input has the ratio 1.
+    /// The ratio means the decimal that you wrote. The required number of successes is rounded up: 0.07 of 100 items
+    /// is 7, and 0.95 of 30 (28.5) is 29. So 0.95 of 200 items allows 10 failures, and the run stops at the 11th. If
+    /// the total is not known (see [`over_stream`](crate::AsyncMapTask::over_stream)), the ratio is judged when all
+    /// items have settled. An empty input has the ratio 1.
     ///
     /// A value below 0, above 1 or NaN is an error of [`build`](Self::build).
     ///
@@ -94,8 +94,8 @@ impl AsyncMapTaskBuilder {
     /// Sets how many items may fail: `max_failures(100)` lets 100 fail, and the 101st failure stops the run.
     ///
     /// The default is none, and the ratio decides. Set alone, it replaces the default ratio. If other criteria are
-    /// set, too, all must hold: a ratio of 0.95 allows 10 failures of 200 items, and `max_failures(3)` stops the run
-    /// at the 4th. It needs no total, so it also stops a run over a stream early. 0 allows none.
+    /// set, too, all must hold. For example, a ratio of 0.95 allows 10 failures of 200 items, but `max_failures(3)`
+    /// stops the run at the 4th. It needs no total, so it also stops a run over a stream early. 0 allows none.
     ///
     /// # Examples
     ///

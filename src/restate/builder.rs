@@ -45,7 +45,7 @@ impl RestateBuilder {
     pub const DEFAULT_KILL_AFTER: Duration = Duration::from_secs(5);
 
     /// The default of [`message_limit`](Self::message_limit). An engine with its default limits accepts messages of this
-    /// size: 32 MiB for a message, and 32 MiB for an invocation, of which it reserves 32 KiB for itself.
+    /// size. It allows 32 MiB for a message and for an invocation, and reserves 32 KiB of the latter for itself.
     pub const DEFAULT_MESSAGE_LIMIT: usize = (32 << 20) - (64 << 10);
 
     pub(super) fn new(ingress: String) -> Self {
