@@ -1,4 +1,4 @@
-//! The arguments, and the task that they ask for.
+//! The arguments, and the task that is built from them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// The task, or the end of the program: a value that the task refuses is an error like any other here.
+    /// Returns the task. A value that the task refuses ends the program, like any other invalid argument.
     pub(crate) fn task(&self) -> AsyncMapTask {
         self.build().unwrap_or_else(|error| Self::command().error(ErrorKind::ValueValidation, error).exit())
     }

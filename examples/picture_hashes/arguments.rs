@@ -1,4 +1,4 @@
-//! The arguments, and the task and the pictures that they ask for.
+//! The arguments, and the task and the pictures that are built from them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,9 +36,9 @@ impl Arguments {
         AsyncMapTask::builder()
             .name("picture_hashes")
             .concurrency(self.concurrency.unwrap_or(cores))
-            // A broken picture is named and does not stop the others.
+            // A broken picture is reported and does not stop the others.
             .min_success_ratio(0.0)
-            // Nothing can stop a thread, so at Ctrl-C the pictures in work are finished, and kept.
+            // Threads cannot be stopped, so the running pictures are finished after Ctrl-C, and cached.
             .cancel_grace(Duration::from_secs(10))
             .build()
     }
@@ -49,7 +49,7 @@ impl Arguments {
     }
 }
 
-/// The end of the program: what cannot be done with the arguments is told like any other mistake in them.
+/// Ends the program. Invalid arguments are reported like any other error in them.
 fn refuse(error: &str) -> ! {
     Arguments::command().error(ErrorKind::ValueValidation, error).exit()
 }

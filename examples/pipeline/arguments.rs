@@ -1,4 +1,4 @@
-//! The arguments, and the two tasks that they ask for.
+//! The arguments, and the two tasks that are built from them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,19 +35,18 @@ pub(crate) struct Arguments {
     grace: u64,
 }
 
-/// Everything that the pipeline needs.
+/// The tasks, the files and the output folder of the pipeline.
 pub(crate) struct Job {
     pub(crate) files: Vec<PathBuf>,
     pub(crate) output: PathBuf,
     pub(crate) parse: AsyncMapTask,
     pub(crate) report: AsyncMapTask,
-    /// How many files the first task can be ahead of the second.
+    /// The maximum number of files that the first task can be ahead of the second.
     pub(crate) ahead_limit: usize,
 }
 
 impl Arguments {
-    /// The job, or the end of the program: what cannot be done with the arguments is told like any other mistake
-    /// in them.
+    /// Returns the job. Invalid arguments end the program, like any other error in them.
     pub(crate) fn job(self) -> Job {
         self.build().unwrap_or_else(|error| {
             Self::command().error(ErrorKind::ValueValidation, format!("{error:#}")).exit()
@@ -60,13 +59,13 @@ impl Arguments {
             AsyncMapTask::builder().name(name).concurrency(concurrency).max_failures(max_failures)
         };
         let parse = task("parse", parsers).build().context("--parsers")?;
-        // When the first task ends in an error, the second has its last files in hand.
+        // When the first task ends with an error, the second is still processing its last files.
         let report =
             task("report", writers).cancel_grace(Duration::from_secs(grace)).build().context("--writers")?;
         let files = files_in(&input).with_context(|| cannot("list", &input))?;
         fs::create_dir_all(&output).with_context(|| cannot("make", &output))?;
-        // A task starts nothing while as many outcomes are held as it may run, and those that run then can still
-        // join these: of each task, at most 2n - 1 files are under way.
+        // With a concurrency of n, a task starts nothing while n outcomes wait, and running items can still join
+        // them. So each task has at most 2n - 1 files in progress.
         let ahead_limit = parsers.saturating_add(writers).saturating_mul(2) - 2;
         Ok(Job { files, output, parse, report, ahead_limit })
     }

@@ -1,4 +1,4 @@
-//! The arguments, and the task that they ask for.
+//! The arguments, and the task that is built from them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ impl Arguments {
             .retries(self.retries)
             .retry_delay(Duration::from_millis(200))
             .min_success_ratio(self.min_success_ratio)
-            // Nothing can stop a thread, so whatever ends the run, the pictures in work are finished.
+            // Threads cannot be stopped, so running pictures are finished, whatever stops the run.
             .cancel_grace(Duration::from_secs(10))
             .build()
     }
@@ -63,7 +63,7 @@ impl Arguments {
         (self.width, self.height)
     }
 
-    /// The pictures, and the folder that they go to, which is there and is not their own.
+    /// Returns the pictures, and the output folder. That folder exists and is not the input folder.
     pub(crate) fn pictures(&self) -> (Vec<PathBuf>, PathBuf) {
         self.find().unwrap_or_else(|error| refuse(error))
     }
@@ -83,7 +83,7 @@ impl Arguments {
     }
 }
 
-/// The end of the program: what cannot be done with the arguments is told like any other mistake in them.
+/// Ends the program. Invalid arguments are reported like any other error in them.
 fn refuse(error: anyhow::Error) -> ! {
     Arguments::command().error(ErrorKind::ValueValidation, format!("{error:#}")).exit()
 }

@@ -1,4 +1,4 @@
-//! The arguments, and the task and the engine that they ask for.
+//! The arguments, and the task and the engine that are built from them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// What they ask for, or the end of the program: a value that is refused is an error like any other here.
+    /// Returns them. A value that is refused ends the program, like any other invalid argument.
     pub(crate) fn task_and_engine(&self) -> (AsyncMapTask, Restate) {
         self.build().unwrap_or_else(|error| Self::command().error(ErrorKind::ValueValidation, error).exit())
     }
@@ -46,16 +46,16 @@ impl Arguments {
             .name("restate_map")
             .concurrency(self.concurrency)
             .retries(2)
-            // A call that nobody answers any more, because it was paused in the engine, is noticed by this alone.
+            // Only this limit detects a call that was paused in the engine and is never answered.
             .timeout_per_attempt(Duration::from_secs(self.timeout))
             .max_failures(self.max_failures)
             .build()?;
-        // A worker that only reads has nothing to undo, so it need not be given time.
+        // A worker that only reads has nothing to undo, so it needs no grace.
         let mut engine = Restate::builder(&self.ingress).kill_after(Duration::ZERO);
         if let Some(admin) = &self.admin {
             engine = engine.admin(admin);
         }
-        // As an argument, it would be seen by everybody who lists the processes.
+        // As an argument, it would be visible in the list of processes.
         if let Ok(token) = std::env::var("RESTATE_AUTH_TOKEN") {
             engine = engine.bearer_token(token);
         }

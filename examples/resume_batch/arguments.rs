@@ -1,4 +1,4 @@
-//! The arguments, and the task and the rows that they ask for.
+//! The arguments, and the task and the rows that are built from them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,7 +37,7 @@ impl Arguments {
             .concurrency(self.concurrency.unwrap_or(cores))
             .retries(1)
             .retry_delay(Duration::ZERO)
-            // A file that is not well is no reason to leave the others unread.
+            // A file that fails does not stop the others.
             .min_success_ratio(0.0)
             .build()
             .unwrap_or_else(|error| refuse(&error.to_string()))
@@ -48,7 +48,7 @@ impl Arguments {
     }
 }
 
-/// The end of the program: what cannot be done with the arguments is told like any other mistake in them.
+/// Ends the program. Invalid arguments are reported like any other error in them.
 fn refuse(error: &str) -> ! {
     Arguments::command().error(ErrorKind::ValueValidation, error).exit()
 }

@@ -1,4 +1,4 @@
-//! What is told: on stdout what became of each file, on stderr how the run goes.
+//! The output: the outcome of each file on stdout, the progress of the run on stderr.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crate::manifest::Row;
 pub(crate) struct Counts {
     printed: AtomicUsize,
     recovered: AtomicUsize,
-    /// The bytes of files under way that need not be read again.
+    /// The bytes of running files that need not be read again.
     pub(crate) read: AtomicU64,
 }
 
-/// What is known of the run before it goes on, as an operator asks.
+/// Describes the stored state of the run before it continues.
 pub(crate) fn describe(run_id: &str, info: Option<&RunInfo>) -> String {
     let Some(info) = info else { return format!("run {run_id}: new") };
     let is_held = info.lease.as_ref().is_some_and(|lease| lease.expires > SystemTime::now());
@@ -42,7 +42,7 @@ pub(crate) fn describe(run_id: &str, info: Option<&RunInfo>) -> String {
     text
 }
 
-/// A line as `sha256sum -c` prints it, and why a file is not well.
+/// Prints a line in the format of `sha256sum -c`, and the error of a file that failed.
 pub(crate) async fn print(
     rows: &[Row],
     ItemOutcome { index, origin, result, .. }: ItemOutcome<u64, VerifyError>,
@@ -77,7 +77,7 @@ pub(crate) async fn show_progress(counts: Arc<Counts>, total: usize) {
     }
 }
 
-/// One line on stderr. Whoever has closed it does not want to know.
+/// Prints one line on stderr. An error is ignored: stderr may be closed.
 pub(crate) fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

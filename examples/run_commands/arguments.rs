@@ -1,4 +1,4 @@
-//! The arguments: the commands, and the task that they ask for.
+//! The arguments: the commands, and the task that is built from them.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -79,7 +79,7 @@ impl Arguments {
             .concurrency(self.jobs.unwrap_or(cores).get())
             .retries(self.retries)
             .cancel_grace(self.grace);
-        // By default a command that fails does not keep the others from running.
+        // By default a command that fails does not stop the others.
         let builder = if self.fail_fast { builder.fail_fast(true) } else { builder.min_success_ratio(0.0) };
         match self.timeout {
             Some(limit) => builder.timeout_per_attempt(limit).build(),
@@ -88,18 +88,18 @@ impl Arguments {
     }
 }
 
-/// The end of the program: what cannot be used is told like any other mistake in the arguments.
+/// Ends the program. Invalid arguments are reported like any other error in them.
 fn refuse(error: impl Display) -> ! {
     Arguments::command().error(ErrorKind::ValueValidation, error).exit()
 }
 
-/// As `timeout` of the coreutils takes them: `2`, `0.5` and `2s`.
+/// Parses seconds in the format of `timeout` of the coreutils: `2`, `0.5` and `2s`.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.strip_suffix('s').unwrap_or(text).parse().map_err(|_| "not a number of seconds")?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
-/// Byte by byte, because a file name need not be UTF-8. Blank lines are left out.
+/// Splits bytes into lines, because a file name need not be UTF-8. Blank lines are ignored.
 fn lines_of_stdin() -> io::Result<Vec<OsString>> {
     let mut text = Vec::new();
     io::stdin().lock().read_to_end(&mut text)?;
