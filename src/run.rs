@@ -125,8 +125,9 @@ impl<R: Plan> MapRun<R> {
     /// Retries an error only if this function returns `true`. The default is to retry every error.
     ///
     /// The function is called only if the item has a retry left, so it has no effect without
-    /// [`retries`](crate::AsyncMapTaskBuilder::retries). It is not called for a timeout of one attempt, which is
-    /// always retried, nor for a panic, which never is.
+    /// [`retries`](crate::AsyncMapTaskBuilder::retries). It decides about errors only. A timeout of one attempt is
+    /// retried unless [`retry_timeouts`](crate::AsyncMapTaskBuilder::retry_timeouts) is `false`. A panic is never
+    /// retried.
     ///
     /// # Examples
     ///
@@ -154,10 +155,10 @@ impl<R: Plan> MapRun<R> {
         hook!(self, below => OnRetryIf { below, function })
     }
 
-    /// Takes the delay before the next attempt from the error, such as the `Retry-After` of an HTTP response. This
-    /// delay replaces the backoff, at most [`max_retry_delay`](crate::AsyncMapTaskBuilder::max_retry_delay), and has no
-    /// jitter. `None` keeps the backoff. A server that asks for a longer wait gets the next attempt too early; raise
-    /// `max_retry_delay` for it.
+    /// Takes the delay before the next attempt from the error, such as the `Retry-After` of an HTTP response. This delay
+    /// replaces the backoff, at most [`max_retry_delay`](crate::AsyncMapTaskBuilder::max_retry_delay), and has no jitter.
+    /// `None` keeps the backoff. If a server asks for a longer wait, the next attempt comes too early: raise
+    /// `max_retry_delay` above the longest wait.
     ///
     /// This function does not select which errors are retried; [`retry_if`](Self::retry_if) does. If the delay ends
     /// after the deadline of the item or of the run, the item fails immediately with this error.

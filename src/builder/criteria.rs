@@ -136,8 +136,8 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// If `true`, a run that ends early because it was asked to, or because its time is up, ends with what it has: it
-    /// returns `Ok`, and [`Summary::completion`](crate::Summary::completion) states why it ended.
+    /// If `true`, a run that is cancelled, is drained or reaches its time limit returns `Ok` with its partial result.
+    /// [`Summary::completion`](crate::Summary::completion) states why it ended.
     ///
     /// The default is `false`: such a run returns an error. It applies to the run's
     /// [`cancellation_token`](crate::MapRun::cancellation_token) and [`drain_token`](crate::MapRun::drain_token), to
