@@ -99,7 +99,8 @@ fn main() -> ExitCode {
 /// Takes all figures, and fails where one is above its limit.
 fn hold_all() -> Outcome<()> {
     let mut exceeded = Vec::new();
-    let mut table = Table::new(["instructions an item", "at once", "ours", "the peer's", "ratio", "allowed"]);
+    let mut table =
+        Table::new(["instructions per item", "at once", "ours", "the peer's", "ratio", "allowed"]);
     for Limit { ours, work, peer, measured, promised } in LIMITS {
         for (concurrency, measured) in CONCURRENCY.into_iter().zip(measured) {
             let ours_takes = instructions_per_item(ours, work, concurrency)?;
@@ -116,7 +117,7 @@ fn hold_all() -> Outcome<()> {
             ]);
             if ratio > allowed {
                 exceeded.push(format!(
-                    "{work}, {concurrency} at once: {ours} takes {ratio:.3} of the instructions of {peer}, allowed is {allowed:.3}"
+                    "{work}, {concurrency} at once: {ours} takes {ratio:.3} of the instructions of {peer}, at most {allowed:.3} allowed"
                 ));
             }
         }
@@ -124,10 +125,12 @@ fn hold_all() -> Outcome<()> {
     println!("W0: items that are ready at once. W1: items that yield once.\n\n{table}");
     let growth = growth_kb()?;
     println!(
-        "{ITEMS_IN_MEMORY} items in for_each: the memory grows by {growth} kB, allowed is {MOST_GROWTH_KB} kB"
+        "{ITEMS_IN_MEMORY} items in for_each: the memory grows by {growth} kB, at most {MOST_GROWTH_KB} kB allowed"
     );
     if growth > MOST_GROWTH_KB {
-        exceeded.push(format!("the memory of for_each grows by {growth} kB, allowed is {MOST_GROWTH_KB} kB"));
+        exceeded.push(format!(
+            "the memory of for_each grows by {growth} kB, at most {MOST_GROWTH_KB} kB allowed"
+        ));
     }
     let ratios = LIMITS.len() * CONCURRENCY.len();
     println!("{ratios} ratios of {} counts, 1 growth; {} above the limit", ratios * 4, exceeded.len());
@@ -187,7 +190,7 @@ fn growing() -> Outcome<()> {
 fn peak_kb() -> Outcome<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));
-    Ok(peak.ok_or("the kernel does not tell the peak of the memory")?.trim().parse()?)
+    Ok(peak.ok_or("the kernel does not report the peak memory")?.trim().parse()?)
 }
 
 #[derive(Clone, Copy)]
@@ -218,7 +221,7 @@ fn run(name: &str, work: &str, size: Size) {
         _ => panic!("there is no contender {name}"),
     };
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
-    assert_eq!(runtime.block_on(sum), size.items * (size.items - 1), "{name} has lost an item");
+    assert_eq!(runtime.block_on(sum), size.items * (size.items - 1), "{name} lost an item");
 }
 
 type ItemResult = Result<u64, u32>;

@@ -234,7 +234,7 @@ async fn write<S: Store>(store: S, written: Written, items: u64, concurrency: us
 
 /// What is written a second, in a new store each time.
 fn writes<S: Store>(runtime: &Runtime, place: &str, new_store: impl Fn() -> S) -> Table {
-    let mut table = Table::new(["", "at once", "a second", "µs an item", "CPU"]);
+    let mut table = Table::new(["", "at once", "a second", "µs per item", "CPU"]);
     for (items, concurrency) in SIZES {
         let costs = interleaved(ROUNDS, &WRITTEN, |&written| {
             let store = new_store();
@@ -337,7 +337,7 @@ fn main() {
     }
     let finished = two_workers.block_on(Finished::new(&folder));
 
-    let mut table = Table::new(["", "items/s", "µs an item", "CPU", "more than no store"]);
+    let mut table = Table::new(["", "items/s", "µs per item", "CPU", "more than without a store"]);
     let mut slowest = f64::INFINITY;
     for (place, runtime) in runtimes {
         let bench = Bench { runtime, folder: &folder, finished: &finished };
@@ -350,7 +350,7 @@ fn main() {
     }
     for bytes in [4 << 10, 256 << 10] {
         let wait = wait_for_disk(&folder, bytes);
-        println!("the disk takes {wait:.0} µs for {} KiB, written and synchronised", bytes >> 10);
+        println!("writing and syncing {} KiB takes {wait:.0} µs", bytes >> 10);
     }
     let verdict = if slowest >= TARGET { "held" } else { "missed" };
     println!("slowest on SQLite: {slowest:.0} items/s, target {TARGET:.0}: {verdict}");

@@ -126,7 +126,7 @@ async fn start_worker(port: u16) -> Guarded {
     let worker = Guarded::start(program.args([WORKER, &port.to_string()]));
     let began = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-        assert!(began.elapsed() < LONGEST, "the worker does not listen; what it said stands above");
+        assert!(began.elapsed() < LONGEST, "the worker does not listen; see its output above");
         sleep(Duration::from_millis(5)).await;
     }
     worker
@@ -262,8 +262,7 @@ fn bound(cell: Cell, [here, over, _]: &[Spent; 3], cores: f64) -> String {
         "other programs, so measure again"
     };
     format!(
-        "{cell}: {bound}; of {cores} cores the server has {server:.1}, the worker {worker:.1}, the coordinator \
-         {coordinator:.1}, other programs {others:.1}; {idle:.1} are idle"
+        "{cell}: {bound}; of {cores} cores the server uses {server:.1}, the worker {worker:.1}, the coordinator {coordinator:.1}, other programs {others:.1}; {idle:.1} are idle"
     )
 }
 
@@ -288,7 +287,7 @@ fn main() {
         "items/s here",
         "on Restate",
         "again",
-        "more ms an item",
+        "more ms per item",
         "CPU ms: coordinator",
         "server",
         "worker",
@@ -301,5 +300,5 @@ fn main() {
         table.row(row(cell, &spent));
         bounds = format!("{bounds}{}\n", bound(cell, &spent, cores));
     }
-    println!("medians of {ROUNDS} rounds\n\n{table}\nWhat bounds it:\n{bounds}");
+    println!("medians of {ROUNDS} rounds\n\n{table}\nBottlenecks:\n{bounds}");
 }

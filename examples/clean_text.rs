@@ -1,11 +1,11 @@
-//! Cleans a batch of documents: no tags, no needless space, lower case.
+//! Cleans a batch of documents: removes tags and surplus white space, and converts to lower case.
 //!
 //! ```text
 //! cargo run --example clean_text [<dir>]
 //! ```
 //!
-//! It shows a batch that tolerates a little loss: one document of the six is not UTF-8, and a
-//! `min_success_ratio` of 0.8 lets the run succeed without it. Which one it was, and why, is still told.
+//! It shows a batch that tolerates some failures. One of the six documents is not UTF-8, and a `min_success_ratio` of
+//! 0.8 lets the run succeed without it. The program still prints its name and its error.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does by printing it")]
 
@@ -39,7 +39,7 @@ async fn clean_file(path: &Path) -> io::Result<String> {
     Ok(clean(&html))
 }
 
-/// What is left without tags and comments, with single spaces, in lower case.
+/// Returns the text without tags and comments, with single spaces, in lower case.
 fn clean(html: &str) -> String {
     let mut text = String::with_capacity(html.len());
     let mut rest = html;
@@ -55,15 +55,15 @@ fn clean(html: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
-/// A heading ends a word, emphasis may stand in the middle of one.
+/// A heading ends a word. Emphasis may be in the middle of one.
 fn separator(tag: &str) -> &'static str {
     let name = tag.trim_start_matches(['<', '/']).split(|c: char| !c.is_ascii_alphanumeric()).next();
     let name = name.unwrap_or_default().to_ascii_lowercase();
     if ["a", "b", "em", "i", "span", "strong"].contains(&name.as_str()) { "" } else { " " }
 }
 
-/// How many bytes belong to the tag or comment that begins with this `<`. It is none for the
-/// `<` of `3 < 5`, and all of them where the end is missing.
+/// Returns the number of bytes of the tag or comment that begins with this `<`. It is zero for the `<` of `3 < 5`,
+/// and the whole rest if the end is missing.
 fn tag_length(from: &str) -> usize {
     if from.starts_with("<!--") {
         return from.find("-->").map_or(from.len(), |end| end + "-->".len());

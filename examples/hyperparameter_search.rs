@@ -4,12 +4,12 @@
 //! cargo run --release --example hyperparameter_search
 //! ```
 //!
-//! The model is k nearest neighbours: the temperature at a day and hour is the mean of the k readings that
-//! are closest to it, where an hour counts as so many days. It learns from three quarters of
-//! `examples/data/temperatures.csv` and is judged by the last one.
+//! The model is k nearest neighbours: the temperature at a day and hour is the mean of the k nearest readings. An
+//! hour counts as a number of days. It learns from three quarters of `examples/data/temperatures.csv`, and the last
+//! quarter evaluates it.
 //!
-//! It shows work for the processor: each candidate goes to a blocking thread, as many at once as there
-//! are cores. Candidates that cannot be judged (more neighbours than readings) do not end the search.
+//! It shows CPU work: each candidate runs on a blocking thread, as many at once as there are cores. Candidates that
+//! cannot be evaluated (more neighbours than readings) do not stop the search.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does by printing it")]
 
@@ -57,14 +57,14 @@ async fn main() -> anyhow::Result<()> {
 
     let judged =
         grid.iter().zip(&result.results).filter_map(|(candidate, error)| Some((candidate, (*error)?)));
-    let (best, error) = judged.min_by(|a, b| a.1.total_cmp(&b.1)).context("nothing was judged")?;
-    println!("{} candidates, {} judged, {} not", result.total(), result.successes(), result.failures());
+    let (best, error) = judged.min_by(|a, b| a.1.total_cmp(&b.1)).context("no candidate was evaluated")?;
+    println!("{} candidates, {} evaluated, {} not", result.total(), result.successes(), result.failures());
     println!("best: {} neighbours, {} days per hour", best.neighbours, best.days_per_hour);
     println!("its mean error: {error:.2} degrees");
     Ok(())
 }
 
-/// The mean absolute error over every fourth reading, predicted from the others.
+/// Returns the mean absolute error over every fourth reading, predicted from the others.
 fn judge(candidate: Candidate, readings: &[Reading]) -> anyhow::Result<f64> {
     let (held_out, known): (Vec<_>, Vec<_>) = readings.iter().enumerate().partition(|(at, _)| at % 4 == 3);
     let Candidate { neighbours, days_per_hour } = candidate;
@@ -86,7 +86,7 @@ fn judge(candidate: Candidate, readings: &[Reading]) -> anyhow::Result<f64> {
     Ok(errors.sum::<f64>() / held_out.len() as f64)
 }
 
-/// The way between two points of a year or a day, which both begin again at their end.
+/// Returns the distance between two points of a year or a day, which are circular.
 fn on_circle(difference: f64, circumference: f64) -> f64 {
     let difference = difference.abs();
     difference.min(circumference - difference)

@@ -1,12 +1,12 @@
-//! Loads the shards of a data set, several at once, each against the checksum that it should have.
+//! Loads the shards of a data set, several at once, and compares each with its checksum.
 //!
 //! ```text
 //! cargo run --example load_shards [<dir>]
 //! ```
 //!
-//! It shows partial binding (the function takes a directory, a name and a sum; the closure has bound the
-//! directory) and two lists as one: `zip_exact` refuses names and sums of unequal number before anything
-//! is loaded, where `Iterator::zip` would leave the surplus out.
+//! It shows partial binding: the function takes a directory, a name and a checksum, and the closure binds the
+//! directory. It also shows two lists as one: `zip_exact` refuses lists of different lengths before the first file is
+//! read. `Iterator::zip` would ignore the surplus.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does by printing it")]
 
@@ -36,11 +36,11 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The values of one shard, if its bytes are the expected ones.
+/// Returns the values of one shard, if its bytes are the expected ones.
 async fn load(dir: &Path, name: &str, expected: &str) -> anyhow::Result<Vec<u64>> {
     let bytes = tokio::fs::read(dir.join(name)).await?;
     let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    ensure!(found == expected, "the SHA-256 of {name} is {found}, required is {expected}");
+    ensure!(found == expected, "the SHA-256 of {name} must be {expected}, got {found}");
     let values = std::str::from_utf8(&bytes)?.lines().skip(1).map(|line| {
         let (_, value) = line.split_once(',').with_context(|| format!("{name} has no value in {line:?}"))?;
         value.parse().with_context(|| format!("{name} has the value {value:?}"))

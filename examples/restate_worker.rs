@@ -1,5 +1,5 @@
-//! A worker that hashes files for the example `restate_map`: it is called by a Restate server, and gives the SHA-256 of
-//! any regular file in one folder. Start as many as you like, wherever that folder can be reached.
+//! A worker that hashes files for the example `restate_map`. A Restate server calls it, and it returns the SHA-256 of
+//! any regular file in one folder. Start any number of workers with access to that folder.
 //!
 //! ```text
 //! cargo run --release --features restate --example restate_worker -- /srv/files --listen 127.0.0.1:9080
@@ -7,8 +7,8 @@
 //! ```
 //!
 //! It shows a service with the options that a long run needs, blocking work that ends when its call is killed, failures
-//! that the engine does not try again, and an orderly end: at SIGTERM or Ctrl-C, calls have ten seconds to end, and what
-//! has not ended by then the engine has run elsewhere. The guide's page `past_one_machine` has the whole picture.
+//! that the engine does not retry, and an orderly end. At SIGTERM or Ctrl-C, calls have ten seconds to end. The engine
+//! then runs the other calls elsewhere. The guide's page `past_one_machine` explains the setup.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -33,9 +33,9 @@ const BUFFER_SIZE: usize = 256 * 1024;
 #[derive(Debug, Parser)]
 #[command(name = "restate_worker")]
 struct Arguments {
-    /// The folder that all paths are relative to; no other file is read
+    /// The folder that all paths are relative to; files outside it are refused
     root: PathBuf,
-    /// Where the server reaches this worker
+    /// The address at which the server reaches this worker
     #[arg(long, default_value = "127.0.0.1:9080")]
     listen: SocketAddr,
 }
@@ -49,16 +49,16 @@ async fn main() {
             1
         }
     };
-    // A return would wait for all blocking threads, and one may be in a read that is never answered.
+    // A return would wait for all blocking threads, and one of them may hang in a read.
     std::process::exit(code)
 }
 
 async fn serve(Arguments { root, listen }: &Arguments) -> Result<()> {
     let root = root.canonicalize().with_context(|| format!("cannot find {}", root.display()))?;
-    ensure!(root.is_dir(), "{} is no folder", root.display());
+    ensure!(root.is_dir(), "{} is not a folder", root.display());
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    // Of the two, the SDK would heed Ctrl-C alone.
+    // The SDK handles only Ctrl-C by default.
     let stop = async move {
         tokio::select! {
             biased;
@@ -75,11 +75,11 @@ async fn serve(Arguments { root, listen }: &Arguments) -> Result<()> {
 
 struct Checksums {
     root: Arc<Path>,
-    /// The engine sends as many calls as there are. Those above this number wait here.
+    /// The engine sends any number of calls. Those above this number wait here.
     cores: Semaphore,
 }
 
-/// The answer says which file it is of, so that who asks can see that it is no other.
+/// The answer names the file, so that the caller can check it.
 #[derive(Debug, Serialize)]
 struct Checksum {
     path: PathBuf,
@@ -87,11 +87,11 @@ struct Checksum {
     sha256: String,
 }
 
-// - A run can be taken up again for a week.
-// - A file may take hours. After the inactivity timeout, a minute by default, the engine would ask the handler to pause,
-//   which it cannot while it reads, and ten minutes later the engine would have it begin again.
-// - While no worker can be reached, a call waits for about ten minutes and is then killed, which whoever waits for it is
-//   told. By default it would be paused, which nobody is told.
+// - A run can be continued for a week.
+// - A file may take hours. After the inactivity timeout, a minute by default, the engine asks the handler to pause. It
+//   cannot pause while it reads, so ten minutes later the engine would start it again.
+// - While no worker can be reached, a call waits for about ten minutes and is then killed, which its caller notices. By
+//   default it would be paused, which the caller does not notice.
 #[service(
     name = "Checksums",
     client_visibility = "pub(crate)",
@@ -106,15 +106,15 @@ struct Checksum {
     )
 )]
 impl Checksums {
-    /// The size and the SHA-256 of a file.
+    /// Returns the size and the SHA-256 of a file.
     #[handler]
     async fn sha256(&self, _ctx: Context<'_>, path: Json<PathBuf>) -> HandlerResult<Json<Checksum>> {
         let Json(path) = path;
         let _core = self.cores.acquire().await?;
-        // A call that is killed is dropped here, and its thread then reads no further.
+        // A call that is killed is dropped here, and its thread then stops reading.
         let stop = CancellationToken::new();
         let _stopped_on_drop = stop.clone().drop_guard();
-        // Not in `ctx.run`, which would store the sum so that a later step need not read again: there is none.
+        // Not in `ctx.run`, which stores a result for later steps: there are none.
         let (root, name) = (Arc::clone(&self.root), path.clone());
         let hashed = spawn_blocking(move || hash(&root, &name, &stop)).await?;
         let (size, sha256) = hashed.map_err(|error| {
@@ -125,8 +125,7 @@ impl Checksums {
     }
 }
 
-/// Whether a file that fails is worth another attempt is for whoever asked to say, so it is none of the errors that the
-/// engine tries again by itself.
+/// The caller decides if a file that fails is retried. So this is not one of the errors that the engine retries.
 fn failure(error: &io::Error) -> TerminalError {
     let code = match error.kind() {
         ErrorKind::InvalidInput => 400,
@@ -137,7 +136,7 @@ fn failure(error: &io::Error) -> TerminalError {
     TerminalError::new_with_code(code, error.to_string())
 }
 
-/// The size and the sum. It gives up between two pieces once nobody waits for them any more.
+/// Returns the size and the checksum. Stops between two pieces after the call was dropped.
 fn hash(root: &Path, path: &Path, stop: &CancellationToken) -> io::Result<(u64, String)> {
     let (mut file, mut size, mut sha256) = (open(root, path)?, 0, Sha256::new());
     let mut buffer = vec![0; BUFFER_SIZE];
@@ -157,20 +156,20 @@ fn hash(root: &Path, path: &Path, stop: &CancellationToken) -> io::Result<(u64, 
     Err(io::Error::other("stopped"))
 }
 
-/// Opens a regular file in the folder. An absolute path, a `..` and a link could lead out of it.
+/// Opens a regular file in the folder. An absolute path, a `..` or a link could lead out of it.
 fn open(root: &Path, path: &Path) -> io::Result<File> {
     let path = root.join(path).canonicalize()?;
     if !path.starts_with(root) {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "it is not in the worker's folder"));
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is not inside the worker's folder"));
     }
-    // To open a pipe would be to wait for somebody who writes to it.
+    // Opening a pipe would wait for a writer.
     if !path.metadata()?.is_file() {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
     }
     File::open(path)
 }
 
-/// One line on stderr. Whoever has closed it does not want to know.
+/// Prints one line on stderr. An error is ignored: stderr may be closed.
 fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

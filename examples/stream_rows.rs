@@ -1,5 +1,4 @@
-//! Streams the rows of a table without an end, in memory that does not grow: the source is as fast as it can
-//! be, and whoever takes the rows is slow.
+//! Streams the rows of an endless table in constant memory. The source is fast, and the reader of the rows is slow.
 //!
 //! ```text
 //! cargo run --release --example stream_rows > rows.csv             # until Ctrl-C
@@ -7,10 +6,9 @@
 //! cargo run --release --example stream_rows | less                 # a reader that takes its time
 //! ```
 //!
-//! It shows `try_for_each` with a sink that waits. The rows are made one at a time, when there is room for
-//! them, so there are never more under way than twice the concurrency. The resident memory is told on stderr
-//! every so many rows. Ctrl-C and `--rows` both end it well, with an account; a reader that went away ends it
-//! with 1.
+//! It shows `try_for_each` with a sink that waits. The rows are created one at a time, when a permit is free. So at most
+//! twice the concurrency of them exist at once. The program prints its resident memory on stderr at intervals. Ctrl-C and
+//! `--rows` end it with an account and exit code 0. A reader that closes the pipe ends it with exit code 1.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -28,8 +26,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 const CONCURRENCY: usize = 16;
-/// While `look_ahead` rows wait for the sink, no other is begun; those that are under way can still join them. One more is
-/// in the sink.
+/// While `look_ahead` rows wait for the sink, no other row is started, and running ones can still join them. One more row
+/// is in the sink.
 const AHEAD_LIMIT: u64 = 2 * CONCURRENCY as u64;
 const BATCH: u64 = 1_000;
 
@@ -37,18 +35,18 @@ const BATCH: u64 = 1_000;
 #[derive(Debug, Parser)]
 #[command(name = "stream_rows")]
 struct Arguments {
-    /// How many rows there are [default: no end]
+    /// Number of rows [default: endless]
     #[arg(long)]
     rows: Option<u64>,
-    /// After how many rows the memory is told
+    /// Number of rows after which the memory use is printed
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     tell_every: u64,
-    /// How many milliseconds the sink waits after every 1000 rows, as a disk or a network would
+    /// Milliseconds that the sink waits after every 1000 rows, like a slow disk or network
     #[arg(long, default_value_t = 1)]
     wait_ms: u64,
 }
 
-/// A row as it comes from the source.
+/// A row of the source.
 #[derive(Debug, Clone)]
 struct Order {
     id: u64,
@@ -71,13 +69,13 @@ async fn main() -> ExitCode {
 }
 
 async fn print_rows(arguments: Arguments, stop: CancellationToken) -> anyhow::Result<()> {
-    // All rows take about the same time, so that none needs many finished ones held behind it.
+    // All rows take about the same time, so few finished rows wait for the one before them.
     let task = AsyncMapTask::builder()
         .name("stream_rows")
         .concurrency(CONCURRENCY)
         .look_ahead(CONCURRENCY)
         .build()?;
-    // One row is written after the other, but the compiler cannot know that: hence the lock.
+    // Rows are written one after the other. The compiler cannot know that, so a lock is necessary.
     let out = Mutex::new(BufWriter::new(tokio::io::stdout()));
     let (made, written, most_ahead) = (Cell::new(0), Cell::new(0), Cell::new(0));
     let run = task
@@ -104,43 +102,43 @@ async fn print_rows(arguments: Arguments, stop: CancellationToken) -> anyhow::Re
         .await;
 
     tell(&run.as_ref().unwrap_or_else(|error| error.summary()).to_string());
-    tell(&format!("most rows ahead: {} of at most {AHEAD_LIMIT}", most_ahead.get()));
+    tell(&format!("maximum of rows ahead: {} of at most {AHEAD_LIMIT}", most_ahead.get()));
     if let Err(error) = run {
-        // For a table without an end, this is the way to end it.
+        // The normal end of an endless table.
         let is_cancelled = matches!(error.reason(), FailureReason::Cancelled);
         ensure!(is_cancelled, error);
     }
     out.into_inner().flush().await.context("cannot write the last rows")
 }
 
-/// The table: every row is made when it is asked for.
+/// Returns the table. Each row is created when it is pulled.
 fn orders(rows: Option<u64>) -> impl Iterator<Item = Order> {
     let ids = (1..).take_while(move |id| rows.is_none_or(|rows| *id <= rows));
     ids.map(|id| Order { id, pieces: id % 7 + 1, cents_a_piece: id % 10_000 * 7_919 % 10_000 })
 }
 
-/// What becomes of a row. It could ask a service here; the rows would come in their order all the same.
+/// Processes a row. It could call a service here. The rows would still come in their order.
 async fn line(order: Order) -> Result<String, Infallible> {
     let Order { id, pieces, cents_a_piece } = order;
     let total = pieces * cents_a_piece;
     Ok(format!("{id},{pieces},{cents_a_piece},{}.{:02}\n", total / 100, total % 100))
 }
 
-/// How much of the memory is this program's.
+/// Returns the resident memory of this process.
 fn resident_memory() -> String {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     match status.lines().find_map(|line| line.strip_prefix("VmRSS:")) {
         Some(size) => format!("{} resident", size.trim()),
-        None => "the resident memory is not known: /proc/self/status does not tell it".to_owned(),
+        None => "the resident memory is unknown: /proc/self/status does not contain it".to_owned(),
     }
 }
 
-/// One line on stderr. Whoever has closed it does not want to know.
+/// Prints one line on stderr. An error is ignored: stderr may be closed.
 fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// The first Ctrl-C ends the run, which still gives its account; a second one ends the program.
+/// The first Ctrl-C stops the run, which still prints its account. A second one ends the program.
 async fn cancel_on_ctrl_c(stop: CancellationToken) {
     if tokio::signal::ctrl_c().await.is_ok() {
         stop.cancel();

@@ -1,11 +1,11 @@
-//! Validates a file of JSON records, one on each line, and stops at the first one that is wrong.
+//! Validates a file of JSON records, one on each line, and stops at the first invalid one.
 //!
 //! ```text
 //! cargo run --example validate_records [<file>]
 //! ```
 //!
-//! It shows `fail_fast`: one bad record makes the whole file useless, so no time is spent on the rest.
-//! It exits with 1 where a record is wrong, as the sixth one of the default file is.
+//! It shows `fail_fast`: one invalid record makes the whole file useless, so no time is spent on the rest. Exit code
+//! 1 means that a record is invalid, such as the sixth one of the default file.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does by printing it")]
 
@@ -41,11 +41,11 @@ async fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The id of a valid record.
+/// Returns the id of a valid record.
 async fn validate(line: &str) -> anyhow::Result<u64> {
     let record: Value = serde_json::from_str(line).context("not JSON")?;
     let id = record.get("id").context("the record has no id")?;
-    let id = id.as_u64().with_context(|| format!("the id is {id}, a whole number is required"))?;
+    let id = id.as_u64().with_context(|| format!("the id must be a whole number, got {id}"))?;
     let name = record.get("name").and_then(Value::as_str).unwrap_or_default();
     ensure!(!name.is_empty(), "record {id} has no name");
     Ok(id)

@@ -69,7 +69,7 @@ impl AsyncMapTask {
 /// # Ok::<_, async_map_task::ConfigError>(())
 /// ```
 #[derive(Debug, Clone)]
-#[must_use = "a builder does nothing until `build` makes a task of it"]
+#[must_use = "a builder does nothing until `build` is called"]
 pub struct AsyncMapTaskBuilder {
     settings: Settings,
 }
@@ -146,7 +146,8 @@ impl AsyncMapTaskBuilder {
     /// The default is [`DEFAULT_RETRY_DELAY`](crate::DEFAULT_RETRY_DELAY), 1 second. Each later delay is
     /// [`retry_multiplier`](Self::retry_multiplier) times the one before, up to
     /// [`max_retry_delay`](Self::max_retry_delay), and is then [jittered](Self::retry_jitter). The defaults give
-    /// about 1 s, 2 s, 4 s, 8 s. A zero delay retries immediately and is never multiplied. Any duration is allowed.
+    /// about 1 s, 2 s, 4 s, 8 s. A zero delay is never multiplied, and the retry starts after one new item. Any
+    /// duration is allowed.
     ///
     /// The setting has no effect if [`retries`](Self::retries) is 0, or if the run's
     /// [`retry_after`](crate::MapRun::retry_after) returns a delay.
@@ -266,17 +267,18 @@ impl AsyncMapTaskBuilder {
     ///
     /// The default is no limit. The wait for a permit does not count, nor does the delay before a retry. With 5 s and
     /// `retries(3)`, the attempts of an item take at most 20 s together, plus its delays.
-    /// [`timeout_per_item`](Self::timeout_per_item) bounds both. If both limits pass together, this one is reported.
-    /// With a [`cancel_grace`](Self::cancel_grace) of 2 s, the attempt is told to stop after 5 s and dropped after 7
-    /// s. If an attempt finishes in the same poll in which its time is up, its result counts.
+    /// [`timeout_per_item`](Self::timeout_per_item) bounds attempts and delays together. If both limits pass at the
+    /// same time, this one is reported. With a [`cancel_grace`](Self::cancel_grace) of 2 s, the attempt is told to
+    /// stop after 5 s and dropped after 7 s. If an attempt finishes in the same poll in which the limit passes, its
+    /// result counts.
     ///
-    /// A limit cannot interrupt code that does not reach an `.await`. If the first poll of an attempt holds up its
-    /// thread, the limit runs from the end of that poll; the time of a later poll counts. For a function that blocks,
+    /// A limit cannot interrupt code that does not reach an `.await`. If the first poll of an attempt blocks its
+    /// thread, the limit runs from the end of that poll. The time of later polls counts. For a function that blocks,
     /// use [`map_blocking`](crate::Over::map_blocking).
     ///
     /// Zero is an error of [`build`](Self::build), and so is a limit above
-    /// [`timeout_per_item`](Self::timeout_per_item). If its last attempt exceeds the limit, an item fails as
-    /// [`TimedOut`](crate::ItemError::TimedOut) with the scope [`Attempt`](crate::TimeoutScope::Attempt).
+    /// [`timeout_per_item`](Self::timeout_per_item). If the last attempt of an item exceeds the limit, the item fails
+    /// as [`TimedOut`](crate::ItemError::TimedOut) with the scope [`Attempt`](crate::TimeoutScope::Attempt).
     ///
     /// # Examples
     ///
@@ -295,8 +297,8 @@ impl AsyncMapTaskBuilder {
     ///
     /// The default is no limit. Unlike [`timeout_per_attempt`](Self::timeout_per_attempt), this limit is final: the
     /// item is not retried. If a retry could not start before it, the item fails immediately with the error it has.
-    /// With 10 s here and the exact delays of 1, 2, 4 and 8 s, take an item with attempts that fail immediately. Its
-    /// attempts start at 0, 1, 3 and 7 s. It fails at 7 s, because its next attempt would start at 15 s.
+    /// For example, take a limit of 10 s, exact delays of 1, 2, 4 and 8 s, and an item that fails immediately each
+    /// time. Its attempts start at 0, 1, 3 and 7 s. It fails at 7 s, because its next attempt would start at 15 s.
     ///
     /// Zero is an error of [`build`](Self::build). An item that exceeds this limit fails as
     /// [`TimedOut`](crate::ItemError::TimedOut) with the scope [`Item`](crate::TimeoutScope::Item). The guide has [a
@@ -319,7 +321,7 @@ impl AsyncMapTaskBuilder {
     ///
     /// The default is no limit. After this time the run starts nothing new and gives running attempts the
     /// [`cancel_grace`](Self::cancel_grace). It ends with [`FailureReason::TimedOut`](crate::FailureReason::TimedOut)
-    /// and everything that was finished. With 600 s here and a grace of 2 s, it ends after 602 s at the latest. If a
+    /// and all finished results. With a limit of 600 s and a grace of 2 s, it ends after 602 s at the latest. If a
     /// retry could not start before this limit, its item fails immediately with the error it has.
     ///
     /// Zero is an error of [`build`](Self::build), and so is a longer [`cancel_grace`](Self::cancel_grace).
@@ -343,12 +345,12 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// Sets how long an attempt that must stop may continue in order to end in its own way.
+    /// Sets how long an attempt may continue after it was told to stop.
     ///
     /// An attempt must stop when one of its time limits passes, and when its run stops. Then its
-    /// [`cancellation_token`](crate::ItemContext::cancellation_token) is cancelled, and the attempt is dropped when
-    /// the grace is over. If it ends with `Ok` within the grace, the item succeeds. If it ends with `Err` after a
-    /// time limit, it counts as timed out. If it ends with `Err` while the run stops, the error is kept.
+    /// [`cancellation_token`](crate::ItemContext::cancellation_token) is cancelled, and the attempt is dropped at the
+    /// end of the grace. If it ends with `Ok` within the grace, the item succeeds. If it ends with `Err` after a time
+    /// limit, it counts as timed out. If it ends with `Err` while the run stops, the error is kept.
     ///
     /// The default is zero: the attempt is dropped immediately. Dropping is a clean end for most futures. A grace is
     /// for attempts that have work to finish, such as a file to remove. The attempt keeps its permits meanwhile. A
@@ -382,7 +384,19 @@ impl AsyncMapTaskBuilder {
     /// [`concurrency`](Self::concurrency) *and* permits of the [`Limiter`]. It takes as many of each as the item's
     /// [`weight`](crate::MapRun::weight), which is 1 by default.
     ///
-    /// The default is no shared limit.
+    /// The default is no shared limit. The guide shows [a limiter in a
+    /// service](crate::guide::services#one-limit-over-many-requests).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use async_map_task::{AsyncMapTask, Limiter};
+    /// let database = Limiter::new(100);
+    /// let read = AsyncMapTask::builder().concurrency(8).limiter(&database).build()?;
+    /// let write = AsyncMapTask::builder().concurrency(4).limiter(&database).build()?;
+    /// // However many runs of both there are, at most 100 attempts run at once.
+    /// # Ok::<_, async_map_task::ConfigError>(())
+    /// ```
     pub fn limiter(mut self, limiter: &Limiter) -> Self {
         self.settings.limiter = Some(limiter.clone());
         self
@@ -422,7 +436,7 @@ impl AsyncMapTaskBuilder {
     /// ```
     /// # use async_map_task::AsyncMapTask;
     /// let error = AsyncMapTask::builder().min_success_ratio(95.0).build().unwrap_err();
-    /// assert_eq!(error.to_string(), "min_success_ratio is 95, allowed is 0 to 1");
+    /// assert_eq!(error.to_string(), "min_success_ratio must be between 0 and 1, got 95");
     /// ```
     pub fn build(self) -> Result<AsyncMapTask, ConfigError> {
         let config = Config::try_from(self.settings)?;

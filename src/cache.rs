@@ -23,7 +23,7 @@ use crate::store::{Store, StoreError};
 
 /// The settings of [`cache`](MapRun::cache): how outputs are found and stored.
 #[derive(Clone)]
-#[must_use = "it does nothing by itself"]
+#[must_use = "a cache does nothing until it is given to a run"]
 pub struct Cache<F = WholeItem> {
     options: Options,
     key: F,

@@ -118,23 +118,28 @@ impl TryFrom<Settings> for Config {
             return Err(ConfigError::new(
                 "concurrency",
                 0,
-                "1 or more; unbounded_concurrency() lifts the limit",
+                "at least 1 (unbounded_concurrency() removes the limit)",
             ));
         }
         if settings.look_ahead == Some(0) {
-            return Err(ConfigError::new("look_ahead", 0, "1 or more"));
+            return Err(ConfigError::new("look_ahead", 0, "at least 1"));
         }
         if !retry.multiplier.is_finite() || retry.multiplier < 1.0 {
-            return Err(ConfigError::new("retry_multiplier", retry.multiplier, "a finite number, 1 or more"));
+            return Err(ConfigError::new(
+                "retry_multiplier",
+                retry.multiplier,
+                "a finite number of at least 1",
+            ));
         }
         if !(0.0..=1.0).contains(&retry.jitter) {
-            return Err(ConfigError::new("retry_jitter", retry.jitter, "0 to 1"));
+            return Err(ConfigError::new("retry_jitter", retry.jitter, "between 0 and 1"));
         }
         settings.check_limits()?;
         let min_success_ratio = match settings.min_success_ratio {
             None => None,
             Some(ratio) => Some(
-                Ratio::new(ratio).ok_or_else(|| ConfigError::new("min_success_ratio", ratio, "0 to 1"))?,
+                Ratio::new(ratio)
+                    .ok_or_else(|| ConfigError::new("min_success_ratio", ratio, "between 0 and 1"))?,
             ),
         };
         let config = Self::new(settings, min_success_ratio);
@@ -155,7 +160,7 @@ impl Settings {
             ("run_timeout", self.run_timeout),
         ] {
             if limit.is_some_and(|limit| limit.is_zero()) {
-                return Err(ConfigError::new(field, "0s", "more than zero; leave it out for no limit"));
+                return Err(ConfigError::new(field, "0s", "greater than zero, or not set for no limit"));
             }
         }
         let pairs = [

@@ -61,8 +61,8 @@ impl ItemContext {
         self.deadline
     }
 
-    /// Returns a token that is cancelled when this attempt should stop: because it exceeded a time limit, because the
-    /// run stops, or because the run was dropped. The token is not cancelled if the attempt ends normally.
+    /// Returns a token that is cancelled when this attempt should stop. The cause is a time limit that the attempt
+    /// exceeded, or that the run stops or was dropped. The token is not cancelled if the attempt ends normally.
     ///
     /// With [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace) the attempt has that time to end after the
     /// token was cancelled. Without it, the attempt is dropped immediately. The token then reaches only work that the

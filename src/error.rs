@@ -13,7 +13,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// An invalid setting: its name, its value, and the allowed values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field} is {found}, allowed is {allowed}")]
+#[error("{field} must be {allowed}, got {found}")]
 pub struct ConfigError {
     field: &'static str,
     found: String,

@@ -17,29 +17,33 @@ use crate::run::MapRun;
 
 /// # The ends
 ///
-/// A run is awaited for all its results at once, or ends in one of these.
+/// A run is either awaited, which returns all its results at once, or finished by one of these methods.
 impl<W: Plan> MapRun<W> {
-    /// Passes each outcome to an async function as soon as the item has settled, one after another, and keeps none.
-    /// The memory is bounded by [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) and
-    /// [`look_ahead`](crate::AsyncMapTaskBuilder::look_ahead), however many items there are.
+    /// Passes each outcome to an async function, one after another, and keeps none. An outcome is available when its
+    /// item has *settled*: it has succeeded, or failed for good. The memory is bounded by
+    /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) and
+    /// [`look_ahead`](crate::AsyncMapTaskBuilder::look_ahead), and does not depend on the number of items.
     ///
     /// The function is polled together with the items. So the items make progress while it waits, and a slow function
-    /// causes no timeout. While `concurrency` outcomes, `c`, wait for it, no attempt starts. Running attempts can
-    /// still join them, so at most 2c - 1 wait. The outcomes come in the order of completion. With
-    /// [`ordered`](Self::ordered) they come in input order, and `look_ahead` is the bound instead. Each settled item
-    /// is delivered once, also after the run has been stopped. Cancelled items are only counted.
+    /// causes no timeout. With a concurrency of `c`, no attempt starts while `c` outcomes wait for the function.
+    /// Running attempts can still join them, so at most `2c - 1` outcomes wait.
     ///
-    /// No limit of the task applies to the function. The run ends when the function has received every outcome,
-    /// however long that takes. Its futures cannot borrow from the function itself. A value that they need by `&mut`,
-    /// such as a writer, goes into a [`Mutex`](https://docs.rs/tokio/1/tokio/sync/struct.Mutex.html), which has no
-    /// contention. The example of [`try_for_each`](Self::try_for_each) shows it.
+    /// The outcomes come in the order of completion. With [`ordered`](Self::ordered) they come in input order, and
+    /// `look_ahead` is the bound instead. Each settled item is delivered once, also after the run has been stopped.
+    /// Cancelled items are only counted.
+    ///
+    /// No time limit of the task applies to the function. The run ends when the function has received every outcome,
+    /// however long that takes. The futures of the function cannot borrow from the captures of a closure. Put a value
+    /// that they need by `&mut`, such as a writer, into a
+    /// [`Mutex`](https://docs.rs/tokio/1/tokio/sync/struct.Mutex.html). It has no contention, because calls never
+    /// overlap. The example of [`try_for_each`](Self::try_for_each) shows it.
     ///
     /// Awaiting it returns the [`Summary`].
     ///
     /// # Cancel safety
     ///
-    /// The same as that of the [run](MapRun#cancel-safety). A call of the function that is in progress is dropped
-    /// with the run, and so are the outcomes that wait for theirs.
+    /// The same as that of the [run](MapRun#cancel-safety). Dropping the future also drops the call of the function
+    /// that is in progress, and the outcomes that were not delivered yet.
     ///
     /// # Errors
     ///
@@ -83,8 +87,8 @@ impl<W: Plan> MapRun<W> {
         ForEach::new(self, function)
     }
 
-    /// Like [`for_each`](Self::for_each), with a function that can fail. Its first error stops the run, as every
-    /// cause does, and is the reason of its end. The function is not called again.
+    /// Like [`for_each`](Self::for_each), with a function that can fail. The first error stops the run, and the
+    /// function is not called again. Items that settle after the error are counted, and not delivered.
     ///
     /// # Cancel safety
     ///
@@ -138,7 +142,8 @@ impl<W: Plan> MapRun<W> {
     }
 }
 
-/// The future of [`for_each`](MapRun::for_each) and [`try_for_each`](MapRun::try_for_each).
+/// The future of [`for_each`](MapRun::for_each) and [`try_for_each`](MapRun::try_for_each). Its output is
+/// `Result<Summary, RunError>`. These methods document its cancel safety and its panics.
 #[must_use = "a run does nothing until it is awaited"]
 pub struct ForEach<W: Plan, G, Fut> {
     running: Running<Handing<W, G, Fut>, <W::Mode as Mode>::InDriver<Sink<G, Fut>>>,

@@ -15,9 +15,9 @@ use crate::rt::{Mutex, MutexGuard};
 /// [`limiter`](crate::AsyncMapTaskBuilder::limiter).
 ///
 /// A clone is the same limit. An attempt of a task with a limiter needs permits of its run, within
-/// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency), and permits of the limiter: one, or the
-/// [`weight`](crate::MapRun::weight) of its item. It returns them when it ends, before the delay of a retry. An attempt of
-/// [`map_blocking`](crate::Over::map_blocking) returns them when its function has returned.
+/// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency), and as many permits of the limiter. Their number is the
+/// [`weight`](crate::MapRun::weight) of the item, by default 1. The attempt returns them when it ends, before the delay of a
+/// retry. An attempt of [`map_blocking`](crate::Over::map_blocking) returns them when its function has returned.
 ///
 /// It is fair: first come, first served. An attempt that needs many permits is not starved by attempts that need few. While
 /// it waits, the requests behind it wait, too. A run waits in the queue with one item at a time. So a run of many items gets
@@ -160,7 +160,7 @@ impl Limiter {
     /// have been returned.
     ///
     /// Lowering the limit never ends a run. An item with a weight above the new limit keeps its turn in the queue, and
-    /// starts alone: it waits until all permits have been returned, and nothing else starts until it has returned its own.
+    /// starts alone. It waits until all permits have been returned, and nothing else starts until it has returned its own.
     /// Only a weight above the largest number of permits that this limiter has ever had is refused. It ends its run with
     /// [`FailureReason::Config`](crate::FailureReason::Config).
     ///

@@ -96,7 +96,7 @@ fields! {
     ///   |
     /// 2 | timeout_per_item = 30
     ///   |                    ^^
-    /// timeout_per_item is 30, allowed is text with a unit, such as "200ms", "5s" or "1m 30s""#
+    /// timeout_per_item must be text with a unit, such as "200ms", "5s" or "1m 30s", got 30"#
     /// );
     /// ```
     ///
@@ -238,28 +238,28 @@ fn sum_of_spans(mut text: &str) -> Option<Duration> {
 fn concurrency(found: &Found) -> Result<usize, String> {
     match found {
         Found::Text(text) if text == "unbounded" => Ok(usize::MAX),
-        _ => found.parse(|| format!(r#"a whole number, 1 to {}, or "unbounded""#, usize::MAX)),
+        _ => found.parse(|| format!(r#"a whole number from 1 to {}, or "unbounded""#, usize::MAX)),
     }
 }
 
 fn window(found: &Found) -> Result<usize, String> {
-    found.parse(|| format!("a whole number, 1 to {}", usize::MAX))
+    found.parse(|| format!("a whole number from 1 to {}", usize::MAX))
 }
 
 fn retries(found: &Found) -> Result<u32, String> {
-    found.parse(|| format!("a whole number, 0 to {}", u32::MAX))
+    found.parse(|| format!("a whole number from 0 to {}", u32::MAX))
 }
 
 fn count(found: &Found) -> Result<usize, String> {
-    found.parse(|| format!("a whole number, 0 to {}", usize::MAX))
+    found.parse(|| format!("a whole number from 0 to {}", usize::MAX))
 }
 
 fn multiplier(found: &Found) -> Result<f64, String> {
-    found.parse(|| "a finite number, 1 or more".to_owned())
+    found.parse(|| "a finite number of at least 1".to_owned())
 }
 
 fn part(found: &Found) -> Result<f64, String> {
-    found.parse(|| "a number, 0 to 1".to_owned())
+    found.parse(|| "a number between 0 and 1".to_owned())
 }
 
 fn flag(found: &Found) -> Result<bool, String> {
@@ -314,7 +314,7 @@ impl<'de> Visitor<'de> for ConfigVisitor {
     type Value = MapTaskConfig;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map of the settings of a task")
+        f.write_str("a map of task settings")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MapTaskConfig, A::Error> {

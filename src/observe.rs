@@ -57,8 +57,8 @@ pub enum Event<'a> {
 
 /// Receives every event of a run, and cannot influence it; see [`observe`](crate::MapRun::observe).
 ///
-/// An observer is called on the driver, between the items, so it must be quick. Pass a type of your own by value, or
-/// in an [`Arc`] to read it during the run:
+/// The run calls its observer between the polls of the items, so the observer must be quick. Pass a type of your own
+/// by value, or in an [`Arc`] to read it during the run:
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

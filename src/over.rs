@@ -29,7 +29,7 @@ impl<S: Source> Over<S> {
         Self { config, source }
     }
 
-    /// Sets the number of items, if the source cannot tell it: a stream, a channel, a filtered list.
+    /// Sets the number of items of a source that does not know it: a stream, a channel, a filtered list.
     ///
     /// The run then treats its source as a list of this length. It stops at the first failure that makes the success
     /// criteria unreachable, and [`Progress`](crate::Progress) knows its total. A wrong number loses no item. If the

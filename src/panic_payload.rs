@@ -18,7 +18,7 @@ pub(crate) fn into_message(payload: Payload) -> String {
     } else if let Some(text) = payload.downcast_ref::<String>() {
         text.clone()
     } else {
-        "a panic without a text".to_owned()
+        "a panic without a message".to_owned()
     };
     discard(payload);
     message
@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn a_panic_of_a_payload_destructor_is_caught() {
         let caught = catch_unwind(|| panic_any(Endless)).unwrap_err();
-        assert_eq!(into_message(caught), "a panic without a text");
+        assert_eq!(into_message(caught), "a panic without a message");
         assert_eq!(into_message(Box::new("borrowed")), "borrowed");
         assert_eq!(into_message(Box::new(String::from("owned"))), "owned");
     }

@@ -1,11 +1,11 @@
-//! The types of runs, for functions that take a run.
+//! The types of a run, for functions that take or return a run.
 //!
-//! A run is a [`MapRun`](crate::MapRun) of a [`Plan`]. Each option wraps the plan: a run with
-//! [`retry_if`](crate::MapRun::retry_if) is a `MapRun<RetryIf<R, F>>`, for the plan `R` that it had before. Most programs
-//! never name these types.
+//! A run is a [`MapRun<R>`](crate::MapRun), and `R` is its [`Plan`]: the types of its items, outputs, errors and options.
+//! Each option wraps the plan. For example, [`retry_if`](crate::MapRun::retry_if) turns a `MapRun<R>` into a
+//! `MapRun<RetryIf<R, F>>`, for a function of type `F`. Most programs never name these types.
 //!
-//! A function can take a run of any plan, set options, and return it. Options that are function pointers have types that can
-//! be named:
+//! A function can take a run of any plan, set options, and return it. The return type contains the types of the options. A
+//! closure that captures nothing can be converted to a function pointer, which has a type that can be named:
 //!
 //! ```
 //! use async_map_task::plan::{Plan, RetryIf};
@@ -26,7 +26,8 @@
 //! # }
 //! ```
 //!
-//! To return a run with options that are closures, return the future of its result:
+//! The type of a closure cannot be named. To return a run with options that are closures, return it as the future of its
+//! result. Here `use<>` states that the future does not borrow from `task`:
 //!
 //! ```
 //! use async_map_task::{AsyncMapTask, MapTaskError, MapTaskResult};

@@ -32,7 +32,7 @@ use crate::store::limited::Limited;
 /// The run that [`recover`](MapRun::recover) continues, and its settings. A `&str` or a `String` converts to one with the
 /// defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use = "it does nothing by itself"]
+#[must_use = "a recovery does nothing until it is given to a run"]
 pub struct Recovery {
     pub(crate) run_id: String,
     pub(crate) lease: Duration,

@@ -163,11 +163,11 @@ pub struct Summary {
     pub changed: usize,
     /// The time from the run's first poll to its end.
     pub elapsed: Duration,
-    /// Why the run ended.
+    /// The reason for the end of the run.
     pub completion: Completion,
 }
 
-/// Why a run ended.
+/// The reason for the end of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Completion {
@@ -180,7 +180,7 @@ pub enum Completion {
     Cancelled,
     /// The run did not end within its [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout).
     TimedOut,
-    /// Too many items failed, or the run could not go on. Only in the account of an error.
+    /// Too many items failed, or the run could not continue. Only in the account of an error.
     Failed,
 }
 
@@ -192,9 +192,9 @@ pub enum ItemState {
     Succeeded,
     /// It has an error.
     Failed,
-    /// An attempt had begun, and the item did not settle. It may have had side effects.
+    /// An attempt had started, and the item did not settle. It may have had side effects.
     Cancelled,
-    /// No attempt had begun, or there is no item at this index.
+    /// No attempt had started, or there is no item at this index.
     NotStarted,
 }
 

@@ -22,24 +22,28 @@ use crate::error::MapTaskError;
 use crate::observe::Observer;
 use crate::result::MapTaskResult;
 
-/// One run of a task: a future that does nothing until it is polled, and cancels the run when it is dropped.
+/// One run of a task. It is a future: it does nothing until it is polled, and dropping it stops the run.
 ///
 /// Created by [`AsyncMapTask::run`](crate::AsyncMapTask::run) or by [`Over::map`](crate::Over::map) and its siblings.
-/// Awaiting it returns `Result<MapTaskResult<T, E>, MapTaskError<T, E>>`.
+/// The methods of a run set its options, such as [`retry_if`](Self::retry_if), or finish it in another way than
+/// `.await`, such as [`for_each`](Self::for_each).
+///
+/// Awaiting the run returns `Result<MapTaskResult<T, E>, MapTaskError<T, E>>`. `T` is the output of the map function,
+/// and `E` is its error. The run is `Send` if the source, the map function, its futures, the options, `T` and `E`
+/// are.
 ///
 /// To return a run from a function, declare the type as `impl Future<Output = Result<MapTaskResult<T, E>,
-/// MapTaskError<T, E>>>`. The run is `Send` if the source, the function and its futures, the options, `T` and `E`
-/// are.
+/// MapTaskError<T, E>>>`. The module [`plan`](crate::plan) has examples, also of functions that take a run.
 ///
 /// # Cancel safety
 ///
-/// Dropping the run at any point stops it: all running items are dropped with it, and nothing of the run is left
-/// behind. The results are lost. So do not await a run by value in a branch of `select!` in a loop. Await `&mut run`
-/// there, and do nothing slow in the other branches, because the items make progress only while the run is polled.
+/// Dropping the run at any point stops it. All running items are dropped with it, and no task, timer or permit of the
+/// run is left. The results are lost. So do not await a run by value in a branch of `select!` in a loop. Await `&mut
+/// run` there, and do nothing slow in the other branches: the items make progress only while the run is polled.
 ///
 /// # Errors
 ///
-/// Returns a [`MapTaskError`], with everything that was finished, if the run did not succeed.
+/// Returns a [`MapTaskError`] if the run did not succeed. The error contains all finished results.
 ///
 /// # Panics
 ///
@@ -48,11 +52,30 @@ use crate::result::MapTaskResult;
 /// - The source, the observer, a function of one of the options, or the destructor of an item, a result or an error
 ///   panics. The panic propagates after all running items are dropped.
 /// - The run is polled after it has ended.
-/// - An option is set after the first poll. That drops the run, and polling the new one panics.
-/// - The run is polled outside a Tokio runtime with its time driver enabled, and needs a timer: for a limit, or for
-///   the delay before a retry.
+/// - An option is set after the first poll, and the run is polled again. Setting the option drops the running items.
+/// - The run needs a timer, and is polled outside a Tokio runtime with its time driver enabled. Time limits and
+///   delays before retries need a timer.
 ///
-/// A panic of the map function is not among these. Its item settles as [`Panicked`](crate::ItemError::Panicked).
+/// A panic of the map function does not propagate. Its item fails as [`Panicked`](crate::ItemError::Panicked).
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use async_map_task::AsyncMapTask;
+/// use std::time::Duration;
+///
+/// let task = AsyncMapTask::builder().retries(2).retry_delay(Duration::ZERO).build()?;
+/// let run = task
+///     .over(["1", "2", "3"])
+///     .map(|text| async move { text.parse::<u32>() })
+///     .retry_if(|_| false); // nothing has run yet
+/// let result = run.await?;
+/// assert_eq!(result.results, [Some(1), Some(2), Some(3)]);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a run does nothing until it is awaited"]
 pub struct MapRun<W: Plan> {
     running: Running<W, NoSink>,
@@ -99,9 +122,12 @@ macro_rules! hook {
 }
 
 impl<R: Plan> MapRun<R> {
-    /// Retries only the errors that this function accepts. The default is every error.
+    /// Retries an error only if this function returns `true`. The default is to retry every error.
     ///
-    /// The function is called only if a retry is left. A timeout of one attempt is always retried, a panic never.
+    /// The function is called only if the item has a retry left, so it has no effect without
+    /// [`retries`](crate::AsyncMapTaskBuilder::retries). It decides about errors only. A timeout of one attempt is
+    /// retried unless [`retry_timeouts`](crate::AsyncMapTaskBuilder::retry_timeouts) is `false`. A panic is never
+    /// retried.
     ///
     /// # Examples
     ///
@@ -129,17 +155,18 @@ impl<R: Plan> MapRun<R> {
         hook!(self, below => OnRetryIf { below, function })
     }
 
-    /// Takes the delay before the next attempt from the error, such as the `Retry-After` of an HTTP response. This
-    /// delay replaces the backoff, at most [`max_retry_delay`](crate::AsyncMapTaskBuilder::max_retry_delay), and has no
-    /// jitter. `None` keeps the backoff. A server that asks for a longer wait gets the next attempt too early; raise
-    /// `max_retry_delay` for it.
+    /// Takes the delay before the next attempt from the error, such as the `Retry-After` of an HTTP response. This delay
+    /// replaces the backoff, at most [`max_retry_delay`](crate::AsyncMapTaskBuilder::max_retry_delay), and has no jitter.
+    /// `None` keeps the backoff. If a server asks for a longer wait, the next attempt comes too early: raise
+    /// `max_retry_delay` above the longest wait.
     ///
-    /// This function does not decide whether there is a next attempt; [`retry_if`](Self::retry_if) does.
+    /// This function does not select which errors are retried; [`retry_if`](Self::retry_if) does. If the delay ends
+    /// after the deadline of the item or of the run, the item fails immediately with this error.
     ///
     /// # Examples
     ///
     /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use async_map_task::AsyncMapTask;
     /// use std::time::Duration;
@@ -151,12 +178,13 @@ impl<R: Plan> MapRun<R> {
     /// let result = task
     ///     .over([1])
     ///     .map_with_context(|cx, n| async move {
-    ///         if cx.attempt() == 1 { Err(Busy { retry_after: Some(Duration::ZERO) }) } else { Ok(n) }
+    ///         if cx.attempt() == 1 { Err(Busy { retry_after: Some(Duration::from_secs(7)) }) } else { Ok(n) }
     ///     })
     ///     .retry_after(|error| error.retry_after)
     ///     .await
     ///     .unwrap();
     /// assert_eq!(result.results, [Some(1)]);
+    /// assert_eq!(result.summary.elapsed.as_secs(), 7); // instead of the backoff of about 1 s
     /// # Ok(())
     /// # }
     /// ```
@@ -167,10 +195,33 @@ impl<R: Plan> MapRun<R> {
         hook!(self, below => OnRetryAfter { below, function })
     }
 
-    /// Passes every event of the run to an observer; see [`Observer`].
+    /// Passes every event of the run to an observer; see [`Observer`]. The default is no observer.
     ///
     /// If the observer is a closure, write the type of its parameter: `|event: &Event<'_>| ..`. Without it, the
     /// compiler infers a closure for a single lifetime, which is not general enough.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::{AsyncMapTask, Event};
+    /// use std::cell::Cell;
+    ///
+    /// let started = &Cell::new(0);
+    /// AsyncMapTask::default()
+    ///     .over(0..10)
+    ///     .map(|n| async move { Ok::<_, String>(n) })
+    ///     .observe(|event: &Event<'_>| {
+    ///         if let Event::ItemStarted { .. } = event {
+    ///             started.set(started.get() + 1);
+    ///         }
+    ///     })
+    ///     .await?;
+    /// assert_eq!(started.get(), 10);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn observe<O: Observer>(self, observer: O) -> MapRun<Observe<R, O>> {
         hook!(self, below => OnObserve { below, function: observer })
     }
@@ -180,15 +231,15 @@ impl<R: Plan> MapRun<R> {
     /// [`limiter`](crate::AsyncMapTaskBuilder::limiter). The default is 1, and 0 counts as 1.
     ///
     /// With weights, both limits count an amount of any scarce resource instead of items: megabytes, connections,
-    /// cores. Items still start in their order. A heavy item waits until there is room for it, and the items behind
-    /// it wait, too, so it is not starved. The function is called once per item, when the item is pulled.
+    /// cores. Items still start in their order. A heavy item waits until enough permits are free, and the items
+    /// behind it wait, too, so it is not starved. The function is called once per item, when the item is pulled.
     ///
     /// With weights, set `concurrency` to the available amount: the default of 4 lets no item of weight 5 start.
     ///
     /// # Errors
     ///
     /// An item that weighs more than the largest value that a limit has had can never start. It ends the run with
-    /// [`FailureReason::Config`](crate::FailureReason::Config) when its turn comes.
+    /// [`FailureReason::Config`](crate::FailureReason::Config) when all items before it have started.
     ///
     /// # Examples
     ///
@@ -225,8 +276,11 @@ impl<R: Plan> MapRun<R> {
         hook!(self, below => OnWeight { below, function })
     }
 
-    /// Cancels the run when this token is cancelled. The run ends with
-    /// [`FailureReason::Cancelled`](crate::FailureReason::Cancelled) and everything that was finished.
+    /// Cancels the run when this token is cancelled. The default is no token.
+    ///
+    /// The run starts nothing more, and gives running attempts the
+    /// [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace). Then it ends with
+    /// [`FailureReason::Cancelled`](crate::FailureReason::Cancelled). The error contains all finished results.
     ///
     /// # Examples
     ///
@@ -305,14 +359,13 @@ impl<R: Plan> MapRun<R> {
     /// [`stream`](Self::stream) in input order. The default is the order of completion. The results of a run that is
     /// awaited or [spawned](Self::spawn) are in input order anyway.
     ///
-    /// Only the delivery waits. Items start and end as without it, and a failure that ends the run takes effect when
-    /// it happens. Outcomes that come before their turn are held. While
-    /// [`look_ahead`](crate::AsyncMapTaskBuilder::look_ahead) items are held, those that wait for a retry included,
-    /// no new item starts. Running attempts can still join them: fewer than `look_ahead + concurrency` are ever held.
-    /// Retries always start, because the first outcome may need one.
+    /// Only the delivery waits. A failure that ends the run takes effect when it happens. Outcomes that come before
+    /// their turn are *held*. While [`look_ahead`](crate::AsyncMapTaskBuilder::look_ahead) items are held, no new
+    /// item starts. Items that wait for a retry count, too. Running attempts can still join them: fewer than
+    /// `look_ahead + concurrency` are ever held. Retries always start, because the first outcome may need one.
     ///
-    /// So a slow item costs no time as long as the window has room, and never fills the memory. The guide has [the
-    /// numbers](crate::guide::streaming#in-the-order-of-the-input). Cancelled items are skipped.
+    /// So a slow item costs no time while fewer than `look_ahead` items are held, and it never fills the memory. The
+    /// guide has [the numbers](crate::guide::streaming#in-the-order-of-the-input). Cancelled items are skipped.
     ///
     /// # Examples
     ///
@@ -343,19 +396,20 @@ impl<R: Plan> MapRun<R> {
         self.with_options(|options| options.ordered = true)
     }
 
-    /// Runs the items on Tokio tasks of their own, so that they use all cores of the runtime.
+    /// Runs the items on several Tokio tasks, so that they use all cores of the runtime.
     ///
-    /// By default the items run in the task that awaits the run: many at once, but one core for all of them, as with
-    /// `join_all` or `buffer_unordered`. That is right for items that mostly wait, and it is cheaper. The function
-    /// may also borrow, and items need not be `Send`. Use `parallel` for items that compute between their waits, from
-    /// about a microsecond each. For a function that blocks its thread, use
-    /// [`map_blocking`](crate::Over::map_blocking).
+    /// By default the items run in the task that awaits the run: many at once, but on one core, as with `join_all` or
+    /// `buffer_unordered`. This suits items that mostly wait, and it is cheaper. The map function may also borrow,
+    /// and items need not be `Send`. Use `parallel` for items that compute for a microsecond or more between their
+    /// waits. For a function that blocks its thread, use [`map_blocking`](crate::Over::map_blocking).
     ///
     /// The run spawns at most [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) tasks, and each processes one
-    /// item after another. Order, limits, retries, success criteria and account stay the same. The source, the hooks,
-    /// the observer and the function's own body, up to its future, may be called on any thread of the runtime. Calls
-    /// of the source, the hooks and the observer never overlap; calls of the function may. The items use the
-    /// subscriber and the span of the run's first poll.
+    /// item after another. So every part of the run must be `Send + 'static`, and the map function also `Sync`.
+    /// Order, limits, retries, success criteria and account stay the same.
+    ///
+    /// The source, the map function, the functions of the options and the observer may be called on any thread of the
+    /// runtime. Only calls of the map function may overlap. The items use the `tracing` subscriber and the span that
+    /// are current at the run's first poll.
     ///
     /// # Cancel safety
     ///

@@ -123,7 +123,7 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Returns the records of the items that succeeded, from the index `from` on, by ascending index, at most `limit`.
     ///
-    /// A store may return fewer, to bound the memory for large outputs: the stores of this crate end a page when it has 4
+    /// A store may return fewer, to bound the memory for large outputs. The stores of this crate end a page when it has 4
     /// MiB of outputs. Only an empty page means that there are no more.
     fn successes(
         &self,

@@ -23,13 +23,15 @@ use crate::result::Summary;
 use crate::run::MapRun;
 
 impl<W: Plan> MapRun<W> {
-    /// Returns the outcomes as a stream of `Result<ItemOutcome<T, E>, RunError>`, in the order of completion, or in
-    /// input order with [`ordered`](Self::ordered). If the run fails, its error is the stream's last item.
+    /// Returns the outcomes as a stream of `Result<ItemOutcome<T, E>, RunError>`. They come in the order of
+    /// completion, or in input order with [`ordered`](Self::ordered).
     ///
     /// From the first poll of the stream, a Tokio task drives the run. So the items make progress while the consumer
-    /// is busy, and a busy consumer causes no timeout. While [`concurrency`](crate::AsyncMapTaskBuilder::concurrency)
-    /// outcomes, `c`, wait to be taken, no attempt starts. Running attempts continue, so at most 2c - 1 outcomes
-    /// wait. A slow consumer slows the run down and does not fill the memory. With [`ordered`](Self::ordered),
+    /// is busy, and a busy consumer causes no timeout.
+    ///
+    /// A slow consumer slows the run down and does not fill the memory. With a
+    /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) of `c`, no attempt starts while `c` outcomes wait to
+    /// be taken. Running attempts continue, so at most `2c - 1` outcomes wait. With [`ordered`](Self::ordered),
     /// [`look_ahead`](crate::AsyncMapTaskBuilder::look_ahead) is the bound instead.
     ///
     /// Because of that task, every part of the run must be `Send + 'static`. For a run that borrows, use
@@ -37,8 +39,13 @@ impl<W: Plan> MapRun<W> {
     ///
     /// # Cancel safety
     ///
-    /// Waiting for the next outcome is cancel safe: none is lost. Dropping the stream stops the run; see
+    /// Waiting for the next outcome is cancel safe: no outcome is lost. Dropping the stream stops the run; see
     /// [`MapStream`].
+    ///
+    /// # Errors
+    ///
+    /// If the run did not succeed, the last item of the stream is its [`RunError`]. The error of an item is inside
+    /// its outcome, which is an `Ok`.
     ///
     /// # Panics
     ///
@@ -113,6 +120,10 @@ wraps! {
 /// Dropping the stream aborts the run's task. Its items are dropped as soon as the runtime runs the abort, without
 /// [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace). On a runtime with several threads, a poll of an item
 /// that is in progress finishes first.
+///
+/// # Panics
+///
+/// See [`MapRun::stream`].
 #[must_use = "a run does nothing until its stream is polled"]
 pub struct MapStream<T, E> {
     name: String,
@@ -133,7 +144,7 @@ enum State {
 }
 
 impl<T, E> MapStream<T, E> {
-    /// Returns the progress of the run, at any time.
+    /// Returns the current progress of the run. It is also available before the first poll and after the end.
     pub fn progress(&self) -> Progress {
         self.control.progress()
     }

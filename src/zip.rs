@@ -7,7 +7,7 @@ use crate::count::Count;
 /// The error of zipping lists of different lengths.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the lists to zip must have one length, but list {list} has {} and list 1 has {required}",
+    "the lists to zip must have the same length, but list {list} has {} and list 1 has {required}",
     Count(*found, "item")
 )]
 pub struct LengthMismatch {

@@ -36,7 +36,7 @@ const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/results");
 const HEAD: &str = "\
 # How the cost of an item grows
 
-Written by `cargo bench --bench growth`: median CPU time of an item in ns on a current-thread runtime (in brackets, the
+Written by `cargo bench --bench growth`: median CPU time per item in ns on a current-thread runtime (in brackets, the
 ratio to `buffer_unordered`). \"full\" is a run with retries, limits, cancellation and criteria all set.
 ";
 
@@ -67,7 +67,7 @@ struct Contender {
 type Sum = Pin<Box<dyn Future<Output = u64>>>;
 
 const WORKLOADS: [&str; 3] =
-    ["items that are ready at once", "items that yield once", "items that keep every place taken"];
+    ["items that are ready at once", "items that yield once", "items that keep every permit taken"];
 
 const CONTENDERS: [Contender; 3] = [
     Contender {
@@ -125,7 +125,7 @@ fn measure(size: Size, workload: usize) -> Vec<f64> {
     let costs = frame::interleaved(size.rounds(), &CONTENDERS, |contender| {
         let runtime = frame::current_thread();
         let (sum, cost) = frame::timed(&runtime, contender.run[workload](size));
-        assert_eq!(sum, size.items * (size.items - 1), "{} has lost an item", contender.name);
+        assert_eq!(sum, size.items * (size.items - 1), "{} lost an item", contender.name);
         cost / size.items
     });
     costs.into_iter().map(|cost| cost.cpu).collect()

@@ -77,7 +77,7 @@ impl Plot {
             .label_style((FONT, 16))
             .axis_desc_style((FONT, 17))
             .x_desc(self.x_axis)
-            .y_desc("ns an item")
+            .y_desc("ns per item")
             .x_labels(labels)
             .x_label_formatter(&|x| with_commas(x.round() as usize))
             .y_label_formatter(&|y| format!("{y:.0}"))

@@ -50,7 +50,7 @@ impl Output {
             Self::Account(account) => {
                 assert!(
                     account.results.iter().copied().eq((0..items).map(|n| Some(n * 2))),
-                    "{contender} gave other results"
+                    "{contender} returned different results"
                 );
                 account.into_successful_results().into_iter().sum()
             }

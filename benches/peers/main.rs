@@ -145,7 +145,10 @@ fn print(figures: &[Figures]) {
         return;
     };
     println!("{workload}; {cores}, {items} items, {rounds} rounds");
-    println!("ns an item on the wall's clock, ns of CPU time, each with its ratio to {}", cores.baseline());
+    println!(
+        "ns of wall-clock time per item, ns of CPU time per item, each with its ratio to {}",
+        cores.baseline()
+    );
     println!("{}", table(figures));
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn collect(measurements: &mut [Measurement]) {
     for process in (0..PROCESSES).filter(|process| !share(*process, rounds).is_empty()) {
         let mut program = without_memory_of_others();
         program.args(env::args_os().skip(1)).arg(format!("--process={process}"));
-        let output = program.stderr(Stdio::inherit()).output().expect("this program can be begun");
+        let output = program.stderr(Stdio::inherit()).output().expect("this program can be started");
         assert!(output.status.success(), "process {process}: {}", output.status);
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             let (measurement, contender, cost) = read(line).expect("what print has printed");

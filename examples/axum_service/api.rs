@@ -1,4 +1,4 @@
-//! What the service answers: one function for each endpoint.
+//! The endpoints of the service: one function each.
 
 use std::sync::Arc;
 
@@ -24,20 +24,20 @@ use crate::jobs::Jobs;
 use crate::order::{Order, check_concurrency};
 use crate::reply::ApiError;
 
-/// The most bytes of a request.
+/// The maximum number of bytes of a request.
 pub(crate) const MAX_BODY: usize = 1 << 20;
 
-/// The page needs nothing but itself and this service.
+/// The page loads nothing except from this service.
 const PAGE_POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; \
                            style-src 'unsafe-inline'; script-src 'unsafe-inline'";
 
-/// What all requests share.
+/// The state that all requests share.
 pub(crate) struct Service {
     pub(crate) client: Client,
-    /// The limit over all jobs and all requests, whatever each of them may do for itself.
+    /// The limiter of all jobs and requests, in addition to their own concurrency.
     pub(crate) limiter: Limiter,
     pub(crate) jobs: Jobs,
-    /// Where the service finds its own `/flaky`.
+    /// The address of the service's own `/flaky` endpoint.
     pub(crate) origin: String,
 }
 
@@ -59,9 +59,9 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
         .route("/jobs/{id}/resume", post(resume))
         .route("/jobs/{id}/drain", post(drain))
         .route("/jobs/{id}/concurrency", post(set_concurrency))
-        .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "there is nothing here"))
+        .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "this path does not exist"))
         .method_not_allowed_fallback(async || {
-            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this path has other methods")
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not support this method")
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(service)
@@ -71,7 +71,7 @@ async fn page() -> impl IntoResponse {
     ([(CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(include_str!("page.html")))
 }
 
-/// Starts a job, which goes on whether or not somebody watches.
+/// Starts a job, which continues without a client.
 async fn start(
     State(service): Shared,
     body: Result<Json<Value>, JsonRejection>,
@@ -86,7 +86,7 @@ async fn start(
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(job.status())))
 }
 
-/// A plain list stands for an order with nothing but URLs.
+/// A plain list is an order with URLs and no settings.
 fn order(body: Value) -> Answer<Order> {
     let body = if body.is_array() { json!({ "urls": body }) } else { body };
     serde_json::from_value(body).map_err(ApiError::unprocessable)
@@ -145,7 +145,7 @@ async fn set_concurrency(
     told(&job, job.set_concurrency(concurrency))
 }
 
-/// The status of a job after it was told something, or that it did not heed it.
+/// Returns the status of a job after a command, or an error if the job did not accept the command.
 fn told(job: &Job, heeded: bool) -> Answer<Json<Status>> {
     let status = job.status();
     if heeded {
@@ -156,8 +156,8 @@ fn told(job: &Job, heeded: bool) -> Answer<Json<Status>> {
     }
 }
 
-/// Awaits a run within the request. When the client disconnects, axum drops this future, and with it the
-/// run: its connections are closed, and its permits are back.
+/// Awaits a run within the request. When the client disconnects, axum drops this future, and with it the run. Its
+/// connections are closed, and its permits are returned.
 async fn map(
     State(service): Shared,
     query: Result<Query<Order>, QueryRejection>,
@@ -185,7 +185,7 @@ async fn map(
     Ok((status, Json(body)))
 }
 
-/// What an operator wants to know.
+/// Returns the state of the service for operators.
 async fn health(State(service): Shared) -> Json<Value> {
     let (alive, kept) = service.jobs.counts();
     Json(json!({
@@ -201,11 +201,11 @@ struct Permits {
     permits: usize,
 }
 
-/// Widens or narrows the limit of the whole service. What runs goes on; less is started.
+/// Changes the limit of the whole service. Running attempts continue.
 async fn resize(state: Shared, permits: Result<Json<Permits>, JsonRejection>) -> Answer<Json<Value>> {
     let Json(Permits { permits }) = permits?;
     if !(1..=4_096).contains(&permits) {
-        return Err(ApiError::unprocessable(format!("permits is {permits}, allowed is 1 to 4096")));
+        return Err(ApiError::unprocessable(format!("permits must be between 1 and 4096, got {permits}")));
     }
     state.limiter.set_permits(permits);
     Ok(health(state).await)

@@ -1,4 +1,4 @@
-//! Fetches a URL, once: what came, or an error that says whether another attempt may help.
+//! Fetches a URL once. An error states if another attempt may succeed.
 
 use std::error::Error;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
 use serde::Serialize;
 
-/// The most bytes of an answer that are read.
+/// The maximum number of bytes of a response that are read.
 const MAX_BODY: usize = 1 << 20;
 
-/// The longest wait that a server may ask for.
+/// The maximum wait that a server may ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Serialize)]
@@ -22,9 +22,9 @@ pub(crate) struct Fetched {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    #[error("the server answered {status}")]
+    #[error("the server returned the status {status}")]
     Status { status: StatusCode, retry_after: Option<Duration> },
-    #[error("the answer has more than {MAX_BODY} bytes")]
+    #[error("the response has more than {MAX_BODY} bytes")]
     TooLarge,
     #[error("{}", with_causes(.0))]
     Http(#[from] reqwest::Error),
@@ -41,7 +41,7 @@ impl FetchError {
         }
     }
 
-    /// The wait that the server has asked for.
+    /// Returns the wait that the server asked for.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
@@ -50,8 +50,8 @@ impl FetchError {
     }
 }
 
-/// One client for the whole service, so that its connections are shared. It has no time limits: those are
-/// the task's.
+/// One client for the whole service, so that its connections are shared. It has no time limits, because the task has
+/// them.
 pub(crate) fn client() -> reqwest::Result<Client> {
     Client::builder()
         .no_proxy() // The service asks itself, too, and that no proxy could do.
@@ -62,12 +62,12 @@ pub(crate) fn client() -> reqwest::Result<Client> {
 
 /// # Cancel safety
 ///
-/// Dropping the future closes the connection in the middle of the answer.
+/// Dropping the future closes the connection in the middle of the response.
 pub(crate) async fn fetch(client: &Client, url: &str) -> Result<Fetched, FetchError> {
     let mut response = client.get(url).send().await?;
     let status = response.status();
     if !status.is_success() {
-        // Seconds only; a date is read as if the header were not there.
+        // Only seconds are supported. A date is ignored.
         let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let retry_after = seconds.map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
         return Err(FetchError::Status { status, retry_after });
@@ -82,7 +82,7 @@ pub(crate) async fn fetch(client: &Client, url: &str) -> Result<Fetched, FetchEr
     Ok(Fetched { status: status.as_u16(), bytes })
 }
 
-/// The message of `reqwest` says what was tried, and only its causes say why it failed.
+/// Returns the message of `reqwest` with its causes, which contain the reason.
 fn with_causes(error: &reqwest::Error) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     causes.fold(String::from("the request failed"), |text, cause| format!("{text}: {cause}"))

@@ -1,4 +1,4 @@
-//! `GET /flaky`: an endpoint as one meets them. It delays, refuses for a while, hangs, and hangs up.
+//! `GET /flaky`: an unreliable endpoint. It delays, refuses for a while, hangs, and closes connections.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -13,23 +13,23 @@ use futures::{StreamExt, stream};
 use serde::Deserialize;
 use tokio::time::sleep;
 
-/// For how long a request hangs whose client does not give up before.
+/// The time for which a request hangs if its client does not give up before.
 const HANG: Duration = Duration::from_secs(30);
 
-/// What to expect of an answer: the shares are probabilities, and what they leave is a good answer.
+/// The probabilities of each kind of answer. All other answers are successes.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Mood {
     item: usize,
-    /// The mean delay; each one is between half of it and three halves.
+    /// The mean delay. Each delay is between half of it and 1.5 times it.
     delay_ms: u64,
-    /// The share of 503 with `Retry-After`.
+    /// The ratio of 503 with `Retry-After`.
     busy: f64,
-    /// The share that is answered when nobody waits any more.
+    /// The ratio of answers that come after the client has given up.
     hang: f64,
-    /// The share of answers that break off in the middle.
+    /// The ratio of answers that break off in the middle.
     drop: f64,
-    /// The share of 410, which no retry can mend.
+    /// The ratio of 410, which no retry can fix.
     gone: f64,
 }
 
@@ -48,7 +48,7 @@ pub(crate) async fn flaky(Query(mood): Query<Mood>) -> Response {
             let half = stream::once(async { Ok("the first half of ") });
             let broken = stream::once(async {
                 sleep(Duration::from_millis(5)).await;
-                Err(io::Error::other("hung up, as asked"))
+                Err(io::Error::other("connection closed on request"))
             });
             Body::from_stream(half.chain(broken)).into_response()
         }
@@ -57,7 +57,7 @@ pub(crate) async fn flaky(Query(mood): Query<Mood>) -> Response {
     }
 }
 
-/// The sum of each share and of those before it.
+/// The cumulative sums of the ratios.
 fn up_to<const N: usize>(shares: [f64; N]) -> [f64; N] {
     let mut sum = 0.0;
     shares.map(|share| {
@@ -66,7 +66,7 @@ fn up_to<const N: usize>(shares: [f64; N]) -> [f64; N] {
     })
 }
 
-/// Uniform in `[0, 1]`: the standard library seeds its hash maps at random, and that is random enough here.
+/// Uniform in `[0, 1]`. The standard library seeds its hash maps at random, which suffices here.
 fn random() -> f64 {
     RandomState::new().hash_one(()) as f64 / u64::MAX as f64
 }

@@ -1,4 +1,4 @@
-//! One job: a run that lives on by itself, what it was last asked to do, and its record.
+//! One job: a run in the background, the last command that it received, and its record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::fetch::{FetchError, fetch};
 use crate::record::{Answers, End, Record, record};
 use crate::reply::milliseconds;
 
-/// The shortest time between two events to one client.
+/// The minimum time between two events to one client.
 const EVENT_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(crate) enum Asked {
 pub(crate) struct Job {
     id: u64,
     total: usize,
-    /// The results are in the record, so the run itself has none to keep.
+    /// The results are in the record, so the run keeps none.
     handle: MapHandle<(), FetchError>,
     asked: watch::Sender<Asked>,
     record: Record,
@@ -55,7 +55,7 @@ pub(crate) struct Status {
 }
 
 impl Job {
-    /// Must be called within the runtime that the run is to live on.
+    /// Must be called within the runtime of the run.
     pub(crate) fn start(id: u64, task: &AsyncMapTask, urls: Vec<Arc<str>>, client: &Client) -> Self {
         let (total, answers) = (urls.len(), Answers::default());
         let (recorder, record) = record(urls.clone(), answers.clone());
@@ -89,8 +89,7 @@ impl Job {
         self.record.is_closed()
     }
 
-    /// Passes a wish on to the run. What is stopping does not start again: `false` says that it was not
-    /// possible.
+    /// Passes a command to the run. Returns `false` if that is not possible, because the run is stopping.
     pub(crate) fn ask(&self, wish: Asked) -> bool {
         if self.is_over() {
             return false;
@@ -114,7 +113,7 @@ impl Job {
         })
     }
 
-    /// Says whether there is still something to be done more or fewer at once.
+    /// Changes the concurrency. Returns `false` if the job is over.
     pub(crate) fn set_concurrency(&self, concurrency: usize) -> bool {
         let alive = !self.is_over();
         if alive {
@@ -124,7 +123,7 @@ impl Job {
     }
 
     pub(crate) fn status(&self) -> Status {
-        // Looked at before the end, which comes first.
+        // Read before the recorded end, because the end is recorded first.
         let is_over = self.is_over();
         let progress = self.handle.progress();
         let mut status = Status {
@@ -159,8 +158,8 @@ impl Job {
         status
     }
 
-    /// The status now and after each change, at most every [`EVENT_INTERVAL`], and at last an event
-    /// named `end`. A slow reader misses what was in between, and holds up nobody.
+    /// Returns the status now and after each change, at most every [`EVENT_INTERVAL`], and then an event named `end`.
+    /// A slow reader misses intermediate values and delays no other reader.
     pub(crate) fn events(self: Arc<Self>) -> impl Stream<Item = Result<Event, axum::Error>> {
         let (progress, mut asked) = (self.handle.watch(), self.asked.subscribe());
         asked.mark_changed();

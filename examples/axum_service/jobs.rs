@@ -1,8 +1,8 @@
-//! All jobs: those that run, and the last that have ended.
+//! All jobs: those that run, and the most recent ones that have ended.
 //!
-//! A job holds at most its URLs and a line for each, which a request of at most
-//! [`MAX_BODY`](crate::api::MAX_BODY) and [`MAX_ITEMS`](crate::order::MAX_ITEMS) keep to a few megabytes. With the
-//! two limits here, the memory of the service has an end, however many jobs it is sent.
+//! A job keeps its URLs and at most one line for each. A request of at most [`MAX_BODY`](crate::api::MAX_BODY) and
+//! [`MAX_ITEMS`](crate::order::MAX_ITEMS) keeps this below a few megabytes. With the two limits here, the memory of
+//! the service is bounded for any number of jobs.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,11 +12,11 @@ use axum::http::StatusCode;
 use crate::job::{Asked, Job};
 use crate::reply::ApiError;
 
-/// The most jobs that run; another one is refused.
+/// The maximum number of running jobs. Another job is refused.
 const MAX_ALIVE: usize = 256;
 
-/// The most jobs that have ended and can still be asked for; the one that ended first goes first. A reader that has
-/// begun keeps its job's record until it is done.
+/// The maximum number of ended jobs that are kept. The job that ended first is deleted first. A reader keeps the
+/// record of its job until it has read all of it.
 const MAX_ENDED: usize = 256;
 
 #[derive(Default)]
@@ -32,14 +32,14 @@ struct Inner {
 }
 
 impl Jobs {
-    /// Adds the job that `start` makes of its id, unless there are too many or the service is about to end.
+    /// Adds the job that `start` creates for its id, unless there are too many jobs or the service is shutting down.
     pub(crate) fn add(&self, start: impl FnOnce(u64) -> Result<Job, ApiError>) -> Result<Arc<Job>, ApiError> {
         let mut inner = self.lock();
         if inner.is_closed {
-            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the service is about to end"));
+            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the service is shutting down"));
         }
         if inner.alive().count() >= MAX_ALIVE {
-            let message = format!("{MAX_ALIVE} jobs are running, and that is the most");
+            let message = format!("at most {MAX_ALIVE} jobs can run at once");
             return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message));
         }
         let job = Arc::new(start(inner.last_id + 1)?);
@@ -50,17 +50,19 @@ impl Jobs {
 
     pub(crate) fn get(&self, id: &str) -> Result<Arc<Job>, ApiError> {
         let job = id.parse().ok().and_then(|id: u64| self.lock().by_id.get(&id).cloned());
-        job.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, format!("there is no job {id}, or no longer")))
+        job.ok_or_else(|| {
+            ApiError::new(StatusCode::NOT_FOUND, format!("job {id} does not exist or has been deleted"))
+        })
     }
 
-    /// How many jobs run, and how many have ended and are still kept.
+    /// Returns the number of running jobs, and the number of ended jobs that are kept.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let inner = self.lock();
         let alive = inner.alive().count();
         (alive, inner.by_id.len() - alive)
     }
 
-    /// Takes no further job, and lets those that run start no further item.
+    /// Accepts no further job. Running jobs start no further item.
     pub(crate) fn close(&self) {
         let mut inner = self.lock();
         inner.is_closed = true;
@@ -69,7 +71,7 @@ impl Jobs {
         });
     }
 
-    /// Waits for the end of every job there is.
+    /// Waits for the end of all jobs.
     pub(crate) async fn ended(&self) {
         let jobs: Vec<_> = self.lock().alive().cloned().collect();
         for job in jobs {
@@ -77,7 +79,7 @@ impl Jobs {
         }
     }
 
-    /// Nobody sees more jobs than there may be.
+    /// Deletes surplus jobs before each access.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.evict();
@@ -90,7 +92,7 @@ impl Inner {
         self.by_id.values().filter(|job| !job.is_over())
     }
 
-    /// Forgets the jobs that ended first, where there are too many.
+    /// Deletes the jobs that ended first, if there are too many.
     fn evict(&mut self) {
         let ended = self.by_id.values().filter(|job| job.is_over());
         let mut ended: Vec<_> = ended.map(|job| (job.record().end().map(|end| end.at), job.id())).collect();

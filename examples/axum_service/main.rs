@@ -1,5 +1,5 @@
-//! A service that fetches lists of URLs: jobs that live on by themselves, and requests that take their run
-//! with them when they go. All of them share one limit.
+//! A service that fetches lists of URLs. Jobs run in the background. Requests own their run, which ends with the
+//! connection. All of them share one limiter.
 //!
 //! ```text
 //! cargo run --release --example axum_service          # then open http://127.0.0.1:3000
@@ -17,7 +17,7 @@
 //! curl localhost:3000/health
 //! ```
 //!
-//! On Ctrl-C or SIGTERM it accepts no more, lets what runs finish, and ends.
+//! On Ctrl-C or SIGTERM it accepts no more requests, lets running attempts finish, and ends.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does by printing it")]
 
@@ -45,20 +45,20 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Service, router};
 use crate::jobs::Jobs;
 
-/// How long the jobs and connections have to end after the signal; then they are dropped.
+/// The time that jobs and connections have to end after the signal. Then they are dropped.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Fetches lists of URLs, with a page to watch it.
 #[derive(Debug, Parser)]
 #[command(name = "axum_service")]
 struct Arguments {
-    /// Where to listen; port 0 is any free one
+    /// The address to listen on; port 0 means any free port
     #[arg(long, default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
-    /// How many requests all jobs together may have under way
+    /// Maximum number of running requests of all jobs together
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
     permits: u16,
-    /// How much to log: error, warn, info or debug
+    /// The log level: error, warn, info or debug
     #[arg(long, default_value = "info")]
     log: tracing::Level,
 }
@@ -92,7 +92,7 @@ async fn main() -> anyhow::Result<()> {
     };
     match timeout(SHUTDOWN_LIMIT, everything).await {
         Ok(ended) => ended.context("the server failed")?,
-        Err(_) => tracing::warn!("dropped what had not ended within {SHUTDOWN_LIMIT:?}"),
+        Err(_) => tracing::warn!("dropped the requests that did not end within {SHUTDOWN_LIMIT:?}"),
     }
     println!("ended");
     Ok(())
@@ -114,7 +114,7 @@ async fn terminated() -> io::Result<()> {
     Ok(())
 }
 
-/// Elsewhere there is Ctrl-C and nothing else.
+/// Other systems have only Ctrl-C.
 #[cfg(not(unix))]
 async fn terminated() -> io::Result<()> {
     std::future::pending().await

@@ -1,4 +1,4 @@
-//! What a client asks for: which URLs, and how they are to be fetched.
+//! The request of a client: the URLs, and the settings of the job.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::reply::ApiError;
 
-/// The most URLs of one job. With [`MAX_BODY`](crate::api::MAX_BODY) this bounds what a job keeps.
+/// The maximum number of URLs of one job. With [`MAX_BODY`](crate::api::MAX_BODY) this bounds the memory of a job.
 pub(crate) const MAX_ITEMS: usize = 10_000;
 
 const MAX_URL_LENGTH: usize = 2_048;
@@ -17,12 +17,12 @@ const MAX_CONCURRENCY: usize = 256;
 const MAX_RETRIES: u32 = 10;
 const MAX_DELAY_MS: u64 = 60_000;
 
-/// The fields that describe `/flaky` count only beside `generate`.
+/// The fields that describe `/flaky` count only with `generate`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Order {
     urls: Option<Vec<String>>,
-    /// So many URLs of the service's own `/flaky`.
+    /// The number of URLs of the service's own `/flaky` endpoint.
     generate: Option<usize>,
     #[serde(default)]
     delay_ms: u64,
@@ -39,7 +39,7 @@ pub(crate) struct Order {
     concurrency: usize,
     #[serde(default = "default_retries")]
     retries: u32,
-    /// By default every failure is tolerated, so that a job goes to its end.
+    /// By default every failure is tolerated, so that a job processes all its URLs.
     #[serde(default)]
     min_success_ratio: f64,
 }
@@ -53,19 +53,19 @@ fn default_retries() -> u32 {
 }
 
 impl Order {
-    /// The URLs, of which `/flaky` is found at `origin`.
+    /// Returns the URLs. `/flaky` is at `origin`.
     pub(crate) fn urls(&self, origin: &str) -> Result<Vec<Arc<str>>, ApiError> {
         let urls = match (&self.urls, self.generate) {
             (Some(urls), None) if urls.len() <= MAX_ITEMS => urls.iter().map(|url| parse(url)).collect(),
             (Some(urls), None) => Err(too_many("the number of urls", urls.len())),
             (None, Some(count)) if count <= MAX_ITEMS => self.generated(count, origin),
             (None, Some(count)) => Err(too_many("generate", count)),
-            _ => Err(ApiError::unprocessable("either `urls` or `generate` is required, and not both")),
+            _ => Err(ApiError::unprocessable("exactly one of `urls` and `generate` is required")),
         }?;
         if urls.is_empty() { Err(ApiError::unprocessable("at least one URL is required")) } else { Ok(urls) }
     }
 
-    /// Every request and every job has a task of its own making, and all of them have one limit.
+    /// Every request and every job has its own task. All of them share one limiter.
     pub(crate) fn task(&self, name: String, limiter: &Limiter) -> Result<AsyncMapTask, ApiError> {
         check_concurrency(self.concurrency)?;
         if self.retries > MAX_RETRIES {
@@ -89,7 +89,7 @@ impl Order {
         let shares = [("busy", self.busy), ("hang", self.hang), ("drop", self.drop), ("gone", self.gone)];
         for (name, share) in shares {
             if !(0.0..=1.0).contains(&share) {
-                return Err(refused(name, share, "0 to 1"));
+                return Err(refused(name, share, "between 0 and 1"));
             }
         }
         let sum: f64 = shares.iter().map(|(_, share)| share).sum();
@@ -113,11 +113,11 @@ pub(crate) fn check_concurrency(concurrency: usize) -> Result<(), ApiError> {
     if (1..=MAX_CONCURRENCY).contains(&concurrency) {
         Ok(())
     } else {
-        Err(refused("concurrency", concurrency, format!("1 to {MAX_CONCURRENCY}")))
+        Err(refused("concurrency", concurrency, format!("between 1 and {MAX_CONCURRENCY}")))
     }
 }
 
-/// Refuses before the job what could only fail in it.
+/// Refuses a URL that could only fail in the job.
 fn parse(text: &str) -> Result<Arc<str>, ApiError> {
     if text.len() > MAX_URL_LENGTH {
         return Err(refused("the length of a URL", text.len(), format!("at most {MAX_URL_LENGTH}")));
@@ -126,7 +126,7 @@ fn parse(text: &str) -> Result<Arc<str>, ApiError> {
         // Without TLS the example needs no certificates and stays small.
         Ok(url) if url.scheme() == "http" => Ok(String::from(url).into()),
         Ok(url) => Err(refused("the scheme of a URL", url.scheme(), "http")),
-        Err(error) => Err(ApiError::unprocessable(format!("{text:?} is no URL: {error}"))),
+        Err(error) => Err(ApiError::unprocessable(format!("{text:?} is not a URL: {error}"))),
     }
 }
 
@@ -135,5 +135,5 @@ fn too_many(field: &str, found: usize) -> ApiError {
 }
 
 fn refused(field: &str, found: impl std::fmt::Display, allowed: impl std::fmt::Display) -> ApiError {
-    ApiError::unprocessable(format!("{field} is {found}, allowed is {allowed}"))
+    ApiError::unprocessable(format!("{field} must be {allowed}, got {found}"))
 }

@@ -1,9 +1,9 @@
-//! What becomes of the items of a job, written down as it happens.
+//! The outcomes of a job, recorded when they happen.
 //!
-//! The record is a text of JSON lines that only grows: one line for an item when it settles, and a last one
-//! for the run. A reader has a place in the text, so a late one reads all of it from the start and then what
-//! comes, and a slow one holds up nobody. The text is bounded by the number of items and the length of
-//! their URLs. When the run ends, for whatever reason, its observer is dropped and the text is closed.
+//! The record is a text of JSON lines that only grows: one line for each settled item, and a last line for the run.
+//! Each reader has its own position in the text. So a late reader gets all lines from the start, and a slow reader
+//! delays no other. The text is bounded by the number of items and the length of their URLs. When the run ends or is
+//! dropped, its observer is dropped and the text is closed.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -20,11 +20,11 @@ use tokio::time::Instant;
 use crate::fetch::{FetchError, Fetched};
 use crate::reply::milliseconds;
 
-/// The most bytes that a reader takes at once.
+/// The maximum number of bytes that a reader takes at once.
 const PIECE: usize = 64 * 1024;
 
-/// The last answer to each item that has not settled: what an [`Event`] cannot tell, because it has no
-/// type parameters.
+/// The last answer to each item that has not settled. An [`Event`] cannot contain it, because it has no type
+/// parameters.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Answers(Arc<Mutex<HashMap<usize, String>>>);
 
@@ -65,7 +65,7 @@ struct Ended<'a> {
     account: String,
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug)]
 pub(crate) struct End {
     pub(crate) at: Instant,
@@ -74,7 +74,7 @@ pub(crate) struct End {
     pub(crate) summary: Summary,
 }
 
-/// The observer that writes. Whoever holds it keeps the text open.
+/// The observer that writes the record. The text stays open until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     urls: Vec<Arc<str>>,
@@ -83,7 +83,7 @@ pub(crate) struct Recorder {
     end: Arc<OnceLock<End>>,
 }
 
-/// The side that reads; it outlives the run.
+/// The side that reads. It outlives the run.
 #[derive(Debug)]
 pub(crate) struct Record {
     text: watch::Receiver<Vec<u8>>,
@@ -105,7 +105,7 @@ impl Observer for Recorder {
                     index: *index,
                     url: self.urls.get(*index).map(AsRef::as_ref),
                     outcome: failure.map_or("success", FailureKind::as_str),
-                    // A timeout leaves no answer; what may be there is that of an earlier attempt.
+                    // A timeout has no answer. An existing one belongs to an earlier attempt.
                     detail: answer.filter(|_| *failure != Some(FailureKind::TimedOut)),
                     attempts: *attempts,
                     elapsed_ms: milliseconds(*elapsed),
@@ -136,7 +136,7 @@ impl Observer for Recorder {
 impl Recorder {
     fn write(&self, line: &impl Serialize) {
         self.text.send_modify(|text| {
-            // Strings and numbers into memory: neither side of this can fail.
+            // Strings and numbers are written into memory, which cannot fail.
             let _ = serde_json::to_writer(&mut *text, line);
             text.push(b'\n');
         });
@@ -144,7 +144,7 @@ impl Recorder {
 }
 
 impl Record {
-    /// How the run ended; `None` while it has not, and where it was lost.
+    /// The end of the run. `None` while it is running, and if it was dropped.
     pub(crate) fn end(&self) -> Option<&End> {
         self.end.get()
     }
@@ -159,7 +159,7 @@ impl Record {
         while text.changed().await.is_ok() {}
     }
 
-    /// The text from its first line to its last, as fast as it is read and written.
+    /// Returns the text from its first line to its last, at the speed of the reader and of the run.
     pub(crate) fn lines(&self) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
         unfold((self.text.clone(), 0), |(mut text, from)| async move {
             loop {

@@ -1,4 +1,4 @@
-//! What every answer has in common: the form of an error, `{"error": "..."}`, and that of a time.
+//! The common formats of all answers: an error, `{"error": "..."}`, and a time.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ impl ApiError {
         Self { status, message: message.to_string() }
     }
 
-    /// For what was understood, and cannot be done.
+    /// For requests that are understood but cannot be executed.
     pub(crate) fn unprocessable(message: impl ToString) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
     }

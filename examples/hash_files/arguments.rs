@@ -1,4 +1,4 @@
-//! The arguments, and the task that they ask for.
+//! The arguments, and the task that is built from them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,19 +11,19 @@ use clap::{CommandFactory, Parser};
 #[derive(Debug, Parser)]
 #[command(name = "hash_files")]
 pub(crate) struct Arguments {
-    /// Where the walk begins
+    /// The folder to search, with its subfolders
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
-    /// How many files are hashed at once [default: one for each core]
+    /// Maximum number of files that are hashed at once [default: one for each core]
     #[arg(long)]
     concurrency: Option<usize>,
-    /// How many attempts at a file may follow the first
+    /// Maximum number of retries of a file
     #[arg(long, default_value_t = 0)]
     retries: u32,
-    /// How long one attempt at a file may take [default: no limit]
+    /// Time limit of one attempt at a file [default: no limit]
     #[arg(long)]
     timeout_ms: Option<u64>,
-    /// The part of all files that must succeed
+    /// Minimum ratio of the files that must succeed, between 0 and 1
     #[arg(long, default_value_t = 1.0)]
     min_success_ratio: f64,
     /// Stop at the first file that fails
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// The task, or the end of the program: a value that the task refuses is an error like any other here.
+    /// Returns the task. A value that the task refuses ends the program, like any other invalid argument.
     pub(crate) fn task(&self) -> AsyncMapTask {
         self.build().unwrap_or_else(|error| Self::command().error(ErrorKind::ValueValidation, error).exit())
     }

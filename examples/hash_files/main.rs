@@ -1,14 +1,13 @@
-//! Hashes a tree of files, several at once: the SHA-256 of every regular file and of every link to one, in
-//! the format of `sha256sum`, sorted by path.
+//! Hashes a tree of files, several at once: the SHA-256 of every regular file and of every link to one, in the format
+//! of `sha256sum`, sorted by path.
 //!
 //! ```text
 //! cargo run --release --example hash_files -- <dir> > sums
 //! sha256sum -c --quiet sums
 //! ```
 //!
-//! It shows a source that is pulled lazily, blocking work that stops when it is told to, and one account
-//! for every end: success, failure, and Ctrl-C. It exits with 0 where enough files were hashed, with 1
-//! where they were not, and with 2 on bad arguments.
+//! It shows a source that is pulled lazily, blocking work that stops when it is cancelled, and one account for every
+//! end: success, failure, and Ctrl-C. Exit codes: 0 if enough files were hashed, 1 if not, 2 for invalid arguments.
 
 mod arguments;
 mod files;
@@ -34,14 +33,14 @@ async fn main() {
     let settled = Arc::new(AtomicUsize::new(0));
     tokio::spawn(show_progress(Arc::clone(&settled)));
 
-    // The walk goes on only as places become free, so how many files there are is not known before its
-    // end: the ratio is judged there, and without --fail-fast every file gets its turn.
+    // The files are listed while the run is in progress, so their number is known only at the end. The ratio is
+    // judged then. Without --fail-fast every file is tried.
     let found = RefCell::new(Vec::new());
     let run = arguments
         .task()
         .over(walk(&arguments.dir).inspect(|file| found.borrow_mut().push(Arc::clone(file))))
         .map_with_context(|cx, file| async move {
-            // The thread cannot be dropped with this future, so it takes the token along.
+            // The thread cannot be dropped with this future, so it gets the token.
             let stop = cx.cancellation_token().clone();
             tokio::task::spawn_blocking(move || hash(&file, &stop)).await?
         })
@@ -61,9 +60,9 @@ async fn main() {
     if let Err(error) = print_sums(&found, &result) {
         complaints.push(format!("cannot print the sums: {error}"));
     }
-    // Whoever has closed stderr does not want to know.
+    // An error is ignored: stderr may be closed.
     let _ = print_account(&found, &result, &complaints);
-    // A return would wait for all blocking threads, and one may be in a read that is never answered.
+    // A return would wait for all blocking threads, and one of them may hang in a read.
     std::process::exit(i32::from(!complaints.is_empty()))
 }
 
@@ -77,7 +76,7 @@ fn print_sums(found: &[Arc<Found>], result: &MapTaskResult<Sum, io::Error>) -> i
     out.flush()
 }
 
-/// The files that failed, why the run did, and the numbers.
+/// Prints the files that failed, the error of the run, and the account.
 fn print_account(
     found: &[Arc<Found>],
     result: &MapTaskResult<Sum, io::Error>,
@@ -95,7 +94,7 @@ fn print_account(
     out.flush()
 }
 
-/// The first Ctrl-C ends the run, which still gives its account; a second one ends the program.
+/// The first Ctrl-C stops the run, which still prints its account. A second one ends the program.
 async fn cancel_on_ctrl_c(token: CancellationToken) {
     if tokio::signal::ctrl_c().await.is_ok() {
         token.cancel();

@@ -1,4 +1,4 @@
-//! The arguments, and the task and the pictures that they ask for.
+//! The arguments, and the task and the pictures that are built from them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use clap::{CommandFactory, Parser};
 
 use crate::picture::{Picture, pictures_below};
 
-/// Prints a hash of how each PNG and JPEG file of a tree looks, and computes only those that it has not computed before.
+/// Prints a perceptual hash of each PNG and JPEG file of a tree. Hashes of earlier runs are not computed again.
 #[derive(Debug, Parser)]
 #[command(name = "picture_hashes")]
 pub(crate) struct Arguments {
-    /// Where the walk begins
+    /// The folder to search, with its subfolders
     dir: PathBuf,
-    /// The SQLite file with the hashes of earlier times, made if absent
+    /// The SQLite file with the hashes of earlier runs, created if missing
     #[arg(long)]
     pub(crate) store: PathBuf,
-    /// The version of the hashes: those of another one are not used
+    /// The version of the hashes; hashes of other versions are not used
     #[arg(long, default_value = "1")]
     pub(crate) version: String,
-    /// How many pictures are computed at once [default: one for each core]
+    /// Maximum number of pictures that are hashed at once [default: one for each core]
     #[arg(long)]
     concurrency: Option<usize>,
 }
@@ -36,9 +36,9 @@ impl Arguments {
         AsyncMapTask::builder()
             .name("picture_hashes")
             .concurrency(self.concurrency.unwrap_or(cores))
-            // A broken picture is named and does not stop the others.
+            // A broken picture is reported and does not stop the others.
             .min_success_ratio(0.0)
-            // Nothing can stop a thread, so at Ctrl-C the pictures in work are finished, and kept.
+            // Threads cannot be stopped, so the running pictures are finished after Ctrl-C, and cached.
             .cancel_grace(Duration::from_secs(10))
             .build()
     }
@@ -49,7 +49,7 @@ impl Arguments {
     }
 }
 
-/// The end of the program: what cannot be done with the arguments is told like any other mistake in them.
+/// Ends the program. Invalid arguments are reported like any other error in them.
 fn refuse(error: &str) -> ! {
     Arguments::command().error(ErrorKind::ValueValidation, error).exit()
 }

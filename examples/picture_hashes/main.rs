@@ -1,17 +1,17 @@
-//! Prints a hash of how each picture of a tree looks. What was computed before comes from a cache, so that the second
-//! time costs next to nothing.
+//! Prints a perceptual hash of each picture in a tree. Hashes of earlier runs come from a cache, so a second run costs
+//! next to nothing.
 //!
 //! ```text
 //! cargo run --release --features sqlite --example picture_hashes -- ~/Pictures --store hashes.db > hashes
 //! sort hashes | uniq --check-chars=16 --all-repeated=separate    # the pictures that look alike
 //! ```
 //!
-//! It shows `cache`. An output is found by the version and by what the item is, here a path, a size and a time of
-//! change. So a picture that has changed is computed, and all of them are with another `--version`, which is what to say
-//! when the function gives something else than it did. The summary tells how many came from the cache. The
-//! cache is `serialized`: start it twice at the same time, and each picture is computed by one of the two.
+//! It shows `cache`. An output is found by the version and by the item, here a path, a size and a modification time. So
+//! a picture that has changed is hashed again. Another `--version` hashes all pictures again: use it after the function
+//! has changed. The account shows how many hashes came from the cache. The cache is `serialized`: if two processes run
+//! at the same time, each picture is hashed by one of them.
 //!
-//! It exits with 0 where every picture has a hash, with 1 where one has none, and with 2 on bad arguments.
+//! Exit codes: 0 if every picture has a hash, 1 if not, 2 for invalid arguments.
 
 mod arguments;
 mod picture;
@@ -39,11 +39,11 @@ async fn main() {
             1
         }
     };
-    // A return would wait for all blocking threads, and one may be in a read that is never answered.
+    // A return would wait for all blocking threads, and one of them may hang in a read.
     std::process::exit(code)
 }
 
-/// Says whether all has gone well.
+/// Returns `true` if every picture has a hash.
 async fn print_hashes(arguments: Arguments, stop: CancellationToken) -> Result<bool> {
     let (task, pictures) = (arguments.task(), arguments.pictures());
     let paths: Vec<PathBuf> = pictures.iter().map(|picture| picture.path.clone()).collect();
@@ -69,7 +69,7 @@ async fn print_hashes(arguments: Arguments, stop: CancellationToken) -> Result<b
     Ok(failure.is_none() && result.failures() == 0)
 }
 
-/// The hash of each picture that has one, and its path.
+/// Prints the hash and the path of each picture that has a hash.
 fn print<E>(paths: &[PathBuf], result: &MapTaskResult<u64, E>) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     for (path, look) in paths.iter().zip(&result.results) {
@@ -80,12 +80,12 @@ fn print<E>(paths: &[PathBuf], result: &MapTaskResult<u64, E>) -> io::Result<()>
     out.flush()
 }
 
-/// One line on stderr. Whoever has closed it does not want to know.
+/// Prints one line on stderr. An error is ignored: stderr may be closed.
 fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// The first Ctrl-C ends the run; what was computed by then is kept. A second one ends the program.
+/// The first Ctrl-C stops the run, and finished hashes are kept. A second one ends the program.
 async fn cancel_on_ctrl_c(stop: CancellationToken) {
     if tokio::signal::ctrl_c().await.is_ok() {
         stop.cancel();

@@ -1,4 +1,4 @@
-//! The pictures of a tree, and how one of them looks: nothing here knows of tasks and runs.
+//! The pictures of a tree, and the hash of one picture. It does not depend on tasks and runs.
 
 use std::fs;
 use std::io::{self, Cursor};
@@ -10,8 +10,7 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Im
 use serde::Serialize;
 use walkdir::WalkDir;
 
-/// What the cache knows a picture by, as `make` does: where the size and the time of change are what they were, so is
-/// the content.
+/// The key of a picture in the cache, as in `make`: if size and modification time are equal, the content is.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Picture {
     pub(crate) path: PathBuf,
@@ -27,7 +26,8 @@ pub(crate) enum LookError {
     Broken(#[from] ImageError),
 }
 
-/// The files that are PNG or JPEG by their name, sorted. The paths are absolute, because the cache is not of a folder.
+/// Returns the files with the extension of PNG or JPEG, sorted. The paths are absolute, so the cache is independent
+/// of the working directory.
 pub(crate) fn pictures_below(dir: &Path) -> io::Result<Vec<Picture>> {
     let mut pictures = Vec::new();
     for entry in WalkDir::new(dir.canonicalize()?).sort_by_file_name() {
@@ -46,8 +46,8 @@ fn is_picture(path: &Path) -> bool {
     matches!(format, Ok(ImageFormat::Png | ImageFormat::Jpeg))
 }
 
-/// The difference hash: the picture in 9 times 8 grey points, and a bit for each but the last of a row: whether the
-/// next one is darker. It stays the same, or nearly so, where the picture is scaled or compressed again.
+/// Returns the difference hash: the picture is scaled to 9 times 8 grey points. Each bit states if a point is
+/// followed by a darker one. Scaling or compressing the picture changes few bits or none.
 pub(crate) fn look(picture: &Path) -> Result<u64, LookError> {
     let grey = decode(&fs::read(picture)?)?.into_luma16();
     let points = imageops::resize(&grey, 9, 8, FilterType::Triangle);
@@ -58,7 +58,7 @@ pub(crate) fn look(picture: &Path) -> Result<u64, LookError> {
 
 fn decode(bytes: &[u8]) -> ImageResult<DynamicImage> {
     let mut decoder = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?.into_decoder()?;
-    // A header can promise more pixels than there is memory.
+    // A header can claim more pixels than there is memory.
     Limits::default().reserve(decoder.total_bytes())?;
     let orientation = decoder.orientation()?;
     let mut image = DynamicImage::from_decoder(decoder)?;

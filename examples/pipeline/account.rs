@@ -1,4 +1,4 @@
-//! The one account of both tasks: what has become of every file.
+//! The account of both tasks: the end of every file.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
@@ -10,11 +10,11 @@ use async_map_task::{Event, ItemError, ItemOutcome, Observer};
 
 use crate::readings::Readings;
 
-/// Where each file is, by its index in the input; one that is not in here has not been parsed.
+/// The state of each file, by its index in the input. A file that is not in here was not parsed.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     files: BTreeMap<usize, State>,
-    /// The second task counts from 0 whatever it is given: this leads back to the index in the input.
+    /// The second task counts its items from 0. This maps their indices to those of the input.
     handed_on: Vec<usize>,
     ahead: Arc<Ahead>,
 }
@@ -32,7 +32,7 @@ impl Account {
         Self { ahead: Arc::clone(ahead), ..Self::default() }
     }
 
-    /// Takes an outcome of the first task, and gives back what goes on to the second. A failure ends here.
+    /// Records an outcome of the first task. Returns the readings for the second task, or `None` for a failure.
     pub(crate) fn parsed(&mut self, outcome: ItemOutcome<Readings, anyhow::Error>) -> Option<Readings> {
         match outcome.result {
             Ok(readings) => {
@@ -47,7 +47,7 @@ impl Account {
         }
     }
 
-    /// Takes an outcome of the second task.
+    /// Records an outcome of the second task.
     pub(crate) fn reported(&mut self, outcome: ItemOutcome<usize, anyhow::Error>) {
         if let Some(index) = self.handed_on.get(outcome.index) {
             let readings = outcome.result.map(|readings| State::Reported { readings });
@@ -60,7 +60,7 @@ impl Account {
         self.ahead.ended();
     }
 
-    /// One line a file, in the order of the input.
+    /// Returns one line per file, in the order of the input.
     pub(crate) fn print(&self, files: &[PathBuf]) -> io::Result<()> {
         let mut out = BufWriter::new(io::stdout().lock());
         for (index, file) in files.iter().enumerate() {
@@ -77,8 +77,7 @@ impl Account {
     }
 }
 
-/// How far the first task is ahead of the second: the files that it has begun and that have not come to their
-/// end, here or there.
+/// The number of files that the first task has started and that have not ended in either task.
 #[derive(Debug, Default)]
 pub(crate) struct Ahead {
     now: AtomicUsize,
@@ -99,7 +98,7 @@ impl Ahead {
     }
 }
 
-/// It observes the first task.
+/// Observes the first task.
 impl Observer for Ahead {
     fn on_event(&self, event: &Event<'_>) {
         if let Event::ItemStarted { .. } = event {

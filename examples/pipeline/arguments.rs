@@ -1,4 +1,4 @@
-//! The arguments, and the two tasks that they ask for.
+//! The arguments, and the two tasks that are built from them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,39 +15,38 @@ use crate::readings::files_in;
 #[derive(Debug, Parser)]
 #[command(name = "pipeline")]
 pub(crate) struct Arguments {
-    /// The folder with the CSV files: the header "sensor,value", and a reading a line
+    /// The folder with the CSV files; each has the header "sensor,value" and one reading per line
     #[arg(default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/shards"))]
     input: PathBuf,
-    /// The folder for the reports, made if absent
+    /// The folder for the reports, created if missing
     #[arg(default_value = "target/pipeline")]
     pub(crate) output: PathBuf,
-    /// How many files are parsed at once
+    /// Maximum number of files that are parsed at once
     #[arg(long, default_value_t = 4)]
     parsers: usize,
-    /// How many reports are written at once
+    /// Maximum number of reports that are written at once
     #[arg(long, default_value_t = 2)]
     writers: usize,
-    /// How many files each of the two tasks may fail with; one more ends both
+    /// Maximum number of files that may fail in each of the two tasks; one more stops both
     #[arg(long, default_value_t = 10)]
     max_failures: usize,
-    /// How many seconds the reports under way have left to end, once the run is stopping
+    /// Seconds that running reports have to end after the run starts to stop
     #[arg(long, default_value_t = 10)]
     grace: u64,
 }
 
-/// Everything that the pipeline needs.
+/// The tasks, the files and the output folder of the pipeline.
 pub(crate) struct Job {
     pub(crate) files: Vec<PathBuf>,
     pub(crate) output: PathBuf,
     pub(crate) parse: AsyncMapTask,
     pub(crate) report: AsyncMapTask,
-    /// How many files the first task can be ahead of the second.
+    /// The maximum number of files that the first task can be ahead of the second.
     pub(crate) ahead_limit: usize,
 }
 
 impl Arguments {
-    /// The job, or the end of the program: what cannot be done with the arguments is told like any other mistake
-    /// in them.
+    /// Returns the job. Invalid arguments end the program, like any other error in them.
     pub(crate) fn job(self) -> Job {
         self.build().unwrap_or_else(|error| {
             Self::command().error(ErrorKind::ValueValidation, format!("{error:#}")).exit()
@@ -60,13 +59,13 @@ impl Arguments {
             AsyncMapTask::builder().name(name).concurrency(concurrency).max_failures(max_failures)
         };
         let parse = task("parse", parsers).build().context("--parsers")?;
-        // When the first task ends in an error, the second has its last files in hand.
+        // When the first task ends with an error, the second is still processing its last files.
         let report =
             task("report", writers).cancel_grace(Duration::from_secs(grace)).build().context("--writers")?;
         let files = files_in(&input).with_context(|| cannot("list", &input))?;
         fs::create_dir_all(&output).with_context(|| cannot("make", &output))?;
-        // A task starts nothing while as many outcomes are held as it may run, and those that run then can still
-        // join these: of each task, at most 2n - 1 files are under way.
+        // With a concurrency of n, a task starts nothing while n outcomes wait, and running items can still join
+        // them. So each task has at most 2n - 1 files in progress.
         let ahead_limit = parsers.saturating_add(writers).saturating_mul(2) - 2;
         Ok(Job { files, output, parse, report, ahead_limit })
     }

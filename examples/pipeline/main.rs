@@ -1,5 +1,5 @@
-//! A pipeline of two tasks: the outcomes of the first are the source of the second. One parses the CSV files of
-//! a folder, the other computes the figures of each and writes them as JSON.
+//! A pipeline of two tasks: the outcomes of the first are the source of the second. One parses the CSV files of a
+//! folder. The other computes the statistics of each file and writes them as JSON.
 //!
 //! ```text
 //! cargo run --example pipeline -- <input> <output> --parsers 4 --writers 2
@@ -7,13 +7,13 @@
 //!
 //! It shows:
 //!
-//! - Back-pressure through both. While the reports are slow, no more files are read; how far the first task is
-//!   ahead of the second is told every second, and stays below a limit.
-//! - One account at the end: each file of the folder with its end, wherever that was.
-//! - The end of one task is the end of the other, and nothing is lost with it. When the parsing ends too early,
-//!   because too many files are broken or because of Ctrl-C, what was parsed is still reported.
+//! - Back-pressure through both. While the reports are slow, no more files are read. The program prints every second
+//!   how many files the first task is ahead of the second. This number stays below a limit.
+//! - One account at the end, with the outcome of each file in the folder.
+//! - If one task ends, the other ends too, and nothing is lost. If the parsing ends too early, because too many files
+//!   are broken or because of Ctrl-C, all parsed files are still reported.
 //!
-//! It exits with 0 where all was well enough, with 1 where it was not, and with 2 on bad arguments.
+//! Exit codes: 0 if both tasks succeeded, 1 if not, 2 for invalid arguments.
 
 mod account;
 mod arguments;
@@ -48,7 +48,8 @@ async fn main() {
         .observe(Arc::clone(&ahead))
         .cancellation_token(stop.clone())
         .stream();
-    // The failures of the first task end here; the error of its run goes on and ends the run of the second.
+    // The failures of the first task end here. The error of its run is passed on, and ends the run of the second
+    // task.
     let readings = (&mut parsed).try_filter_map(|outcome| future::ok(account.borrow_mut().parsed(outcome)));
     let output = job.output;
     let run = job
@@ -60,7 +61,7 @@ async fn main() {
             future::ready(())
         })
         .await;
-    // Where the second task was the first to end, the other is told to, and gives what it has.
+    // If the second task ended first, the first is stopped, and returns its finished files.
     stop.cancel();
     while let Some(outcome) = parsed.next().await {
         if let Ok(outcome) = outcome {
@@ -71,25 +72,25 @@ async fn main() {
     let mut complaints = Vec::new();
     let reported = run.unwrap_or_else(|error| {
         let summary = error.summary().clone();
-        // The alternate form tells the causes, too, such as the error of the first run.
+        // The alternate form includes the causes, such as the error of the first run.
         complaints.push(format!("{:#}", anyhow::Error::new(error)));
         summary
     });
     if let Err(error) = account.borrow().print(&job.files) {
-        complaints.push(format!("cannot print the account: {error}"));
+        complaints.push(format!("cannot print the report: {error}"));
     }
     let all_well = complaints.is_empty();
     let mut lines = complaints;
     lines.extend(parsed.summary().map(|summary| format!("parse: {summary}")));
     lines.push(format!("report: {reported}"));
-    lines.push(format!("most files ahead: {} of at most {}", ahead.most(), job.ahead_limit));
-    // Whoever has closed stderr does not want to know.
+    lines.push(format!("maximum of files ahead: {} of at most {}", ahead.most(), job.ahead_limit));
+    // An error is ignored: stderr may be closed.
     let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
-    // A return would wait for all blocking threads, and one may be in a read that is never answered.
+    // A return would wait for all blocking threads, and one of them may hang in a read.
     std::process::exit(i32::from(!all_well))
 }
 
-/// The first Ctrl-C ends the parsing; a second one ends the program.
+/// The first Ctrl-C stops the parsing. A second one ends the program.
 async fn cancel_on_ctrl_c(stop: CancellationToken) {
     if tokio::signal::ctrl_c().await.is_ok() {
         stop.cancel();

@@ -1,4 +1,4 @@
-//! What the job does to one file: nothing here knows of tasks and runs.
+//! The work on one file. It does not depend on tasks and runs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ pub(crate) struct Readings {
     by_sensor: BTreeMap<String, Vec<f64>>,
 }
 
-/// What a report says of one sensor.
+/// The report of one sensor.
 #[derive(Debug, Serialize)]
 struct Figures {
     readings: usize,
@@ -30,7 +30,7 @@ pub(crate) fn parse(file: &Path) -> anyhow::Result<Readings> {
     let text = fs::read_to_string(file)?;
     let mut lines = text.lines();
     let header = lines.next().unwrap_or_default();
-    ensure!(header == HEADER, "the header is {header:?}, required is {HEADER:?}");
+    ensure!(header == HEADER, "the header must be {HEADER:?}, got {header:?}");
     let mut by_sensor = BTreeMap::<_, Vec<_>>::new();
     for (number, line) in (2..).zip(lines) {
         let (sensor, value) =
@@ -41,8 +41,8 @@ pub(crate) fn parse(file: &Path) -> anyhow::Result<Readings> {
     Ok(Readings { file: file.to_owned(), by_sensor })
 }
 
-/// The second stage: computes the figures of every sensor and writes them as JSON, in a file of the same name.
-/// Gives the number of readings.
+/// The second stage: computes the statistics of every sensor and writes them as JSON, in a file of the same name.
+/// Returns the number of readings.
 pub(crate) fn report(readings: &Readings, folder: &Path) -> anyhow::Result<usize> {
     let Readings { file, by_sensor } = readings;
     ensure!(!by_sensor.is_empty(), "there are no readings");
@@ -64,7 +64,7 @@ fn figures(values: &[f64]) -> Figures {
     }
 }
 
-/// The CSV files of a folder, sorted.
+/// Returns the CSV files of a folder, sorted.
 pub(crate) fn files_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
     let mut files = entries.collect::<std::io::Result<Vec<_>>>()?;

@@ -1,4 +1,4 @@
-//! The arguments, and the task that they ask for.
+//! The arguments, and the task that is built from them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ use crate::samples::make_samples;
 const SAMPLES: &str = "target/resize_images/raw";
 const RESIZED_SAMPLES: &str = "target/resize_images/resized";
 
-/// Resizes the PNG and JPEG files of a folder; what does not fit the new shape is cut off evenly.
+/// Resizes the PNG and JPEG files of a folder. The centre of each picture is cropped to the new aspect ratio.
 #[derive(Debug, Parser)]
 #[command(name = "resize_images")]
 pub(crate) struct Arguments {
-    /// The folder with the pictures [default: target/resize_images/raw, made if absent]
+    /// The folder with the pictures [default: target/resize_images/raw, created if missing]
     #[arg(requires = "output")]
     input: Option<PathBuf>,
-    /// The folder for the resized pictures, made if absent [default: target/resize_images/resized]
+    /// The folder for the resized pictures, created if missing [default: target/resize_images/resized]
     output: Option<PathBuf>,
     /// The new width in pixels
     #[arg(long, default_value_t = 224, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -30,13 +30,13 @@ pub(crate) struct Arguments {
     /// The new height in pixels
     #[arg(long, default_value_t = 224, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     height: u32,
-    /// How many pictures are resized at once [default: one for each core]
+    /// Maximum number of pictures that are resized at once [default: one for each core]
     #[arg(long)]
     concurrency: Option<usize>,
-    /// How many attempts at a picture may follow the first, where it could not be read or written
+    /// Maximum number of retries of a picture that could not be read or written
     #[arg(long, default_value_t = 3)]
     retries: u32,
-    /// The part of all pictures that must succeed
+    /// Minimum ratio of the pictures that must succeed, between 0 and 1
     #[arg(long, default_value_t = 0.95)]
     min_success_ratio: f64,
 }
@@ -54,7 +54,7 @@ impl Arguments {
             .retries(self.retries)
             .retry_delay(Duration::from_millis(200))
             .min_success_ratio(self.min_success_ratio)
-            // Nothing can stop a thread, so whatever ends the run, the pictures in work are finished.
+            // Threads cannot be stopped, so running pictures are finished, whatever stops the run.
             .cancel_grace(Duration::from_secs(10))
             .build()
     }
@@ -63,7 +63,7 @@ impl Arguments {
         (self.width, self.height)
     }
 
-    /// The pictures, and the folder that they go to, which is there and is not their own.
+    /// Returns the pictures, and the output folder. That folder exists and is not the input folder.
     pub(crate) fn pictures(&self) -> (Vec<PathBuf>, PathBuf) {
         self.find().unwrap_or_else(|error| refuse(error))
     }
@@ -78,12 +78,12 @@ impl Arguments {
         let output = self.output.as_deref().unwrap_or(Path::new(RESIZED_SAMPLES));
         fs::create_dir_all(output).with_context(|| format!("cannot make the folder {}", output.display()))?;
         let is_same = input.canonicalize()? == output.canonicalize()?;
-        ensure!(!is_same, "the pictures of {} would be replaced by the resized ones", input.display());
+        ensure!(!is_same, "the output folder {} must not be the input folder", input.display());
         Ok((pictures, output.to_owned()))
     }
 }
 
-/// The end of the program: what cannot be done with the arguments is told like any other mistake in them.
+/// Ends the program. Invalid arguments are reported like any other error in them.
 fn refuse(error: anyhow::Error) -> ! {
     Arguments::command().error(ErrorKind::ValueValidation, format!("{error:#}")).exit()
 }

@@ -1,13 +1,12 @@
-//! Resizes a folder of pictures, as many at once as there are cores, on threads for blocking work.
+//! Resizes a folder of pictures on blocking threads, as many at once as there are cores.
 //!
 //! ```text
 //! cargo run --release --example resize_images -- <input> <output> --width 224 --height 224
 //! ```
 //!
-//! It shows `map_blocking`, retries of what may pass and of nothing else, and a `min_success_ratio` of
-//! 0.95: a few broken files are named and do not spoil the rest. Without arguments, it makes 60 pictures, 3 of
-//! them broken, and resizes those. It exits with 0 where enough pictures were resized, with 1 where
-//! they were not, and with 2 on bad arguments.
+//! It shows `map_blocking`, retries of transient errors only, and a `min_success_ratio` of 0.95: a few broken files
+//! are reported and do not stop the others. Without arguments, it creates 60 pictures, 3 of them broken, and resizes
+//! those. Exit codes: 0 if enough pictures were resized, 1 if not, 2 for invalid arguments.
 
 mod arguments;
 mod picture;
@@ -57,16 +56,16 @@ async fn main() {
         tell(failure);
     }
     tell(&result.summary.to_string());
-    // A return would wait for all blocking threads, and one may be in a read that is never answered.
+    // A return would wait for all blocking threads, and one of them may hang in a read.
     std::process::exit(i32::from(failure.is_some()))
 }
 
-/// One line on stderr. Whoever has closed it does not want to know.
+/// Prints one line on stderr. An error is ignored: stderr may be closed.
 fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// The first Ctrl-C ends the run, which finishes the pictures it has begun; a second one ends the program.
+/// The first Ctrl-C stops the run, which finishes the running pictures. A second one ends the program.
 async fn cancel_on_ctrl_c(stop: CancellationToken) {
     if tokio::signal::ctrl_c().await.is_ok() {
         stop.cancel();

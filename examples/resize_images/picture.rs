@@ -1,4 +1,4 @@
-//! What the job does to one picture: nothing here knows of tasks and runs.
+//! The work on one picture. It does not depend on tasks and runs.
 
 use std::fs;
 use std::io::{self, Cursor};
@@ -19,7 +19,7 @@ pub(crate) enum ResizeError {
 }
 
 impl ResizeError {
-    /// A disk may have room again and a server may come back, but a broken picture does not get better.
+    /// A full disk or an unavailable server may recover. A broken picture stays broken.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Read(_) | Self::Write(_) => true,
@@ -28,7 +28,7 @@ impl ResizeError {
     }
 }
 
-/// The files that are PNG or JPEG by their name, sorted.
+/// Returns the files with the extension of PNG or JPEG, sorted.
 pub(crate) fn pictures_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
     let mut pictures = entries.collect::<io::Result<Vec<_>>>()?;
@@ -42,9 +42,10 @@ fn format_of(picture: &Path) -> Option<ImageFormat> {
     matches!(format, ImageFormat::Png | ImageFormat::Jpeg).then_some(format)
 }
 
-/// Reads a picture and writes it under the same name into another folder, cut to the shape of `size` and scaled.
+/// Reads a picture, crops it to the aspect ratio of `size`, scales it, and writes it under the same name into another
+/// folder.
 pub(crate) fn resize(picture: &Path, folder: &Path, size: (u32, u32)) -> Result<(), ResizeError> {
-    // The whole file at once, so that an error of the disk is never taken for one of the picture.
+    // Read as a whole, so that an error of the disk is not mistaken for one of the picture.
     let bytes = fs::read(picture).map_err(ResizeError::Read)?;
     let format = format_of(picture).unwrap_or(ImageFormat::Png);
     let resized = resized(&bytes, format, size).map_err(ResizeError::Broken)?;
@@ -54,14 +55,14 @@ pub(crate) fn resize(picture: &Path, folder: &Path, size: (u32, u32)) -> Result<
 
 fn resized(bytes: &[u8], format: ImageFormat, size: (u32, u32)) -> ImageResult<Vec<u8>> {
     let mut decoder = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?.into_decoder()?;
-    // A header can promise more pixels than there is memory.
+    // A header can claim more pixels than there is memory.
     Limits::default().reserve(decoder.total_bytes())?;
     let orientation = decoder.orientation()?;
     let mut image = DynamicImage::from_decoder(decoder)?;
     image.apply_orientation(orientation);
     let mut image = cut(&image, size).resize_exact(size.0, size.1, FilterType::Triangle);
     if format == ImageFormat::Jpeg {
-        // It knows no transparency.
+        // JPEG has no transparency.
         image = image.to_rgb8().into();
     }
     let mut resized = Cursor::new(Vec::new());
@@ -69,7 +70,7 @@ fn resized(bytes: &[u8], format: ImageFormat, size: (u32, u32)) -> ImageResult<V
     Ok(resized.into_inner())
 }
 
-/// The largest part of the shape of `width` to `height`, from the middle.
+/// Returns the largest area with the aspect ratio of `width` and `height`, from the centre.
 fn cut(image: &DynamicImage, (width, height): (u32, u32)) -> DynamicImage {
     let scaled = |side: u32, to: u32, from: u32| {
         let side = u64::from(side) * u64::from(to) / u64::from(from);
@@ -81,8 +82,7 @@ fn cut(image: &DynamicImage, (width, height): (u32, u32)) -> DynamicImage {
     image.crop_imm(left, top, cut_width, cut_height)
 }
 
-/// Writes under a temporary name first: whenever the program is killed, under the real one there is a whole
-/// file or none.
+/// Writes to a temporary name first. So the real name never has a partial file, even if the program is killed.
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     static WRITTEN: AtomicUsize = AtomicUsize::new(0);
     let temporary = format!(".{}-{}.tmp", std::process::id(), WRITTEN.fetch_add(1, Relaxed));

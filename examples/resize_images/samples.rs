@@ -1,11 +1,11 @@
-//! Pictures to resize, for whoever has none at hand.
+//! Sample pictures to resize.
 
 use std::fs;
 use std::path::Path;
 
 use image::{Rgb, RgbImage};
 
-/// Makes a folder of 60 pictures, 3 of them broken. It gets its name when it is complete.
+/// Creates a folder of 60 pictures, 3 of them broken. The folder gets its name when it is complete.
 pub(crate) fn make_samples(folder: &Path) -> anyhow::Result<()> {
     let unfinished = folder.with_extension(std::process::id().to_string());
     fs::create_dir_all(&unfinished)?;
@@ -22,7 +22,7 @@ pub(crate) fn make_samples(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A disc before a coloured sky; no two are alike.
+/// A disc before a coloured sky. No two pictures are equal.
 fn picture(number: u32) -> RgbImage {
     let (width, height) = (160 + 4 * number, 240 - 2 * number);
     RgbImage::from_fn(width, height, |x, y| {

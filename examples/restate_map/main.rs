@@ -1,5 +1,5 @@
-//! Hashes a tree of files on as many machines as run the example `restate_worker`, and prints the SHA-256 of every
-//! regular file in the format of `sha256sum`, sorted by path. Only the paths are sent, so the workers must reach the
+//! Hashes a tree of files on all machines that run the example `restate_worker`. Prints the SHA-256 of every regular
+//! file in the format of `sha256sum`, sorted by path. Only the paths are sent, so the workers must have access to the
 //! same tree.
 //!
 //! ```text
@@ -8,11 +8,12 @@
 //! (cd /srv/files && sha256sum -c --quiet) < sums
 //! ```
 //!
-//! While that runs, press Ctrl-C, or `kill -9` it, the server or a worker. The same command again has what was done
-//! before from the engine, and only the rest is read. The guide's page `past_one_machine` has the whole picture.
+//! While it runs, press Ctrl-C, or `kill -9` it, the server or a worker. The same command then gets the earlier
+//! outcomes from the engine, and only the other files are read. The guide's page `past_one_machine` explains the
+//! setup.
 //!
-//! It exits with 0 where no more files failed than `--max-failures` allows, with 1 where more did or the run did not
-//! come to its end, and with 2 on bad arguments.
+//! Exit codes: 0 if at most `--max-failures` files failed, 1 if more failed or the run did not complete, 2 for
+//! invalid arguments.
 
 mod arguments;
 
@@ -29,7 +30,7 @@ use walkdir::WalkDir;
 
 use crate::arguments::Arguments;
 
-/// What a worker answers.
+/// The answer of a worker.
 #[derive(Debug, Deserialize)]
 struct Checksum {
     path: PathBuf,
@@ -42,7 +43,7 @@ enum ChecksumError {
     #[error(transparent)]
     Restate(#[from] RestateError),
     #[error(
-        "the run has {found:?} at its place: the tree has changed since it began; choose another --run-id"
+        "the run has {found:?} at this index, because the tree has changed since the run started; choose another --run-id"
     )]
     Changed { found: PathBuf },
 }
@@ -50,7 +51,7 @@ enum ChecksumError {
 impl ChecksumError {
     fn is_retryable(&self) -> bool {
         match self {
-            // What the worker refuses, may not read or cannot find would only be so again.
+            // A path that a worker refuses, cannot find or may not read would fail again.
             Self::Changed { .. } | Self::Restate(RestateError::Handler { code: 400 | 403 | 404, .. }) => {
                 false
             }
@@ -83,7 +84,7 @@ async fn hash_all(arguments: &Arguments, task: &AsyncMapTask, engine: &Restate) 
             let call = sha256.call(cx, path);
             async move {
                 let checksum = call.await?;
-                // The engine knows a file by its place in the run only.
+                // The engine identifies a file by its index in the run only.
                 if checksum.path == *path {
                     Ok(checksum)
                 } else {
@@ -94,17 +95,17 @@ async fn hash_all(arguments: &Arguments, task: &AsyncMapTask, engine: &Restate) 
         .retry_if(ChecksumError::is_retryable)
         .cancellation_token(stop);
     let ended = run.await;
-    // The calls that this has given up are cancelled by tasks that would end with `main`.
+    // Tasks cancel the calls that were given up. They would end with `main`.
     let uncancelled = engine.settled().await;
     if uncancelled > 0 {
-        tell(&format!("{uncancelled} calls could not be cancelled in the engine, and may go on there"));
+        tell(&format!("failed to cancel {uncancelled} calls in the engine, they may still run"));
     }
     let (verdict, result) = match ended {
         Ok(result) => (Ok(()), result),
         Err(error) => {
             let mut text = error.to_string();
             if arguments.run_id.is_some() && matches!(error.reason(), FailureReason::Cancelled) {
-                text += "; to go on, start it again with the same --run-id";
+                text += "; to continue, start it again with the same --run-id";
             }
             (Err(Error::msg(text)), error.into_partial())
         }
@@ -118,7 +119,8 @@ async fn hash_all(arguments: &Arguments, task: &AsyncMapTask, engine: &Restate) 
     verdict
 }
 
-/// Every regular file, relative to the tree; sorted, because the run knows each by its place. Links are not followed.
+/// Returns every regular file, relative to the tree. Sorted, because the run identifies each by its index. Links are
+/// not followed.
 fn walk(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in WalkDir::new(dir).sort_by_file_name() {
@@ -130,8 +132,8 @@ fn walk(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Lines as `sha256sum` writes them. A name that would not fit on a line is escaped, and the line says so with a
-/// backslash before the sum.
+/// Writes lines in the format of `sha256sum`. A name that does not fit on a line is escaped, and a backslash before
+/// the sum marks the line.
 fn print_sums(result: &MapTaskResult<Checksum, ChecksumError>) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     for Checksum { path, sha256, .. } in result.successful_results() {
@@ -143,7 +145,7 @@ fn print_sums(result: &MapTaskResult<Checksum, ChecksumError>) -> io::Result<()>
     out.flush()
 }
 
-/// The first Ctrl-C ends the run, which still gives its account; a second one ends the program.
+/// The first Ctrl-C stops the run, which still prints its account. A second one ends the program.
 async fn cancel_on_ctrl_c(stop: CancellationToken) {
     if tokio::signal::ctrl_c().await.is_ok() {
         stop.cancel();
@@ -153,7 +155,7 @@ async fn cancel_on_ctrl_c(stop: CancellationToken) {
     }
 }
 
-/// One line on stderr. Whoever has closed it does not want to know.
+/// Prints one line on stderr. An error is ignored: stderr may be closed.
 fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! The arguments, and the task and the rows that they ask for.
+//! The arguments, and the task and the rows that are built from them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,22 +9,22 @@ use clap::{CommandFactory, Parser};
 
 use crate::manifest::{Row, read_manifest};
 
-/// Verifies the files of a list that sha256sum has written. Started again with the same --run, it goes on.
+/// Verifies the files in a list of sha256sum. Started again with the same --run, it continues.
 #[derive(Debug, Parser)]
 #[command(name = "resume_batch")]
 pub(crate) struct Arguments {
-    /// The list, as sha256sum prints it
+    /// The list, in the format of sha256sum
     manifest: PathBuf,
-    /// The SQLite file that remembers what was done, made if absent
+    /// The SQLite file that stores the outcomes, created if missing
     #[arg(long)]
     pub(crate) store: PathBuf,
-    /// The id of the run: the same id goes on, a new one verifies everything
+    /// The id of the run; the id of an earlier run continues it, a new id verifies all files
     #[arg(long)]
     pub(crate) run: String,
-    /// How many files are read at once [default: one for each core]
+    /// Maximum number of files that are read at once [default: one for each core]
     #[arg(long)]
     concurrency: Option<usize>,
-    /// How many seconds a killed process keeps the run from others
+    /// Seconds after which another process can continue the run of a killed process
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) lease: u64,
 }
@@ -37,7 +37,7 @@ impl Arguments {
             .concurrency(self.concurrency.unwrap_or(cores))
             .retries(1)
             .retry_delay(Duration::ZERO)
-            // A file that is not well is no reason to leave the others unread.
+            // A file that fails does not stop the others.
             .min_success_ratio(0.0)
             .build()
             .unwrap_or_else(|error| refuse(&error.to_string()))
@@ -48,7 +48,7 @@ impl Arguments {
     }
 }
 
-/// The end of the program: what cannot be done with the arguments is told like any other mistake in them.
+/// Ends the program. Invalid arguments are reported like any other error in them.
 fn refuse(error: &str) -> ! {
     Arguments::command().error(ErrorKind::ValueValidation, error).exit()
 }

@@ -1,4 +1,4 @@
-//! What the job does to one file.
+//! The work on one file.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use crate::manifest::Row;
 use crate::report::Counts;
 
-/// How much is read between two checkpoints, so that what a save costs does not count beside it.
+/// The number of bytes between two checkpoints. It makes the cost of a save negligible.
 const SECTION: u64 = 64 * 1024 * 1024;
 
 const BUFFER_SIZE: usize = 256 * 1024;
@@ -23,20 +23,20 @@ const BUFFER_SIZE: usize = 256 * 1024;
 pub(crate) enum VerifyError {
     #[error("cannot read it: {0}")]
     Read(#[from] io::Error),
-    #[error("its SHA-256 is {found}, the list has {required}")]
+    #[error("its SHA-256 must be {required}, got {found}")]
     Differs { found: String, required: String },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl VerifyError {
-    /// Where a part of the file was read in an earlier run and the file has been replaced since, its sum is wrong once.
+    /// If an earlier run read part of the file, and the file was replaced since, its checksum is wrong once.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::Differs { .. })
     }
 }
 
-/// Reads a file, from where an earlier attempt was, and compares its sum. Gives its size.
+/// Reads a file, from the checkpoint of an earlier attempt, and compares its checksum. Returns its size.
 pub(crate) async fn verify(row: &Row, checkpoint: Checkpoint, counts: &Counts) -> Result<u64, VerifyError> {
     let (state, path) = (checkpoint.load().await?.unwrap_or_default(), row.path.clone());
     let mut reading = on_thread(move || Reading::begin(&path, state)).await?;
@@ -52,7 +52,7 @@ pub(crate) async fn verify(row: &Row, checkpoint: Checkpoint, counts: &Counts) -
     let size = reading.read;
     let found: String = reading.sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     if found != row.sum {
-        // The state outlives the failure, and the next attempt is to begin at the start of the file.
+        // The state is kept after the failure, and the next attempt must begin at the start of the file.
         checkpoint.save(&State::default()).await?;
         return Err(VerifyError::Differs { found, required: row.sum.clone() });
     }
@@ -65,14 +65,14 @@ async fn on_thread<T: Send + 'static>(
     spawn_blocking(work).await?
 }
 
-/// How far a file was read: what a checkpoint keeps.
+/// The position in a file, which a checkpoint keeps.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct State {
     read: u64,
     sha256: Vec<u8>,
 }
 
-/// A file under way.
+/// A file that is being read.
 struct Reading {
     file: File,
     read: u64,
@@ -90,7 +90,7 @@ impl Reading {
         Ok(Self { file, read, sha256 })
     }
 
-    /// Reads a section, or what there is.
+    /// Reads a section, or the rest of the file.
     fn section(mut self) -> io::Result<Self> {
         let mut buffer = vec![0; BUFFER_SIZE];
         let mut section = (&mut self.file).take(SECTION);

@@ -1,18 +1,18 @@
-//! Verifies the files of a list that `sha256sum` has written, as `sha256sum -c` does, in a run that can be killed at
-//! any moment: started again, it goes on where it was.
+//! Verifies the files in a list of `sha256sum`, as `sha256sum -c` does. The run can be killed at any moment. Started
+//! again, it continues.
 //!
 //! ```text
 //! find /usr -type f -exec sha256sum {} + > sums
 //! cargo run --release --features sqlite --example resume_batch -- sums --store runs.db --run "nightly-$(date +%F)"
 //! ```
 //!
-//! While that runs, press Ctrl-C, or `kill -9` it. The same command again says what it knows of the run, waits until
-//! the lease of a killed process is over, prints what was verified before, and reads only the rest. Files that
-//! were not well are read again, so that it can be used once more when they have been put right.
+//! While it runs, press Ctrl-C, or `kill -9` it. The same command then prints the state of the run, waits until the
+//! lease of a killed process expires, and prints the earlier outcomes. It reads only the other files. Files that
+//! failed are read again, so run it once more after they were repaired.
 //!
-//! It shows `recover` with a `SqliteStore`, a checkpoint in files that take long (a file is read on from the
-//! section where it was, not from its start), and what an operator asks: `store.run(id)`. It exits with 0
-//! where every file is well, with 1 where one is not or the run did not come to its end, and with 2 on bad arguments.
+//! It shows `recover` with a `SqliteStore`, and checkpoints in long items: a file is read on from its last section,
+//! not from its start. It also shows `store.run(id)`, the state of a run for operators. Exit codes: 0 if all files
+//! are verified, 1 if not or if the run did not complete, 2 for invalid arguments.
 
 mod arguments;
 mod file;
@@ -44,7 +44,7 @@ async fn main() {
             1
         }
     };
-    // A return would wait for all blocking threads, and one may be in a read that is never answered.
+    // A return would wait for all blocking threads, and one of them may hang in a read.
     std::process::exit(code)
 }
 
@@ -73,14 +73,14 @@ async fn verify_all(arguments: &Arguments, stop: CancellationToken) -> Result<Su
         Err(error) => {
             tell(&error.summary().to_string());
             if let FailureReason::Cancelled = error.reason() {
-                tell("to go on, start it again with the same --run");
+                tell("to continue, start it again with the same --run");
             }
             Err(error.into())
         }
     }
 }
 
-/// The first Ctrl-C ends the run, which still gives its account; a second one ends the program.
+/// The first Ctrl-C stops the run, which still prints its account. A second one ends the program.
 async fn cancel_on_ctrl_c(stop: CancellationToken) {
     if tokio::signal::ctrl_c().await.is_ok() {
         stop.cancel();

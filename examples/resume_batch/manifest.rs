@@ -1,4 +1,4 @@
-//! The list of what is to be verified: nothing here knows of tasks and runs.
+//! The list of files to verify. It does not depend on tasks and runs.
 
 use std::fs;
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-/// One line of the list. The run knows it by its place and by both of these.
+/// One line of the list. The run identifies it by its index and by both fields.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Row {
-    /// The SHA-256 that the file had.
+    /// The expected SHA-256.
     pub(crate) sum: String,
     pub(crate) path: String,
 }
@@ -22,12 +22,12 @@ pub(crate) fn read_manifest(manifest: &Path) -> Result<Vec<Row>> {
     rows.collect()
 }
 
-/// A sum, a space, a space or a star, a path. A line that begins with a backslash has an escaped path, and is not known
-/// here.
+/// Parses a line: a checksum, a space, a space or a star, a path. A line that begins with a backslash has an escaped
+/// path, and is not supported.
 fn row(line: &str) -> Result<Row> {
     let parts = line.split_once("  ").or_else(|| line.split_once(" *"));
-    let (sum, path) = parts.context("it has no sum and path as sha256sum writes them")?;
+    let (sum, path) = parts.context("a checksum and a path in the format of sha256sum are required")?;
     let is_sum = sum.len() == 64 && sum.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-    ensure!(is_sum, "its sum is not one of 64 hexadecimal digits");
+    ensure!(is_sum, "the checksum must have 64 hexadecimal digits");
     Ok(Row { sum: sum.to_owned(), path: path.to_owned() })
 }

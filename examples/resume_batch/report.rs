@@ -1,4 +1,4 @@
-//! What is told: on stdout what became of each file, on stderr how the run goes.
+//! The output: the outcome of each file on stdout, the progress of the run on stderr.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -16,24 +16,24 @@ use crate::manifest::Row;
 pub(crate) struct Counts {
     printed: AtomicUsize,
     recovered: AtomicUsize,
-    /// The bytes of files under way that need not be read again.
+    /// The bytes of running files that need not be read again.
     pub(crate) read: AtomicU64,
 }
 
-/// What is known of the run before it goes on, as an operator asks.
+/// Describes the stored state of the run before it continues.
 pub(crate) fn describe(run_id: &str, info: Option<&RunInfo>) -> String {
     let Some(info) = info else { return format!("run {run_id}: new") };
     let is_held = info.lease.as_ref().is_some_and(|lease| lease.expires > SystemTime::now());
     let status = match &info.status {
-        RunStatus::Running if is_held => "running, or killed a moment ago".to_owned(),
+        RunStatus::Running if is_held => "running, or killed recently".to_owned(),
         RunStatus::Running => "interrupted".to_owned(),
-        RunStatus::Succeeded => "came to its end".to_owned(),
+        RunStatus::Succeeded => "completed".to_owned(),
         RunStatus::Failed { reason } => format!("stopped: {reason}"),
         other => format!("{other:?}"),
     };
     let age = info.updated.elapsed().unwrap_or_default().as_secs();
     let mut text = format!(
-        "run {run_id}: {status}; {} files verified, {} not well, last heard of {age} s ago",
+        "run {run_id}: {status}; {} files verified, {} failed, last update {age} s ago",
         info.succeeded, info.failed
     );
     for (index, message) in &info.failures {
@@ -42,7 +42,7 @@ pub(crate) fn describe(run_id: &str, info: Option<&RunInfo>) -> String {
     text
 }
 
-/// A line as `sha256sum -c` prints it, and why a file is not well.
+/// Prints a line in the format of `sha256sum -c`, and the error of a file that failed.
 pub(crate) async fn print(
     rows: &[Row],
     ItemOutcome { index, origin, result, .. }: ItemOutcome<u64, VerifyError>,
@@ -69,7 +69,7 @@ pub(crate) async fn show_progress(counts: Arc<Counts>, total: usize) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         tell(&format!(
-            "{} of {total} files, {} of them from earlier, {} MiB of large ones",
+            "{} of {total} files, {} of them from earlier runs, {} MiB of large files",
             counts.printed.load(Relaxed),
             counts.recovered.load(Relaxed),
             counts.read.load(Relaxed) / (1024 * 1024)
@@ -77,7 +77,7 @@ pub(crate) async fn show_progress(counts: Arc<Counts>, total: usize) {
     }
 }
 
-/// One line on stderr. Whoever has closed it does not want to know.
+/// Prints one line on stderr. An error is ignored: stderr may be closed.
 pub(crate) fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

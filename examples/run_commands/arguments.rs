@@ -1,4 +1,4 @@
-//! The arguments: the commands, and the task that they ask for.
+//! The arguments: the commands, and the task that is built from them.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -13,20 +13,20 @@ use clap::{CommandFactory, Parser};
 
 use crate::command::ShellCommand;
 
-/// Runs shell commands, several at once, and prints what each of them wrote, in their order.
+/// Runs several shell commands at once, and prints their output in the order of the commands.
 #[derive(Debug, Parser)]
 #[command(name = "run_commands", after_help = MORE)]
 pub(crate) struct Arguments {
-    /// How many commands run at once [default: one for each core]
+    /// Maximum number of commands that run at once [default: one for each core]
     #[arg(short, long, value_name = "NUMBER")]
     jobs: Option<NonZeroUsize>,
-    /// How long one attempt at a command may take [default: no limit]
+    /// Time limit of one attempt at a command [default: no limit]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
-    /// How long a command that has to stop is given between SIGTERM and SIGKILL
+    /// Time between SIGTERM and SIGKILL for a command that has to stop
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "2")]
     grace: Duration,
-    /// How many attempts at a command may follow the first
+    /// Maximum number of retries of a command
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     retries: u32,
     /// Stop at the first command that fails
@@ -36,18 +36,18 @@ pub(crate) struct Arguments {
     /// and without {} the argument comes last [default: the lines of standard input are commands]
     #[arg(value_name = "COMMAND")]
     template: Option<String>,
-    /// What the command is run for [default: the lines of standard input]
+    /// The arguments that the command is run for [default: the lines of standard input]
     arguments: Vec<OsString>,
 }
 
 const MORE: &str = "\
-The first Ctrl-C ends the commands and still gives the account, a second one kills them.
+The first Ctrl-C stops the commands and prints the summary, a second one kills them.
 
 Exit codes:
   0    all commands succeeded
-  1    not all of them did
+  1    at least one command failed or did not run
   2    the arguments are wrong
-  130  there was a second Ctrl-C
+  130  a second Ctrl-C killed the commands
 
 Examples:
   run_commands --jobs 4 --timeout 60 --retries 1 'gzip -k {}' *.log
@@ -79,7 +79,7 @@ impl Arguments {
             .concurrency(self.jobs.unwrap_or(cores).get())
             .retries(self.retries)
             .cancel_grace(self.grace);
-        // By default a command that fails does not keep the others from running.
+        // By default a command that fails does not stop the others.
         let builder = if self.fail_fast { builder.fail_fast(true) } else { builder.min_success_ratio(0.0) };
         match self.timeout {
             Some(limit) => builder.timeout_per_attempt(limit).build(),
@@ -88,18 +88,18 @@ impl Arguments {
     }
 }
 
-/// The end of the program: what cannot be used is told like any other mistake in the arguments.
+/// Ends the program. Invalid arguments are reported like any other error in them.
 fn refuse(error: impl Display) -> ! {
     Arguments::command().error(ErrorKind::ValueValidation, error).exit()
 }
 
-/// As `timeout` of the coreutils takes them: `2`, `0.5` and `2s`.
+/// Parses seconds in the format of `timeout` of the coreutils: `2`, `0.5` and `2s`.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.strip_suffix('s').unwrap_or(text).parse().map_err(|_| "not a number of seconds")?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
-/// Byte by byte, because a file name need not be UTF-8. Blank lines are left out.
+/// Splits bytes into lines, because a file name need not be UTF-8. Blank lines are ignored.
 fn lines_of_stdin() -> io::Result<Vec<OsString>> {
     let mut text = Vec::new();
     io::stdin().lock().read_to_end(&mut text)?;

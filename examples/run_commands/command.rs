@@ -1,5 +1,4 @@
-//! One command: the group of its processes, what they write, and how it ends. Nothing here knows of tasks
-//! and runs.
+//! One command: its process group, its output, and its end. It does not depend on tasks and runs.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -11,9 +10,9 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-/// How many bytes a command may write to each of stdout and stderr: they are kept until they are printed.
+/// The maximum number of bytes of stdout and of stderr of a command. They are kept until they are printed.
 const MAX_OUTPUT: u64 = 64 << 20;
-/// How much of stderr an error shows.
+/// The number of bytes of stderr that an error shows.
 const TAIL_BYTES: usize = 4096;
 const TAIL_LINES: usize = 10;
 
@@ -29,7 +28,7 @@ pub(crate) struct ShellCommand {
 pub(crate) enum CommandError {
     #[error("{}{}", Ending(.0), Tail(&.0.stderr))]
     Unsuccessful(Output),
-    #[error("it wrote more than {} MiB", MAX_OUTPUT >> 20)]
+    #[error("it printed more than {} MiB", MAX_OUTPUT >> 20)]
     TooMuchOutput,
     #[error("cannot be run: {0}")]
     Io(#[from] io::Error),
@@ -40,7 +39,7 @@ impl ShellCommand {
         Self { name: script.to_string_lossy().into_owned(), script, argument: None }
     }
 
-    /// The argument comes to the shell as a parameter, so nothing in it needs to be quoted.
+    /// The shell gets the argument as a parameter, so it needs no quotes.
     pub(crate) fn with_argument(template: &str, argument: OsString) -> Self {
         let template = if template.contains("{}") { template } else { &format!("{template} {{}}") };
         Self {
@@ -50,16 +49,16 @@ impl ShellCommand {
         }
     }
 
-    /// Runs the command to its end. Once it is told to stop, its processes get SIGTERM, and what is left of
-    /// them gets SIGKILL when they have ended or the future is dropped, whichever comes first.
+    /// Runs the command to its end. When the attempt is cancelled, its processes get SIGTERM. The remaining ones get
+    /// SIGKILL when the command has ended or the future is dropped.
     ///
-    /// Not reached is a process that has made a group of its own, and one that a command, ended by
-    /// itself, has left in the background and that writes elsewhere.
+    /// Two kinds of processes are not reached: those that created a group of their own, and background processes of a
+    /// command that has ended, if they write elsewhere.
     pub(crate) async fn run(&self, stop: &CancellationToken) -> Result<Output, CommandError> {
         let leader = self.spawn()?;
         let id = leader.id();
         let mut output = pin!(output(leader));
-        // Dropped before the leader is, while the number is still that of its group.
+        // Dropped before the shell is, while the id still belongs to its group.
         let mut group = Group(id);
         let output = tokio::select! {
             biased;
@@ -92,7 +91,7 @@ impl fmt::Display for ShellCommand {
 }
 
 impl CommandError {
-    /// The shell says 126 of what cannot be executed and 127 of what is not there.
+    /// The shell returns 126 for a file that cannot be executed and 127 for one that does not exist.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Unsuccessful(output) => !matches!(output.status.code(), Some(126 | 127)),
@@ -104,7 +103,7 @@ impl CommandError {
 
 async fn output(mut leader: Child) -> Result<Output, CommandError> {
     let (stdout, stderr) = tokio::try_join!(read(leader.stdout.take()), read(leader.stderr.take()))?;
-    // Not before the pipes are closed: the number of a process that was waited for is free for another.
+    // Only after the pipes are closed, because the id of a process that was waited for can be reused.
     let status = leader.wait().await?;
     Ok(Output { status, stdout, stderr })
 }
@@ -117,7 +116,7 @@ async fn read(pipe: Option<impl AsyncRead + Unpin>) -> Result<Vec<u8>, CommandEr
     if bytes.len() as u64 > MAX_OUTPUT { Err(CommandError::TooMuchOutput) } else { Ok(bytes) }
 }
 
-/// The processes of a command: the shell and all that it has started. Dropping it kills them.
+/// The processes of a command: the shell and all processes that it has started. Dropping it kills them.
 struct Group(Option<u32>);
 
 impl Group {
@@ -128,12 +127,12 @@ impl Group {
         }
     }
 
-    /// The command has ended by itself.
+    /// Called when the command has ended.
     fn release(&mut self) {
         self.0 = None;
     }
 
-    /// A signal to a group is unsafe code or a program of its own; `kill` is a part of every shell.
+    /// A signal to a group needs unsafe code or another program. `kill` is part of every shell.
     fn signal(&self, signal: &str) -> Option<Blocking> {
         let mut kill = Blocking::new("sh");
         kill.args(["-c", "kill -s \"$1\" -- \"-$2\"", "sh", signal, &self.0?.to_string()]);
@@ -145,8 +144,8 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(mut kill) = self.signal("KILL") {
-            // It is waited for, so that nothing is left once the program has ended. Where all have ended
-            // already, there is nobody to get the signal: numbers are not given out again so soon.
+            // Waits for `kill`, so that no process is left when the program has ended. If all processes have ended
+            // already, no process gets the signal, because ids are not reused so soon.
             let _ = kill.status();
         }
     }
@@ -164,7 +163,7 @@ impl fmt::Display for Ending<'_> {
     }
 }
 
-/// The last lines of what was written to stderr.
+/// Returns the last lines of stderr.
 struct Tail<'a>(&'a [u8]);
 
 impl fmt::Display for Tail<'_> {

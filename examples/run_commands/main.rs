@@ -5,11 +5,10 @@
 //! cargo run --example run_commands < commands.txt
 //! ```
 //!
-//! It shows a function that owns something outside of the program: however an item ends, by itself, at its
-//! time limit, with its run or because the run is dropped, its processes end, too. They get SIGTERM
-//! first and, after a grace, SIGKILL. It shows `ordered` and `try_for_each` as well: what a command wrote is
-//! printed when it and all before it have ended, and when nobody reads that any more, the run ends. It
-//! needs a Unix.
+//! It shows a function that owns something outside of the program. The processes of an item end with it: at its
+//! normal end, at its time limit, at the end of its run, and when the run is dropped. They get SIGTERM first and,
+//! after a grace, SIGKILL. It also shows `ordered` and `try_for_each`: the output of a command is printed when it and
+//! all commands before it have ended. If the output cannot be written any more, the run ends. It requires Unix.
 
 mod arguments;
 mod command;
@@ -37,14 +36,14 @@ async fn main() -> io::Result<()> {
     let code = tokio::select! {
         biased;
         all_well = run(&task, &commands, stop.clone()) => i32::from(!all_well),
-        // By now the run was dropped, and with it whatever was running.
+        // The run was dropped before, and with it all running commands.
         () = interrupts.twice(&stop) => 130,
     };
-    // A return would wait for output that nobody reads.
+    // A return would wait for output that is not read.
     std::process::exit(code)
 }
 
-/// Runs the commands and prints what comes of them. Says whether all has gone well.
+/// Runs the commands and prints their output. Returns `true` if all have succeeded.
 async fn run(task: &AsyncMapTask, commands: &[ShellCommand], stop: CancellationToken) -> bool {
     let run = task
         .over(commands)
@@ -64,7 +63,7 @@ async fn run(task: &AsyncMapTask, commands: &[ShellCommand], stop: CancellationT
     failure.is_none() && summary.failures == 0
 }
 
-/// What a command wrote, to where it wrote it; of one that failed, the error in the place of stderr.
+/// Prints the stdout and the stderr of a command. If it failed, the error replaces stderr.
 async fn print(
     commands: &[ShellCommand],
     ItemOutcome { index, result, .. }: ItemOutcome<Output, CommandError>,
@@ -83,7 +82,7 @@ async fn print(
     out.flush().await.context("cannot print the output")
 }
 
-/// Whoever has closed stderr does not want to know.
+/// An error is ignored: stderr may be closed.
 async fn print_error(text: &[u8]) {
     let mut err = io::stderr();
     let _ = err.write_all(text).await;
@@ -97,8 +96,8 @@ fn stdout_of(error: ItemError<CommandError>) -> Vec<u8> {
     }
 }
 
-/// Ctrl-C, and the other two by which a user or a terminal ends a program. The commands do not get them,
-/// because they are in groups of their own.
+/// Ctrl-C, and the two other signals by which a user or a terminal ends a program. The commands do not get them,
+/// because they have groups of their own.
 struct Interrupts([Signal; 3]);
 
 impl Interrupts {
@@ -108,7 +107,7 @@ impl Interrupts {
         Ok(Self([interrupt?, terminate?, hangup?]))
     }
 
-    /// The first one stops the run, which ends in its own way; with the second one, this has ended.
+    /// The first signal stops the run with its grace. The future ends at the second one.
     async fn twice(mut self, stop: &CancellationToken) {
         self.once().await;
         stop.cancel();

@@ -28,7 +28,7 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// Lifts the limit: every item starts as soon as the source yields it. This is the same as
+    /// Removes the limit: every item starts as soon as the source yields it. This is the same as
     /// [`concurrency(usize::MAX)`](Self::concurrency).
     ///
     /// A source of a million items then means a million attempts in memory at once. Use this for inputs that you know
@@ -56,9 +56,9 @@ impl AsyncMapTaskBuilder {
     /// The default is 256 or 16 times [`concurrency`](Self::concurrency), whichever is more: with `concurrency(4)`
     /// 256, with `concurrency(64)` 1,024. It follows the `concurrency` of the built task, not later changes.
     ///
-    /// A window that is too small leaves permits unused while everything waits. By Little's law, a run holds its
-    /// failures per second times the sum of their delays. For example, 1,000 attempts per second of which 2% fail and
-    /// wait 5 s hold 20 x 5 = 100 items. Raise `look_ahead` if that number is above it.
+    /// A window that is too small leaves permits unused while items wait. By Little's law, a run holds its failures
+    /// per second times the sum of their delays. For example, 1,000 attempts per second of which 2% fail and wait 5 s
+    /// hold 20 x 5 = 100 items. Raise `look_ahead` if that number is above it.
     ///
     /// Lower `look_ahead` if held items are large. An item that waits for a retry keeps its input, and an outcome
     /// that an `ordered` run holds back keeps its output. With outputs of 10 MB and `concurrency(8)`, the default can
@@ -76,7 +76,7 @@ impl AsyncMapTaskBuilder {
     /// let frugal = AsyncMapTask::builder().concurrency(8).look_ahead(8).build()?;
     ///
     /// let error = AsyncMapTask::builder().look_ahead(0).build().unwrap_err();
-    /// assert_eq!(error.to_string(), "look_ahead is 0, allowed is 1 or more");
+    /// assert_eq!(error.to_string(), "look_ahead must be at least 1, got 0");
     /// # Ok::<_, async_map_task::ConfigError>(())
     /// ```
     pub fn look_ahead(mut self, items: usize) -> Self {

@@ -14,10 +14,10 @@ impl AsyncMapTaskBuilder {
     /// neither [`min_successes`](Self::min_successes) nor [`max_failures`](Self::max_failures) is set.
     /// **`min_success_ratio(0.0)` runs everything and collects the errors.**
     ///
-    /// The ratio means the decimal that you wrote, and the least number of successes that reaches it is required:
-    /// 0.07 of 100 items is 7, 0.95 of 30 (28.5) is 29. So 0.95 of 200 items allows 10 failures, and the run stops at
-    /// the 11th. If the total is not known (see [`over_stream`](crate::AsyncMapTask::over_stream)), the ratio is
-    /// judged when all items have settled. An empty input has the ratio 1.
+    /// The ratio means the decimal that you wrote. The required number of successes is rounded up: 0.07 of 100 items
+    /// is 7, and 0.95 of 30 (28.5) is 29. So 0.95 of 200 items allows 10 failures, and the run stops at the 11th. If
+    /// the total is not known (see [`over_stream`](crate::AsyncMapTask::over_stream)), the ratio is judged when all
+    /// items have settled. An empty input has the ratio 1.
     ///
     /// A value below 0, above 1 or NaN is an error of [`build`](Self::build).
     ///
@@ -94,8 +94,8 @@ impl AsyncMapTaskBuilder {
     /// Sets how many items may fail: `max_failures(100)` lets 100 fail, and the 101st failure stops the run.
     ///
     /// The default is none, and the ratio decides. Set alone, it replaces the default ratio. If other criteria are
-    /// set, too, all must hold: a ratio of 0.95 allows 10 failures of 200 items, and `max_failures(3)` stops the run
-    /// at the 4th. It needs no total, so it also stops a run over a stream early. 0 allows none.
+    /// set, too, all must hold. For example, a ratio of 0.95 allows 10 failures of 200 items, but `max_failures(3)`
+    /// stops the run at the 4th. It needs no total, so it also stops a run over a stream early. 0 allows none.
     ///
     /// # Examples
     ///
@@ -109,13 +109,12 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// If `true`, ends the run as soon as enough items have succeeded, whatever the others would do. Running items
-    /// are cancelled, with their [`cancel_grace`](Self::cancel_grace), and the run is a success.
+    /// If `true`, ends the run with a success as soon as no later failure could change the success. Running items are
+    /// cancelled, with their [`cancel_grace`](Self::cancel_grace), and no other item starts.
     ///
-    /// The default is `false`: every item is run. "Enough" means that no later failure could change the success. With
-    /// `min_successes(3)` it is the third success, with a ratio of 0.5 and 10 items the fifth, with `max_failures(4)`
-    /// and 10 items the sixth. If the total is not known, only [`min_successes`](Self::min_successes) without another
-    /// criterion can end a run early.
+    /// The default is `false`: every item is run. With `min_successes(3)` the run ends at the third success. With a
+    /// ratio of 0.5 and 10 items it ends at the fifth, and with `max_failures(4)` and 10 items at the sixth. If the
+    /// total is not known, only [`min_successes`](Self::min_successes) without another criterion can end a run early.
     ///
     /// Without a success criterion every item is needed, so `true` is an error of [`build`](Self::build).
     ///
@@ -137,8 +136,8 @@ impl AsyncMapTaskBuilder {
         self
     }
 
-    /// If `true`, a run that ends early because it was asked to, or because its time is up, ends with what it has: it
-    /// returns `Ok`, and [`Summary::completion`](crate::Summary::completion) states why it ended.
+    /// If `true`, a run that is cancelled, is drained or reaches its time limit returns `Ok` with its partial result.
+    /// [`Summary::completion`](crate::Summary::completion) states why it ended.
     ///
     /// The default is `false`: such a run returns an error. It applies to the run's
     /// [`cancellation_token`](crate::MapRun::cancellation_token) and [`drain_token`](crate::MapRun::drain_token), to

@@ -276,10 +276,10 @@ impl<R: Store> SharedContext<R> {
         match self.store.cached(&key).await {
             Ok(Some(checksummed)) => match verify(&key, &checksummed) {
                 Ok(json) => return Found::Output { key, json },
-                Err(error) => self.warn(index, "what is cached is damaged, and is computed anew", &error),
+                Err(error) => self.warn(index, "cached output is damaged, will be computed again", &error),
             },
             Ok(None) => {}
-            Err(error) => self.warn(index, "the cache could not be read", &error),
+            Err(error) => self.warn(index, "failed to read the cache", &error),
         }
         Found::Nothing { key, is_claimed: false }
     }
@@ -301,7 +301,7 @@ impl<R: Store> SharedContext<R> {
                 Ok(Claim::Cached(checksummed)) => match verify(&key, &checksummed) {
                     Ok(json) => return Found::Output { key, json },
                     Err(error) => {
-                        self.warn(index, "what is cached is damaged, and is computed anew", &error);
+                        self.warn(index, "cached output is damaged, will be computed again", &error);
                         overwrite = true;
                     }
                 },
@@ -314,7 +314,7 @@ impl<R: Store> SharedContext<R> {
                     wait = (2 * wait).min(LAST_WAIT);
                 }
                 Err(error) => {
-                    self.warn(index, "the cache could not be read", &error);
+                    self.warn(index, "failed to read the cache", &error);
                     return Found::Nothing { key, is_claimed: false };
                 }
             }
@@ -324,7 +324,7 @@ impl<R: Store> SharedContext<R> {
     async fn put(self: Arc<Self>, index: usize, key: CacheKey, json: String) {
         let checksummed = Checksummed::new(json, &belongs_to(&key));
         if let Err(error) = self.store.put_cached(&key, &checksummed, self.options.expires_after).await {
-            self.warn(index, "the output was not cached", &error);
+            self.warn(index, "failed to cache the output", &error);
             if self.options.serialized {
                 return self.release(index, key).await;
             }
@@ -334,7 +334,7 @@ impl<R: Store> SharedContext<R> {
 
     async fn release(self: Arc<Self>, index: usize, key: CacheKey) {
         if let Err(error) = self.store.release_claim(&key, &self.claim_holder(index)).await {
-            self.warn(index, "others wait for it until its lease is over", &error);
+            self.warn(index, "failed to release the claim, others wait until it expires", &error);
         }
         self.freed.notify_waiters();
     }
@@ -342,10 +342,12 @@ impl<R: Store> SharedContext<R> {
     async fn renew(self: Arc<Self>, index: usize, key: CacheKey) {
         match self.store.renew_claim(&key, &self.claim_holder(index), self.options.lease).await {
             Ok(true) => {}
-            Ok(false) => {
-                self.warn(index, "another may compute it, too", &"its claim was not renewed in time")
-            }
-            Err(error) => self.warn(index, "its claim was not renewed", &error),
+            Ok(false) => self.warn(
+                index,
+                "the claim was lost, another holder may compute the same output",
+                &"the claim was not renewed before it expired",
+            ),
+            Err(error) => self.warn(index, "failed to renew the claim", &error),
         }
     }
 

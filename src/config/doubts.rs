@@ -39,7 +39,7 @@ impl Config {
         };
         let (name, limit) = limits.into_iter().find_map(reached)?;
         Some(format!(
-            "retries: no retry starts unless retry_after names a shorter delay, because the {field} of \
+            "retries: no retry starts unless retry_after returns a shorter delay, because the {field} of \
              {first:?} is not below the {name} of {limit:?}"
         ))
     }
@@ -50,7 +50,7 @@ impl Config {
         let above = limits.into_iter().filter_map(|(name, limit)| {
             let run = self.run_timeout?;
             let limit = limit.filter(|limit| *limit > run)?;
-            Some(format!("{name}: no effect, because the run_timeout of {run:?} is below its {limit:?}"))
+            Some(format!("{name}: no effect, because its {limit:?} is above the run_timeout of {run:?}"))
         });
         above.collect()
     }
@@ -83,7 +83,7 @@ fn delays(retry: &RetryPolicy) -> Vec<String> {
     } else if retries == 1 {
         doubts.extend(no_effect(
             &[("retry_multiplier", multiplies)],
-            "retries is 1, and the first delay is as set",
+            "retries is 1, and the first delay is not multiplied",
         ));
     }
     // A max_retry_delay below the default retry_delay is a short way to set both.
@@ -129,7 +129,7 @@ fn failures(criteria: &Criteria) -> Option<String> {
     match (ratio, max_failures) {
         // This has an effect: over a source of unknown length it ends the run before the ratio is known.
         (Some(Ratio::ONE), Some(most)) if most > 0 => Some(format!(
-            "max_failures: one failure fails the run, whatever the max_failures of {most}, because \
+            "max_failures: one failure fails the run, despite the max_failures of {most}, because \
              min_success_ratio is 1"
         )),
         (Some(ratio), Some(0)) if ratio != Ratio::ONE && !is_zero(ratio) => {
@@ -196,7 +196,7 @@ mod tests {
             ),
             (
                 |s| (s.retry.retries, s.retry.multiplier) = (1, 3.0),
-                &["retry_multiplier: no effect, because retries is 1, and the first delay is as set"],
+                &["retry_multiplier: no effect, because retries is 1, and the first delay is not multiplied"],
             ),
             (
                 |s| (s.retry.retries, s.retry.delay, s.retry.max_delay) = (3, secs(5), secs(2)),
@@ -205,7 +205,7 @@ mod tests {
             ),
             (
                 |s| (s.retry.retries, s.retry.delay, s.timeout_per_item) = (3, secs(60), Some(secs(30))),
-                &["retries: no retry starts unless retry_after names a shorter delay, because the \
+                &["retries: no retry starts unless retry_after returns a shorter delay, because the \
                    retry_delay of 60s is not below the timeout_per_item of 30s"],
             ),
             (
@@ -217,7 +217,7 @@ mod tests {
                     (s.retry.retries, s.retry.delay, s.retry.jitter) = (3, Duration::MAX, 0.0);
                     (s.retry.max_delay, s.run_timeout) = (Duration::MAX, Some(Duration::MAX));
                 },
-                &["retries: no retry starts unless retry_after names a shorter delay, because the \
+                &["retries: no retry starts unless retry_after returns a shorter delay, because the \
                    retry_delay of 18446744073709551615.999999999s is not below the run_timeout of \
                    18446744073709551615.999999999s"],
             ),
@@ -232,7 +232,7 @@ mod tests {
         check(|s| (s.timeout_per_item, s.run_timeout) = (Some(secs(5)), Some(secs(5))), NO_DOUBT);
         check(
             |s| (s.timeout_per_item, s.run_timeout) = (Some(secs(9)), Some(secs(5))),
-            &["timeout_per_item: no effect, because the run_timeout of 5s is below its 9s"],
+            &["timeout_per_item: no effect, because its 9s is above the run_timeout of 5s"],
         );
         check(
             |s| {
@@ -240,8 +240,8 @@ mod tests {
                 s.run_timeout = Some(secs(5));
             },
             &[
-                "timeout_per_attempt: no effect, because the run_timeout of 5s is below its 6s",
-                "timeout_per_item: no effect, because the run_timeout of 5s is below its 9s",
+                "timeout_per_attempt: no effect, because its 6s is above the run_timeout of 5s",
+                "timeout_per_item: no effect, because its 9s is above the run_timeout of 5s",
             ],
         );
     }
@@ -286,7 +286,7 @@ mod tests {
             (|s| (s.fail_fast, s.early_success, s.min_success_ratio) = (true, true, Some(0.5)), NO_DOUBT),
             (
                 |s| (s.min_success_ratio, s.max_failures) = (Some(1.0), Some(5)),
-                &["max_failures: one failure fails the run, whatever the max_failures of 5, because \
+                &["max_failures: one failure fails the run, despite the max_failures of 5, because \
                    min_success_ratio is 1"],
             ),
             (

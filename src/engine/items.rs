@@ -120,7 +120,7 @@ impl<W: Work> Items for ItemsOf<W> {
 
     fn fail_late(&mut self, scheduler: &mut Scheduler, slot: usize) {
         if let Some(Kept { job, error: Some(error), .. }) = self.waiting.take(slot) {
-            self.fail(scheduler, &job, error, "no permit was free before the item's time was up");
+            self.fail(scheduler, &job, error, "no permit was free before the item's time limit had passed");
         }
     }
 

@@ -108,7 +108,7 @@ impl<W: Drive, D: Deliver<W::Output, W::Error>> Future for Running<W, D> {
         }
         // Taken out of its field while it is polled, so that a panic leaves nothing half done behind.
         let mut taken = Outlined::new(this.phase.driver.take());
-        let Some(driver) = &mut *taken else { unreachable!("a run was polled after it had ended") };
+        let Some(driver) = &mut *taken else { unreachable!("a run was polled after it completed") };
         let polled = driver.poll(cx, &mut this.sink);
         if polled.is_pending() {
             this.phase.driver = taken.take();

@@ -56,7 +56,7 @@ impl<W: Work> ItemsOf<W> {
         let observer = self.hooks.observer();
         let Some(item) = item else {
             emit_attempt_failed(observer, &job, &failure, None);
-            return self.fail(scheduler, &job, error, "no retry is left");
+            return self.fail(scheduler, &job, error, "no retries left");
         };
         match scheduler.end_attempt(&job, &failure, failure.end(end), observer) {
             Ok(wait) => {

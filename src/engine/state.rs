@@ -41,13 +41,13 @@ impl<I: Release + ?Sized> Drop for State<I> {
 /// Returns an error if a setting of the task does not fit the run.
 fn invalid_setting(config: &Config, one_attempt: bool, keeps: bool) -> Option<ConfigError> {
     if one_attempt && config.retry.retries > 0 {
-        let allowed = "0 with map_once, whose items cannot be tried again";
+        let allowed = "0 with map_once, because its items cannot be retried";
         return Some(ConfigError::new("retries", config.retry.retries, allowed));
     }
     if keeps && config.name.as_deref().unwrap_or_default().is_empty() {
         // The default is a type name, which the closures of one function share.
-        let allowed = "a name given by .name(..), by which recover and cache find what is kept";
-        return Some(ConfigError::new("name", "not set", allowed));
+        let allowed = "set with .name(..), because recover and cache find stored outputs by it";
+        return Some(ConfigError::new("name", "no name", allowed));
     }
     None
 }

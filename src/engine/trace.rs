@@ -76,7 +76,7 @@ pub(super) fn failure(task: &str, failures: usize, index: usize, failure: &Failu
 
 /// Logs that an item succeeded in an earlier run, with an output that is not of this type.
 pub(super) fn unreadable(task: &str, index: usize, error: &BoxError) {
-    warn!(target: "async_map_task", task, index, %error, "item has succeeded in an earlier run, and runs again");
+    warn!(target: "async_map_task", task, index, %error, "item succeeded in an earlier run, but its output cannot be read, runs again");
 }
 
 /// Logs the end of a run. A cancellation by the caller is not a warning.

@@ -177,7 +177,7 @@ impl<R: Store> StoreTask<R> {
                 Ok(Err(error @ (StoreError::Database { .. } | StoreError::NoAnswer { .. })))
                     if renewed.elapsed() < *lease =>
                 {
-                    warn!(target: "async_map_task", task, run_id, %error, "the lease was not renewed, will retry");
+                    warn!(target: "async_map_task", task, run_id, %error, "failed to renew the lease, will retry");
                 }
                 Ok(Err(error)) => return error,
                 Err(_) if deadline.elapsed() > STALL => {}
@@ -255,10 +255,10 @@ impl<R: Store> StoreTask<R> {
         let Self { store, task, recovery: Recovery { run_id, lease, .. }, holder } = self;
         let Err(error) = store.close_run(run_id, holder, &status).await else { return };
         if !matches!(error, StoreError::Database { .. } | StoreError::NoAnswer { .. }) {
-            warn!(target: "async_map_task", task, run_id, %error, "the run was not given back and is held until its lease is over");
+            warn!(target: "async_map_task", task, run_id, %error, "failed to release the run, it is held until its lease expires");
             return;
         }
-        warn!(target: "async_map_task", task, run_id, %error, "the run was not given back, will retry until its lease is over");
+        warn!(target: "async_map_task", task, run_id, %error, "failed to release the run, will retry until its lease expires");
         own.set(Phase::NotGivenBack(status.clone()));
         let (store, run_id, holder, over) =
             (store.clone(), run_id.clone(), holder.clone(), Instant::now() + *lease);

@@ -123,11 +123,11 @@ mod tests {
                 404,
                 "ingress",
                 r#"{"code":404,"message":"service 'W' not found"}"#,
-                "there is no such handler: service 'W' not found",
+                "unknown service or handler: service 'W' not found",
             ),
             (204, "invocation", "", "the handler failed with code 204: ``"),
             (200, "invocation", r#"{"code":200,"message":"no"}"#, "the handler failed with code 200: no"),
-            (200, "ingress", "7", "what answers as the ingress, with status 200, is not Restate: `7`"),
+            (200, "ingress", "7", "the answer of the ingress, with status 200, is not from Restate: `7`"),
             (
                 400,
                 "ingress",
@@ -145,8 +145,8 @@ mod tests {
     #[test]
     fn an_answer_without_an_invocation_is_no_outcome() {
         for (status, expected) in [
-            (200, "what answers as the ingress, with status 200, is not Restate: ``"),
-            (204, "what answers as the ingress, with status 204, is not Restate: ``"),
+            (200, "the answer of the ingress, with status 200, is not from Restate: ``"),
+            (204, "the answer of the ingress, with status 204, is not from Restate: ``"),
             (302, "the ingress refused the call with status 302: ``"),
             (401, "the ingress refused the bearer token with status 401: ``"),
             (403, "the ingress refused the bearer token with status 403: ``"),

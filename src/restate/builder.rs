@@ -17,7 +17,7 @@ use crate::error::ConfigError;
 
 /// Builds a [`Restate`] handle. Created by [`Restate::builder`], completed by [`build`](Self::build).
 #[derive(Debug, Clone)]
-#[must_use = "it does nothing before `build`"]
+#[must_use = "a builder does nothing until `build` is called"]
 pub struct RestateBuilder {
     ingress: String,
     admin: Option<String>,
@@ -45,7 +45,7 @@ impl RestateBuilder {
     pub const DEFAULT_KILL_AFTER: Duration = Duration::from_secs(5);
 
     /// The default of [`message_limit`](Self::message_limit). An engine with its default limits accepts messages of this
-    /// size: 32 MiB for a message, and 32 MiB for an invocation, of which it reserves 32 KiB for itself.
+    /// size. It allows 32 MiB for a message and for an invocation, and reserves 32 KiB of the latter for itself.
     pub const DEFAULT_MESSAGE_LIMIT: usize = (32 << 20) - (64 << 10);
 
     pub(super) fn new(ingress: String) -> Self {
@@ -156,8 +156,8 @@ fn authorization(token: &Secret) -> Result<HeaderValue, ConfigError> {
     let header = HeaderValue::try_from(format!("Bearer {token}")).ok().filter(|_| is_allowed);
     let mut header = header.ok_or_else(|| {
         let found =
-            if token.is_empty() { "an empty token" } else { "a token with a character that none can have" };
-        ConfigError::new("bearer_token", found, "visible characters of ASCII, at least one")
+            if token.is_empty() { "an empty token" } else { "a token with a character that is not allowed" };
+        ConfigError::new("bearer_token", found, "one or more visible ASCII characters")
     })?;
     header.set_sensitive(true);
     Ok(header)

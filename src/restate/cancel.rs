@@ -57,7 +57,7 @@ impl Call {
     fn record_uncancelled(&self, error: &RestateError) {
         if may_go_on(error) {
             self.engine.uncancelled.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(key = ?self.key, %error, "an invocation could not be cancelled, and may go on");
+            tracing::warn!(key = ?self.key, %error, "failed to cancel an invocation, it may still run");
         }
     }
 
@@ -181,12 +181,12 @@ impl Call {
     }
 
     async fn kill(&self, id: &str) -> Result<Reply, RestateError> {
-        tracing::info!(invocation = id, "an invocation that does not heed its cancelling is killed");
+        tracing::info!(invocation = id, "killing an invocation that did not end after its cancellation");
         let _permit = self.engine.cancel_permits.acquire().await;
         self.command(id, "kill", None).await?;
         let ended = timeout(KILL_TIMEOUT, self.end(id)).await;
         ended.unwrap_or_else(|_| {
-            let source = format!("invocation {id} goes on after it was killed").into();
+            let source = format!("invocation {id} still runs after it was killed").into();
             Err(RestateError::Unavailable { server: ADMIN, since: KILL_TIMEOUT, tries: 1, source })
         })
     }
@@ -202,8 +202,9 @@ impl Call {
         if reply.is_not_found() {
             return Err(failure(&reply, INGRESS));
         }
-        let message =
-            format!("it does not know invocation {id}, which the ingress has: is it the same engine's?");
+        let message = format!(
+            "invocation {id} is unknown here, but the ingress knows it; check that both URLs lead to the same engine"
+        );
         Err(RestateError::Rejected { server: ADMIN, status: 404, message })
     }
 

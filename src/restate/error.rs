@@ -36,7 +36,7 @@ pub enum RestateError {
     },
     /// A server could not be reached, or could not answer, for the whole [retry time](super::RestateBuilder::retry_time), or
     /// until the deadline left no time for another try.
-    #[error("the {server} has been unavailable for {since:.1?}, {}: {}", Count(*tries, "try"), OneLine(source))]
+    #[error("the {server} has been unavailable for {since:.1?} and {}: {}", Count(*tries, "try"), OneLine(source))]
     Unavailable {
         /// `ingress` or `admin API`.
         server: &'static str,
@@ -60,7 +60,7 @@ pub enum RestateError {
     },
     /// The item or the output is larger than the [limit of a message](super::RestateBuilder::message_limit). Such an item
     /// was not sent.
-    #[error("the {what} is {} of JSON, the limit is {limit}", Count(*size, "byte"))]
+    #[error("the {what} must have at most {limit} bytes of JSON, got {size}")]
     TooLarge {
         /// `item` or `output`.
         what: &'static str,
@@ -70,13 +70,16 @@ pub enum RestateError {
         limit: u64,
     },
     /// The item cannot be serialized as JSON. Nothing was sent.
-    #[error("the item cannot be made JSON: {}", OneLine(source))]
+    #[error("the item cannot be serialized as JSON: {}", OneLine(source))]
     Item {
         /// The reason.
         source: BoxError,
     },
     /// The handler's output does not have the expected type.
-    #[error("the output of invocation {invocation_id} is no {expected}: {}, in {found}", OneLine(source))]
+    #[error(
+        "the output of invocation {invocation_id} does not have the type {expected}: {}, in {found}",
+        OneLine(source)
+    )]
     Output {
         /// The expected type.
         expected: &'static str,
@@ -88,7 +91,7 @@ pub enum RestateError {
         source: BoxError,
     },
     /// The engine has no such service or handler.
-    #[error("there is no such handler: {}", OneLine(message))]
+    #[error("unknown service or handler: {}", OneLine(message))]
     NotFound {
         /// The message of the engine, with the name of the unknown service or handler.
         message: String,
@@ -107,7 +110,7 @@ pub enum RestateError {
     /// the headers.
     ///
     /// An answer is the outcome of an item only if the engine names the invocation in its header `x-restate-id`.
-    #[error("what answers as the {server}, with status {status}, is not Restate: {}", OneLine(message))]
+    #[error("the answer of the {server}, with status {status}, is not from Restate: {}", OneLine(message))]
     NotRestate {
         /// `ingress` or `admin API`.
         server: &'static str,

@@ -49,21 +49,21 @@ impl Health {
         let server = self.server;
         match trouble {
             Trouble::Away => {
-                tracing::warn!(%error, ?retry_time, "the {server} is away; its calls are sent again");
+                tracing::warn!(%error, ?retry_time, "the {server} is unavailable, its calls will be retried");
             }
             Trouble::NoDescriptors => tracing::warn!(
                 %error,
-                "this program has too few file descriptors for its calls: raise `ulimit -n`, or lower the concurrency"
+                "too few file descriptors for the calls: raise `ulimit -n` or lower the concurrency"
             ),
             Trouble::Unregistered => tracing::warn!(
                 %error,
                 ?retry_time,
-                "the {server} is back, and does not know the handler; its calls are sent again"
+                "the {server} is available again but does not know the handler, its calls will be retried"
             ),
             Trouble::Cut => tracing::warn!(
                 %error,
-                "a connection to the {server} was cut while its handler works, and the call is attached to again: \
-                 is there a time limit on the way?"
+                "a connection to the {server} was closed before the handler ended, will attach to the call again; \
+                 a proxy may have a time limit"
             ),
         }
     }
@@ -93,7 +93,7 @@ impl Health {
         state.back_since = Some(Instant::now());
         state.logged.retain(|trouble| *trouble != Trouble::Unregistered);
         drop(state);
-        tracing::info!(away = ?since.elapsed(), "the {} is back", self.server);
+        tracing::info!(outage = ?since.elapsed(), "the {} is available again", self.server);
     }
 
     /// Returns `true` if the server has come back within this time.

@@ -35,7 +35,7 @@ impl RunId {
         };
         if run_id.is_empty() || !run_id.chars().all(|c| c.is_ascii_graphic()) {
             let found = format!("`{}`", run_id.escape_debug());
-            return Err(ConfigError::new("run_id", found, "visible characters of ASCII, at least one"));
+            return Err(ConfigError::new("run_id", found, "one or more visible ASCII characters"));
         }
         Ok(Name { item: format!("{run_id}.{}", cx.index()), attempt: cx.attempt(), call })
     }
@@ -58,7 +58,8 @@ impl Name {
             None => format!("{}.{number}", self.item),
             Some(call) => format!("{}.{number}.{call}", self.item),
         };
-        HeaderValue::try_from(key).map_err(|error| ConfigError::new("run_id", error, "a header's characters"))
+        HeaderValue::try_from(key)
+            .map_err(|error| ConfigError::new("run_id", error, "valid in an HTTP header"))
     }
 
     /// Returns `true` if no other call shares its keys.

@@ -67,11 +67,16 @@ impl Server {
             ConfigError::new(
                 setting,
                 format_args!("`{}`", found.escape_debug()),
-                "http:// or https://, and a host",
+                "a URL with http:// or https:// and a host",
             )
         })?;
-        let connector =
-            connector(is_tls).map_err(|error| ConfigError::new(setting, error, "certificates to trust"))?;
+        let connector = connector(is_tls).map_err(|error| {
+            ConfigError::new(
+                setting,
+                format_args!("https:// ({error})"),
+                "http:// on a machine without trusted certificates",
+            )
+        })?;
         Ok(Self {
             setting,
             name,
@@ -199,8 +204,7 @@ impl Server {
             }));
         }
         if find(&error, is_full) {
-            let error =
-                format!("this program has no file descriptor left, see `ulimit -n`: {}", with_causes(&error));
+            let error = format!("no file descriptors left, see `ulimit -n`: {}", with_causes(&error));
             return Try::Failed(failed(Trouble::NoDescriptors, began, false, error));
         }
         Try::Failed(failed(Trouble::Away, began, !error.is_connect(), with_causes(&error)))

@@ -28,7 +28,7 @@ impl Target {
         for (field, name) in [("service", service), ("handler", handler)] {
             let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
             if name.is_empty() || !name.chars().all(is_allowed) || [".", ".."].contains(&name) {
-                let allowed = "a name of letters and digits of ASCII, `_`, `-` and `.`";
+                let allowed = "one or more ASCII letters, digits, `_`, `-` or `.`, but not `.` or `..`";
                 return Err(ConfigError::new(field, format_args!("`{}`", name.escape_debug()), allowed));
             }
         }

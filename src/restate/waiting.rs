@@ -71,7 +71,8 @@ impl Server {
         if !reply.is_not_found() || !self.health.came_back_within(self.retry_time()) {
             return None;
         }
-        let error = format!("the engine was away, and answers now: {}", excerpt(&reply.body));
+        let error =
+            format!("the engine is available again, but does not know the handler: {}", excerpt(&reply.body));
         Some(failed(Trouble::Unregistered, Instant::now(), false, error))
     }
 }

@@ -92,7 +92,7 @@ impl Canonical {
     fn float(&mut self, float: f64) {
         let float = if float.is_nan() { f64::NAN } else { float };
         if !float.is_finite() {
-            self.lose(format_args!("{float}, which JSON calls null"));
+            self.lose(format_args!("{float}, which JSON writes as null"));
         }
         self.bytes.push(b'd');
         self.bytes.extend(float.to_bits().to_be_bytes());
@@ -119,7 +119,7 @@ impl Canonical {
         let path = &self.path;
         self.loss.get_or_insert_with(|| match path.as_slice() {
             [] => what.to_string(),
-            path => format!("the field `{}` has {what}", path.join(".")),
+            path => format!("the field `{}` contains {what}", path.join(".")),
         });
     }
 
@@ -172,7 +172,7 @@ impl<'a> Serializer for &'a mut Canonical {
     fn serialize_f32(self, float: f32) -> Result<(), Error> {
         let float = if float.is_nan() { f32::NAN } else { float };
         if !float.is_finite() {
-            self.lose(format_args!("{float}, which JSON calls null"));
+            self.lose(format_args!("{float}, which JSON writes as null"));
         }
         self.bytes.push(b'f');
         self.bytes.extend(float.to_bits().to_be_bytes());
@@ -212,7 +212,7 @@ impl<'a> Serializer for &'a mut Canonical {
             self.bytes.insert(start, b's');
         }
         if let Some(b'n' | b's' | b'u') = tag {
-            self.lose("a Some(..) that JSON calls null, as it does None");
+            self.lose("a Some(..) that JSON writes as null, like None");
         }
         Ok(())
     }

@@ -41,7 +41,7 @@ impl Checksummed {
         let expected = checksum(&self.json, belongs_to);
         if self.checksum != expected {
             return Err(StoreError::Corrupt(format!(
-                "the value of {} has the checksum `{}`, required is `{expected}`",
+                "the checksum of {} must be `{expected}`, got `{}`",
                 belongs_to.join(" "),
                 self.checksum,
             )));

@@ -174,7 +174,7 @@ impl<S: Store> Case<S> {
         let broken = match task.await {
             Ok(Ok(Ok(()))) => return Ok(()),
             Ok(Ok(Err(broken))) => broken,
-            Ok(Err(_elapsed)) => Broken::without_place(format!("no end within {TIME_LIMIT:?}")),
+            Ok(Err(_elapsed)) => Broken::without_place(format!("did not end within {TIME_LIMIT:?}")),
             Err(error) => Broken::without_place(match error.try_into_panic() {
                 Ok(payload) => format!("the store panicked: {}", into_message(payload)),
                 Err(_) => "the runtime was shut down".to_owned(),
@@ -314,6 +314,6 @@ async fn successes<S: Store>(store: &S, run_id: &str) -> Result<Vec<Record>, Bro
 fn lost<T: fmt::Debug>(result: Result<T, StoreError>, run: &str, by: &str) -> Checked {
     match result {
         Err(StoreError::LeaseLost { run_id, holder, .. }) if run_id == run && holder == by => Ok(()),
-        other => Err(Broken::new(format!("{other:?}, required is that `{by}` has lost `{run}`"))),
+        other => Err(Broken::new(format!("found {other:?}, expected that `{by}` has lost the run `{run}`"))),
     }
 }

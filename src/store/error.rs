@@ -11,7 +11,7 @@ use crate::error::BoxError;
 #[non_exhaustive]
 pub enum StoreError {
     /// The run is held by another process, or by another run of this process.
-    #[error("run `{run_id}` is held by {holder} since {}, until {} at least", time(*since), time(*expires))]
+    #[error("run `{run_id}` is held by {holder} from {} until at least {}", time(*since), time(*expires))]
     Held {
         /// The id of the run.
         run_id: String,
@@ -24,7 +24,7 @@ pub enum StoreError {
     },
     /// The id belongs to a run of another task.
     #[error(
-        "run `{run_id}` is one of the task `{found}`, not of `{task}`; choose another run id, or forget that run"
+        "run `{run_id}` belongs to the task `{found}`, not to `{task}`; choose another run id, or forget the run"
     )]
     OtherTask {
         /// The id of the run.
@@ -53,8 +53,8 @@ pub enum StoreError {
     /// The outcomes of the run were recorded with item hashes of another format, by another version of this crate. So the
     /// items cannot be compared with the recorded ones.
     #[error(
-        "run `{run_id}` has outcomes of another version of this crate, with item hashes of another format; choose \
-         another run id, or forget that run: its items then run again"
+        "run `{run_id}` has item hashes of another version of this crate; choose another run id, or forget the run to run \
+         its items again"
     )]
     OtherFormat {
         /// The id of the run.
@@ -62,7 +62,7 @@ pub enum StoreError {
     },
     /// A run id, the name of a task, a version, the hash of an item or a holder has more than
     /// [`MAX_NAME_BYTES`](super::MAX_NAME_BYTES).
-    #[error("{what} has {found} bytes, allowed are {allowed}")]
+    #[error("{what} must have at most {allowed} bytes, got {found}")]
     NameTooLong {
         /// The kind of the name.
         what: &'static str,
@@ -72,13 +72,13 @@ pub enum StoreError {
         allowed: usize,
     },
     /// A checkpoint was used in a run without [`recover`](crate::MapRun::recover).
-    #[error("a checkpoint needs a run with recover()")]
+    #[error("a checkpoint requires a run with recover()")]
     NotKept,
     /// The stored data differs from the data that was written.
     #[error("the store is damaged: {0}")]
     Corrupt(String),
     /// The store was written by a newer version of this crate.
-    #[error("the store has schema version {found}, this version of the crate knows up to {supported}")]
+    #[error("the schema version of the store must be at most {supported}, got {found}; update this crate")]
     TooNew {
         /// The version of the schema in the store.
         found: i64,
@@ -149,7 +149,7 @@ impl Display for LeaseLoss {
                 let waited = humantime::format_duration(*waited);
                 write!(f, "its lease was not renewed in time, because the store did not answer for {waited}")
             }
-            Self::Taken { by } => write!(f, "its lease was over, and {by} took it"),
+            Self::Taken { by } => write!(f, "its lease expired, and {by} acquired it"),
             Self::Ended => f.write_str("the run has ended, or its lease was released"),
             Self::Forgotten => f.write_str("the run was forgotten"),
         }

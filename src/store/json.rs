@@ -19,14 +19,15 @@ const SHOWN: usize = 100;
 /// Encodes an output as JSON, and checks that it can be read back unchanged.
 pub(crate) fn encode<T: Serialize + DeserializeOwned>(index: usize, output: &T) -> Result<String, BoxError> {
     let encoded = to_text(output).and_then(|text| check_round_trip(output, &text).map(|()| text));
-    encoded.map_err(|error| failure(format!("item {index}: the output cannot be kept as JSON"), error).into())
+    encoded
+        .map_err(|error| failure(format!("item {index}: the output cannot be stored as JSON"), error).into())
 }
 
 /// Decodes a stored output.
 pub(crate) fn decode<T: DeserializeOwned>(index: usize, json: &str) -> Result<T, BoxError> {
     let decoded = from_text(json);
     decoded.map_err(|error| {
-        failure(format!("item {index}: what was kept is not an output of this type"), error).into()
+        failure(format!("item {index}: the stored output does not have this type"), error).into()
     })
 }
 
@@ -36,12 +37,12 @@ pub(crate) fn encode_state<S: Serialize + DeserializeOwned>(
     state: &S,
 ) -> Result<String, StoreError> {
     let encoded = to_text(state).and_then(|text| check_round_trip(state, &text).map(|()| text));
-    encoded.map_err(|error| failure(format!("the state of item {index} cannot be kept as JSON"), error))
+    encoded.map_err(|error| failure(format!("the state of item {index} cannot be stored as JSON"), error))
 }
 
 /// Decodes a saved state.
 pub(crate) fn decode_state<S: DeserializeOwned>(index: usize, json: &str) -> Result<S, StoreError> {
-    from_text(json).map_err(|error| failure(format!("the state of item {index}"), error))
+    from_text(json).map_err(|error| failure(format!("the state of item {index} cannot be read"), error))
 }
 
 fn to_text(value: &(impl Serialize + ?Sized)) -> Result<String, BoxError> {
@@ -87,7 +88,7 @@ fn nesting(json: &str) -> usize {
 }
 
 fn too_deep(levels: usize) -> BoxError {
-    format!("it is nested {levels} levels deep, at most {MAX_LEVELS} are allowed").into()
+    format!("it must be nested at most {MAX_LEVELS} levels deep, got {levels}").into()
 }
 
 /// Reads the text of a value once, and compares the result with the value.
@@ -105,7 +106,8 @@ fn check_round_trip<T: Serialize + DeserializeOwned>(value: &T, json: &str) -> R
     if sorted(value)? == sorted(&back)? {
         return Ok(());
     }
-    let differs = || format!("{} comes back as {}", shown(json), shown(&to_text(&back).unwrap_or_default()));
+    let differs =
+        || format!("{} is read back as {}", shown(json), shown(&to_text(&back).unwrap_or_default()));
     Err(went.loss.unwrap_or_else(differs).into())
 }
 

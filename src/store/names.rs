@@ -2,8 +2,8 @@
 
 use super::{CacheKey, StoreError};
 
-/// The maximum number of bytes of a name that is given to a [`Store`](super::Store): a run id, the name of a task, a
-/// version, the hash of an item, a holder. Longer names are refused with
+/// The maximum number of bytes of a name that is given to a [`Store`](super::Store). Names are a run id, the name of
+/// a task, a version, the hash of an item, and a holder. Longer names are refused with
 /// [`StoreError::NameTooLong`](super::StoreError::NameTooLong). PostgreSQL cannot index longer ones.
 pub const MAX_NAME_BYTES: usize = 512;
 

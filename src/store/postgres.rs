@@ -40,9 +40,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// server's clock, so the clocks of the machines may differ.
 ///
 /// An operation is retried on another connection if the connection broke or the server restarts. It is also retried if the
-/// server is read-only for a while after a failover, or does not answer for 30 seconds. (A call that reads or deletes whole
+/// server is read-only for a while after a failover, or does not answer for 30 seconds. Calls that read or delete whole
 /// tables may take 10 minutes: [`runs`](Store::runs), [`run`](Store::run), [`forget`](Store::forget) and
-/// [`evict`](Store::evict).) The waits between tries grow, and the [retry time](Self::retry_time) limits them. The run does
+/// [`evict`](Store::evict). The waits between tries grow, and the [retry time](Self::retry_time) limits them. The run does
 /// not notice. If an answer was lost, the operation may be executed twice, with the effect of one execution. Only the return
 /// values of `forget` and `evict` may then be those of the second try.
 ///

@@ -23,8 +23,10 @@ pub(super) type FailureRow = (String, i64, String);
 
 /// Converts an index to a column.
 pub(super) fn index_column(index: u64) -> Result<i64, StoreError> {
-    i64::try_from(index)
-        .map_err(|error| StoreError::Database { doing: "naming an item by its index", error: error.into() })
+    i64::try_from(index).map_err(|error| StoreError::Database {
+        doing: "converting the index of an item",
+        error: error.into(),
+    })
 }
 
 /// Converts a duration to nanoseconds, at most 292 years.
@@ -98,7 +100,7 @@ fn run_info(row: RunRow, failures: Vec<(u64, String)>) -> Result<RunInfo, StoreE
             Some(Lease { holder, since: time(since)?, expires: time(until)? })
         }
         (None, None, None) => None,
-        _ => return Err(damaged(format!("the lease of run `{run_id}` is not whole"))),
+        _ => return Err(damaged(format!("the lease of run `{run_id}` is incomplete"))),
     };
     let failed = number(failed)?;
     Ok(RunInfo {
@@ -116,7 +118,8 @@ fn run_info(row: RunRow, failures: Vec<(u64, String)>) -> Result<RunInfo, StoreE
 
 /// Converts a column that is never negative.
 pub(super) fn number<N: TryFrom<i64>>(column: i64) -> Result<N, StoreError> {
-    N::try_from(column).map_err(|_| damaged(format!("{column} stands where no such number can be")))
+    N::try_from(column)
+        .map_err(|_| damaged(format!("a column contains {column}, which is not a valid number")))
 }
 
 /// Converts a time that is stored as milliseconds since 1970.
@@ -124,7 +127,7 @@ pub(super) fn time(column: i64) -> Result<SystemTime, StoreError> {
     let since_epoch = Duration::from_millis(number(column)?);
     SystemTime::UNIX_EPOCH
         .checked_add(since_epoch)
-        .ok_or_else(|| damaged(format!("{column} stands where no such time can be")))
+        .ok_or_else(|| damaged(format!("a column contains {column}, which is not a valid time")))
 }
 
 fn damaged(what: String) -> StoreError {

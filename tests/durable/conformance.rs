@@ -105,7 +105,7 @@ async fn longer_names_are_refused_by_name<S: Store>(store: &S) {
     fn refused<T: Debug>(result: Result<T, StoreError>, what: &str) {
         let error = result.unwrap_err();
         assert!(matches!(error, StoreError::NameTooLong { found: 6_000, allowed: 512, .. }), "{error}");
-        assert_eq!(error.to_string(), format!("{what} has 6000 bytes, allowed are 512"));
+        assert_eq!(error.to_string(), format!("{what} must have at most 512 bytes, got 6000"));
     }
     let long = "n".repeat(6_000);
     refused(store.open_run(&long, "resize", "a", HOUR).await, "the run id");

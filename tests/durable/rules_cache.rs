@@ -148,10 +148,10 @@ async fn durable_rule_5_a_store_that_fails_costs_warnings_and_no_item() {
     let (warnings, _listening) = Warnings::listen();
     for end in End::all() {
         for (call, cache, what, computed) in [
-            (Call::Cached, v1(), "the cache could not be read", 5),
-            (Call::Claim, v1().serialized(), "the cache could not be read", 5),
-            (Call::PutCached, v1(), "the output was not cached", 5),
-            (Call::PutCached, v1().overwrite(), "the output was not cached", 5),
+            (Call::Cached, v1(), "failed to read the cache", 5),
+            (Call::Claim, v1().serialized(), "failed to read the cache", 5),
+            (Call::PutCached, v1(), "failed to cache the output", 5),
+            (Call::PutCached, v1().overwrite(), "failed to cache the output", 5),
         ] {
             let (store, calls) = (Rigged::willing(), Calls::default());
             let task = at_once(2).build().unwrap();
@@ -207,7 +207,7 @@ async fn durable_rule_5_a_value_that_is_damaged_or_of_another_type_is_a_miss_and
                 let result = in_time(run()).await.unwrap();
                 assert_eq!(result.results, [Some(21)], "{damage}");
                 assert_eq!(
-                    (result.summary.cached, warnings.count("is computed anew")),
+                    (result.summary.cached, warnings.count("will be computed again")),
                     (cached, warned),
                     "{damage}"
                 );

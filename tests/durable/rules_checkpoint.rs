@@ -179,7 +179,7 @@ async fn durable_rule_8_a_checkpoint_without_recover_is_a_clear_error() {
         Ok::<_, BoxError>(format!("{loaded}"))
     };
     let plain = task.over([7]).map_with_context(saw).await.unwrap();
-    assert_eq!(plain.results, [Some("a checkpoint needs a run with recover()".to_owned())]);
+    assert_eq!(plain.results, [Some("a checkpoint requires a run with recover()".to_owned())]);
     let cached = task.over([7]).map_with_context(saw).cache(&store, Cache::version("1")).await.unwrap();
     assert_eq!(cached.results, plain.results);
 }

@@ -87,7 +87,7 @@ async fn durable_rule_4_a_run_is_given_back_as_soon_as_the_disk_has_room_again()
         let begun = Instant::now();
         let first = plan.clone().recover("r").run(0..9, end).await;
         assert_eq!((first.reason, begun.elapsed()), (None, secs(0)), "{end:?}: its end does not wait");
-        assert_eq!(warnings.count("was not given back, will retry"), 1, "{end:?}");
+        assert_eq!(warnings.count("failed to release the run, will retry"), 1, "{end:?}");
         sleep(secs(10)).await;
         assert!(store.run("r").await.unwrap().unwrap().lease.is_some(), "{end:?}: the disk is full");
         // Whoever wants it is told why it cannot be had.
@@ -116,7 +116,7 @@ async fn durable_rule_4_a_run_that_could_not_be_given_back_is_had_when_it_can_be
     let begun = Instant::now();
     let next = plan.run(0..9, end).await;
     assert_eq!((next.reason, next.summary.recovered, begun.elapsed()), (None, 9, secs(0)));
-    assert_eq!(warnings.count("was not given back"), 1);
+    assert_eq!(warnings.count("failed to release the run"), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +127,7 @@ async fn durable_rule_4_a_run_that_can_never_be_given_back_is_left_when_its_leas
     thrice(&at_once(2).build().unwrap(), &store, &calls, NEVER).recover("r").run(0..9, end).await;
     sleep(DEFAULT_LEASE + secs(1)).await;
     assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
-    warnings.count("was not given back");
+    warnings.count("failed to release the run");
 }
 
 /// The writes of a run are made by tasks of their own, so that nothing of the store is held while the run is not polled.

@@ -52,7 +52,7 @@ async fn durable_rule_4_the_second_is_refused_with_who_holds_it_and_since_when()
             let after = since.duration_since(before - secs(1)).unwrap();
             assert!((millis(900)..millis(1_900)).contains(&after), "{end:?}: held since {after:?}");
             let text = store_error(error.reason()).to_string();
-            assert!(text.contains(holder) && text.contains("since 2"), "{text}");
+            assert!(text.contains(holder) && text.contains("from 2"), "{text}");
             assert_eq!(error.summary().not_started, 4);
             assert!(begun.elapsed() <= millis(100), "{end:?}: after {:?}", begun.elapsed());
         }

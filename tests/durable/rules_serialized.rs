@@ -231,7 +231,7 @@ async fn durable_rule_6_a_claim_that_was_not_renewed_fails_no_item() {
     let taken = taking(1, &other, &calls, 1).run([7], end).await;
     assert_eq!((calls.take(), taken.summary.cached), (vec![7, 7], 0), "it has computed it, too");
     assert_eq!(holder.await.unwrap().summary.successes, 1);
-    assert!(warnings.count("its claim was not renewed") >= 3);
+    assert!(warnings.count("failed to renew the claim") >= 3);
 }
 
 /// What cannot be written is computed again by the next one, at once, as if it had failed.

@@ -138,7 +138,7 @@ async fn what_is_no_store_is_refused() {
     let error = SqliteStore::open(folder.path()).await.unwrap_err();
     assert!(matches!(error, StoreError::Database { .. }), "{error}");
     let error = SqliteStore::open(":memory:").await.unwrap_err();
-    assert!(error.to_string().contains("required is `wal`"), "{error}");
+    assert!(error.to_string().contains("must be `wal`"), "{error}");
 }
 
 #[tokio::test]

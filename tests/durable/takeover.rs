@@ -236,7 +236,7 @@ fn take_over_run(mut scene: Scene) {
     refused.wait();
     scene.read();
     let refusal = scene.seen().end(refused_id).expect("the run is held").to_owned();
-    let is_held = refusal.starts_with("run `nightly` is held by ") && refusal.contains(" since 20");
+    let is_held = refusal.starts_with("run `nightly` is held by ") && refusal.contains(" from 20");
     assert!(is_held && refusal.contains(&format!("/{holder_id}/")), "{refusal}");
 
     let heir = Process::start(&scene.job(recovering(IfHeld::Wait)));
@@ -280,7 +280,7 @@ async fn outlive_lease(mut scene: Scene, store: &impl Store) {
     let lost = seen.end(holder_id).expect("the lease is lost");
     assert!(lost.starts_with("run `nightly` is no longer held by "), "{lost}");
     assert!(lost.contains(&format!("/{holder_id}/")), "{lost}");
-    let taken = lost.contains("its lease was over, and ") && lost.contains(&format!("/{heir_id}/"));
+    let taken = lost.contains("its lease expired, and ") && lost.contains(&format!("/{heir_id}/"));
     assert!(taken && lost.ends_with(" took it"), "{lost}");
     assert!(seen.settled(holder_id).keys().copied().eq(0..gate), "reported, and not its own any more");
     // The heir has run what the other was held up in, and that is what is kept.

@@ -40,7 +40,7 @@ async fn a_run_that_keeps_outputs_needs_a_name() {
     let run = || run_of(&task);
     let check = |error: MapTaskError<u64, String>| {
         let FailureReason::Config(config) = error.reason() else { panic!("{error}") };
-        assert_eq!((config.field(), config.found()), ("name", "not set"));
+        assert_eq!((config.field(), config.found()), ("name", "no name"));
         assert!(error.to_string().contains(".name(..)"), "{error}");
         assert_eq!(error.summary().not_started, 3);
     };
@@ -210,7 +210,7 @@ where
     };
     for recovered in [0, 1] {
         let (partial, why) = ended_by_store(in_time(run().recover(&store, "r")).await);
-        assert!(why.starts_with("item 1: the output cannot be kept as JSON: "), "{why}");
+        assert!(why.starts_with("item 1: the output cannot be stored as JSON: "), "{why}");
         assert!(why.contains(what), "{why} does not say {what}");
         assert_eq!((partial.successes(), partial.summary.recovered), (2, recovered), "{output:?}");
     }
@@ -226,16 +226,16 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn an_output_that_does_not_come_back_is_refused() {
-    is_refused(f64::NAN, 1.0, "NaN, which JSON calls null").await;
-    is_refused(f32::INFINITY, 1.0, "inf, which JSON calls null").await;
-    is_refused(Some(f64::NAN), None, "NaN, which JSON calls null").await;
-    is_refused(Some(f64::NEG_INFINITY), Some(1.0), "-inf, which JSON calls null").await;
+    is_refused(f64::NAN, 1.0, "NaN, which JSON writes as null").await;
+    is_refused(f32::INFINITY, 1.0, "inf, which JSON writes as null").await;
+    is_refused(Some(f64::NAN), None, "NaN, which JSON writes as null").await;
+    is_refused(Some(f64::NEG_INFINITY), Some(1.0), "-inf, which JSON writes as null").await;
     is_refused(Weighed { weight: Some(f64::NAN) }, Weighed { weight: None }, "the field `weight` has NaN")
         .await;
-    is_refused(Some(None), Some(Some(1)), "a Some(..) that JSON calls null").await;
-    is_refused(Some(serde_json::Value::Null), None, "a Some(..) that JSON calls null").await;
-    is_refused(flat(1, &[("a", 2)]), flat(1, &[("b", 2)]), "the key `a` twice").await;
-    is_refused(Untagged::Integer(7), Untagged::Float(7.5), "`7` comes back as `7.0`").await;
+    is_refused(Some(None), Some(Some(1)), "a Some(..) that JSON writes as null").await;
+    is_refused(Some(serde_json::Value::Null), None, "a Some(..) that JSON writes as null").await;
+    is_refused(flat(1, &[("a", 2)]), flat(1, &[("b", 2)]), "the key `a` more than once").await;
+    is_refused(Untagged::Integer(7), Untagged::Float(7.5), "`7` is read back as `7.0`").await;
     is_refused(Tagged::Sum { total: 5 }, Tagged::Nothing, "u128 is not supported").await;
     let names = BTreeMap::from([(7, "seven".to_owned())]);
     is_refused(Numbered { names }, Numbered { names: BTreeMap::new() }, "expected u32").await;
@@ -243,10 +243,10 @@ async fn an_output_that_does_not_come_back_is_refused() {
     is_refused(
         Read { size: 1, unread: 1 },
         Read { size: 1, unread: 0 },
-        "`{\"size\":1,\"unread\":1}` comes back as",
+        "`{\"size\":1,\"unread\":1}` is read back as",
     )
     .await;
-    is_refused(tree(129), tree(128), "nested 258 levels deep, at most 256 are allowed").await;
+    is_refused(tree(129), tree(128), "nested at most 256 levels deep, got 258").await;
 }
 
 /// Nothing is refused that comes back, and everything that is written is found again.
@@ -298,7 +298,7 @@ async fn a_state_that_cannot_be_loaded_is_not_saved() {
                 let error = cx.checkpoint().save(state).await.unwrap_err();
                 assert!(matches!(error, StoreError::Json { .. }), "{error}");
                 let text = error.to_string();
-                assert!(text.starts_with("the state of item 1 cannot be kept as JSON: "), "{text}");
+                assert!(text.starts_with("the state of item 1 cannot be stored as JSON: "), "{text}");
                 assert!(text.contains(what), "{text}");
                 assert_eq!(cx.checkpoint().load::<String>().await?.as_deref(), Some("the one before"));
             }
@@ -306,11 +306,11 @@ async fn a_state_that_cannot_be_loaded_is_not_saved() {
         });
         assert_eq!(in_time(run.recover(&store, "r")).await.unwrap().successes(), 2, "{state:?}");
     }
-    is_refused(&f64::NAN, "NaN, which JSON calls null").await;
+    is_refused(&f64::NAN, "NaN, which JSON writes as null").await;
     is_refused(&Weighed { weight: Some(f64::INFINITY) }, "the field `weight` has inf").await;
-    is_refused(&[Some(None::<u8>)], "a Some(..) that JSON calls null").await;
-    is_refused(&flat(1, &[("a", 2)]), "the key `a` twice").await;
-    is_refused(&tree(129), "nested 258 levels deep, at most 256 are allowed").await;
+    is_refused(&[Some(None::<u8>)], "a Some(..) that JSON writes as null").await;
+    is_refused(&flat(1, &[("a", 2)]), "the key `a` more than once").await;
+    is_refused(&tree(129), "nested at most 256 levels deep, got 258").await;
     // JSON has all of it, but serde does not read it again.
     is_refused(&TaggedState::Large { number: 7 }, "u128").await;
     is_refused(&FlatState { by_number: BTreeMap::from([(7, 1)]) }, "invalid type").await;

@@ -148,9 +148,13 @@ fn hash_files_lists_what_it_may_not_read() {
 fn hash_files_refuses_what_the_task_refuses() {
     let sandbox = Sandbox::new();
     let refusals = [
-        ("--concurrency", "0", "concurrency is 0"),
-        ("--min-success-ratio", "1.5", "min_success_ratio is 1.5"),
-        ("--min-success-ratio", "NaN", "min_success_ratio is NaN"),
+        (
+            "--concurrency",
+            "0",
+            "concurrency must be at least 1 (unbounded_concurrency() removes the limit), got 0",
+        ),
+        ("--min-success-ratio", "1.5", "min_success_ratio must be between 0 and 1, got 1.5"),
+        ("--min-success-ratio", "NaN", "min_success_ratio must be between 0 and 1, got NaN"),
         ("--timeout-ms", "0", "timeout_per_attempt is 0s"),
     ];
     for (option, value, why) in refusals {

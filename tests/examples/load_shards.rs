@@ -41,7 +41,7 @@ fn load_shards_names_a_shard_that_was_changed() {
     let changed = fs::read_to_string(shards.join("readings-4.csv")).unwrap() + "s1,1\n";
     sandbox.file("shards/readings-4.csv", changed);
     let ended = sandbox.example("load_shards").arg(shards).run();
-    ended.exits(1).err_has("the SHA-256 of readings-4.csv is");
+    ended.exits(1).err_has("the SHA-256 of readings-4.csv must be");
 }
 
 #[test]

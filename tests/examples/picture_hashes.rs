@@ -115,7 +115,11 @@ fn picture_hashes_refuses_what_it_cannot_use() {
     let pictures = Pictures::new(&sandbox);
     let run = sandbox.example("picture_hashes").arg(sandbox.path("not there")).arg("--store");
     run.arg(sandbox.path("hashes.db")).run().is_refused("cannot list the pictures: No such file");
-    pictures.hashes().args(["--concurrency", "0"]).run().is_refused("concurrency is 0");
+    pictures
+        .hashes()
+        .args(["--concurrency", "0"])
+        .run()
+        .is_refused("concurrency must be at least 1 (unbounded_concurrency() removes the limit), got 0");
     let ended = pictures.hashes_in(&pictures.folder.join("picture-01.jpg")).run();
     ended.err_has("cannot open the store: the store is damaged");
 }

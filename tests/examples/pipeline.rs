@@ -103,10 +103,7 @@ fn pipeline_has_the_end_of_every_file_in_one_account() {
     );
     let account = folders.account(&[
         ("good", "done, 4 readings"),
-        (
-            "header",
-            r#"parse failed after 1 attempt: the header is "value,sensor", required is "sensor,value""#,
-        ),
+        ("header", r#"parse failed after 1 attempt: the header must be "sensor,value", got "value,sensor""#),
         ("last", "done, 1 readings"),
         ("latin1", "parse failed after 1 attempt: stream did not contain valid UTF-8"),
         ("none", "report failed after 1 attempt: there are no readings"),
@@ -130,8 +127,12 @@ fn pipeline_refuses_what_it_cannot_use() {
     pipeline(&sandbox, &missing, &folders.reports, &[]).run().is_refused(&why);
     let why = format!("cannot make the folder {}: File exists", folders.file("1").display());
     pipeline(&sandbox, &folders.csv, &folders.file("1"), &[]).run().is_refused(&why);
-    folders.pipeline(&["--parsers", "0"]).run().is_refused("--parsers: concurrency is 0");
-    folders.pipeline(&["--writers", "0"]).run().is_refused("--writers: concurrency is 0");
+    folders.pipeline(&["--parsers", "0"]).run().is_refused(
+        "--parsers: concurrency must be at least 1 (unbounded_concurrency() removes the limit), got 0",
+    );
+    folders.pipeline(&["--writers", "0"]).run().is_refused(
+        "--writers: concurrency must be at least 1 (unbounded_concurrency() removes the limit), got 0",
+    );
     pipeline(&sandbox, &sandbox.folder("empty"), &folders.reports, &[]).run().exits(0).out_is("");
 }
 
@@ -141,9 +142,9 @@ fn pipeline_fails_if_its_account_cannot_be_printed() {
     let folders = Folders::new(&sandbox);
     folders.add("1", &["s1,1"]);
     let ended = folders.pipeline(&[]).with_full_disk().run();
-    ended.exits(1).err_has("cannot print the account: No space left on device");
+    ended.exits(1).err_has("cannot print the report: No space left on device");
     let ended = folders.pipeline(&[]).stdout(without_reader()).run();
-    ended.exits(1).err_has("cannot print the account: Broken pipe");
+    ended.exits(1).err_has("cannot print the report: Broken pipe");
 }
 
 /// The numbers of files ahead that the progress has named so far.
@@ -176,7 +177,7 @@ fn pipeline_does_not_read_further_ahead_than_its_limit() {
     ended.exits(0);
     let done = ended.text().matches(": done, 1 readings\n").count();
     ended.check(done == names.len(), "all files are reported");
-    let most = ended.err.lines().find_map(|line| line.strip_prefix("most files ahead: "));
+    let most = ended.err.lines().find_map(|line| line.strip_prefix("maximum of files ahead: "));
     let most: usize = most.unwrap().strip_suffix(" of at most 10").unwrap().parse().unwrap();
     ended.check(before <= most && most <= 10, "it was never further ahead");
 }

@@ -145,11 +145,11 @@ fn resize_images_refuses_folders_that_it_cannot_use() {
     let (raw, notes, missing) = (samples.path(), sandbox.file("notes.txt", ""), sandbox.path("not there"));
     let why = format!("cannot list the folder {}: No such file", missing.display());
     resize(&sandbox, &missing, &sandbox.path("small"), &[]).run().is_refused(&why);
-    resize(&sandbox, &raw, &raw.join("../raw"), &[]).run().is_refused("would be replaced");
+    resize(&sandbox, &raw, &raw.join("../raw"), &[]).run().is_refused("must not be the input folder");
     let why = format!("cannot make the folder {}: File exists", notes.display());
     resize(&sandbox, &raw, &notes, &[]).run().is_refused(&why);
     let ended = sandbox.example("resize_images").args(["--min-success-ratio", "2"]).run();
-    ended.is_refused("min_success_ratio is 2");
+    ended.is_refused("min_success_ratio must be between 0 and 1, got 2");
 }
 
 #[test]

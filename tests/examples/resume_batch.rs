@@ -102,7 +102,7 @@ fn resume_batch_prints_what_sha256sum_prints_and_repeats_it_without_the_files() 
     fs::rename(sandbox.path("batch"), sandbox.path("away")).unwrap();
     let ended = batch.run("undisturbed").run();
     ended.exits(0).out_is(&expected);
-    ended.err_has("run undisturbed: came to its end; 40 files verified, 0 not well");
+    ended.err_has("run undisturbed: completed; 40 files verified, 0 failed");
     let counts = "0 failed, 0 cancelled, 0 not started; 0 retries, 0 timeouts, 0 panics, 40 recovered";
     ended.err_has(&format!("40 succeeded, {counts}"));
 }
@@ -116,7 +116,11 @@ fn resume_batch_refuses_what_it_cannot_use() {
     ended.is_refused(&format!("cannot read {}: No such file", missing.display()));
     let ended = batch.run_of(&no_list, &batch.store, "nightly").run();
     ended.is_refused(&format!("line 1 of {}: ", no_list.display()));
-    batch.run("nightly").args(["--concurrency", "0"]).run().is_refused("concurrency is 0");
+    batch
+        .run("nightly")
+        .args(["--concurrency", "0"])
+        .run()
+        .is_refused("concurrency must be at least 1 (unbounded_concurrency() removes the limit), got 0");
     let ended = batch.run_of(&batch.list, &batch.list, "nightly").run();
     ended.exits(1).err_has("cannot open the store: the store is damaged");
     let ended = batch.run_of(&batch.list, &sandbox.path("not there/runs.db"), "nightly").run();

@@ -18,7 +18,7 @@ fn stop_halfway(batch: &Batch<'_>, signal: Signal, content: &[u8], meanwhile: im
     let mut pipe = hold_fifo(&batch.file(25));
     let mut run = batch.run("nightly").args(["--lease", LEASE, "--concurrency", "2"]).start();
     batch.sandbox.feed(&mut pipe, CONTENT, SECTION / CONTENT.len());
-    run.until_err_has("14 of 40 files, 0 of them from earlier, 64 MiB of large ones");
+    run.until_err_has("14 of 40 files, 0 of them from earlier runs, 64 MiB of large files");
     meanwhile(run.pid().as_raw_nonzero().get());
     run.signal(signal);
     let ended = run.end();
@@ -36,7 +36,7 @@ fn continues(batch: &Batch<'_>, expected: &[u8], known: &str) {
     (10..24).for_each(|number| batch.write(number, "changed\n"));
     let ended = batch.run("nightly").args(["--lease", LEASE]).run();
     ended.exits(0).out_is(expected).err_has("0 retries, 0 timeouts, 0 panics, 14 recovered");
-    ended.err_has(&format!("run nightly: {known}; 14 files verified, 0 not well"));
+    ended.err_has(&format!("run nightly: {known}; 14 files verified, 0 failed"));
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn resume_batch_continues_after_it_was_killed() {
         ended.exits(1).out_is("").err_has(&format!("the store failed after 0 items: {holder}"));
     };
     stop_halfway(&batch, Signal::KILL, OTHER_CONTENT, meanwhile).is_killed_by(Signal::KILL);
-    continues(&batch, &expected, "running, or killed a moment ago");
+    continues(&batch, &expected, "running, or killed recently");
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn resume_batch_continues_after_ctrl_c() {
     let expected = batch.verified();
     let ended = stop_halfway(&batch, Signal::INT, OTHER_CONTENT, |_| {});
     ended.exits(1).err_has("verify_files: cancelled after 14 of 40 items");
-    ended.err_has("to go on, start it again with the same --run");
+    ended.err_has("to continue, start it again with the same --run");
     continues(&batch, &expected, "stopped: cancelled");
 }
 
@@ -85,7 +85,8 @@ fn resume_batch_verifies_again_what_has_changed_in_its_list() {
     batch.write(48, "file 48 has changed\n");
     batch.list_sum(48, &batch.sum(25));
     let ended = batch.run("nightly").run();
-    let differs = format!("failed after 2 attempts: its SHA-256 is {}, ", batch.sum(48));
+    let differs =
+        format!("failed after 2 attempts: its SHA-256 must be {}, got {}", batch.sum(25), batch.sum(48));
     ended.exits(1).err_has(&format!("{}: {differs}", batch.file(48).display()));
     ended.err_has("  line 40: failed after 1 attempt: cannot read it");
 

@@ -88,7 +88,7 @@ fn run_commands_retries_what_may_succeed_later() {
     ended.err_has("kill -9 $$: failed after 2 attempts: signal: 9 (SIGKILL)");
     ended.err_has("not-a-command: failed after 1 attempt: exit code 127: ");
     ended.err_has("/: failed after 1 attempt: exit code 126: ");
-    ended.err_has("exec yes: failed after 1 attempt: it wrote more than 64 MiB");
+    ended.err_has("exec yes: failed after 1 attempt: it printed more than 64 MiB");
     let template = "test -e {} || { : >{}; exit 1; }";
     let made = sandbox.path("made by the first attempt");
     let ended = sandbox.example("run_commands").args(["--retries", "1", template]).arg(made).run();

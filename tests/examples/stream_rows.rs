@@ -24,7 +24,7 @@ fn rows(count: u64) -> String {
 
 #[track_caller]
 fn check_rows_ahead(ended: &Ended) {
-    let most = ended.err.lines().find_map(|line| line.strip_prefix("most rows ahead: "));
+    let most = ended.err.lines().find_map(|line| line.strip_prefix("maximum of rows ahead: "));
     let most: u64 = most.unwrap().strip_suffix(" of at most 32").unwrap().parse().unwrap();
     ended.check((1..=32).contains(&most), "the source waits for the sink");
 }
@@ -61,7 +61,7 @@ fn stream_rows_runs_without_proc() {
     }
     let example = crate::harness::example("stream_rows");
     let run = unshare(example.to_str().unwrap()).args(["--rows", "1000", "--tell-every", "1000"]).run();
-    run.exits(0).err_has("1000 rows, the resident memory is not known");
+    run.exits(0).err_has("1000 rows, the resident memory is unknown");
 }
 
 /// A pipe whose reader does not read yet.

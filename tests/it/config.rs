@@ -18,12 +18,12 @@ type Set = fn(AsyncMapTaskBuilder) -> AsyncMapTaskBuilder;
 
 #[test]
 fn a_bad_setting_is_named_with_what_was_found_and_what_is_allowed() {
-    let ratio = "0 to 1";
-    let multiplier = "a finite number, 1 or more";
-    let timeout = "more than zero; leave it out for no limit";
+    let ratio = "between 0 and 1";
+    let multiplier = "a finite number of at least 1";
+    let timeout = "greater than zero, or not set for no limit";
     let criterion = "false unless min_success_ratio, min_successes or max_failures is set";
     let table: [(Set, &str, &str, &str); 28] = [
-        (|b| b.concurrency(0), "concurrency", "0", "1 or more; unbounded_concurrency() lifts the limit"),
+        (|b| b.concurrency(0), "concurrency", "0", "at least 1 (unbounded_concurrency() removes the limit)"),
         (|b| b.look_ahead(0), "look_ahead", "0", "1 or more"),
         (|b| b.min_success_ratio(-0.1), "min_success_ratio", "-0.1", ratio),
         (|b| b.min_success_ratio(-f64::MIN_POSITIVE), "min_success_ratio", "", ratio),
@@ -79,7 +79,7 @@ fn a_bad_setting_is_named_with_what_was_found_and_what_is_allowed() {
         if !found.is_empty() {
             assert_eq!(error.found(), found);
         }
-        assert_eq!(error.to_string(), format!("{field} is {}, allowed is {allowed}", error.found()));
+        assert_eq!(error.to_string(), format!("{field} must be {allowed}, got {}", error.found()));
         assert_eq!(error, error.clone());
         let alone = set(AsyncMapTask::builder().name("named").retries(3)).build();
         assert_eq!(alone.unwrap_err(), error, "other settings do not change what is said");

@@ -168,7 +168,7 @@ async fn the_task_does_not_fit_the_run() {
     let error = task.over(0..10).map_once(odd_fails).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "resize: retries is 2, allowed is 0 with map_once, whose items cannot be tried again"
+        "resize: retries must be 0 with map_once, because its items cannot be retried, got 2"
     );
     let FailureReason::Config(config) = error.reason() else { panic!("{error:?}") };
     assert_eq!((config.field(), config.found()), ("retries", "2"));

@@ -310,6 +310,6 @@ async fn rule_04_a_bound_above_what_a_semaphore_can_hold_is_no_limit() {
 fn rule_05_a_concurrency_of_zero_is_a_build_error() {
     let error = at_once(0).build().unwrap_err();
     assert_eq!((error.field(), error.found()), ("concurrency", "0"));
-    assert!(error.to_string().starts_with("concurrency is 0, allowed is 1 or more"), "{error}");
+    assert!(error.to_string().starts_with("concurrency must be at least 1 ("), "{error}");
     assert!(at_once(1).build().is_ok());
 }

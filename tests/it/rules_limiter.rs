@@ -107,7 +107,10 @@ async fn rule_47_a_limiter_that_never_had_a_permit_refuses_and_says_so() {
         let plan = || Plan::new(&task, stream::iter([1, 1]), |_, n| after(secs(1), Ok(n)));
         let report = timeout(HOUR, plan().run(end)).await.expect("the run hangs");
         let reason = report.reason.expect("it can start nothing");
-        assert!(reason.contains("Limiter::new(0)") && reason.contains("at least 1 permit"), "{reason}");
+        assert!(
+            reason.contains("Limiter::new(0)") && reason.contains("created with at least 1 permit"),
+            "{reason}"
+        );
         assert!(!reason.contains("weight"), "{reason}: the run has no weights");
         assert_eq!(report.summary.not_started, 2, "{end:?}");
         limiter.set_permits(1);
@@ -115,7 +118,10 @@ async fn rule_47_a_limiter_that_never_had_a_permit_refuses_and_says_so() {
     }
     let task = at_once(4).limiter(&Limiter::new(0)).build().unwrap();
     let error = task.run([()], async |()| Ok::<_, String>(())).await.unwrap_err();
-    assert_eq!(error.reason().to_string(), "limiter is Limiter::new(0), allowed is at least 1 permit");
+    assert_eq!(
+        error.reason().to_string(),
+        "limiter must be created with at least 1 permit, got Limiter::new(0)"
+    );
 }
 
 /// A run of that many items, each of which takes a second. Returns how many succeeded.

@@ -42,7 +42,7 @@ async fn rule_16_a_panic_settles_its_item_with_its_message() {
         (2, "built", 1),
         (3, "polled", 1),
         (4, "polled 4", 1),
-        (5, "a panic without a text", 1),
+        (5, "a panic without a message", 1),
         (6, "at the second attempt", 2),
     ];
     for (index, message, attempts) in expected {

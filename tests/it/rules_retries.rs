@@ -63,7 +63,7 @@ async fn rule_10_only_an_error_that_retry_if_accepts_is_retried() {
     assert_eq!(result.errors[&1], failed("fatal", 1));
     assert_eq!(result.errors[&2], failed("fatal", 2));
     assert_eq!(attempts.get(), 7);
-    // It is not asked where no retry is left.
+    // It is not asked where no retries left.
     assert_eq!(*asked.borrow(), ["transient", "transient", "transient", "fatal", "late", "fatal"]);
 }
 

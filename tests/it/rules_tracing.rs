@@ -414,12 +414,12 @@ async fn rule_32_each_failure_of_an_item_is_told_and_why_it_is_not_tried_again()
         [Some("sums"), Some(index), Some(attempts), Some(kind), limit, panic, Some(why)]
     };
     let expected = [
-        told_of("0", "2", "error", None, None, "no retry is left"),
-        told_of("1", "2", "timeout", Some("9s"), None, "no retry is left"),
+        told_of("0", "2", "error", None, None, "no retries left"),
+        told_of("1", "2", "timeout", Some("9s"), None, "no retries left"),
         told_of("2", "1", "panic", None, Some("as it happens"), "a panic is not retried"),
-        told_of("3", "1", "error", None, None, "retry_if says no"),
-        told_of("4", "1", "error", None, None, "a retry would come after a limit"),
-        told_of("5", "2", "timeout", Some("20s"), None, "no retry is left"),
+        told_of("3", "1", "error", None, None, "retry_if returned false"),
+        told_of("4", "1", "error", None, None, "a retry could not start before a time limit"),
+        told_of("5", "2", "timeout", Some("20s"), None, "no retries left"),
     ];
     assert_eq!(told, expected);
     for (told, index) in failures.iter().zip(["0", "1", "2", "3", "4", "5"]) {

@@ -287,7 +287,7 @@ fn a_configuration_is_a_part_of_a_larger_one() {
     assert_eq!(job.folder, "/tmp");
     assert_eq!(job.task, from_toml("retries = 3\nretry_jitter = 0.1").unwrap());
     let error = toml::from_str::<Job>("folder = '/tmp'\nretries = -3").unwrap_err();
-    assert_eq!(error.message(), "retries is -3, allowed is a whole number, 0 to 4294967295");
+    assert_eq!(error.message(), "retries must be a whole number from 0 to 4294967295, got -3");
 }
 
 /// A map deserialised as a value, as `serde_json` gives a number with its feature `arbitrary_precision`.
@@ -307,9 +307,9 @@ fn a_number_of_any_precision_is_a_number() {
     let number = |digits| Map([("$serde_json::private::Number", digits)]);
     let config = from_pairs([("concurrency", number("64")), ("min_success_ratio", number("0.07"))]).unwrap();
     assert_eq!(config, from_toml("concurrency = 64\nmin_success_ratio = 0.07").unwrap());
-    assert_eq!(from_pairs([("name", number("64"))]).unwrap_err(), "name is 64, allowed is text");
+    assert_eq!(from_pairs([("name", number("64"))]).unwrap_err(), "name must be text, got 64");
     let map = Map([("number", "64")]);
-    assert_eq!(from_pairs([("name", map)]).unwrap_err(), "name is a map, allowed is text");
+    assert_eq!(from_pairs([("name", map)]).unwrap_err(), "name must be text, got a map");
 }
 
 /// What a format gives that tells a value that is there from one that is not.
@@ -344,7 +344,7 @@ fn an_optional_value_is_the_value_or_nothing() {
     let config = from_pairs([("retries", Optional(Some("3"))), ("name", Optional(None))]).unwrap();
     assert_eq!(config, from_toml("retries = 3").unwrap());
     let refused = from_pairs([("retries", Optional(Some("many")))]).unwrap_err();
-    assert_eq!(refused, r#"retries is "many", allowed is a whole number, 0 to 4294967295"#);
+    assert_eq!(refused, r#"retries must be a whole number from 0 to 4294967295, got "many""#);
 }
 
 #[test]

@@ -44,7 +44,7 @@ async fn restate_bad_input_a_name_that_is_not_registered_is_not_found() {
         let text = error.to_string();
         let RestateError::NotFound { message } = error else { panic!("{error:?}") };
         assert!(message.contains(unknown) && message.contains("not found"), "{message}");
-        assert_eq!(text, format!("there is no such handler: {message}"));
+        assert_eq!(text, format!("unknown service or handler: {message}"));
     }
     assert_eq!(scene.keys(server).await, ["0.1", "1.1"]);
 }
@@ -54,8 +54,8 @@ async fn restate_bad_input_a_name_that_cannot_be_sent_is_an_error_of_the_configu
     let (server, scene) = (server::shared().await, Scene::new("bad-characters"));
     let way = Relay::to_url(&server.ingress()).await;
     let engine = Restate::builder(way.url()).build().unwrap();
-    let name = "a name of letters and digits of ASCII, `_`, `-` and `.`";
-    let visible = "visible characters of ASCII, at least one";
+    let name = "one or more ASCII letters, digits, `_`, `-` or `.`, but not `.` or `..`";
+    let visible = "one or more visible ASCII characters";
     let mut cases = Vec::new();
     for (bad, found) in [
         ("", "``"),
@@ -78,7 +78,7 @@ async fn restate_bad_input_a_name_that_cannot_be_sent_is_an_error_of_the_configu
         let text = error.to_string();
         let RestateError::Config(error) = error else { panic!("{error:?}") };
         assert_eq!((error.field(), error.found(), error.allowed()), (field, found, allowed));
-        assert_eq!(text, format!("{field} is {found}, allowed is {allowed}"));
+        assert_eq!(text, format!("{field} must be {allowed}, got {found}"));
     }
     assert_eq!(way.accepted(), 0, "nothing was sent");
 }
@@ -96,7 +96,9 @@ async fn restate_bad_input_an_output_of_another_type_names_both() {
     assert_eq!((*expected, found.as_str()), ("alloc::vec::Vec<u32>", r#"`{\"index\":1,\"square\":1}`"#));
     assert_eq!(*invocation_id, scene.invocation_id(server, "1.1").await);
     assert!(source.to_string().starts_with("invalid type: map, expected a sequence"), "{source}");
-    let text = format!("the output of invocation {invocation_id} is no {expected}: {source}, in {found}");
+    let text = format!(
+        "the output of invocation {invocation_id} does not have the type {expected}: {source}, in {found}"
+    );
     assert_eq!(error.to_string(), text);
 
     // What was worked out is in the engine, for a run that asks for the right type.
@@ -182,9 +184,9 @@ async fn restate_bad_input_the_admin_api_is_sent_the_token_too() {
 #[test]
 fn restate_bad_input_the_builder_says_what_it_cannot_use() {
     let good = || Restate::builder("http://localhost:8080");
-    let url = "http:// or https://, and a host";
-    let visible = "visible characters of ASCII, at least one";
-    let odd = "a token with a character that none can have";
+    let url = "a URL with http:// or https:// and a host";
+    let visible = "one or more visible ASCII characters";
+    let odd = "a token with a character that is not allowed";
     let cases: [(RestateBuilder, _, _, _); 20] = [
         (Restate::builder(""), "ingress", "``", url),
         (Restate::builder("localhost"), "ingress", "`localhost`", url),

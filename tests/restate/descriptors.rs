@@ -19,6 +19,6 @@ async fn a_program_with_too_few_descriptors_names_them_once_and_loses_nothing() 
     assert_eq!(scene.began(ITEMS), [1; ITEMS as usize]);
     let lines: Vec<_> = warnings.lines().collect();
     assert_eq!(lines.len(), 1, "{warnings}");
-    assert!(lines[0].contains("this program has too few file descriptors for its calls"), "{warnings}");
+    assert!(lines[0].contains("too few file descriptors for the calls"), "{warnings}");
     assert!(lines[0].contains("see `ulimit -n`"), "{warnings}");
 }

@@ -28,7 +28,7 @@ async fn a_call_that_a_proxy_cuts_is_attached_to_again_and_is_no_outage() {
     let result = task.over(items).map_with_context(|cx, item| work.call(cx, item)).await.unwrap();
     assert_eq!(result.results, outputs(4));
     assert_eq!(scene.began(4), [1; 4]);
-    assert_eq!(warnings.count("was cut while its handler works"), 1, "and there is no other warning");
+    assert_eq!(warnings.count("was closed before the handler ended"), 1, "and there is no other warning");
 }
 
 /// A certificate that nobody vouches for, and a file that has its key, too.

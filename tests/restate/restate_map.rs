@@ -73,14 +73,23 @@ async fn restate_map_keeps_a_failure_until_it_is_purged() {
     failing().run().exits(0).out_is(&expected);
 
     sandbox.file("tree/0", "first\n");
-    let changed = "at its place: the tree has changed since it began; choose another --run-id";
+    let changed =
+        "at this index, because the tree has changed since the run started; choose another --run-id";
     failing().run().exits(1).err_has(changed);
     fs::remove_file(tree.join("0")).unwrap();
     fs::write(tree.join(Path::new(OsStr::from_bytes(b"caf\xe9"))), "").unwrap();
     let ended = checksums.map_over(&tree).args(["--run-id", "not-utf-8", "--max-failures", "1"]).run();
-    ended.err_has("failed after 1 attempt: the item cannot be made JSON: ").out_is(&expected);
+    ended.err_has("failed after 1 attempt: the item cannot be serialized as JSON: ").out_is(&expected);
 
-    checksums.map_over(&tree).args(["--concurrency", "0"]).run().is_refused("concurrency is 0");
-    checksums.map("a b").run().exits(1).err_has("run_id is `a b`");
+    checksums
+        .map_over(&tree)
+        .args(["--concurrency", "0"])
+        .run()
+        .is_refused("concurrency must be at least 1 (unbounded_concurrency() removes the limit), got 0");
+    checksums
+        .map("a b")
+        .run()
+        .exits(1)
+        .err_has("run_id must be one or more visible ASCII characters, got `a b`");
     checksums.map_over(&sandbox.path("not there")).run().err_has("cannot list the files: ");
 }

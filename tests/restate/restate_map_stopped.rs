@@ -14,7 +14,7 @@ async fn restate_map_continues_after_ctrl_c() {
     let worker = worker.process.pid();
     until("the worker reads", async || endless.is_read_by(worker)).await;
     let ended = interrupt(run);
-    ended.exits(1).err_has("to go on, start it again with the same --run-id");
+    ended.exits(1).err_has("to continue, start it again with the same --run-id");
     ended.check(lines(&ended.out) == FILES, "it prints what was finished");
     checksums.nothing_is_left_of("interrupted").await;
     until("the worker reads no further", async || !endless.is_read_by(worker)).await;

@@ -74,8 +74,10 @@ async fn restate_rule_2_the_success_of_a_stranger_is_none() {
         let nothing = errors([1, 2], &engine.handler::<()>("Work", "nothing")).await;
         let option = errors([1, 2], &engine.handler::<Option<u32>>("Work", "echo")).await;
         for error in nothing.into_iter().chain(option) {
-            let text =
-                format!("what answers as the ingress, with status {}, is not Restate: ``", status.as_u16());
+            let text = format!(
+                "the answer of the ingress, with status {}, is not from Restate: ``",
+                status.as_u16()
+            );
             assert_eq!(error.to_string(), text);
             assert!(!error.is_retryable());
         }

@@ -176,7 +176,7 @@ async fn restate_rule_2_an_ingress_that_stays_away_is_unavailable() {
         assert!((16..64).contains(tries), "{tries}");
         assert!(source.to_string().contains("Network is unreachable"), "{source}");
         assert!(error.is_retryable());
-        let text = format!("the ingress has been unavailable for {since:.1?}, {tries} tries: {source}");
+        let text = format!("the ingress has been unavailable for {since:.1?} and {tries} tries: {source}");
         assert_eq!(error.to_string(), text);
     }
 
@@ -284,6 +284,6 @@ async fn restate_rule_2_an_outage_is_one_warning() {
         until("every call is tried again", async || tries.accepted() >= before + 60).await;
         way.restore().await;
         assert_eq!(running.await.unwrap().results, outputs(40));
-        assert_eq!(warnings.count("the ingress is away"), 1);
+        assert_eq!(warnings.count("the ingress is unavailable"), 1);
     }
 }

@@ -111,7 +111,7 @@ async fn restate_rule_4_an_item_above_the_limit_is_not_sent() {
         let error = failure(&result, index);
         let RestateError::TooLarge { what: "item", size, limit: 1_000 } = error else { panic!("{error:?}") };
         assert_eq!(*size, bytes);
-        assert_eq!(error.to_string(), format!("the item is {bytes} bytes of JSON, the limit is 1000"));
+        assert_eq!(error.to_string(), format!("the item must have at most 1000 bytes of JSON, got {bytes}"));
     }
     assert_eq!(scene.keys(server).await, ["0.1", "1.1"]);
 }
@@ -127,7 +127,7 @@ async fn restate_rule_4_an_output_above_the_limit_is_too_large() {
         matches!(error, RestateError::TooLarge { what: "output", size: 1_001, limit: 1_000 }),
         "{error:?}"
     );
-    assert_eq!(error.to_string(), "the output is 1001 bytes of JSON, the limit is 1000");
+    assert_eq!(error.to_string(), "the output must have at most 1000 bytes of JSON, got 1001");
 
     // It is not lost: with a higher limit it comes from the engine, under the same key.
     let text = limited::<String>(1_001, "Odd", "text", scene.run_id).await;
@@ -158,7 +158,7 @@ async fn restate_rule_4_what_cannot_be_json_is_not_sent() {
     assert_eq!(result.results, [Some(()), None, Some(())]);
     let error = failure(&result, 1);
     assert!(matches!(error, RestateError::Item { .. }), "{error:?}");
-    assert_eq!(error.to_string(), "the item cannot be made JSON: key must be a string");
+    assert_eq!(error.to_string(), "the item cannot be serialized as JSON: key must be a string");
     assert_eq!(scene.keys(server).await, ["0.1", "2.1"]);
 }
 

@@ -83,7 +83,7 @@ try {
   await page.goto(service);
   check("the page has its title", (await page.title()) === "Fetch jobs", await page.title());
   check("no job is shown yet", await page.locator("#job").isHidden(), "a job");
-  await until("the page shows the health", () => text("health"), (found) => /^\d+ of \d+ places in use/.test(found));
+  await until("the page shows the health", () => text("health"), (found) => /^\d+ of \d+ permits in use/.test(found));
   const unnamed = await page.locator("input, textarea, button").evaluateAll((all) =>
     all.filter((one) => !(one.labels?.length || one.textContent.trim())).map((one) => one.outerHTML),
   );

@@ -16,32 +16,62 @@ async fn what_cannot_be_done_is_refused_in_words() {
     let cases = [
         (&post, "/jobs", Some("["), 400, "EOF while parsing"),
         (&post, "/jobs", Some("[]"), 422, "at least one URL is required"),
-        (&post, "/jobs", Some("{}"), 422, "either `urls` or `generate` is required"),
-        (&post, "/jobs", Some(r#"{"urls": [], "generate": 1}"#), 422, "and not both"),
+        (&post, "/jobs", Some("{}"), 422, "exactly one of `urls` and `generate` is required"),
+        (&post, "/jobs", Some(r#"{"urls": [], "generate": 1}"#), 422, "exactly one of"),
         (&post, "/jobs", Some(r#"{"generat": 1}"#), 422, "unknown field `generat`"),
         (&post, "/jobs", Some(r#"{"generate": 0}"#), 422, "at least one URL"),
-        (&post, "/jobs", Some(r#"{"generate": 10001}"#), 422, "generate is 10001, allowed is at most 10000"),
+        (&post, "/jobs", Some(r#"{"generate": 10001}"#), 422, "generate must be at most 10000, got 10001"),
         (&post, "/jobs", Some(r#"{"generate": -1}"#), 422, "-1"),
-        (&post, "/jobs", Some(r#"["ftp://localhost/"]"#), 422, "the scheme of a URL is ftp, allowed is http"),
-        (&post, "/jobs", Some(r#"["nowhere"]"#), 422, "\"nowhere\" is no URL"),
-        (&post, "/jobs", Some(r#"{"generate": 1, "concurrency": 0}"#), 422, "concurrency is 0"),
-        (&post, "/jobs", Some(r#"{"generate": 1, "retries": 11}"#), 422, "retries is 11"),
-        (&post, "/jobs", Some(r#"{"generate": 1, "busy": 1.5}"#), 422, "busy is 1.5, allowed is 0 to 1"),
+        (&post, "/jobs", Some(r#"["ftp://localhost/"]"#), 422, "the scheme of a URL must be http, got ftp"),
+        (&post, "/jobs", Some(r#"["nowhere"]"#), 422, "\"nowhere\" is not a URL"),
+        (
+            &post,
+            "/jobs",
+            Some(r#"{"generate": 1, "concurrency": 0}"#),
+            422,
+            "concurrency must be between 1 and",
+        ),
+        (
+            &post,
+            "/jobs",
+            Some(r#"{"generate": 1, "retries": 11}"#),
+            422,
+            "retries must be at most 10, got 11",
+        ),
+        (
+            &post,
+            "/jobs",
+            Some(r#"{"generate": 1, "busy": 1.5}"#),
+            422,
+            "busy must be between 0 and 1, got 1.5",
+        ),
         (&post, "/jobs", Some(r#"{"generate": 1, "busy": 0.7, "gone": 0.7}"#), 422, "the sum"),
-        (&post, "/jobs", Some(r#"{"generate": 1, "delay_ms": 60001}"#), 422, "delay_ms is 60001"),
-        (&post, "/jobs", Some(r#"{"generate": 1, "min_success_ratio": 2}"#), 422, "min_success_ratio is 2"),
+        (
+            &post,
+            "/jobs",
+            Some(r#"{"generate": 1, "delay_ms": 60001}"#),
+            422,
+            "delay_ms must be at most 60000, got 60001",
+        ),
+        (
+            &post,
+            "/jobs",
+            Some(r#"{"generate": 1, "min_success_ratio": 2}"#),
+            422,
+            "min_success_ratio must be between 0 and 1, got 2",
+        ),
         (&post, "/jobs", None, 415, "Content-Type"),
         (&get, "/map?generate=many", None, 400, "generate: invalid digit"),
-        (&get, "/map", None, 422, "either `urls` or `generate`"),
-        (&post, "/limiter", Some(r#"{"permits": 0}"#), 422, "permits is 0, allowed is 1 to 4096"),
-        (&get, "/jobs/1", None, 404, "there is no job 1"),
-        (&get, "/jobs/one", None, 404, "there is no job one"),
-        (&get, "/jobs/1/events", None, 404, "there is no job 1"),
-        (&get, "/jobs/1/results", None, 404, "there is no job 1"),
-        (&post, "/jobs/1/pause", None, 404, "there is no job 1"),
-        (&delete, "/jobs/1", None, 404, "there is no job 1"),
-        (&get, "/nowhere", None, 404, "there is nothing here"),
-        (&delete, "/jobs", None, 405, "other methods"),
+        (&get, "/map", None, 422, "exactly one of"),
+        (&post, "/limiter", Some(r#"{"permits": 0}"#), 422, "permits must be between 1 and 4096, got 0"),
+        (&get, "/jobs/1", None, 404, "job 1 does not exist"),
+        (&get, "/jobs/one", None, 404, "job one does not exist"),
+        (&get, "/jobs/1/events", None, 404, "job 1 does not exist"),
+        (&get, "/jobs/1/results", None, 404, "job 1 does not exist"),
+        (&post, "/jobs/1/pause", None, 404, "job 1 does not exist"),
+        (&delete, "/jobs/1", None, 404, "job 1 does not exist"),
+        (&get, "/nowhere", None, 404, "this path does not exist"),
+        (&delete, "/jobs", None, 405, "does not support this method"),
     ];
     for (method, path, body, status, message) in cases {
         let mut request = client().request(method.clone(), server.url(path));
@@ -114,7 +144,7 @@ async fn every_reader_gets_every_line() {
     assert_eq!(first, read().await);
     let account = Results::new(client().get(server.url(&path)).send().await.unwrap()).all().await;
     assert_eq!((account.items, account.end.as_str()), (300, "succeeded"));
-    assert!(first.contains("the server answered 410 Gone"));
+    assert!(first.contains("the server returned the status 410 Gone"));
 }
 
 #[tokio::test]

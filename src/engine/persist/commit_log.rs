@@ -164,7 +164,7 @@ impl<I, T, E> CommitLog<I, T, E> {
         success: Success<T>,
     ) -> Result<(), (Success<T>, BoxError)> {
         if self.has_failed {
-            return Err((success, "the store has failed before".into()));
+            return Err((success, "an earlier write to the store failed".into()));
         }
         let text = match (self.codec.encode)(success.index, &success.output) {
             Ok(text) => text,

@@ -68,7 +68,11 @@ impl<I, T> Lookups<I, T> {
         match (self.hash)(item) {
             Ok(hash) => Some(hash),
             Err(error) => {
-                self.log_warning(index, "the item has no key, and is not cached", &error);
+                self.log_warning(
+                    index,
+                    "the key of the item cannot be hashed, the item is not cached",
+                    &error,
+                );
                 None
             }
         }
@@ -95,11 +99,7 @@ impl<I, T> Lookups<I, T> {
                     Some(output)
                 }
                 Err(error) => {
-                    self.log_warning(
-                        index,
-                        "what is cached is not of this type, and is computed anew",
-                        &error,
-                    );
+                    self.log_warning(index, "cached output has another type, will be computed again", &error);
                     None
                 }
             };
@@ -112,7 +112,7 @@ impl<I, T> Lookups<I, T> {
         match (self.encode)(index, output) {
             Ok(text) => self.backend.keep(index, text),
             Err(error) => {
-                self.log_warning(index, "the output is not cached", &error);
+                self.log_warning(index, "the output cannot be serialized, it is not cached", &error);
                 self.backend.release(index);
             }
         }

@@ -162,7 +162,8 @@ impl Permits {
             return Ok(true);
         }
         self.released.extend(held.shared.take().map(|permit| Released::Permit { _permit: permit }));
-        let too_heavy = |TooHeavy { most }| too_heavy(weight, most, "most permits that the limiter has had");
+        let too_heavy =
+            |TooHeavy { most }| too_heavy(weight, most, "largest number of permits that the limiter has had");
         if self.ticket.as_ref().is_some_and(|ticket| ticket.weight() != weight) {
             self.released.extend(self.ticket.take().map(|ticket| Released::Ticket { _ticket: ticket }));
         }
@@ -255,7 +256,7 @@ impl Permits {
 fn too_heavy(weight: u32, most: usize, limit: &str) -> ConfigError {
     if most == 0 {
         // Only a limiter can have had no permits. The run need not have weights, so the error does not name them.
-        return ConfigError::new("limiter", "Limiter::new(0)", "at least 1 permit");
+        return ConfigError::new("limiter", "Limiter::new(0)", "created with at least 1 permit");
     }
     ConfigError::new("weight", weight, format!("at most {most}, the {limit}"))
 }

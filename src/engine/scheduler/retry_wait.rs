@@ -39,14 +39,14 @@ impl Scheduler {
     ) -> Result<Wait, &'static str> {
         let policy = &self.config.retry;
         let length = match ended {
-            AttemptEnd::Refused => return Err("retry_if says no"),
+            AttemptEnd::Refused => return Err("retry_if returned false"),
             AttemptEnd::Failed { retry_after: Some(delay) } => delay.min(policy.max_delay),
             AttemptEnd::Failed { retry_after: None } => policy.wait_before(attempt),
             AttemptEnd::TimedOut(TimeoutScope::Attempt) if !policy.timeouts => {
                 return Err("retry_timeouts is false");
             }
             AttemptEnd::TimedOut(TimeoutScope::Attempt) | AttemptEnd::Faulted => policy.wait_before(attempt),
-            AttemptEnd::TimedOut(TimeoutScope::Item) => return Err("the item's time is up"),
+            AttemptEnd::TimedOut(TimeoutScope::Item) => return Err("the item's time limit has passed"),
             AttemptEnd::Panicked => return Err("a panic is not retried"),
         };
         let until = deadline(self.clock.read(), length);
@@ -56,7 +56,7 @@ impl Scheduler {
         };
         let too_late = |limit: Option<Instant>| limit.is_some_and(|limit| until >= limit);
         if too_late(give_up) || too_late(self.run_deadline) {
-            return Err("a retry would come after a limit");
+            return Err("a retry could not start before a time limit");
         }
         Ok(Wait { length, until, give_up })
     }

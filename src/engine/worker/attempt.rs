@@ -144,6 +144,6 @@ fn log_drop(payload: Payload) {
     tracing::error!(
         target: "async_map_task",
         panic,
-        "the future of an attempt panicked while it was dropped"
+        "the future of an attempt panicked when it was dropped"
     );
 }

@@ -115,8 +115,8 @@ impl<'a> Compound<'a> {
         let mut neighbours = entries.iter().zip(entries.iter().skip(1));
         let twice = neighbours.find(|(one, next)| *kind == Kind::Map && key(one) == key(next));
         let twice = twice.map(|(one, _)| match text_of(key(one)) {
-            Some(text) => format!("the key `{text}` twice"),
-            None => "a key twice".to_owned(),
+            Some(text) => format!("the key `{text}` more than once"),
+            None => "a key more than once".to_owned(),
         });
         if !was_sorted {
             let mut sorted = Vec::with_capacity(bytes.len() - *start);

@@ -238,17 +238,17 @@ fn what_json_cannot_express_is_named() {
     let in_flattened =
         |rest: &[(&'static str, u8)]| loss(&Flattened { a: 1, rest: rest.iter().copied().collect() });
     for (loss, expected) in [
-        (loss(&outer(f64::NAN)), Some("the field `inner.weight` has NaN, which JSON calls null")),
+        (loss(&outer(f64::NAN)), Some("the field `inner.weight` has NaN, which JSON writes as null")),
         (
             loss(&Outer { inner: vec![Inner { weight: f32::NEG_INFINITY }] }),
-            Some("the field `inner.weight` has -inf, which JSON calls null"),
+            Some("the field `inner.weight` has -inf, which JSON writes as null"),
         ),
-        (loss(&f64::INFINITY), Some("inf, which JSON calls null")),
-        (loss(&Some(None::<u8>)), Some("a Some(..) that JSON calls null, as it does None")),
-        (loss(&Some(())), Some("a Some(..) that JSON calls null, as it does None")),
-        (in_flattened(&[("a", 2)]), Some("the key `a` twice")),
-        (loss(&Entries(vec![("b", 1), ("", 2), ("", 3)])), Some("the key `` twice")),
-        (loss(&Entries(vec![(1, 1), (1, 1)])), Some("a key twice")),
+        (loss(&f64::INFINITY), Some("inf, which JSON writes as null")),
+        (loss(&Some(None::<u8>)), Some("a Some(..) that JSON writes as null, like None")),
+        (loss(&Some(())), Some("a Some(..) that JSON writes as null, like None")),
+        (in_flattened(&[("a", 2)]), Some("the key `a` more than once")),
+        (loss(&Entries(vec![("b", 1), ("", 2), ("", 3)])), Some("the key `` more than once")),
+        (loss(&Entries(vec![(1, 1), (1, 1)])), Some("a key more than once")),
         (in_flattened(&[("b", 2)]), None),
         (loss(&outer(1.0)), None),
         (loss(&(None::<u8>, (), Some(0), u128::MAX, vec![1, 1])), None),

@@ -31,7 +31,7 @@ impl Broken {
     #[track_caller]
     pub(super) fn differs(found: &dyn Debug, required: &dyn Debug, why: Option<String>) -> Self {
         let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
-        Self::new(format!("found {}, required is {}{why}", shown(found), shown(required)))
+        Self::new(format!("found {}, expected {}{why}", shown(found), shown(required)))
     }
 }
 
@@ -39,7 +39,7 @@ impl Broken {
 impl From<StoreError> for Broken {
     #[track_caller]
     fn from(error: StoreError) -> Self {
-        Self::new(format!("a call failed that must succeed: {error}"))
+        Self::new(format!("a call that must succeed failed: {error}"))
     }
 }
 
@@ -68,7 +68,7 @@ macro_rules! fail {
 /// Fails the case unless this is true.
 macro_rules! ensure {
     ($holds:expr $(,)?) => {
-        $crate::store::conformance::ensure!($holds, "required is {}", stringify!($holds));
+        $crate::store::conformance::ensure!($holds, "expected {}", stringify!($holds));
     };
     ($holds:expr, $($what:tt)+) => {
         if !$holds {
@@ -127,7 +127,7 @@ impl Failure {
 impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.case, self.broken.what)?;
-        self.broken.seen.map_or(Ok(()), |seen| write!(f, ", seen at {seen}"))
+        self.broken.seen.map_or(Ok(()), |seen| write!(f, ", at {seen}"))
     }
 }
 
@@ -152,7 +152,7 @@ impl Nonconforming {
 
 impl Display for Nonconforming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the store breaks {} of {} cases", self.failures.len(), self.cases)?;
+        write!(f, "the store fails {} of {} cases", self.failures.len(), self.cases)?;
         self.failures.iter().try_for_each(|failure| write!(f, "\n  {failure}"))
     }
 }

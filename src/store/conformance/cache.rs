@@ -83,13 +83,13 @@ async fn a_claim_is_granted_to_one<S: Store>(store: S) -> Checked {
     for overwrite in [false, true] {
         match store.claim(&key("a"), "b", HOUR, overwrite).await? {
             Claim::Held { remaining } => ensure!(remaining <= HOUR && remaining > HOUR / 2, "{remaining:?}"),
-            other => fail!("{other:?} while another computes"),
+            other => fail!("found {other:?} while another holder has the claim, expected Claim::Held"),
         }
     }
     // A claim of the same holder is granted again, and another key is independent.
     ensure_eq!(store.claim(&key("a"), "a", HOUR, false).await?, Claim::Granted);
     ensure_eq!(store.claim(&key("b"), "b", HOUR, false).await?, Claim::Granted);
-    ensure_eq!(store.cached(&key("a")).await?, None, "a claim is no value");
+    ensure_eq!(store.cached(&key("a")).await?, None, "a claim is not a value");
     Ok(())
 }
 
@@ -122,14 +122,14 @@ async fn putting_a_value_ends_every_claim<S: Store>(store: S) -> Checked {
 }
 
 async fn a_claim_lasts_while_it_is_renewed<S: Store>(store: S) -> Checked {
-    ensure!(!store.renew_claim(&key("a"), "a", HOUR).await?, "there is none");
+    ensure!(!store.renew_claim(&key("a"), "a", HOUR).await?, "the claim does not exist");
     ensure_eq!(store.claim(&key("a"), "a", EXPIRED, false).await?, Claim::Granted);
     // The claim has expired, but no other holder has it.
     ensure!(store.renew_claim(&key("a"), "a", HOUR).await?);
     ensure!(matches!(store.claim(&key("a"), "b", HOUR, false).await?, Claim::Held { .. }));
     ensure!(store.renew_claim(&key("a"), "a", EXPIRED).await?);
     ensure_eq!(store.claim(&key("a"), "b", HOUR, false).await?, Claim::Granted);
-    ensure!(!store.renew_claim(&key("a"), "a", HOUR).await?, "another has taken it");
+    ensure!(!store.renew_claim(&key("a"), "a", HOUR).await?, "another holder has the claim");
     ensure!(matches!(store.claim(&key("a"), "a", HOUR, false).await?, Claim::Held { .. }));
     Ok(())
 }

@@ -110,7 +110,7 @@ async fn successes_come_in_pages<S: Store>(store: S) -> Checked {
     loop {
         let page = store.successes("nightly", from, 700).await?;
         let Some(last) = page.last() else { break };
-        ensure!(page.len() <= 700, "a page has {} records, required are at most 700", page.len());
+        ensure!(page.len() <= 700, "a page has {} records, expected at most 700", page.len());
         ensure!(last.index >= from, "a page from index {from} on ends at index {}", last.index);
         from = last.index + 1;
         read.extend(page);

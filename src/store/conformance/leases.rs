@@ -24,13 +24,13 @@ async fn losses<S: Store>(store: &S, holder: &str) -> Result<Vec<LeaseLoss>, Bro
     ];
     let loss = |call| match call {
         Err(StoreError::LeaseLost { loss, .. }) => Ok(loss),
-        other => fail!("{other:?}, required is that the lease is lost"),
+        other => fail!("found {other:?}, expected StoreError::LeaseLost"),
     };
     calls.into_iter().map(loss).collect()
 }
 
 async fn a_lease_that_is_lost_tells_how<S: Store>(store: S) -> Checked {
-    ensure_eq!(losses(&store, "a").await?, [const { LeaseLoss::Forgotten }; 3], "there is no such run");
+    ensure_eq!(losses(&store, "a").await?, [const { LeaseLoss::Forgotten }; 3], "the run does not exist");
     store.open_run("nightly", "resize", "a", EXPIRED).await?;
     open(&store, "b").await?;
     ensure_eq!(losses(&store, "a").await?, vec![LeaseLoss::Taken { by: "b".to_owned() }; 3]);

@@ -53,7 +53,7 @@ async fn longer_names_are_refused_or_kept_as_they_are<S: Store>(store: S) -> Che
         ensure_eq!((&run.run_id, &run.task), (&long, &long));
         ensure_eq!(lease(&store, &long).await?.holder, long);
     } else {
-        ensure_eq!(store.runs().await?, [], "a refused run leaves nothing");
+        ensure_eq!(store.runs().await?, [], "a refused run is not stored");
     }
     for key in [
         CacheKey { task: long.clone(), ..key("1") },
@@ -85,7 +85,7 @@ async fn large_outputs_come_in_pages<S: Store>(store: S) -> Checked {
 async fn a_commit_of_many_megabytes_is_one<S: Store>(store: S) -> Checked {
     open(&store, "a").await?;
     let records: Vec<_> = (0..40).map(|index| succeeded(index, &text(1_100_000))).collect();
-    ensure!(store.commit("nightly", "b", &records).await.is_err(), "it is another's");
+    ensure!(store.commit("nightly", "b", &records).await.is_err(), "another holder has the run");
     ensure_eq!(successes(&store, "nightly").await?, []);
     store.commit("nightly", "a", &records).await?;
     ensure_eq!(info(&store, "nightly").await?.succeeded, 40);

@@ -46,12 +46,12 @@ async fn one_opens<S: Store>(store: &S) -> Checked {
     let opened = at_once(store, |store, holder| async move { (open(&store, &holder).await, holder) }).await;
     let winners: Vec<_> =
         opened.iter().filter(|(opened, _)| opened.is_ok()).map(|(_, holder)| holder).collect();
-    let [winner] = winners[..] else { fail!("the run was given to {winners:?}, required is one of them") };
+    let [winner] = winners[..] else { fail!("the holders {winners:?} acquired the run, expected one") };
     for (opened, _) in &opened {
         match opened {
             Ok(()) => {}
             Err(StoreError::Held { holder, .. }) => ensure_eq!(holder, winner),
-            Err(error) => fail!("{error}, required is that `{winner}` holds the run"),
+            Err(error) => fail!("found {error}, expected that `{winner}` holds the run"),
         }
     }
     Ok(())
@@ -127,7 +127,7 @@ async fn readers_never_find_nothing_while_a_value_is_overwritten<S: Store>(store
             while last < 50 {
                 let value = some(store.cached(&key("a")).await?, "the value, old or new")?;
                 let Ok(value) = value.json.parse::<u32>() else {
-                    fail!("found {value:?}, required is a number")
+                    fail!("found {value:?}, expected a number")
                 };
                 ensure!(value >= last, "found {value} after {last}");
                 last = value;
@@ -173,13 +173,13 @@ async fn nothing_comes_back_of_a_run_forgotten_amid_commits<S: Store>(store: S) 
         tokio::select! {
             biased;
             _leader = committed.wait() => {}
-            ended = tasks.join_next() => fail!("a commit ended the writing with {ended:?} before the run was forgotten"),
+            ended = tasks.join_next() => fail!("a commit failed with {ended:?} before the run was forgotten"),
         }
-        ensure!(store.forget("nightly").await?, "the run was not there to be forgotten");
+        ensure!(store.forget("nightly").await?, "the run to forget does not exist");
         tasks.join_all().await.into_iter().collect::<Checked>()?;
         open(&store, "b").await?;
         ensure_eq!(successes(&store, "nightly").await?, [], "round {round}");
-        ensure!(store.forget("nightly").await?, "the new run was not there to be forgotten");
+        ensure!(store.forget("nightly").await?, "the new run to forget does not exist");
     }
     Ok(())
 }

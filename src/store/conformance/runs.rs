@@ -34,7 +34,7 @@ const ABOUT: Duration = Duration::from_secs(60);
 #[track_caller]
 fn about(found: SystemTime, expected: SystemTime) -> Checked {
     let apart = found.duration_since(expected).unwrap_or_else(|error| error.duration());
-    ensure!(apart < ABOUT, "found {found:?}, required is about {expected:?}");
+    ensure!(apart < ABOUT, "found {found:?}, expected about {expected:?}");
     Ok(())
 }
 
@@ -64,7 +64,7 @@ async fn a_held_run_is_refused_with_its_holder<S: Store>(store: S) -> Checked {
             ensure_eq!((run_id.as_str(), holder.as_str()), ("nightly", "a"));
             ensure_eq!((since, expires), (before.since, before.expires));
         }
-        other => fail!("{other:?}, required is that the run is held"),
+        other => fail!("found {other:?}, expected StoreError::Held"),
     }
     ensure_eq!(lease(&store, "nightly").await?, before);
     // Another run is independent.
@@ -84,7 +84,7 @@ async fn a_run_of_another_task_is_refused<S: Store>(store: S) -> Checked {
                 let names = (run_id.as_str(), found.as_str(), task.as_str());
                 ensure_eq!(names, ("nightly", "resize", "embed"));
             }
-            other => fail!("{other:?}, required is that the run is of another task"),
+            other => fail!("found {other:?}, expected StoreError::OtherTask"),
         }
     }
     Ok(())
@@ -94,13 +94,13 @@ async fn a_run_without_a_holder_is_taken<S: Store>(store: S) -> Checked {
     store.open_run("nightly", "resize", "a", EXPIRED).await?;
     store.commit("nightly", "a", &[succeeded(0, "0")]).await?;
     let before = info(&store, "nightly").await?;
-    ensure_eq!(some(before.lease.as_ref(), "the lease")?.holder, "a", "a lease that is over is shown, too");
+    ensure_eq!(some(before.lease.as_ref(), "the lease")?.holder, "a", "an expired lease is shown, too");
 
     open(&store, "b").await?;
     let run = info(&store, "nightly").await?;
     ensure_eq!(some(run.lease.as_ref(), "the lease")?.holder, "b");
     ensure_eq!(run.started, before.started);
-    ensure_eq!(successes(&store, "nightly").await?, [succeeded(0, "0")], "what was kept stays");
+    ensure_eq!(successes(&store, "nightly").await?, [succeeded(0, "0")], "stored outcomes are not deleted");
     lost(store.commit("nightly", "a", &[]).await, "nightly", "a")?;
 
     let ended = RunStatus::Failed { reason: "2 of 3 items failed".to_owned() };
@@ -129,7 +129,7 @@ async fn a_lease_ends_when_it_should<S: Store>(store: S) -> Checked {
     store.open_run("nightly", "resize", "a", lease).await?;
     while let Err(error) = open(&store, "b").await {
         ensure!(matches!(error, StoreError::Held { .. }), "{error}");
-        ensure!(opened.elapsed() < Duration::from_secs(30), "the lease does not end");
+        ensure!(opened.elapsed() < Duration::from_secs(30), "the lease does not expire within 30 s");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // A store may count whole milliseconds.

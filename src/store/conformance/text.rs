@@ -50,7 +50,7 @@ async fn text_comes_back_as_it_was<S: Store>(store: S) -> Checked {
         store.close_run(text, text, &ended).await?;
         ensure_eq!(info(&store, text).await?.status, ended);
     }
-    ensure_eq!(store.runs().await?.len(), UNUSUAL.len(), "none is taken for another");
+    ensure_eq!(store.runs().await?.len(), UNUSUAL.len(), "each text names another run");
     for text in UNUSUAL {
         ensure_eq!(store.evict(text, Some(text)).await?, 1);
         ensure!(store.forget(text).await?);
@@ -103,6 +103,6 @@ async fn the_character_nul_is_kept_or_refused<S: Store>(store: S) -> Checked {
         Ok(()) => ensure_eq!(info(&store, "a\0b").await?.run_id, "a\0b"),
         Err(_refused) => {}
     }
-    ensure_eq!(store.run("a").await?, None, "it is not cut short");
+    ensure_eq!(store.run("a").await?, None, "the run id is not truncated");
     Ok(())
 }

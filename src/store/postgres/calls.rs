@@ -129,7 +129,7 @@ impl Retry {
         let failed = tokio::time::Instant::now();
         let mut wait = FIRST_WAIT;
         while is_transient(&fault) && failed.elapsed() < self.time {
-            tracing::warn!(%fault, ?wait, "{doing} failed and is tried again");
+            tracing::warn!(%fault, ?wait, "{doing} failed, will retry");
             sleep(wait).await;
             wait = (2 * wait).min(MAX_WAIT);
             match operation().await {

@@ -175,7 +175,7 @@ async fn write<O: Operation>(calls: &Calls, group: Vec<Waiting<O>>) {
         let answered = calls.run(O::CALL, with_link!(link => O::execute(&mut link, alone))).await;
         let _caller_may_have_gone = reply.send(answered.and_then(|mut answers| match answers.pop() {
             Some(answer) => answer,
-            None => Err(StoreError::Corrupt("a call has no answer".to_owned())),
+            None => Err(StoreError::Corrupt("the database returned no row for a call".to_owned())),
         }));
     }
 }

@@ -137,7 +137,7 @@ async fn single(connection: &mut SqliteConnection, operation: &Operation) -> Res
             Ok(Answer::Rows(cache::evict(connection, task, version.as_ref()).await?))
         }
         Operation::Commit(_) | Operation::SaveCheckpoint(_) | Operation::Put(_) | Operation::Claim(_) => {
-            unreachable!("{operation:?} is done with others of its kind")
+            unreachable!("{operation:?} must be executed in a group")
         }
     };
     Ok(outcome)

@@ -93,8 +93,7 @@ impl Identity {
 
 fn absolute(path: &Path) -> Result<PathBuf, Fault> {
     if path == Path::new(IN_MEMORY) {
-        let error =
-            "the journal mode of `:memory:` is `memory`, required is `wal`, in a file on a local disk";
+        let error = "the journal mode must be `wal`, in a file on a local disk, got `memory` for `:memory:`";
         return Err(StoreError::Database { doing: "opening the SQLite store", error: error.into() }.into());
     }
     Ok(std::path::absolute(path).map_err(sqlx::Error::Io)?)

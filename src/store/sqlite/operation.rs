@@ -125,11 +125,15 @@ impl Operation {
 
 impl Answer {
     pub(super) fn rows(self) -> u64 {
-        if let Self::Rows(rows) = self { rows } else { unreachable!("{self:?} is no number of rows") }
+        if let Self::Rows(rows) = self {
+            rows
+        } else {
+            unreachable!("expected a number of rows, got {self:?}")
+        }
     }
 
     pub(super) fn claim(self) -> Claim {
-        if let Self::Claim(claim) = self { claim } else { unreachable!("{self:?} is no claim") }
+        if let Self::Claim(claim) = self { claim } else { unreachable!("expected a claim, got {self:?}") }
     }
 }
 

@@ -18,7 +18,7 @@ const SUPPORTED: i64 = MIGRATIONS.len() as i64;
 pub(super) async fn check(connection: &mut SqliteConnection) -> Result<(), Fault> {
     let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *connection).await?;
     if mode != "wal" {
-        let error = format!("the journal mode is `{mode}`, required is `wal`, in a file on a local disk");
+        let error = format!("the journal mode must be `wal`, in a file on a local disk, got `{mode}`");
         return Err(StoreError::Database { doing: "opening the SQLite store", error: error.into() }.into());
     }
     // One finding is enough to refuse the file.

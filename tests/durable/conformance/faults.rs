@@ -42,7 +42,7 @@ async fn a_check_names_all_cases_that_fail_and_no_others() {
     let named: Vec<_> = broken.failures().iter().map(Failure::case).collect();
     assert_eq!(named, ["a_claim_that_is_released_is_free_at_once"], "{broken}");
     let text = broken.to_string();
-    assert!(text.starts_with("the store breaks 1 of 52 cases\n  a_claim_that_is_released_is_free"), "{text}");
+    assert!(text.starts_with("the store fails 1 of 52 cases\n  a_claim_that_is_released_is_free"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -59,14 +59,14 @@ async fn failure(name: &str, fault: Fault) -> String {
 #[tokio::test]
 async fn a_failure_says_what_was_found_and_where() {
     let text = failure("a_value_expires", Fault::NeverExpires).await;
-    let (message, place) = text.split_once(", seen at ").unwrap();
+    let (message, place) = text.split_once(", at ").unwrap();
     assert_eq!(
         message,
-        "a_value_expires: found Some(Checksummed { json: \"1\", checksum: \"0123456789abcdef\" }), required is None"
+        "a_value_expires: found Some(Checksummed { json: \"1\", checksum: \"0123456789abcdef\" }), expected None"
     );
     assert!(place.contains("conformance") && place.contains("cache.rs:"), "{place}");
     let text = failure("a_megabyte_comes_back", Fault::RefusesLargeOutputs).await;
-    assert!(text.contains("a call failed that must succeed: the store is damaged: the output"), "{text}");
+    assert!(text.contains("a call that must succeed failed: the store is damaged: the output"), "{text}");
     assert!(text.contains("text.rs:"), "the place is that of the call: {text}");
 }
 

@@ -8,12 +8,12 @@ const ALLOWED_DURATION: &str = r#"text with a unit, such as "200ms", "5s" or "1m
 
 #[test]
 fn a_value_of_the_wrong_kind_is_named_with_what_was_found_and_what_is_allowed() {
-    let retries = "a whole number, 0 to 4294967295";
-    let count = format!("a whole number, 0 to {}", usize::MAX);
-    let concurrency = format!(r#"a whole number, 1 to {}, or "unbounded""#, usize::MAX);
-    let window = format!("a whole number, 1 to {}", usize::MAX);
-    let multiplier = "a finite number, 1 or more";
-    let part = "a number, 0 to 1";
+    let retries = "a whole number from 0 to 4294967295";
+    let count = format!("a whole number from 0 to {}", usize::MAX);
+    let concurrency = format!(r#"a whole number from 1 to {}, or "unbounded""#, usize::MAX);
+    let window = format!("a whole number from 1 to {}", usize::MAX);
+    let multiplier = "a finite number of at least 1";
+    let part = "a number between 0 and 1";
     let flag = "true or false";
     let table: [(&str, &str, &str); 45] = [
         ("name", "64", "text"),
@@ -65,7 +65,7 @@ fn a_value_of_the_wrong_kind_is_named_with_what_was_found_and_what_is_allowed() 
     for (field, value, allowed) in table {
         let found = if value.starts_with('[') { "a list" } else { value };
         for refused in from_both(field, value) {
-            assert_eq!(refused.unwrap_err(), format!("{field} is {found}, allowed is {allowed}"));
+            assert_eq!(refused.unwrap_err(), format!("{field} must be {allowed}, got {found}"));
         }
     }
     let only_json = [
@@ -77,7 +77,7 @@ fn a_value_of_the_wrong_kind_is_named_with_what_was_found_and_what_is_allowed() 
     ];
     for (field, value, found, allowed) in only_json {
         let refused = from_json(&format!(r#"{{ "{field}": {value}, "fail_fast": true }}"#));
-        assert_eq!(refused.unwrap_err(), format!("{field} is {found}, allowed is {allowed}"));
+        assert_eq!(refused.unwrap_err(), format!("{field} must be {allowed}, got {found}"));
     }
     let only_toml = [
         ("run_timeout", "00:10:00", "00:10:00", ALLOWED_DURATION),
@@ -86,7 +86,7 @@ fn a_value_of_the_wrong_kind_is_named_with_what_was_found_and_what_is_allowed() 
     ];
     for (field, value, found, allowed) in only_toml {
         let refused = from_toml(&format!("{field} = {value}\nfail_fast = true"));
-        assert_eq!(refused.unwrap_err(), format!("{field} is {found}, allowed is {allowed}"));
+        assert_eq!(refused.unwrap_err(), format!("{field} must be {allowed}, got {found}"));
     }
     let wide = [
         (from_pairs([("retries", u128::MAX)]), "340282366920938463463374607431768211455"),
@@ -97,7 +97,7 @@ fn a_value_of_the_wrong_kind_is_named_with_what_was_found_and_what_is_allowed() 
         (from_pairs([("retries", b"3".as_slice())]), "bytes"),
     ];
     for (refused, found) in wide {
-        assert_eq!(refused.unwrap_err(), format!("retries is {found}, allowed is {retries}"));
+        assert_eq!(refused.unwrap_err(), format!("retries must be {retries}, got {found}"));
     }
 }
 
@@ -117,7 +117,7 @@ fn a_field_that_is_unknown_or_twice_there_is_named() {
     assert_eq!(from_toml("retries = 1\nretries = 2").unwrap_err(), "duplicate key");
     for no_map in ["[]", "3", "\"retries\"", "null"] {
         let error = from_json(no_map).unwrap_err();
-        assert!(error.ends_with(", expected a map of the settings of a task"), "{error}");
+        assert!(error.ends_with(", expected a map of task settings"), "{error}");
     }
 }
 
@@ -126,7 +126,7 @@ fn a_format_that_knows_the_place_points_at_it() {
     let toml = |text| toml::from_str::<MapTaskConfig>(text).unwrap_err().to_string();
     let json = |text| serde_json::from_str::<MapTaskConfig>(text).unwrap_err().to_string();
     let place = "TOML parse error at line 2, column 13\n  |\n2 | fail_fast = 1\n  |             ^\n";
-    let message = "fail_fast is 1, allowed is true or false";
+    let message = "fail_fast must be true or false, got 1";
     assert_eq!(toml("retries = 3\nfail_fast = 1\nname = 'x'").trim_end(), format!("{place}{message}"));
     assert!(toml("retries = 3\nfailfast = true").starts_with(
         "TOML parse error at line 2, column 1\n  |\n2 | failfast = true\n  | ^^^^^^^^\nunknown field `failfast`, "
