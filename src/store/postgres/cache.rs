@@ -16,14 +16,8 @@ use crate::store::{CacheKey, Checksummed, rows};
 const EXPIRED_PER_PUT: usize = 100;
 const EXPIRED_FOR_EACH: usize = 2;
 
-/// Skips the rows that another transaction is deleting.
-const DELETE_EXPIRED: &str = "
-    DELETE FROM map_task_cache WHERE ctid = ANY (ARRAY (
-        SELECT ctid FROM map_task_cache WHERE expires <= now() ORDER BY expires LIMIT $1 FOR UPDATE SKIP LOCKED
-    ))";
-
-/// Stores the values and ends the claims, all or nothing. Every statement locks rows in the order of the keys, so that no
-/// two groups wait for each other.
+/// Stores the values, ends the claims, and deletes expired values, all or nothing. Every statement locks rows in the order of
+/// the keys, so that no two groups wait for each other. The deletion skips the rows that another transaction has locked.
 const PUT: &str = "
     WITH new AS (
         SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
@@ -32,6 +26,13 @@ const PUT: &str = "
         DELETE FROM map_task_claims WHERE ctid = ANY (ARRAY (
             SELECT claim.ctid FROM map_task_claims AS claim JOIN new USING (task, version, item_hash)
             ORDER BY task, version, item_hash FOR UPDATE OF claim
+        ))
+    ), expired AS (
+        DELETE FROM map_task_cache WHERE ctid = ANY (ARRAY (
+            SELECT ctid FROM map_task_cache
+            WHERE expires <= now()
+                AND (task, version, item_hash) NOT IN (SELECT task, version, item_hash FROM new)
+            ORDER BY expires LIMIT $7 FOR UPDATE SKIP LOCKED
         ))
     )
     INSERT INTO map_task_cache (task, version, item_hash, output, checksum, written, expires)
@@ -112,7 +113,6 @@ impl Operation for Put {
 
     async fn execute(link: &mut Link, group: &[Arc<Self>]) -> Result<Vec<Answered<Self>>, Fault> {
         let expired = EXPIRED_PER_PUT.max(EXPIRED_FOR_EACH * group.len());
-        link.execute(sqlx::query(DELETE_EXPIRED).bind(expired as i64)).await?;
         // Of several values of one key, the last one stays.
         let last: HashMap<&CacheKey, &Self> = group.iter().map(|put| (&put.key, &**put)).collect();
         let puts: Vec<&Self> = last.into_values().collect();
@@ -124,7 +124,8 @@ impl Operation for Put {
             .bind(hashes)
             .bind(puts.iter().map(|put| put.value.json.as_str()).collect::<Vec<_>>())
             .bind(puts.iter().map(|put| put.value.checksum.as_str()).collect::<Vec<_>>())
-            .bind(puts.iter().map(|put| put.expires_after.map(microseconds)).collect::<Vec<_>>());
+            .bind(puts.iter().map(|put| put.expires_after.map(microseconds)).collect::<Vec<_>>())
+            .bind(expired as i64);
         link.execute(put).await?;
         Ok(group.iter().map(|_| Ok(())).collect())
     }

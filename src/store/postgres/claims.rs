@@ -11,20 +11,35 @@ use super::group::{Answered, Operation};
 use super::link::{Link, Scope};
 use super::microseconds;
 use crate::store::fault::Fault;
-use crate::store::{CacheKey, Claim, rows};
+use crate::store::{CacheKey, Checksummed, Claim, rows};
 
-/// Acquires the claims on keys that have none, an expired one, or one of the same holder. Otherwise the row is locked until
-/// the transaction ends. Rows are locked in the order of the keys.
+/// Acquires the claims on keys that have none, an expired one, or one of the same holder. A key with a value is claimed only
+/// to overwrite it. Returns the claims that were acquired, and the values. Rows are locked in the order of the keys.
 const CLAIM: &str = "
-    INSERT INTO map_task_claims AS claim (task, version, item_hash, holder, held_until)
-    SELECT task, version, item_hash, holder, clock_timestamp() + lease_us * interval '1 microsecond'
-    FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
-        AS new (task, version, item_hash, holder, lease_us)
-    ORDER BY task COLLATE \"C\", version COLLATE \"C\", item_hash COLLATE \"C\"
-    ON CONFLICT (task, version, item_hash) DO UPDATE SET
-        holder = excluded.holder, held_until = excluded.held_until
-    WHERE claim.holder = excluded.holder OR claim.held_until <= clock_timestamp()
-    RETURNING task, version, item_hash";
+    WITH wanted AS (
+        SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::boolean[])
+            AS wanted (task, version, item_hash, holder, lease_us, overwrite)
+    ), taken AS (
+        INSERT INTO map_task_claims AS claim (task, version, item_hash, holder, held_until)
+        SELECT task, version, item_hash, holder, clock_timestamp() + lease_us * interval '1 microsecond'
+        FROM wanted
+        WHERE overwrite OR NOT EXISTS (
+            SELECT FROM map_task_cache AS cached
+            WHERE cached.task = wanted.task AND cached.version = wanted.version
+                AND cached.item_hash = wanted.item_hash AND (expires IS NULL OR expires > now())
+        )
+        ORDER BY task COLLATE \"C\", version COLLATE \"C\", item_hash COLLATE \"C\"
+        ON CONFLICT (task, version, item_hash) DO UPDATE SET
+            holder = excluded.holder, held_until = excluded.held_until
+        WHERE claim.holder = excluded.holder OR claim.held_until <= clock_timestamp()
+        RETURNING task, version, item_hash
+    )
+    SELECT task, version, item_hash, NULL AS output, NULL AS checksum FROM taken
+    UNION ALL
+    SELECT cached.task, cached.version, cached.item_hash, output, checksum
+    FROM wanted JOIN map_task_cache AS cached ON cached.task = wanted.task
+        AND cached.version = wanted.version AND cached.item_hash = wanted.item_hash
+    WHERE NOT overwrite AND (expires IS NULL OR expires > now())";
 
 const REMAINING: &str = "
     SELECT place, greatest((extract(epoch FROM held_until - clock_timestamp()) * 1000)::bigint, 0)
@@ -32,10 +47,15 @@ const REMAINING: &str = "
     JOIN map_task_claims AS claim ON claim.task = wanted.task AND claim.version = wanted.version
         AND claim.item_hash = wanted.item_hash";
 
+/// Releases claims that still belong to their holders.
 const GIVE_BACK: &str = "
     DELETE FROM map_task_claims AS claim
-    USING UNNEST($1::text[], $2::text[], $3::text[]) AS given (task, version, item_hash)
-    WHERE claim.task = given.task AND claim.version = given.version AND claim.item_hash = given.item_hash";
+    USING UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) AS given (task, version, item_hash, holder)
+    WHERE claim.task = given.task AND claim.version = given.version AND claim.item_hash = given.item_hash
+        AND claim.holder = given.holder";
+
+/// A key with a claim that was acquired, or with a value: task, version, item hash; output, checksum.
+type ClaimRow = (String, String, String, Option<String>, Option<String>);
 
 /// A requested claim.
 #[derive(Debug)]
@@ -49,7 +69,10 @@ pub(super) struct NewClaim {
 impl Operation for NewClaim {
     type Answer = Claim;
 
-    const CALL: Call = Call::new("claiming a cached value", Scope::Transaction);
+    /// Each statement takes effect on its own. A claim that is acquired and not answered is released by the next value of its
+    /// key, or expires.
+    const CALL: Call = Call::new("claiming a cached value", Scope::Statement);
+
     const GROUPS: usize = 2;
     const MAX_GROUP: usize = 1_024;
 
@@ -82,49 +105,22 @@ type Numbered<'c> = Vec<(usize, &'c NewClaim)>;
 
 impl Round<'_> {
     async fn run(mut self, claims: Numbered<'_>) -> Result<(), Fault> {
-        let missing = self.without_cached(claims).await?;
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let (taken, held): (Numbered<'_>, Numbered<'_>) = self.take(missing).await?;
+        let (taken, held) = self.take(claims).await?;
         self.answer_remaining(&held).await?;
-        // The former holder of a claim may have stored the value since the look-up. Then the claim is released.
-        let all: Vec<(usize, CacheKey)> =
-            taken.iter().map(|(place, claim)| (*place, claim.key.clone())).collect();
-        let granted: HashSet<usize> =
-            self.without_cached(taken).await?.into_iter().map(|(place, _)| place).collect();
-        let given_back: Vec<&CacheKey> =
-            all.iter().filter(|(place, _)| !granted.contains(place)).map(|(_, key)| key).collect();
-        if !given_back.is_empty() {
-            let [tasks, versions, hashes] = key_columns(&given_back);
-            self.link.execute(sqlx::query(GIVE_BACK).bind(tasks).bind(versions).bind(hashes)).await?;
-        }
-        for place in granted {
-            self.answer(place, Claim::Granted);
+        // The former holder of a claim may have stored the value meanwhile. Then the claim is released.
+        let cached = self.answer_taken(taken).await?;
+        if !cached.is_empty() {
+            let keys: Vec<&CacheKey> = cached.iter().map(|claim| &claim.key).collect();
+            let [tasks, versions, hashes] = key_columns(&keys);
+            let holders: Vec<&str> = cached.iter().map(|claim| claim.holder.as_str()).collect();
+            let give_back = sqlx::query(GIVE_BACK).bind(tasks).bind(versions).bind(hashes).bind(holders);
+            self.link.execute(give_back).await?;
         }
         Ok(())
     }
 
-    /// Answers the claims on keys that have a value, and returns the others. A claim that overwrites does not look for a
-    /// value.
-    async fn without_cached<'c>(&mut self, claims: Numbered<'c>) -> Result<Numbered<'c>, Fault> {
-        let (mut missing, wanted): (Numbered<'c>, Numbered<'c>) =
-            claims.into_iter().partition(|(_, claim)| claim.overwrite);
-        if wanted.is_empty() {
-            return Ok(missing);
-        }
-        let keys: Vec<&CacheKey> = wanted.iter().map(|(_, claim)| &claim.key).collect();
-        let found = values(self.link, &keys).await?;
-        for ((place, claim), value) in wanted.into_iter().zip(found) {
-            match value {
-                Some(value) => self.answer(place, Claim::Cached(value)),
-                None => missing.push((place, claim)),
-            }
-        }
-        Ok(missing)
-    }
-
-    /// Acquires the available claims, and returns these and the others.
+    /// Acquires the available claims, and answers the claims on keys that have a value. Returns the acquired claims, and
+    /// those that others hold.
     async fn take<'c>(&mut self, claims: Numbered<'c>) -> Result<(Numbered<'c>, Numbered<'c>), Fault> {
         let keys: Vec<&CacheKey> = claims.iter().map(|(_, claim)| &claim.key).collect();
         let [tasks, versions, hashes] = key_columns(&keys);
@@ -133,13 +129,52 @@ impl Round<'_> {
             .bind(versions)
             .bind(hashes)
             .bind(claims.iter().map(|(_, claim)| claim.holder.as_str()).collect::<Vec<_>>())
-            .bind(claims.iter().map(|(_, claim)| microseconds(claim.lease)).collect::<Vec<_>>());
-        let taken: Vec<(String, String, String)> = self.link.rows(take).await?;
-        let taken: HashSet<CacheKey> = taken
-            .into_iter()
-            .map(|(task, version, item_hash)| CacheKey { task, version, item_hash })
-            .collect();
-        Ok(claims.into_iter().partition(|(_, claim)| taken.contains(&claim.key)))
+            .bind(claims.iter().map(|(_, claim)| microseconds(claim.lease)).collect::<Vec<_>>())
+            .bind(claims.iter().map(|(_, claim)| claim.overwrite).collect::<Vec<_>>());
+        let rows: Vec<ClaimRow> = self.link.rows(take).await?;
+        let (mut acquired, mut values) = (HashSet::new(), HashMap::new());
+        for (task, version, item_hash, json, checksum) in rows {
+            let key = CacheKey { task, version, item_hash };
+            match (json, checksum) {
+                (Some(json), Some(checksum)) => drop(values.insert(key, Checksummed { json, checksum })),
+                _ => drop(acquired.insert(key)),
+            }
+        }
+        let (mut taken, mut held) = (Vec::new(), Vec::new());
+        for (place, claim) in claims {
+            match values.remove(&claim.key) {
+                Some(value) => self.answer(place, Claim::Cached(value)),
+                None if acquired.contains(&claim.key) => taken.push((place, claim)),
+                None => held.push((place, claim)),
+            }
+        }
+        Ok((taken, held))
+    }
+
+    /// Answers the claims that were acquired, and returns those whose keys have a value. A claim that overwrites does not
+    /// look for a value.
+    async fn answer_taken<'c>(&mut self, taken: Numbered<'c>) -> Result<Vec<&'c NewClaim>, Fault> {
+        let (overwriting, others): (Numbered<'c>, Numbered<'c>) =
+            taken.into_iter().partition(|(_, claim)| claim.overwrite);
+        for (place, _) in overwriting {
+            self.answer(place, Claim::Granted);
+        }
+        if others.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys: Vec<&CacheKey> = others.iter().map(|(_, claim)| &claim.key).collect();
+        let found = values(self.link, &keys).await?;
+        let mut cached = Vec::new();
+        for ((place, claim), value) in others.into_iter().zip(found) {
+            match value {
+                Some(value) => {
+                    self.answer(place, Claim::Cached(value));
+                    cached.push(claim);
+                }
+                None => self.answer(place, Claim::Granted),
+            }
+        }
+        Ok(cached)
     }
 
     /// Answers the claims that others hold with their remaining time.

@@ -16,7 +16,7 @@ const BEGIN_DURABLY: &str = "BEGIN; SELECT set_config('synchronous_commit', 'on'
 /// The visibility of a call's statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// The call has one statement.
+    /// Each statement takes effect on its own.
     Statement,
     /// All statements take effect, or none.
     Transaction,
@@ -48,7 +48,7 @@ impl Link {
         Self { connection: Some(connection), is_pooled, is_in_transaction: false }
     }
 
-    /// Begins the scope of the call. A single statement needs a transaction if a pooler would send each message to another
+    /// Begins the scope of the call. Single statements need a transaction if a pooler would send each message to another
     /// session.
     pub(super) async fn begin(&mut self, scope: Scope) -> Result<(), Fault> {
         let begin = match scope {
