@@ -1,4 +1,4 @@
-//! Where a run is awaited: in a task, a handler, a static, another run, beside another, in a loop.
+//! Places in which a run is awaited: a task, a handler, a static, another run, beside another, a loop.
 
 use std::sync::LazyLock;
 use std::time::Duration;

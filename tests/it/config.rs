@@ -1,4 +1,4 @@
-//! The settings: what is refused and how it says so, what is allowed to the very edge, what holds by default.
+//! The settings: values that are refused and their messages, limits that are allowed, and defaults.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -75,7 +75,7 @@ fn a_bad_setting_is_named_with_what_was_found_and_what_is_allowed() {
     for (set, field, found, allowed) in table {
         let error = set(AsyncMapTask::builder()).build().unwrap_err();
         assert_eq!((error.field(), error.allowed()), (field, allowed), "{error}");
-        // A number below every decimal that one would write is only known to be given as it was found.
+        // A number below every usual decimal: the message contains it as it was given.
         if !found.is_empty() {
             assert_eq!(error.found(), found);
         }
@@ -148,8 +148,8 @@ fn setters_never_panic() {
     assert_eq!(built, 24 + 30 + 12 + 5);
 }
 
-/// A run that takes every path a setting has a say in: items that succeed, that succeed at their third
-/// attempt where there are retries, that fail for good, that panic, that take an hour.
+/// A run that uses every setting: items that succeed, that succeed at their third attempt if there are retries, that
+/// fail for good, that panic, and that take an hour.
 async fn exercise(task: &AsyncMapTask) -> MapTaskResult<u32, &'static str> {
     let run = task
         .over(0..12_u32)
@@ -201,7 +201,7 @@ async fn a_setting_at_its_edge_is_allowed_and_a_run_by_it_works() {
         ("no retry delay", |b| b.retry_delay(Duration::ZERO)),
         ("endless retry delay, capped", |b| b.retry_delay(Duration::MAX)),
         ("endless retry delay, jittered", |b| {
-            // Without the limit the run would wait for ever, as it was told to.
+            // Without the limit the run would wait for ever.
             let endless = b.retry_delay(Duration::MAX).max_retry_delay(Duration::MAX).retry_jitter(1.0);
             endless.run_timeout(Duration::from_secs(36_000))
         }),
@@ -328,7 +328,7 @@ async fn unbounded_concurrency_starts_everything() {
     }
 }
 
-// The defaults, by what they do.
+// The defaults, by their effects.
 
 /// The waits between the attempts of one item that never succeeds.
 async fn waits(builder: AsyncMapTaskBuilder) -> Vec<Duration> {
@@ -362,7 +362,7 @@ async fn by_default_a_wait_is_jittered_by_one_half() {
         }
         (least, most) = (least.min(jittered[0]), most.max(jittered[0]));
     }
-    // With 200 draws, none in the outer fifth of either side is a chance of about 1 in 10^19.
+    // With 200 draws, the chance that none is in the outer fifth of either side is about 1 in 10^19.
     assert!(least < Duration::from_millis(700) && most > Duration::from_millis(1300), "{least:?}..{most:?}");
     let capped = waits(AsyncMapTask::builder().retries(20)).await;
     assert!(capped.iter().all(|wait| *wait <= Duration::from_millis(60_001)), "{capped:?}");
@@ -447,7 +447,7 @@ fn rule_06_the_window_is_256_or_16_a_permit_unless_it_is_set() {
         assert_eq!(built(builder()), built(builder().look_ahead(default)), "at {concurrency}");
         assert_ne!(built(builder()), built(builder().look_ahead(default - 1)), "at {concurrency}");
     }
-    // It follows the concurrency that the task is built with, in whichever order the two are set.
+    // It follows the concurrency with which the task is built, in whichever order the two are set.
     let window_first = AsyncMapTask::builder().look_ahead(7).concurrency(64);
     assert_eq!(built(window_first), built(AsyncMapTask::builder().concurrency(64).look_ahead(7)));
 }

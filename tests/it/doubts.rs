@@ -1,4 +1,4 @@
-//! Settings that take each other's effect: built, and said once in the log.
+//! Settings that cancel each other's effect: the task is built, with one warning in the log.
 
 use std::io;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -10,7 +10,7 @@ use tracing_subscriber::registry::Registry;
 
 use crate::support::secs;
 
-/// A writer that many threads may hold, and that remembers its text.
+/// A writer that many threads may share, and that remembers its text.
 #[derive(Debug, Clone, Default)]
 struct Text(Arc<Mutex<Vec<u8>>>);
 
@@ -27,8 +27,8 @@ impl io::Write for Text {
 
 /// The lines of the log while a function runs.
 fn logged(function: impl FnOnce()) -> Vec<String> {
-    // With one subscriber in the process, `tracing` keeps the answer of the first thread that comes to an event.
-    // That thread may be another test's, which does not listen. With several subscribers it asks each time.
+    // With one subscriber in the process, `tracing` caches the answer of the first thread that reaches an event. That
+    // thread may run another test, without a subscriber. With several subscribers it asks each time.
     static COMPANY: LazyLock<[Dispatch; 2]> =
         LazyLock::new(|| [(); 2].map(|()| Dispatch::new(Registry::default())));
     LazyLock::force(&COMPANY);

@@ -1,4 +1,4 @@
-//! What an error says, and what it gives back.
+//! The messages of errors, and the partial results in them.
 
 use std::error::Error;
 use std::fmt;
@@ -62,7 +62,7 @@ async fn too_many_failures() {
         error.to_string(),
         "resize: 3 of 10 items failed, 2 allowed; item 1 failed first, after 1 attempt: odd"
     );
-    // An endless source is stopped, too, and its total is what was taken from it.
+    // An endless source is stopped too, and the total is the number of items that were taken from it.
     let endless = resize().concurrency(1).max_failures(2).build().unwrap().over_stream(numbers(u32::MAX));
     let error = endless.map(odd_fails).await.unwrap_err();
     assert_eq!(
@@ -150,7 +150,7 @@ async fn the_source_failed() {
     let task = resize().concurrency(1).min_success_ratio(0.0).build().unwrap();
     let torn = || stream::iter([Ok(0), Ok(1), Err(io::Error::other("torn page")), Ok(2)]);
     let error = task.over_try_stream(torn()).map(odd_fails).await.unwrap_err();
-    // The cause is the source, so the message leaves it to whoever prints the chain.
+    // The source of the error is the cause, so the message does not repeat it.
     assert_eq!(error.to_string(), "resize: the source failed after 2 items");
     assert_eq!(error.source().unwrap().to_string(), "torn page");
     assert!(error.source().unwrap().is::<io::Error>());
@@ -308,7 +308,7 @@ fn a_summary_is_one_line() {
 
 #[tokio::test]
 async fn an_error_shows_itself_without_its_results() {
-    /// A result that has nothing to show.
+    /// A result without `Debug`.
     struct Opaque;
 
     let task = resize().concurrency(1).build().unwrap();
@@ -319,7 +319,7 @@ async fn an_error_shows_itself_without_its_results() {
     assert!(shown.contains(r#"first_failure: Some((1, Failed { error: "odd", attempts: 1 }))"#), "{shown}");
     assert!(shown.contains("summary: Summary { total: 3, successes: 1, failures: 1, "), "{shown}");
 
-    /// An error that has only `Debug`: its run's error can be unwrapped all the same.
+    /// An error that has only `Debug`: `unwrap` on the result of its run compiles all the same.
     #[derive(Debug)]
     struct Mute;
 

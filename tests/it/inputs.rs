@@ -1,4 +1,4 @@
-//! What a run takes: every kind of map function, of option and of source, compiled and run.
+//! The inputs of a run: every kind of map function, of option and of source, compiled and run.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -167,7 +167,7 @@ async fn retry_if_needs_no_annotation() {
     assert_eq!(result.summary.retries, 3);
 }
 
-/// Gives a run one option, by its name.
+/// Sets one option of a run, by its name.
 macro_rules! with_option {
     ($run:ident, $seen:ident, $token:ident, retry_if) => {
         $run.retry_if(|e| e.len() == 2)

@@ -127,7 +127,7 @@ async fn rule_27_a_run_that_is_stopped_believes_the_size_hint_and_reserves_nothi
         assert_eq!((result.total(), result.cancelled(), result.not_started()), (total, 2, total - 2));
         assert!(result.results.len() <= 2 + (1 << 20) && result.results.iter().all(Option::is_none));
     }
-    // More items than promised: what came counts.
+    // More items than promised: the items that came count.
     let task = lenient().concurrency(20).build().unwrap();
     let items = Hinted { items: 0..1_000, hint: (10, Some(10)) };
     let run = task.run(items, |_| pending::<Result<(), &str>>());

@@ -142,7 +142,7 @@ async fn rule_02_the_bound_holds_for_retries_timeouts_graces_and_panics() {
             .build()
             .unwrap();
         let run = task.over(0..200_u64).map_with_context(|cx, n| {
-            // Alive from the call to the drop: what a timed-out attempt holds in its grace counts, too.
+            // Alive from the call to the drop: a timed-out attempt counts during its grace, too.
             let alive = running.enter();
             async move {
                 let _alive = alive;
@@ -165,7 +165,7 @@ async fn rule_02_the_bound_holds_for_retries_timeouts_graces_and_panics() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_02_a_freed_place_is_filled_at_the_very_next_completion() {
-    // Against batches: the long one keeps nobody waiting but itself.
+    // There are no batches: the long item delays no other.
     let log = Log::open();
     let task = at_once(2).build().unwrap();
     let run = task.run([10_u64, 1, 2, 1, 3, 1, 2], |seconds| {
@@ -271,7 +271,7 @@ async fn rule_04_every_end_of_an_attempt_gives_its_place_back() {
         async move {
             let _alive = alive;
             if n >= 60 {
-                // These are many and slow enough to use every place that there still is.
+                // These are many and slow enough to use every permit that is left.
                 let _alive = late.enter();
                 sleep(millis(900)).await;
                 return Ok(());

@@ -1,4 +1,4 @@
-//! Rule 15: a blocking function cannot be stopped, so it keeps its place until it really returns.
+//! Rule 15: a blocking function cannot be stopped, so it keeps its permits until it returns.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use tokio::time::advance;
 
 use crate::support::{Gauge, at_once, check_account, lenient, millis, secs, timed_out};
 
-/// A function that blocks its thread until it is let go on, and tells when it begins.
+/// A function that blocks its thread until it is released, and reports when it begins.
 struct Blocker {
     begun: mpsc::UnboundedReceiver<u64>,
-    /// Each item has a gate.
+    /// A latch for each item.
     gates: Arc<[Semaphore; 8]>,
     running: Gauge,
 }
@@ -24,8 +24,8 @@ type Handle = MapHandle<u64, &'static str>;
 type Outcome = Result<MapTaskResult<u64, &'static str>, MapTaskError<u64, &'static str>>;
 
 impl Blocker {
-    /// Starts a run over the items 0 to 7. A blocked thread keeps a paused clock where it is, so time goes on only
-    /// where a test says so.
+    /// Starts a run over the items 0 to 7. A blocked thread stops a paused clock, so time advances only when a test
+    /// advances it.
     fn start(builder: AsyncMapTaskBuilder, items: u64, parallel: bool) -> (Self, Handle) {
         let (tell, begun) = mpsc::unbounded_channel();
         let gates = Arc::new([(); 8].map(|()| Semaphore::new(0)));
@@ -42,7 +42,7 @@ impl Blocker {
         (Self { begun, gates, running }, handle)
     }
 
-    /// Waits until so many more have begun, and says which.
+    /// Waits until so many more have begun, and returns them.
     async fn begun(&mut self, count: usize) -> Vec<u64> {
         let mut begun = Vec::new();
         for _ in 0..count {
@@ -56,7 +56,7 @@ impl Blocker {
         self.gates[n].add_permits(1);
     }
 
-    /// Whether nothing more begins, however often the run has its turn.
+    /// Returns `true` if nothing more begins, however often the run is polled.
     async fn is_quiet(&mut self) -> bool {
         settle().await;
         self.begun.try_recv().is_err()
@@ -71,14 +71,14 @@ impl Blocker {
     }
 }
 
-/// A runtime waits for its blocked threads, so a test that fails must let them go.
+/// A runtime waits for its blocked threads, so a test that fails must release them.
 impl Drop for Blocker {
     fn drop(&mut self) {
         self.gates.iter().for_each(|gate| gate.add_permits(100));
     }
 }
 
-/// How a run ends that waits for nobody.
+/// Waits for the end of a run, which must not wait for its functions.
 async fn ended(mut handle: Handle) -> Outcome {
     for _ in 0..1_000 {
         if let Some(outcome) = (&mut handle).now_or_never() {
@@ -111,7 +111,7 @@ async fn rule_15_a_function_that_is_out_of_time_keeps_its_place_and_its_permit_u
         assert_eq!(blocker.begun(1).await, [2]);
         assert!(blocker.is_quiet().await);
         assert_eq!((handle.progress().running, limiter.in_use()), (1, 2), "{parallel}");
-        // What was late has settled; its result is nobody's.
+        // The late item has settled; the result of its function is dropped.
         (2..5).for_each(|n| blocker.let_go(n));
         blocker.let_go(0);
         let result = handle.await.unwrap();

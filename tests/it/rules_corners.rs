@@ -1,4 +1,4 @@
-//! Corners of several rules, in which an engine once went wrong.
+//! Corner cases of several rules. Each was a bug of the engine.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use crate::support::{HOUR, after, lenient, millis, secs};
 
 #[tokio::test(start_paused = true)]
 async fn rule_07_items_that_use_up_the_budget_do_not_keep_another_from_its_own() {
-    // The one between has budget only where it gets its turn before the other two have used all of it.
+    // The item between them has budget only if it is polled before the other two have used all of it.
     let done = Cell::new(false);
     let run = lenient().concurrency(3).build().unwrap();
     let run = run.run(0..3, |n| {
@@ -59,7 +59,7 @@ async fn rule_12_an_item_that_holds_up_the_thread_does_not_lengthen_the_limits_o
 
 #[tokio::test(start_paused = true)]
 async fn rule_12_a_limit_does_not_begin_while_another_item_holds_up_the_thread() {
-    // The second item begins in the poll in which the first has let 50 ms pass: they are not its own.
+    // The second item begins in the poll in which the first blocks for 50 ms: they do not count against its limit.
     let task = lenient().concurrency(2).timeout_per_attempt(millis(40)).build().unwrap();
     let run = task.run(0..2, |n| {
         let mut passes = Box::pin(advance(millis(50)));
@@ -118,7 +118,8 @@ async fn rule_16_a_destructor_that_panics_takes_no_result_away() {
             panic!("a destructor");
         }
     }
-    // The bomb belongs to the future and not to its last poll, so it goes off after the result is there.
+    // The value with the panicking destructor belongs to the future and not to its last poll, so it panics after the
+    // result is there.
     let run = lenient().build().unwrap();
     let run = run.run([7], |n| {
         let mut bomb = Some(Bomb);

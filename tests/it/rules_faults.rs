@@ -29,7 +29,7 @@ fn retrying(retries: u32) -> AsyncMapTaskBuilder {
 fn rule_45_an_attempt_without_a_thread_is_faulted_and_gives_its_permits_back() {
     for parallel in [false, true] {
         without_threads().block_on(async {
-            // Fewer permits than items: each permit that is lost would hold up the run and all others.
+            // Fewer permits than items: each permit that is lost would block the run and all others.
             let limiter = Limiter::new(2);
             let task = lenient().concurrency(3).limiter(&limiter).build().unwrap();
             let run = task.over(0..4).map_blocking(Ok::<i32, String>);
@@ -112,7 +112,7 @@ fn rule_45_a_function_whose_attempt_was_faulted_never_runs() {
             let result = if parallel { run().parallel().await } else { run().await }.unwrap();
             assert_eq!((result.failures(), limiter.in_use()), (4, 0));
             allowed.store(true, SeqCst);
-            // One thread takes what is in the pool's queue, in its order.
+            // One thread takes the entries of the pool's queue in order.
             spawn_blocking(|| {}).await.unwrap();
             assert_eq!(calls.load(SeqCst), 0);
             let result = if parallel { run().parallel().await } else { run().await }.unwrap();

@@ -1,4 +1,4 @@
-//! Rule 13: what becomes of an attempt whose time is over, with a grace and without one.
+//! Rule 13: the end of an attempt whose time is over, with a grace and without one.
 
 use std::cell::RefCell;
 use std::future::pending;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Log, after, failed, lenient, secs, timed_out};
 
-/// Notes when it is dropped.
+/// Notes the time at which it is dropped.
 struct NotesItsDrop(Log<&'static str>);
 
 impl Drop for NotesItsDrop {
@@ -71,7 +71,7 @@ async fn rule_13_an_ok_inside_the_grace_is_a_success() {
         assert_eq!(log, [(10_000, "told"), (10_000 + goes_on * 1_000, "dropped")]);
         assert_eq!(outcome, Ok(7));
     }
-    // And with the last moment of the grace, too: a finished result beats a timeout.
+    // At the last moment of the grace, too, a finished result beats a timeout.
     assert_eq!(overdue(3, Some(3), Ok(7)).await.1, Ok(7));
 }
 

@@ -1,4 +1,4 @@
-//! `spawn` and its handle: a run that is watched and steered from outside.
+//! `spawn` and its handle: a run that is observed and controlled from outside.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use tokio::time::{Instant, sleep};
 use crate::every_end::{End, Plan, Terminal};
 use crate::support::{Gauge, HOUR, Log, after, at_once, check_account, lenient, millis, retrying, secs};
 
-/// In the run's own task and on tasks of their own.
+/// In the run's own task and with `parallel()`.
 fn modes() -> impl Iterator<Item = End> {
     End::all().filter(|end| end.terminal == Terminal::Spawn)
 }
 
-/// What counts in a progress.
+/// The counts of a progress.
 fn counts(progress: &Progress) -> [usize; 5] {
     let Progress { successes, failures, running, waiting_for_retry, retries, .. } = *progress;
     [successes, failures, running, waiting_for_retry, retries]
@@ -49,7 +49,7 @@ async fn rule_27_the_progress_is_exact_at_every_moment() {
             ([0, 0, 3, 0, 0], None),
             // 0 is done, 1 and 2 wait; 3, 4 and 5 run: 1 of 10 in 1.5 s.
             ([1, 0, 3, 2, 0], Some(millis(13_500))),
-            // The retries of 1 and 2 go before 6.
+            // The retries of 1 and 2 start before 6.
             ([4, 0, 3, 0, 2], Some(millis(3_750))),
             ([6, 1, 3, 0, 2], Some(millis(1_500))),
         ];
@@ -144,7 +144,7 @@ async fn rule_02_the_concurrency_goes_up_at_once_and_down_as_items_end() {
         };
         let handle = Plan::new(&at_once(2).build().unwrap(), stream::iter(0..100), call).spawn(end);
         let mut done = 0;
-        // What is ordered, how many items end then, and how many run after that.
+        // The new concurrency, how many items end then, and how many run after that.
         for (concurrency, ends, expected) in [
             (2, 0, 2),
             (7, 0, 7),
@@ -152,7 +152,7 @@ async fn rule_02_the_concurrency_goes_up_at_once_and_down_as_items_end() {
             (3, 3, 4),
             (3, 1, 3),
             (3, 1, 3),
-            // Up again before all that were too many have ended.
+            // Raised again before all surplus attempts have ended.
             (1, 1, 2),
             (5, 0, 5),
             (4, 0, 5),
@@ -197,7 +197,7 @@ async fn rule_25_a_run_that_is_drained_lets_what_runs_end_and_ends_as_cancelled(
         assert!(is_cancelled(error.reason()), "{error}");
         let result = error.into_partial();
         check_account(&result);
-        // Item 1 ends by itself, item 2 fails and is not tried again, item 3 runs out of its time at the 7th second.
+        // Item 1 returns, item 2 fails and is not retried, item 3 times out at the 7th second.
         assert!(result.results[1].is_some() && begun.elapsed() == secs(5), "{end:?}");
         let account = [result.successes(), result.failures(), result.cancelled(), result.not_started()];
         assert_eq!((account, result.summary.timeouts), ([1, 2, 1, 5], 1), "{end:?}");
@@ -232,7 +232,7 @@ async fn rule_25_cancel_ends_the_patience_of_a_drain_and_gives_the_grace() {
             let account = [partial.successes(), partial.cancelled(), partial.not_started()];
             assert_eq!(account, [1, 1, 7], "{end:?}");
             assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
-            // An order to a run that has ended does nothing.
+            // A signal to a run that has ended does nothing.
             handle.resume();
             handle.drain();
             handle.set_concurrency(9);

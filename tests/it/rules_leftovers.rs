@@ -1,4 +1,4 @@
-//! Rule 28: when a run is gone, nothing of it is left.
+//! Rule 28: a run that is gone leaves nothing behind.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Gauge, lenient, millis, secs};
 
-/// All there is of a run, each with a gauge in it.
+/// All parts of a run, each with a gauge in it.
 #[derive(Default)]
 struct Everything {
     sources: Gauge,
@@ -147,7 +147,7 @@ async fn rule_28_nothing_of_a_run_goes_on_after_it() {
 
     let mut run = Box::pin(new_run(3));
     (&mut run).await.unwrap();
-    // The run is still there, as a future that has ended; what it ran is not.
+    // The run still exists, as a future that has ended; its items do not.
     assert_eq!(alive.now(), 0);
     let after = steps.get();
     sleep(secs(10)).await;

@@ -1,4 +1,4 @@
-//! Rule 47 for the shared limit: lowering it never ends a run. And what a run does to others that is not polled.
+//! Rule 47 for the shared limit: lowering it never ends a run. And the effect of a run that is not polled on others.
 
 use std::pin::pin;
 
@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::every_end::{End, Plan};
 use crate::support::{HOUR, Log, after, at_once, millis, secs};
 
-/// Items that weigh what they are and take ten seconds each. The log has their starts.
+/// Items whose values are their weights and that take ten seconds each. The log has their starts.
 fn heavy_items(limiter: &Limiter, items: &[u64]) -> (Plan, Log<u64>) {
     let log = Log::open();
     let notes = log.clone();

@@ -1,4 +1,4 @@
-//! Rule 16: a panic whose payload panics as well, when it is dropped, costs its item and nothing else.
+//! Rule 16: a panic whose payload panics as well, when it is dropped, affects its item and nothing else.
 
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -31,7 +31,7 @@ impl Drop for PanicsWithPayload {
     }
 }
 
-/// Where the map function panics.
+/// The place in the map function that panics.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum At {
     Call,
@@ -100,7 +100,7 @@ async fn rule_16_a_payload_that_panics_on_the_blocking_pool_costs_its_item() {
     }
 }
 
-/// Nobody asks for the panic of a function whose item is out of time.
+/// The panic of a function whose item has timed out is dropped.
 #[tokio::test]
 async fn rule_16_a_payload_that_panics_after_the_item_has_timed_out_goes_no_further() {
     for mode in [Mode::InTask, Mode::Parallel] {
@@ -158,7 +158,7 @@ async fn rule_28_payloads_that_panic_while_a_run_is_dropped_go_no_further() {
     }
 }
 
-/// The run has caught the caller's panic and waits for what still runs, when it is dropped.
+/// The run has caught the caller's panic, waits for running attempts, and is dropped.
 #[test]
 fn rule_28_the_callers_panic_that_a_dropped_run_holds_goes_no_further() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
@@ -176,7 +176,7 @@ fn rule_28_the_callers_panic_that_a_dropped_run_holds_goes_no_further() {
             .over_stream(source)
             .map(move |_: u32| {
                 begun.send(()).unwrap();
-                // It does not return before the test says so.
+                // It does not return before the test releases it.
                 let _closed = gate.lock().unwrap().recv_timeout(secs(20));
                 pending::<Result<(), String>>()
             })

@@ -1,4 +1,4 @@
-//! Rules 4 and 12 where a thread or a limit is shared: first come first served, and one rule for the time of an attempt.
+//! Rules 4 and 12 for a shared limit or thread: first come, first served, and one rule for the time of an attempt.
 
 use std::hint::spin_loop;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::{at_once, lenient, millis, secs};
 
-/// The driver asked the limiter for the weight of a later item than the worker did, and each gave up the other's place.
+/// The driver asked the limiter for the weight of a later item than the worker did, and each gave up the other's
+/// position.
 #[tokio::test(start_paused = true)]
 async fn rule_04_a_place_in_the_queue_is_never_given_up_for_another_weight() {
     const ITEMS: usize = 600;
@@ -52,8 +53,8 @@ async fn rule_04_a_place_in_the_queue_is_never_given_up_for_another_weight() {
     }
 }
 
-/// One rule for items in one task and on several cores: the limit of an attempt that holds up its thread in its first poll
-/// runs from the end of that poll; later polls count.
+/// One rule for items in one task and on several cores: the limit of an attempt that blocks its thread in its first
+/// poll runs from the end of that poll; later polls count.
 #[test]
 fn rule_12_a_limit_runs_from_the_end_of_a_first_poll_that_holds_up_its_thread() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();

@@ -100,7 +100,7 @@ async fn rule_18_as_many_as_required_are_enough_and_one_less_is_not() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_18_the_arithmetic_is_exact_for_large_totals_too() {
-    // The items are never all run: the first failure too many ends it.
+    // Not all items run: the first failure too many ends the run.
     let cases: [(f64, u64, usize); 8] = [
         (0.999_999_999_999, 1_000_000_000_000, 1),
         (0.999_999_999_999, 999_999_999_999, 0),

@@ -1,4 +1,4 @@
-//! Rule 29: where the result of an item is.
+//! Rule 29: the position of the result of an item.
 
 use std::cell::RefCell;
 

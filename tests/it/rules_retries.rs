@@ -1,4 +1,4 @@
-//! Rules 10 and 11: what is retried, how often, and after which wait.
+//! Rules 10 and 11: what is retried, how often, and after which delay.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -63,7 +63,7 @@ async fn rule_10_only_an_error_that_retry_if_accepts_is_retried() {
     assert_eq!(result.errors[&1], failed("fatal", 1));
     assert_eq!(result.errors[&2], failed("fatal", 2));
     assert_eq!(attempts.get(), 7);
-    // It is not asked where no retry is left.
+    // It is not called if no retry is left.
     assert_eq!(*asked.borrow(), ["transient", "transient", "transient", "fatal", "late", "fatal"]);
 }
 
@@ -190,7 +190,7 @@ async fn rule_11_the_wait_cannot_overflow() {
     assert_eq!(starts.last(), Some(&1_999_001));
     let starts = attempts_of(builder().retries(3).retry_delay(Duration::MAX)).await;
     assert_eq!(starts, [0, 1_000, 2_000, 3_000]);
-    // A delay of nothing, however often it is multiplied, is nothing: not infinity times zero.
+    // A delay of zero stays zero, however often it is multiplied: it is not infinity times zero.
     let starts =
         attempts_of(builder().retries(2_000).retry_delay(Duration::ZERO).retry_multiplier(1e300)).await;
     assert_eq!(starts.last(), Some(&0));
@@ -227,7 +227,7 @@ async fn first_waits(builder: AsyncMapTaskBuilder) -> Vec<u128> {
         .over(0..4_000)
         .map_with_context(|cx, n: usize| {
             if cx.attempt() == 2 {
-                // The wait that was announced is the wait that was made, up to the clock's millisecond.
+                // The announced delay is the actual delay, up to the clock's millisecond.
                 let announced: u64 = failed_at.borrow()[n];
                 assert!((announced..=announced + 1).contains(&log.millis()), "{announced} {}", log.millis());
             }

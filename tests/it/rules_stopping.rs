@@ -1,4 +1,4 @@
-//! Rules 25 and 26: what stops a run, and how it stops.
+//! Rules 25 and 26: the causes that stop a run, and how it stops.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Gauge, Log, after, cancelled_after, check_account, lenient, millis, secs};
 
-/// A reason in a word.
+/// A reason as a word.
 fn word(reason: &FailureReason) -> &'static str {
     match reason {
         FailureReason::FailFast { .. } => "fail fast",
@@ -48,8 +48,8 @@ async fn rule_25_each_cause_is_told_as_the_reason() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_25_the_first_cause_wins() {
-    // Five causes, each at a time of its own, within the grace of whichever is the first. Item 0 fails at
-    // the time that is given; the token and the limit of the run come when they come.
+    // Five causes, each at its own time, within the grace of whichever is first. Item 0 fails at the given time; the
+    // token and the limit of the run come at their own times.
     let reason = async |failure: u64, token: u64, limit: u64, fail_fast: bool| {
         let task = AsyncMapTask::builder()
             .concurrency(3)
@@ -179,7 +179,7 @@ async fn rule_25_nothing_is_pulled_after_a_running_item_has_cancelled_the_token(
 
 #[tokio::test(start_paused = true)]
 async fn rule_26_stopping_starts_nothing_new() {
-    // Places fall free in the grace, a retry becomes ready in it, and the source has more.
+    // Permits become free in the grace, a retry becomes due in it, and the source has more items.
     let (log, pulled) = (Log::open(), Cell::new(0));
     let task = lenient().concurrency(4).retries(3).cancel_grace(secs(10)).build().unwrap();
     let source = (0..20_u64).inspect(|_| pulled.set(pulled.get() + 1));
@@ -217,7 +217,7 @@ async fn rule_26_stopping_interrupts_a_wait_for_a_retry_at_once() {
         assert_eq!((error.partial().cancelled(), error.partial().not_started()), (4, 5));
         assert!(error.partial().errors.is_empty());
 
-        // With the limit of the run an item can only be waiting for its place.
+        // With the limit of the run, an item can only be waiting for its permit.
         let task = builder().concurrency(2).run_timeout(secs(100)).build().unwrap();
         let run =
             task.run(0..9, |n| async move { if n == 0 { Err::<(), _>("again") } else { pending().await } });
@@ -249,7 +249,7 @@ async fn rule_26_stopping_interrupts_a_wait_for_a_place_and_for_the_source_at_on
     let error = run.cancellation_token(cancelled_after(secs(3))).await.unwrap_err();
     assert_eq!((error.partial().successes(), error.summary().elapsed), (1, secs(3)));
 
-    // Item 0 is ready for its retry from 1 s on and has no place.
+    // Item 0 is due for its retry from 1 s on and has no permit.
     let attempts = Cell::new(0);
     let task = lenient().concurrency(2).retries(1).build().unwrap();
     let run = task.run(0..9, |n| {

@@ -1,4 +1,4 @@
-//! Rule 32: what a run tells a subscriber of `tracing`.
+//! Rule 32: the spans and events of a run for a subscriber of `tracing`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -22,18 +22,18 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 
 use crate::support::{lenient, millis, secs};
 
-/// A layer that remembers all that it is told.
+/// A layer that remembers all spans and events.
 #[derive(Debug, Clone, Default)]
 struct Memory(Arc<Mutex<Recorded>>);
 
 #[derive(Debug, Default)]
 struct Recorded {
-    /// In the order of their making.
+    /// In the order of their creation.
     spans: Vec<Seen>,
     events: Vec<Told>,
-    /// The spans that are entered now, the innermost last, as places in `spans`.
+    /// The spans that are entered now, the innermost last, as indices into `spans`.
     entered: Vec<usize>,
-    /// Where a span that is not closed yet is in `spans`.
+    /// The index in `spans` of each span that is not closed yet.
     open: HashMap<u64, usize>,
 }
 
@@ -79,7 +79,7 @@ impl Memory {
         self.0.lock().unwrap()
     }
 
-    /// The places of the spans that are entered now, the innermost last.
+    /// The indices of the spans that are entered now, the innermost last.
     fn entered(&self) -> Vec<usize> {
         self.lock().entered.clone()
     }
@@ -94,13 +94,13 @@ impl Memory {
         self.lock().spans.iter().filter(|span| span.name == name).cloned().collect()
     }
 
-    /// The events whose message begins so.
+    /// The events whose message begins with this.
     fn events(&self, message: &str) -> Vec<Told> {
         let begins = |told: &&Told| told.fields.get("message").is_some_and(|text| text.starts_with(message));
         self.lock().events.iter().filter(begins).cloned().collect()
     }
 
-    /// The name and the index of the span in which an event was told.
+    /// The name and the index of the span in which an event was emitted.
     fn place_of(&self, told: &Told) -> (&'static str, Option<String>) {
         let recorded = self.lock();
         let span = &recorded.spans[told.within.expect("no event is told outside of all spans")];
@@ -163,8 +163,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Memory {
 
 /// Listens in this thread up to a level.
 fn listen(level: LevelFilter) -> (Memory, DefaultGuard) {
-    // Where there is but one subscriber in the process, `tracing` asks the thread that comes to a span
-    // first whether anybody wants it, and keeps the answer for all. That may be the thread of another test.
+    // With only one subscriber in the process, `tracing` asks the thread that first reaches a span whether it is
+    // enabled, and caches the answer for all threads. That may be the thread of another test.
     static COMPANY: LazyLock<[Dispatch; 2]> =
         LazyLock::new(|| [(); 2].map(|()| Dispatch::new(Registry::default())));
     LazyLock::force(&COMPANY);
@@ -214,7 +214,7 @@ async fn rule_32_the_span_of_a_run_is_within_that_of_the_caller() {
     assert_eq!(recorded.spans[run.parent.unwrap()].name, "request");
 }
 
-/// Tells of its drop in which span it is.
+/// Checks in which span it is dropped.
 struct DropsWithin<'a>(&'a Memory, usize);
 
 impl Drop for DropsWithin<'_> {
@@ -231,7 +231,7 @@ fn assert_within(memory: &Memory, index: usize) {
 #[tokio::test(start_paused = true)]
 async fn rule_32_the_span_of_an_item_is_entered_on_every_poll_of_it() {
     let (memory, _guard) = listen(LevelFilter::TRACE);
-    // Some end by themselves, some are retried, time out in a grace, panic, or are dropped with the run.
+    // Some return, some are retried, time out in a grace, panic, or are dropped with the run.
     let task = lenient()
         .concurrency(3)
         .retries(2)
@@ -513,8 +513,8 @@ async fn rule_32_at_the_level_of_info_no_span_of_an_item_is_made() {
     }
 }
 
-/// The account of a run that a shutdown has ended is told once, to the subscriber and in the span of the run, whatever
-/// thread drops it. Nobody is told of a run that its owner has dropped.
+/// The account of a run that a shutdown has ended is emitted once, to the subscriber and in the span of the run, from
+/// the thread that drops it. A run that its owner has dropped emits none.
 #[test]
 fn rule_32_a_shutdown_is_told_and_a_drop_is_not() {
     for parallel in [false, true] {

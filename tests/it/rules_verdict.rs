@@ -1,4 +1,4 @@
-//! Rules 17 and 19 to 24: when a run has succeeded, when it has not, and how soon it can tell.
+//! Rules 17 and 19 to 24: when a run has succeeded, when it has failed, and how early it can decide.
 
 use std::cell::Cell;
 
@@ -34,7 +34,7 @@ async fn rule_17_every_criterion_that_is_set_must_hold() {
     for total in [Total::Known, Total::Unknown] {
         let all = || one_by_one().min_success_ratio(0.5).min_successes(4).max_failures(3);
         assert!(run(all(), total, &script(4, 3)).await.is_ok());
-        // Each of them alone fails it, and the narrowest is the one that is told.
+        // Each of them alone fails it, and the narrowest is the one that is reported.
         let (_, allowed, _) = too_many(run(all(), total, &script(10, 4)).await);
         assert_eq!(allowed, 3, "max_failures");
         let (_, allowed, _) = too_many(run(all(), total, &script(3, 2)).await);
@@ -60,7 +60,7 @@ async fn rule_19_with_a_known_total_the_run_stops_at_the_failure_that_decides() 
     assert_eq!(too_many(decided), (11, 10, 61));
     let decided = run(one_by_one().max_failures(3), Total::Known, &script(50, 50)).await;
     assert_eq!(too_many(decided), (4, 3, 54));
-    // More successes than there are items: nothing can make up for it, but nothing has failed yet.
+    // More successes than there are items: this can never be met, but nothing has failed yet.
     let decided = run(one_by_one().min_successes(101), Total::Known, &script(50, 50)).await;
     assert_eq!(too_many(decided), (1, 0, 51));
 }
@@ -83,7 +83,7 @@ async fn rule_19_with_an_unknown_total_ratio_and_successes_are_judged_at_the_end
     assert_eq!(too_many(decided), (50, 5, 100));
     let decided = run(one_by_one().min_successes(90), Total::Unknown, &script(50, 50)).await;
     assert_eq!(too_many(decided), (50, 10, 100));
-    // The first ten fail, and yet it is well in the end.
+    // The first ten fail, and the run still succeeds.
     let turns: Vec<_> = (0..100).map(|index| index >= 10).collect();
     assert!(run(one_by_one().min_success_ratio(0.9), Total::Unknown, &turns).await.is_ok());
     assert!(run(one_by_one().min_successes(90), Total::Unknown, &turns).await.is_ok());
@@ -125,7 +125,7 @@ async fn rule_20_a_run_that_stops_early_has_one_failure_more_than_allowed() {
             });
             let error = run.await.unwrap_err();
             assert!(matches!(error.reason(), FailureReason::TooManyFailures { failures: 6, allowed: 5 }));
-            // What still failed in the grace is in the account, if not in the reason.
+            // Items that failed in the grace are in the account, but not in the reason.
             let result = error.into_partial();
             assert_eq!(result.failures(), result.errors.len());
             assert!(result.failures() >= 6);
@@ -183,7 +183,7 @@ async fn rule_21_with_early_success_it_ends_with_the_last_success_that_is_needed
         // Of the first six: 5 fails at 5 s, 4, 3 and 2 succeed at 6, 7 and 8 s.
         assert_eq!(result.summary.elapsed, secs(8));
         assert_eq!((result.successes(), result.failures()), (3, 1));
-        // 0, 1, and 6, 7 and 8 in the three places that were free before the end.
+        // 0, 1, and 6, 7 and 8 with the three permits that were free before the end.
         assert_eq!((result.cancelled(), result.not_started(), result.total()), (5, 11, 20));
         assert_eq!(alive.now(), 0);
         assert_eq!(result.results[..6], [None, None, Some(2), Some(3), Some(4), None]);
@@ -192,7 +192,7 @@ async fn rule_21_with_early_success_it_ends_with_the_last_success_that_is_needed
 
 #[tokio::test(start_paused = true)]
 async fn rule_21_early_success_needs_a_certain_success() {
-    // Of an unknown total neither a ratio nor a number of failures is certain before the end.
+    // If the total is not known, neither a ratio nor a number of failures is certain before the end.
     let early = || one_by_one().early_success(true);
     let turns = |successes, failures| script(successes, failures);
     assert!(run(early().min_success_ratio(0.5), Total::Unknown, &turns(5, 6)).await.is_err());
@@ -248,7 +248,7 @@ async fn rule_22_fail_fast_stops_at_the_first_item_that_fails_whatever_is_allowe
 
 #[tokio::test(start_paused = true)]
 async fn rule_22_fail_fast_starts_nothing_more_in_any_place() {
-    // Two fail at one time, and a third would be started in the place of each.
+    // Two fail at one time, and a third would be started with the permit of each.
     let (started, pulled) = (Cell::new(0), Cell::new(0));
     let task = AsyncMapTask::builder().concurrency(3).fail_fast(true).cancel_grace(secs(1)).build().unwrap();
     let source = (0..9).inspect(|_| pulled.set(pulled.get() + 1));

@@ -1,4 +1,4 @@
-//! Rule 6: what an item that waits for its retry holds, and who goes first when it comes back.
+//! Rule 6: the resources of an item that waits for its retry, and the order when its delay is over.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -39,8 +39,8 @@ async fn rule_06_an_item_that_waits_for_its_retry_holds_no_place() {
     assert_eq!(running.peak(), 2);
 }
 
-/// When each attempt starts where every item fails at once and only once: the time, and the item, its
-/// attempt, and how many items had been pulled by then.
+/// The start of each attempt if every item fails immediately and only once: the time, the item, its attempt, and how
+/// many items had been pulled by then.
 async fn starts_where_each_fails_once(concurrency: usize, items: usize) -> Vec<(u64, (usize, u32, usize))> {
     let (log, pulled) = (Log::open(), Cell::new(0));
     let task = retrying(concurrency).look_ahead(concurrency).build().unwrap();
@@ -148,7 +148,7 @@ async fn rule_06_no_item_is_admitted_while_the_window_is_full() {
                 Event::AttemptFailed { retry_in: Some(_), .. } => {
                     waiting.set(waiting.get() + 1);
                     full.set(full.get() + usize::from(waiting.get() >= look_ahead));
-                    // Admission stops at the window; only what then ran can still join.
+                    // Admission stops at the window; only attempts that then ran can still join.
                     assert!(waiting.get() < look_ahead + concurrency);
                 }
                 Event::ItemStarted { .. } => assert!(waiting.get() < look_ahead),
@@ -163,7 +163,7 @@ async fn rule_06_no_item_is_admitted_while_the_window_is_full() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_06_a_ready_retry_goes_before_an_item_that_has_not_started() {
-    // Both retries become ready while every place is taken; the one that was ready first goes first.
+    // Both retries become due while every permit is taken; the one that was due first starts first.
     let (log, running) = (Log::open(), Gauge::default());
     let task = retrying(3).build().unwrap();
     let run = task
@@ -241,7 +241,7 @@ async fn rule_06_a_retry_without_a_delay_starts_after_one_new_item() {
     assert_eq!(starts_without_delays(1, 1).await, [(0, 1), (0, 2), (0, 3)], "nothing else can start");
 }
 
-/// A retry comes at once as long as the source has nothing.
+/// A retry starts immediately as long as the source is pending.
 #[tokio::test(start_paused = true)]
 async fn rule_06_a_retry_without_a_delay_does_not_wait_for_a_source_that_stalls() {
     let log = Log::open();
@@ -256,7 +256,7 @@ async fn rule_06_a_retry_without_a_delay_does_not_wait_for_a_source_that_stalls(
     assert_eq!(log.timed(), [at(0, 0, 1), at(0, 0, 2), at(0, 0, 3), at(5, 1, 1), at(5, 1, 2), at(5, 1, 3)]);
 }
 
-/// Items 0 to 2 fail until item 3 has run. While they did so in one lane, item 3 never started.
+/// Items 0 to 2 fail until item 3 has run. When they did so in one worker, item 3 never started.
 #[tokio::test]
 async fn rule_06_retries_without_delay_starve_no_item_and_leave_no_permit_idle() {
     for parallel in [false, true] {

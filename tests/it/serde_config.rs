@@ -1,4 +1,4 @@
-//! A task from outside the program: TOML, JSON and the environment mean what the builder means.
+//! A task from a configuration: TOML, JSON and the environment have the same meaning as the builder.
 
 mod refusals;
 
@@ -19,7 +19,7 @@ const KNOWN_FIELDS: &str = "`name`, `concurrency`, `look_ahead`, `retries`, `ret
 type Parsed = Result<MapTaskConfig, String>;
 type Set = fn(AsyncMapTaskBuilder) -> AsyncMapTaskBuilder;
 
-/// The message without the place in the text, which the tests of places look at.
+/// The message without the position in the text, which has its own tests.
 fn from_toml(text: &str) -> Parsed {
     toml::from_str(text).map_err(|error: toml::de::Error| error.message().to_owned())
 }
@@ -31,7 +31,7 @@ fn from_json(text: &str) -> Parsed {
     })
 }
 
-/// Every value is text, as the environment has it.
+/// Every value is text, as in the environment.
 fn from_environment<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Parsed {
     from_pairs(variables)
 }
@@ -48,7 +48,7 @@ fn from_both(field: &str, value: &str) -> [Parsed; 2] {
     [from_toml(&format!("{field} = {value}")), from_json(&format!(r#"{{ "{field}": {value} }}"#))]
 }
 
-/// A task shows everything that it runs by.
+/// The debug output of a task has all of its settings.
 fn built(config: MapTaskConfig) -> String {
     format!("{:?}", AsyncMapTask::try_from(config).unwrap())
 }
@@ -303,7 +303,7 @@ fn a_number_of_any_precision_is_a_number() {
     assert_eq!(from_pairs([("name", map)]).unwrap_err(), "name is a map, allowed is text");
 }
 
-/// What a format gives that tells a value that is there from one that is not.
+/// The output of a format that distinguishes a value that is there from one that is not.
 struct Optional(Option<&'static str>);
 
 impl<'de> Deserializer<'de> for Optional {
@@ -340,7 +340,7 @@ fn an_optional_value_is_the_value_or_nothing() {
 
 #[test]
 fn every_setter_has_its_field() {
-    // Lifting the limit is a value of `concurrency`, and a limiter is nothing that a file could hold.
+    // Lifting the limit is a value of `concurrency`, and a file cannot contain a limiter.
     let without_field = ["unbounded_concurrency", "limiter", "build"];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files: Vec<_> =

@@ -117,7 +117,7 @@ async fn the_snippets_of_what_stands_around_it() {
     }
 }
 
-/// What borrows runs inside a task as soon as the task owns what it borrows.
+/// A run that borrows can run inside a task if the task owns the borrowed values.
 #[tokio::test]
 async fn for_each_over_borrowed_items_runs_inside_a_task() {
     async fn total_length(lines: Vec<String>) -> Result<usize, BoxError> {

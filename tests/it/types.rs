@@ -1,4 +1,4 @@
-//! What the types promise, compiled; and run, because a thing that compiles may still do nothing.
+//! The promises of the types, compiled and run.
 
 use std::error::Error;
 use std::fmt::{self, Debug, Display};
@@ -61,7 +61,7 @@ fn errors_are_send_sync_and_static() {
     fn error<X: Error + Send + Sync + 'static>() {}
     fn sound<X: Send + Sync + Unpin + 'static>() {}
 
-    /// A result that is nothing but `Send` and `Sync`.
+    /// A result that is only `Send` and `Sync`.
     struct Opaque;
 
     error::<MapTaskError<Opaque, String>>();

@@ -1,4 +1,4 @@
-//! Several lists as one: of one length, or not at all.
+//! Several lists as one, if they have one length.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -113,7 +113,7 @@ async fn as_a_source_zipped_lists_have_a_known_total() {
         .map(|(down, up)| async move { if up % 2 == 1 { Err("odd") } else { Ok(down + up) } })
         .await
         .unwrap_err();
-    // With a known total the run stops at the eleventh failure, item 21, and knows what it has left out.
+    // With a known total the run stops at the eleventh failure, item 21, and reports the items that did not start.
     assert!(matches!(error.reason(), FailureReason::TooManyFailures { failures: 11, allowed: 10 }));
     let partial = error.partial();
     assert_eq!((partial.total(), partial.successes(), partial.not_started()), (100, 11, 78));

@@ -1,4 +1,4 @@
-//! What a configuration refuses: the field, what was found, what is allowed, and where.
+//! The errors of a configuration: the field, the value, the allowed values, and the position.
 
 use async_map_task::{AsyncMapTask, MapTaskConfig};
 
