@@ -1,4 +1,4 @@
-//! Servers that stop answering, only read for a while, or end connections.
+//! Servers that stop answering, are read-only for a time, or end connections.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ fn task(concurrency: usize) -> AsyncMapTask {
     AsyncMapTask::builder().name("failover").concurrency(concurrency).run_timeout(LIMIT).build().unwrap()
 }
 
-/// Does something to the server once item 40 has begun.
+/// Changes the server once item 40 has begun.
 async fn at_item_40(item: u64, cluster: &Arc<Cluster>, order: fn(&Cluster)) {
     if item == 40 {
         let cluster = Arc::clone(cluster);
@@ -57,7 +57,7 @@ async fn resume(cluster: &Arc<Cluster>) {
     tokio::task::spawn_blocking(move || cluster.resume()).await.unwrap();
 }
 
-/// A connection that can write whatever the server is set to.
+/// A connection that can write even if the server is read-only.
 async fn operator(url: &str) -> PgConnection {
     let mut connection = PgConnection::connect(url).await.unwrap();
     tell(&mut connection, "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE").await;
@@ -78,7 +78,7 @@ async fn set_read_only(operator: &mut PgConnection, is_read_only: bool) {
     tell(operator, "SELECT pg_reload_conf()").await;
 }
 
-/// As after a failover, from a little after the run has begun until after its last item has ended.
+/// As after a failover, from shortly after the run has begun until its last item has ended.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_only_reads_for_a_while_is_not_noticed() {
     let cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap();

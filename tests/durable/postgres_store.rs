@@ -1,4 +1,4 @@
-//! What only the store in a server can be asked for.
+//! Properties of the store in a server.
 
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,7 @@ async fn a_restart_of_the_server_is_not_noticed_and_loses_nothing() {
             }
         });
     }
-    // As soon as the first commits are there, and again amid what follows.
+    // After the first commits, and again in the middle of the others.
     for kept in [1, 2000, 6000] {
         while store.run("nightly").await.unwrap().unwrap().succeeded < kept {
             if let Some(ended) = committers.try_join_next() {
@@ -100,7 +100,7 @@ async fn tables_of_a_newer_version_are_refused() {
     assert!(matches!(PostgresStore::connect("no url").await, Err(StoreError::Database { .. })));
 }
 
-/// Seen from the server: the transactions of a store wait for the disk, though the database says that none must.
+/// Observed in the server: the transactions of a store wait for the disk, although the database is set not to wait.
 #[tokio::test]
 async fn commits_wait_for_the_disk_where_the_server_would_not() {
     let url = cluster::shared().database().await;
@@ -111,7 +111,7 @@ async fn commits_wait_for_the_disk_where_the_server_would_not() {
     sqlx::raw_sql(off).execute(&mut connection).await.unwrap();
 
     let store = PostgresStore::connect(&url).await.unwrap();
-    // What a transaction of the store runs under is written down by a trigger.
+    // A trigger records the setting of the store's transactions.
     sqlx::raw_sql(
         "CREATE TABLE seen (synchronous_commit text);
          CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

@@ -15,7 +15,7 @@ use crate::cluster::Cluster;
 const ITEMS: usize = 3_000;
 const CONCURRENCY: usize = 32;
 
-/// How many outcomes have been given when the server is restarted.
+/// The number of outcomes that have been given when the server is restarted.
 const RESTARTS: [usize; 2] = [800, 1_600];
 
 /// The items from here on wait until the server has been restarted for the last time.

@@ -1,4 +1,5 @@
-//! Rules 5 and 7 of durable runs: what a cached output is found by, what it replaces, and that it never fails an item.
+//! Rules 5 and 7 of durable runs: the key of a cached output, its replacement, and that the cache never fails an
+//! item.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,7 +69,7 @@ async fn durable_rule_5_task_version_and_item_make_the_key_and_nothing_else() {
     assert!(!cached("embed", "3", "a Text").await);
     assert!(!cached("embed", "4", "a text").await);
     assert!(!cached("summarize", "3", "a text").await);
-    // What moves from one part into the next is not the same.
+    // Text that moves from one part into the next changes the key.
     assert!(!cached("embed3", "", "a text").await);
     assert!(!cached("embed", "", "3a text").await);
     assert!(cached("embed", "3", "a text").await, "and that of the others has replaced nothing");
@@ -162,7 +163,7 @@ async fn durable_rule_5_a_store_that_fails_costs_warnings_and_no_item() {
             assert_eq!(calls.take().len(), computed, "{end:?}");
             assert_eq!(warnings.count(what), 5, "{end:?}, {call:?}: one for each item");
             assert!(report.outputs.iter().map(|(_, output)| *output).eq((0..5).map(|n| 3 * n)), "{end:?}");
-            // And nothing is wrong once the store is well.
+            // And nothing is wrong once the store works again.
             store.rig(|_| Step::Go);
             plan.clone().run(0..5, end).await;
             calls.take();
@@ -171,7 +172,7 @@ async fn durable_rule_5_a_store_that_fails_costs_warnings_and_no_item() {
     }
 }
 
-/// A value that is damaged, that is of another place, that is no JSON or of another type is a miss, and is replaced.
+/// A value that is damaged, that is of another key, that is not JSON or of another type is a miss, and is replaced.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_5_a_value_that_is_damaged_or_of_another_type_is_a_miss_and_is_replaced() {
     let (warnings, _listening) = Warnings::listen();
@@ -223,12 +224,12 @@ async fn durable_rule_5_an_item_without_a_key_and_an_output_that_is_no_json_are_
     let task = at_once(2).build().unwrap();
     let keys_are_lists = |n: usize| BTreeMap::from([(vec![n], n)]);
     for cache in [v1(), v1().serialized()] {
-        // Before 1970, which a `SystemTime` refuses to be serialized as.
+        // Before 1970: serde refuses to serialize such a `SystemTime`.
         let early = |n: u64| SystemTime::UNIX_EPOCH - secs(1 + n);
         let run = task.over((0..3).map(early)).map(|_| async { Ok::<_, String>(0) });
         assert_eq!(in_time(run.cache(&store, cache.clone())).await.unwrap().successes(), 3);
         assert_eq!(warnings.count("is not cached"), 3);
-        // With `serialized`, the next of equal items computes at once.
+        // With `serialized`, the next of equal items computes immediately.
         let run = task.over([1, 1, 1]).map(|n| async move { Ok::<_, String>(keys_are_lists(n)) });
         let result = in_time(run.cache(&store, cache)).await.unwrap();
         assert_eq!((result.successes(), warnings.count("is not cached")), (3, 3));
@@ -256,7 +257,7 @@ async fn durable_rule_5_an_output_expires_after_its_time() {
     }
 }
 
-/// What is recovered is not looked up; what is found is durable before it counts.
+/// A recovered item is not looked up; a cached output is durable before it counts.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_5_a_run_can_be_recovered_and_cached() {
     for end in End::all() {
@@ -274,7 +275,7 @@ async fn durable_rule_5_a_run_can_be_recovered_and_cached() {
     }
 }
 
-/// A run that stops while items are looked up ends at once, and counts them as not started.
+/// A run that stops while items are looked up ends immediately, and counts them as not started.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_5_a_run_that_stops_while_items_are_looked_up_waits_for_none() {
     for end in End::all() {
@@ -315,7 +316,7 @@ async fn durable_rule_5_what_is_looked_up_runs_not_yet_and_heeds_every_order() {
         sleep(secs(5)).await;
         assert_eq!(calls.take().len(), 9, "{end:?}");
         assert_eq!(in_time(handle).await.unwrap().successes(), 9, "{end:?}: no limit ran meanwhile");
-        // All is cached; what is left of a run that is drained while it looks up was never started.
+        // All is cached; items that a drained run is still looking up were never started.
         store.rig(|call| if call == Call::Cached { Step::Hang } else { Step::Go });
         let handle = thrice(&task, &store, &calls, NEVER).cache(v1()).spawn(0..9, end);
         sleep(secs(1)).await;
@@ -325,7 +326,7 @@ async fn durable_rule_5_what_is_looked_up_runs_not_yet_and_heeds_every_order() {
     }
 }
 
-/// An output is written when its item has ended, also where the run has nothing to do for the time being.
+/// An output is written when its item has ended, even if the run has nothing to do at that time.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_5_an_output_is_written_when_its_item_has_ended() {
     for end in End::all().filter(|end| end.terminal == Terminal::Spawn) {

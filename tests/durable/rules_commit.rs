@@ -1,4 +1,4 @@
-//! Rule 2 of durable runs: what counts is durable.
+//! Rule 2 of durable runs: an outcome counts only when it is durable.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -24,7 +24,7 @@ fn latch() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(0))
 }
 
-/// Each commit takes a second, and whoever is told of a success looks whether its commit had returned.
+/// Each commit takes a second. A callback that receives a success checks whether its commit had returned.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_2_an_outcome_is_given_out_only_once_it_is_durable() {
     for end in End::all() {
@@ -44,7 +44,7 @@ async fn durable_rule_2_an_outcome_is_given_out_only_once_it_is_durable() {
             assert_eq!(store.groups().len(), commits, "{end:?}");
             let durable = store.durable().len();
             let (given, expected) = (given.load(SeqCst), if end.gives_outcomes() { durable } else { 0 });
-            // On tasks of their own, items need not end in the order in which they are given out.
+            // With `parallel()`, items need not end in the order in which they are given out.
             let may_be_held = end.ordered && end.parallel && given < expected;
             assert!(given == expected || may_be_held, "{end:?}: {given} of {expected} were given out");
             assert!(!run.is_finished() || durable == 30, "{end:?}: it has ended before all was durable");
@@ -85,8 +85,8 @@ async fn durable_rule_2_observer_and_progress_know_of_a_success_once_it_is_durab
     }
 }
 
-/// While nothing becomes durable, items go on until so many wait for it; then nothing more starts, and all goes on once
-/// something is durable.
+/// While nothing becomes durable, items go on until the maximum waits for it; then nothing more starts. All goes on
+/// once something is durable.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_2_items_run_while_others_become_durable_and_their_number_is_bounded() {
     for (concurrency, is_parallel) in [(1, false), (1, true), (64, false), (64, true), (3_000, true)] {
@@ -110,8 +110,8 @@ async fn durable_rule_2_items_run_while_others_become_durable_and_their_number_i
     }
 }
 
-/// A sink takes so long that the store is idle: there is no more reason to write items together, and each is durable at
-/// once.
+/// A sink is so slow that the store is idle: there is no reason to write items together, and each is durable
+/// immediately.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_2_an_outcome_waits_for_no_other_to_become_durable() {
     let store = Rigged::willing();
@@ -146,7 +146,7 @@ async fn durable_rule_2_an_endless_source_takes_no_more_memory_than_what_is_not_
     assert_eq!(store.durable().len(), settled.load(SeqCst), "what is durable was given");
 }
 
-/// The run is dropped with successes on their way: they are written, and the run is given back.
+/// The run is dropped with successes in progress: they are written, and the run is given back.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_2_a_run_that_is_dropped_writes_what_has_succeeded() {
     // One that is spawned goes on without its handle.
@@ -174,7 +174,8 @@ async fn durable_rule_2_a_run_that_is_dropped_writes_what_has_succeeded() {
     }
 }
 
-/// However a run stops, all that has succeeded is durable when it has ended. One whose time is over waits a second for that.
+/// However a run stops, all that has succeeded is durable when it has ended. After its time limit, a run waits a
+/// second for that.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_2_a_run_that_stops_ends_when_all_that_has_succeeded_is_durable() {
     for end in End::all() {
@@ -246,7 +247,7 @@ async fn durable_rule_2_a_run_that_is_drained_or_paused_lets_what_has_ended_beco
     }
 }
 
-/// One output of three cannot be written. It must not be that another is taken for durable in its stead.
+/// One output of three cannot be written. No other may be treated as durable in its place.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_2_an_output_that_is_no_json_makes_no_other_durable() {
     for is_parallel in [false, true] {
@@ -284,7 +285,7 @@ async fn durable_rule_2_an_output_that_is_no_json_makes_no_other_durable() {
     }
 }
 
-/// Large outputs are written in smaller groups, and one that is larger than a group by itself.
+/// Large outputs are written in smaller groups, and one that is larger than a group is written alone.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_2_a_group_is_bounded_in_bytes_as_well() {
     let store = Rigged::willing();

@@ -1,4 +1,4 @@
-//! Rule 4 of durable runs: a run that has ended is given back, at once or as soon as that can be.
+//! Rule 4 of durable runs: a run that has ended is given back, immediately or as soon as possible.
 
 use std::future::{IntoFuture, pending, poll_fn};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::rigged::{Call, Rigged, Step};
 use crate::support::{Calls, End, NEVER, Plan, Terminal, at_once, in_time, millis, secs, thrice};
 use crate::warnings::Warnings;
 
-/// A run of which the first item is done and the others never are.
+/// A run whose first item is done and whose other items never are.
 fn stuck(store: &Rigged) -> Plan {
     let call = |_, n| async move { if n == 0 { Ok(n) } else { pending().await } };
     Plan::new(&at_once(2).build().unwrap(), store, call).recover("r")
@@ -25,7 +25,7 @@ fn stuck(store: &Rigged) -> Plan {
 async fn durable_rule_4_a_run_that_was_dropped_is_had_again_at_once_in_the_same_process() {
     // A run that was spawned goes on when its handle is dropped.
     for end in End::all().filter(|end| end.terminal != Terminal::Spawn) {
-        // What it has still to write takes a second, and so does it to give the run back.
+        // Its last writes take a second, and so does giving it back.
         for slow in [Call::Commit, Call::CloseRun] {
             let latch = Arc::new(Semaphore::new(0));
             let store = Rigged::on(slow, Step::After(Arc::clone(&latch)));
@@ -61,7 +61,7 @@ async fn durable_rule_4_a_run_that_was_dropped_is_had_again_from_a_file() {
     assert_eq!(run.recover(&store, "r").await.unwrap().successes(), 100);
 }
 
-/// It is no run that is about to be given back.
+/// A run that goes on is refused immediately, because it is not about to be given back.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_4_a_run_that_goes_on_in_the_same_process_is_refused_at_once() {
     let (store, calls) = (Rigged::willing(), Calls::default());
@@ -90,7 +90,7 @@ async fn durable_rule_4_a_run_is_given_back_as_soon_as_the_disk_has_room_again()
         assert_eq!(warnings.count("was not given back, will retry"), 1, "{end:?}");
         sleep(secs(10)).await;
         assert!(store.run("r").await.unwrap().unwrap().lease.is_some(), "{end:?}: the disk is full");
-        // Whoever wants it is told why it cannot be had.
+        // A second run gets an error with the reason.
         let refused = plan.clone().recover("r").run(0..9, end).await;
         assert!(refused.reason.unwrap().contains("disk full"), "{end:?}");
 
@@ -104,7 +104,7 @@ async fn durable_rule_4_a_run_is_given_back_as_soon_as_the_disk_has_room_again()
     }
 }
 
-/// Another wants the run before the store is asked once more, and gives it back itself.
+/// Another run wants the id before the store is asked once more, and gives it back first.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_4_a_run_that_could_not_be_given_back_is_had_when_it_can_be() {
     let (warnings, _listening) = Warnings::listen();
@@ -130,7 +130,7 @@ async fn durable_rule_4_a_run_that_can_never_be_given_back_is_left_when_its_leas
     warnings.count("was not given back");
 }
 
-/// The writes of a run are made by tasks of their own, so that nothing of the store is held while the run is not polled.
+/// Tasks make the writes of a run, so that nothing of the store is held while the run is not polled.
 #[tokio::test]
 async fn durable_rule_3_the_writes_of_a_run_go_on_while_nobody_polls_it() {
     let latch = Arc::new(Semaphore::new(0));
@@ -161,7 +161,7 @@ async fn durable_rule_3_the_writes_of_a_run_go_on_while_nobody_polls_it() {
     assert_eq!(run.await.unwrap().successes(), 4);
 }
 
-/// The task of a stream is dropped by the runtime, a moment after the stream.
+/// The runtime drops the task of a stream a moment after the stream.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn durable_rule_4_a_run_whose_stream_was_dropped_is_had_again_at_once() {
     let store = MemoryStore::new();

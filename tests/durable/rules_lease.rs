@@ -1,4 +1,4 @@
-//! Rule 4 of durable runs: a run is one holder's at a time.
+//! Rule 4 of durable runs: a run has one holder at a time.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -29,7 +29,7 @@ async fn durable_rule_4_the_second_is_refused_with_who_holds_it_and_since_when()
         let (store, calls) = (Rigged::willing(), Calls::default());
         let before = SystemTime::now();
         let first = tokio::spawn(slow(&store).recover("r").run(0..4, end));
-        // Its lease is renewed for as long as it lives, so it is held after many leases, too.
+        // Its lease is renewed as long as it lives, so it is held after many leases, too.
         for wait in [secs(1), 50 * DEFAULT_LEASE] {
             sleep(wait).await;
             let task = at_once(2).build().unwrap();
@@ -116,7 +116,7 @@ async fn durable_rule_4_a_dead_holders_run_is_free_when_its_lease_is_over() {
     let second = thrice(&task, &store, &calls, NEVER).recover(recovery).run(0..5, end).await;
     assert_eq!((second.reason, second.summary.recovered, calls.take()), (None, 2, vec![2, 3, 4]));
     assert!((secs(19)..=secs(21)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
-    // Whoever was dead and is not can do nothing to the run any more.
+    // A holder that was taken for dead cannot change the run any more.
     let late = store.renew_run("r", &holder, HOUR).await.unwrap_err();
     assert!(matches!(late, StoreError::LeaseLost { .. }), "{late}");
 }
@@ -127,7 +127,7 @@ async fn durable_rule_4_a_holder_whose_run_is_forgotten_or_taken_stops() {
         for is_forgotten in [true, false] {
             let memory = MemoryStore::new();
             let thief = memory.clone();
-            // Suspended until its lease is over, it comes back after another has taken the run.
+            // Suspended until its lease is over, it resumes after another has taken the run.
             let store = Rigged::over(&memory, move |call| {
                 if call == Call::RenewRun && !is_forgotten {
                     thief.open_run("r", "test", "thief", HOUR).now_or_never().unwrap().unwrap();
@@ -157,7 +157,7 @@ async fn durable_rule_4_a_holder_whose_run_is_forgotten_or_taken_stops() {
     }
 }
 
-/// A lease that was lost is noticed at the next commit, too, and what was finished is not taken for durable.
+/// A lost lease is noticed at the next commit, too, and the finished outcomes do not count as durable.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_4_nothing_is_written_into_a_run_that_another_has() {
     let store = Rigged::on(Call::RenewRun, Step::Go);
@@ -196,7 +196,7 @@ async fn durable_rule_4_a_holder_that_could_not_renew_its_lease_in_time_stops() 
     }
 }
 
-/// One renewal that fails is made up for by the next, and nobody notices.
+/// After one renewal that fails the next succeeds, without an effect on the run.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_4_a_renewal_that_fails_is_tried_again_while_the_lease_lasts() {
     for end in End::all() {

@@ -1,4 +1,4 @@
-//! Rule 44, for durable runs: the task of the store is dropped with its runtime, which is no failure of the store.
+//! Rule 44, for durable runs: the task of the store is dropped with its runtime. That is not a failure of the store.
 
 use std::sync::mpsc;
 use std::thread;
@@ -14,7 +14,7 @@ fn multi() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// A run whose three successes never become durable. The channel tells of each attempt.
+/// A run whose three successes never become durable. The channel receives a message for each attempt.
 macro_rules! hanging {
     () => {{
         let store = Rigged::on(Call::Commit, Step::Hang);

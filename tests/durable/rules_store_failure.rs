@@ -1,4 +1,4 @@
-//! Rule 3 of durable runs: a store that fails stops the run, and nothing that was finished is lost or told twice.
+//! Rule 3 of durable runs: a store that fails stops the run, and no finished outcome is lost or given twice.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -35,7 +35,8 @@ async fn durable_rule_3_a_store_that_cannot_be_opened_or_read_stops_the_run_befo
     }
 }
 
-/// The second page of an earlier run cannot be read: what is on the first has come back, and what ran is durable.
+/// The second page of an earlier run cannot be read: the items on the first have come back, and items that ran are
+/// durable.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_3_a_store_that_cannot_be_read_on_stops_the_run() {
     for end in End::all() {
@@ -67,8 +68,8 @@ async fn durable_rule_3_a_store_that_cannot_be_read_on_stops_the_run() {
     }
 }
 
-/// The item that ends is the first to learn that the next page cannot be read, and what the store has said is still the
-/// reason; and what is durable is given out, though its commit and the failure are learnt in one go.
+/// The item that ends is the first to learn that the next page cannot be read, and the store's error is still the
+/// reason. Durable outcomes are given out, although their commit and the failure are learnt at the same time.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_3_whoever_learns_it_first_learns_what_the_store_has_said() {
     for end in End::all().filter(|end| !end.ordered) {
@@ -117,8 +118,8 @@ async fn durable_rule_3_whoever_learns_it_first_learns_what_the_store_has_said()
     }
 }
 
-/// The nth commit fails. What was durable is given out, and no more; where all results are kept, the partial result has
-/// also what was finished.
+/// The nth commit fails. Only durable outcomes are given out. If all results are kept, the partial result also has
+/// the finished ones.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_3_a_commit_that_fails_stops_the_run_with_all_that_was_finished() {
     for end in End::all() {
@@ -143,7 +144,7 @@ async fn durable_rule_3_a_commit_that_fails_stops_the_run_with_all_that_was_fini
                     "{end:?}: what was finished is not, for whoever takes it"
                 );
             } else {
-                // What ran when the store failed had its grace, and ended in it.
+                // Items that ran when the store failed had their grace, and ended in it.
                 assert_eq!(given.len(), calls.take().len(), "{end:?}, {nth}");
             }
             // The next run has the durable ones, and runs all others.
@@ -169,11 +170,11 @@ async fn durable_rule_3_what_the_store_has_said_is_the_reason_and_its_source() {
     assert_eq!(error.to_string(), "test: the store failed after 2 items");
     let partial = error.into_partial();
     assert_eq!((partial.results[0], partial.successes()), (Some(0), 2), "{}", partial.summary);
-    // Whoever asks the store learns it, too.
+    // The status of the run in the store has the error, too.
     let info = store.run("r").await.unwrap().unwrap();
     assert!(matches!(&info.status, RunStatus::Failed { reason } if reason.contains("disk full")), "{info:?}");
     assert_eq!(info.lease, None);
-    // For those who take the outcomes as they come, it is the same.
+    // It is the same if the outcomes are taken as they come.
     let store = Rigged::failing_from(Call::Commit, 1);
     let run = task.over(0..3_u64).map(|n| async move { Ok::<_, String>(n) });
     let error = in_time(run.recover(&store, "r").for_each(|_| async {})).await.unwrap_err();
@@ -181,7 +182,7 @@ async fn durable_rule_3_what_the_store_has_said_is_the_reason_and_its_source() {
     assert!(error.source().unwrap().is::<StoreError>(), "{error:?}");
 }
 
-/// What would have been enough is not, where it is not durable.
+/// Enough successes are not enough if they are not durable.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_3_a_success_that_was_early_is_none_when_the_store_fails() {
     for end in End::all() {
@@ -207,7 +208,7 @@ async fn durable_rule_3_a_run_whose_last_commit_fails_has_not_succeeded() {
         assert_eq!(calls.take().len(), 9, "{end:?}");
         let (successes, cancelled) = (report.summary.successes, report.summary.cancelled);
         assert_eq!(successes + cancelled, 9, "{end:?}");
-        // On tasks of their own, an attempt that has begun may not have been polled when the commit fails.
+        // With `parallel()`, an attempt that has begun may not have been polled when the commit fails.
         let is_whole = if end.gives_outcomes() { successes == 0 } else { successes == 9 || end.parallel };
         assert!(is_whole, "{end:?}: {}", report.summary);
     }
@@ -225,7 +226,7 @@ async fn durable_rule_3_a_failure_that_cannot_be_recorded_stops_the_run_too() {
     }
 }
 
-/// A store that answers late is none that fails: nobody notices.
+/// A store that answers late has not failed: there is no effect.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_3_a_store_that_comes_back_is_not_noticed() {
     for end in End::all() {
@@ -240,7 +241,7 @@ async fn durable_rule_3_a_store_that_comes_back_is_not_noticed() {
     }
 }
 
-/// All is durable and only the run could not be given back: that is no failure, and the log says so.
+/// Everything is durable, and only giving the run back fails: that is not a failure, and the log has a warning.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_3_a_run_that_could_not_be_given_back_has_succeeded_with_a_warning() {
     let (warnings, _listening) = Warnings::listen();
@@ -267,7 +268,7 @@ async fn durable_rule_3_a_run_that_could_not_be_given_back_has_succeeded_with_a_
 async fn durable_rule_3_an_item_that_cannot_be_serialized_stops_the_run_before_it_starts() {
     let store = MemoryStore::new();
     let task = at_once(2).build().unwrap();
-    // A `SystemTime` before 1970 refuses to be serialized.
+    // Serde refuses to serialize a `SystemTime` before 1970.
     let items = [0, 1, 0].map(|seconds| SystemTime::UNIX_EPOCH - secs(seconds));
     let run = task.over(items).map(|_| async move {
         sleep(millis(1)).await;
@@ -278,7 +279,7 @@ async fn durable_rule_3_an_item_that_cannot_be_serialized_stops_the_run_before_i
     assert!(partial.results[1].is_none() && partial.not_started() >= 2, "{}", partial.summary);
 }
 
-/// What is kept is damaged: it is neither given out nor written over.
+/// A stored output is damaged: it is neither given out nor overwritten.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_3_an_output_that_is_damaged_stops_the_run() {
     let store = MemoryStore::new();

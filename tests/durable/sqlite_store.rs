@@ -1,4 +1,4 @@
-//! What only the store in a file can be asked for.
+//! Properties of the store in a file.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -36,7 +36,7 @@ async fn what_is_kept_is_there_when_the_file_is_opened_again() {
     let first = SqliteStore::open(&path).await.unwrap();
     first.open_run("nightly", "resize", "a", HOUR).await.unwrap();
     first.commit("nightly", "a", &[record()]).await.unwrap();
-    // While the first is still open, as another process would, and after.
+    // While the first is still open, as in another process, and after.
     let second = SqliteStore::open(&path).await.unwrap();
     assert_eq!(second.successes("nightly", 0, 10).await.unwrap(), [record()]);
     assert!(matches!(second.open_run("nightly", "resize", "b", HOUR).await, Err(StoreError::Held { .. })));
@@ -45,7 +45,7 @@ async fn what_is_kept_is_there_when_the_file_is_opened_again() {
     assert_eq!(third.successes("nightly", 0, 10).await.unwrap(), [record()]);
 }
 
-/// Whoever makes the file has it for himself for a moment, and the others wait for that.
+/// The creator of the file locks it for a moment, and the others wait for that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn many_open_a_new_file_in_the_same_moment() {
     for _ in 0..50 {
@@ -91,7 +91,7 @@ async fn a_commit_that_is_given_up_halfway_leaves_nothing_and_stops_nobody() {
         let ended = commit.as_mut().now_or_never();
         drop(commit);
         let kept = store.run("nightly").await.unwrap().unwrap().succeeded;
-        // Once it is under way to the disk it may still get there.
+        // A commit that is on its way to the disk may still get there.
         assert!(kept == 0 || kept == 1000, "{kept} of 1000 after {pause:?}");
         match ended {
             None => given_up += 1,
@@ -148,7 +148,7 @@ async fn what_is_committed_has_reached_the_disk() {
     let store = SqliteStore::open(&path).await.unwrap();
     store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
     store.commit("nightly", "a", &[record()]).await.unwrap();
-    // What a crash leaves: the files as they are now.
+    // The state after a crash: the files as they are now.
     for suffix in ["", "-wal"] {
         std::fs::copy(folder.file(&format!("runs.db{suffix}")), folder.file(&format!("copy.db{suffix}")))
             .unwrap();
@@ -185,11 +185,11 @@ async fn no_lease_is_longer_than_it_was_asked_for_whatever_the_clock_was() {
     while store.claim(&key, "b", HOUR, false).await.unwrap() != Claim::Granted {
         assert!(begun.elapsed() < Duration::from_secs(30), "the claim is not free");
     }
-    // It was given in whole, because its holder may have lived.
+    // The whole lease was granted, because its holder may have been alive.
     assert!(begun.elapsed() + Duration::from_millis(100) > LEASE, "{:?}", begun.elapsed());
 }
 
-/// A file of version 1 is opened, and what it has is there.
+/// A file of version 1 is opened, and its content is there.
 #[tokio::test]
 async fn a_file_of_the_first_version_is_migrated() {
     let folder = Folder::new();

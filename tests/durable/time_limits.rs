@@ -12,7 +12,7 @@ use crate::support::{
 
 const ITEMS: u64 = 40;
 
-/// The calls of a run with everything, each of which hangs from its nth time on.
+/// The calls of a run with all options, each of which hangs from its nth time on.
 const HANGING: [(Call, usize); 12] = [
     (Call::OpenRun, 1),
     (Call::RenewRun, 1),
@@ -74,7 +74,7 @@ async fn a_run_ends_soon_after_its_time_limit_whatever_the_store_does() {
                     || report.outputs.iter().all(|(_, n)| durable.contains(n)),
                 "what was given out is durable: {case}"
             );
-            // The run has ended in time where its end alone hangs, or what nothing waits for.
+            // The run has ended in time if only its end hangs, or a call for which nothing waits.
             let has_time_limit = report.reason.is_some_and(|reason| reason.contains("TimedOut"));
             let is_done = report.summary.successes == ITEMS as usize;
             assert!(has_time_limit || is_done, "{case}");
@@ -116,7 +116,7 @@ async fn a_cache_that_never_answers_only_delays() {
     }
 }
 
-/// The next run of the id waits for none of it: what was finished in time is recovered.
+/// The next run of the id waits for none of it: outcomes that were finished in time are recovered.
 #[tokio::test(start_paused = true)]
 async fn what_was_durable_in_time_is_recovered() {
     let store = hanging_from(Call::Commit, 2);

@@ -1,4 +1,4 @@
-//! The suite names what is wrong with a store.
+//! The suite reports what is wrong with a store.
 
 use std::collections::BTreeSet;
 
