@@ -110,7 +110,7 @@ fn the_defaults_allocate_nothing_for_an_item() {
 }
 
 #[test]
-fn a_context_whose_token_is_not_asked_for_allocates_nothing() {
+fn a_context_without_its_token_allocates_nothing() {
     let task = everything().build().unwrap();
     for yields in [false, true] {
         assert_nothing_for_an_item("with a context", async |items| {
@@ -185,7 +185,7 @@ impl Stream for Boastful {
 }
 
 #[test]
-fn a_boastful_source_reserves_little() {
+fn a_wrong_size_hint_reserves_little() {
     let task = everything().build().unwrap();
     for hint in
         [(usize::MAX, None), (usize::MAX, Some(usize::MAX)), (0, Some(usize::MAX)), (1 << 40, Some(1 << 40))]
@@ -237,7 +237,7 @@ fn a_stream_allocates_nothing_for_an_item() {
 }
 
 #[test]
-fn outcomes_that_are_taken_as_they_come_allocate_nothing() {
+fn outcomes_given_one_by_one_allocate_nothing() {
     let task = everything().build().unwrap();
     for ordered in [false, true] {
         let run = |items| {
@@ -274,7 +274,7 @@ fn outcomes_that_are_taken_as_they_come_allocate_nothing() {
 }
 
 #[test]
-fn how_long_an_item_took_is_told_without_an_allocation() {
+fn elapsed_times_allocate_nothing() {
     let task = everything().build().unwrap();
     let longest = Cell::new(Duration::ZERO);
     assert_nothing_for_an_item("elapsed", async |items| {
@@ -320,7 +320,7 @@ fn a_shared_limit_allocates_nothing() {
 }
 
 #[test]
-fn runs_that_wait_in_turn_allocate_nothing() {
+fn runs_that_share_one_permit_allocate_nothing() {
     // Nearly each item waits in the queue of the limiter.
     assert_a_few_for_a_worker("runs in turn", async |items| {
         let limiter = Limiter::new(1);
@@ -346,7 +346,7 @@ fn weights_allocate_nothing() {
 }
 
 #[test]
-fn items_on_tasks_of_their_own_allocate_nothing() {
+fn parallel_items_allocate_nothing() {
     let task = everything().build().unwrap();
     assert_a_few_for_a_worker("parallel", async |items| {
         let result = task.over(0..items).map(yield_once).parallel().await.unwrap();

@@ -39,7 +39,7 @@ fn assert_bytes_per_held_item(what: &str, run: impl Future<Output = Result<Summa
 }
 
 #[test]
-fn rule_06_an_item_that_waits_for_its_retry_takes_few_bytes() {
+fn rule_06_a_delayed_retry_takes_few_bytes() {
     let task = task().retries(1).retry_delay(HOUR).max_retry_delay(HOUR).retry_jitter(0.0).build().unwrap();
     let (first, late) = (Cell::new(0), Cell::new(0));
     let run = task.over(0..HELD as u64).map_with_context(|cx, n| {
@@ -54,7 +54,7 @@ fn rule_06_an_item_that_waits_for_its_retry_takes_few_bytes() {
 }
 
 #[test]
-fn rule_31_an_outcome_that_is_held_for_its_order_takes_few_bytes() {
+fn rule_31_a_held_outcome_takes_few_bytes() {
     let task = task().build().unwrap();
     let (settled, taken) = (Cell::new(0), Cell::new(0));
     // Item 0 takes an hour, and all the others wait for it.

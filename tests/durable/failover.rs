@@ -26,7 +26,7 @@ async fn at_item_40(item: u64, cluster: &Arc<Cluster>, order: fn(&Cluster)) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_ends_in_time_though_the_server_is_suspended() {
+async fn a_run_ends_in_time_if_the_server_is_suspended() {
     let cluster = Arc::new(tokio::task::spawn_blocking(Cluster::start).await.unwrap());
     let store = PostgresStore::connect(&cluster.database().await).await.unwrap();
     let on = &cluster;
@@ -80,7 +80,7 @@ async fn set_read_only(operator: &mut PgConnection, is_read_only: bool) {
 
 /// As after a failover, from shortly after the run has begun until its last item has ended.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_only_reads_for_a_while_is_not_noticed() {
+async fn a_server_that_is_read_only_for_a_while_has_no_effect() {
     let cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
     let url = cluster.database().await;
     let store = PostgresStore::connect(&url).await.unwrap();
@@ -113,7 +113,7 @@ async fn a_server_that_only_reads_for_a_while_is_not_noticed() {
 
 /// The server is read-only when the run fails, and the lease is given back once it is not.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_lease_is_given_back_once_the_server_can_write() {
+async fn the_lease_is_released_once_the_server_can_write() {
     let cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
     let url = cluster.database().await;
     let store = PostgresStore::connect(&url).await.unwrap().retry_time(Duration::from_millis(500));
@@ -145,7 +145,7 @@ async fn the_lease_is_given_back_once_the_server_can_write() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_an_administrator_ends_are_not_noticed() {
+async fn connections_ended_by_an_administrator_are_replaced() {
     let cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
     let url = cluster.database().await;
     let store = PostgresStore::connect(&url).await.unwrap();

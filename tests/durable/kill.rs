@@ -238,7 +238,7 @@ async fn check_store(store: &impl Store, figures: &Figures) {
 }
 
 #[tokio::test]
-async fn killed_100_times_a_run_in_sqlite_loses_nothing_and_repeats_nothing_committed() {
+async fn a_run_killed_100_times_keeps_all_commits_in_sqlite() {
     let folder = Folder::new();
     let path = folder.file("runs.db");
     let figures = kill_and_resume(&Place::Sqlite(path.clone()), Kind::Recover, 100);
@@ -249,7 +249,7 @@ async fn killed_100_times_a_run_in_sqlite_loses_nothing_and_repeats_nothing_comm
 }
 
 #[tokio::test]
-async fn killed_30_times_a_run_in_postgres_loses_nothing_and_repeats_nothing_committed() {
+async fn a_run_killed_30_times_keeps_all_commits_in_postgres() {
     let url = cluster::shared().database().await;
     let figures = kill_and_resume(&Place::Postgres(url.clone()), Kind::Recover, 30);
     check_store(&PostgresStore::connect(&url).await.unwrap(), &figures).await;
@@ -259,7 +259,7 @@ async fn killed_30_times_a_run_in_postgres_loses_nothing_and_repeats_nothing_com
 
 /// All options together: a saved state of an item is never lost, either.
 #[tokio::test]
-async fn killed_50_times_a_run_with_cache_and_checkpoints_in_sqlite_loses_nothing() {
+async fn cache_and_checkpoints_survive_50_kills_in_sqlite() {
     let folder = Folder::new();
     let path = folder.file("runs.db");
     let figures = kill_and_resume(&Place::Sqlite(path.clone()), Kind::Together, 50);
@@ -270,7 +270,7 @@ async fn killed_50_times_a_run_with_cache_and_checkpoints_in_sqlite_loses_nothin
 }
 
 #[tokio::test]
-async fn killed_50_times_a_run_with_cache_and_checkpoints_in_postgres_loses_nothing() {
+async fn cache_and_checkpoints_survive_50_kills_in_postgres() {
     let url = cluster::shared().database().await;
     let figures = kill_and_resume(&Place::Postgres(url.clone()), Kind::Together, 50);
     check_store(&PostgresStore::connect(&url).await.unwrap(), &figures).await;

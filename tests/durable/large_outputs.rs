@@ -17,7 +17,7 @@ use crate::support::at_once;
 /// The environment variable with the store of the process.
 const PLACE: &str = "ASYNC_MAP_TASK_LARGE_OUTPUTS";
 
-const TEST: &str = "large_outputs::goes_on_in_a_process_of_its_own";
+const TEST: &str = "large_outputs::resumes_in_another_process";
 
 /// The number of outputs and the bytes of each: `200x20000000`. If it is not set, the sizes are small enough for a
 /// daily test.
@@ -37,7 +37,7 @@ fn size() -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn groups_end_once_they_have_some_megabytes() {
+async fn groups_are_bounded_in_bytes() {
     let store = Rigged::willing();
     let task = at_once(64).build().unwrap();
     let run = task.over(0..64).map(|_| async { Ok::<_, Infallible>("x".repeat(1_100_000)) });
@@ -60,7 +60,7 @@ fn go_on_elsewhere(place: &str) -> u64 {
 
 /// The entry point of a process that a test has started. Without a store it tests nothing.
 #[test]
-fn goes_on_in_a_process_of_its_own() {
+fn resumes_in_another_process() {
     let Ok(place) = env::var(PLACE) else { return };
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -108,7 +108,7 @@ async fn finish(store: &impl Store) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn going_on_with_large_outputs_takes_memory_for_a_few_in_sqlite() {
+async fn resuming_large_outputs_takes_bounded_memory_in_sqlite() {
     let folder = Folder::new();
     let path = folder.file("runs.db");
     finish(&SqliteStore::open(&path).await.unwrap()).await;
@@ -117,7 +117,7 @@ async fn going_on_with_large_outputs_takes_memory_for_a_few_in_sqlite() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn going_on_with_large_outputs_takes_memory_for_a_few_in_postgres() {
+async fn resuming_large_outputs_takes_bounded_memory_in_postgres() {
     let url = cluster::shared().database().await;
     finish(&PostgresStore::connect(&url).await.unwrap()).await;
     let peak = go_on_elsewhere(&url);

@@ -11,7 +11,7 @@ use crate::pgbouncer::{self, PgBouncer};
 
 /// Runs with all options, in two stores that share the sessions with each other and with another client.
 #[tokio::test(flavor = "multi_thread")]
-async fn runs_of_every_kind_succeed_behind_a_pooler_in_transaction_mode() {
+async fn every_kind_of_run_works_with_a_pooler() {
     let direct = cluster::shared().database().await;
     let url = pgbouncer::shared().before(&direct);
     let stores = [PostgresStore::connect(&url).await.unwrap(), PostgresStore::connect(&url).await.unwrap()];
@@ -46,7 +46,7 @@ async fn runs_of_every_kind_succeed_behind_a_pooler_in_transaction_mode() {
 /// Observed in the server: transactions wait for the disk although the database is set not to wait, and although
 /// settings of a session do not last.
 #[tokio::test]
-async fn commits_behind_a_pooler_wait_for_the_disk() {
+async fn commits_through_a_pooler_wait_for_the_disk() {
     let direct = cluster::shared().database().await;
     let mut connection = PgConnection::connect(&direct).await.unwrap();
     let name: String =
@@ -76,7 +76,7 @@ async fn commits_behind_a_pooler_wait_for_the_disk() {
 }
 
 #[tokio::test]
-async fn a_pooler_in_statement_mode_is_refused_when_the_store_connects() {
+async fn a_pooler_in_statement_mode_is_refused_at_connect() {
     let direct = cluster::shared().database().await;
     let pgbouncer = PgBouncer::start(cluster::shared(), "statement", 6_433);
     let error = PostgresStore::connect(&pgbouncer.before(&direct)).await.unwrap_err();

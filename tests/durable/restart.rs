@@ -22,7 +22,7 @@ const RESTARTS: [usize; 2] = [800, 1_600];
 const LAST: usize = 2_900;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_outlives_two_restarts_of_the_server_and_runs_each_item_once() {
+async fn a_run_survives_two_restarts_of_the_server() {
     let cluster = Arc::new(tokio::task::spawn_blocking(Cluster::start).await.unwrap());
     let store = PostgresStore::connect(&cluster.database().await).await.unwrap();
     let (given, mut seen) = watch::channel(0);

@@ -107,7 +107,7 @@ async fn run(
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rules_1_to_6_hold_whatever_happens() {
+async fn durable_rules_1_to_6_hold_in_random_runs() {
     let (mut ended, mut dropped, mut failed, mut recovered) = (0, 0, 0, 0);
     for seed in 0..400 {
         let mut dice = Dice(seed);

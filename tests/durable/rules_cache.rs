@@ -24,7 +24,7 @@ fn v1() -> Cache {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_what_was_computed_before_is_found_whatever_else_changes() {
+async fn durable_rule_5_other_settings_and_runs_find_cached_outputs() {
     for end in End::all() {
         for cache in [v1(), v1().serialized()] {
             let (store, calls) = (Rigged::willing(), Calls::default());
@@ -55,7 +55,7 @@ async fn durable_rule_5_what_was_computed_before_is_found_whatever_else_changes(
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_task_version_and_item_make_the_key_and_nothing_else() {
+async fn durable_rule_5_the_key_is_task_version_and_item() {
     let store = MemoryStore::new();
     let cached = async |task: &str, version: &str, item: &str| {
         let task = AsyncMapTask::builder().name(task.to_owned()).build().unwrap();
@@ -79,7 +79,7 @@ async fn durable_rule_5_task_version_and_item_make_the_key_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_what_is_ignored_is_no_part_of_the_key() {
+async fn durable_rule_5_key_by_selects_the_parts_of_the_key() {
     #[derive(Clone)]
     struct Request {
         text: &'static str,
@@ -127,7 +127,7 @@ async fn durable_rule_5_only_successes_are_cached() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_an_attempt_that_fails_is_retried_and_its_success_cached() {
+async fn durable_rule_5_the_success_of_a_retry_is_cached() {
     for end in End::all() {
         let (store, calls) = (Rigged::willing(), Calls::default());
         let noted = calls.clone();
@@ -145,7 +145,7 @@ async fn durable_rule_5_an_attempt_that_fails_is_retried_and_its_success_cached(
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_a_store_that_fails_costs_warnings_and_no_item() {
+async fn durable_rule_5_a_failing_store_only_causes_warnings() {
     let (warnings, _listening) = Warnings::listen();
     for end in End::all() {
         for (call, cache, what, computed) in [
@@ -174,7 +174,7 @@ async fn durable_rule_5_a_store_that_fails_costs_warnings_and_no_item() {
 
 /// A value that is damaged, that is of another key, that is not JSON or of another type is a miss, and is replaced.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_a_value_that_is_damaged_or_of_another_type_is_a_miss_and_is_replaced() {
+async fn durable_rule_5_an_unreadable_value_is_a_miss() {
     let (warnings, _listening) = Warnings::listen();
     for cache in [v1(), v1().serialized()] {
         for damage in ["value", "checksum", "type"] {
@@ -218,7 +218,7 @@ async fn durable_rule_5_a_value_that_is_damaged_or_of_another_type_is_a_miss_and
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_an_item_without_a_key_and_an_output_that_is_no_json_are_not_cached() {
+async fn durable_rule_5_values_that_are_not_json_are_not_cached() {
     let (warnings, _listening) = Warnings::listen();
     let store = Rigged::willing();
     let task = at_once(2).build().unwrap();
@@ -277,7 +277,7 @@ async fn durable_rule_5_a_run_can_be_recovered_and_cached() {
 
 /// A run that stops while items are looked up ends immediately, and counts them as not started.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_a_run_that_stops_while_items_are_looked_up_waits_for_none() {
+async fn durable_rule_5_a_stopped_run_waits_for_no_lookup() {
     for end in End::all() {
         for has_timeout in [false, true] {
             let (store, token) = (Rigged::on(Call::Cached, Step::Hang), CancellationToken::new());
@@ -299,7 +299,7 @@ async fn durable_rule_5_a_run_that_stops_while_items_are_looked_up_waits_for_non
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_what_is_looked_up_runs_not_yet_and_heeds_every_order() {
+async fn durable_rule_5_signals_apply_during_lookups() {
     for end in End::all().filter(|end| end.terminal == Terminal::Spawn) {
         let latch = Arc::new(Semaphore::new(0));
         let store = Rigged::on(Call::Cached, Step::After(Arc::clone(&latch)));
@@ -328,7 +328,7 @@ async fn durable_rule_5_what_is_looked_up_runs_not_yet_and_heeds_every_order() {
 
 /// An output is written when its item has ended, even if the run has nothing to do at that time.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_an_output_is_written_when_its_item_has_ended() {
+async fn durable_rule_5_an_output_is_written_when_its_item_ends() {
     for end in End::all().filter(|end| end.terminal == Terminal::Spawn) {
         let store = Rigged::willing();
         let call = |_, n| async move { sleep(secs(1 + 1_000 * n)).map(|()| Ok(n)).await };
@@ -343,7 +343,7 @@ async fn durable_rule_5_an_output_is_written_when_its_item_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_7_overwrite_computes_and_replaces_and_readers_see_old_or_new() {
+async fn durable_rule_7_overwrite_replaces_atomically() {
     for end in End::all() {
         for cache in [v1().overwrite(), v1().serialized().overwrite()] {
             let (store, calls) = (Rigged::willing(), Calls::default());
@@ -377,7 +377,7 @@ async fn durable_rule_7_overwrite_computes_and_replaces_and_readers_see_old_or_n
 
 /// The first item is still looked up when the run stops, those behind it were found.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_what_was_found_keeps_its_place_whatever_has_not_begun() {
+async fn durable_rule_5_a_stopped_run_keeps_the_indices_of_hits() {
     for end in End::all() {
         let (store, token) = (Rigged::willing(), CancellationToken::new());
         let plan = thrice(&at_once(2).build().unwrap(), &store, &Calls::default(), NEVER).cache(v1());

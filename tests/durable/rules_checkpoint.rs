@@ -44,7 +44,7 @@ fn take(found: &Found) -> Vec<(u64, u32, Option<u64>)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_the_state_that_was_saved_last_is_found_by_later_attempts_and_runs() {
+async fn durable_rule_8_later_attempts_and_runs_load_the_last_state() {
     for end in End::all() {
         let (store, found) = (Rigged::willing(), Found::default());
         let task = lenient(1).retries(1).build().unwrap();
@@ -64,7 +64,7 @@ async fn durable_rule_8_the_state_that_was_saved_last_is_found_by_later_attempts
 
 /// Every end of an attempt or a run: an error, a panic, a timeout, a cancelled or a dropped run.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_the_state_outlives_whatever_ends_its_attempt() {
+async fn durable_rule_8_the_state_survives_every_end_of_an_attempt() {
     for end in End::all() {
         for how in ["panic", "timeout", "cancel", "drop", "lease"] {
             let (store, found, token) = (Rigged::willing(), Found::default(), CancellationToken::new());
@@ -110,7 +110,7 @@ async fn durable_rule_8_the_state_outlives_whatever_ends_its_attempt() {
 
 /// Attempts and runs in between that save nothing lose nothing.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_an_attempt_that_saves_nothing_loses_nothing() {
+async fn durable_rule_8_an_attempt_without_a_save_keeps_the_state() {
     for end in End::all() {
         let (store, found) = (Rigged::willing(), Found::default());
         let task = lenient(1).retries(2).build().unwrap();
@@ -127,7 +127,7 @@ async fn durable_rule_8_an_attempt_that_saves_nothing_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_each_item_has_a_state_of_its_own_and_one_that_changed_starts_anew() {
+async fn durable_rule_8_a_changed_item_has_no_state() {
     for end in End::all() {
         let (store, found) = (Rigged::willing(), Found::default());
         let task = lenient(8).build().unwrap();
@@ -148,7 +148,7 @@ async fn durable_rule_8_each_item_has_a_state_of_its_own_and_one_that_changed_st
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_the_state_is_gone_when_the_item_has_succeeded() {
+async fn durable_rule_8_a_success_deletes_the_state() {
     for end in End::all() {
         let (store, found) = (Rigged::willing(), Found::default());
         let task = lenient(2).build().unwrap();
@@ -169,7 +169,7 @@ async fn durable_rule_8_the_state_is_gone_when_the_item_has_succeeded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_a_checkpoint_without_recover_is_a_clear_error() {
+async fn durable_rule_8_a_checkpoint_without_recover_is_an_error() {
     let store = MemoryStore::new();
     let task = at_once(1).build().unwrap();
     let saw = |cx: ItemContext, n: u64| async move {
@@ -187,7 +187,7 @@ async fn durable_rule_8_a_checkpoint_without_recover_is_a_clear_error() {
 
 /// A holder that has lost its run changes nothing that its successor has saved.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_nothing_is_saved_once_the_lease_is_lost() {
+async fn durable_rule_8_a_lost_lease_prevents_saves() {
     let store = Rigged::willing();
     let memory = store.memory.clone();
     let refused = Arc::new(AtomicUsize::new(0));
@@ -213,7 +213,7 @@ async fn durable_rule_8_nothing_is_saved_once_the_lease_is_lost() {
 
 /// A save that is dropped in the middle leaves the new state or the one before.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_a_save_that_is_dropped_leaves_one_state_or_the_other() {
+async fn durable_rule_8_a_dropped_save_is_atomic() {
     for (step, expected) in [(Step::Hang, 1), (Step::Answer(Arc::new(Semaphore::new(0))), 2)] {
         let store = Rigged::willing();
         let task = lenient(1).build().unwrap();
@@ -239,7 +239,7 @@ async fn durable_rule_8_a_save_that_is_dropped_leaves_one_state_or_the_other() {
 
 /// `load` returns the error of a state that cannot be loaded; the item fails only if the function does.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_a_state_that_is_damaged_or_of_another_type_is_an_error_of_load() {
+async fn durable_rule_8_load_fails_on_an_unreadable_state() {
     let store = Rigged::willing();
     let task = lenient(1).build().unwrap();
     let saved = Plan::new(&task, &store, |cx, _| async move {

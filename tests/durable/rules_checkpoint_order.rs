@@ -49,7 +49,7 @@ fn hash_of_seven() -> &'static str {
 
 /// A store that has begun to save does not wait for the attempt.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_a_save_that_is_not_polled_is_made() {
+async fn durable_rule_8_a_save_that_is_not_polled_completes() {
     let store = Rigged::willing();
     let latch = first_save_waits(&store, Step::After);
     let rigged = store.clone();
@@ -77,7 +77,7 @@ async fn durable_rule_8_a_save_that_is_not_polled_is_made() {
 
 /// The store continues a call that was dropped, like one that has sent the call to a server.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_a_save_that_was_dropped_does_not_overtake_a_later_one() {
+async fn durable_rule_8_a_dropped_save_does_not_overtake_a_later_one() {
     let store = Rigged::willing();
     let latch = first_save_waits(&store, Step::Later);
     let task = lenient(1).build().unwrap();
@@ -108,7 +108,7 @@ async fn durable_rule_8_a_save_that_was_dropped_does_not_overtake_a_later_one() 
 
 /// A later attempt finds the state that an earlier one has saved, although the earlier one was stopped meanwhile.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_the_next_attempt_loads_after_the_save_of_the_one_before() {
+async fn durable_rule_8_a_load_waits_for_the_save_before_it() {
     let store = Rigged::willing();
     let latch = first_save_waits(&store, Step::Later);
     let task = lenient(1).retries(1).retry_delay(secs(0)).timeout_per_attempt(secs(5)).build().unwrap();
@@ -134,7 +134,7 @@ async fn durable_rule_8_the_next_attempt_loads_after_the_save_of_the_one_before(
 
 /// A success deletes the state, even if its own attempt has left a save in progress.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_a_save_that_was_dropped_does_not_outlive_the_success() {
+async fn durable_rule_8_a_success_deletes_a_dropped_save() {
     let store = Rigged::willing();
     let latch = first_save_waits(&store, Step::Later);
     let task = at_once(2).build().unwrap();
@@ -158,7 +158,7 @@ async fn durable_rule_8_a_save_that_was_dropped_does_not_outlive_the_success() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_a_checkpoint_that_outlives_its_run_says_so() {
+async fn durable_rule_8_a_checkpoint_of_an_ended_run_is_an_error() {
     let store = Rigged::willing();
     let kept: Arc<Mutex<Option<Checkpoint>>> = Arc::default();
     let task = at_once(1).build().unwrap();
@@ -240,7 +240,7 @@ async fn durable_rule_8_a_load_that_is_not_polled_keeps_no_connection() {
 
 /// A test of the helper: `poll_times` polls exactly as often as requested.
 #[tokio::test]
-async fn a_future_is_polled_so_often_and_no_more() {
+async fn poll_times_polls_exactly_so_often() {
     let polls = AtomicUsize::new(0);
     let mut endless = pin!(poll_fn(|cx| {
         polls.fetch_add(1, SeqCst);

@@ -22,7 +22,7 @@ fn stuck(store: &Rigged) -> Plan {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_a_run_that_was_dropped_is_had_again_at_once_in_the_same_process() {
+async fn durable_rule_4_a_dropped_run_can_be_resumed_immediately() {
     // A run that was spawned goes on when its handle is dropped.
     for end in End::all().filter(|end| end.terminal != Terminal::Spawn) {
         // Its last writes take a second, and so does giving it back.
@@ -46,7 +46,7 @@ async fn durable_rule_4_a_run_that_was_dropped_is_had_again_at_once_in_the_same_
 }
 
 #[tokio::test]
-async fn durable_rule_4_a_run_that_was_dropped_is_had_again_from_a_file() {
+async fn durable_rule_4_a_dropped_run_can_be_resumed_from_a_file() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     let task = at_once(4).build().unwrap();
@@ -63,7 +63,7 @@ async fn durable_rule_4_a_run_that_was_dropped_is_had_again_from_a_file() {
 
 /// A run that goes on is refused immediately, because it is not about to be given back.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_a_run_that_goes_on_in_the_same_process_is_refused_at_once() {
+async fn durable_rule_4_a_running_run_is_refused_immediately() {
     let (store, calls) = (Rigged::willing(), Calls::default());
     let end = End::all().next().unwrap();
     let first = tokio::spawn(stuck(&store).run(0..4, end));
@@ -78,7 +78,7 @@ async fn durable_rule_4_a_run_that_goes_on_in_the_same_process_is_refused_at_onc
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_a_run_is_given_back_as_soon_as_the_disk_has_room_again() {
+async fn durable_rule_4_a_run_is_released_when_the_disk_has_room() {
     for end in End::all() {
         let (warnings, _listening) = Warnings::listen();
         let (store, calls) = (Rigged::on(Call::CloseRun, Step::Fail), Calls::default());
@@ -106,7 +106,7 @@ async fn durable_rule_4_a_run_is_given_back_as_soon_as_the_disk_has_room_again()
 
 /// Another run wants the id before the store is asked once more, and gives it back first.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_a_run_that_could_not_be_given_back_is_had_when_it_can_be() {
+async fn durable_rule_4_the_next_run_releases_the_lease_itself() {
     let (warnings, _listening) = Warnings::listen();
     let (store, calls) = (Rigged::on(Call::CloseRun, Step::Fail), Calls::default());
     let end = End::all().next().unwrap();
@@ -120,7 +120,7 @@ async fn durable_rule_4_a_run_that_could_not_be_given_back_is_had_when_it_can_be
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_a_run_that_can_never_be_given_back_is_left_when_its_lease_is_over() {
+async fn durable_rule_4_a_release_is_retried_until_the_lease_ends() {
     let (warnings, _listening) = Warnings::listen();
     let (store, calls) = (Rigged::on(Call::CloseRun, Step::Fail), Calls::default());
     let end = End::all().next().unwrap();
@@ -132,7 +132,7 @@ async fn durable_rule_4_a_run_that_can_never_be_given_back_is_left_when_its_leas
 
 /// Tasks make the writes of a run, so that nothing of the store is held while the run is not polled.
 #[tokio::test]
-async fn durable_rule_3_the_writes_of_a_run_go_on_while_nobody_polls_it() {
+async fn durable_rule_3_writes_go_on_while_the_run_is_not_polled() {
     let latch = Arc::new(Semaphore::new(0));
     let step = Step::After(Arc::clone(&latch));
     let store =
@@ -163,7 +163,7 @@ async fn durable_rule_3_the_writes_of_a_run_go_on_while_nobody_polls_it() {
 
 /// The runtime drops the task of a stream a moment after the stream.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn durable_rule_4_a_run_whose_stream_was_dropped_is_had_again_at_once() {
+async fn durable_rule_4_a_dropped_stream_releases_its_run() {
     let store = MemoryStore::new();
     let task = at_once(2).build().unwrap();
     for round in 0..200 {

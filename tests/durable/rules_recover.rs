@@ -13,7 +13,7 @@ use crate::support::{Calls, End, HOUR, NEVER, Plan, at_once, in_time, lenient, m
 use crate::warnings::Warnings;
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_what_has_succeeded_is_not_run_again_and_comes_back_in_its_place() {
+async fn durable_rule_1_successes_come_back_at_their_indices() {
     for end in End::all() {
         let (store, calls) = (Rigged::willing(), Calls::default());
         let task = lenient(4).build().unwrap();
@@ -38,7 +38,7 @@ async fn durable_rule_1_what_has_succeeded_is_not_run_again_and_comes_back_in_it
 
 /// More successes than one page, with gaps at the ends of the pages and in the middle.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_long_runs_are_recovered_as_well_wherever_their_gaps_are() {
+async fn durable_rule_1_long_runs_with_gaps_are_recovered() {
     let gaps: [&dyn Fn(u64) -> bool; 6] = [
         &|n| n % 97 == 0,
         &|n| matches!(n, 2_047..=2_049 | 4_095..=4_097),
@@ -71,7 +71,7 @@ async fn durable_rule_1_long_runs_are_recovered_as_well_wherever_their_gaps_are(
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_an_item_that_has_changed_runs_again_and_is_counted() {
+async fn durable_rule_1_a_changed_item_runs_again() {
     for end in End::all() {
         let (store, calls) = (Rigged::willing(), Calls::default());
         let task = lenient(4).build().unwrap();
@@ -91,7 +91,7 @@ async fn durable_rule_1_an_item_that_has_changed_runs_again_and_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_a_list_may_grow_and_shrink_and_what_shifts_has_changed() {
+async fn durable_rule_1_a_list_may_grow_shrink_and_shift() {
     let (store, calls) = (Rigged::willing(), Calls::default());
     let task = at_once(3).build().unwrap();
     let end = End::all().next().unwrap();
@@ -109,7 +109,7 @@ async fn durable_rule_1_a_list_may_grow_and_shrink_and_what_shifts_has_changed()
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_the_settings_of_the_task_change_nothing_about_what_is_recovered() {
+async fn durable_rule_1_settings_do_not_affect_recovery() {
     let (store, calls) = (Rigged::willing(), Calls::default());
     let task = lenient(1).build().unwrap();
     let ends: Vec<End> = End::all().collect();
@@ -133,7 +133,7 @@ async fn durable_rule_1_the_settings_of_the_task_change_nothing_about_what_is_re
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_the_id_of_another_tasks_run_is_an_error_that_names_both() {
+async fn durable_rule_1_the_run_of_another_task_is_refused() {
     for end in End::all() {
         let (store, calls) = (Rigged::willing(), Calls::default());
         thrice(&at_once(2).build().unwrap(), &store, &calls, NEVER).recover("r").run(0..3, end).await;
@@ -151,7 +151,7 @@ async fn durable_rule_1_the_id_of_another_tasks_run_is_an_error_that_names_both(
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_what_was_cancelled_or_had_not_begun_runs_again() {
+async fn durable_rule_1_cancelled_items_run_again() {
     for end in End::all() {
         let (store, calls, token) = (Rigged::willing(), Calls::default(), CancellationToken::new());
         let (noted, stop) = (calls.clone(), token.clone());
@@ -181,7 +181,7 @@ async fn durable_rule_1_what_was_cancelled_or_had_not_begun_runs_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_what_was_recovered_counts_for_the_verdict() {
+async fn durable_rule_1_recovered_items_count_for_the_verdict() {
     let (store, calls) = (Rigged::willing(), Calls::default());
     for end in End::all() {
         store.forget("r").await.unwrap();
@@ -229,7 +229,7 @@ async fn durable_rule_1_every_form_of_the_function_is_recovered() {
 
 /// Thirds have many decimals, and a careless parser is off by the last bit.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_outputs_come_back_the_same_to_the_last_bit() {
+async fn durable_rule_1_outputs_come_back_exactly() {
     let store = MemoryStore::new();
     let task = at_once(8).build().unwrap();
     let run = || {
@@ -244,7 +244,7 @@ async fn durable_rule_1_outputs_come_back_the_same_to_the_last_bit() {
 
 /// An output that cannot be read any more, because its type has changed, runs again.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_an_output_that_is_not_of_this_type_runs_again_and_is_counted() {
+async fn durable_rule_1_an_output_of_another_type_runs_again() {
     let (warnings, _listening) = Warnings::listen();
     let store = MemoryStore::new();
     let task = at_once(2).build().unwrap();

@@ -39,7 +39,7 @@ fn taking(seconds: u64, store: &Rigged, calls: &Calls, concurrency: usize) -> Pl
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_equal_items_of_one_run_share_one_computation() {
+async fn durable_rule_6_equal_items_of_a_run_compute_once() {
     for end in End::all() {
         for concurrency in [1, 2, 3, 8, 64] {
             for seconds in [0, 1] {
@@ -58,7 +58,7 @@ async fn durable_rule_6_equal_items_of_one_run_share_one_computation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_runs_that_go_on_at_once_compute_each_key_once() {
+async fn durable_rule_6_concurrent_runs_compute_each_key_once() {
     for end in End::all() {
         let (memory, calls) = (MemoryStore::new(), Calls::default());
         let runs = (0..4).map(|shift| {
@@ -83,7 +83,7 @@ async fn durable_rule_6_runs_that_go_on_at_once_compute_each_key_once() {
 
 /// With one permit, and all keys but the last held by others: the last one starts immediately.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_whoever_waits_keeps_no_other_from_its_place() {
+async fn durable_rule_6_a_waiting_item_holds_no_permit() {
     // In the order of the input, an ended item waits for those before it, and its permit with it.
     for end in End::all().filter(|end| !end.ordered) {
         for concurrency in [1, 4] {
@@ -103,7 +103,7 @@ async fn durable_rule_6_whoever_waits_keeps_no_other_from_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_when_the_holder_fails_the_next_computes_at_once() {
+async fn durable_rule_6_a_failed_holder_releases_its_claim() {
     for end in End::all() {
         for how in ["error", "panic", "timeout", "cancel", "drop"] {
             let store = Rigged::willing();
@@ -148,7 +148,7 @@ async fn durable_rule_6_when_the_holder_fails_the_next_computes_at_once() {
 
 /// Within one run the store is not even asked again: no time passes.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_an_equal_item_of_the_same_run_is_next_in_no_time() {
+async fn durable_rule_6_an_equal_item_of_the_run_is_next_immediately() {
     for end in End::all() {
         let calls = Calls::default();
         let noted = calls.clone();
@@ -169,7 +169,7 @@ async fn durable_rule_6_an_equal_item_of_the_same_run_is_next_in_no_time() {
 /// A process that dies releases nothing. Here it is a runtime that is shut down while it computes; of the waiting
 /// runs, exactly one computes.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_when_the_holder_dies_one_other_computes_after_its_lease() {
+async fn durable_rule_6_a_dead_holder_loses_its_claim_with_its_lease() {
     let store = Rigged::willing();
     let process = runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
     let end = End::all().next().unwrap();
@@ -198,7 +198,7 @@ async fn durable_rule_6_when_the_holder_dies_one_other_computes_after_its_lease(
 
 /// A computation of many leases keeps its claim as long as it lives: while it runs, and while it waits for its retry.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_a_living_holder_keeps_its_claim_however_long_it_takes() {
+async fn durable_rule_6_a_claim_is_renewed_while_its_item_runs() {
     for end in End::all() {
         let (store, calls) = (Rigged::willing(), Calls::default());
         let task = at_once(1).retries(1).retry_delay(secs(60)).retry_jitter(0.0).build().unwrap();
@@ -221,7 +221,7 @@ async fn durable_rule_6_a_living_holder_keeps_its_claim_however_long_it_takes() 
 
 /// A renewal that fails at times is repeated; an item that has lost its claim computes to its end, with a warning.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_a_claim_that_was_not_renewed_fails_no_item() {
+async fn durable_rule_6_a_lost_claim_fails_no_item() {
     let (warnings, _listening) = Warnings::listen();
     let (store, calls) = (Rigged::on(Call::RenewClaim, Step::Fail), Calls::default());
     let end = End::all().next().unwrap();
@@ -236,7 +236,7 @@ async fn durable_rule_6_a_claim_that_was_not_renewed_fails_no_item() {
 
 /// If an output cannot be written, the next item computes it immediately, as if the first had failed.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_an_output_that_could_not_be_written_holds_nobody_up() {
+async fn durable_rule_6_a_failed_write_delays_no_other_item() {
     for end in End::all() {
         let (store, calls) = (Rigged::on(Call::PutCached, Step::Fail), Calls::default());
         let report = taking(1, &store, &calls, 2).run([7; 3], end).await;
@@ -252,7 +252,7 @@ async fn durable_rule_6_an_output_that_could_not_be_written_holds_nobody_up() {
 
 /// The store grants a claim, and the run ends before it has the answer.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_a_claim_that_was_granted_to_a_run_that_ends_is_released() {
+async fn durable_rule_6_an_ended_run_releases_a_late_claim() {
     for end in End::all() {
         for is_dropped in [false, true] {
             if is_dropped && end.terminal == Terminal::Spawn {
@@ -287,7 +287,7 @@ async fn durable_rule_6_a_claim_that_was_granted_to_a_run_that_ends_is_released(
 
 /// Weights and a shared limit: the item with the claim gets its permits, whatever the others wait for.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_weights_and_a_shared_limit_hold_nobody_up_for_ever() {
+async fn durable_rule_6_weights_and_a_shared_limit_do_not_deadlock() {
     let limiter = async_map_task::Limiter::new(5);
     for concurrency in [4, 7] {
         for is_parallel in [false, true] {

@@ -20,7 +20,7 @@ use crate::support::{
 use crate::warnings::Warnings;
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_a_store_that_cannot_be_opened_or_read_stops_the_run_before_it_begins() {
+async fn durable_rule_3_an_unreadable_store_fails_the_run_first() {
     for end in End::all() {
         for call in [Call::OpenRun, Call::Successes] {
             let (store, calls) = (Rigged::on(call, Step::Fail), Calls::default());
@@ -38,7 +38,7 @@ async fn durable_rule_3_a_store_that_cannot_be_opened_or_read_stops_the_run_befo
 /// The second page of an earlier run cannot be read: the items on the first have come back, and items that ran are
 /// durable.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_a_store_that_cannot_be_read_on_stops_the_run() {
+async fn durable_rule_3_an_unreadable_page_stops_the_run() {
     for end in End::all() {
         let (store, calls) = (Rigged::willing(), Calls::default());
         let task = lenient(8).build().unwrap();
@@ -71,7 +71,7 @@ async fn durable_rule_3_a_store_that_cannot_be_read_on_stops_the_run() {
 /// The item that ends is the first to learn that the next page cannot be read, and the store's error is still the
 /// reason. Durable outcomes are given out, although their commit and the failure are learnt at the same time.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_whoever_learns_it_first_learns_what_the_store_has_said() {
+async fn durable_rule_3_an_item_that_fails_first_has_the_stores_error() {
     for end in End::all().filter(|end| !end.ordered) {
         for yields in 0..4 {
             let (store, calls) = (Rigged::willing(), Calls::default());
@@ -121,7 +121,7 @@ async fn durable_rule_3_whoever_learns_it_first_learns_what_the_store_has_said()
 /// The nth commit fails. Only durable outcomes are given out. If all results are kept, the partial result also has
 /// the finished ones.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_a_commit_that_fails_stops_the_run_with_all_that_was_finished() {
+async fn durable_rule_3_a_failed_commit_keeps_finished_outcomes() {
     for end in End::all() {
         for nth in 1..6 {
             let (store, calls) = (Rigged::failing_from(Call::Commit, nth), Calls::default());
@@ -158,7 +158,7 @@ async fn durable_rule_3_a_commit_that_fails_stops_the_run_with_all_that_was_fini
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_what_the_store_has_said_is_the_reason_and_its_source() {
+async fn durable_rule_3_the_reason_is_the_error_of_the_store() {
     let store = Rigged::failing_from(Call::Commit, 2);
     let task = at_once(1).build().unwrap();
     let run = task.over(0..3_u64).map(|n| async move { Ok::<_, String>(sleep(secs(1)).map(|()| n).await) });
@@ -184,7 +184,7 @@ async fn durable_rule_3_what_the_store_has_said_is_the_reason_and_its_source() {
 
 /// Enough successes are not enough if they are not durable.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_a_success_that_was_early_is_none_when_the_store_fails() {
+async fn durable_rule_3_a_failed_store_prevents_an_early_success() {
     for end in End::all() {
         for nth in [1, 2] {
             let store = Rigged::failing_from(Call::Commit, nth);
@@ -199,7 +199,7 @@ async fn durable_rule_3_a_success_that_was_early_is_none_when_the_store_fails() 
 
 /// The last commit fails when all items have run: the run has not succeeded.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_a_run_whose_last_commit_fails_has_not_succeeded() {
+async fn durable_rule_3_a_failed_last_commit_fails_the_run() {
     for end in End::all() {
         let (store, calls) = (Rigged::on(Call::Commit, Step::Fail), Calls::default());
         let task = lenient(9).build().unwrap();
@@ -216,7 +216,7 @@ async fn durable_rule_3_a_run_whose_last_commit_fails_has_not_succeeded() {
 
 /// A store that fails only to record a failure has failed as well.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_a_failure_that_cannot_be_recorded_stops_the_run_too() {
+async fn durable_rule_3_an_unrecorded_failure_stops_the_run() {
     for end in End::all() {
         let (store, calls) = (Rigged::on(Call::Commit, Step::Fail), Calls::default());
         let task = lenient(2).build().unwrap();
@@ -228,7 +228,7 @@ async fn durable_rule_3_a_failure_that_cannot_be_recorded_stops_the_run_too() {
 
 /// A store that answers late has not failed: there is no effect.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_a_store_that_comes_back_is_not_noticed() {
+async fn durable_rule_3_a_slow_store_has_no_effect() {
     for end in End::all() {
         let latch = Arc::new(Semaphore::new(0));
         let store = Rigged::on(Call::Commit, Step::After(Arc::clone(&latch)));
@@ -243,7 +243,7 @@ async fn durable_rule_3_a_store_that_comes_back_is_not_noticed() {
 
 /// Everything is durable, and only giving the run back fails: that is not a failure, and the log has a warning.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_a_run_that_could_not_be_given_back_has_succeeded_with_a_warning() {
+async fn durable_rule_3_a_failed_release_is_only_a_warning() {
     let (warnings, _listening) = Warnings::listen();
     for end in End::all() {
         let (store, calls) = (Rigged::on(Call::CloseRun, Step::Fail), Calls::default());
@@ -265,7 +265,7 @@ async fn durable_rule_3_a_run_that_could_not_be_given_back_has_succeeded_with_a_
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_an_item_that_cannot_be_serialized_stops_the_run_before_it_starts() {
+async fn durable_rule_3_an_item_that_is_not_json_stops_the_run() {
     let store = MemoryStore::new();
     let task = at_once(2).build().unwrap();
     // Serde refuses to serialize a `SystemTime` before 1970.
@@ -281,7 +281,7 @@ async fn durable_rule_3_an_item_that_cannot_be_serialized_stops_the_run_before_i
 
 /// A stored output is damaged: it is neither given out nor overwritten.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_an_output_that_is_damaged_stops_the_run() {
+async fn durable_rule_3_a_damaged_output_stops_the_run() {
     let store = MemoryStore::new();
     let task = at_once(2).build().unwrap();
     let numbers = |store| task.over(0..9_u64).map(|n| async move { Ok::<_, String>(n) }).recover(store, "r");

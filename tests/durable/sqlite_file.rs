@@ -49,8 +49,8 @@ async fn another_store(path: &Path) {
 }
 
 #[test]
-fn a_store_stays_with_its_file_when_the_directory_changes() {
-    if !is_alone("sqlite_file::a_store_stays_with_its_file_when_the_directory_changes", |_| {}) {
+fn a_change_of_directory_does_not_affect_a_store() {
+    if !is_alone("sqlite_file::a_change_of_directory_does_not_affect_a_store", |_| {}) {
         return;
     }
     runtime().block_on(async {
@@ -75,7 +75,7 @@ fn assert_replaced<T: std::fmt::Debug>(result: Result<T, StoreError>, path: &Pat
 }
 
 #[tokio::test]
-async fn a_store_whose_file_was_replaced_or_removed_refuses_every_call() {
+async fn a_store_without_its_file_refuses_every_call() {
     for is_replaced in [true, false] {
         let folder = Folder::new();
         let path = folder.file("runs.db");
@@ -104,8 +104,8 @@ async fn a_store_whose_file_was_replaced_or_removed_refuses_every_call() {
 
 /// Everything that a run needs, while not one more file can be opened.
 #[test]
-fn a_store_that_is_open_needs_no_further_file_descriptors() {
-    if !is_alone("sqlite_file::a_store_that_is_open_needs_no_further_file_descriptors", |_| {}) {
+fn an_open_store_needs_no_more_file_descriptors() {
+    if !is_alone("sqlite_file::an_open_store_needs_no_more_file_descriptors", |_| {}) {
         return;
     }
     runtime().block_on(async {
@@ -131,7 +131,7 @@ fn a_store_that_is_open_needs_no_further_file_descriptors() {
 }
 
 #[tokio::test]
-async fn the_files_of_a_new_store_are_their_owners_alone() {
+async fn only_the_owner_can_read_a_new_store() {
     let folder = Folder::new();
     let mode = |name: &str| fs::metadata(folder.file(name)).unwrap().permissions().mode() & 0o777;
     let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
@@ -159,9 +159,8 @@ fn threads() -> usize {
 }
 
 #[test]
-fn a_store_outlives_its_runtime_and_its_threads_end_with_the_last_clone() {
-    if !is_alone("sqlite_file::a_store_outlives_its_runtime_and_its_threads_end_with_the_last_clone", |_| {})
-    {
+fn threads_of_a_store_end_with_its_last_clone() {
+    if !is_alone("sqlite_file::threads_of_a_store_end_with_its_last_clone", |_| {}) {
         return;
     }
     let folder = Folder::new();

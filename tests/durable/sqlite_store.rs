@@ -30,7 +30,7 @@ async fn file(path: &std::path::Path) -> SqliteConnection {
 }
 
 #[tokio::test]
-async fn what_is_kept_is_there_when_the_file_is_opened_again() {
+async fn records_are_there_when_the_file_is_opened_again() {
     let folder = Folder::new();
     let path = folder.file("runs.db");
     let first = SqliteStore::open(&path).await.unwrap();
@@ -47,7 +47,7 @@ async fn what_is_kept_is_there_when_the_file_is_opened_again() {
 
 /// The creator of the file locks it for a moment, and the others wait for that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
-async fn many_open_a_new_file_in_the_same_moment() {
+async fn many_stores_create_one_file() {
     for _ in 0..50 {
         let folder = Folder::new();
         let path = folder.file("runs.db");
@@ -59,7 +59,7 @@ async fn many_open_a_new_file_in_the_same_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_open_a_new_file_at_once_and_write_to_it() {
+async fn many_stores_create_one_file_and_write_to_it() {
     let folder = Folder::new();
     let mut tasks = JoinSet::new();
     for number in 0..16 {
@@ -78,7 +78,7 @@ async fn many_open_a_new_file_at_once_and_write_to_it() {
 }
 
 #[tokio::test]
-async fn a_commit_that_is_given_up_halfway_leaves_nothing_and_stops_nobody() {
+async fn a_dropped_commit_is_rolled_back() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
@@ -111,7 +111,7 @@ async fn a_commit_that_is_given_up_halfway_leaves_nothing_and_stops_nobody() {
 }
 
 #[tokio::test]
-async fn a_file_of_a_newer_version_is_refused_and_left_as_it_is() {
+async fn a_file_of_a_newer_version_is_refused_unchanged() {
     let folder = Folder::new();
     let path = folder.file("runs.db");
     drop(SqliteStore::open(&path).await.unwrap());
@@ -126,7 +126,7 @@ async fn a_file_of_a_newer_version_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn what_is_no_store_is_refused() {
+async fn files_of_other_kinds_are_refused() {
     let folder = Folder::new();
     let text = folder.file("notes.txt");
     std::fs::write(&text, "this is a list of things, and not a database at all\n".repeat(100)).unwrap();
@@ -142,7 +142,7 @@ async fn what_is_no_store_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_committed_has_reached_the_disk() {
+async fn commits_have_reached_the_disk() {
     let folder = Folder::new();
     let path = folder.file("runs.db");
     let store = SqliteStore::open(&path).await.unwrap();
@@ -159,7 +159,7 @@ async fn what_is_committed_has_reached_the_disk() {
 
 /// A process that died while its clock was two days ahead has left such times.
 #[tokio::test]
-async fn no_lease_is_longer_than_it_was_asked_for_whatever_the_clock_was() {
+async fn a_changed_clock_does_not_lengthen_a_lease() {
     const LEASE: Duration = Duration::from_millis(300);
     let folder = Folder::new();
     let path = folder.file("runs.db");

@@ -30,7 +30,7 @@ fn key(item: usize) -> CacheKey {
 }
 
 #[tokio::test]
-async fn a_sink_that_uses_the_store_of_its_run_is_not_blocked_by_it() {
+async fn a_sink_may_use_the_store_of_its_run() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     let (outer, inner) = (at_once(16).build().unwrap(), at_once(4).build().unwrap());
@@ -51,7 +51,7 @@ async fn a_sink_that_uses_the_store_of_its_run_is_not_blocked_by_it() {
 
 /// Every kind of call, begun and not polled, delays no other: of this store or of one in another process.
 #[tokio::test]
-async fn a_call_that_is_not_polled_holds_up_no_other() {
+async fn a_call_that_is_not_polled_delays_no_other() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
@@ -83,7 +83,7 @@ async fn a_call_that_is_not_polled_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn a_renewal_does_not_wait_for_all_that_was_asked_for_before() {
+async fn a_renewal_overtakes_earlier_writes() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
@@ -112,7 +112,7 @@ async fn a_renewal_does_not_wait_for_all_that_was_asked_for_before() {
 
 /// The calls of a group have the effect of one call after another.
 #[tokio::test]
-async fn calls_that_are_written_together_take_effect_in_their_order() {
+async fn grouped_calls_take_effect_in_order() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     for round in 0..20 {
@@ -163,9 +163,9 @@ fn slow_disk(folder: &Folder) -> PathBuf {
 }
 
 #[test]
-fn three_thousand_writes_at_once_on_a_slow_disk_lose_nothing_and_say_nothing() {
+fn writes_to_a_slow_disk_succeed_without_warnings() {
     let folder = Folder::new();
-    let test = "sqlite_writes::three_thousand_writes_at_once_on_a_slow_disk_lose_nothing_and_say_nothing";
+    let test = "sqlite_writes::writes_to_a_slow_disk_succeed_without_warnings";
     let slow = |command: &mut Command| {
         command.env("LD_PRELOAD", slow_disk(&folder));
     };
@@ -197,14 +197,14 @@ async fn write_three_thousand(path: &Path) {
     assert!(begun.elapsed() < SOON, "it took {:?}", begun.elapsed());
 }
 
-const SIX: &str = "sqlite_writes::six_processes_with_a_run_each_in_one_file_keep_their_leases";
+const SIX: &str = "sqlite_writes::six_processes_in_one_file_keep_their_leases";
 const PATH: &str = "ASYNC_MAP_TASK_PATH";
 const RUN: &str = "ASYNC_MAP_TASK_RUN";
 const SECONDS: &str = "ASYNC_MAP_TASK_SECONDS";
 
 /// `ASYNC_MAP_TASK_SECONDS` sets how long they go on; the default is eight.
 #[test]
-fn six_processes_with_a_run_each_in_one_file_keep_their_leases() {
+fn six_processes_in_one_file_keep_their_leases() {
     let seconds = env::var(SECONDS).map_or(8, |seconds| seconds.parse().unwrap());
     if is_here(SIX) {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

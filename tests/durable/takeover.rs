@@ -335,24 +335,24 @@ async fn four_processes_compute_each_key_once_in_postgres() {
 }
 
 #[tokio::test]
-async fn one_other_takes_over_each_key_of_a_killed_process_in_sqlite() {
+async fn a_killed_process_is_replaced_for_each_key_in_sqlite() {
     take_over_keys(Scene::in_sqlite(), 1);
     take_over_keys(Scene::in_sqlite(), 3);
 }
 
 #[tokio::test]
-async fn one_other_takes_over_each_key_of_a_killed_process_in_postgres() {
+async fn a_killed_process_is_replaced_for_each_key_in_postgres() {
     take_over_keys(Scene::in_postgres().await, 1);
     take_over_keys(Scene::in_postgres().await, 3);
 }
 
 #[tokio::test]
-async fn a_run_is_refused_while_it_is_held_and_taken_over_when_its_process_was_killed_in_sqlite() {
+async fn a_killed_process_is_replaced_for_its_run_in_sqlite() {
     take_over_run(Scene::in_sqlite());
 }
 
 #[tokio::test]
-async fn a_run_is_refused_while_it_is_held_and_taken_over_when_its_process_was_killed_in_postgres() {
+async fn a_killed_process_is_replaced_for_its_run_in_postgres() {
     take_over_run(Scene::in_postgres().await);
 }
 
@@ -382,7 +382,7 @@ async fn outlive_lease_alone(mut scene: Scene, store: &impl Store) {
 }
 
 #[tokio::test]
-async fn a_process_suspended_for_longer_than_its_lease_goes_on_if_no_other_has_the_run_in_sqlite() {
+async fn a_suspended_process_keeps_an_unclaimed_run_in_sqlite() {
     let scene = Scene::in_sqlite();
     let Place::Sqlite(path) = &scene.place else { unreachable!() };
     let store = SqliteStore::open(Path::new(path)).await.unwrap();
@@ -390,7 +390,7 @@ async fn a_process_suspended_for_longer_than_its_lease_goes_on_if_no_other_has_t
 }
 
 #[tokio::test]
-async fn a_process_suspended_for_longer_than_its_lease_goes_on_if_no_other_has_the_run_in_postgres() {
+async fn a_suspended_process_keeps_an_unclaimed_run_in_postgres() {
     let scene = Scene::in_postgres().await;
     let Place::Postgres(url) = &scene.place else { unreachable!() };
     let store = PostgresStore::connect(url).await.unwrap();
@@ -398,7 +398,7 @@ async fn a_process_suspended_for_longer_than_its_lease_goes_on_if_no_other_has_t
 }
 
 #[tokio::test]
-async fn a_process_suspended_for_longer_than_its_lease_stops_and_commits_nothing_in_sqlite() {
+async fn a_suspended_process_that_lost_its_run_stops_in_sqlite() {
     let scene = Scene::in_sqlite();
     let Place::Sqlite(path) = &scene.place else { unreachable!() };
     let store = SqliteStore::open(Path::new(path)).await.unwrap();
@@ -406,7 +406,7 @@ async fn a_process_suspended_for_longer_than_its_lease_stops_and_commits_nothing
 }
 
 #[tokio::test]
-async fn a_process_suspended_for_longer_than_its_lease_stops_and_commits_nothing_in_postgres() {
+async fn a_suspended_process_that_lost_its_run_stops_in_postgres() {
     let scene = Scene::in_postgres().await;
     let Place::Postgres(url) = &scene.place else { unreachable!() };
     let store = PostgresStore::connect(url).await.unwrap();

@@ -39,7 +39,7 @@ fn hanging_from(what: Call, nth: usize) -> Rigged {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_ends_soon_after_its_time_limit_whatever_the_store_does() {
+async fn the_time_limit_of_a_run_includes_its_store() {
     let limit = secs(3);
     for end in End::all() {
         for (call, nth) in HANGING {
@@ -83,7 +83,7 @@ async fn a_run_ends_soon_after_its_time_limit_whatever_the_store_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_never_answers_fails_a_run_without_a_time_limit() {
+async fn a_store_that_never_answers_fails_the_run() {
     for (call, doing) in [
         (Call::OpenRun, "opening a run"),
         (Call::Successes, "reading outcomes"),
@@ -105,7 +105,7 @@ async fn a_store_that_never_answers_fails_a_run_without_a_time_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cache_that_never_answers_only_delays() {
+async fn a_cache_that_never_answers_only_causes_delays() {
     for call in [Call::Cached, Call::PutCached] {
         let (store, calls) = (Rigged::on(call, Step::Hang), Calls::default());
         let task = at_once(4).build().unwrap();
@@ -118,7 +118,7 @@ async fn a_cache_that_never_answers_only_delays() {
 
 /// The next run of the id waits for none of it: outcomes that were finished in time are recovered.
 #[tokio::test(start_paused = true)]
-async fn what_was_durable_in_time_is_recovered() {
+async fn durable_outcomes_of_a_timed_out_run_are_recovered() {
     let store = hanging_from(Call::Commit, 2);
     let task = lenient(4).run_timeout(secs(3)).build().unwrap();
     let run = task.over(0..ITEMS).map(|n| async move {

@@ -26,7 +26,7 @@ fn v1() -> Cache {
 
 /// Two closures of one function have one type name, so a task without a name could find the outputs of the other.
 #[tokio::test]
-async fn a_run_that_keeps_outputs_needs_a_name() {
+async fn a_durable_run_needs_a_name() {
     let (store, calls) = (Rigged::willing(), Calls::default());
     let task = AsyncMapTask::builder().build().unwrap();
     let empty = AsyncMapTask::builder().name("").build().unwrap();
@@ -89,7 +89,7 @@ fn flat(a: u32, rest: &[(&str, u32)]) -> Flat {
 }
 
 #[tokio::test]
-async fn two_items_that_differ_have_two_hashes() {
+async fn different_items_have_different_hashes() {
     each_is_another(vec![f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 0.0, -0.0]).await;
     each_is_another(vec![f32::INFINITY, f32::NEG_INFINITY, f32::NAN]).await;
     each_is_another(vec![None, Some(f64::NAN), Some(f64::INFINITY)]).await;
@@ -102,7 +102,7 @@ async fn two_items_that_differ_have_two_hashes() {
 
 /// The items of the second run are made anew: another order of the keys, and other widths.
 #[tokio::test]
-async fn an_item_has_one_hash_whatever_the_order_of_its_keys() {
+async fn the_order_of_keys_does_not_change_the_hash() {
     let store = MemoryStore::new();
     let task = at_once(4).build().unwrap();
     for recovered in [0, 20] {
@@ -225,7 +225,7 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_output_that_does_not_come_back_is_refused() {
+async fn an_output_that_cannot_be_read_back_is_refused() {
     is_refused(f64::NAN, 1.0, "NaN, which JSON calls null").await;
     is_refused(f32::INFINITY, 1.0, "inf, which JSON calls null").await;
     is_refused(Some(f64::NAN), None, "NaN, which JSON calls null").await;
@@ -251,7 +251,7 @@ async fn an_output_that_does_not_come_back_is_refused() {
 
 /// No value is refused that comes back, and every value that is written is found again.
 #[tokio::test(start_paused = true)]
-async fn an_output_that_comes_back_is_kept() {
+async fn an_output_that_can_be_read_back_is_kept() {
     async fn is_kept<T>(output: T)
     where
         T: Serialize + DeserializeOwned + Clone + PartialEq + Debug,
@@ -432,7 +432,7 @@ const SQLITE_AS_VERSION_1: &str = "
     UPDATE map_task_schema SET version = 1";
 
 #[tokio::test]
-async fn a_store_with_hashes_of_the_first_format_opens_and_gives_no_output_of_them() {
+async fn outputs_with_old_hashes_are_ignored() {
     let memory = MemoryStore::new();
     keep_with_first_hashes(&memory).await;
     first_hashes_give_nothing(&memory).await;

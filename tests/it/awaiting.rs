@@ -18,7 +18,7 @@ async fn a_run_is_awaited_inside_spawn() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_is_a_task_of_its_own_on_many_threads() {
+async fn a_run_is_spawned_on_many_threads() {
     let runs: Vec<_> = (0..8).map(|n| tokio::spawn(task().run(n..n + 4, double))).collect();
     for (n, run) in (0..).zip(runs) {
         let expected: Vec<u32> = (n..n + 4).map(|n| n * 2).collect();

@@ -17,7 +17,7 @@ const NANOSECOND: Duration = Duration::from_nanos(1);
 type Set = fn(AsyncMapTaskBuilder) -> AsyncMapTaskBuilder;
 
 #[test]
-fn a_bad_setting_is_named_with_what_was_found_and_what_is_allowed() {
+fn an_error_names_the_setting_and_its_limits() {
     let ratio = "0 to 1";
     let multiplier = "a finite number, 1 or more";
     let timeout = "more than zero; leave it out for no limit";
@@ -87,7 +87,7 @@ fn a_bad_setting_is_named_with_what_was_found_and_what_is_allowed() {
 }
 
 #[test]
-fn a_setting_that_was_mended_is_not_held_against_the_builder() {
+fn a_corrected_setting_is_no_error() {
     let mended = AsyncMapTask::builder()
         .concurrency(0)
         .min_success_ratio(f64::NAN)
@@ -174,7 +174,7 @@ async fn exercise(task: &AsyncMapTask) -> MapTaskResult<u32, &'static str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_setting_at_its_edge_is_allowed_and_a_run_by_it_works() {
+async fn a_setting_at_its_limit_works() {
     let edges: [(&str, Set); 37] = [
         ("ratio 0", |b| b.min_success_ratio(0.0)),
         ("ratio -0.0", |b| b.min_success_ratio(-0.0)),
@@ -239,7 +239,7 @@ async fn a_setting_at_its_edge_is_allowed_and_a_run_by_it_works() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn endless_limits_are_no_limits() {
+async fn an_infinite_timeout_is_no_timeout() {
     let edges: [Set; 5] = [
         |b| b.timeout_per_attempt(Duration::MAX),
         |b| b.timeout_per_item(Duration::MAX),
@@ -266,7 +266,7 @@ async fn endless_limits_are_no_limits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_that_could_not_start_in_time_is_not_waited_for() {
+async fn a_retry_after_the_deadline_is_not_waited_for() {
     let task = AsyncMapTask::builder()
         .retries(u32::MAX)
         .retry_delay(Duration::MAX)
@@ -293,7 +293,7 @@ async fn a_retry_that_could_not_start_in_time_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn the_most_retries_end_with_a_success() {
+async fn the_largest_number_of_retries_works() {
     let task =
         AsyncMapTask::builder().retries(u32::MAX).retry_delay(Duration::ZERO).concurrency(1).build().unwrap();
     let result = task
@@ -344,13 +344,13 @@ async fn waits(builder: AsyncMapTaskBuilder) -> Vec<Duration> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_default_the_waits_double_from_one_second_to_sixty() {
+async fn default_delays_double_from_one_second_to_sixty() {
     let exact = waits(AsyncMapTask::builder().retries(8).retry_jitter(0.0)).await;
     assert_eq!(exact, [1, 2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs));
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_default_a_wait_is_jittered_by_one_half() {
+async fn default_jitter_is_one_half() {
     let mut least = Duration::MAX;
     let mut most = Duration::ZERO;
     for _ in 0..200 {
@@ -369,7 +369,7 @@ async fn by_default_a_wait_is_jittered_by_one_half() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_default_four_run_at_once_without_retries_or_limits() {
+async fn default_concurrency_is_four_without_retries() {
     let year = Duration::from_secs(60 * 60 * 24 * 365);
     let (running, peak) = (Cell::new(0), Cell::new(0));
     let result = AsyncMapTask::default()
@@ -393,7 +393,7 @@ async fn by_default_four_run_at_once_without_retries_or_limits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_default_every_item_must_succeed_and_the_rest_is_dropped_at_once() {
+async fn default_criterion_is_that_every_item_succeeds() {
     let error = AsyncMapTask::default()
         .run(0..100, |n| async move {
             if n == 1 {
@@ -412,7 +412,7 @@ async fn by_default_every_item_must_succeed_and_the_rest_is_dropped_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_default_neither_a_failure_nor_enough_successes_end_the_run() {
+async fn default_is_neither_fail_fast_nor_early_success() {
     let work = |n: u32| async move { if n % 2 == 0 { Ok(n) } else { Err("odd") } };
     let tolerant = AsyncMapTask::builder().max_failures(10).build().unwrap();
     assert_eq!(tolerant.run(0..20, work).await.unwrap().failures(), 10, "fail_fast is off");
@@ -423,7 +423,7 @@ async fn by_default_neither_a_failure_nor_enough_successes_end_the_run() {
 }
 
 #[tokio::test]
-async fn by_default_a_run_is_named_after_its_function() {
+async fn default_name_is_that_of_the_function() {
     async fn always_fails(_: u32) -> Result<(), &'static str> {
         Err("no")
     }
@@ -440,7 +440,7 @@ async fn by_default_a_run_is_named_after_its_function() {
 }
 
 #[test]
-fn rule_06_the_window_is_256_or_16_a_permit_unless_it_is_set() {
+fn rule_06_the_default_window_is_256_or_16_per_permit() {
     let built = |builder: AsyncMapTaskBuilder| format!("{:?}", builder.build().unwrap());
     for (concurrency, default) in [(1, 256), (16, 256), (17, 272), (64, 1_024), (usize::MAX, usize::MAX)] {
         let builder = || AsyncMapTask::builder().concurrency(concurrency);

@@ -54,7 +54,7 @@ const LINES: [&str; 2] = [
 ];
 
 #[test]
-fn a_doubtful_setting_is_said_once_when_its_task_is_built() {
+fn a_setting_without_effect_is_warned_about_once() {
     let mut task = None;
     assert_eq!(logged(|| task = Some(doubtful().build().unwrap())), LINES);
     let task = task.unwrap();
@@ -67,7 +67,7 @@ fn a_doubtful_setting_is_said_once_when_its_task_is_built() {
 }
 
 #[test]
-fn nothing_is_said_of_a_task_without_doubts_or_of_one_that_is_not_built() {
+fn no_warning_without_a_cause_or_a_build() {
     assert_eq!(logged(|| drop(AsyncMapTask::default())), [""; 0]);
     assert_eq!(logged(|| drop(AsyncMapTask::builder().build().unwrap())), [""; 0]);
     assert_eq!(logged(|| drop(doubtful().concurrency(0).build().unwrap_err())), [""; 0]);
@@ -75,7 +75,7 @@ fn nothing_is_said_of_a_task_without_doubts_or_of_one_that_is_not_built() {
 
 #[cfg(feature = "serde")]
 #[test]
-fn a_configuration_file_is_doubted_as_the_builder_is() {
+fn a_configuration_file_causes_the_same_warnings() {
     let text = "name = 'resize'\nretry_delay = '5s'\nfail_fast = true\nmax_failures = 7";
     let config: async_map_task::MapTaskConfig = toml::from_str(text).unwrap();
     assert_eq!(logged(|| drop(AsyncMapTask::try_from(config).unwrap())), LINES);

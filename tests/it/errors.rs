@@ -28,7 +28,7 @@ async fn odd_fails(n: u32) -> Result<u32, &'static str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_message_of_the_contract() {
+async fn the_documented_message() {
     // The length is not known, so the ratio is judged at the end, over all 100.
     let error = resize()
         .concurrency(64)
@@ -177,7 +177,7 @@ async fn the_task_does_not_fit_the_run() {
 }
 
 #[test]
-fn what_an_item_error_says() {
+fn messages_of_item_errors() {
     let (limit, attempts) = (Duration::from_millis(2500), 4);
     let table = [
         (ItemError::Failed { error: "refused", attempts: 1 }, "failed after 1 attempt: refused"),
@@ -203,7 +203,7 @@ fn what_an_item_error_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_message_ends_with_whatever_failed_first() {
+async fn the_message_ends_with_the_first_failure() {
     let task = resize().timeout_per_attempt(5 * SECOND).build().unwrap();
     let error = task.run([1], |_| std::future::pending::<Result<(), String>>()).await.unwrap_err();
     assert_eq!(
@@ -258,7 +258,7 @@ async fn the_first_failure_is_the_one_that_settled_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_finished_rides_along() {
+async fn an_error_has_the_partial_result() {
     let task = resize().concurrency(3).max_failures(0).build().unwrap();
     let run = || {
         task.run(0..10, |n| async move {
@@ -307,7 +307,7 @@ fn a_summary_is_one_line() {
 }
 
 #[tokio::test]
-async fn an_error_shows_itself_without_its_results() {
+async fn debug_of_an_error_omits_the_results() {
     /// A result without `Debug`.
     struct Opaque;
 
@@ -328,7 +328,7 @@ async fn an_error_shows_itself_without_its_results() {
 }
 
 #[tokio::test]
-async fn an_error_of_a_run_is_passed_on_as_any_error() {
+async fn the_error_of_a_run_converts_into_a_boxed_error() {
     /// A text that is not an error type.
     #[derive(Debug)]
     struct Text(&'static str);
@@ -346,7 +346,7 @@ async fn an_error_of_a_run_is_passed_on_as_any_error() {
 }
 
 #[tokio::test]
-async fn the_alternate_form_shows_the_causes_of_an_error() {
+async fn the_alternate_form_has_the_causes() {
     let task = AsyncMapTask::builder().name("read").build().unwrap();
     let run = task.run([1], |_| async { Err::<(), _>(anyhow::anyhow!("refused").context("no answer")) });
     let error = run.await.unwrap_err();
@@ -357,7 +357,7 @@ async fn the_alternate_form_shows_the_causes_of_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_count_of_one_is_singular_in_every_message() {
+async fn a_count_of_one_is_singular() {
     let work = |n: u32| async move {
         match n {
             1 => Err("odd"),

@@ -88,7 +88,7 @@ fn slow(items: u64) -> impl Stream<Item = u64> + Send {
 }
 
 #[test]
-fn rule_07_a_waker_that_polls_its_task_finds_no_lock_taken() {
+fn rule_07_wakers_are_called_without_a_lock() {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for end in End::all() {
         for is_limited in [false, true] {
@@ -114,7 +114,7 @@ fn rule_07_a_waker_that_polls_its_task_finds_no_lock_taken() {
 
 /// A task that is dropped with its waker may use the limiter for which its waker waits.
 #[test]
-fn rule_07_a_run_that_moves_from_task_to_task_drops_no_waker_while_it_is_locked() {
+fn rule_07_wakers_are_dropped_without_a_lock() {
     struct Owner(Mutex<Option<Box<dyn FnOnce() + Send>>>);
     impl Wake for Owner {
         fn wake(self: Arc<Self>) {}

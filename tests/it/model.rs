@@ -173,7 +173,7 @@ fn model_agrees_with_every_end_of_a_run() {
 }
 
 #[test]
-fn model_agrees_with_every_end_of_a_run_on_tasks_of_its_own() {
+fn model_agrees_with_every_parallel_end_of_a_run() {
     let mut seen = SeenOfPlans::default();
     let cases = try_plans(5_000, plan::plan(true), |plan, observed| seen.count(plan, observed));
     eprintln!("{cases} plans agreed on tasks of their own: {seen:?}");

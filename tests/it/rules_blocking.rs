@@ -96,7 +96,7 @@ async fn settle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_15_a_function_that_is_out_of_time_keeps_its_place_and_its_permit_until_it_returns() {
+async fn rule_15_a_timed_out_function_keeps_its_permits() {
     for parallel in [false, true] {
         let limiter = Limiter::new(5);
         let task = lenient().concurrency(2).limiter(&limiter).timeout_per_attempt(secs(1));
@@ -125,7 +125,7 @@ async fn rule_15_a_function_that_is_out_of_time_keeps_its_place_and_its_permit_u
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_15_the_retry_of_a_function_that_still_runs_waits_for_a_place() {
+async fn rule_15_the_retry_of_a_running_function_needs_a_permit() {
     for parallel in [false, true] {
         let task = lenient().concurrency(1).retries(1).retry_delay(secs(1)).timeout_per_attempt(secs(1));
         let (mut blocker, handle) = Blocker::start(task, 1, parallel);
@@ -145,7 +145,7 @@ async fn rule_15_the_retry_of_a_function_that_still_runs_waits_for_a_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_15_a_run_that_is_over_does_not_wait_and_the_limiter_does() {
+async fn rule_15_only_the_limiter_waits_for_a_running_function() {
     for parallel in [false, true] {
         for cancels in [false, true] {
             let limiter = Limiter::new(2);
@@ -174,7 +174,7 @@ async fn rule_15_a_run_that_is_over_does_not_wait_and_the_limiter_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_15_a_function_that_returns_within_the_grace_succeeds() {
+async fn rule_15_a_function_can_succeed_within_the_grace() {
     for parallel in [false, true] {
         let task = lenient().concurrency(1).timeout_per_attempt(secs(1)).cancel_grace(secs(5));
         let (mut blocker, handle) = Blocker::start(task, 1, parallel);
@@ -188,7 +188,7 @@ async fn rule_15_a_function_that_returns_within_the_grace_succeeds() {
 }
 
 #[tokio::test]
-async fn rule_02_no_more_functions_block_than_the_bound_says() {
+async fn rule_02_the_bound_holds_for_blocking_functions() {
     for parallel in [false, true] {
         let (mut blocker, handle) = Blocker::start(at_once(3), 8, parallel);
         assert_eq!(blocker.begun(3).await, [0, 1, 2]);
@@ -205,7 +205,7 @@ async fn rule_02_no_more_functions_block_than_the_bound_says() {
 }
 
 #[test]
-fn rule_15_a_function_that_the_pool_has_not_begun_is_not_begun_after_its_run() {
+fn rule_15_a_queued_function_is_cancelled_with_its_run() {
     let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_time().build();
     runtime.unwrap().block_on(async {
         let limiter = Limiter::new(4);
@@ -226,7 +226,7 @@ fn rule_15_a_function_that_the_pool_has_not_begun_is_not_begun_after_its_run() {
 }
 
 #[tokio::test]
-async fn rule_16_a_panic_of_a_blocking_function_is_its_items_end() {
+async fn rule_16_a_panic_of_a_blocking_function_fails_its_item() {
     for parallel in [false, true] {
         let run = lenient().build().unwrap().over(0..4).map_blocking(|n| {
             assert_ne!(n, 2, "bad");

@@ -15,7 +15,7 @@ use crate::support::{HOUR, at_once, millis, retrying, secs, task};
 
 /// Permits of a shared limit were returned before the attempt began to which they were granted.
 #[tokio::test(start_paused = true)]
-async fn rule_04_runs_that_share_a_limit_do_not_pass_it_to_and_fro() {
+async fn rule_04_sharing_runs_return_no_permit_unused() {
     for (concurrency, permits) in [(2, 1), (4, 1), (4, 2)] {
         let limiter = Limiter::new(permits);
         let task = at_once(concurrency).limiter(&limiter).build().unwrap();
@@ -34,7 +34,7 @@ async fn rule_04_runs_that_share_a_limit_do_not_pass_it_to_and_fro() {
 
 /// A run that could start nothing more stayed in the queue, and kept the permits that it was granted there.
 #[tokio::test(start_paused = true)]
-async fn rule_04_who_has_nothing_to_start_does_not_stand_in_the_queue() {
+async fn rule_04_an_idle_run_leaves_the_queue() {
     let limiter = Limiter::new(2);
     let task = at_once(2).limiter(&limiter).build().unwrap();
     let (let_go, gate) = oneshot::channel::<()>();
@@ -56,7 +56,7 @@ async fn rule_04_who_has_nothing_to_start_does_not_stand_in_the_queue() {
 
 /// The same when as many items wait for a retry as may.
 #[tokio::test(start_paused = true)]
-async fn rule_06_items_that_wait_for_a_retry_leave_the_shared_limit_to_others() {
+async fn rule_06_delayed_retries_hold_no_shared_permit() {
     let limiter = Limiter::new(1);
     let task = retrying(2).look_ahead(2).retry_delay(secs(60)).limiter(&limiter).build().unwrap();
     let failing = task.over(0..4).map(async |_: u32| Err::<(), _>("no")).spawn();
@@ -68,7 +68,7 @@ async fn rule_06_items_that_wait_for_a_retry_leave_the_shared_limit_to_others() 
 
 /// A raised limit took effect only at the driver's next poll, and the next item was compared with the old one.
 #[tokio::test]
-async fn rule_04_a_limit_that_was_raised_holds_for_the_very_next_item() {
+async fn rule_04_a_raised_limit_applies_to_the_next_item() {
     for parallel in [false, true] {
         let (give, taken) = oneshot::channel::<MapHandle<u32, String>>();
         let taken = Arc::new(tokio::sync::Mutex::new(Some(taken)));
@@ -95,7 +95,7 @@ async fn rule_04_a_limit_that_was_raised_holds_for_the_very_next_item() {
 
 /// The driver was woken by a worker that went on with a long item, on the one thread that could poll it.
 #[test]
-fn rule_07_an_item_that_hogs_its_thread_holds_up_no_sink() {
+fn rule_07_a_blocking_item_does_not_delay_the_sink() {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for limited in [false, true] {
         let (end, until) = mpsc::channel::<()>();
@@ -131,7 +131,7 @@ fn rule_07_an_item_that_hogs_its_thread_holds_up_no_sink() {
 /// Workers that the runtime had dropped were treated as workers that had ended, and the whole source was pulled into
 /// memory.
 #[test]
-fn rule_44_a_spawned_run_whose_runtime_is_shut_down_is_cancelled() {
+fn rule_44_a_shutdown_cancels_a_spawned_run() {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let handle = runtime.handle().clone();
     let (begun, has_begun) = mpsc::channel();
@@ -155,7 +155,7 @@ fn rule_44_a_spawned_run_whose_runtime_is_shut_down_is_cancelled() {
 
 /// The pool kept the permits of functions that it had not begun and never would.
 #[test]
-fn rule_28_a_blocking_function_that_never_begins_leaves_no_permit() {
+fn rule_28_a_queued_blocking_function_returns_its_permits() {
     // A pool of one thread, which is busy.
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     runtime.block_on(async {

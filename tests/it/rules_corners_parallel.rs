@@ -13,7 +13,7 @@ use crate::support::{Log, at_once, millis, secs};
 
 /// The free permit beside a due retry was used only when the retry ended.
 #[tokio::test(start_paused = true)]
-async fn rule_06_a_spawned_retry_that_comes_back_makes_room_for_a_new_item_at_once() {
+async fn rule_06_a_due_retry_makes_room_for_a_new_item() {
     let log = Log::open();
     let notes = log.clone();
     let f = move |cx: async_map_task::ItemContext, n: u64| {
@@ -37,7 +37,7 @@ async fn rule_06_a_spawned_retry_that_comes_back_makes_room_for_a_new_item_at_on
 /// Two heavy items do not fit beside each other, so one permit of three is free. When the second replaces the first,
 /// the third must get the free permit at that moment.
 #[tokio::test(start_paused = true)]
-async fn rule_02_a_light_item_behind_a_heavy_one_starts_with_it_on_tasks_of_their_own() {
+async fn rule_02_a_parallel_light_item_starts_beside_a_heavy_one() {
     let log = Log::open();
     let notes = log.clone();
     let task = at_once(3).limiter(&Limiter::new(5)).build().unwrap();
@@ -73,7 +73,7 @@ async fn rule_01_nothing_is_pulled_while_a_lowered_limit_is_full() {
 
 /// A worker that learned of a lowered limit in its own poll ignored it.
 #[tokio::test(start_paused = true)]
-async fn rule_02_an_item_that_lowers_the_limit_makes_no_place_for_the_next() {
+async fn rule_02_an_item_can_lower_the_limit() {
     for parallel in [false, true] {
         let log = Log::open();
         let (notes, handle) =
@@ -119,7 +119,7 @@ impl Hog {
 
 /// A worker with spare permits woke the driver and went on with an item that blocked their thread.
 #[test]
-fn rule_07_an_item_that_hogs_its_thread_does_not_keep_others_from_the_permits_it_spares() {
+fn rule_07_a_blocking_item_keeps_no_spare_permits() {
     let (end, hog) = Hog::new();
     let begun = Arc::new(AtomicUsize::new(0));
     let run = at_once(2).build().unwrap().over([2, 1, 1, 1_u32]).map(move |weight| {
@@ -142,7 +142,7 @@ fn rule_07_an_item_that_hogs_its_thread_does_not_keep_others_from_the_permits_it
 /// A worker in the middle of a poll went on with the next item after its run was dropped, and the run kept its
 /// permits of a shared limit until the poll ended.
 #[test]
-fn rule_28_a_dropped_run_begins_nothing_and_keeps_nothing_although_an_item_hogs_its_thread() {
+fn rule_28_a_run_dropped_during_a_blocking_poll_is_gone() {
     let runtime = two_workers();
     let (end, hog) = Hog::new();
     let (notes, is_hogging) = mpsc::channel();
@@ -185,7 +185,7 @@ fn rule_28_a_dropped_run_begins_nothing_and_keeps_nothing_although_an_item_hogs_
 
 /// An item that a worker had taken, but not begun when the run stopped, was counted as started.
 #[tokio::test]
-async fn rule_27_an_item_whose_function_was_never_called_is_not_counted_as_started() {
+async fn rule_27_an_item_starts_when_its_function_is_called() {
     let called = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&called);
     let source = futures::stream::iter([Ok(2_u32), Ok(1), Err("closed")]);

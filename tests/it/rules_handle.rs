@@ -29,7 +29,7 @@ fn is_cancelled(reason: &FailureReason) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_27_the_progress_is_exact_at_every_moment() {
+async fn rule_27_the_progress_is_exact() {
     for end in modes() {
         // Each takes a second; item 1 fails, waits nearly a second and succeeds; item 2 fails twice.
         let call = |cx: ItemContext, n| {
@@ -70,7 +70,7 @@ async fn rule_27_the_progress_is_exact_at_every_moment() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_27_those_who_watch_learn_of_every_change_and_of_the_end() {
+async fn rule_27_a_watcher_receives_every_change_and_the_end() {
     for end in modes() {
         let call = |_: ItemContext, n| after(secs(n), Ok(n));
         let source = stream::iter(0..6).filter(|_| std::future::ready(true));
@@ -92,7 +92,7 @@ async fn rule_27_those_who_watch_learn_of_every_change_and_of_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_25_a_paused_run_starts_nothing_and_what_runs_goes_on() {
+async fn rule_25_pause_only_prevents_starts() {
     for end in modes() {
         let log = Log::open();
         let starts = log.clone();
@@ -116,7 +116,7 @@ async fn rule_25_a_paused_run_starts_nothing_and_what_runs_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_25_the_time_of_a_run_goes_on_while_it_is_paused() {
+async fn rule_25_a_pause_does_not_stop_the_run_timeout() {
     for end in modes() {
         let task = lenient().run_timeout(secs(10)).build().unwrap();
         let handle = Plan::new(&task, stream::iter(0..9), |_, n| after(secs(1), Ok(n))).spawn(end);
@@ -129,7 +129,7 @@ async fn rule_25_the_time_of_a_run_goes_on_while_it_is_paused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_02_the_concurrency_goes_up_at_once_and_down_as_items_end() {
+async fn rule_02_a_new_concurrency_applies_as_items_end() {
     for end in modes() {
         let running = Gauge::default();
         let latch = Arc::new(Semaphore::new(0));
@@ -177,7 +177,7 @@ async fn rule_02_the_concurrency_goes_up_at_once_and_down_as_items_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_25_a_run_that_is_drained_lets_what_runs_end_and_ends_as_cancelled() {
+async fn rule_25_drain_lets_running_items_end() {
     for end in modes() {
         let call = |_: ItemContext, n| async move {
             match n {
@@ -205,7 +205,7 @@ async fn rule_25_a_run_that_is_drained_lets_what_runs_end_and_ends_as_cancelled(
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_25_cancel_ends_the_patience_of_a_drain_and_gives_the_grace() {
+async fn rule_25_cancel_during_a_drain_begins_the_grace() {
     for end in modes() {
         for drains in [false, true] {
             let call = |cx: ItemContext, n| async move {
@@ -243,7 +243,7 @@ async fn rule_25_cancel_ends_the_patience_of_a_drain_and_gives_the_grace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_28_a_run_goes_on_without_its_handle_and_leaves_nothing_after_its_end() {
+async fn rule_28_a_run_goes_on_without_its_handle() {
     for end in modes() {
         let (done, function) = (Arc::new(AtomicUsize::new(0)), Gauge::default());
         let (count, in_function) = (Arc::clone(&done), function.enter());
@@ -268,7 +268,7 @@ async fn rule_28_a_run_goes_on_without_its_handle_and_leaves_nothing_after_its_e
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_panic_of_the_source_comes_out_of_the_handle_and_of_the_stream() {
+async fn rule_16_a_panic_of_the_source_reaches_handle_and_stream() {
     for end in modes() {
         let source = || stream::iter(0..9).inspect(|n| assert!(*n < 3, "a bad source"));
         let task = at_once(4).build().unwrap();

@@ -102,7 +102,7 @@ async fn rule_28_a_run_that_is_dropped_at_any_poll_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_28_dropping_a_run_cancels_the_tokens_of_what_runs_and_no_others() {
+async fn rule_28_a_drop_cancels_the_tokens_of_running_attempts() {
     let tokens = RefCell::new(Vec::new());
     let task = lenient().concurrency(2).retries(1).build().unwrap();
     let mut run = Box::pin(task.over(0..9).map_with_context(|cx, n| {
@@ -122,7 +122,7 @@ async fn rule_28_dropping_a_run_cancels_the_tokens_of_what_runs_and_no_others() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_28_nothing_of_a_run_goes_on_after_it() {
+async fn rule_28_an_ended_run_has_no_running_attempts() {
     // Neither after it was dropped by a timeout, nor after it has ended.
     let (alive, steps) = (Gauge::default(), Cell::new(0));
     let (alive, steps) = (&alive, &steps);
@@ -156,7 +156,7 @@ async fn rule_28_nothing_of_a_run_goes_on_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_28_a_run_that_was_never_polled_has_started_nothing() {
+async fn rule_28_a_run_that_was_never_polled_starts_nothing() {
     let calls = Cell::new(0);
     let task = AsyncMapTask::builder().run_timeout(secs(1)).build().unwrap();
     let source = std::iter::from_fn(|| {

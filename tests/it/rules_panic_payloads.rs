@@ -66,7 +66,7 @@ fn call(n: u32, at: At) -> impl Future<Output = Result<u32, String>> {
 }
 
 #[tokio::test]
-async fn rule_16_a_payload_that_panics_costs_its_item() {
+async fn rule_16_a_panicking_payload_fails_its_item() {
     for mode in [Mode::InTask, Mode::Parallel] {
         for at in [At::Call, At::Poll, At::Drop] {
             let run = task().over(0..20).map(move |n| call(n, at));
@@ -84,7 +84,7 @@ async fn rule_16_a_payload_that_panics_costs_its_item() {
 }
 
 #[tokio::test]
-async fn rule_16_a_payload_that_panics_on_the_blocking_pool_costs_its_item() {
+async fn rule_16_a_panicking_payload_of_a_blocking_function() {
     for mode in [Mode::InTask, Mode::Parallel] {
         let run = task().over(0..20).map_blocking(|n| {
             if n == 3 {
@@ -102,7 +102,7 @@ async fn rule_16_a_payload_that_panics_on_the_blocking_pool_costs_its_item() {
 
 /// The panic of a function whose item has timed out is dropped.
 #[tokio::test]
-async fn rule_16_a_payload_that_panics_after_the_item_has_timed_out_goes_no_further() {
+async fn rule_16_a_late_panicking_payload_has_no_effect() {
     for mode in [Mode::InTask, Mode::Parallel] {
         let (let_go, gate) = mpsc::channel::<()>();
         let gate = std::sync::Mutex::new(gate);
@@ -131,7 +131,7 @@ async fn rule_16_a_payload_that_panics_after_the_item_has_timed_out_goes_no_furt
 }
 
 #[tokio::test]
-async fn rule_28_payloads_that_panic_while_a_run_is_dropped_go_no_further() {
+async fn rule_28_panicking_payloads_in_a_dropped_run() {
     for mode in [Mode::InTask, Mode::Parallel] {
         let alive = Gauge::default();
         let gauge = alive.clone();
@@ -160,7 +160,7 @@ async fn rule_28_payloads_that_panic_while_a_run_is_dropped_go_no_further() {
 
 /// The run has caught the caller's panic, waits for running attempts, and is dropped.
 #[test]
-fn rule_28_the_callers_panic_that_a_dropped_run_holds_goes_no_further() {
+fn rule_28_a_panicking_payload_held_by_a_dropped_run() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let _entered = runtime.enter();
     let (let_go, gate) = mpsc::channel::<()>();
@@ -192,7 +192,7 @@ fn rule_28_the_callers_panic_that_a_dropped_run_holds_goes_no_further() {
 }
 
 #[tokio::test]
-async fn rule_16_the_callers_panic_goes_on_with_its_payload() {
+async fn rule_16_the_callers_panic_keeps_its_payload() {
     let source = (0..9).inspect(|n| {
         if *n == 5 {
             resume_unwind(Box::new(5_u8));

@@ -65,7 +65,7 @@ async fn rule_16_a_panic_counts_as_a_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_panic_of_a_destructor_does_no_harm_to_anybody_else() {
+async fn rule_16_a_panic_of_a_destructor_affects_only_its_item() {
     let alive = Gauge::default();
     let task = lenient().concurrency(3).timeout_per_attempt(secs(1)).build().unwrap();
     let run = task.run(0..9, |n| {
@@ -91,7 +91,7 @@ async fn rule_16_a_panic_of_a_destructor_does_no_harm_to_anybody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_panic_of_a_destructor_does_not_come_out_of_a_run_that_is_stopped_or_dropped() {
+async fn rule_16_a_panic_of_a_destructor_stays_inside_the_run() {
     let task = lenient().run_timeout(secs(1)).build().unwrap();
     let alive = Gauge::default();
     let new_run = || {
@@ -133,7 +133,7 @@ fn word(event: &Event<'_>) -> &'static str {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_panic_of_the_caller_propagates_after_every_running_item_is_dropped() {
+async fn rule_16_a_panic_of_the_caller_drops_running_items_first() {
     let all = [
         Culprit::List,
         Culprit::Stream,
@@ -196,7 +196,7 @@ async fn rule_16_a_panic_of_the_caller_propagates_after_every_running_item_is_dr
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_panic_of_the_caller_cancels_no_token_of_an_attempt_that_has_ended() {
+async fn rule_16_a_panic_of_the_caller_keeps_tokens_of_ended_attempts() {
     for culprit in ["item started", "item settled"] {
         let tokens = RefCell::new(Vec::new());
         let task = lenient().concurrency(1).build().unwrap();
@@ -216,7 +216,7 @@ async fn rule_16_a_panic_of_the_caller_cancels_no_token_of_an_attempt_that_has_e
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_panic_of_an_observer_at_the_ends_of_the_run_propagates_too() {
+async fn rule_16_a_panic_of_an_observer_propagates() {
     for culprit in ["run started", "run finished"] {
         let alive = Gauge::default();
         let task = lenient().min_successes(1).early_success(true).build().unwrap();
@@ -237,7 +237,7 @@ async fn rule_16_a_panic_of_an_observer_at_the_ends_of_the_run_propagates_too() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_panic_of_the_caller_ends_a_spawned_run_as_its_join_error() {
+async fn rule_16_a_panic_of_the_caller_is_the_join_error() {
     let alive = Gauge::default();
     let seen = alive.clone();
     let joined = tokio::spawn(async move {

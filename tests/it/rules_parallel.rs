@@ -56,7 +56,7 @@ fn keep_awake(runtime: &Runtime) -> Arc<()> {
 }
 
 #[test]
-fn rule_07_two_items_really_run_at_the_same_time() {
+fn rule_07_two_items_run_at_the_same_time() {
     for end in ends() {
         // Each item keeps its thread until another one has started, too.
         let arrived = Arc::new(AtomicUsize::new(0));
@@ -79,7 +79,7 @@ fn rule_07_two_items_really_run_at_the_same_time() {
 }
 
 #[test]
-fn rule_07_a_hog_holds_back_nobody_who_could_run_on_another_core() {
+fn rule_07_a_blocking_item_delays_no_other_core() {
     for end in ends() {
         // The first item keeps its thread until all others are done: as many as the capacity for outcomes allows.
         for (concurrency, hog) in [(2, 0), (2, 7), (4, 0), (4, 13), (8, 19)] {
@@ -113,7 +113,7 @@ fn rule_07_a_hog_holds_back_nobody_who_could_run_on_another_core() {
 }
 
 #[test]
-fn rule_28_a_run_that_is_dropped_on_several_threads_leaves_nothing() {
+fn rule_28_a_dropped_parallel_run_leaves_nothing() {
     for end in ends() {
         let runtime = two_workers();
         let alive = Gauge::default();
@@ -144,7 +144,7 @@ fn rule_28_a_run_that_is_dropped_on_several_threads_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_02_no_more_tasks_than_places() {
+async fn rule_02_no_more_tasks_than_permits() {
     let most = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&most);
     let run = at_once(7).build().unwrap().over(0..1_000_u64).map(move |n| {
@@ -156,7 +156,7 @@ async fn rule_02_no_more_tasks_than_places() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_panic_of_the_caller_propagates_after_all_that_ran_is_dropped() {
+async fn rule_16_a_panic_of_the_caller_propagates_in_parallel() {
     for culprit in ["source", "retry_if", "retry_after", "weight", "observer", "sink"] {
         let alive = Gauge::default();
         let gauge = alive.clone();
@@ -211,7 +211,7 @@ async fn rule_16_a_panic_of_the_caller_propagates_after_all_that_ran_is_dropped(
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_panic_of_an_item_is_its_own_end_on_a_task_of_its_own_too() {
+async fn rule_16_a_panic_of_a_parallel_item_fails_that_item() {
     for end in ends() {
         let call = |_: ItemContext, n| {
             assert_ne!(n, 1, "built");
@@ -243,7 +243,7 @@ fn current_span() -> Option<&'static str> {
 }
 
 #[test]
-fn rule_32_the_subscriber_and_the_span_reach_every_thread() {
+fn rule_32_every_thread_has_the_subscriber_and_the_span() {
     let spans = Spans::default();
     // With a second subscriber in the process, `tracing` caches no answer of another test's thread for this one.
     let _company = Dispatch::new(Registry::default());
@@ -280,7 +280,7 @@ fn rule_32_the_subscriber_and_the_span_reach_every_thread() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_33_a_paused_clock_runs_every_wait_in_no_real_time() {
+async fn rule_33_a_paused_clock_takes_no_real_time_in_parallel() {
     let real = std::time::Instant::now();
     for end in ends() {
         let begun = Instant::now();
@@ -301,7 +301,7 @@ async fn rule_33_a_paused_clock_runs_every_wait_in_no_real_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_08_a_spawned_run_that_is_polled_once_goes_on_by_itself() {
+async fn rule_08_a_parallel_run_goes_on_after_its_first_poll() {
     // The items have tasks of their own, so they go on while the run is not polled, up to the items that were
     // assigned.
     let done = Gauge::default();

@@ -59,7 +59,7 @@ async fn run_with_failures(
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_06_permits_stay_in_use_while_items_wait_for_their_retries() {
+async fn rule_06_permits_stay_in_use_during_retry_delays() {
     // The delays of the last item, which fails: nothing can run while it waits. They are exact, so that the rest is
     // the work of the permits.
     let last_delays = secs(1 + 2 + 4);
@@ -139,7 +139,7 @@ impl Tail {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_31_permits_stay_in_use_while_outcomes_are_held_back_for_their_order() {
+async fn rule_31_permits_stay_in_use_while_outcomes_are_held() {
     let mut too_long = Vec::new();
     for place in PLACES {
         for end in [End::ForEach, End::Stream] {

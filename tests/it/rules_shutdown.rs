@@ -48,7 +48,7 @@ fn assert_closed(progress: &Progress, later: &Progress) {
 /// The sink of a blocking run is in the middle of a call when the runtime shuts down. Items that had not begun were
 /// pulled from the source and reported as panicked.
 #[test]
-fn rule_44_a_blocking_run_invents_no_failures_while_its_runtime_shuts_down() {
+fn rule_44_a_shutdown_causes_no_failures_in_a_blocking_run() {
     for parallel in [false, true] {
         let runtime = multi(2);
         let (pulled, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -114,7 +114,7 @@ fn outlive<T: Send + 'static>(
 }
 
 #[test]
-fn rule_44_a_blocking_function_that_can_never_begin_is_cancelled() {
+fn rule_44_a_blocking_function_that_cannot_begin_is_cancelled() {
     for parallel in [false, true] {
         let (say, has_begun) = mpsc::channel();
         let (let_go, gate) = mpsc::channel::<()>();
@@ -140,7 +140,7 @@ fn rule_44_a_blocking_function_that_can_never_begin_is_cancelled() {
 
 /// Tokio panics if a timer is polled whose runtime is gone.
 #[test]
-fn rule_44_a_timer_whose_runtime_is_gone_cancels_the_run() {
+fn rule_44_a_timer_without_its_runtime_cancels_the_run() {
     #[derive(Debug, Clone, Copy, PartialEq)]
     enum Timer {
         Attempt,
@@ -197,7 +197,7 @@ fn rule_44_a_timer_whose_runtime_is_gone_cancels_the_run() {
 }
 
 #[test]
-fn rule_44_the_grace_of_a_run_ends_with_the_time_of_its_runtime() {
+fn rule_44_a_grace_ends_with_the_runtime() {
     let (say, has_begun) = mpsc::channel();
     let stop = tokio_util::sync::CancellationToken::new();
     let task = at_once(2).cancel_grace(HOUR).build().unwrap();
@@ -224,7 +224,7 @@ fn rule_44_the_grace_of_a_run_ends_with_the_time_of_its_runtime() {
 }
 
 #[test]
-fn rule_44_a_run_that_begins_after_the_shutdown_is_cancelled() {
+fn rule_44_a_run_begun_after_the_shutdown_is_cancelled() {
     let runtime = multi(1);
     let handle = runtime.handle().clone();
     drop(runtime);
@@ -247,7 +247,7 @@ fn rule_44_a_run_that_begins_after_the_shutdown_is_cancelled() {
 }
 
 #[test]
-fn rule_44_a_run_that_never_began_is_cancelled_with_the_total_that_was_promised() {
+fn rule_44_a_run_that_never_began_has_the_promised_total() {
     let runtime = Builder::new_current_thread().build().unwrap();
     let _entered = runtime.enter();
     let call = |n| async move { Ok::<_, String>(n) };
@@ -310,7 +310,7 @@ macro_rules! start {
 }
 
 #[test]
-fn rule_44_what_had_settled_before_a_shutdown_reaches_the_handle() {
+fn rule_44_settled_items_reach_the_handle() {
     for parallel in [false, true] {
         let (runtime, begun, handle) = start!(spawn, parallel);
         wait_for(&begun, 2);
@@ -334,7 +334,7 @@ fn rule_44_what_had_settled_before_a_shutdown_reaches_the_handle() {
 }
 
 #[test]
-fn rule_44_what_had_settled_before_a_shutdown_reaches_the_stream() {
+fn rule_44_settled_items_reach_the_stream() {
     for parallel in [false, true] {
         // No run waits for a consumer: as many outcomes as may be held.
         let runtime = multi(2);
@@ -412,7 +412,7 @@ fn rule_25_a_shutdown_during_the_grace_is_not_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_46_a_run_whose_source_has_panicked_is_reported_as_gone() {
+async fn rule_46_a_panicked_source_ends_the_progress() {
     for parallel in [false, true] {
         let source = (0..100_u32).inspect(|n| {
             if *n == 8 {
@@ -448,7 +448,7 @@ async fn rule_46_a_run_whose_source_has_panicked_is_reported_as_gone() {
 }
 
 #[test]
-fn rule_46_a_run_whose_runtime_is_gone_is_reported_as_gone() {
+fn rule_46_a_shutdown_ends_the_progress() {
     for parallel in [false, true] {
         let (runtime, begun, handle) = start!(spawn, parallel);
         wait_for(&begun, 2);

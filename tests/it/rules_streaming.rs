@@ -44,7 +44,7 @@ fn each_takes(
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_08_a_consumer_that_reads_one_result_and_sleeps_makes_nothing_late() {
+async fn rule_08_a_slow_consumer_delays_no_item() {
     for end in ends(Terminal::Stream) {
         let done = Log::open();
         let task =
@@ -66,7 +66,7 @@ async fn rule_08_a_consumer_that_reads_one_result_and_sleeps_makes_nothing_late(
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_07_a_slow_sink_makes_nothing_late_and_holds_back_no_more_than_is_written() {
+async fn rule_07_a_slow_sink_delays_no_running_item() {
     for end in End::giving().filter(|end| end.terminal != Terminal::Stream) {
         let done = Log::open();
         let task =
@@ -90,7 +90,7 @@ async fn rule_07_a_slow_sink_makes_nothing_late_and_holds_back_no_more_than_is_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_08_a_consumer_that_never_reads_stops_admission_and_not_what_runs() {
+async fn rule_08_a_consumer_that_never_reads_stops_admission() {
     for end in ends(Terminal::Stream) {
         // The duration of each item, and the most that are done if none is taken. Items that are ready immediately
         // fill the buffer exactly; of those that wait, all that ran when it was full still join.
@@ -133,7 +133,7 @@ async fn rule_08_a_consumer_that_never_reads_stops_admission_and_not_what_runs()
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_08_a_stream_that_is_dropped_stops_everything() {
+async fn rule_08_a_dropped_stream_stops_its_run() {
     for end in ends(Terminal::Stream) {
         let (running, source, function) = (Gauge::default(), Gauge::default(), Gauge::default());
         let limiter = Limiter::new(5);
@@ -168,7 +168,7 @@ async fn rule_08_a_stream_that_is_dropped_stops_everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_01_over_an_endless_source_the_memory_stays_what_it_is() {
+async fn rule_01_an_endless_source_takes_bounded_memory() {
     for end in End::giving() {
         for (concurrency, sink_takes) in [(1, 0), (8, 0), (8, 3)] {
             let count = Arc::new(AtomicUsize::new(0));
@@ -203,7 +203,7 @@ async fn rule_01_over_an_endless_source_the_memory_stays_what_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_31_a_slow_head_holds_back_so_many_and_then_admission_stops() {
+async fn rule_31_a_slow_head_stops_admission_at_the_window() {
     for end in End::giving().filter(|end| end.ordered) {
         let started = Log::open();
         let given = Log::open();
@@ -239,7 +239,7 @@ async fn rule_31_a_slow_head_holds_back_so_many_and_then_admission_stops() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_08_back_pressure_goes_through_two_runs() {
+async fn rule_08_back_pressure_passes_through_two_runs() {
     for end in ends(Terminal::Stream) {
         let task = at_once(3).look_ahead(3).build().unwrap();
         let plan = Plan::new(&task, stream::iter(0..), |_, n| after(millis(1), Ok(n)));
@@ -260,7 +260,7 @@ async fn rule_08_back_pressure_goes_through_two_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_07_a_sink_may_wait_for_an_item_and_an_item_for_the_sink() {
+async fn rule_07_sink_and_items_may_wait_for_one_another() {
     for end in End::giving() {
         let (from_item, from_sink) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (notify, notified) = (Arc::clone(&from_item), Arc::clone(&from_sink));
@@ -330,7 +330,7 @@ async fn rule_07_items_may_share_a_lock_with_the_sink() {
 
 /// Not only at times, when as many outcomes wait as may: it receives each before the next item begins.
 #[tokio::test(start_paused = true)]
-async fn rule_30_a_sink_that_is_free_is_given_each_outcome_at_once() {
+async fn rule_30_a_free_sink_receives_each_outcome_immediately() {
     let log = Log::open();
     let (items, sink) = (log.clone(), log.clone());
     let task = lenient().concurrency(8).build().unwrap();
@@ -347,7 +347,7 @@ async fn rule_30_a_sink_that_is_free_is_given_each_outcome_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_30_after_an_error_of_the_sink_nothing_is_handed_to_it_and_what_runs_is_stopped() {
+async fn rule_30_an_error_of_the_sink_stops_the_run() {
     for end in ends(Terminal::TryForEach) {
         for fails_before in [false, true] {
             let calls = Log::open();
@@ -382,7 +382,7 @@ async fn rule_30_after_an_error_of_the_sink_nothing_is_handed_to_it_and_what_run
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_30_a_stream_tells_its_progress_at_any_time_and_its_account_after_its_end() {
+async fn rule_30_a_stream_has_a_progress_and_a_final_summary() {
     for end in ends(Terminal::Stream) {
         let task = AsyncMapTask::builder().concurrency(2).max_failures(0).build().unwrap();
         let call = |_: ItemContext, n| after(secs(1), if n == 3 { Err("no") } else { Ok(n) });

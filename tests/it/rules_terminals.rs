@@ -22,7 +22,7 @@ async fn settle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_02_exactly_as_many_start_as_the_bound_says_and_the_next_at_each_completion() {
+async fn rule_02_every_end_keeps_the_bound() {
     for end in End::all() {
         for (concurrency, items) in [(1, 5), (3, 10), (4, 4), (8, 5), (usize::MAX, 200)] {
             let running = Gauge::default();
@@ -54,7 +54,7 @@ async fn rule_02_exactly_as_many_start_as_the_bound_says_and_the_next_at_each_co
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_04_weights_bound_what_runs_and_nobody_passes_a_heavy_item() {
+async fn rule_04_no_item_overtakes_a_heavy_one() {
     // The private limit, the shared one and both are exhausted in turn.
     for (concurrency, permits) in [(6, None), (100, Some(6)), (6, Some(6)), (6, Some(7)), (7, Some(6))] {
         for end in End::all() {
@@ -99,7 +99,7 @@ async fn rule_04_weights_bound_what_runs_and_nobody_passes_a_heavy_item() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_06_an_item_that_waits_for_its_retry_holds_no_place_and_goes_before_a_new_one() {
+async fn rule_06_a_due_retry_starts_before_a_new_item() {
     for end in End::all() {
         let limiter = Limiter::new(2);
         let log = Log::open();
@@ -154,7 +154,7 @@ async fn rule_07_items_that_wait_for_one_another_are_all_polled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_24_a_failure_behind_a_slow_head_stops_the_run_when_it_happens() {
+async fn rule_24_a_failure_behind_a_slow_head_stops_the_run() {
     for end in End::all() {
         for (fail_fast, reason) in
             [(true, "FailFast { index: 2 }"), (false, "TooManyFailures { failures: 1, allowed: 0 }")]
@@ -277,7 +277,7 @@ async fn rule_28_a_run_dropped_at_any_poll_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_28_nothing_of_a_run_is_left_when_it_has_ended() {
+async fn rule_28_an_ended_run_leaves_nothing() {
     // Every end: success, stopped by a failure, cancelled, timed out.
     for end in End::all() {
         for cause in ["", "FailFast { index: 5 }", "Cancelled", "TimedOut { limit: 1s }"] {
@@ -321,7 +321,7 @@ async fn rule_28_nothing_of_a_run_is_left_when_it_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_30_each_settled_item_is_given_once_and_cancelled_ones_are_only_counted() {
+async fn rule_30_each_settled_item_is_given_once() {
     for end in End::all() {
         for stops in [false, true] {
             let calls = Arc::new(AtomicUsize::new(0));
@@ -379,7 +379,7 @@ async fn rule_30_each_settled_item_is_given_once_and_cancelled_ones_are_only_cou
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_31_outcomes_come_in_input_order_with_ordered_and_as_they_settle_without() {
+async fn rule_31_ordered_gives_outcomes_in_input_order() {
     for end in End::giving() {
         let settled = Log::open();
         let log = settled.clone();

@@ -174,7 +174,7 @@ fn listen(level: LevelFilter) -> (Memory, DefaultGuard) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_one_span_a_run_has_its_name_its_total_and_its_concurrency() {
+async fn rule_32_a_run_has_a_span_with_its_settings() {
     let (memory, _guard) = listen(LevelFilter::TRACE);
     let task = lenient().name("resize").concurrency(3).build().unwrap();
     task.run(0..10, |n| async move {
@@ -194,7 +194,7 @@ async fn rule_32_one_span_a_run_has_its_name_its_total_and_its_concurrency() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_an_unknown_total_is_left_out_and_the_function_gives_the_name() {
+async fn rule_32_the_span_omits_an_unknown_total() {
     let (memory, _guard) = listen(LevelFilter::TRACE);
     lenient().build().unwrap().run((0..10).filter(|_| true), async |n| Ok::<_, String>(n)).await.unwrap();
     let span = &memory.spans("map_task")[0];
@@ -229,7 +229,7 @@ fn assert_within(memory: &Memory, index: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_the_span_of_an_item_is_entered_on_every_poll_of_it() {
+async fn rule_32_every_poll_of_an_item_enters_its_span() {
     let (memory, _guard) = listen(LevelFilter::TRACE);
     // Some return, some are retried, time out in a grace, panic, or are dropped with the run.
     let task = lenient()
@@ -302,7 +302,7 @@ async fn rule_32_the_span_of_an_item_is_entered_on_every_poll_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_two_runs_in_one_task_have_spans_of_their_own() {
+async fn rule_32_two_runs_in_one_task_have_two_spans() {
     let (memory, _guard) = listen(LevelFilter::TRACE);
     let new_run = |name: &'static str| {
         let memory = &memory;
@@ -328,7 +328,7 @@ async fn rule_32_two_runs_in_one_task_have_spans_of_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_a_run_that_is_dropped_closes_its_spans() {
+async fn rule_32_a_dropped_run_closes_its_spans() {
     let (memory, _guard) = listen(LevelFilter::TRACE);
     let task = lenient().concurrency(2).retries(1).build().unwrap();
     {
@@ -367,7 +367,7 @@ async fn rule_32_a_retry_is_a_warning_with_its_delay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_each_failure_of_an_item_is_told_and_why_it_is_not_tried_again() {
+async fn rule_32_a_failure_has_the_reason_for_no_retry() {
     let (memory, _guard) = listen(LevelFilter::TRACE);
     let task = lenient()
         .name("sums")
@@ -429,7 +429,7 @@ async fn rule_32_each_failure_of_an_item_is_told_and_why_it_is_not_tried_again()
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_the_verdict_is_told_once_within_the_span_of_the_run() {
+async fn rule_32_the_verdict_is_one_event_in_the_span_of_the_run() {
     let verdicts = |memory: &Memory| -> Vec<(Level, String, Option<String>)> {
         let all = memory.events("sums");
         assert!(all.iter().all(|told| memory.place_of(told) == ("map_task", None)));
@@ -457,7 +457,7 @@ async fn rule_32_the_verdict_is_told_once_within_the_span_of_the_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_the_verdict_says_what_was_missing_and_a_cancelled_run_is_no_warning() {
+async fn rule_32_only_a_failed_verdict_is_a_warning() {
     let verdict = |memory: &Memory| {
         let told = memory.events("sums").remove(0);
         let counts = ["successes", "failures", "cancelled", "not_started"];
@@ -490,7 +490,7 @@ async fn rule_32_the_verdict_says_what_was_missing_and_a_cancelled_run_is_no_war
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_at_the_level_of_info_no_span_of_an_item_is_made() {
+async fn rule_32_items_have_no_span_at_level_info() {
     let fails_once = |cx: async_map_task::ItemContext, n: u64| async move {
         sleep(millis(n)).await;
         if cx.attempt() == 1 { Err("again") } else { Ok(n) }
@@ -516,7 +516,7 @@ async fn rule_32_at_the_level_of_info_no_span_of_an_item_is_made() {
 /// The account of a run that a shutdown has ended is emitted once, to the subscriber and in the span of the run, from
 /// the thread that drops it. A run that its owner has dropped emits none.
 #[test]
-fn rule_32_a_shutdown_is_told_and_a_drop_is_not() {
+fn rule_32_only_a_shutdown_emits_a_verdict() {
     for parallel in [false, true] {
         let runtime =
             || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

@@ -28,7 +28,7 @@ async fn widest_turn(turns: usize, count: Rc<Cell<usize>>, stop: CancellationTok
 }
 
 #[tokio::test]
-async fn rule_09_items_that_hold_up_the_thread_let_other_tasks_run() {
+async fn rule_09_blocking_items_let_other_tasks_run() {
     let set = LocalSet::new();
     let run = async {
         for (concurrency, yields) in [(1, false), (64, false), (64, true)] {
@@ -61,7 +61,7 @@ async fn rule_09_items_that_hold_up_the_thread_let_other_tasks_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_09_one_turn_is_enough_for_all_items_that_are_ready() {
+async fn rule_09_one_poll_is_enough_for_a_few_ready_items() {
     const AT_ONCE: usize = 1_024;
     const ROUNDS: usize = 20;
     // In a task, where the driver could be polled again before the items that yield.
@@ -132,7 +132,7 @@ async fn rule_09_a_run_that_only_waits_does_not_wake_itself() {
 
 // The clock is paused, so that a time slice never ends early.
 #[tokio::test(start_paused = true)]
-async fn rule_09_items_that_wake_themselves_have_their_turn_once_a_poll() {
+async fn rule_09_items_that_wake_themselves_are_polled_once() {
     let counts: Rc<[Cell<usize>; 9]> = Rc::default();
     let task = at_once(9).build().unwrap();
     let mut run = pin!(task.run(0..9, |n: usize| {

@@ -19,7 +19,7 @@ fn modes() -> impl Iterator<Item = End> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_04_a_heavy_item_of_one_run_is_not_starved_by_the_light_ones_of_another() {
+async fn rule_04_light_items_do_not_starve_a_heavy_one() {
     for end in modes() {
         let limiter = Limiter::new(4);
         let task = at_once(4).limiter(&limiter).build().unwrap();
@@ -38,7 +38,7 @@ async fn rule_04_a_heavy_item_of_one_run_is_not_starved_by_the_light_ones_of_ano
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_04_runs_that_share_a_limit_are_served_in_turn() {
+async fn rule_04_runs_that_share_a_limit_alternate() {
     for end in modes() {
         let limiter = Limiter::new(1);
         let task = at_once(8).limiter(&limiter).build().unwrap();
@@ -61,7 +61,7 @@ async fn rule_04_runs_that_share_a_limit_are_served_in_turn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_04_the_shared_limit_changes_while_runs_go_on() {
+async fn rule_04_the_shared_limit_can_change_during_runs() {
     for end in End::all() {
         let limiter = Limiter::new(2);
         let task = at_once(50).limiter(&limiter).build().unwrap();
@@ -103,7 +103,7 @@ async fn rule_04_the_shared_limit_changes_while_runs_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_04_what_can_never_start_ends_the_run_when_it_is_its_turn() {
+async fn rule_04_an_impossible_weight_ends_the_run() {
     let too_heavy = |limit: &str, weight: u32, most: usize, reason: Option<String>| {
         let reason = reason.expect("it fails");
         assert!(reason.starts_with("Config("), "{reason}");
@@ -137,7 +137,7 @@ fn handles() -> impl Iterator<Item = End> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_47_under_a_lowered_concurrency_heavier_items_run_alone_and_the_run_goes_on() {
+async fn rule_47_items_above_a_lowered_concurrency_run_alone() {
     for end in handles() {
         let log = Log::open();
         let notes = log.clone();
@@ -157,7 +157,7 @@ async fn rule_47_under_a_lowered_concurrency_heavier_items_run_alone_and_the_run
 
 /// The permits that a heavy item took beyond the limit are not free for others when the limit is raised meanwhile.
 #[tokio::test(start_paused = true)]
-async fn rule_47_an_item_above_the_limit_counts_with_its_whole_weight() {
+async fn rule_47_an_item_above_the_limit_has_its_whole_weight() {
     for end in handles() {
         let log = Log::open();
         let notes = log.clone();
@@ -202,7 +202,7 @@ fn failing_first(
 
 /// Two items fail first, one can start only alone in the run, and another run has a permit.
 #[tokio::test(start_paused = true)]
-async fn rule_47_what_a_heavy_item_does_not_start_with_is_not_there_for_lighter_ones() {
+async fn rule_47_a_heavy_item_counts_fully_after_a_raise() {
     for end in handles() {
         let limiter = Limiter::new(4);
         let other = at_once(1).limiter(&limiter).build().unwrap();
@@ -226,7 +226,7 @@ async fn rule_47_what_a_heavy_item_does_not_start_with_is_not_there_for_lighter_
 
 /// The heavy item waits for the shared limit before its own limit is lowered.
 #[tokio::test(start_paused = true)]
-async fn rule_06_a_due_retry_starts_at_once_when_the_lowered_concurrency_has_no_room_for_a_heavy_item() {
+async fn rule_06_a_due_retry_passes_an_item_above_a_lowered_limit() {
     for end in handles() {
         let limiter = Limiter::new(5);
         let builder = at_once(9).limiter(&limiter).retry_delay(secs(1));
@@ -246,7 +246,7 @@ async fn rule_06_a_due_retry_starts_at_once_when_the_lowered_concurrency_has_no_
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_47_only_a_weight_above_the_largest_concurrency_ends_the_run() {
+async fn rule_47_a_weight_above_the_largest_concurrency_is_an_error() {
     for end in handles() {
         let call = |_: ItemContext, n| after(secs(10), Ok(n));
         let plan = Plan::new(&at_once(2).build().unwrap(), stream::iter([2, 5, 6]), call);
@@ -261,7 +261,7 @@ async fn rule_47_only_a_weight_above_the_largest_concurrency_ends_the_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_04_who_does_not_want_a_permit_any_more_stands_in_nobodys_way() {
+async fn rule_04_a_run_that_left_the_queue_blocks_no_other() {
     for end in modes() {
         // Each in turn waits at the head of the queue and leaves it: dropped, paused, without a permit.
         for leaves in ["dropped", "paused"] {
@@ -378,7 +378,7 @@ where
 }
 
 #[test]
-fn rule_04_a_permit_that_comes_back_in_one_thread_wakes_a_run_in_another() {
+fn rule_04_a_returned_permit_wakes_a_run_in_another_thread() {
     let limiter = Limiter::new(1);
     let end = modes().next().unwrap();
     let (limit, seen) = (limiter.clone(), limiter.clone());

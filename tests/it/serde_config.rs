@@ -108,7 +108,7 @@ fn each_field_is_its_setter() {
 }
 
 #[test]
-fn all_fields_together_are_one_task_in_every_format() {
+fn all_fields_work_in_every_format() {
     let toml = from_toml(
         r#"
         name = "resize"
@@ -184,7 +184,7 @@ fn all_fields_together_are_one_task_in_every_format() {
 }
 
 #[test]
-fn what_is_left_out_is_the_builders_default() {
+fn omitted_fields_have_the_builders_defaults() {
     let nulls = KNOWN_FIELDS.replace('`', "\"").replace(", ", ": null, ");
     for config in [
         from_toml(""),
@@ -238,7 +238,7 @@ async fn a_ratio_is_the_decimal_that_was_written() {
 }
 
 #[test]
-fn the_builder_takes_over_where_the_file_ends() {
+fn the_builder_can_override_the_file() {
     let config = from_toml("name = 'from the file'\nretries = 3\nconcurrency = 0").unwrap();
     let builder = AsyncMapTaskBuilder::from(config).name("from code").concurrency(8);
     let expected = built_by(|b| b.name("from code").retries(3).concurrency(8));
@@ -263,7 +263,7 @@ struct Job {
 }
 
 #[test]
-fn a_configuration_is_a_part_of_a_larger_one() {
+fn a_configuration_can_be_part_of_a_larger_one() {
     let service: Service =
         toml::from_str("port = 80\n[fetch]\nretries = 3\n[others.scan]\nname = 'scan'").unwrap();
     assert_eq!(service.port, 80);
@@ -294,7 +294,7 @@ impl<'de> IntoDeserializer<'de, PlainError> for Map {
 }
 
 #[test]
-fn a_number_of_any_precision_is_a_number() {
+fn arbitrary_precision_numbers_are_numbers() {
     let number = |digits| Map([("$serde_json::private::Number", digits)]);
     let config = from_pairs([("concurrency", number("64")), ("min_success_ratio", number("0.07"))]).unwrap();
     assert_eq!(config, from_toml("concurrency = 64\nmin_success_ratio = 0.07").unwrap());
@@ -331,7 +331,7 @@ impl<'de> IntoDeserializer<'de, PlainError> for Optional {
 }
 
 #[test]
-fn an_optional_value_is_the_value_or_nothing() {
+fn an_optional_value_may_be_absent() {
     let config = from_pairs([("retries", Optional(Some("3"))), ("name", Optional(None))]).unwrap();
     assert_eq!(config, from_toml("retries = 3").unwrap());
     let refused = from_pairs([("retries", Optional(Some("many")))]).unwrap_err();

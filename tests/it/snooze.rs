@@ -18,7 +18,7 @@ async fn in_time<T>(run: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test(start_paused = true)]
-async fn items_that_share_a_lock_over_an_await() {
+async fn items_share_a_lock_over_an_await() {
     let shared = Mutex::new(0);
     let task = AsyncMapTask::builder().concurrency(8).build().unwrap();
     let run = task.over(0..100).map(|_| async {
@@ -83,7 +83,7 @@ async fn a_source_that_waits_for_an_item() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_that_waits_while_others_hold_every_place() {
+async fn a_retry_waits_while_others_hold_every_permit() {
     // Item 0 fails. While it waits, the others take every permit and hold a lock that it wants. Its retry starts when
     // a permit is free, and they must be polled until then.
     let lock = Mutex::new(());
@@ -117,7 +117,7 @@ async fn items_that_wait_for_one_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_item_that_holds_a_permit_of_its_own_semaphore_over_a_retry_of_another() {
+async fn a_retry_waits_for_a_semaphore_of_another_item() {
     let permits = Semaphore::new(1);
     let task = AsyncMapTask::builder().concurrency(4).retries(3).retry_jitter(0.0).build().unwrap();
     let run = task.over(0..40).map_with_context(|cx: ItemContext, n| {
@@ -132,7 +132,7 @@ async fn an_item_that_holds_a_permit_of_its_own_semaphore_over_a_retry_of_anothe
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stalled_source_makes_no_timeout_fire() {
+async fn a_stalled_source_causes_no_timeout() {
     // The source stalls for an hour while an item of two seconds runs under a limit of three.
     let source = stream::iter(0..2).then(|n| async move {
         if n == 1 {
@@ -151,7 +151,7 @@ async fn a_stalled_source_makes_no_timeout_fire() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wake_from_another_task_reaches_a_resting_run() {
+async fn a_wake_from_another_task_reaches_an_idle_run() {
     // All workers but one are idle while the source is pending; each wake must find one of them.
     let (mut feed, items) = mpsc::unbounded();
     let gate = Arc::new(Notify::new());

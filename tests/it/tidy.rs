@@ -322,7 +322,7 @@ fn report(check: &str, looked_at: usize, things: &str, wrong: &[String]) {
 }
 
 #[test]
-fn every_file_stands_on_a_floor() {
+fn every_file_is_on_a_floor() {
     let files = files_below("src");
     let unplaced = files.iter().filter(|file| file.floor().is_none());
     let wrong: Vec<_> = unplaced
@@ -332,7 +332,7 @@ fn every_file_stands_on_a_floor() {
 }
 
 #[test]
-fn imports_come_from_lower_floors_or_from_beside() {
+fn imports_come_from_lower_floors() {
     let files = files_below("src");
     let modules: BTreeSet<String> = files.iter().map(|file| file.module().join("/")).collect();
     let mut looked_at = 0;
@@ -432,7 +432,7 @@ fn the_explorer_can_replace_every_primitive() {
 }
 
 #[test]
-fn nothing_unsafe_unfinished_or_asleep() {
+fn no_unsafe_no_todo_no_sleep() {
     let files = everything();
     let lines: usize = files.iter().map(|file| file.code.lines().count()).sum();
     let mut wrong = Vec::new();
@@ -462,7 +462,7 @@ fn the_lowest_floors_are_pure() {
 const BELOW_THE_SCHEDULER: [&str; 2] = ["timer", "shutdown"];
 
 #[test]
-fn the_scheduler_knows_no_items_and_no_types() {
+fn the_scheduler_has_no_type_parameters() {
     let files = files_below("src");
     let is_scheduler = |file: &&SourceFile| file.path.starts_with("src/engine/scheduler");
     let mut wrong = Vec::new();
@@ -514,7 +514,7 @@ fn every_rule_has_a_test() {
 }
 
 #[test]
-fn the_checks_see_what_they_look_for() {
+fn the_checks_find_violations() {
     let code = code_of(concat!(
         "a /* one /* two */ unsafe */ b // unsafe\n",
         "c(\"unsafe \\\" unsafe\", r#\"un\"safe\"#, br\"unsafe\", b\"unsafe\") 'x' '\"' '\\'' d\n",

@@ -15,11 +15,11 @@ use tokio::time::{sleep, timeout};
 use super::{Event, IfHeld, JOB, Job, Keeping, LONGEST, Log, Output, Place, STEPS, output};
 
 /// The name of the test that is the entry point.
-pub(super) const TEST: &str = "process::child::does_its_job";
+pub(super) const TEST: &str = "process::child::runs_the_job";
 
 /// The entry point of a process that a test has started. Without a job it tests nothing.
 #[test]
-fn does_its_job() {
+fn runs_the_job() {
     let Ok(job) = env::var(JOB) else { return };
     let job: Job = serde_json::from_str(&job).unwrap();
     let done = async {
