@@ -1,4 +1,4 @@
-//! What a run allocates: the lanes, once; the results; and nothing for an item.
+//! The allocations of a run: once for each worker, for the results, and none for an item.
 //!
 //! The counts are those of the test's own thread, so the tests may run side by side.
 
@@ -25,7 +25,7 @@ const MANY: u64 = 100_000;
 /// The slots that are reserved ahead; beyond them the results grow by doubling.
 const RESERVED: u64 = 1 << 16;
 
-/// All that a task can be asked for.
+/// Every setting of a task.
 fn everything() -> AsyncMapTaskBuilder {
     AsyncMapTask::builder()
         .name("everything")
@@ -42,10 +42,10 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-/// Measures a run over that many items, from its making to its end, results included.
+/// Measures a run over that many items, from its creation to its end, including its results.
 fn measure_run<R>(items: u64, run: impl AsyncFn(u64) -> R) -> AllocationInfo {
     let runtime = runtime();
-    // The first run of a thread sets up what is set up once: the thread's budget, its clock, its parker.
+    // The first run of a thread initialises the thread's budget, clock and parker.
     runtime.block_on(run(10));
     let info = measure(|| {
         black_box(runtime.block_on(run(items)));
@@ -54,7 +54,7 @@ fn measure_run<R>(items: u64, run: impl AsyncFn(u64) -> R) -> AllocationInfo {
     info
 }
 
-/// Holds that a run over many items allocates as often as one over few, but for the doublings of the results
+/// Checks that a run over many items allocates as often as one over few, except for the doublings of the results
 /// beyond the slots reserved ahead.
 fn assert_nothing_for_an_item<R>(what: &str, run: impl AsyncFn(u64) -> R) {
     let few = measure_run(FEW, &run);
@@ -66,8 +66,8 @@ fn assert_nothing_for_an_item<R>(what: &str, run: impl AsyncFn(u64) -> R) {
     assert!(few.count_total < 64 * 3 + 32, "{what}: a few for a lane and a few for the run: {few:?}");
 }
 
-/// The same where lanes rest now and then, or are tasks: how often Tokio's own lists of wakers grow then varies from
-/// run to run, but it does not grow with the items.
+/// The same for workers that are idle at times or are tasks. Tokio's own lists of wakers then grow a varying number
+/// of times, but not with the number of items.
 fn assert_a_few_for_a_worker<R>(what: &str, run: impl AsyncFn(u64) -> R) {
     let many = measure_run(MANY, &run);
     eprintln!("{what}: {} allocations for {MANY} items", many.count_total);
@@ -110,7 +110,7 @@ fn the_defaults_allocate_nothing_for_an_item() {
 }
 
 #[test]
-fn a_context_whose_token_is_not_asked_for_allocates_nothing() {
+fn a_context_without_its_token_allocates_nothing() {
     let task = everything().build().unwrap();
     for yields in [false, true] {
         assert_nothing_for_an_item("with a context", async |items| {
@@ -145,7 +145,7 @@ fn map_once_and_an_observer_allocate_nothing_for_an_item() {
 fn without_a_subscriber_the_spans_allocate_nothing() {
     assert!(!tracing::dispatcher::has_been_set(), "no test of this binary sets a subscriber");
     let task = everything().build().unwrap();
-    // Nothing but the spans of the items is in the way: without a subscriber they are not made.
+    // Without a subscriber, no span of an item is created.
     assert_nothing_for_an_item("no subscriber", async |items| {
         task.run(0..items, |n| async move {
             tracing::trace!(n, "nobody hears this");
@@ -156,7 +156,7 @@ fn without_a_subscriber_the_spans_allocate_nothing() {
     });
 }
 
-/// A source of ten items that says it has more than there is memory for.
+/// A source of ten items whose size hint is larger than the memory.
 struct Boastful(u64, (usize, Option<usize>));
 
 impl Iterator for Boastful {
@@ -185,7 +185,7 @@ impl Stream for Boastful {
 }
 
 #[test]
-fn a_boastful_source_reserves_little() {
+fn a_wrong_size_hint_reserves_little() {
     let task = everything().build().unwrap();
     for hint in
         [(usize::MAX, None), (usize::MAX, Some(usize::MAX)), (0, Some(usize::MAX)), (1 << 40, Some(1 << 40))]
@@ -202,7 +202,7 @@ fn a_boastful_source_reserves_little() {
             let run = task.over_stream(Boastful(items, hint)).map(|n| async move { Ok::<_, u32>(n) });
             assert_eq!(run.await.unwrap().total(), 10, "{hint:?}");
         }));
-        // A run that is stopped has slots for what was started, and few for what was only promised.
+        // A stopped run has slots for the items that were started, and few for those that were only promised.
         let bytes = |info: AllocationInfo| {
             eprintln!("{hint:?}, stopped: {} bytes at most", info.bytes_max);
             assert!(info.bytes_max < (4 << 20) * size_of::<Option<u64>>() as u64, "{hint:?}: {info:?}");
@@ -223,7 +223,7 @@ fn a_boastful_source_reserves_little() {
 #[test]
 fn a_stream_allocates_nothing_for_an_item() {
     let task = everything().build().unwrap();
-    // Its length is not known, so nothing is reserved, and the results double from the start.
+    // Its length is not known, so nothing is reserved and the results double from the start.
     let run = async |items| {
         task.over_stream(stream::iter((0..items).filter(|_| true)))
             .map(async |n| Ok::<_, u32>(n))
@@ -237,7 +237,7 @@ fn a_stream_allocates_nothing_for_an_item() {
 }
 
 #[test]
-fn outcomes_that_are_taken_as_they_come_allocate_nothing() {
+fn outcomes_given_one_by_one_allocate_nothing() {
     let task = everything().build().unwrap();
     for ordered in [false, true] {
         let run = |items| {
@@ -274,7 +274,7 @@ fn outcomes_that_are_taken_as_they_come_allocate_nothing() {
 }
 
 #[test]
-fn how_long_an_item_took_is_told_without_an_allocation() {
+fn elapsed_times_allocate_nothing() {
     let task = everything().build().unwrap();
     let longest = Cell::new(Duration::ZERO);
     assert_nothing_for_an_item("elapsed", async |items| {
@@ -307,7 +307,7 @@ fn retries_allocate_nothing() {
 
 #[test]
 fn a_shared_limit_allocates_nothing() {
-    // Above the task's own concurrency no item waits for it, below nearly all do.
+    // Above the task's own concurrency no item waits for the limit; below it nearly all items do.
     for permits in [100, 16, 1] {
         assert_a_few_for_a_worker("a shared limit", async |items| {
             let limiter = Limiter::new(permits);
@@ -320,7 +320,7 @@ fn a_shared_limit_allocates_nothing() {
 }
 
 #[test]
-fn runs_that_wait_in_turn_allocate_nothing() {
+fn runs_that_share_one_permit_allocate_nothing() {
     // Nearly each item waits in the queue of the limiter.
     assert_a_few_for_a_worker("runs in turn", async |items| {
         let limiter = Limiter::new(1);
@@ -346,7 +346,7 @@ fn weights_allocate_nothing() {
 }
 
 #[test]
-fn items_on_tasks_of_their_own_allocate_nothing() {
+fn parallel_items_allocate_nothing() {
     let task = everything().build().unwrap();
     assert_a_few_for_a_worker("parallel", async |items| {
         let result = task.over(0..items).map(yield_once).parallel().await.unwrap();

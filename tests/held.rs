@@ -1,5 +1,5 @@
-//! The memory of held items: what each of 100,000 items costs while it waits for its retry, or while its outcome
-//! waits for an earlier one.
+//! The memory of held items: the bytes for each of 100,000 items that wait for their retries, or whose outcomes wait
+//! for an earlier one.
 //!
 //! The counts are those of the test's own thread, so the tests may run side by side.
 
@@ -15,8 +15,8 @@ use tokio::time::sleep;
 const HELD: usize = 100_000;
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// The most bytes that one held item may take at the peak, be it an index and a `u64`. At the peak all delays end at
-/// once: the items move from one queue to another, and a queue that doubles is there twice, half empty. So this is
+/// The most bytes that one held item may take at the peak, for an index and a `u64`. At the peak all delays end at
+/// once: the items move from one queue to another, and a queue that doubles exists twice, half empty. So this is
 /// about four times the size of an entry.
 const MOST_BYTES: u64 = 640;
 
@@ -24,7 +24,7 @@ fn task() -> AsyncMapTaskBuilder {
     AsyncMapTask::builder().concurrency(64).look_ahead(HELD).min_success_ratio(0.0)
 }
 
-/// Measures the peak of a run that holds `HELD` items, whose outcomes are dropped as they come.
+/// Measures the peak of a run that holds `HELD` items and drops its outcomes as they come.
 fn assert_bytes_per_held_item(what: &str, run: impl Future<Output = Result<Summary, RunError>>) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -39,7 +39,7 @@ fn assert_bytes_per_held_item(what: &str, run: impl Future<Output = Result<Summa
 }
 
 #[test]
-fn rule_06_an_item_that_waits_for_its_retry_takes_few_bytes() {
+fn rule_06_a_delayed_retry_takes_few_bytes() {
     let task = task().retries(1).retry_delay(HOUR).max_retry_delay(HOUR).retry_jitter(0.0).build().unwrap();
     let (first, late) = (Cell::new(0), Cell::new(0));
     let run = task.over(0..HELD as u64).map_with_context(|cx, n| {
@@ -54,7 +54,7 @@ fn rule_06_an_item_that_waits_for_its_retry_takes_few_bytes() {
 }
 
 #[test]
-fn rule_31_an_outcome_that_is_held_for_its_order_takes_few_bytes() {
+fn rule_31_a_held_outcome_takes_few_bytes() {
     let task = task().build().unwrap();
     let (settled, taken) = (Cell::new(0), Cell::new(0));
     // Item 0 takes an hour, and all the others wait for it.

@@ -1,12 +1,13 @@
-//! Tests in a process of their own, because of what belongs to a process: its directory, its limits, its libraries.
+//! Tests in a process of their own, because they change the process: its directory, its limits, its libraries.
 
 use std::env;
 use std::process::{Child, Command, Stdio};
 
-/// Which test a process is for.
+/// The environment variable that names the test of a process.
 const ALONE: &str = "ASYNC_MAP_TASK_ALONE";
 
-/// Runs this test again in a process of its own, and returns `true` there. It is known by its path in this binary.
+/// Runs this test again in a process of its own, and returns `true` there. The test is identified by its path in this
+/// binary.
 pub(crate) fn is_alone(test: &str, prepare: impl FnOnce(&mut Command)) -> bool {
     if is_here(test) {
         return true;
@@ -20,7 +21,7 @@ pub(crate) fn is_alone(test: &str, prepare: impl FnOnce(&mut Command)) -> bool {
     false
 }
 
-/// Whether this process is the one of this test.
+/// Returns `true` if this process is the one of this test.
 pub(crate) fn is_here(test: &str) -> bool {
     env::var(ALONE).is_ok_and(|alone| alone == test)
 }

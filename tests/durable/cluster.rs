@@ -1,4 +1,4 @@
-//! A PostgreSQL server of the tests' own.
+//! A PostgreSQL server for the tests.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -16,8 +16,7 @@ pub(crate) struct Cluster {
     script: Mutex<Script>,
 }
 
-/// `cluster.sh`, which stops the server when this process ends, and in whatever way it does: its end of the pipe is
-/// closed then.
+/// `cluster.sh`, which stops the server when this process ends, in whatever way: its end of the pipe is closed then.
 struct Script {
     child: Child,
     orders: Option<ChildStdin>,
@@ -31,11 +30,11 @@ pub(crate) fn shared() -> &'static Cluster {
 }
 
 impl Cluster {
-    /// Blocks for the second that it takes.
+    /// Blocks for about a second.
     pub(crate) fn start() -> Self {
         let mut command = unprivileged("sh");
         command.args(["-c", include_str!("cluster.sh"), "cluster.sh"]).arg(programs());
-        // Of a group of its own, so that an interrupt from the keyboard leaves it the time to clean up.
+        // In a process group of its own, so that after an interrupt from the keyboard it has time to clean up.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).current_dir("/");
         let mut child = command.spawn().expect("sh, and as root setpriv, are there");
         let orders = child.stdin.take();
@@ -60,12 +59,12 @@ impl Cluster {
         self.order("restart");
     }
 
-    /// Stops all processes of the server in the middle of what they do. Connections stay open, and nothing answers.
+    /// Stops all processes of the server at once. Connections stay open, and nothing answers.
     pub(crate) fn suspend(&self) {
         self.order("suspend");
     }
 
-    /// Lets a suspended server go on.
+    /// Resumes a suspended server.
     pub(crate) fn resume(&self) {
         self.order("resume");
     }
@@ -113,7 +112,7 @@ pub(crate) fn unprivileged(program: &str) -> Command {
     command
 }
 
-/// The folder of the server's programs: one on the `PATH`, or the newest of those where Debian has them.
+/// The folder of the server's programs: the one on the `PATH`, or the newest in Debian's location.
 fn programs() -> PathBuf {
     let on_path = std::env::var_os("PATH").unwrap_or_default();
     let mut debian: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")

@@ -1,4 +1,4 @@
-//! The stores of the crate, held to the suite that it ships, and to what they promise beyond it.
+//! The stores of the crate, tested with the suite that it ships, and with their further guarantees.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -94,7 +94,7 @@ async fn the_postgres_store_behind_pgbouncer_conforms() {
     promises_of_the_crate(behind_pooler).await;
 }
 
-/// What the trait leaves to a store and those of the crate have in common.
+/// The common guarantees of the crate's stores that the trait does not require.
 async fn promises_of_the_crate<S: Store, F: Future<Output = S>>(mut new_store: impl FnMut() -> F) {
     longer_names_are_refused_by_name(&new_store().await).await;
     a_page_ends_once_it_has_4_mib(&new_store().await).await;

@@ -1,4 +1,4 @@
-//! Servers that stop answering, only read for a while, or end connections.
+//! Servers that stop answering, are read-only for a time, or end connections.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ fn task(concurrency: usize) -> AsyncMapTask {
     AsyncMapTask::builder().name("failover").concurrency(concurrency).run_timeout(LIMIT).build().unwrap()
 }
 
-/// Does something to the server once item 40 has begun.
+/// Changes the server once item 40 has begun.
 async fn at_item_40(item: u64, cluster: &Arc<Cluster>, order: fn(&Cluster)) {
     if item == 40 {
         let cluster = Arc::clone(cluster);
@@ -26,7 +26,7 @@ async fn at_item_40(item: u64, cluster: &Arc<Cluster>, order: fn(&Cluster)) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_ends_in_time_though_the_server_is_suspended() {
+async fn a_run_ends_in_time_if_the_server_is_suspended() {
     let cluster = Arc::new(tokio::task::spawn_blocking(Cluster::start).await.unwrap());
     let store = PostgresStore::connect(&cluster.database().await).await.unwrap();
     let on = &cluster;
@@ -57,7 +57,7 @@ async fn resume(cluster: &Arc<Cluster>) {
     tokio::task::spawn_blocking(move || cluster.resume()).await.unwrap();
 }
 
-/// A connection that can write whatever the server is set to.
+/// A connection that can write even if the server is read-only.
 async fn operator(url: &str) -> PgConnection {
     let mut connection = PgConnection::connect(url).await.unwrap();
     tell(&mut connection, "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE").await;
@@ -78,9 +78,9 @@ async fn set_read_only(operator: &mut PgConnection, is_read_only: bool) {
     tell(operator, "SELECT pg_reload_conf()").await;
 }
 
-/// As after a failover, from a little after the run has begun until after its last item has ended.
+/// As after a failover, from shortly after the run has begun until its last item has ended.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_only_reads_for_a_while_is_not_noticed() {
+async fn a_server_that_is_read_only_for_a_while_has_no_effect() {
     let cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
     let url = cluster.database().await;
     let store = PostgresStore::connect(&url).await.unwrap();
@@ -113,7 +113,7 @@ async fn a_server_that_only_reads_for_a_while_is_not_noticed() {
 
 /// The server is read-only when the run fails, and the lease is given back once it is not.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_lease_is_given_back_once_the_server_can_write() {
+async fn the_lease_is_released_once_the_server_can_write() {
     let cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
     let url = cluster.database().await;
     let store = PostgresStore::connect(&url).await.unwrap().retry_time(Duration::from_millis(500));
@@ -145,7 +145,7 @@ async fn the_lease_is_given_back_once_the_server_can_write() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_an_administrator_ends_are_not_noticed() {
+async fn connections_ended_by_an_administrator_are_replaced() {
     let cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
     let url = cluster.database().await;
     let store = PostgresStore::connect(&url).await.unwrap();

@@ -18,13 +18,13 @@ use crate::random::Random;
 pub(crate) const ITEMS: u64 = 5_000;
 const CONCURRENCY: usize = 64;
 
-/// The first kill of each kind and all that follow from it.
+/// The seed of the kills.
 const SEED: u64 = 20_261_122;
 
-/// Longer than a busy machine holds a process up. None waits for it, because the one before is known to be dead.
+/// Longer than a busy machine stalls a process. No process waits for it, because the one before is known to be dead.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// How far a process was when it was killed, or is let to come.
+/// The progress of a process when it is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// It has given no outcome and run no item.
@@ -37,7 +37,7 @@ enum Phase {
     Closing,
 }
 
-/// What a process has logged so far.
+/// The log of a process so far.
 #[derive(Debug, Default)]
 struct Seen {
     began: u64,
@@ -65,10 +65,10 @@ impl Seen {
     }
 }
 
-/// When a process is killed: somewhere in a phase, and a little later.
+/// The time at which a process is killed: in a phase, and a little later.
 struct Instant {
     phase: Phase,
-    /// How many outcomes it gives before, if it comes to so many.
+    /// The number of outcomes that it gives before, if it comes so far.
     outcomes: u64,
     later: Duration,
 }
@@ -96,7 +96,7 @@ impl Instant {
     }
 }
 
-/// What has come of all kills.
+/// The results of all kills.
 #[derive(Debug, Default)]
 struct Figures {
     kills: u32,
@@ -121,7 +121,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// What makes the runs durable.
+/// How the runs are durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Recover,
@@ -164,7 +164,7 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// Starts a process and kills it then. Gives the phase that it was in, if it was killed and did not end before.
+    /// Starts a process and kills it then. Returns its phase, if it was killed and did not end before.
     fn kill_at(&mut self, instant: &Instant) -> Option<Phase> {
         let (mut process, mut seen) = (self.start(), Seen::default());
         let Self { log, account, .. } = self;
@@ -190,7 +190,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Kills so many processes, and lets each run be finished by a last one.
+/// Kills so many processes, and finishes each run with a last one.
 fn kill_and_resume(place: &Place, kind: Kind, kills: u32) -> Figures {
     let (folder, mut random, mut figures) = (Folder::new(), Random(SEED), Figures::default());
     let mut whole = Scene::new(&folder, place, kind, "whole".to_owned());
@@ -223,7 +223,7 @@ fn kill_and_resume(place: &Place, kind: Kind, kills: u32) -> Figures {
     figures
 }
 
-/// Every run has succeeded, as the store has it.
+/// Every run has succeeded, according to the store.
 async fn check_store(store: &impl Store, figures: &Figures) {
     let runs = store.runs().await.unwrap();
     assert_eq!(runs.len() as u64, figures.runs + 1);
@@ -238,7 +238,7 @@ async fn check_store(store: &impl Store, figures: &Figures) {
 }
 
 #[tokio::test]
-async fn killed_100_times_a_run_in_sqlite_loses_nothing_and_repeats_nothing_committed() {
+async fn a_run_killed_100_times_keeps_all_commits_in_sqlite() {
     let folder = Folder::new();
     let path = folder.file("runs.db");
     let figures = kill_and_resume(&Place::Sqlite(path.clone()), Kind::Recover, 100);
@@ -249,7 +249,7 @@ async fn killed_100_times_a_run_in_sqlite_loses_nothing_and_repeats_nothing_comm
 }
 
 #[tokio::test]
-async fn killed_30_times_a_run_in_postgres_loses_nothing_and_repeats_nothing_committed() {
+async fn a_run_killed_30_times_keeps_all_commits_in_postgres() {
     let url = cluster::shared().database().await;
     let figures = kill_and_resume(&Place::Postgres(url.clone()), Kind::Recover, 30);
     check_store(&PostgresStore::connect(&url).await.unwrap(), &figures).await;
@@ -257,9 +257,9 @@ async fn killed_30_times_a_run_in_postgres_loses_nothing_and_repeats_nothing_com
     assert_eq!(figures.kills, 30);
 }
 
-/// Everything at once: what was saved of an item is never lost, either.
+/// All options together: a saved state of an item is never lost, either.
 #[tokio::test]
-async fn killed_50_times_a_run_with_cache_and_checkpoints_in_sqlite_loses_nothing() {
+async fn cache_and_checkpoints_survive_50_kills_in_sqlite() {
     let folder = Folder::new();
     let path = folder.file("runs.db");
     let figures = kill_and_resume(&Place::Sqlite(path.clone()), Kind::Together, 50);
@@ -270,7 +270,7 @@ async fn killed_50_times_a_run_with_cache_and_checkpoints_in_sqlite_loses_nothin
 }
 
 #[tokio::test]
-async fn killed_50_times_a_run_with_cache_and_checkpoints_in_postgres_loses_nothing() {
+async fn cache_and_checkpoints_survive_50_kills_in_postgres() {
     let url = cluster::shared().database().await;
     let figures = kill_and_resume(&Place::Postgres(url.clone()), Kind::Together, 50);
     check_store(&PostgresStore::connect(&url).await.unwrap(), &figures).await;

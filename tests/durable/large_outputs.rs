@@ -14,16 +14,17 @@ use crate::folder::Folder;
 use crate::rigged::Rigged;
 use crate::support::at_once;
 
-/// Where the process finds the store.
+/// The environment variable with the store of the process.
 const PLACE: &str = "ASYNC_MAP_TASK_LARGE_OUTPUTS";
 
-const TEST: &str = "large_outputs::goes_on_in_a_process_of_its_own";
+const TEST: &str = "large_outputs::resumes_in_another_process";
 
-/// How many outputs there are and how many bytes each has: `200x20000000`. Without it, as much as a test of each day may take.
+/// The number of outputs and the bytes of each: `200x20000000`. If it is not set, the sizes are small enough for a
+/// daily test.
 const SIZE: &str = "ASYNC_MAP_TASK_LARGE_OUTPUTS_SIZE";
 
-/// How much memory a process may have used at most: without outputs, and for so many outputs or pages of 4 MiB, whichever is
-/// more. The allocator of glibc keeps memory for each thread that has had a large output.
+/// The most memory that a process may use: without outputs, and for a number of outputs or pages of 4 MiB, whichever
+/// is more. The allocator of glibc keeps memory for each thread that has had a large output.
 const MOST_KIB: u64 = 20_000;
 const MOST_OUTPUTS: u64 = 14;
 const PAGE_KIB: u64 = 4_096;
@@ -36,7 +37,7 @@ fn size() -> (usize, usize) {
 }
 
 #[tokio::test]
-async fn groups_end_once_they_have_some_megabytes() {
+async fn groups_are_bounded_in_bytes() {
     let store = Rigged::willing();
     let task = at_once(64).build().unwrap();
     let run = task.over(0..64).map(|_| async { Ok::<_, Infallible>("x".repeat(1_100_000)) });
@@ -46,7 +47,7 @@ async fn groups_end_once_they_have_some_megabytes() {
     assert!(groups.iter().all(|outcomes| *outcomes <= 4), "{groups:?}");
 }
 
-/// Goes on with a run of large outputs, and returns the most memory that this has taken, in KiB.
+/// Continues a run of large outputs, and returns the most memory that this has taken, in KiB.
 fn go_on_elsewhere(place: &str) -> u64 {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args([TEST, "--exact", "--nocapture"]).env(PLACE, place);
@@ -57,9 +58,9 @@ fn go_on_elsewhere(place: &str) -> u64 {
     peak.trim().parse().unwrap()
 }
 
-/// This tests nothing without a store: it is where the process begins that a test has started.
+/// The entry point of a process that a test has started. Without a store it tests nothing.
 #[test]
-fn goes_on_in_a_process_of_its_own() {
+fn resumes_in_another_process() {
     let Ok(place) = env::var(PLACE) else { return };
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -100,14 +101,14 @@ fn check_peak(place: &str, peak: u64) {
     assert!(peak < most, "{peak} KiB");
 }
 
-/// A run of which all items have succeeded.
+/// A run whose items have all succeeded.
 async fn finish(store: &impl Store) {
     let task = AsyncMapTask::builder().name("large").concurrency(2).build().unwrap();
     task.over(0..size().0).map(large).recover(store, "large").for_each(|_| async {}).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn going_on_with_large_outputs_takes_memory_for_a_few_in_sqlite() {
+async fn resuming_large_outputs_takes_bounded_memory_in_sqlite() {
     let folder = Folder::new();
     let path = folder.file("runs.db");
     finish(&SqliteStore::open(&path).await.unwrap()).await;
@@ -116,7 +117,7 @@ async fn going_on_with_large_outputs_takes_memory_for_a_few_in_sqlite() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn going_on_with_large_outputs_takes_memory_for_a_few_in_postgres() {
+async fn resuming_large_outputs_takes_bounded_memory_in_postgres() {
     let url = cluster::shared().database().await;
     finish(&PostgresStore::connect(&url).await.unwrap()).await;
     let peak = go_on_elsewhere(&url);

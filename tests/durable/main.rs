@@ -1,4 +1,5 @@
-//! The stores, against real files and a real server, and what is durable in them. One binary, a module a concern.
+//! The stores, with real files and a real server, and durable runs in them. One binary with a module for each
+//! concern.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! A PgBouncer of the tests' own.
+//! A PgBouncer for the tests.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -14,10 +14,10 @@ use crate::folder::Folder;
 /// How many sessions of the server are shared by all connections to one database.
 const SESSIONS: u32 = 4;
 
-/// Ends with its standard input, however the process at the other end came to its end.
+/// Ends with its standard input, however the process at the other end ended.
 const SCRIPT: &str = "pgbouncer -q \"$1\" & trap 'kill $!' EXIT; read -r _ || true";
 
-/// A running PgBouncer, reached through a socket in the folder of the server's own.
+/// A running PgBouncer, reached through a socket in the server's own folder.
 pub(crate) struct PgBouncer {
     port: u16,
     child: Child,
@@ -59,7 +59,7 @@ impl PgBouncer {
         pgbouncer
     }
 
-    /// The URL of a database of the server, by way of this.
+    /// The URL of a database of the server, through this pooler.
     pub(crate) fn before(&self, url: &str) -> String {
         format!("{url}&port={}", self.port)
     }

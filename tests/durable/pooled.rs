@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use crate::cluster;
 use crate::pgbouncer::{self, PgBouncer};
 
-/// Runs of everything at once, of two stores that share the sessions with each other and with another client.
+/// Runs with all options, in two stores that share the sessions with each other and with another client.
 #[tokio::test(flavor = "multi_thread")]
-async fn runs_of_every_kind_succeed_behind_a_pooler_in_transaction_mode() {
+async fn every_kind_of_run_works_with_a_pooler() {
     let direct = cluster::shared().database().await;
     let url = pgbouncer::shared().before(&direct);
     let stores = [PostgresStore::connect(&url).await.unwrap(), PostgresStore::connect(&url).await.unwrap()];
@@ -35,7 +35,7 @@ async fn runs_of_every_kind_succeed_behind_a_pooler_in_transaction_mode() {
         let runs = store.runs().await.unwrap();
         assert!(runs.len() == 6 && runs.iter().all(|run| run.succeeded == 200 && run.lease.is_none()));
     }
-    // No session has a statement of a store's.
+    // No session keeps a statement of a store.
     let options: PgConnectOptions = url.parse().unwrap();
     let mut connection = PgConnection::connect_with(&options.extra_float_digits(None)).await.unwrap();
     let count = "SELECT count(*) FROM pg_prepared_statements";
@@ -43,10 +43,10 @@ async fn runs_of_every_kind_succeed_behind_a_pooler_in_transaction_mode() {
     assert_eq!(prepared, 0);
 }
 
-/// Seen from the server: transactions wait for the disk though the database says that none must, and though no session can
-/// be told.
+/// Observed in the server: transactions wait for the disk although the database is set not to wait, and although
+/// settings of a session do not last.
 #[tokio::test]
-async fn commits_behind_a_pooler_wait_for_the_disk() {
+async fn commits_through_a_pooler_wait_for_the_disk() {
     let direct = cluster::shared().database().await;
     let mut connection = PgConnection::connect(&direct).await.unwrap();
     let name: String =
@@ -76,7 +76,7 @@ async fn commits_behind_a_pooler_wait_for_the_disk() {
 }
 
 #[tokio::test]
-async fn a_pooler_in_statement_mode_is_refused_when_the_store_connects() {
+async fn a_pooler_in_statement_mode_is_refused_at_connect() {
     let direct = cluster::shared().database().await;
     let pgbouncer = PgBouncer::start(cluster::shared(), "statement", 6_433);
     let error = PostgresStore::connect(&pgbouncer.before(&direct)).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! What only the store in a server can be asked for.
+//! Properties of the store in a server.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ fn records(first: u64, count: u64) -> Vec<Record> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_connect_to_an_empty_database_at_once() {
+async fn many_stores_connect_to_an_empty_database_at_once() {
     let url = cluster::shared().database().await;
     let mut tasks = JoinSet::new();
     for number in 0..16 {
@@ -40,7 +40,7 @@ async fn many_connect_to_an_empty_database_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_of_the_server_is_not_noticed_and_loses_nothing() {
+async fn a_restart_of_the_server_loses_nothing() {
     let cluster = Cluster::start();
     let url = cluster.database().await;
     let store = PostgresStore::connect(&url).await.unwrap();
@@ -54,7 +54,7 @@ async fn a_restart_of_the_server_is_not_noticed_and_loses_nothing() {
             }
         });
     }
-    // As soon as the first commits are there, and again amid what follows.
+    // After the first commits, and again in the middle of the others.
     for kept in [1, 2000, 6000] {
         while store.run("nightly").await.unwrap().unwrap().succeeded < kept {
             if let Some(ended) = committers.try_join_next() {
@@ -70,7 +70,7 @@ async fn a_restart_of_the_server_is_not_noticed_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_does_not_come_back_is_an_error_that_says_why() {
+async fn a_server_that_stays_down_is_an_error_with_its_cause() {
     let cluster = Cluster::start();
     let retry_time = Duration::from_secs(1);
     let url = cluster.database().await;
@@ -100,9 +100,9 @@ async fn tables_of_a_newer_version_are_refused() {
     assert!(matches!(PostgresStore::connect("no url").await, Err(StoreError::Database { .. })));
 }
 
-/// Seen from the server: the transactions of a store wait for the disk, though the database says that none must.
+/// Observed in the server: the transactions of a store wait for the disk, although the database is set not to wait.
 #[tokio::test]
-async fn commits_wait_for_the_disk_where_the_server_would_not() {
+async fn commits_wait_for_the_disk_whatever_the_database_says() {
     let url = cluster::shared().database().await;
     let mut connection = PgConnection::connect(&url).await.unwrap();
     let name: String =
@@ -111,7 +111,7 @@ async fn commits_wait_for_the_disk_where_the_server_would_not() {
     sqlx::raw_sql(off).execute(&mut connection).await.unwrap();
 
     let store = PostgresStore::connect(&url).await.unwrap();
-    // What a transaction of the store runs under is written down by a trigger.
+    // A trigger records the setting of the store's transactions.
     sqlx::raw_sql(
         "CREATE TABLE seen (synchronous_commit text);
          CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -150,7 +150,7 @@ async fn the_operators_query_of_the_documentation_runs() {
 
 /// PostgreSQL has no text with NUL, and one output with a NUL must not fail the query for all others.
 #[tokio::test]
-async fn the_guides_query_for_a_field_of_the_outputs_reads_outputs_with_nul() {
+async fn the_query_of_the_guide_reads_outputs_with_nul() {
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Output {
         size: usize,

@@ -14,13 +14,13 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 pub(crate) use self::job::{IfHeld, Job, Keeping, Output, Place, STEPS, output};
 pub(crate) use self::log::{Event, Line, Log};
 
-/// Where a process finds its job.
+/// The environment variable with the job of a process.
 const JOB: &str = "ASYNC_MAP_TASK_JOB";
 
-/// No process and no wait for one is longer.
+/// The most time that a process or a wait for one may take.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// A process at work. It is killed where a test ends before it does.
+/// A running process. It is killed if a test ends before it does.
 pub(crate) struct Process(Child);
 
 impl Process {
@@ -38,7 +38,7 @@ impl Process {
         self.0.try_wait().unwrap().is_some()
     }
 
-    /// Kills it. Says whether it lived until then; it has done its job otherwise.
+    /// Kills it. Returns `true` if it was still running; otherwise it has done its job.
     pub(crate) fn kill(mut self) -> bool {
         self.0.kill().unwrap();
         let status = self.0.wait().unwrap();

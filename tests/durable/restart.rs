@@ -15,14 +15,14 @@ use crate::cluster::Cluster;
 const ITEMS: usize = 3_000;
 const CONCURRENCY: usize = 32;
 
-/// How many outcomes have been given when the server is restarted.
+/// The number of outcomes that have been given when the server is restarted.
 const RESTARTS: [usize; 2] = [800, 1_600];
 
 /// The items from here on wait until the server has been restarted for the last time.
 const LAST: usize = 2_900;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_outlives_two_restarts_of_the_server_and_runs_each_item_once() {
+async fn a_run_survives_two_restarts_of_the_server() {
     let cluster = Arc::new(tokio::task::spawn_blocking(Cluster::start).await.unwrap());
     let store = PostgresStore::connect(&cluster.database().await).await.unwrap();
     let (given, mut seen) = watch::channel(0);

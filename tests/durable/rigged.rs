@@ -1,4 +1,4 @@
-//! A store that does what it is told to, made as a user would make one.
+//! A store that follows a script, implemented as a user would implement one.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use async_map_task::store::{
 };
 use tokio::sync::Semaphore;
 
-/// What a store is asked for.
+/// The kind of a request to a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Call {
     OpenRun,
@@ -26,35 +26,35 @@ pub(crate) enum Call {
     ReleaseClaim,
 }
 
-/// What a store does with a call.
+/// The reaction of a store to a call.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
-    /// What it was asked for.
+    /// It does the request.
     Go,
-    /// Nothing, and never answers.
+    /// It does nothing, and never answers.
     Hang,
-    /// Nothing, and says so: the disk is full.
+    /// It does nothing, and fails: the disk is full.
     Fail,
     /// The same, once a permit is there.
     FailAfter(Arc<Semaphore>),
-    /// What it was asked for, once a permit is there.
+    /// It does the request once a permit is there.
     After(Arc<Semaphore>),
-    /// What it was asked for, but answers only once a permit is there.
+    /// It does the request, but answers only once a permit is there.
     Answer(Arc<Semaphore>),
-    /// What it was asked for, in a task, once a permit is there: also if its caller has dropped the call by then. Of
-    /// checkpoints that are saved only.
+    /// It does the request in a task, once a permit is there, even if its caller has dropped the call by then. Only
+    /// for saves of checkpoints.
     Later(Arc<Semaphore>),
 }
 
 type Script = Box<dyn FnMut(Call) -> Step + Send>;
 
-/// A store in memory that remembers what it was asked for, and follows a script.
+/// A store in memory that remembers its requests, and follows a script.
 #[derive(Clone)]
 pub(crate) struct Rigged {
     pub(crate) memory: MemoryStore,
     script: Arc<Mutex<Script>>,
     calls: Arc<Mutex<Vec<Call>>>,
-    /// The indices of each commit that has returned, and of those that succeeded only.
+    /// The indices of the successes of each commit that has returned.
     commits: Arc<Mutex<Vec<Vec<u64>>>>,
 }
 
@@ -63,18 +63,18 @@ impl Rigged {
         Self::over(&MemoryStore::new(), script)
     }
 
-    /// Another way to a store that others have, too.
+    /// Another handle to a store that is shared.
     pub(crate) fn over(memory: &MemoryStore, script: impl FnMut(Call) -> Step + Send + 'static) -> Self {
         let (calls, commits) = Default::default();
         Self { memory: memory.clone(), script: Arc::new(Mutex::new(Box::new(script))), calls, commits }
     }
 
-    /// A store that does what it is asked for.
+    /// A store that does every request.
     pub(crate) fn willing() -> Self {
         Self::new(|_| Step::Go)
     }
 
-    /// A store that does this with such calls, and what it is asked for with others.
+    /// A store that reacts in this way to such calls, and does all other requests.
     pub(crate) fn on(what: Call, step: Step) -> Self {
         Self::new(move |call| if call == what { step.clone() } else { Step::Go })
     }

@@ -1,4 +1,4 @@
-//! All rules at once: runs that fail, stop, are dropped and lose their store at random, until one gets through.
+//! All rules at once: runs that fail, stop, are dropped and lose their store at random, until one succeeds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -21,14 +21,14 @@ impl Dice {
     }
 }
 
-/// What a story knows: which numbers have been computed, how often, and by which index they were given.
+/// The observations of a case: which numbers were computed, how often, and for which index they were given.
 #[derive(Debug, Clone, Default)]
 struct Seen {
     calls: Arc<Mutex<BTreeMap<usize, usize>>>,
     given: Arc<Mutex<BTreeSet<u64>>>,
 }
 
-/// One run of a story: random settings, a store that fails now and then, and perhaps an early end from outside.
+/// One run of a case: random settings, a store that fails at times, and perhaps an early end from outside.
 async fn run(
     dice: &mut Dice,
     memory: &Rigged,
@@ -101,13 +101,13 @@ async fn run(
         tokio::join!(plan.run(items, end), stop).0
     };
     let report = if is_dropped { timeout(stops_at, run).await.ok() } else { Some(run.await) };
-    // A run that was dropped writes what it has in a task of its own.
+    // A run that was dropped writes its outcomes in a task of its own.
     sleep(secs(1)).await;
     (store, report)
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rules_1_to_6_hold_whatever_happens() {
+async fn durable_rules_1_to_6_hold_in_random_runs() {
     let (mut ended, mut dropped, mut failed, mut recovered) = (0, 0, 0, 0);
     for seed in 0..400 {
         let mut dice = Dice(seed);

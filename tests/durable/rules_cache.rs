@@ -1,4 +1,5 @@
-//! Rules 5 and 7 of durable runs: what a cached output is found by, what it replaces, and that it never fails an item.
+//! Rules 5 and 7 of durable runs: the key of a cached output, its replacement, and that the cache never fails an
+//! item.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ fn v1() -> Cache {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_what_was_computed_before_is_found_whatever_else_changes() {
+async fn durable_rule_5_other_settings_and_runs_find_cached_outputs() {
     for end in End::all() {
         for cache in [v1(), v1().serialized()] {
             let (store, calls) = (Rigged::willing(), Calls::default());
@@ -54,7 +55,7 @@ async fn durable_rule_5_what_was_computed_before_is_found_whatever_else_changes(
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_task_version_and_item_make_the_key_and_nothing_else() {
+async fn durable_rule_5_the_key_is_task_version_and_item() {
     let store = MemoryStore::new();
     let cached = async |task: &str, version: &str, item: &str| {
         let task = AsyncMapTask::builder().name(task.to_owned()).build().unwrap();
@@ -68,7 +69,7 @@ async fn durable_rule_5_task_version_and_item_make_the_key_and_nothing_else() {
     assert!(!cached("embed", "3", "a Text").await);
     assert!(!cached("embed", "4", "a text").await);
     assert!(!cached("summarize", "3", "a text").await);
-    // What moves from one part into the next is not the same.
+    // Text that moves from one part into the next changes the key.
     assert!(!cached("embed3", "", "a text").await);
     assert!(!cached("embed", "", "3a text").await);
     assert!(cached("embed", "3", "a text").await, "and that of the others has replaced nothing");
@@ -78,7 +79,7 @@ async fn durable_rule_5_task_version_and_item_make_the_key_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_what_is_ignored_is_no_part_of_the_key() {
+async fn durable_rule_5_key_by_selects_the_parts_of_the_key() {
     #[derive(Clone)]
     struct Request {
         text: &'static str,
@@ -126,7 +127,7 @@ async fn durable_rule_5_only_successes_are_cached() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_an_attempt_that_fails_is_retried_and_its_success_cached() {
+async fn durable_rule_5_the_success_of_a_retry_is_cached() {
     for end in End::all() {
         let (store, calls) = (Rigged::willing(), Calls::default());
         let noted = calls.clone();
@@ -144,7 +145,7 @@ async fn durable_rule_5_an_attempt_that_fails_is_retried_and_its_success_cached(
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_a_store_that_fails_costs_warnings_and_no_item() {
+async fn durable_rule_5_a_failing_store_only_causes_warnings() {
     let (warnings, _listening) = Warnings::listen();
     for end in End::all() {
         for (call, cache, what, computed) in [
@@ -162,7 +163,7 @@ async fn durable_rule_5_a_store_that_fails_costs_warnings_and_no_item() {
             assert_eq!(calls.take().len(), computed, "{end:?}");
             assert_eq!(warnings.count(what), 5, "{end:?}, {call:?}: one for each item");
             assert!(report.outputs.iter().map(|(_, output)| *output).eq((0..5).map(|n| 3 * n)), "{end:?}");
-            // And nothing is wrong once the store is well.
+            // And nothing is wrong once the store works again.
             store.rig(|_| Step::Go);
             plan.clone().run(0..5, end).await;
             calls.take();
@@ -171,9 +172,9 @@ async fn durable_rule_5_a_store_that_fails_costs_warnings_and_no_item() {
     }
 }
 
-/// A value that is damaged, that is of another place, that is no JSON or of another type is a miss, and is replaced.
+/// A value that is damaged, that is of another key, that is not JSON or of another type is a miss, and is replaced.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_a_value_that_is_damaged_or_of_another_type_is_a_miss_and_is_replaced() {
+async fn durable_rule_5_an_unreadable_value_is_a_miss() {
     let (warnings, _listening) = Warnings::listen();
     for cache in [v1(), v1().serialized()] {
         for damage in ["value", "checksum", "type"] {
@@ -217,18 +218,18 @@ async fn durable_rule_5_a_value_that_is_damaged_or_of_another_type_is_a_miss_and
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_an_item_without_a_key_and_an_output_that_is_no_json_are_not_cached() {
+async fn durable_rule_5_values_that_are_not_json_are_not_cached() {
     let (warnings, _listening) = Warnings::listen();
     let store = Rigged::willing();
     let task = at_once(2).build().unwrap();
     let keys_are_lists = |n: usize| BTreeMap::from([(vec![n], n)]);
     for cache in [v1(), v1().serialized()] {
-        // Before 1970, which a `SystemTime` refuses to be serialized as.
+        // Before 1970: serde refuses to serialize such a `SystemTime`.
         let early = |n: u64| SystemTime::UNIX_EPOCH - secs(1 + n);
         let run = task.over((0..3).map(early)).map(|_| async { Ok::<_, String>(0) });
         assert_eq!(in_time(run.cache(&store, cache.clone())).await.unwrap().successes(), 3);
         assert_eq!(warnings.count("is not cached"), 3);
-        // With `serialized`, the next of equal items computes at once.
+        // With `serialized`, the next of equal items computes immediately.
         let run = task.over([1, 1, 1]).map(|n| async move { Ok::<_, String>(keys_are_lists(n)) });
         let result = in_time(run.cache(&store, cache)).await.unwrap();
         assert_eq!((result.successes(), warnings.count("is not cached")), (3, 3));
@@ -256,7 +257,7 @@ async fn durable_rule_5_an_output_expires_after_its_time() {
     }
 }
 
-/// What is recovered is not looked up; what is found is durable before it counts.
+/// A recovered item is not looked up; a cached output is durable before it counts.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_5_a_run_can_be_recovered_and_cached() {
     for end in End::all() {
@@ -274,9 +275,9 @@ async fn durable_rule_5_a_run_can_be_recovered_and_cached() {
     }
 }
 
-/// A run that stops while items are looked up ends at once, and counts them as not started.
+/// A run that stops while items are looked up ends immediately, and counts them as not started.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_a_run_that_stops_while_items_are_looked_up_waits_for_none() {
+async fn durable_rule_5_a_stopped_run_waits_for_no_lookup() {
     for end in End::all() {
         for has_timeout in [false, true] {
             let (store, token) = (Rigged::on(Call::Cached, Step::Hang), CancellationToken::new());
@@ -298,7 +299,7 @@ async fn durable_rule_5_a_run_that_stops_while_items_are_looked_up_waits_for_non
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_what_is_looked_up_runs_not_yet_and_heeds_every_order() {
+async fn durable_rule_5_signals_apply_during_lookups() {
     for end in End::all().filter(|end| end.terminal == Terminal::Spawn) {
         let latch = Arc::new(Semaphore::new(0));
         let store = Rigged::on(Call::Cached, Step::After(Arc::clone(&latch)));
@@ -315,7 +316,7 @@ async fn durable_rule_5_what_is_looked_up_runs_not_yet_and_heeds_every_order() {
         sleep(secs(5)).await;
         assert_eq!(calls.take().len(), 9, "{end:?}");
         assert_eq!(in_time(handle).await.unwrap().successes(), 9, "{end:?}: no limit ran meanwhile");
-        // All is cached; what is left of a run that is drained while it looks up was never started.
+        // All is cached; items that a drained run is still looking up were never started.
         store.rig(|call| if call == Call::Cached { Step::Hang } else { Step::Go });
         let handle = thrice(&task, &store, &calls, NEVER).cache(v1()).spawn(0..9, end);
         sleep(secs(1)).await;
@@ -325,9 +326,9 @@ async fn durable_rule_5_what_is_looked_up_runs_not_yet_and_heeds_every_order() {
     }
 }
 
-/// An output is written when its item has ended, also where the run has nothing to do for the time being.
+/// An output is written when its item has ended, even if the run has nothing to do at that time.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_an_output_is_written_when_its_item_has_ended() {
+async fn durable_rule_5_an_output_is_written_when_its_item_ends() {
     for end in End::all().filter(|end| end.terminal == Terminal::Spawn) {
         let store = Rigged::willing();
         let call = |_, n| async move { sleep(secs(1 + 1_000 * n)).map(|()| Ok(n)).await };
@@ -342,7 +343,7 @@ async fn durable_rule_5_an_output_is_written_when_its_item_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_7_overwrite_computes_and_replaces_and_readers_see_old_or_new() {
+async fn durable_rule_7_overwrite_replaces_atomically() {
     for end in End::all() {
         for cache in [v1().overwrite(), v1().serialized().overwrite()] {
             let (store, calls) = (Rigged::willing(), Calls::default());
@@ -376,7 +377,7 @@ async fn durable_rule_7_overwrite_computes_and_replaces_and_readers_see_old_or_n
 
 /// The first item is still looked up when the run stops, those behind it were found.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_5_what_was_found_keeps_its_place_whatever_has_not_begun() {
+async fn durable_rule_5_a_stopped_run_keeps_the_indices_of_hits() {
     for end in End::all() {
         let (store, token) = (Rigged::willing(), CancellationToken::new());
         let plan = thrice(&at_once(2).build().unwrap(), &store, &Calls::default(), NEVER).cache(v1());

@@ -1,4 +1,4 @@
-//! Rule 8 of durable runs: an item goes on from the state that was saved last.
+//! Rule 8 of durable runs: an item continues from the state that was saved last.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use crate::rigged::{Call, Rigged, Step};
 use crate::support::{End, HOUR, Plan, at_once, ended_by_store, in_time, lenient, millis, secs};
 
-/// What each attempt found, in that order: the number, the attempt, and the state.
+/// The state that each attempt found, in that order: the number, the attempt, and the state.
 type Found = Arc<Mutex<Vec<(u64, u32, Option<u64>)>>>;
 
-/// Counts up to ten in its checkpoint, a second each, and fails where it is told to: each attempt gets that much further.
+/// Counts up to ten in its checkpoint, a second each, and fails at the given steps: each attempt gets that much
+/// further.
 fn counting(task: &AsyncMapTask, store: &Rigged, found: &Found, steps: u64) -> Plan {
     let found = Arc::clone(found);
     Plan::new(task, store, move |cx: ItemContext, n| {
@@ -43,14 +44,14 @@ fn take(found: &Found) -> Vec<(u64, u32, Option<u64>)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_the_state_that_was_saved_last_is_found_by_later_attempts_and_runs() {
+async fn durable_rule_8_later_attempts_and_runs_load_the_last_state() {
     for end in End::all() {
         let (store, found) = (Rigged::willing(), Found::default());
         let task = lenient(1).retries(1).build().unwrap();
         for expected in [
             vec![(7, 1, None), (7, 2, Some(3))],
             vec![(7, 1, Some(6)), (7, 2, Some(9))],
-            // It has succeeded: there is nothing to be found any more, and nothing runs.
+            // It has succeeded: there is no state any more, and nothing runs.
             vec![],
         ] {
             let report = counting(&task, &store, &found, 3).recover("r").run([7], end).await;
@@ -61,9 +62,9 @@ async fn durable_rule_8_the_state_that_was_saved_last_is_found_by_later_attempts
     }
 }
 
-/// Whatever ends an attempt or a run: an error, a panic, a timeout, a cancelled or a dropped run.
+/// Every end of an attempt or a run: an error, a panic, a timeout, a cancelled or a dropped run.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_the_state_outlives_whatever_ends_its_attempt() {
+async fn durable_rule_8_the_state_survives_every_end_of_an_attempt() {
     for end in End::all() {
         for how in ["panic", "timeout", "cancel", "drop", "lease"] {
             let (store, found, token) = (Rigged::willing(), Found::default(), CancellationToken::new());
@@ -83,7 +84,7 @@ async fn durable_rule_8_the_state_outlives_whatever_ends_its_attempt() {
                 sleep(millis(4_400)).await;
                 match how {
                     "cancel" => token.cancel(),
-                    // A run that is spawned goes on without whoever waits for it, so it is stopped as well.
+                    // A spawned run goes on when its handle is dropped, so it is stopped as well.
                     "drop" => {
                         run.abort();
                         token.cancel();
@@ -109,12 +110,12 @@ async fn durable_rule_8_the_state_outlives_whatever_ends_its_attempt() {
 
 /// Attempts and runs in between that save nothing lose nothing.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_an_attempt_that_saves_nothing_loses_nothing() {
+async fn durable_rule_8_an_attempt_without_a_save_keeps_the_state() {
     for end in End::all() {
         let (store, found) = (Rigged::willing(), Found::default());
         let task = lenient(1).retries(2).build().unwrap();
         counting(&task, &store, &found, 2).recover("r").run([7], end).await;
-        // It saves nothing, and the next two do not even look.
+        // It saves nothing, and the next two do not even load.
         counting(&task, &store, &found, 0).recover("r").run([7], end).await;
         let blind = Plan::new(&task, &store, |_, _| async { Err("no") });
         blind.clone().recover("r").run([7], end).await;
@@ -126,11 +127,11 @@ async fn durable_rule_8_an_attempt_that_saves_nothing_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_each_item_has_a_state_of_its_own_and_one_that_changed_starts_anew() {
+async fn durable_rule_8_a_changed_item_has_no_state() {
     for end in End::all() {
         let (store, found) = (Rigged::willing(), Found::default());
         let task = lenient(8).build().unwrap();
-        // Equal items are different ones, by their index.
+        // Equal items are different ones, because of their index.
         counting(&task, &store, &found, 3).recover("r").run([1, 2, 2, 4], end).await;
         counting(&task, &store, &found, 2).recover("other").run([1, 2, 2, 4], end).await;
         take(&found);
@@ -138,7 +139,7 @@ async fn durable_rule_8_each_item_has_a_state_of_its_own_and_one_that_changed_st
         let mut states = take(&found);
         states.sort_unstable();
         assert_eq!(states, [(1, 1, Some(3)), (2, 1, Some(3)), (4, 1, Some(3)), (22, 1, None)], "{end:?}");
-        // What was changed back starts anew as well: its state was replaced.
+        // An item that was changed back starts anew as well: its state was replaced.
         counting(&task, &store, &found, 1).recover("r").run([1, 2, 2], end).await;
         let mut states = take(&found);
         states.sort_unstable();
@@ -147,7 +148,7 @@ async fn durable_rule_8_each_item_has_a_state_of_its_own_and_one_that_changed_st
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_the_state_is_gone_when_the_item_has_succeeded() {
+async fn durable_rule_8_a_success_deletes_the_state() {
     for end in End::all() {
         let (store, found) = (Rigged::willing(), Found::default());
         let task = lenient(2).build().unwrap();
@@ -168,7 +169,7 @@ async fn durable_rule_8_the_state_is_gone_when_the_item_has_succeeded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_a_checkpoint_without_recover_is_a_clear_error() {
+async fn durable_rule_8_a_checkpoint_without_recover_is_an_error() {
     let store = MemoryStore::new();
     let task = at_once(1).build().unwrap();
     let saw = |cx: ItemContext, n: u64| async move {
@@ -184,9 +185,9 @@ async fn durable_rule_8_a_checkpoint_without_recover_is_a_clear_error() {
     assert_eq!(cached.results, plain.results);
 }
 
-/// A holder that has lost its run changes nothing of what its successor has saved.
+/// A holder that has lost its run changes nothing that its successor has saved.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_nothing_is_saved_once_the_lease_is_lost() {
+async fn durable_rule_8_a_lost_lease_prevents_saves() {
     let store = Rigged::willing();
     let memory = store.memory.clone();
     let refused = Arc::new(AtomicUsize::new(0));
@@ -210,9 +211,9 @@ async fn durable_rule_8_nothing_is_saved_once_the_lease_is_lost() {
     assert_eq!((refused.load(SeqCst), partial.cancelled()), (1, 1));
 }
 
-/// Dropped in the middle of a save, it has saved the state or left the one before.
+/// A save that is dropped in the middle leaves the new state or the one before.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_a_save_that_is_dropped_leaves_one_state_or_the_other() {
+async fn durable_rule_8_a_dropped_save_is_atomic() {
     for (step, expected) in [(Step::Hang, 1), (Step::Answer(Arc::new(Semaphore::new(0))), 2)] {
         let store = Rigged::willing();
         let task = lenient(1).build().unwrap();
@@ -236,9 +237,9 @@ async fn durable_rule_8_a_save_that_is_dropped_leaves_one_state_or_the_other() {
     }
 }
 
-/// What cannot be loaded is the function's to see, and fails no more than the function does.
+/// `load` returns the error of a state that cannot be loaded; the item fails only if the function does.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_a_state_that_is_damaged_or_of_another_type_is_an_error_of_load() {
+async fn durable_rule_8_load_fails_on_an_unreadable_state() {
     let store = Rigged::willing();
     let task = lenient(1).build().unwrap();
     let saved = Plan::new(&task, &store, |cx, _| async move {

@@ -1,4 +1,4 @@
-//! Rule 8 of durable runs: states are saved in the order of the calls, whether or not an attempt polls its call.
+//! Rule 8 of durable runs: states are saved in the order of the calls, even if an attempt does not poll its call.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -21,7 +21,7 @@ async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
 
-/// Has the first save wait for a permit, and does all else.
+/// The first save waits for a permit; everything else is done.
 fn first_save_waits(
     store: &Rigged,
     step: impl Fn(Arc<Semaphore>) -> Step + Send + 'static,
@@ -49,7 +49,7 @@ fn hash_of_seven() -> &'static str {
 
 /// A store that has begun to save does not wait for the attempt.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_a_save_that_is_not_polled_is_made() {
+async fn durable_rule_8_a_save_that_is_not_polled_completes() {
     let store = Rigged::willing();
     let latch = first_save_waits(&store, Step::After);
     let rigged = store.clone();
@@ -75,9 +75,9 @@ async fn durable_rule_8_a_save_that_is_not_polled_is_made() {
     assert_eq!(result.unwrap().results, [Some(7)]);
 }
 
-/// The store goes on with a call that was dropped, as one that has sent it to a server does.
+/// The store continues a call that was dropped, like one that has sent the call to a server.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_a_save_that_was_dropped_does_not_overtake_a_later_one() {
+async fn durable_rule_8_a_dropped_save_does_not_overtake_a_later_one() {
     let store = Rigged::willing();
     let latch = first_save_waits(&store, Step::Later);
     let task = lenient(1).build().unwrap();
@@ -85,7 +85,7 @@ async fn durable_rule_8_a_save_that_was_dropped_does_not_overtake_a_later_one() 
         let latch = Arc::clone(&latch);
         async move {
             let checkpoint = cx.checkpoint();
-            // The first is at the store when it is dropped, the second is not asked for any more.
+            // The first has reached the store when it is dropped; the second is not requested any more.
             for abandoned in [1_u64, 2] {
                 let _ = timeout(secs(1), checkpoint.save(&abandoned)).await;
             }
@@ -106,9 +106,9 @@ async fn durable_rule_8_a_save_that_was_dropped_does_not_overtake_a_later_one() 
     assert_eq!(store.count(Call::SaveCheckpoint), 2, "a save that nobody wants any more is not made");
 }
 
-/// A later attempt finds what an earlier one has asked for, though it was stopped meanwhile.
+/// A later attempt finds the state that an earlier one has saved, although the earlier one was stopped meanwhile.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_the_next_attempt_loads_after_the_save_of_the_one_before() {
+async fn durable_rule_8_a_load_waits_for_the_save_before_it() {
     let store = Rigged::willing();
     let latch = first_save_waits(&store, Step::Later);
     let task = lenient(1).retries(1).retry_delay(secs(0)).timeout_per_attempt(secs(5)).build().unwrap();
@@ -132,9 +132,9 @@ async fn durable_rule_8_the_next_attempt_loads_after_the_save_of_the_one_before(
     assert_eq!(result.results, [Some(Some(1))]);
 }
 
-/// A success deletes the state also if its own attempt has left a save on its way.
+/// A success deletes the state, even if its own attempt has left a save in progress.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_a_save_that_was_dropped_does_not_outlive_the_success() {
+async fn durable_rule_8_a_success_deletes_a_dropped_save() {
     let store = Rigged::willing();
     let latch = first_save_waits(&store, Step::Later);
     let task = at_once(2).build().unwrap();
@@ -158,7 +158,7 @@ async fn durable_rule_8_a_save_that_was_dropped_does_not_outlive_the_success() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_8_a_checkpoint_that_outlives_its_run_says_so() {
+async fn durable_rule_8_a_checkpoint_of_an_ended_run_is_an_error() {
     let store = Rigged::willing();
     let kept: Arc<Mutex<Option<Checkpoint>>> = Arc::default();
     let task = at_once(1).build().unwrap();
@@ -175,7 +175,7 @@ async fn durable_rule_8_a_checkpoint_that_outlives_its_run_says_so() {
     }
 }
 
-/// Tells that a future wants to be polled.
+/// Records that a future was woken.
 #[derive(Default)]
 struct Woken(Notify);
 
@@ -185,7 +185,7 @@ impl Wake for Woken {
     }
 }
 
-/// Polls a future so often, each time once it wants to be, and then no more.
+/// Polls a future so often, each time after it was woken, and then no more.
 async fn poll_times<F: Future>(mut future: Pin<&mut F>, times: usize) -> Option<F::Output> {
     let woken = Arc::new(Woken::default());
     for _ in 0..times {
@@ -238,9 +238,9 @@ async fn durable_rule_8_a_load_that_is_not_polled_keeps_no_connection() {
     assert_eq!(run.await.unwrap().results, vec![Some(None); ATTEMPTS]);
 }
 
-/// The test of the test: `poll_times` polls as often as it says.
+/// A test of the helper: `poll_times` polls exactly as often as requested.
 #[tokio::test]
-async fn a_future_is_polled_so_often_and_no_more() {
+async fn poll_times_polls_exactly_so_often() {
     let polls = AtomicUsize::new(0);
     let mut endless = pin!(poll_fn(|cx| {
         polls.fetch_add(1, SeqCst);

@@ -1,4 +1,4 @@
-//! Rule 2 of durable runs: what counts is durable.
+//! Rule 2 of durable runs: an outcome counts only when it is durable.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -24,9 +24,9 @@ fn latch() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(0))
 }
 
-/// Each commit takes a second, and whoever is told of a success looks whether its commit had returned.
+/// Each commit takes a second. A callback that receives a success checks whether its commit had returned.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_2_an_outcome_is_given_out_only_once_it_is_durable() {
+async fn durable_rule_2_an_outcome_is_given_out_when_it_is_durable() {
     for end in End::all() {
         let latch = latch();
         let store = Rigged::on(Call::Commit, Step::After(Arc::clone(&latch)));
@@ -44,7 +44,7 @@ async fn durable_rule_2_an_outcome_is_given_out_only_once_it_is_durable() {
             assert_eq!(store.groups().len(), commits, "{end:?}");
             let durable = store.durable().len();
             let (given, expected) = (given.load(SeqCst), if end.gives_outcomes() { durable } else { 0 });
-            // On tasks of their own, items need not end in the order in which they are given out.
+            // With `parallel()`, items need not end in the order in which they are given out.
             let may_be_held = end.ordered && end.parallel && given < expected;
             assert!(given == expected || may_be_held, "{end:?}: {given} of {expected} were given out");
             assert!(!run.is_finished() || durable == 30, "{end:?}: it has ended before all was durable");
@@ -57,7 +57,7 @@ async fn durable_rule_2_an_outcome_is_given_out_only_once_it_is_durable() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_2_observer_and_progress_know_of_a_success_once_it_is_durable() {
+async fn durable_rule_2_observers_see_a_success_when_it_is_durable() {
     for is_parallel in [false, true] {
         let latch = latch();
         let store = Rigged::on(Call::Commit, Step::After(Arc::clone(&latch)));
@@ -85,10 +85,10 @@ async fn durable_rule_2_observer_and_progress_know_of_a_success_once_it_is_durab
     }
 }
 
-/// While nothing becomes durable, items go on until so many wait for it; then nothing more starts, and all goes on once
-/// something is durable.
+/// While nothing becomes durable, items go on until the maximum waits for it; then nothing more starts. All goes on
+/// once something is durable.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_2_items_run_while_others_become_durable_and_their_number_is_bounded() {
+async fn durable_rule_2_outcomes_that_are_not_durable_are_bounded() {
     for (concurrency, is_parallel) in [(1, false), (1, true), (64, false), (64, true), (3_000, true)] {
         let latch = latch();
         let store = Rigged::on(Call::Commit, Step::After(Arc::clone(&latch)));
@@ -110,10 +110,10 @@ async fn durable_rule_2_items_run_while_others_become_durable_and_their_number_i
     }
 }
 
-/// A sink takes so long that the store is idle: there is no more reason to write items together, and each is durable at
-/// once.
+/// A sink is so slow that the store is idle: there is no reason to write items together, and each is durable
+/// immediately.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_2_an_outcome_waits_for_no_other_to_become_durable() {
+async fn durable_rule_2_each_outcome_of_a_slow_sink_is_written_alone() {
     let store = Rigged::willing();
     let task = at_once(1).build().unwrap();
     let run = task.over(1..=3).map(|n: u64| async move { sleep(secs(n)).map(Ok::<_, String>).await });
@@ -126,7 +126,7 @@ async fn durable_rule_2_an_outcome_waits_for_no_other_to_become_durable() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_2_an_endless_source_takes_no_more_memory_than_what_is_not_durable() {
+async fn durable_rule_2_an_endless_source_takes_bounded_memory() {
     let store = Rigged::willing();
     let (pulled, settled) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let token = CancellationToken::new();
@@ -146,9 +146,9 @@ async fn durable_rule_2_an_endless_source_takes_no_more_memory_than_what_is_not_
     assert_eq!(store.durable().len(), settled.load(SeqCst), "what is durable was given");
 }
 
-/// The run is dropped with successes on their way: they are written, and the run is given back.
+/// The run is dropped with successes in progress: they are written, and the run is given back.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_2_a_run_that_is_dropped_writes_what_has_succeeded() {
+async fn durable_rule_2_a_dropped_run_writes_its_successes() {
     // One that is spawned goes on without its handle.
     for end in End::all().filter(|end| end.terminal != Terminal::Spawn) {
         let latch = latch();
@@ -174,9 +174,10 @@ async fn durable_rule_2_a_run_that_is_dropped_writes_what_has_succeeded() {
     }
 }
 
-/// However a run stops, all that has succeeded is durable when it has ended. One whose time is over waits a second for that.
+/// However a run stops, all that has succeeded is durable when it has ended. After its time limit, a run waits a
+/// second for that.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_2_a_run_that_stops_ends_when_all_that_has_succeeded_is_durable() {
+async fn durable_rule_2_a_stopped_run_waits_for_its_commits() {
     for end in End::all() {
         for cause in ["token", "fail_fast", "timeout", "early"] {
             let latch = latch();
@@ -218,7 +219,7 @@ async fn durable_rule_2_a_run_that_stops_ends_when_all_that_has_succeeded_is_dur
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_2_a_run_that_is_drained_or_paused_lets_what_has_ended_become_durable() {
+async fn durable_rule_2_a_drained_or_paused_run_writes_its_outcomes() {
     for end in End::all().filter(|end| end.terminal == Terminal::Spawn) {
         let latch = latch();
         let store = Rigged::on(Call::Commit, Step::After(Arc::clone(&latch)));
@@ -246,9 +247,9 @@ async fn durable_rule_2_a_run_that_is_drained_or_paused_lets_what_has_ended_beco
     }
 }
 
-/// One output of three cannot be written. It must not be that another is taken for durable in its stead.
+/// One output of three cannot be written. No other may be treated as durable in its place.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_2_an_output_that_is_no_json_makes_no_other_durable() {
+async fn durable_rule_2_an_output_that_is_not_json_is_not_durable() {
     for is_parallel in [false, true] {
         let latch = latch();
         let store = Rigged::on(Call::Commit, Step::After(Arc::clone(&latch)));
@@ -284,9 +285,9 @@ async fn durable_rule_2_an_output_that_is_no_json_makes_no_other_durable() {
     }
 }
 
-/// Large outputs are written in smaller groups, and one that is larger than a group by itself.
+/// Large outputs are written in smaller groups, and one that is larger than a group is written alone.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_2_a_group_is_bounded_in_bytes_as_well() {
+async fn durable_rule_2_a_group_is_bounded_in_bytes() {
     let store = Rigged::willing();
     let task = at_once(16).build().unwrap();
     let megabytes = |n: usize| async move { Ok::<_, String>("x".repeat(n << 20)) };

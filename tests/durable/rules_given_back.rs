@@ -1,4 +1,4 @@
-//! Rule 4 of durable runs: a run that has ended is given back, at once or as soon as that can be.
+//! Rule 4 of durable runs: a run that has ended is given back, immediately or as soon as possible.
 
 use std::future::{IntoFuture, pending, poll_fn};
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use crate::rigged::{Call, Rigged, Step};
 use crate::support::{Calls, End, NEVER, Plan, Terminal, at_once, in_time, millis, secs, thrice};
 use crate::warnings::Warnings;
 
-/// A run of which the first item is done and the others never are.
+/// A run whose first item is done and whose other items never are.
 fn stuck(store: &Rigged) -> Plan {
     let call = |_, n| async move { if n == 0 { Ok(n) } else { pending().await } };
     Plan::new(&at_once(2).build().unwrap(), store, call).recover("r")
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_a_run_that_was_dropped_is_had_again_at_once_in_the_same_process() {
+async fn durable_rule_4_a_dropped_run_can_be_resumed_immediately() {
     // A run that was spawned goes on when its handle is dropped.
     for end in End::all().filter(|end| end.terminal != Terminal::Spawn) {
-        // What it has still to write takes a second, and so does it to give the run back.
+        // Its last writes take a second, and so does giving it back.
         for slow in [Call::Commit, Call::CloseRun] {
             let latch = Arc::new(Semaphore::new(0));
             let store = Rigged::on(slow, Step::After(Arc::clone(&latch)));
@@ -46,7 +46,7 @@ async fn durable_rule_4_a_run_that_was_dropped_is_had_again_at_once_in_the_same_
 }
 
 #[tokio::test]
-async fn durable_rule_4_a_run_that_was_dropped_is_had_again_from_a_file() {
+async fn durable_rule_4_a_dropped_run_can_be_resumed_from_a_file() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     let task = at_once(4).build().unwrap();
@@ -61,9 +61,9 @@ async fn durable_rule_4_a_run_that_was_dropped_is_had_again_from_a_file() {
     assert_eq!(run.recover(&store, "r").await.unwrap().successes(), 100);
 }
 
-/// It is no run that is about to be given back.
+/// A run that goes on is refused immediately, because it is not about to be given back.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_a_run_that_goes_on_in_the_same_process_is_refused_at_once() {
+async fn durable_rule_4_a_running_run_is_refused_immediately() {
     let (store, calls) = (Rigged::willing(), Calls::default());
     let end = End::all().next().unwrap();
     let first = tokio::spawn(stuck(&store).run(0..4, end));
@@ -78,7 +78,7 @@ async fn durable_rule_4_a_run_that_goes_on_in_the_same_process_is_refused_at_onc
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_a_run_is_given_back_as_soon_as_the_disk_has_room_again() {
+async fn durable_rule_4_a_run_is_released_when_the_disk_has_room() {
     for end in End::all() {
         let (warnings, _listening) = Warnings::listen();
         let (store, calls) = (Rigged::on(Call::CloseRun, Step::Fail), Calls::default());
@@ -90,7 +90,7 @@ async fn durable_rule_4_a_run_is_given_back_as_soon_as_the_disk_has_room_again()
         assert_eq!(warnings.count("failed to release the run, will retry"), 1, "{end:?}");
         sleep(secs(10)).await;
         assert!(store.run("r").await.unwrap().unwrap().lease.is_some(), "{end:?}: the disk is full");
-        // Whoever wants it is told why it cannot be had.
+        // A second run gets an error with the reason.
         let refused = plan.clone().recover("r").run(0..9, end).await;
         assert!(refused.reason.unwrap().contains("disk full"), "{end:?}");
 
@@ -104,9 +104,9 @@ async fn durable_rule_4_a_run_is_given_back_as_soon_as_the_disk_has_room_again()
     }
 }
 
-/// Another wants the run before the store is asked once more, and gives it back itself.
+/// Another run wants the id before the store is asked once more, and gives it back first.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_a_run_that_could_not_be_given_back_is_had_when_it_can_be() {
+async fn durable_rule_4_the_next_run_releases_the_lease_itself() {
     let (warnings, _listening) = Warnings::listen();
     let (store, calls) = (Rigged::on(Call::CloseRun, Step::Fail), Calls::default());
     let end = End::all().next().unwrap();
@@ -120,7 +120,7 @@ async fn durable_rule_4_a_run_that_could_not_be_given_back_is_had_when_it_can_be
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_a_run_that_can_never_be_given_back_is_left_when_its_lease_is_over() {
+async fn durable_rule_4_a_release_is_retried_until_the_lease_ends() {
     let (warnings, _listening) = Warnings::listen();
     let (store, calls) = (Rigged::on(Call::CloseRun, Step::Fail), Calls::default());
     let end = End::all().next().unwrap();
@@ -130,9 +130,9 @@ async fn durable_rule_4_a_run_that_can_never_be_given_back_is_left_when_its_leas
     warnings.count("failed to release the run");
 }
 
-/// The writes of a run are made by tasks of their own, so that nothing of the store is held while the run is not polled.
+/// Tasks make the writes of a run, so that nothing of the store is held while the run is not polled.
 #[tokio::test]
-async fn durable_rule_3_the_writes_of_a_run_go_on_while_nobody_polls_it() {
+async fn durable_rule_3_writes_go_on_while_the_run_is_not_polled() {
     let latch = Arc::new(Semaphore::new(0));
     let step = Step::After(Arc::clone(&latch));
     let store =
@@ -161,9 +161,9 @@ async fn durable_rule_3_the_writes_of_a_run_go_on_while_nobody_polls_it() {
     assert_eq!(run.await.unwrap().successes(), 4);
 }
 
-/// The task of a stream is dropped by the runtime, a moment after the stream.
+/// The runtime drops the task of a stream a moment after the stream.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn durable_rule_4_a_run_whose_stream_was_dropped_is_had_again_at_once() {
+async fn durable_rule_4_a_dropped_stream_releases_its_run() {
     let store = MemoryStore::new();
     let task = at_once(2).build().unwrap();
     for round in 0..200 {

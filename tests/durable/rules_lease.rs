@@ -1,4 +1,4 @@
-//! Rule 4 of durable runs: a run is one holder's at a time.
+//! Rule 4 of durable runs: a run has one holder at a time.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -24,12 +24,12 @@ fn slow(store: &Rigged) -> Plan {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_the_second_is_refused_with_who_holds_it_and_since_when() {
+async fn durable_rule_4_a_second_run_gets_an_error_with_the_holder() {
     for end in End::all() {
         let (store, calls) = (Rigged::willing(), Calls::default());
         let before = SystemTime::now();
         let first = tokio::spawn(slow(&store).recover("r").run(0..4, end));
-        // Its lease is renewed for as long as it lives, so it is held after many leases, too.
+        // Its lease is renewed as long as it lives, so it is held after many leases, too.
         for wait in [secs(1), 50 * DEFAULT_LEASE] {
             sleep(wait).await;
             let task = at_once(2).build().unwrap();
@@ -66,7 +66,7 @@ async fn durable_rule_4_the_second_is_refused_with_who_holds_it_and_since_when()
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_whoever_waits_for_the_holder_has_the_run_when_it_ends() {
+async fn durable_rule_4_a_waiting_run_starts_when_the_holder_ends() {
     for end in End::all() {
         let (store, calls) = (Rigged::willing(), Calls::default());
         let first = Plan::new(&at_once(2).build().unwrap(), &store, |_, n| async move {
@@ -89,7 +89,7 @@ async fn durable_rule_4_whoever_waits_for_the_holder_has_the_run_when_it_ends() 
 
 /// A process that dies gives nothing back. Here it is a runtime that is shut down in the middle of a run.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_a_dead_holders_run_is_free_when_its_lease_is_over() {
+async fn durable_rule_4_a_dead_holder_loses_the_run_with_its_lease() {
     let store = Rigged::willing();
     let calls = Calls::default();
     let process = runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
@@ -116,18 +116,18 @@ async fn durable_rule_4_a_dead_holders_run_is_free_when_its_lease_is_over() {
     let second = thrice(&task, &store, &calls, NEVER).recover(recovery).run(0..5, end).await;
     assert_eq!((second.reason, second.summary.recovered, calls.take()), (None, 2, vec![2, 3, 4]));
     assert!((secs(19)..=secs(21)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
-    // Whoever was dead and is not can do nothing to the run any more.
+    // A holder that was taken for dead cannot change the run any more.
     let late = store.renew_run("r", &holder, HOUR).await.unwrap_err();
     assert!(matches!(late, StoreError::LeaseLost { .. }), "{late}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_a_holder_whose_run_is_forgotten_or_taken_stops() {
+async fn durable_rule_4_a_holder_that_lost_the_run_stops() {
     for end in End::all() {
         for is_forgotten in [true, false] {
             let memory = MemoryStore::new();
             let thief = memory.clone();
-            // Suspended until its lease is over, it comes back after another has taken the run.
+            // Suspended until its lease is over, it resumes after another has taken the run.
             let store = Rigged::over(&memory, move |call| {
                 if call == Call::RenewRun && !is_forgotten {
                     thief.open_run("r", "test", "thief", HOUR).now_or_never().unwrap().unwrap();
@@ -157,9 +157,9 @@ async fn durable_rule_4_a_holder_whose_run_is_forgotten_or_taken_stops() {
     }
 }
 
-/// A lease that was lost is noticed at the next commit, too, and what was finished is not taken for durable.
+/// A lost lease is noticed at the next commit, too, and the finished outcomes do not count as durable.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_nothing_is_written_into_a_run_that_another_has() {
+async fn durable_rule_4_a_former_holder_writes_nothing() {
     let store = Rigged::on(Call::RenewRun, Step::Go);
     let task = at_once(1).build().unwrap();
     let memory = store.memory.clone();
@@ -180,7 +180,7 @@ async fn durable_rule_4_nothing_is_written_into_a_run_that_another_has() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_a_holder_that_could_not_renew_its_lease_in_time_stops() {
+async fn durable_rule_4_a_holder_with_an_expired_lease_stops() {
     let latch = Arc::new(Semaphore::new(0));
     for step in [Step::Fail, Step::Hang, Step::After(latch)] {
         for end in End::all() {
@@ -196,9 +196,9 @@ async fn durable_rule_4_a_holder_that_could_not_renew_its_lease_in_time_stops() 
     }
 }
 
-/// One renewal that fails is made up for by the next, and nobody notices.
+/// After one renewal that fails the next succeeds, without an effect on the run.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_a_renewal_that_fails_is_tried_again_while_the_lease_lasts() {
+async fn durable_rule_4_a_failed_renewal_is_retried() {
     for end in End::all() {
         let mut asked = 0;
         let store = Rigged::new(move |call| {
@@ -213,7 +213,7 @@ async fn durable_rule_4_a_renewal_that_fails_is_tried_again_while_the_lease_last
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_whoever_waits_for_a_holder_can_be_stopped() {
+async fn durable_rule_4_a_waiting_run_can_be_stopped() {
     for end in End::all() {
         for has_timeout in [false, true] {
             let (store, token) = (Rigged::willing(), CancellationToken::new());
@@ -237,7 +237,7 @@ async fn durable_rule_4_whoever_waits_for_a_holder_can_be_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_4_a_run_that_is_dropped_while_it_waits_takes_nothing() {
+async fn durable_rule_4_a_run_dropped_while_waiting_takes_no_lease() {
     let store = Rigged::willing();
     store.open_run("r", "test", "other", secs(100)).await.unwrap();
     let task = at_once(1).build().unwrap();

@@ -1,4 +1,4 @@
-//! Rule 1 of durable runs: what has succeeded is not run again.
+//! Rule 1 of durable runs: an item that has succeeded does not run again.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use crate::support::{Calls, End, HOUR, NEVER, Plan, at_once, in_time, lenient, m
 use crate::warnings::Warnings;
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_what_has_succeeded_is_not_run_again_and_comes_back_in_its_place() {
+async fn durable_rule_1_successes_come_back_at_their_indices() {
     for end in End::all() {
         let (store, calls) = (Rigged::willing(), Calls::default());
         let task = lenient(4).build().unwrap();
@@ -36,9 +36,9 @@ async fn durable_rule_1_what_has_succeeded_is_not_run_again_and_comes_back_in_it
     }
 }
 
-/// More successes than are read at once, with gaps at the ends of what is, and in the middle.
+/// More successes than one page, with gaps at the ends of the pages and in the middle.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_long_runs_are_recovered_as_well_wherever_their_gaps_are() {
+async fn durable_rule_1_long_runs_with_gaps_are_recovered() {
     let gaps: [&dyn Fn(u64) -> bool; 6] = [
         &|n| n % 97 == 0,
         &|n| matches!(n, 2_047..=2_049 | 4_095..=4_097),
@@ -71,19 +71,19 @@ async fn durable_rule_1_long_runs_are_recovered_as_well_wherever_their_gaps_are(
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_an_item_that_has_changed_runs_again_and_is_counted() {
+async fn durable_rule_1_a_changed_item_runs_again() {
     for end in End::all() {
         let (store, calls) = (Rigged::willing(), Calls::default());
         let task = lenient(4).build().unwrap();
         thrice(&task, &store, &calls, 5).recover("r").run(1..11, end).await;
         calls.take();
-        // The fifth had failed, so that it has not changed since it succeeded.
+        // The fifth had failed, so it has not changed since it succeeded.
         let items = [1, 2, 33, 4, 55, 6, 7, 8, 99, 10];
         let changed = thrice(&task, &store, &calls, NEVER).recover("r").run(items, end).await;
         assert_eq!(calls.take(), [33, 55, 99, 10], "{end:?}");
         assert_eq!((changed.summary.changed, changed.summary.recovered), (2, 6), "{end:?}");
         assert_eq!(changed.outputs[2], (2, 99), "{end:?}: never the output of what was there before");
-        // What it is now is what is known of it from now on.
+        // From now on, its present state is recorded.
         let again = thrice(&task, &store, &calls, NEVER).recover("r").run(items, end).await;
         assert_eq!((again.summary.changed, again.summary.recovered), (0, 10), "{end:?}");
         assert_eq!((again.outputs, calls.take()), (changed.outputs, vec![]), "{end:?}");
@@ -91,7 +91,7 @@ async fn durable_rule_1_an_item_that_has_changed_runs_again_and_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_a_list_may_grow_and_shrink_and_what_shifts_has_changed() {
+async fn durable_rule_1_a_list_may_grow_shrink_and_shift() {
     let (store, calls) = (Rigged::willing(), Calls::default());
     let task = at_once(3).build().unwrap();
     let end = End::all().next().unwrap();
@@ -109,7 +109,7 @@ async fn durable_rule_1_a_list_may_grow_and_shrink_and_what_shifts_has_changed()
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_the_settings_of_the_task_change_nothing_about_what_is_recovered() {
+async fn durable_rule_1_settings_do_not_affect_recovery() {
     let (store, calls) = (Rigged::willing(), Calls::default());
     let task = lenient(1).build().unwrap();
     let ends: Vec<End> = End::all().collect();
@@ -133,7 +133,7 @@ async fn durable_rule_1_the_settings_of_the_task_change_nothing_about_what_is_re
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_the_id_of_another_tasks_run_is_an_error_that_names_both() {
+async fn durable_rule_1_the_run_of_another_task_is_refused() {
     for end in End::all() {
         let (store, calls) = (Rigged::willing(), Calls::default());
         thrice(&at_once(2).build().unwrap(), &store, &calls, NEVER).recover("r").run(0..3, end).await;
@@ -144,14 +144,14 @@ async fn durable_rule_1_the_id_of_another_tasks_run_is_an_error_that_names_both(
         assert!(reason.contains("OtherTask"), "{reason}");
         assert!(reason.contains("\"test\"") && reason.contains("\"resize\""), "{end:?}: {reason}");
         assert_eq!((calls.take(), refused.summary.not_started), (vec![], 3), "{end:?}");
-        // The run that it was is as it was.
+        // The original run is unchanged.
         let info = store.run("r").await.unwrap().unwrap();
         assert_eq!((info.task.as_str(), info.status, info.succeeded), ("test", RunStatus::Succeeded, 3));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_what_was_cancelled_or_had_not_begun_runs_again() {
+async fn durable_rule_1_cancelled_items_run_again() {
     for end in End::all() {
         let (store, calls, token) = (Rigged::willing(), Calls::default(), CancellationToken::new());
         let (noted, stop) = (calls.clone(), token.clone());
@@ -181,7 +181,7 @@ async fn durable_rule_1_what_was_cancelled_or_had_not_begun_runs_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_what_was_recovered_counts_for_the_verdict() {
+async fn durable_rule_1_recovered_items_count_for_the_verdict() {
     let (store, calls) = (Rigged::willing(), Calls::default());
     for end in End::all() {
         store.forget("r").await.unwrap();
@@ -227,9 +227,9 @@ async fn durable_rule_1_every_form_of_the_function_is_recovered() {
     }
 }
 
-/// Thirds are long in decimals, and one that is read carelessly is off by the last bit.
+/// Thirds have many decimals, and a careless parser is off by the last bit.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_outputs_come_back_the_same_to_the_last_bit() {
+async fn durable_rule_1_outputs_come_back_exactly() {
     let store = MemoryStore::new();
     let task = at_once(8).build().unwrap();
     let run = || {
@@ -242,9 +242,9 @@ async fn durable_rule_1_outputs_come_back_the_same_to_the_last_bit() {
     assert_eq!(differ, 0);
 }
 
-/// An output that cannot be read any more, because the type is another one now, runs again.
+/// An output that cannot be read any more, because its type has changed, runs again.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_1_an_output_that_is_not_of_this_type_runs_again_and_is_counted() {
+async fn durable_rule_1_an_output_of_another_type_runs_again() {
     let (warnings, _listening) = Warnings::listen();
     let store = MemoryStore::new();
     let task = at_once(2).build().unwrap();

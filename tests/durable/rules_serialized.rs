@@ -1,4 +1,4 @@
-//! Rule 6 of durable runs: for one key at most one computes at a time.
+//! Rule 6 of durable runs: for one key at most one item computes at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -39,7 +39,7 @@ fn taking(seconds: u64, store: &Rigged, calls: &Calls, concurrency: usize) -> Pl
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_equal_items_of_one_run_share_one_computation() {
+async fn durable_rule_6_equal_items_of_a_run_compute_once() {
     for end in End::all() {
         for concurrency in [1, 2, 3, 8, 64] {
             for seconds in [0, 1] {
@@ -58,11 +58,11 @@ async fn durable_rule_6_equal_items_of_one_run_share_one_computation() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_runs_that_go_on_at_once_compute_each_key_once() {
+async fn durable_rule_6_concurrent_runs_compute_each_key_once() {
     for end in End::all() {
         let (memory, calls) = (MemoryStore::new(), Calls::default());
         let runs = (0..4).map(|shift| {
-            // Each begins elsewhere, so that each holds what others wait for.
+            // Each begins at another item, so that each holds claims for which others wait.
             let items = (0..40).map(move |n| (n + 10 * shift) % 40);
             let store = Rigged::over(&memory, |_| Step::Go);
             tokio::spawn(taking(1, &store, &calls, 3).run(items, end))
@@ -81,10 +81,10 @@ async fn durable_rule_6_runs_that_go_on_at_once_compute_each_key_once() {
     }
 }
 
-/// With one place, and all keys but the last held by others: the last one starts at once.
+/// With one permit, and all keys but the last held by others: the last one starts immediately.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_whoever_waits_keeps_no_other_from_its_place() {
-    // In the order of the input, what has ended waits for those before it, and its place with it.
+async fn durable_rule_6_a_waiting_item_holds_no_permit() {
+    // In the order of the input, an ended item waits for those before it, and its permit with it.
     for end in End::all().filter(|end| !end.ordered) {
         for concurrency in [1, 4] {
             let (store, calls) = (Rigged::willing(), Calls::default());
@@ -103,7 +103,7 @@ async fn durable_rule_6_whoever_waits_keeps_no_other_from_its_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_when_the_holder_fails_the_next_computes_at_once() {
+async fn durable_rule_6_a_failed_holder_releases_its_claim() {
     for end in End::all() {
         for how in ["error", "panic", "timeout", "cancel", "drop"] {
             let store = Rigged::willing();
@@ -146,9 +146,9 @@ async fn durable_rule_6_when_the_holder_fails_the_next_computes_at_once() {
     }
 }
 
-/// Within one run nobody even asks again: no time passes at all.
+/// Within one run the store is not even asked again: no time passes.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_an_equal_item_of_the_same_run_is_next_in_no_time() {
+async fn durable_rule_6_an_equal_item_of_the_run_is_next_immediately() {
     for end in End::all() {
         let calls = Calls::default();
         let noted = calls.clone();
@@ -166,10 +166,10 @@ async fn durable_rule_6_an_equal_item_of_the_same_run_is_next_in_no_time() {
     }
 }
 
-/// A process that dies releases nothing. Here it is a runtime that is shut down while it computes; of those who wait,
-/// exactly one computes.
+/// A process that dies releases nothing. Here it is a runtime that is shut down while it computes; of the waiting
+/// runs, exactly one computes.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_when_the_holder_dies_one_other_computes_after_its_lease() {
+async fn durable_rule_6_a_dead_holder_loses_its_claim_with_its_lease() {
     let store = Rigged::willing();
     let process = runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
     let end = End::all().next().unwrap();
@@ -196,9 +196,9 @@ async fn durable_rule_6_when_the_holder_dies_one_other_computes_after_its_lease(
     assert!((secs(19)..=secs(22)).contains(&elapsed), "after the lease of 20 s and 1 s of work: {elapsed:?}");
 }
 
-/// A computation of many leases keeps its claim for as long as it lives: while it runs, and while it waits for its retry.
+/// A computation of many leases keeps its claim as long as it lives: while it runs, and while it waits for its retry.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_a_living_holder_keeps_its_claim_however_long_it_takes() {
+async fn durable_rule_6_a_claim_is_renewed_while_its_item_runs() {
     for end in End::all() {
         let (store, calls) = (Rigged::willing(), Calls::default());
         let task = at_once(1).retries(1).retry_delay(secs(60)).retry_jitter(0.0).build().unwrap();
@@ -219,9 +219,9 @@ async fn durable_rule_6_a_living_holder_keeps_its_claim_however_long_it_takes() 
     }
 }
 
-/// A renewal that fails now and then is made up for; whoever has lost its claim computes to its end, with a warning.
+/// A renewal that fails at times is repeated; an item that has lost its claim computes to its end, with a warning.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_a_claim_that_was_not_renewed_fails_no_item() {
+async fn durable_rule_6_a_lost_claim_fails_no_item() {
     let (warnings, _listening) = Warnings::listen();
     let (store, calls) = (Rigged::on(Call::RenewClaim, Step::Fail), Calls::default());
     let end = End::all().next().unwrap();
@@ -234,15 +234,15 @@ async fn durable_rule_6_a_claim_that_was_not_renewed_fails_no_item() {
     assert!(warnings.count("failed to renew the claim") >= 3);
 }
 
-/// What cannot be written is computed again by the next one, at once, as if it had failed.
+/// If an output cannot be written, the next item computes it immediately, as if the first had failed.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_an_output_that_could_not_be_written_holds_nobody_up() {
+async fn durable_rule_6_a_failed_write_delays_no_other_item() {
     for end in End::all() {
         let (store, calls) = (Rigged::on(Call::PutCached, Step::Fail), Calls::default());
         let report = taking(1, &store, &calls, 2).run([7; 3], end).await;
         assert_eq!((calls.take(), report.summary.successes), (vec![7; 3], 3), "{end:?}");
         assert_eq!(report.summary.elapsed, secs(3), "{end:?}");
-        // Nor those who wait elsewhere.
+        // Items that wait in other runs are not delayed either.
         let begun = Instant::now();
         taking(1, &store, &calls, 1).run([7], end).await;
         assert!(begun.elapsed() <= secs(1) + PATIENCE, "{end:?}: {:?}", begun.elapsed());
@@ -252,7 +252,7 @@ async fn durable_rule_6_an_output_that_could_not_be_written_holds_nobody_up() {
 
 /// The store grants a claim, and the run ends before it has the answer.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_a_claim_that_was_granted_to_a_run_that_ends_is_released() {
+async fn durable_rule_6_an_ended_run_releases_a_late_claim() {
     for end in End::all() {
         for is_dropped in [false, true] {
             if is_dropped && end.terminal == Terminal::Spawn {
@@ -285,9 +285,9 @@ async fn durable_rule_6_a_claim_that_was_granted_to_a_run_that_ends_is_released(
     }
 }
 
-/// Weights and a shared limit: whoever has the claim gets its place, whatever the others wait for.
+/// Weights and a shared limit: the item with the claim gets its permits, whatever the others wait for.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_6_weights_and_a_shared_limit_hold_nobody_up_for_ever() {
+async fn durable_rule_6_weights_and_a_shared_limit_do_not_deadlock() {
     let limiter = async_map_task::Limiter::new(5);
     for concurrency in [4, 7] {
         for is_parallel in [false, true] {
@@ -316,7 +316,7 @@ async fn durable_rule_6_weights_and_a_shared_limit_hold_nobody_up_for_ever() {
     }
 }
 
-/// The claims themselves, as the store has them: never two holders of one key.
+/// The claims themselves, as recorded by the store: never two holders of one key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn durable_rule_6_on_many_threads_each_key_is_computed_once() {
     let store = MemoryStore::new();

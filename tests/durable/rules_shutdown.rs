@@ -1,4 +1,4 @@
-//! Rule 44, for durable runs: the task of the store is dropped with its runtime, which is no failure of the store.
+//! Rule 44, for durable runs: the task of the store is dropped with its runtime. That is not a failure of the store.
 
 use std::sync::mpsc;
 use std::thread;
@@ -14,7 +14,7 @@ fn multi() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// A run whose three successes never become durable. The channel tells of each attempt.
+/// A run whose three successes never become durable. The channel receives a message for each attempt.
 macro_rules! hanging {
     () => {{
         let store = Rigged::on(Call::Commit, Step::Hang);
@@ -37,7 +37,7 @@ fn wait_for(store: &Rigged, ended: &mpsc::Receiver<u32>) {
 }
 
 #[test]
-fn rule_44_a_durable_run_that_outlives_its_runtime_is_cancelled_with_what_it_has_computed() {
+fn rule_44_a_durable_run_keeps_outputs_after_a_shutdown() {
     let runtime = multi();
     let (run, ended, store) = hanging!();
     let handle = runtime.handle().clone();
@@ -51,7 +51,7 @@ fn rule_44_a_durable_run_that_outlives_its_runtime_is_cancelled_with_what_it_has
 }
 
 #[test]
-fn rule_44_what_a_durable_run_has_computed_before_a_shutdown_reaches_its_handle_and_no_stream() {
+fn rule_44_a_shutdown_gives_durable_outputs_only_to_the_handle() {
     let runtime = multi();
     let (run, ended, store) = hanging!();
     let entered = runtime.enter();

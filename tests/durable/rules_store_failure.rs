@@ -1,4 +1,4 @@
-//! Rule 3 of durable runs: a store that fails stops the run, and nothing that was finished is lost or told twice.
+//! Rule 3 of durable runs: a store that fails stops the run, and no finished outcome is lost or given twice.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::support::{
 use crate::warnings::Warnings;
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_a_store_that_cannot_be_opened_or_read_stops_the_run_before_it_begins() {
+async fn durable_rule_3_an_unreadable_store_fails_the_run_first() {
     for end in End::all() {
         for call in [Call::OpenRun, Call::Successes] {
             let (store, calls) = (Rigged::on(call, Step::Fail), Calls::default());
@@ -35,9 +35,10 @@ async fn durable_rule_3_a_store_that_cannot_be_opened_or_read_stops_the_run_befo
     }
 }
 
-/// The second page of an earlier run cannot be read: what is on the first has come back, and what ran is durable.
+/// The second page of an earlier run cannot be read: the items on the first have come back, and items that ran are
+/// durable.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_a_store_that_cannot_be_read_on_stops_the_run() {
+async fn durable_rule_3_an_unreadable_page_stops_the_run() {
     for end in End::all() {
         let (store, calls) = (Rigged::willing(), Calls::default());
         let task = lenient(8).build().unwrap();
@@ -67,10 +68,10 @@ async fn durable_rule_3_a_store_that_cannot_be_read_on_stops_the_run() {
     }
 }
 
-/// The item that ends is the first to learn that the next page cannot be read, and what the store has said is still the
-/// reason; and what is durable is given out, though its commit and the failure are learnt in one go.
+/// The item that ends is the first to learn that the next page cannot be read, and the store's error is still the
+/// reason. Durable outcomes are given out, although their commit and the failure are learnt at the same time.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_whoever_learns_it_first_learns_what_the_store_has_said() {
+async fn durable_rule_3_an_item_that_fails_first_has_the_stores_error() {
     for end in End::all().filter(|end| !end.ordered) {
         for yields in 0..4 {
             let (store, calls) = (Rigged::willing(), Calls::default());
@@ -117,10 +118,10 @@ async fn durable_rule_3_whoever_learns_it_first_learns_what_the_store_has_said()
     }
 }
 
-/// The nth commit fails. What was durable is given out, and no more; where all results are kept, the partial result has
-/// also what was finished.
+/// The nth commit fails. Only durable outcomes are given out. If all results are kept, the partial result also has
+/// the finished ones.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_a_commit_that_fails_stops_the_run_with_all_that_was_finished() {
+async fn durable_rule_3_a_failed_commit_keeps_finished_outcomes() {
     for end in End::all() {
         for nth in 1..6 {
             let (store, calls) = (Rigged::failing_from(Call::Commit, nth), Calls::default());
@@ -143,7 +144,7 @@ async fn durable_rule_3_a_commit_that_fails_stops_the_run_with_all_that_was_fini
                     "{end:?}: what was finished is not, for whoever takes it"
                 );
             } else {
-                // What ran when the store failed had its grace, and ended in it.
+                // Items that ran when the store failed had their grace, and ended in it.
                 assert_eq!(given.len(), calls.take().len(), "{end:?}, {nth}");
             }
             // The next run has the durable ones, and runs all others.
@@ -157,7 +158,7 @@ async fn durable_rule_3_a_commit_that_fails_stops_the_run_with_all_that_was_fini
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_what_the_store_has_said_is_the_reason_and_its_source() {
+async fn durable_rule_3_the_reason_is_the_error_of_the_store() {
     let store = Rigged::failing_from(Call::Commit, 2);
     let task = at_once(1).build().unwrap();
     let run = task.over(0..3_u64).map(|n| async move { Ok::<_, String>(sleep(secs(1)).map(|()| n).await) });
@@ -169,11 +170,11 @@ async fn durable_rule_3_what_the_store_has_said_is_the_reason_and_its_source() {
     assert_eq!(error.to_string(), "test: the store failed after 2 items");
     let partial = error.into_partial();
     assert_eq!((partial.results[0], partial.successes()), (Some(0), 2), "{}", partial.summary);
-    // Whoever asks the store learns it, too.
+    // The status of the run in the store has the error, too.
     let info = store.run("r").await.unwrap().unwrap();
     assert!(matches!(&info.status, RunStatus::Failed { reason } if reason.contains("disk full")), "{info:?}");
     assert_eq!(info.lease, None);
-    // For those who take the outcomes as they come, it is the same.
+    // It is the same if the outcomes are taken as they come.
     let store = Rigged::failing_from(Call::Commit, 1);
     let run = task.over(0..3_u64).map(|n| async move { Ok::<_, String>(n) });
     let error = in_time(run.recover(&store, "r").for_each(|_| async {})).await.unwrap_err();
@@ -181,9 +182,9 @@ async fn durable_rule_3_what_the_store_has_said_is_the_reason_and_its_source() {
     assert!(error.source().unwrap().is::<StoreError>(), "{error:?}");
 }
 
-/// What would have been enough is not, where it is not durable.
+/// Enough successes are not enough if they are not durable.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_a_success_that_was_early_is_none_when_the_store_fails() {
+async fn durable_rule_3_a_failed_store_prevents_an_early_success() {
     for end in End::all() {
         for nth in [1, 2] {
             let store = Rigged::failing_from(Call::Commit, nth);
@@ -198,7 +199,7 @@ async fn durable_rule_3_a_success_that_was_early_is_none_when_the_store_fails() 
 
 /// The last commit fails when all items have run: the run has not succeeded.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_a_run_whose_last_commit_fails_has_not_succeeded() {
+async fn durable_rule_3_a_failed_last_commit_fails_the_run() {
     for end in End::all() {
         let (store, calls) = (Rigged::on(Call::Commit, Step::Fail), Calls::default());
         let task = lenient(9).build().unwrap();
@@ -207,7 +208,7 @@ async fn durable_rule_3_a_run_whose_last_commit_fails_has_not_succeeded() {
         assert_eq!(calls.take().len(), 9, "{end:?}");
         let (successes, cancelled) = (report.summary.successes, report.summary.cancelled);
         assert_eq!(successes + cancelled, 9, "{end:?}");
-        // On tasks of their own, an attempt that has begun may not have been polled when the commit fails.
+        // With `parallel()`, an attempt that has begun may not have been polled when the commit fails.
         let is_whole = if end.gives_outcomes() { successes == 0 } else { successes == 9 || end.parallel };
         assert!(is_whole, "{end:?}: {}", report.summary);
     }
@@ -215,7 +216,7 @@ async fn durable_rule_3_a_run_whose_last_commit_fails_has_not_succeeded() {
 
 /// A store that fails only to record a failure has failed as well.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_a_failure_that_cannot_be_recorded_stops_the_run_too() {
+async fn durable_rule_3_an_unrecorded_failure_stops_the_run() {
     for end in End::all() {
         let (store, calls) = (Rigged::on(Call::Commit, Step::Fail), Calls::default());
         let task = lenient(2).build().unwrap();
@@ -225,9 +226,9 @@ async fn durable_rule_3_a_failure_that_cannot_be_recorded_stops_the_run_too() {
     }
 }
 
-/// A store that answers late is none that fails: nobody notices.
+/// A store that answers late has not failed: there is no effect.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_a_store_that_comes_back_is_not_noticed() {
+async fn durable_rule_3_a_slow_store_has_no_effect() {
     for end in End::all() {
         let latch = Arc::new(Semaphore::new(0));
         let store = Rigged::on(Call::Commit, Step::After(Arc::clone(&latch)));
@@ -240,9 +241,9 @@ async fn durable_rule_3_a_store_that_comes_back_is_not_noticed() {
     }
 }
 
-/// All is durable and only the run could not be given back: that is no failure, and the log says so.
+/// Everything is durable, and only giving the run back fails: that is not a failure, and the log has a warning.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_a_run_that_could_not_be_given_back_has_succeeded_with_a_warning() {
+async fn durable_rule_3_a_failed_release_is_only_a_warning() {
     let (warnings, _listening) = Warnings::listen();
     for end in End::all() {
         let (store, calls) = (Rigged::on(Call::CloseRun, Step::Fail), Calls::default());
@@ -264,10 +265,10 @@ async fn durable_rule_3_a_run_that_could_not_be_given_back_has_succeeded_with_a_
 }
 
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_an_item_that_cannot_be_serialized_stops_the_run_before_it_starts() {
+async fn durable_rule_3_an_item_that_is_not_json_stops_the_run() {
     let store = MemoryStore::new();
     let task = at_once(2).build().unwrap();
-    // A `SystemTime` before 1970 refuses to be serialized.
+    // Serde refuses to serialize a `SystemTime` before 1970.
     let items = [0, 1, 0].map(|seconds| SystemTime::UNIX_EPOCH - secs(seconds));
     let run = task.over(items).map(|_| async move {
         sleep(millis(1)).await;
@@ -278,9 +279,9 @@ async fn durable_rule_3_an_item_that_cannot_be_serialized_stops_the_run_before_i
     assert!(partial.results[1].is_none() && partial.not_started() >= 2, "{}", partial.summary);
 }
 
-/// What is kept is damaged: it is neither given out nor written over.
+/// A stored output is damaged: it is neither given out nor overwritten.
 #[tokio::test(start_paused = true)]
-async fn durable_rule_3_an_output_that_is_damaged_stops_the_run() {
+async fn durable_rule_3_a_damaged_output_stops_the_run() {
     let store = MemoryStore::new();
     let task = at_once(2).build().unwrap();
     let numbers = |store| task.over(0..9_u64).map(|n| async move { Ok::<_, String>(n) }).recover(store, "r");

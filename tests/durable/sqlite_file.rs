@@ -1,4 +1,4 @@
-//! The file of a store: which one it is, for whom, and what the store needs of the system.
+//! The file of a store: its identity, its permissions, and the resources that the store needs.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -39,7 +39,7 @@ fn wait_until(what: &str, has_happened: impl Fn() -> bool) {
     }
 }
 
-/// A store in which the run has succeeded with other outputs, all of it in its one file.
+/// A store in which the run has succeeded with other outputs, all of it in one file.
 async fn another_store(path: &Path) {
     let store = SqliteStore::open(path).await.unwrap();
     multiply(&store, 100).await.unwrap();
@@ -49,8 +49,8 @@ async fn another_store(path: &Path) {
 }
 
 #[test]
-fn a_store_stays_with_its_file_when_the_directory_changes() {
-    if !is_alone("sqlite_file::a_store_stays_with_its_file_when_the_directory_changes", |_| {}) {
+fn a_change_of_directory_does_not_affect_a_store() {
+    if !is_alone("sqlite_file::a_change_of_directory_does_not_affect_a_store", |_| {}) {
         return;
     }
     runtime().block_on(async {
@@ -75,7 +75,7 @@ fn assert_replaced<T: std::fmt::Debug>(result: Result<T, StoreError>, path: &Pat
 }
 
 #[tokio::test]
-async fn a_store_whose_file_was_replaced_or_removed_refuses_every_call() {
+async fn a_store_without_its_file_refuses_every_call() {
     for is_replaced in [true, false] {
         let folder = Folder::new();
         let path = folder.file("runs.db");
@@ -102,10 +102,10 @@ async fn a_store_whose_file_was_replaced_or_removed_refuses_every_call() {
     }
 }
 
-/// All that a run needs, with not one more file that can be opened.
+/// Everything that a run needs, while not one more file can be opened.
 #[test]
-fn a_store_that_is_open_needs_no_further_file_descriptors() {
-    if !is_alone("sqlite_file::a_store_that_is_open_needs_no_further_file_descriptors", |_| {}) {
+fn an_open_store_needs_no_more_file_descriptors() {
+    if !is_alone("sqlite_file::an_open_store_needs_no_more_file_descriptors", |_| {}) {
         return;
     }
     runtime().block_on(async {
@@ -131,7 +131,7 @@ fn a_store_that_is_open_needs_no_further_file_descriptors() {
 }
 
 #[tokio::test]
-async fn the_files_of_a_new_store_are_their_owners_alone() {
+async fn only_the_owner_can_read_a_new_store() {
     let folder = Folder::new();
     let mode = |name: &str| fs::metadata(folder.file(name)).unwrap().permissions().mode() & 0o777;
     let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
@@ -139,7 +139,7 @@ async fn the_files_of_a_new_store_are_their_owners_alone() {
     for name in ["runs.db", "runs.db-wal", "runs.db-shm"] {
         assert_eq!(mode(name), 0o600, "{name}");
     }
-    // One that is there keeps what its owner has given it.
+    // A file that exists keeps the permissions that its owner has set.
     File::create(folder.file("shared.db")).unwrap();
     fs::set_permissions(folder.file("shared.db"), Permissions::from_mode(0o660)).unwrap();
     let shared = SqliteStore::open(folder.file("shared.db")).await.unwrap();
@@ -149,7 +149,7 @@ async fn the_files_of_a_new_store_are_their_owners_alone() {
     }
 }
 
-/// How many threads of stores there are in this process.
+/// The number of threads of stores in this process.
 fn threads() -> usize {
     let names = fs::read_dir("/proc/self/task").unwrap().filter_map(|task| {
         // A thread may end meanwhile.
@@ -159,9 +159,8 @@ fn threads() -> usize {
 }
 
 #[test]
-fn a_store_outlives_its_runtime_and_its_threads_end_with_the_last_clone() {
-    if !is_alone("sqlite_file::a_store_outlives_its_runtime_and_its_threads_end_with_the_last_clone", |_| {})
-    {
+fn threads_of_a_store_end_with_its_last_clone() {
+    if !is_alone("sqlite_file::threads_of_a_store_end_with_its_last_clone", |_| {}) {
         return;
     }
     let folder = Folder::new();

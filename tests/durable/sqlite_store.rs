@@ -1,4 +1,4 @@
-//! What only the store in a file can be asked for.
+//! Properties of the store in a file.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -30,13 +30,13 @@ async fn file(path: &std::path::Path) -> SqliteConnection {
 }
 
 #[tokio::test]
-async fn what_is_kept_is_there_when_the_file_is_opened_again() {
+async fn records_are_there_when_the_file_is_opened_again() {
     let folder = Folder::new();
     let path = folder.file("runs.db");
     let first = SqliteStore::open(&path).await.unwrap();
     first.open_run("nightly", "resize", "a", HOUR).await.unwrap();
     first.commit("nightly", "a", &[record()]).await.unwrap();
-    // While the first is still open, as another process would, and after.
+    // While the first is still open, as in another process, and after.
     let second = SqliteStore::open(&path).await.unwrap();
     assert_eq!(second.successes("nightly", 0, 10).await.unwrap(), [record()]);
     assert!(matches!(second.open_run("nightly", "resize", "b", HOUR).await, Err(StoreError::Held { .. })));
@@ -45,9 +45,9 @@ async fn what_is_kept_is_there_when_the_file_is_opened_again() {
     assert_eq!(third.successes("nightly", 0, 10).await.unwrap(), [record()]);
 }
 
-/// Whoever makes the file has it for himself for a moment, and the others wait for that.
+/// The creator of the file locks it for a moment, and the others wait for that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
-async fn many_open_a_new_file_in_the_same_moment() {
+async fn many_stores_create_one_file() {
     for _ in 0..50 {
         let folder = Folder::new();
         let path = folder.file("runs.db");
@@ -59,7 +59,7 @@ async fn many_open_a_new_file_in_the_same_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_open_a_new_file_at_once_and_write_to_it() {
+async fn many_stores_create_one_file_and_write_to_it() {
     let folder = Folder::new();
     let mut tasks = JoinSet::new();
     for number in 0..16 {
@@ -78,7 +78,7 @@ async fn many_open_a_new_file_at_once_and_write_to_it() {
 }
 
 #[tokio::test]
-async fn a_commit_that_is_given_up_halfway_leaves_nothing_and_stops_nobody() {
+async fn a_dropped_commit_is_rolled_back() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
@@ -91,7 +91,7 @@ async fn a_commit_that_is_given_up_halfway_leaves_nothing_and_stops_nobody() {
         let ended = commit.as_mut().now_or_never();
         drop(commit);
         let kept = store.run("nightly").await.unwrap().unwrap().succeeded;
-        // Once it is under way to the disk it may still get there.
+        // A commit that is on its way to the disk may still get there.
         assert!(kept == 0 || kept == 1000, "{kept} of 1000 after {pause:?}");
         match ended {
             None => given_up += 1,
@@ -111,7 +111,7 @@ async fn a_commit_that_is_given_up_halfway_leaves_nothing_and_stops_nobody() {
 }
 
 #[tokio::test]
-async fn a_file_of_a_newer_version_is_refused_and_left_as_it_is() {
+async fn a_file_of_a_newer_version_is_refused_unchanged() {
     let folder = Folder::new();
     let path = folder.file("runs.db");
     drop(SqliteStore::open(&path).await.unwrap());
@@ -126,7 +126,7 @@ async fn a_file_of_a_newer_version_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn what_is_no_store_is_refused() {
+async fn files_of_other_kinds_are_refused() {
     let folder = Folder::new();
     let text = folder.file("notes.txt");
     std::fs::write(&text, "this is a list of things, and not a database at all\n".repeat(100)).unwrap();
@@ -142,13 +142,13 @@ async fn what_is_no_store_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_committed_has_reached_the_disk() {
+async fn commits_have_reached_the_disk() {
     let folder = Folder::new();
     let path = folder.file("runs.db");
     let store = SqliteStore::open(&path).await.unwrap();
     store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
     store.commit("nightly", "a", &[record()]).await.unwrap();
-    // What a crash leaves: the files as they are now.
+    // The state after a crash: the files as they are now.
     for suffix in ["", "-wal"] {
         std::fs::copy(folder.file(&format!("runs.db{suffix}")), folder.file(&format!("copy.db{suffix}")))
             .unwrap();
@@ -159,7 +159,7 @@ async fn what_is_committed_has_reached_the_disk() {
 
 /// A process that died while its clock was two days ahead has left such times.
 #[tokio::test]
-async fn no_lease_is_longer_than_it_was_asked_for_whatever_the_clock_was() {
+async fn a_changed_clock_does_not_lengthen_a_lease() {
     const LEASE: Duration = Duration::from_millis(300);
     let folder = Folder::new();
     let path = folder.file("runs.db");
@@ -185,11 +185,11 @@ async fn no_lease_is_longer_than_it_was_asked_for_whatever_the_clock_was() {
     while store.claim(&key, "b", HOUR, false).await.unwrap() != Claim::Granted {
         assert!(begun.elapsed() < Duration::from_secs(30), "the claim is not free");
     }
-    // It was given in whole, because its holder may have lived.
+    // The whole lease was granted, because its holder may have been alive.
     assert!(begun.elapsed() + Duration::from_millis(100) > LEASE, "{:?}", begun.elapsed());
 }
 
-/// A file of version 1 is opened, and what it has is there.
+/// A file of version 1 is opened, and its content is there.
 #[tokio::test]
 async fn a_file_of_the_first_version_is_migrated() {
     let folder = Folder::new();

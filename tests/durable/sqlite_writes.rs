@@ -18,7 +18,7 @@ use crate::folder::Folder;
 use crate::support::{HOUR, at_once, millis, pass, secs};
 use crate::warnings::Warnings;
 
-/// Less than SQLite waits for a file that another has.
+/// Less than the time for which SQLite waits for a locked file.
 const SOON: Duration = Duration::from_secs(20);
 
 fn checksummed(json: &str) -> Checksummed {
@@ -30,7 +30,7 @@ fn key(item: usize) -> CacheKey {
 }
 
 #[tokio::test]
-async fn a_sink_that_uses_the_store_of_its_run_is_not_blocked_by_it() {
+async fn a_sink_may_use_the_store_of_its_run() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     let (outer, inner) = (at_once(16).build().unwrap(), at_once(4).build().unwrap());
@@ -49,9 +49,9 @@ async fn a_sink_that_uses_the_store_of_its_run_is_not_blocked_by_it() {
     assert_eq!(store.runs().await.unwrap().len(), 64);
 }
 
-/// Every call, begun and left alone, and no other is held up: of this store or of one in another process.
+/// Every kind of call, begun and not polled, delays no other: of this store or of one in another process.
 #[tokio::test]
-async fn a_call_that_is_not_polled_holds_up_no_other() {
+async fn a_call_that_is_not_polled_delays_no_other() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
@@ -67,7 +67,7 @@ async fn a_call_that_is_not_polled_holds_up_no_other() {
     for call in &mut left_alone {
         assert!(call.now_or_never().is_none());
     }
-    // Whatever they have begun goes on meanwhile.
+    // The calls that have begun go on meanwhile.
     pass(millis(50));
     let other = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     let others = async {
@@ -83,7 +83,7 @@ async fn a_call_that_is_not_polled_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn a_renewal_does_not_wait_for_all_that_was_asked_for_before() {
+async fn a_renewal_overtakes_earlier_writes() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
@@ -97,7 +97,7 @@ async fn a_renewal_does_not_wait_for_all_that_was_asked_for_before() {
             })
         })
         .collect();
-    // All are asked for. Some may be done already.
+    // All are requested. Some may be done already.
     while saves.next().now_or_never().flatten().is_some() {}
     let at_once = done.load(SeqCst);
     let all = async { while saves.next().await.is_some() {} };
@@ -110,9 +110,9 @@ async fn a_renewal_does_not_wait_for_all_that_was_asked_for_before() {
     assert_eq!(done.load(SeqCst), 20_000);
 }
 
-/// What is done in a group has the effect of one call after another.
+/// The calls of a group have the effect of one call after another.
 #[tokio::test]
-async fn calls_that_are_written_together_take_effect_in_their_order() {
+async fn grouped_calls_take_effect_in_order() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     for round in 0..20 {
@@ -163,9 +163,9 @@ fn slow_disk(folder: &Folder) -> PathBuf {
 }
 
 #[test]
-fn three_thousand_writes_at_once_on_a_slow_disk_lose_nothing_and_say_nothing() {
+fn writes_to_a_slow_disk_succeed_without_warnings() {
     let folder = Folder::new();
-    let test = "sqlite_writes::three_thousand_writes_at_once_on_a_slow_disk_lose_nothing_and_say_nothing";
+    let test = "sqlite_writes::writes_to_a_slow_disk_succeed_without_warnings";
     let slow = |command: &mut Command| {
         command.env("LD_PRELOAD", slow_disk(&folder));
     };
@@ -197,14 +197,14 @@ async fn write_three_thousand(path: &Path) {
     assert!(begun.elapsed() < SOON, "it took {:?}", begun.elapsed());
 }
 
-const SIX: &str = "sqlite_writes::six_processes_with_a_run_each_in_one_file_keep_their_leases";
+const SIX: &str = "sqlite_writes::six_processes_in_one_file_keep_their_leases";
 const PATH: &str = "ASYNC_MAP_TASK_PATH";
 const RUN: &str = "ASYNC_MAP_TASK_RUN";
 const SECONDS: &str = "ASYNC_MAP_TASK_SECONDS";
 
-/// `ASYNC_MAP_TASK_SECONDS` says for how long they go on; eight where it is not set.
+/// `ASYNC_MAP_TASK_SECONDS` sets how long they go on; the default is eight.
 #[test]
-fn six_processes_with_a_run_each_in_one_file_keep_their_leases() {
+fn six_processes_in_one_file_keep_their_leases() {
     let seconds = env::var(SECONDS).map_or(8, |seconds| seconds.parse().unwrap());
     if is_here(SIX) {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

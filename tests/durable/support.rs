@@ -1,5 +1,4 @@
-//! What the tests of the rules share: runs with every end, the words for how they end, and a limit for whatever must not
-//! hang.
+//! Helpers for the tests of the rules: runs with every end, their reports, and a limit for calls that must not hang.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,7 +26,7 @@ pub(crate) fn millis(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// So many places, and everything else as it comes. The name is given, because items are found by it.
+/// A task with this concurrency and the other defaults. Its name is set, because items are found by it.
 pub(crate) fn at_once(concurrency: usize) -> AsyncMapTaskBuilder {
     AsyncMapTask::builder().name("test").concurrency(concurrency)
 }
@@ -37,8 +36,8 @@ pub(crate) fn lenient(concurrency: usize) -> AsyncMapTaskBuilder {
     at_once(concurrency).min_success_ratio(0.0)
 }
 
-/// Waits until something has happened in a runtime whose clock is not paused. The thread of the test waits with it, so that
-/// its own clock stands still.
+/// Waits until something has happened in a runtime whose clock is not paused. This blocks the thread of the test, so
+/// that its own paused clock does not advance.
 pub(crate) fn in_another_process(has_happened: impl Fn() -> bool) {
     let begun = std::time::Instant::now();
     while !has_happened() {
@@ -55,12 +54,12 @@ pub(crate) fn pass(time: Duration) {
     }
 }
 
-/// Fails where something hangs. On a paused clock it takes no time to learn that.
+/// Fails if the future hangs. On a paused clock this takes no real time.
 pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
     timeout(24 * HOUR, future).await.expect("it hangs")
 }
 
-/// The error of the store that is the reason why a run did not succeed.
+/// The error of the store that is the reason of a failed run.
 pub(crate) fn store_error(reason: &FailureReason) -> &StoreError {
     let FailureReason::Store(error) = reason else { panic!("it is not the store: {reason:?}") };
     error.downcast_ref().expect("it is an error of the store")
@@ -114,7 +113,7 @@ impl End {
         all.filter(|end| end.gives_outcomes() || !end.ordered)
     }
 
-    /// Whether each outcome is given out while the run goes on.
+    /// Returns `true` if each outcome is given out while the run goes on.
     pub(crate) fn gives_outcomes(self) -> bool {
         !matches!(self.terminal, Terminal::Await | Terminal::Spawn)
     }
@@ -140,9 +139,9 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) summary: Summary,
-    /// Why it did not succeed, as `{:?}` shows it.
+    /// The reason of its failure, as `{:?}` shows it.
     pub(crate) reason: Option<String>,
-    /// The successes that were given out, by index; where all are at the end, nobody says from where they are.
+    /// The successes that were given out, by index. If all are given at the end, their origins are not known.
     pub(crate) outputs: Vec<(usize, u64)>,
     pub(crate) origins: Vec<(usize, Origin)>,
 }
@@ -177,7 +176,7 @@ impl Report {
     }
 }
 
-/// Makes a run of a plan, in all of its types.
+/// Makes the run of a plan, in all of its types.
 macro_rules! with_run {
     ($plan:expr, $items:expr, $end:expr, $run:ident => $then:expr) => {{
         let Plan { task, call, store, recovery, cache, token, .. } = $plan;
@@ -249,7 +248,7 @@ impl Plan {
         in_time(self.finish(stream::iter(items).boxed(), end)).await
     }
 
-    /// The run by itself; the end's terminal does not count.
+    /// The run in the background; the end's terminal does not count.
     pub(crate) fn spawn(
         self,
         items: impl IntoIterator<Item = u64, IntoIter: Send + 'static>,
@@ -294,7 +293,7 @@ impl Plan {
     }
 }
 
-/// The partial result of a run that its store has ended, and why.
+/// The partial result of a run that its store has ended, and the store's error.
 pub(crate) fn ended_by_store<T, E>(
     ended: Result<MapTaskResult<T, E>, MapTaskError<T, E>>,
 ) -> (MapTaskResult<T, E>, String) {
@@ -314,13 +313,13 @@ impl Calls {
         self.0.lock().unwrap().push(n);
     }
 
-    /// Those since they were last taken.
+    /// Takes the numbers since the last call.
     pub(crate) fn take(&self) -> Vec<u64> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 
-/// Succeeds with the number thrice, but not for those that are divisible by another.
+/// Multiplies each number by three, but fails for those that are divisible by another.
 pub(crate) fn thrice(task: &AsyncMapTask, store: &Rigged, calls: &Calls, fails_at: u64) -> Plan {
     let calls = calls.clone();
     Plan::new(task, store, move |_, n| {

@@ -1,4 +1,5 @@
-//! Several processes at one store: each does what no other does, and takes over where one dies or loses its lease.
+//! Several processes at one store: none repeats the work of another, and each takes over if one dies or loses its
+//! lease.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,12 +17,12 @@ use crate::process::{Event, IfHeld, Job, Keeping, Line, Log, Output, Place, Proc
 const ITEMS: u64 = 300;
 const CONCURRENCY: usize = 8;
 
-/// Longer than a busy machine holds a process up, because a process that lives must keep what it has.
+/// Longer than a busy machine stalls a process, because a process that lives must keep its leases.
 const LEASE: Duration = Duration::from_secs(2);
 
 const RUN: &str = "nightly";
 
-/// The processes of one test and what they have done, one after another.
+/// The processes of one test and their events, in order.
 struct Scene {
     folder: Folder,
     place: Place,
@@ -59,7 +60,7 @@ impl Scene {
         }
     }
 
-    /// A job that is held up from this item on, until the gate is opened.
+    /// A job that stops at this item until the gate file exists.
     fn gated(&self, keeping: Keeping, first: u64) -> Job {
         Job { gate: Some((first, self.folder.file("gate"))), ..self.job(keeping) }
     }
@@ -86,7 +87,7 @@ impl Scene {
     }
 }
 
-/// What can be read from the lines.
+/// The contents of the log.
 struct Seen<'a>(&'a [Line]);
 
 impl Seen<'_> {
@@ -98,7 +99,7 @@ impl Seen<'_> {
             .collect()
     }
 
-    /// Who began each item.
+    /// The process that began each item.
     fn beginners(&self) -> BTreeMap<u64, Vec<u32>> {
         let mut beginners: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
         for line in self.0 {
@@ -119,7 +120,7 @@ impl Seen<'_> {
         settled.collect()
     }
 
-    /// How a process has ended: the reason where its run did not succeed.
+    /// The end of a process: the reason if its run did not succeed.
     fn end(&self, process: u32) -> Option<&str> {
         let mut of_process = self.0.iter().filter(|line| line.process == process);
         of_process
@@ -128,7 +129,8 @@ impl Seen<'_> {
             .as_deref()
     }
 
-    /// The run of this process has succeeded, and each output is right and of the process that has run the item last.
+    /// The run of this process has succeeded, and each output is correct and from the process that has run the item
+    /// last.
     fn check_all_outputs(&self, process: u32) {
         assert_eq!(self.end(process), None);
         let (settled, beginners) = (self.settled(process), self.beginners());
@@ -168,7 +170,7 @@ fn share(mut scene: Scene, processes: usize) {
     );
 }
 
-/// One process computes what it is killed over; the others have waited for that and take it over.
+/// One process is killed while it computes; the others have waited for its items and take them over.
 fn take_over_keys(mut scene: Scene, others: usize) {
     let gate = ITEMS / 3;
     let begun: Range<u64> = gate..gate + CONCURRENCY as u64;
@@ -176,7 +178,7 @@ fn take_over_keys(mut scene: Scene, others: usize) {
     let holder_id = holder.id();
     scene.until(|seen| begun.clone().all(|item| seen.began(holder_id).contains(&item)));
 
-    // They wait for what it computes, and have places for the rest beside it. Nothing else is kept from them.
+    // They wait for its items, and have permits for the rest. Nothing else is kept from them.
     let job = Job { concurrency: 2 * CONCURRENCY, ..scene.job(Keeping::Cache) };
     let others: Vec<Process> = (0..others).map(|_| Process::start(&job)).collect();
     let ids: Vec<u32> = others.iter().map(Process::id).collect();
@@ -185,7 +187,7 @@ fn take_over_keys(mut scene: Scene, others: usize) {
     };
     scene.until(|seen| ids.iter().all(|id| is_settled(&seen.settled(*id))));
 
-    // The holder lives, and renews what it has.
+    // The holder lives, and renews its claims.
     let now = Instant::now();
     scene.until(|_| now.elapsed() > LEASE * 3 / 2);
     let is_waited_for = |id: &u32| scene.seen().began(*id).iter().all(|item| !begun.contains(item));
@@ -214,8 +216,8 @@ fn recovering(if_held: IfHeld) -> Keeping {
     Keeping::Recover { run_id: RUN.to_owned(), if_held }
 }
 
-/// Starts a process that runs the items before the gate and is held up in those behind it, and waits until it is, with
-/// all before it committed.
+/// Starts a process that runs the items before the gate and stops at those behind it. Waits until it does, and all
+/// items before are committed.
 fn start_holder(scene: &mut Scene, gate: u64) -> Process {
     let holder = Process::start(&scene.gated(recovering(IfHeld::Refuse), gate));
     let id = holder.id();
@@ -260,7 +262,8 @@ fn take_over_run(mut scene: Scene) {
     eprintln!("a run was taken over {waited:?} after its holder was killed, whose lease was {LEASE:?}");
 }
 
-/// A process is suspended for longer than its lease. Another takes the run; the first, when it goes on, commits nothing.
+/// A process is suspended for longer than its lease. Another takes the run; the first, when it is resumed, commits
+/// nothing.
 async fn outlive_lease(mut scene: Scene, store: &impl Store) {
     let gate = ITEMS / 3;
     let holder = start_holder(&mut scene, gate);
@@ -283,7 +286,7 @@ async fn outlive_lease(mut scene: Scene, store: &impl Store) {
     let taken = lost.contains("its lease expired, and ") && lost.contains(&format!("/{heir_id}/"));
     assert!(taken && lost.ends_with(" took it"), "{lost}");
     assert!(seen.settled(holder_id).keys().copied().eq(0..gate), "reported, and not its own any more");
-    // The heir has run what the other was held up in, and that is what is kept.
+    // The second process has run the items at which the first had stopped, and its outputs are kept.
     assert_eq!(seen.end(heir_id), None);
     assert_eq!(seen.began(heir_id).len() as u64, ITEMS - gate);
     assert!(seen.settled(heir_id).keys().copied().eq(0..ITEMS));
@@ -299,7 +302,7 @@ async fn outlive_lease(mut scene: Scene, store: &impl Store) {
 }
 
 /// A process that is suspended while it writes to SQLite keeps the file locked for all others. So it is resumed and
-/// suspended again until it was not: then a write, one that changes nothing, is done.
+/// suspended again until the file is not locked: then a write that changes nothing succeeds.
 async fn suspend_outside_write(process: &Process, store: &impl Store) {
     loop {
         process.suspend();
@@ -332,24 +335,24 @@ async fn four_processes_compute_each_key_once_in_postgres() {
 }
 
 #[tokio::test]
-async fn one_other_takes_over_each_key_of_a_killed_process_in_sqlite() {
+async fn a_killed_process_is_replaced_for_each_key_in_sqlite() {
     take_over_keys(Scene::in_sqlite(), 1);
     take_over_keys(Scene::in_sqlite(), 3);
 }
 
 #[tokio::test]
-async fn one_other_takes_over_each_key_of_a_killed_process_in_postgres() {
+async fn a_killed_process_is_replaced_for_each_key_in_postgres() {
     take_over_keys(Scene::in_postgres().await, 1);
     take_over_keys(Scene::in_postgres().await, 3);
 }
 
 #[tokio::test]
-async fn a_run_is_refused_while_it_is_held_and_taken_over_when_its_process_was_killed_in_sqlite() {
+async fn a_killed_process_is_replaced_for_its_run_in_sqlite() {
     take_over_run(Scene::in_sqlite());
 }
 
 #[tokio::test]
-async fn a_run_is_refused_while_it_is_held_and_taken_over_when_its_process_was_killed_in_postgres() {
+async fn a_killed_process_is_replaced_for_its_run_in_postgres() {
     take_over_run(Scene::in_postgres().await);
 }
 
@@ -379,7 +382,7 @@ async fn outlive_lease_alone(mut scene: Scene, store: &impl Store) {
 }
 
 #[tokio::test]
-async fn a_process_suspended_for_longer_than_its_lease_goes_on_if_no_other_has_the_run_in_sqlite() {
+async fn a_suspended_process_keeps_an_unclaimed_run_in_sqlite() {
     let scene = Scene::in_sqlite();
     let Place::Sqlite(path) = &scene.place else { unreachable!() };
     let store = SqliteStore::open(Path::new(path)).await.unwrap();
@@ -387,7 +390,7 @@ async fn a_process_suspended_for_longer_than_its_lease_goes_on_if_no_other_has_t
 }
 
 #[tokio::test]
-async fn a_process_suspended_for_longer_than_its_lease_goes_on_if_no_other_has_the_run_in_postgres() {
+async fn a_suspended_process_keeps_an_unclaimed_run_in_postgres() {
     let scene = Scene::in_postgres().await;
     let Place::Postgres(url) = &scene.place else { unreachable!() };
     let store = PostgresStore::connect(url).await.unwrap();
@@ -395,7 +398,7 @@ async fn a_process_suspended_for_longer_than_its_lease_goes_on_if_no_other_has_t
 }
 
 #[tokio::test]
-async fn a_process_suspended_for_longer_than_its_lease_stops_and_commits_nothing_in_sqlite() {
+async fn a_suspended_process_that_lost_its_run_stops_in_sqlite() {
     let scene = Scene::in_sqlite();
     let Place::Sqlite(path) = &scene.place else { unreachable!() };
     let store = SqliteStore::open(Path::new(path)).await.unwrap();
@@ -403,7 +406,7 @@ async fn a_process_suspended_for_longer_than_its_lease_stops_and_commits_nothing
 }
 
 #[tokio::test]
-async fn a_process_suspended_for_longer_than_its_lease_stops_and_commits_nothing_in_postgres() {
+async fn a_suspended_process_that_lost_its_run_stops_in_postgres() {
     let scene = Scene::in_postgres().await;
     let Place::Postgres(url) = &scene.place else { unreachable!() };
     let store = PostgresStore::connect(url).await.unwrap();

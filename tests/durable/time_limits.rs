@@ -12,7 +12,7 @@ use crate::support::{
 
 const ITEMS: u64 = 40;
 
-/// The calls of a run with everything, each of which hangs from its nth time on.
+/// The calls of a run with all options, each of which hangs from its nth time on.
 const HANGING: [(Call, usize); 12] = [
     (Call::OpenRun, 1),
     (Call::RenewRun, 1),
@@ -39,7 +39,7 @@ fn hanging_from(what: Call, nth: usize) -> Rigged {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_ends_soon_after_its_time_limit_whatever_the_store_does() {
+async fn the_time_limit_of_a_run_includes_its_store() {
     let limit = secs(3);
     for end in End::all() {
         for (call, nth) in HANGING {
@@ -74,7 +74,7 @@ async fn a_run_ends_soon_after_its_time_limit_whatever_the_store_does() {
                     || report.outputs.iter().all(|(_, n)| durable.contains(n)),
                 "what was given out is durable: {case}"
             );
-            // The run has ended in time where its end alone hangs, or what nothing waits for.
+            // The run has ended in time if only its end hangs, or a call for which nothing waits.
             let has_time_limit = report.reason.is_some_and(|reason| reason.contains("TimedOut"));
             let is_done = report.summary.successes == ITEMS as usize;
             assert!(has_time_limit || is_done, "{case}");
@@ -83,7 +83,7 @@ async fn a_run_ends_soon_after_its_time_limit_whatever_the_store_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_never_answers_fails_a_run_without_a_time_limit() {
+async fn a_store_that_never_answers_fails_the_run() {
     for (call, doing) in [
         (Call::OpenRun, "opening a run"),
         (Call::Successes, "reading outcomes"),
@@ -105,7 +105,7 @@ async fn a_store_that_never_answers_fails_a_run_without_a_time_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cache_that_never_answers_only_delays() {
+async fn a_cache_that_never_answers_only_causes_delays() {
     for call in [Call::Cached, Call::PutCached] {
         let (store, calls) = (Rigged::on(call, Step::Hang), Calls::default());
         let task = at_once(4).build().unwrap();
@@ -116,9 +116,9 @@ async fn a_cache_that_never_answers_only_delays() {
     }
 }
 
-/// The next run of the id waits for none of it: what was finished in time is recovered.
+/// The next run of the id waits for none of it: outcomes that were finished in time are recovered.
 #[tokio::test(start_paused = true)]
-async fn what_was_durable_in_time_is_recovered() {
+async fn durable_outcomes_of_a_timed_out_run_are_recovered() {
     let store = hanging_from(Call::Commit, 2);
     let task = lenient(4).run_timeout(secs(3)).build().unwrap();
     let run = task.over(0..ITEMS).map(|n| async move {

@@ -15,24 +15,24 @@ const RECORDS: u64 = 2000;
 const CASES: u64 = 400;
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A file and its log, as a crash leaves them.
+/// A file and its log, as after a crash.
 struct Files {
     database: Vec<u8>,
     log: Vec<u8>,
 }
 
-/// What became of the cases.
+/// The results of the cases.
 #[derive(Debug, Default)]
 struct Counts {
     refused_at_open: u32,
     refused_at_read: u32,
     refused_by_checksum: u32,
     all_right: u32,
-    /// Read without an error, but not all of it was there: the end of the log was cut off or is not valid.
+    /// Read without an error, but not complete: the end of the log was cut off or is not valid.
     some_missing: u32,
 }
 
-/// Over everything that a record must not be mistaken in, as a run does it.
+/// The checksum over all fields of a record, as a run computes it.
 fn checksum(index: u64, json: &str) -> String {
     let digest = Sha256::digest(format!("{index} {json}"));
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
@@ -58,7 +58,8 @@ fn key(index: u64) -> CacheKey {
     CacheKey { task: "embed".to_owned(), version: "1".to_owned(), item_hash: format!("{index:064x}") }
 }
 
-/// The files of a store with all records in it, of which the first `checkpointed` have moved from the log to the file.
+/// The files of a store with all records in it, of which the first `checkpointed` have moved from the log to the
+/// file.
 async fn files(checkpointed: u64) -> Files {
     let folder = Folder::new();
     let path = folder.file("runs.db");
@@ -79,7 +80,7 @@ async fn files(checkpointed: u64) -> Files {
     if checkpointed == RECORDS {
         move_log(&path).await;
     }
-    // While it is open, so that nothing is tidied up.
+    // While it is open, so that nothing is cleaned up.
     Files { database: fs::read(&path).unwrap(), log: fs::read(folder.file("runs.db-wal")).unwrap() }
 }
 
@@ -126,7 +127,7 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-/// What can be said of one damaged store. An output that is given with its checksum is the one that was written.
+/// Checks one damaged store. An output that is read with its checksum is the one that was written.
 async fn read(path: &Path, counts: &mut Counts) {
     let store = match SqliteStore::open(path).await {
         Ok(store) => store,
@@ -142,7 +143,7 @@ async fn read(path: &Path, counts: &mut Counts) {
             return counts.refused_at_read += 1;
         }
     };
-    // It may be written to as well, or refuse that.
+    // It may accept writes as well, or refuse them.
     if let Err(error) = store.commit("nightly", "a", &[record(0), record(RECORDS - 1)]).await {
         assert_corrupt(&error);
     }
@@ -153,7 +154,7 @@ async fn read(path: &Path, counts: &mut Counts) {
     }
 }
 
-/// How many outputs were there as they were written, and how many were refused by their checksums.
+/// The number of outputs that were there as they were written, and the number that were refused by their checksums.
 async fn everything(store: &SqliteStore) -> Result<(u64, u64), StoreError> {
     let (mut found, mut refused) = (0, 0);
     store.runs().await?;
@@ -186,13 +187,13 @@ async fn everything(store: &SqliteStore) -> Result<(u64, u64), StoreError> {
     Ok((found, refused))
 }
 
-/// What else it might say, that a file is locked or that a thread of its own has panicked, would tell the wrong thing.
+/// Any other message, such as that a file is locked or a thread has panicked, would mislead the user.
 fn assert_corrupt(error: &StoreError) {
     assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_file_is_refused_or_read_without_a_wrong_output() {
+async fn a_damaged_file_gives_no_wrong_output() {
     let states = [files(0).await, files(RECORDS / 2).await, files(RECORDS).await];
     assert!(states[0].log.len() > 100_000 && states[2].database.len() > 100_000 && states[2].log.is_empty());
     let folder = Folder::new();
@@ -201,7 +202,7 @@ async fn a_damaged_file_is_refused_or_read_without_a_wrong_output() {
     for case in 0..CASES {
         let state = &states[random.below(3)];
         let (mut database, mut log) = (state.database.clone(), state.log.clone());
-        // Where all is in one of the two, that one is damaged.
+        // If everything is in one of the two, that one is damaged.
         if log.is_empty() || (database.len() > 100_000 && random.below(2) == 0) {
             damage(&mut database, &mut random);
         } else {

@@ -1,4 +1,4 @@
-//! Values: what an item is known by, and outputs and states that come back as they went.
+//! Values: the identity of an item, and outputs and states that come back unchanged.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
@@ -26,7 +26,7 @@ fn v1() -> Cache {
 
 /// Two closures of one function have one type name, so a task without a name could find the outputs of the other.
 #[tokio::test]
-async fn a_run_that_keeps_outputs_needs_a_name() {
+async fn a_durable_run_needs_a_name() {
     let (store, calls) = (Rigged::willing(), Calls::default());
     let task = AsyncMapTask::builder().build().unwrap();
     let empty = AsyncMapTask::builder().name("").build().unwrap();
@@ -58,8 +58,8 @@ async fn a_run_that_keeps_outputs_needs_a_name() {
     }
 }
 
-/// Runs items through `cache`, and through `recover` with one after the other at the same index: each must run, because it
-/// differs from those before it.
+/// Runs items through `cache`, and through `recover` with one after the other at the same index: each must run,
+/// because it differs from those before it.
 async fn each_is_another<I: Serialize + Clone + Debug>(items: Vec<I>) {
     let (store, count) = (MemoryStore::new(), items.len());
     let task = at_once(1).build().unwrap();
@@ -89,7 +89,7 @@ fn flat(a: u32, rest: &[(&str, u32)]) -> Flat {
 }
 
 #[tokio::test]
-async fn two_items_that_differ_have_two_hashes() {
+async fn different_items_have_different_hashes() {
     each_is_another(vec![f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 0.0, -0.0]).await;
     each_is_another(vec![f32::INFINITY, f32::NEG_INFINITY, f32::NAN]).await;
     each_is_another(vec![None, Some(f64::NAN), Some(f64::INFINITY)]).await;
@@ -102,7 +102,7 @@ async fn two_items_that_differ_have_two_hashes() {
 
 /// The items of the second run are made anew: another order of the keys, and other widths.
 #[tokio::test]
-async fn an_item_has_one_hash_whatever_the_order_of_its_keys() {
+async fn the_order_of_keys_does_not_change_the_hash() {
     let store = MemoryStore::new();
     let task = at_once(4).build().unwrap();
     for recovered in [0, 20] {
@@ -120,7 +120,7 @@ async fn an_item_has_one_hash_whatever_the_order_of_its_keys() {
     }
 }
 
-/// What JSON makes of it is another value, or cannot be read.
+/// JSON gives it back as another value, or it cannot be read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind")]
 enum Tagged {
@@ -171,7 +171,7 @@ fn tree(depth: usize) -> Tree {
     (1..depth).fold(Tree { kids: Vec::new() }, |kid, _| Tree { kids: vec![kid] })
 }
 
-/// Read by way of a buffer, at each level anew.
+/// Read through a buffer, at each level anew.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Bush {
@@ -193,8 +193,8 @@ fn shrub(depth: usize) -> Shrub {
     (1..depth).fold(Shrub::Kids { kids: Vec::new() }, |kid, _| Shrub::Kids { kids: vec![kid] })
 }
 
-/// An output that cannot come back ends the run as one that is no JSON does: it is in the partial result, is not durable,
-/// and the error names its item and what is wrong. `cache` keeps the others, with a warning.
+/// An output that cannot come back ends the run like one that is not JSON: it is in the partial result, is not
+/// durable, and the error names its item and the cause. `cache` keeps the others, with a warning.
 async fn is_refused<T>(output: T, good: T, what: &str)
 where
     T: Serialize + DeserializeOwned + Clone + Debug,
@@ -225,7 +225,7 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_output_that_does_not_come_back_is_refused() {
+async fn an_output_that_cannot_be_read_back_is_refused() {
     is_refused(f64::NAN, 1.0, "NaN, which JSON writes as null").await;
     is_refused(f32::INFINITY, 1.0, "inf, which JSON writes as null").await;
     is_refused(Some(f64::NAN), None, "NaN, which JSON writes as null").await;
@@ -249,9 +249,9 @@ async fn an_output_that_does_not_come_back_is_refused() {
     is_refused(tree(129), tree(128), "nested at most 256 levels deep, got 258").await;
 }
 
-/// Nothing is refused that comes back, and everything that is written is found again.
+/// No value is refused that comes back, and every value that is written is found again.
 #[tokio::test(start_paused = true)]
-async fn an_output_that_comes_back_is_kept() {
+async fn an_output_that_can_be_read_back_is_kept() {
     async fn is_kept<T>(output: T)
     where
         T: Serialize + DeserializeOwned + Clone + PartialEq + Debug,
@@ -342,7 +342,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The hash of an item as version 1 of the tables has it: that of its JSON.
+/// The hash of an item in version 1 of the tables: that of its JSON.
 fn first_hash(json: &str) -> String {
     hexadecimal(&Sha256::digest(json))
 }
@@ -356,7 +356,8 @@ fn seal(json: &str, belongs_to: &[&str]) -> Checksummed {
     Checksummed { json: json.to_owned(), checksum: hexadecimal(&hash.finalize()[..8]) }
 }
 
-/// Keeps what a program that knows version 1 of the tables would: the items are 0, 1 and 2, and the outputs 100 and so on.
+/// Writes the records of a program that knows version 1 of the tables: the items are 0, 1 and 2, and the outputs 100
+/// and so on.
 async fn keep_with_first_hashes(store: &impl Store) {
     let record = |index: u64, recorded| Record {
         index,
@@ -431,7 +432,7 @@ const SQLITE_AS_VERSION_1: &str = "
     UPDATE map_task_schema SET version = 1";
 
 #[tokio::test]
-async fn a_store_with_hashes_of_the_first_format_opens_and_gives_no_output_of_them() {
+async fn outputs_with_old_hashes_are_ignored() {
     let memory = MemoryStore::new();
     keep_with_first_hashes(&memory).await;
     first_hashes_give_nothing(&memory).await;

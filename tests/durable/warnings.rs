@@ -1,4 +1,4 @@
-//! What the log has been told.
+//! The warnings in the log.
 
 use std::fmt::Debug;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -14,10 +14,10 @@ use tracing_subscriber::registry::Registry;
 pub(crate) struct Warnings(Arc<Mutex<Vec<String>>>);
 
 impl Warnings {
-    /// Listens in this thread.
+    /// Records the warnings of this thread.
     pub(crate) fn listen() -> (Self, DefaultGuard) {
-        // Where there is but one subscriber in the process, `tracing` asks the thread that comes to an event first
-        // whether anybody wants it, and keeps the answer for all. That may be the thread of another test.
+        // With only one subscriber in the process, `tracing` asks the thread that first reaches an event whether it
+        // is enabled, and caches the answer for all threads. That may be the thread of another test.
         static COMPANY: LazyLock<[Dispatch; 2]> =
             LazyLock::new(|| [(); 2].map(|()| Dispatch::new(Registry::default())));
         LazyLock::force(&COMPANY);
@@ -26,7 +26,7 @@ impl Warnings {
         (warnings, guard)
     }
 
-    /// How many there were since they were last counted, all of which must have this in them.
+    /// The number of warnings since the last call, all of which must contain this text.
     pub(crate) fn count(&self, what: &str) -> usize {
         let warnings = std::mem::take(&mut *self.0.lock().unwrap());
         assert!(warnings.iter().all(|text| text.contains(what)), "{what}: {warnings:?}");

@@ -1,4 +1,4 @@
-//! Where a run is awaited: in a task, a handler, a static, another run, beside another, in a loop.
+//! Places in which a run is awaited: a task, a handler, a static, another run, beside another, a loop.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -18,7 +18,7 @@ async fn a_run_is_awaited_inside_spawn() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_is_a_task_of_its_own_on_many_threads() {
+async fn a_run_is_spawned_on_many_threads() {
     let runs: Vec<_> = (0..8).map(|n| tokio::spawn(task().run(n..n + 4, double))).collect();
     for (n, run) in (0..).zip(runs) {
         let expected: Vec<u32> = (n..n + 4).map(|n| n * 2).collect();

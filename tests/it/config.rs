@@ -1,4 +1,4 @@
-//! The settings: what is refused and how it says so, what is allowed to the very edge, what holds by default.
+//! The settings: values that are refused and their messages, limits that are allowed, and defaults.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +17,7 @@ const NANOSECOND: Duration = Duration::from_nanos(1);
 type Set = fn(AsyncMapTaskBuilder) -> AsyncMapTaskBuilder;
 
 #[test]
-fn a_bad_setting_is_named_with_what_was_found_and_what_is_allowed() {
+fn an_error_names_the_setting_and_its_limits() {
     let ratio = "between 0 and 1";
     let multiplier = "a finite number of at least 1";
     let timeout = "greater than zero, or not set for no limit";
@@ -75,7 +75,7 @@ fn a_bad_setting_is_named_with_what_was_found_and_what_is_allowed() {
     for (set, field, found, allowed) in table {
         let error = set(AsyncMapTask::builder()).build().unwrap_err();
         assert_eq!((error.field(), error.allowed()), (field, allowed), "{error}");
-        // A number below every decimal that one would write is only known to be given as it was found.
+        // A number below every usual decimal: the message contains it as it was given.
         if !found.is_empty() {
             assert_eq!(error.found(), found);
         }
@@ -87,7 +87,7 @@ fn a_bad_setting_is_named_with_what_was_found_and_what_is_allowed() {
 }
 
 #[test]
-fn a_setting_that_was_mended_is_not_held_against_the_builder() {
+fn a_corrected_setting_is_no_error() {
     let mended = AsyncMapTask::builder()
         .concurrency(0)
         .min_success_ratio(f64::NAN)
@@ -148,8 +148,8 @@ fn setters_never_panic() {
     assert_eq!(built, 24 + 30 + 12 + 5);
 }
 
-/// A run that takes every path a setting has a say in: items that succeed, that succeed at their third
-/// attempt where there are retries, that fail for good, that panic, that take an hour.
+/// A run that uses every setting: items that succeed, that succeed at their third attempt if there are retries, that
+/// fail for good, that panic, and that take an hour.
 async fn exercise(task: &AsyncMapTask) -> MapTaskResult<u32, &'static str> {
     let run = task
         .over(0..12_u32)
@@ -174,7 +174,7 @@ async fn exercise(task: &AsyncMapTask) -> MapTaskResult<u32, &'static str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_setting_at_its_edge_is_allowed_and_a_run_by_it_works() {
+async fn a_setting_at_its_limit_works() {
     let edges: [(&str, Set); 37] = [
         ("ratio 0", |b| b.min_success_ratio(0.0)),
         ("ratio -0.0", |b| b.min_success_ratio(-0.0)),
@@ -201,7 +201,7 @@ async fn a_setting_at_its_edge_is_allowed_and_a_run_by_it_works() {
         ("no retry delay", |b| b.retry_delay(Duration::ZERO)),
         ("endless retry delay, capped", |b| b.retry_delay(Duration::MAX)),
         ("endless retry delay, jittered", |b| {
-            // Without the limit the run would wait for ever, as it was told to.
+            // Without the limit the run would wait for ever.
             let endless = b.retry_delay(Duration::MAX).max_retry_delay(Duration::MAX).retry_jitter(1.0);
             endless.run_timeout(Duration::from_secs(36_000))
         }),
@@ -239,7 +239,7 @@ async fn a_setting_at_its_edge_is_allowed_and_a_run_by_it_works() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn endless_limits_are_no_limits() {
+async fn an_infinite_timeout_is_no_timeout() {
     let edges: [Set; 5] = [
         |b| b.timeout_per_attempt(Duration::MAX),
         |b| b.timeout_per_item(Duration::MAX),
@@ -266,7 +266,7 @@ async fn endless_limits_are_no_limits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_that_could_not_start_in_time_is_not_waited_for() {
+async fn a_retry_after_the_deadline_is_not_waited_for() {
     let task = AsyncMapTask::builder()
         .retries(u32::MAX)
         .retry_delay(Duration::MAX)
@@ -293,7 +293,7 @@ async fn a_retry_that_could_not_start_in_time_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn the_most_retries_end_with_a_success() {
+async fn the_largest_number_of_retries_works() {
     let task =
         AsyncMapTask::builder().retries(u32::MAX).retry_delay(Duration::ZERO).concurrency(1).build().unwrap();
     let result = task
@@ -328,7 +328,7 @@ async fn unbounded_concurrency_starts_everything() {
     }
 }
 
-// The defaults, by what they do.
+// The defaults, by their effects.
 
 /// The waits between the attempts of one item that never succeeds.
 async fn waits(builder: AsyncMapTaskBuilder) -> Vec<Duration> {
@@ -344,13 +344,13 @@ async fn waits(builder: AsyncMapTaskBuilder) -> Vec<Duration> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_default_the_waits_double_from_one_second_to_sixty() {
+async fn default_delays_double_from_one_second_to_sixty() {
     let exact = waits(AsyncMapTask::builder().retries(8).retry_jitter(0.0)).await;
     assert_eq!(exact, [1, 2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs));
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_default_a_wait_is_jittered_by_one_half() {
+async fn default_jitter_is_one_half() {
     let mut least = Duration::MAX;
     let mut most = Duration::ZERO;
     for _ in 0..200 {
@@ -362,14 +362,14 @@ async fn by_default_a_wait_is_jittered_by_one_half() {
         }
         (least, most) = (least.min(jittered[0]), most.max(jittered[0]));
     }
-    // With 200 draws, none in the outer fifth of either side is a chance of about 1 in 10^19.
+    // With 200 draws, the chance that none is in the outer fifth of either side is about 1 in 10^19.
     assert!(least < Duration::from_millis(700) && most > Duration::from_millis(1300), "{least:?}..{most:?}");
     let capped = waits(AsyncMapTask::builder().retries(20)).await;
     assert!(capped.iter().all(|wait| *wait <= Duration::from_millis(60_001)), "{capped:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_default_four_run_at_once_without_retries_or_limits() {
+async fn default_concurrency_is_four_without_retries() {
     let year = Duration::from_secs(60 * 60 * 24 * 365);
     let (running, peak) = (Cell::new(0), Cell::new(0));
     let result = AsyncMapTask::default()
@@ -393,7 +393,7 @@ async fn by_default_four_run_at_once_without_retries_or_limits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_default_every_item_must_succeed_and_the_rest_is_dropped_at_once() {
+async fn default_criterion_is_that_every_item_succeeds() {
     let error = AsyncMapTask::default()
         .run(0..100, |n| async move {
             if n == 1 {
@@ -412,7 +412,7 @@ async fn by_default_every_item_must_succeed_and_the_rest_is_dropped_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_default_neither_a_failure_nor_enough_successes_end_the_run() {
+async fn default_is_neither_fail_fast_nor_early_success() {
     let work = |n: u32| async move { if n % 2 == 0 { Ok(n) } else { Err("odd") } };
     let tolerant = AsyncMapTask::builder().max_failures(10).build().unwrap();
     assert_eq!(tolerant.run(0..20, work).await.unwrap().failures(), 10, "fail_fast is off");
@@ -423,7 +423,7 @@ async fn by_default_neither_a_failure_nor_enough_successes_end_the_run() {
 }
 
 #[tokio::test]
-async fn by_default_a_run_is_named_after_its_function() {
+async fn default_name_is_that_of_the_function() {
     async fn always_fails(_: u32) -> Result<(), &'static str> {
         Err("no")
     }
@@ -440,14 +440,14 @@ async fn by_default_a_run_is_named_after_its_function() {
 }
 
 #[test]
-fn rule_06_the_window_is_256_or_16_a_permit_unless_it_is_set() {
+fn rule_06_the_default_window_is_256_or_16_per_permit() {
     let built = |builder: AsyncMapTaskBuilder| format!("{:?}", builder.build().unwrap());
     for (concurrency, default) in [(1, 256), (16, 256), (17, 272), (64, 1_024), (usize::MAX, usize::MAX)] {
         let builder = || AsyncMapTask::builder().concurrency(concurrency);
         assert_eq!(built(builder()), built(builder().look_ahead(default)), "at {concurrency}");
         assert_ne!(built(builder()), built(builder().look_ahead(default - 1)), "at {concurrency}");
     }
-    // It follows the concurrency that the task is built with, in whichever order the two are set.
+    // It follows the concurrency with which the task is built, in whichever order the two are set.
     let window_first = AsyncMapTask::builder().look_ahead(7).concurrency(64);
     assert_eq!(built(window_first), built(AsyncMapTask::builder().concurrency(64).look_ahead(7)));
 }

@@ -1,4 +1,4 @@
-//! Settings that take each other's effect: built, and said once in the log.
+//! Settings that cancel each other's effect: the task is built, with one warning in the log.
 
 use std::io;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -10,7 +10,7 @@ use tracing_subscriber::registry::Registry;
 
 use crate::support::secs;
 
-/// A writer that many threads may hold, and that remembers its text.
+/// A writer that many threads may share, and that remembers its text.
 #[derive(Debug, Clone, Default)]
 struct Text(Arc<Mutex<Vec<u8>>>);
 
@@ -27,8 +27,8 @@ impl io::Write for Text {
 
 /// The lines of the log while a function runs.
 fn logged(function: impl FnOnce()) -> Vec<String> {
-    // With one subscriber in the process, `tracing` keeps the answer of the first thread that comes to an event.
-    // That thread may be another test's, which does not listen. With several subscribers it asks each time.
+    // With one subscriber in the process, `tracing` caches the answer of the first thread that reaches an event. That
+    // thread may run another test, without a subscriber. With several subscribers it asks each time.
     static COMPANY: LazyLock<[Dispatch; 2]> =
         LazyLock::new(|| [(); 2].map(|()| Dispatch::new(Registry::default())));
     LazyLock::force(&COMPANY);
@@ -54,7 +54,7 @@ const LINES: [&str; 2] = [
 ];
 
 #[test]
-fn a_doubtful_setting_is_said_once_when_its_task_is_built() {
+fn a_setting_without_effect_is_warned_about_once() {
     let mut task = None;
     assert_eq!(logged(|| task = Some(doubtful().build().unwrap())), LINES);
     let task = task.unwrap();
@@ -67,7 +67,7 @@ fn a_doubtful_setting_is_said_once_when_its_task_is_built() {
 }
 
 #[test]
-fn nothing_is_said_of_a_task_without_doubts_or_of_one_that_is_not_built() {
+fn no_warning_without_a_cause_or_a_build() {
     assert_eq!(logged(|| drop(AsyncMapTask::default())), [""; 0]);
     assert_eq!(logged(|| drop(AsyncMapTask::builder().build().unwrap())), [""; 0]);
     assert_eq!(logged(|| drop(doubtful().concurrency(0).build().unwrap_err())), [""; 0]);
@@ -75,7 +75,7 @@ fn nothing_is_said_of_a_task_without_doubts_or_of_one_that_is_not_built() {
 
 #[cfg(feature = "serde")]
 #[test]
-fn a_configuration_file_is_doubted_as_the_builder_is() {
+fn a_configuration_file_causes_the_same_warnings() {
     let text = "name = 'resize'\nretry_delay = '5s'\nfail_fast = true\nmax_failures = 7";
     let config: async_map_task::MapTaskConfig = toml::from_str(text).unwrap();
     assert_eq!(logged(|| drop(AsyncMapTask::try_from(config).unwrap())), LINES);

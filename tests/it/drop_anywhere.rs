@@ -1,4 +1,4 @@
-//! A run that is dropped, at whichever poll, leaves nothing behind.
+//! A run that is dropped, at any poll, leaves nothing behind.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ impl Wake for Woken {
     }
 }
 
-/// Polls a run so many times and drops it. Says whether it had ended before.
+/// Polls a run so many times and drops it. Returns `true` if it had ended before.
 fn drop_at_poll(case: &Case, polls: usize) -> bool {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -67,7 +67,7 @@ fn a_run_dropped_at_any_poll_leaves_nothing() {
     let mut runner = TestRunner::deterministic();
     for _ in 0..4_000 {
         let mut case = script::case().new_tree(&mut runner).unwrap().current();
-        // An item that never ends would make the run wait for ever where nothing stops it.
+        // An item that never ends would make the run wait for ever if nothing stops it.
         case.per_run.get_or_insert(1_000_000_000);
         for polls in 0.. {
             if drop_at_poll(&case, polls) {

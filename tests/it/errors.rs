@@ -1,4 +1,4 @@
-//! What an error says, and what it gives back.
+//! The messages of errors, and the partial results in them.
 
 use std::error::Error;
 use std::fmt;
@@ -28,7 +28,7 @@ async fn odd_fails(n: u32) -> Result<u32, &'static str> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_message_of_the_contract() {
+async fn the_documented_message() {
     // The length is not known, so the ratio is judged at the end, over all 100.
     let error = resize()
         .concurrency(64)
@@ -62,7 +62,7 @@ async fn too_many_failures() {
         error.to_string(),
         "resize: 3 of 10 items failed, 2 allowed; item 1 failed first, after 1 attempt: odd"
     );
-    // An endless source is stopped, too, and its total is what was taken from it.
+    // An endless source is stopped too, and the total is the number of items that were taken from it.
     let endless = resize().concurrency(1).max_failures(2).build().unwrap().over_stream(numbers(u32::MAX));
     let error = endless.map(odd_fails).await.unwrap_err();
     assert_eq!(
@@ -150,7 +150,7 @@ async fn the_source_failed() {
     let task = resize().concurrency(1).min_success_ratio(0.0).build().unwrap();
     let torn = || stream::iter([Ok(0), Ok(1), Err(io::Error::other("torn page")), Ok(2)]);
     let error = task.over_try_stream(torn()).map(odd_fails).await.unwrap_err();
-    // The cause is the source, so the message leaves it to whoever prints the chain.
+    // The source of the error is the cause, so the message does not repeat it.
     assert_eq!(error.to_string(), "resize: the source failed after 2 items");
     assert_eq!(error.source().unwrap().to_string(), "torn page");
     assert!(error.source().unwrap().is::<io::Error>());
@@ -177,7 +177,7 @@ async fn the_task_does_not_fit_the_run() {
 }
 
 #[test]
-fn what_an_item_error_says() {
+fn messages_of_item_errors() {
     let (limit, attempts) = (Duration::from_millis(2500), 4);
     let table = [
         (ItemError::Failed { error: "refused", attempts: 1 }, "failed after 1 attempt: refused"),
@@ -203,7 +203,7 @@ fn what_an_item_error_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_message_ends_with_whatever_failed_first() {
+async fn the_message_ends_with_the_first_failure() {
     let task = resize().timeout_per_attempt(5 * SECOND).build().unwrap();
     let error = task.run([1], |_| std::future::pending::<Result<(), String>>()).await.unwrap_err();
     assert_eq!(
@@ -258,7 +258,7 @@ async fn the_first_failure_is_the_one_that_settled_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_finished_rides_along() {
+async fn an_error_has_the_partial_result() {
     let task = resize().concurrency(3).max_failures(0).build().unwrap();
     let run = || {
         task.run(0..10, |n| async move {
@@ -307,8 +307,8 @@ fn a_summary_is_one_line() {
 }
 
 #[tokio::test]
-async fn an_error_shows_itself_without_its_results() {
-    /// A result that has nothing to show.
+async fn debug_of_an_error_omits_the_results() {
+    /// A result without `Debug`.
     struct Opaque;
 
     let task = resize().concurrency(1).build().unwrap();
@@ -319,7 +319,7 @@ async fn an_error_shows_itself_without_its_results() {
     assert!(shown.contains(r#"first_failure: Some((1, Failed { error: "odd", attempts: 1 }))"#), "{shown}");
     assert!(shown.contains("summary: Summary { total: 3, successes: 1, failures: 1, "), "{shown}");
 
-    /// An error that has only `Debug`: its run's error can be unwrapped all the same.
+    /// An error that has only `Debug`: `unwrap` on the result of its run compiles all the same.
     #[derive(Debug)]
     struct Mute;
 
@@ -328,7 +328,7 @@ async fn an_error_shows_itself_without_its_results() {
 }
 
 #[tokio::test]
-async fn an_error_of_a_run_is_passed_on_as_any_error() {
+async fn the_error_of_a_run_converts_into_a_boxed_error() {
     /// A text that is not an error type.
     #[derive(Debug)]
     struct Text(&'static str);
@@ -346,7 +346,7 @@ async fn an_error_of_a_run_is_passed_on_as_any_error() {
 }
 
 #[tokio::test]
-async fn the_alternate_form_shows_the_causes_of_an_error() {
+async fn the_alternate_form_has_the_causes() {
     let task = AsyncMapTask::builder().name("read").build().unwrap();
     let run = task.run([1], |_| async { Err::<(), _>(anyhow::anyhow!("refused").context("no answer")) });
     let error = run.await.unwrap_err();
@@ -357,7 +357,7 @@ async fn the_alternate_form_shows_the_causes_of_an_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_count_of_one_is_singular_in_every_message() {
+async fn a_count_of_one_is_singular() {
     let work = |n: u32| async move {
         match n {
             1 => Err("odd"),

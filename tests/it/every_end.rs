@@ -1,6 +1,6 @@
-//! Every end of a run behind one door, so that what holds for all of them is written once: awaited, `for_each`,
-//! `try_for_each`, `stream` and `spawn`, each in the task that polls it and `parallel()`, and, where outcomes are
-//! given out, in both orders.
+//! One interface to every end of a run, so that a test of all ends is written once: awaited, `for_each`,
+//! `try_for_each`, `stream` and `spawn`, each in the task that polls it and `parallel()`, and in both orders if the
+//! outcomes are given out.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ impl End {
         all.filter(|end| end.gives_outcomes() || !end.ordered)
     }
 
-    /// Those that give out each outcome while the run goes on.
+    /// The ends that give out each outcome while the run goes on.
     pub(crate) fn giving() -> impl Iterator<Item = Self> {
         Self::all().filter(|end| end.gives_outcomes())
     }
@@ -53,14 +53,14 @@ impl End {
     }
 }
 
-/// An item that can be seen to live.
+/// An item that a gauge counts.
 #[derive(Debug, Clone)]
 struct Item {
     n: u64,
     _alive: Arc<Alive>,
 }
 
-/// A result that can be seen to live.
+/// A result that a gauge counts.
 #[derive(Debug)]
 pub(crate) struct Given {
     pub(crate) n: u64,
@@ -71,7 +71,7 @@ type Attempt = BoxFuture<'static, Result<u64, &'static str>>;
 type Call = Arc<dyn Fn(ItemContext, u64) -> Attempt + Send + Sync>;
 type Sink = Arc<dyn Fn(usize) -> BoxFuture<'static, Result<(), &'static str>> + Send + Sync>;
 
-/// A run, up to its end. With a function that boxes its futures, so that one driver is compiled for all tests.
+/// A run, up to its end. Its function boxes its futures, so that one driver is compiled for all tests.
 pub(crate) struct Plan {
     task: AsyncMapTask,
     source: BoxStream<'static, u64>,
@@ -79,9 +79,9 @@ pub(crate) struct Plan {
     sink: Sink,
     weight: fn(u64) -> u32,
     token: CancellationToken,
-    /// The items that live, in the source's hands no more.
+    /// The items that are alive after they were pulled.
     pub(crate) items: Gauge,
-    /// The results that live.
+    /// The results that are alive.
     pub(crate) results: Gauge,
 }
 
@@ -91,13 +91,13 @@ pub(crate) struct Report {
     pub(crate) summary: Summary,
     /// The reason of its failure, as `{:?}` shows it.
     pub(crate) reason: Option<String>,
-    /// The index and the result of each item that settled: in the order in which they were given, or by index.
+    /// The index and the result of each item that settled, in the order in which they were given, or by index.
     pub(crate) outcomes: Vec<Outcome>,
 }
 
 type Outcome = (usize, Result<u64, ItemError<&'static str>>);
 
-/// What is remembered of an outcome; the result itself lives no longer.
+/// Keeps the index of an outcome and its number. The result itself is dropped.
 fn remember(outcome: ItemOutcome<Given, &'static str>) -> Outcome {
     let ItemOutcome { index, attempts, result, .. } = outcome;
     let result = result.map(|given| given.n);
@@ -148,7 +148,7 @@ fn reason(reason: &FailureReason) -> String {
     format!("{reason:?}")
 }
 
-/// Ends a run in one of its ways.
+/// Ends a run in one of the ways.
 macro_rules! finish {
     ($run:expr, $end:expr, $sink:expr) => {{
         let (run, sink) = ($run, $sink);
@@ -200,7 +200,7 @@ macro_rules! finish {
     }};
 }
 
-/// Makes a run of a plan, in both of its types.
+/// Makes the run of a plan, in both of its types.
 macro_rules! with_run {
     ($plan:expr, $end:expr, $run:ident => $then:expr) => {{
         let Plan { task, source, call, weight, token, items, results, .. } = $plan;
@@ -277,7 +277,7 @@ impl Plan {
         with_run!(self, end, run => run.stream())
     }
 
-    /// The run by itself; the end's terminal does not count.
+    /// The run in the background; the end's terminal does not count.
     pub(crate) fn spawn(self, end: End) -> MapHandle<Given, &'static str> {
         with_run!(self, end, run => run.spawn())
     }

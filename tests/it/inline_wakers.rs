@@ -1,5 +1,5 @@
-//! An executor whose wakers poll: whatever wakes a task polls it in that very call, on that thread. A run that wakes while it
-//! holds a lock which the task wants then waits for itself.
+//! An executor whose wakers poll: waking a task polls it within that call, on that thread. A run that wakes while it
+//! holds a lock which the task wants then deadlocks.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -30,7 +30,7 @@ impl Wake for Inline {
     fn wake_by_ref(self: &Arc<Self>) {
         self.is_woken.store(true, SeqCst);
         while self.is_woken.load(SeqCst) {
-            // It is being polled: by this thread, or by another. What polls it looks once more.
+            // It is being polled, by this thread or by another, which polls it once more.
             let Ok(mut future) = self.future.try_lock() else { return };
             self.is_woken.store(false, SeqCst);
             let _runtime = self.runtime.enter();
@@ -44,7 +44,7 @@ impl Wake for Inline {
     }
 }
 
-/// Starts a future. Its output comes through the channel.
+/// Starts a future. The channel receives its output.
 fn start<T: Send + 'static>(
     runtime: &Handle,
     future: impl Future<Output = T> + Send + 'static,
@@ -79,7 +79,7 @@ async fn call(cx: ItemContext, n: u64) -> Result<u64, &'static str> {
     Ok(n)
 }
 
-/// A source that has nothing at each second call, and is woken from another thread.
+/// A source that is pending at each second call, and is woken from another thread.
 fn slow(items: u64) -> impl Stream<Item = u64> + Send {
     stream::unfold(0, move |n| async move {
         elsewhere().await;
@@ -88,7 +88,7 @@ fn slow(items: u64) -> impl Stream<Item = u64> + Send {
 }
 
 #[test]
-fn rule_07_a_waker_that_polls_its_task_finds_no_lock_taken() {
+fn rule_07_wakers_are_called_without_a_lock() {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for end in End::all() {
         for is_limited in [false, true] {
@@ -112,9 +112,9 @@ fn rule_07_a_waker_that_polls_its_task_finds_no_lock_taken() {
     }
 }
 
-/// A task that is dropped with its waker may use the limiter that its waker waits for.
+/// A task that is dropped with its waker may use the limiter for which its waker waits.
 #[test]
-fn rule_07_a_run_that_moves_from_task_to_task_drops_no_waker_while_it_is_locked() {
+fn rule_07_wakers_are_dropped_without_a_lock() {
     struct Owner(Mutex<Option<Box<dyn FnOnce() + Send>>>);
     impl Wake for Owner {
         fn wake(self: Arc<Self>) {}

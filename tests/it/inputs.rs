@@ -1,4 +1,4 @@
-//! What a run takes: every kind of map function, of option and of source, compiled and run.
+//! The inputs of a run: every kind of map function, of option and of source, compiled and run.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -74,7 +74,7 @@ async fn a_map_function_need_not_be_send() {
 }
 
 #[tokio::test]
-async fn a_map_function_that_is_send_but_not_sync_runs_inside_spawn() {
+async fn a_map_function_need_not_be_sync() {
     let calls = Cell::new(0);
     let numbered = tokio::spawn(async move {
         let run = task().run(["a", "b", "c"], move |name| {
@@ -91,7 +91,7 @@ async fn a_map_function_that_is_send_but_not_sync_runs_inside_spawn() {
 }
 
 #[tokio::test]
-async fn hooks_that_are_send_but_not_sync_run_inside_spawn() {
+async fn hooks_need_not_be_sync() {
     let (asked, seen) = (Cell::new(0), Cell::new(0));
     let run = AsyncMapTask::builder()
         .retries(1)
@@ -167,7 +167,7 @@ async fn retry_if_needs_no_annotation() {
     assert_eq!(result.summary.retries, 3);
 }
 
-/// Gives a run one option, by its name.
+/// Sets one option of a run, by its name.
 macro_rules! with_option {
     ($run:ident, $seen:ident, $token:ident, retry_if) => {
         $run.retry_if(|e| e.len() == 2)

@@ -1,4 +1,4 @@
-//! The rules, the model, and what holds the house together. One binary, a module a concern.
+//! The rules, the model, and the checks of the code base. One binary with a module for each concern.
 
 #![allow(
     clippy::unwrap_used,

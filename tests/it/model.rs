@@ -17,7 +17,7 @@ use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use self::plan::Plan;
 use self::seen::{Seen, SeenOfPlans};
 
-/// What became of one item.
+/// The result of one item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Status {
     Succeeded,
@@ -29,7 +29,7 @@ enum Status {
     NotStarted,
 }
 
-/// Why the run ended.
+/// The reason for which the run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Ended {
     Succeeded,
@@ -50,11 +50,11 @@ type Millis = u64;
 struct Observed {
     ended: Ended,
     end: Millis,
-    /// When whoever has started the run learnt that it has ended: later, where the outcomes wait for a consumer.
+    /// The time at which the caller learnt that the run has ended: later, if the outcomes wait for a consumer.
     closed: Millis,
-    /// How many items there are, or, where nobody knows, how many have started.
+    /// The number of items or, if the total is not known, of the items that have started.
     total: usize,
-    /// What became of each item, and how many attempts it had.
+    /// The result of each item, and the number of its attempts.
     items: Vec<(Status, u32)>,
     /// Every attempt in the order of their starts: index, number, time.
     starts: Vec<(usize, u32, Millis)>,
@@ -62,7 +62,7 @@ struct Observed {
     settled: Vec<(usize, Millis)>,
     /// Every item whose outcome was given to a sink or a consumer, in this order, with its time.
     given: Vec<(usize, Millis)>,
-    /// How far the run had come when it was asked.
+    /// The progress of the run at each request.
     looks: Vec<Look>,
     peak: usize,
     retries: usize,
@@ -71,7 +71,7 @@ struct Observed {
     first_failure: Option<usize>,
 }
 
-/// What a handle says of its run.
+/// The progress that a handle reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Look {
     at: Millis,
@@ -104,22 +104,21 @@ impl Observed {
     }
 }
 
-/// Which of several things that happened to attempts at one instant happened first: the one thing that
-/// the rules leave open and that the simulation takes from the real run.
+/// The order in which attempts ended that ended at one instant. The rules do not define it, so the simulation takes
+/// it from the real run.
 #[derive(Debug, Default)]
 struct TieBreak {
     /// The attempts in the order in which they ended.
     ends: Vec<(usize, u32)>,
     /// Those that ended as timed out.
     timed_out: Vec<(usize, u32)>,
-    /// Those that ended, and whose items were to be tried again.
+    /// Those that ended, and whose items were to be retried.
     retried: Vec<(usize, u32)>,
     /// The items that were given up while they waited for a retry, and how many attempts had ended before.
     given_up: Vec<(usize, usize)>,
     /// All that have begun.
     begun: Vec<(usize, u32)>,
-    /// The items that were said to have started, also those of them that were stopped before their function was
-    /// called.
+    /// The items that were reported as started, including those that were stopped before their function was called.
     announced: Vec<usize>,
 }
 
@@ -134,7 +133,7 @@ fn agrees(plan: &Plan) -> Result<Vec<Observed>, String> {
     }
 }
 
-/// Tries random plans, and counts what happens in them. Says how many there were.
+/// Tries random plans, and counts the events in them. Returns the number of plans.
 fn try_plans(
     default: u32,
     plans: impl Strategy<Value = Plan>,
@@ -174,7 +173,7 @@ fn model_agrees_with_every_end_of_a_run() {
 }
 
 #[test]
-fn model_agrees_with_every_end_of_a_run_on_tasks_of_its_own() {
+fn model_agrees_with_every_parallel_end_of_a_run() {
     let mut seen = SeenOfPlans::default();
     let cases = try_plans(5_000, plan::plan(true), |plan, observed| seen.count(plan, observed));
     eprintln!("{cases} plans agreed on tasks of their own: {seen:?}");

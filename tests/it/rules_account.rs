@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use crate::support::{Dice, Hinted, cancelled_after, check_account, lenient, millis, secs};
 
 #[tokio::test(start_paused = true)]
-async fn rule_27_every_item_is_accounted_for_however_the_run_ends() {
+async fn rule_27_every_end_accounts_for_every_item() {
     for seed in 0..400 {
         let mut dice = Dice(seed);
         let concurrency = 1 + dice.below(6) as usize;
@@ -67,7 +67,7 @@ async fn rule_27_every_item_is_accounted_for_however_the_run_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_27_not_started_is_what_was_pulled_or_promised() {
+async fn rule_27_not_started_counts_pulled_and_promised_items() {
     let of = async |hint: Option<usize>| {
         let task = lenient().concurrency(2).build().unwrap();
         let items = Hinted { items: 0..50, hint: (hint.unwrap_or(0), hint) };
@@ -83,7 +83,7 @@ async fn rule_27_not_started_is_what_was_pulled_or_promised() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_27_a_size_hint_that_lies_loses_no_item() {
+async fn rule_27_a_wrong_size_hint_loses_no_item() {
     let hints = [
         (10, Some(10)),
         (0, Some(0)),
@@ -116,7 +116,7 @@ async fn rule_27_a_size_hint_that_lies_loses_no_item() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_27_a_run_that_is_stopped_believes_the_size_hint_and_reserves_nothing_for_it() {
+async fn rule_27_a_stopped_run_uses_the_size_hint_as_its_total() {
     for (hint, total) in
         [((usize::MAX, None), 2), ((usize::MAX, Some(usize::MAX)), usize::MAX), ((10, Some(10)), 10)]
     {
@@ -127,7 +127,7 @@ async fn rule_27_a_run_that_is_stopped_believes_the_size_hint_and_reserves_nothi
         assert_eq!((result.total(), result.cancelled(), result.not_started()), (total, 2, total - 2));
         assert!(result.results.len() <= 2 + (1 << 20) && result.results.iter().all(Option::is_none));
     }
-    // More items than promised: what came counts.
+    // More items than promised: the items that came count.
     let task = lenient().concurrency(20).build().unwrap();
     let items = Hinted { items: 0..1_000, hint: (10, Some(10)) };
     let run = task.run(items, |_| pending::<Result<(), &str>>());
@@ -137,7 +137,7 @@ async fn rule_27_a_run_that_is_stopped_believes_the_size_hint_and_reserves_nothi
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_27_a_verdict_over_a_source_that_gives_less_than_it_promised_is_over_what_it_gave() {
+async fn rule_27_the_verdict_uses_the_real_total() {
     let task = AsyncMapTask::builder().min_success_ratio(0.5).build().unwrap();
     let of = |hint| Hinted { items: 0..4, hint: (hint, Some(hint)) };
     let two_of_four = task.run(of(100), |n| async move { if n < 2 { Ok(n) } else { Err("no") } });

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use crate::support::{Dice, Gauge, Log, PanicsOnDrop, at_once, millis, retrying, secs};
 
 #[tokio::test(start_paused = true)]
-async fn rule_01_an_item_is_pulled_only_when_it_can_start() {
+async fn rule_01_an_item_is_pulled_when_it_can_start() {
     let (pulled, started, running) = (Cell::new(0), Cell::new(0), Gauge::default());
     let mut dice = Dice(1);
     let items: Vec<_> = (0..60).map(|_| dice.below(4)).collect();
@@ -38,7 +38,7 @@ async fn rule_01_an_item_is_pulled_only_when_it_can_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_01_a_stream_is_pulled_one_item_at_a_time_too() {
+async fn rule_01_a_stream_is_pulled_one_item_at_a_time() {
     let (pulled, started, running) = (Cell::new(0), Cell::new(0), Gauge::default());
     let source = stream::iter(0..60_u64).inspect(|_| {
         assert!(running.now() < 3, "pulled while every place was taken");
@@ -60,7 +60,7 @@ async fn rule_01_a_stream_is_pulled_one_item_at_a_time_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_01_an_endless_source_is_pulled_no_further_than_needed() {
+async fn rule_01_an_endless_source_is_pulled_lazily() {
     let pulled = Cell::new(0);
     let source = (0_u64..).inspect(|_| pulled.set(pulled.get() + 1));
     let task = at_once(4).min_successes(10).early_success(true).build().unwrap();
@@ -77,7 +77,7 @@ async fn rule_01_an_endless_source_is_pulled_no_further_than_needed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_01_a_source_is_not_asked_again_after_its_end() {
+async fn rule_01_a_source_is_not_polled_after_its_end() {
     let asked = Cell::new(0);
     let source = std::iter::from_fn(|| {
         asked.set(asked.get() + 1);
@@ -106,7 +106,7 @@ async fn rule_01_a_source_is_not_asked_again_after_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_02_exactly_as_many_attempts_run_as_the_bound_says() {
+async fn rule_02_the_bound_is_reached_exactly() {
     for (concurrency, items, expected) in
         [(1, 20, 1), (2, 20, 2), (3, 20, 3), (7, 20, 7), (64, 500, 64), (9, 5, 5)]
     {
@@ -130,7 +130,7 @@ async fn rule_02_exactly_as_many_attempts_run_as_the_bound_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_02_the_bound_holds_for_retries_timeouts_graces_and_panics() {
+async fn rule_02_the_bound_holds_for_every_kind_of_attempt() {
     for concurrency in [1, 2, 5] {
         let running = Gauge::default();
         let task = at_once(concurrency)
@@ -142,7 +142,7 @@ async fn rule_02_the_bound_holds_for_retries_timeouts_graces_and_panics() {
             .build()
             .unwrap();
         let run = task.over(0..200_u64).map_with_context(|cx, n| {
-            // Alive from the call to the drop: what a timed-out attempt holds in its grace counts, too.
+            // Alive from the call to the drop: a timed-out attempt counts during its grace, too.
             let alive = running.enter();
             async move {
                 let _alive = alive;
@@ -164,8 +164,8 @@ async fn rule_02_the_bound_holds_for_retries_timeouts_graces_and_panics() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_02_a_freed_place_is_filled_at_the_very_next_completion() {
-    // Against batches: the long one keeps nobody waiting but itself.
+async fn rule_02_a_freed_permit_is_used_immediately() {
+    // There are no batches: the long item delays no other.
     let log = Log::open();
     let task = at_once(2).build().unwrap();
     let run = task.run([10_u64, 1, 2, 1, 3, 1, 2], |seconds| {
@@ -182,7 +182,7 @@ async fn rule_02_a_freed_place_is_filled_at_the_very_next_completion() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_02_every_start_is_at_the_earliest_possible_time() {
+async fn rule_02_items_start_as_early_as_possible() {
     for concurrency in [1, 2, 3, 8] {
         let mut dice = Dice(7);
         let items: Vec<_> = (0..120).map(|_| dice.below(50)).collect();
@@ -236,7 +236,7 @@ async fn rule_03_items_start_in_input_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_03_a_stream_that_stalls_keeps_the_order_too() {
+async fn rule_03_a_stalled_stream_keeps_the_order() {
     let started = RefCell::new(Vec::new());
     let source = stream::iter(0..40_u64).then(|n| async move {
         sleep(millis(n * 13 % 7)).await;
@@ -255,7 +255,7 @@ async fn rule_03_a_stream_that_stalls_keeps_the_order_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_04_every_end_of_an_attempt_gives_its_place_back() {
+async fn rule_04_every_end_of_an_attempt_returns_its_permit() {
     const PLACES: usize = 5;
     let (running, late) = (Gauge::default(), Gauge::default());
     let task = at_once(PLACES)
@@ -271,7 +271,7 @@ async fn rule_04_every_end_of_an_attempt_gives_its_place_back() {
         async move {
             let _alive = alive;
             if n >= 60 {
-                // These are many and slow enough to use every place that there still is.
+                // These are many and slow enough to use every permit that is left.
                 let _alive = late.enter();
                 sleep(millis(900)).await;
                 return Ok(());
@@ -295,7 +295,7 @@ async fn rule_04_every_end_of_an_attempt_gives_its_place_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_04_a_bound_above_what_a_semaphore_can_hold_is_no_limit() {
+async fn rule_04_a_bound_above_the_semaphores_is_no_limit() {
     let barrier = Barrier::new(1_000);
     let task = at_once(usize::MAX).build().unwrap();
     let run = task.run(0..1_000, |_| async {

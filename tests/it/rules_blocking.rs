@@ -1,4 +1,4 @@
-//! Rule 15: a blocking function cannot be stopped, so it keeps its place until it really returns.
+//! Rule 15: a blocking function cannot be stopped, so it keeps its permits until it returns.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use tokio::time::advance;
 
 use crate::support::{Gauge, at_once, check_account, lenient, millis, secs, timed_out};
 
-/// A function that blocks its thread until it is let go on, and tells when it begins.
+/// A function that blocks its thread until it is released, and reports when it begins.
 struct Blocker {
     begun: mpsc::UnboundedReceiver<u64>,
-    /// Each item has a gate.
+    /// A latch for each item.
     gates: Arc<[Semaphore; 8]>,
     running: Gauge,
 }
@@ -24,8 +24,8 @@ type Handle = MapHandle<u64, &'static str>;
 type Outcome = Result<MapTaskResult<u64, &'static str>, MapTaskError<u64, &'static str>>;
 
 impl Blocker {
-    /// Starts a run over the items 0 to 7. A blocked thread keeps a paused clock where it is, so time goes on only
-    /// where a test says so.
+    /// Starts a run over the items 0 to 7. A blocked thread stops a paused clock, so time advances only when a test
+    /// advances it.
     fn start(builder: AsyncMapTaskBuilder, items: u64, parallel: bool) -> (Self, Handle) {
         let (tell, begun) = mpsc::unbounded_channel();
         let gates = Arc::new([(); 8].map(|()| Semaphore::new(0)));
@@ -42,7 +42,7 @@ impl Blocker {
         (Self { begun, gates, running }, handle)
     }
 
-    /// Waits until so many more have begun, and says which.
+    /// Waits until so many more have begun, and returns them.
     async fn begun(&mut self, count: usize) -> Vec<u64> {
         let mut begun = Vec::new();
         for _ in 0..count {
@@ -56,7 +56,7 @@ impl Blocker {
         self.gates[n].add_permits(1);
     }
 
-    /// Whether nothing more begins, however often the run has its turn.
+    /// Returns `true` if nothing more begins, however often the run is polled.
     async fn is_quiet(&mut self) -> bool {
         settle().await;
         self.begun.try_recv().is_err()
@@ -71,14 +71,14 @@ impl Blocker {
     }
 }
 
-/// A runtime waits for its blocked threads, so a test that fails must let them go.
+/// A runtime waits for its blocked threads, so a test that fails must release them.
 impl Drop for Blocker {
     fn drop(&mut self) {
         self.gates.iter().for_each(|gate| gate.add_permits(100));
     }
 }
 
-/// How a run ends that waits for nobody.
+/// Waits for the end of a run, which must not wait for its functions.
 async fn ended(mut handle: Handle) -> Outcome {
     for _ in 0..1_000 {
         if let Some(outcome) = (&mut handle).now_or_never() {
@@ -96,7 +96,7 @@ async fn settle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_15_a_function_that_is_out_of_time_keeps_its_place_and_its_permit_until_it_returns() {
+async fn rule_15_a_timed_out_function_keeps_its_permits() {
     for parallel in [false, true] {
         let limiter = Limiter::new(5);
         let task = lenient().concurrency(2).limiter(&limiter).timeout_per_attempt(secs(1));
@@ -111,7 +111,7 @@ async fn rule_15_a_function_that_is_out_of_time_keeps_its_place_and_its_permit_u
         assert_eq!(blocker.begun(1).await, [2]);
         assert!(blocker.is_quiet().await);
         assert_eq!((handle.progress().running, limiter.in_use()), (1, 2), "{parallel}");
-        // What was late has settled; its result is nobody's.
+        // The late item has settled; the result of its function is dropped.
         (2..5).for_each(|n| blocker.let_go(n));
         blocker.let_go(0);
         let result = handle.await.unwrap();
@@ -125,7 +125,7 @@ async fn rule_15_a_function_that_is_out_of_time_keeps_its_place_and_its_permit_u
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_15_the_retry_of_a_function_that_still_runs_waits_for_a_place() {
+async fn rule_15_the_retry_of_a_running_function_needs_a_permit() {
     for parallel in [false, true] {
         let task = lenient().concurrency(1).retries(1).retry_delay(secs(1)).timeout_per_attempt(secs(1));
         let (mut blocker, handle) = Blocker::start(task, 1, parallel);
@@ -145,7 +145,7 @@ async fn rule_15_the_retry_of_a_function_that_still_runs_waits_for_a_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_15_a_run_that_is_over_does_not_wait_and_the_limiter_does() {
+async fn rule_15_only_the_limiter_waits_for_a_running_function() {
     for parallel in [false, true] {
         for cancels in [false, true] {
             let limiter = Limiter::new(2);
@@ -174,7 +174,7 @@ async fn rule_15_a_run_that_is_over_does_not_wait_and_the_limiter_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_15_a_function_that_returns_within_the_grace_succeeds() {
+async fn rule_15_a_function_can_succeed_within_the_grace() {
     for parallel in [false, true] {
         let task = lenient().concurrency(1).timeout_per_attempt(secs(1)).cancel_grace(secs(5));
         let (mut blocker, handle) = Blocker::start(task, 1, parallel);
@@ -188,7 +188,7 @@ async fn rule_15_a_function_that_returns_within_the_grace_succeeds() {
 }
 
 #[tokio::test]
-async fn rule_02_no_more_functions_block_than_the_bound_says() {
+async fn rule_02_the_bound_holds_for_blocking_functions() {
     for parallel in [false, true] {
         let (mut blocker, handle) = Blocker::start(at_once(3), 8, parallel);
         assert_eq!(blocker.begun(3).await, [0, 1, 2]);
@@ -205,7 +205,7 @@ async fn rule_02_no_more_functions_block_than_the_bound_says() {
 }
 
 #[test]
-fn rule_15_a_function_that_the_pool_has_not_begun_is_not_begun_after_its_run() {
+fn rule_15_a_queued_function_is_cancelled_with_its_run() {
     let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).enable_time().build();
     runtime.unwrap().block_on(async {
         let limiter = Limiter::new(4);
@@ -226,7 +226,7 @@ fn rule_15_a_function_that_the_pool_has_not_begun_is_not_begun_after_its_run() {
 }
 
 #[tokio::test]
-async fn rule_16_a_panic_of_a_blocking_function_is_its_items_end() {
+async fn rule_16_a_panic_of_a_blocking_function_fails_its_item() {
     for parallel in [false, true] {
         let run = lenient().build().unwrap().over(0..4).map_blocking(|n| {
             assert_ne!(n, 2, "bad");

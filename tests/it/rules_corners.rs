@@ -1,4 +1,4 @@
-//! Corners of several rules, in which an engine once went wrong.
+//! Corner cases of several rules. Each was a bug of the engine.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{HOUR, after, lenient, millis, secs};
 
 #[tokio::test(start_paused = true)]
-async fn rule_07_items_that_use_up_the_budget_do_not_keep_another_from_its_own() {
-    // The one between has budget only where it gets its turn before the other two have used all of it.
+async fn rule_07_each_item_gets_its_share_of_the_budget() {
+    // The item between them has budget only if it is polled before the other two have used all of it.
     let done = Cell::new(false);
     let run = lenient().concurrency(3).build().unwrap();
     let run = run.run(0..3, |n| {
@@ -42,7 +42,7 @@ async fn rule_07_items_that_use_up_the_budget_do_not_keep_another_from_its_own()
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_an_item_that_holds_up_the_thread_does_not_lengthen_the_limits_of_later_ones() {
+async fn rule_12_a_blocked_thread_does_not_lengthen_limits() {
     let task = lenient().concurrency(1).timeout_per_attempt(secs(20)).build().unwrap();
     let run = task.run(0..3, |n| async move {
         match n {
@@ -58,8 +58,8 @@ async fn rule_12_an_item_that_holds_up_the_thread_does_not_lengthen_the_limits_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_a_limit_does_not_begin_while_another_item_holds_up_the_thread() {
-    // The second item begins in the poll in which the first has let 50 ms pass: they are not its own.
+async fn rule_12_a_limit_begins_after_a_blocked_thread() {
+    // The second item begins in the poll in which the first blocks for 50 ms: they do not count against its limit.
     let task = lenient().concurrency(2).timeout_per_attempt(millis(40)).build().unwrap();
     let run = task.run(0..2, |n| {
         let mut passes = Box::pin(advance(millis(50)));
@@ -77,14 +77,14 @@ async fn rule_12_a_limit_does_not_begin_while_another_item_holds_up_the_thread()
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_14_a_run_with_one_place_that_finishes_with_its_limit_has_finished() {
+async fn rule_14_one_permit_finishes_exactly_at_the_run_timeout() {
     let task = AsyncMapTask::builder().concurrency(1).run_timeout(secs(1)).build().unwrap();
     let result = task.run([()], |()| after(secs(1), Ok::<_, String>(()))).await;
     assert_eq!(result.unwrap().successes(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_14_a_result_is_handed_in_although_others_keep_waking_themselves() {
+async fn rule_14_busy_items_do_not_delay_a_result() {
     let (token, gate) = (CancellationToken::new(), Notify::new());
     let task = AsyncMapTask::builder().concurrency(8).build().unwrap();
     let run = task.run(0..8, |n| {
@@ -111,14 +111,15 @@ async fn rule_14_a_result_is_handed_in_although_others_keep_waking_themselves() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_destructor_that_panics_takes_no_result_away() {
+async fn rule_16_a_panicking_destructor_keeps_the_result() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
             panic!("a destructor");
         }
     }
-    // The bomb belongs to the future and not to its last poll, so it goes off after the result is there.
+    // The value with the panicking destructor belongs to the future and not to its last poll, so it panics after the
+    // result is there.
     let run = lenient().build().unwrap();
     let run = run.run([7], |n| {
         let mut bomb = Some(Bomb);
@@ -131,7 +132,7 @@ async fn rule_16_a_destructor_that_panics_takes_no_result_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_run_that_has_panicked_is_over() {
+async fn rule_16_a_panicked_run_cannot_be_polled_again() {
     for concurrency in [1, 2, 4] {
         let task = lenient().concurrency(concurrency).build().unwrap();
         let source = (0..5).inspect(|n| assert_ne!(*n, 1, "a bad source"));
@@ -143,7 +144,7 @@ async fn rule_16_a_run_that_has_panicked_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_20_the_message_of_a_run_that_stopped_early_is_of_failures() {
+async fn rule_20_the_message_of_an_early_stop_has_the_failures() {
     let task = AsyncMapTask::builder().name("few").min_successes(10).max_failures(0).build().unwrap();
     let error = task.run((0..20).filter(|_| true), |_| async { Err::<(), _>("no") }).await.unwrap_err();
     let message = error.to_string();

@@ -1,4 +1,4 @@
-//! Corners of the limits, the ends and the modes in which the engine once went wrong.
+//! Corner cases of the limits, the ends and the modes. Each was a bug of the engine.
 
 use std::future::pending;
 use std::sync::{Arc, mpsc};
@@ -13,9 +13,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::{HOUR, at_once, millis, retrying, secs, task};
 
-/// What an attempt was granted of a shared limit was given back before the attempt began.
+/// Permits of a shared limit were returned before the attempt began to which they were granted.
 #[tokio::test(start_paused = true)]
-async fn rule_04_runs_that_share_a_limit_do_not_pass_it_to_and_fro() {
+async fn rule_04_sharing_runs_return_no_permit_unused() {
     for (concurrency, permits) in [(2, 1), (4, 1), (4, 2)] {
         let limiter = Limiter::new(permits);
         let task = at_once(concurrency).limiter(&limiter).build().unwrap();
@@ -32,9 +32,9 @@ async fn rule_04_runs_that_share_a_limit_do_not_pass_it_to_and_fro() {
     }
 }
 
-/// A run that could start nothing more stayed in the queue, and kept what it was granted there.
+/// A run that could start nothing more stayed in the queue, and kept the permits that it was granted there.
 #[tokio::test(start_paused = true)]
-async fn rule_04_who_has_nothing_to_start_does_not_stand_in_the_queue() {
+async fn rule_04_an_idle_run_leaves_the_queue() {
     let limiter = Limiter::new(2);
     let task = at_once(2).limiter(&limiter).build().unwrap();
     let (let_go, gate) = oneshot::channel::<()>();
@@ -54,9 +54,9 @@ async fn rule_04_who_has_nothing_to_start_does_not_stand_in_the_queue() {
     timeout(HOUR, heavy).await.expect("a place that nobody uses is kept from it").unwrap();
 }
 
-/// The same where all that may wait for a retry do.
+/// The same when as many items wait for a retry as may.
 #[tokio::test(start_paused = true)]
-async fn rule_06_items_that_wait_for_a_retry_leave_the_shared_limit_to_others() {
+async fn rule_06_delayed_retries_hold_no_shared_permit() {
     let limiter = Limiter::new(1);
     let task = retrying(2).look_ahead(2).retry_delay(secs(60)).limiter(&limiter).build().unwrap();
     let failing = task.over(0..4).map(async |_: u32| Err::<(), _>("no")).spawn();
@@ -66,9 +66,9 @@ async fn rule_06_items_that_wait_for_a_retry_leave_the_shared_limit_to_others() 
     failing.await.unwrap_err();
 }
 
-/// A limit that was raised was seen at the driver's next poll, and the next item was judged by the old one.
+/// A raised limit took effect only at the driver's next poll, and the next item was compared with the old one.
 #[tokio::test]
-async fn rule_04_a_limit_that_was_raised_holds_for_the_very_next_item() {
+async fn rule_04_a_raised_limit_applies_to_the_next_item() {
     for parallel in [false, true] {
         let (give, taken) = oneshot::channel::<MapHandle<u32, String>>();
         let taken = Arc::new(tokio::sync::Mutex::new(Some(taken)));
@@ -78,7 +78,7 @@ async fn rule_04_a_limit_that_was_raised_holds_for_the_very_next_item() {
                 if let Some(handle) = taken.lock().await.take() {
                     let handle = handle.await.unwrap();
                     handle.set_concurrency(8);
-                    // The run must not be waited for from within.
+                    // An item must not wait for its own run.
                     tokio::spawn(handle);
                 }
                 Ok(weight)
@@ -93,9 +93,9 @@ async fn rule_04_a_limit_that_was_raised_holds_for_the_very_next_item() {
     }
 }
 
-/// The driver was woken by a lane that went on with a long item, on the one thread that could poll it.
+/// The driver was woken by a worker that went on with a long item, on the one thread that could poll it.
 #[test]
-fn rule_07_an_item_that_hogs_its_thread_holds_up_no_sink() {
+fn rule_07_a_blocking_item_does_not_delay_the_sink() {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for limited in [false, true] {
         let (end, until) = mpsc::channel::<()>();
@@ -106,7 +106,7 @@ fn rule_07_an_item_that_hogs_its_thread_holds_up_no_sink() {
             let until = Arc::clone(&until);
             async move {
                 if n == 0 {
-                    // It ends when all others have been taken by the sink.
+                    // It ends when the sink has taken all others.
                     until.lock().unwrap().recv_timeout(secs(20)).map_err(|error| error.to_string())?;
                 } else {
                     sleep(millis(1)).await;
@@ -128,9 +128,10 @@ fn rule_07_an_item_that_hogs_its_thread_holds_up_no_sink() {
     }
 }
 
-/// Lanes that the runtime had dropped were taken for lanes that had ended, and the source was drawn into memory.
+/// Workers that the runtime had dropped were treated as workers that had ended, and the whole source was pulled into
+/// memory.
 #[test]
-fn rule_44_a_spawned_run_whose_runtime_is_shut_down_is_cancelled() {
+fn rule_44_a_shutdown_cancels_a_spawned_run() {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let handle = runtime.handle().clone();
     let (begun, has_begun) = mpsc::channel();
@@ -154,8 +155,8 @@ fn rule_44_a_spawned_run_whose_runtime_is_shut_down_is_cancelled() {
 
 /// The pool kept the permits of functions that it had not begun and never would.
 #[test]
-fn rule_28_a_blocking_function_that_never_begins_leaves_no_permit() {
-    // A pool of one thread, which is taken.
+fn rule_28_a_queued_blocking_function_returns_its_permits() {
+    // A pool of one thread, which is busy.
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     runtime.block_on(async {
         let (let_go, gate) = mpsc::channel::<()>();
@@ -170,7 +171,7 @@ fn rule_28_a_blocking_function_that_never_begins_leaves_no_permit() {
         drop(run);
         assert_eq!(limiter.in_use(), 0);
 
-        // Nor its place: each of three items has its turn, and is out of time in the queue.
+        // Nor its permit: each of three items starts in turn and times out in the queue.
         let limits = at_once(1).timeout_per_attempt(millis(20)).min_success_ratio(0.0).limiter(&limiter);
         let queued = limits.build().unwrap().over(0..3).map_blocking(|_| Ok::<(), String>(()));
         let result = queued.await.unwrap();

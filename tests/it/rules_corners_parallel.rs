@@ -1,4 +1,4 @@
-//! Corners of spawned runs, and of limits that change, in which the engine once went wrong.
+//! Corner cases of spawned runs and of limits that change. Each was a bug of the engine.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -11,9 +11,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::{Log, at_once, millis, secs};
 
-/// The free place beside a retry that had come back was found only when the retry ended.
+/// The free permit beside a due retry was used only when the retry ended.
 #[tokio::test(start_paused = true)]
-async fn rule_06_a_spawned_retry_that_comes_back_makes_room_for_a_new_item_at_once() {
+async fn rule_06_a_due_retry_makes_room_for_a_new_item() {
     let log = Log::open();
     let notes = log.clone();
     let f = move |cx: async_map_task::ItemContext, n: u64| {
@@ -34,10 +34,10 @@ async fn rule_06_a_spawned_retry_that_comes_back_makes_room_for_a_new_item_at_on
     assert_eq!(log.timed(), expected);
 }
 
-/// Two heavy items do not fit beside each other, so one place of three is empty; the second takes over from the first,
-/// and the third fits into the empty place at that moment.
+/// Two heavy items do not fit beside each other, so one permit of three is free. When the second replaces the first,
+/// the third must get the free permit at that moment.
 #[tokio::test(start_paused = true)]
-async fn rule_02_a_light_item_behind_a_heavy_one_starts_with_it_on_tasks_of_their_own() {
+async fn rule_02_a_parallel_light_item_starts_beside_a_heavy_one() {
     let log = Log::open();
     let notes = log.clone();
     let task = at_once(3).limiter(&Limiter::new(5)).build().unwrap();
@@ -52,7 +52,7 @@ async fn rule_02_a_light_item_behind_a_heavy_one_starts_with_it_on_tasks_of_thei
     assert_eq!(log.timed(), [(0, 0), (500, 1), (500, 2), (1_000, 3)]);
 }
 
-/// The lane that pays for a lowered limit pulled one more item, and only then found no place for it.
+/// The worker that ends because of a lowered limit pulled one more item, and only then found no permit for it.
 #[tokio::test(start_paused = true)]
 async fn rule_01_nothing_is_pulled_while_a_lowered_limit_is_full() {
     let pulled = Arc::new(AtomicUsize::new(0));
@@ -71,9 +71,9 @@ async fn rule_01_nothing_is_pulled_while_a_lowered_limit_is_full() {
     handle.await.unwrap();
 }
 
-/// A lane that learned of a lowered limit in its own turn went on as if it had not.
+/// A worker that learned of a lowered limit in its own poll ignored it.
 #[tokio::test(start_paused = true)]
-async fn rule_02_an_item_that_lowers_the_limit_makes_no_place_for_the_next() {
+async fn rule_02_an_item_can_lower_the_limit() {
     for parallel in [false, true] {
         let log = Log::open();
         let (notes, handle) =
@@ -101,7 +101,7 @@ fn two_workers() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// Something that a test ends, and that holds up its thread until then.
+/// An item that blocks its thread until a test releases it.
 #[derive(Clone)]
 struct Hog(Arc<Mutex<Receiver<()>>>);
 
@@ -111,15 +111,15 @@ impl Hog {
         (end, Self(Arc::new(Mutex::new(until))))
     }
 
-    /// Whether it was ended, rather than given up.
+    /// Returns `true` if the test released it, and `false` if it gave up.
     fn hold_up(&self) -> bool {
         self.0.lock().unwrap().recv_timeout(Duration::from_secs(20)).is_ok()
     }
 }
 
-/// A lane that had permits to spare woke the driver and went on with an item that hogged their thread.
+/// A worker with spare permits woke the driver and went on with an item that blocked their thread.
 #[test]
-fn rule_07_an_item_that_hogs_its_thread_does_not_keep_others_from_the_permits_it_spares() {
+fn rule_07_a_blocking_item_keeps_no_spare_permits() {
     let (end, hog) = Hog::new();
     let begun = Arc::new(AtomicUsize::new(0));
     let run = at_once(2).build().unwrap().over([2, 1, 1, 1_u32]).map(move |weight| {
@@ -139,10 +139,10 @@ fn rule_07_an_item_that_hogs_its_thread_does_not_keep_others_from_the_permits_it
     assert_eq!(result.unwrap().successes(), 4);
 }
 
-/// A lane in the middle of a poll went on with the next item after its run was dropped, and what the run held of a
-/// shared limit was kept until the poll's end.
+/// A worker in the middle of a poll went on with the next item after its run was dropped, and the run kept its
+/// permits of a shared limit until the poll ended.
 #[test]
-fn rule_28_a_dropped_run_begins_nothing_and_keeps_nothing_although_an_item_hogs_its_thread() {
+fn rule_28_a_run_dropped_during_a_blocking_poll_is_gone() {
     let runtime = two_workers();
     let (end, hog) = Hog::new();
     let (notes, is_hogging) = mpsc::channel();
@@ -170,7 +170,7 @@ fn rule_28_a_dropped_run_begins_nothing_and_keeps_nothing_although_an_item_hogs_
             assert!(futures::poll!(&mut run).is_pending());
         }
         drop(run);
-        // The second item goes, and neither it nor a ticket of the dead run is in anybody's way.
+        // The second item is dropped. Neither it nor a ticket of the dropped run blocks another run.
         let task = AsyncMapTask::builder().limiter(&limiter).build().unwrap();
         let other = timeout(secs(20), task.run([1], async |n| Ok::<_, String>(n)));
         other.await.expect("the dead run keeps its place").unwrap();
@@ -183,9 +183,9 @@ fn rule_28_a_dropped_run_begins_nothing_and_keeps_nothing_although_an_item_hogs_
     });
 }
 
-/// An item that a lane had taken, and had not begun when the run stopped, was counted as begun.
+/// An item that a worker had taken, but not begun when the run stopped, was counted as started.
 #[tokio::test]
-async fn rule_27_an_item_whose_function_was_never_called_is_not_counted_as_started() {
+async fn rule_27_an_item_starts_when_its_function_is_called() {
     let called = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&called);
     let source = futures::stream::iter([Ok(2_u32), Ok(1), Err("closed")]);

@@ -26,10 +26,10 @@ fn retrying(retries: u32) -> AsyncMapTaskBuilder {
 }
 
 #[test]
-fn rule_45_an_attempt_without_a_thread_is_faulted_and_gives_its_permits_back() {
+fn rule_45_a_faulted_attempt_returns_its_permits() {
     for parallel in [false, true] {
         without_threads().block_on(async {
-            // Fewer permits than items: each permit that is lost would hold up the run and all others.
+            // Fewer permits than items: each permit that is lost would block the run and all others.
             let limiter = Limiter::new(2);
             let task = lenient().concurrency(3).limiter(&limiter).build().unwrap();
             let run = task.over(0..4).map_blocking(Ok::<i32, String>);
@@ -53,7 +53,7 @@ fn rule_45_an_attempt_without_a_thread_is_faulted_and_gives_its_permits_back() {
 }
 
 #[test]
-fn rule_45_a_faulted_attempt_is_a_failure_for_the_verdict() {
+fn rule_45_a_faulted_attempt_is_a_failure() {
     without_threads().block_on(async {
         let task = at_once(1).name("hash").build().unwrap();
         let error = task.over(0..9).map_blocking(Ok::<i32, String>).await.unwrap_err();
@@ -67,7 +67,7 @@ fn rule_45_a_faulted_attempt_is_a_failure_for_the_verdict() {
 }
 
 #[test]
-fn rule_10_a_faulted_attempt_is_retried_while_retries_are_left() {
+fn rule_10_a_faulted_attempt_is_retried() {
     for parallel in [false, true] {
         without_threads().block_on(async {
             let run = retrying(2).build().unwrap().over(0..4).map_blocking(Ok::<i32, String>);
@@ -79,7 +79,7 @@ fn rule_10_a_faulted_attempt_is_retried_while_retries_are_left() {
 }
 
 #[test]
-fn rule_10_a_retry_of_a_faulted_attempt_succeeds_once_there_is_a_thread() {
+fn rule_10_the_retry_of_a_faulted_attempt_can_succeed() {
     let allowed = Arc::new(AtomicBool::new(false));
     with_threads_if(&allowed).block_on(async {
         let run = retrying(1).build().unwrap().over(0..4).map_blocking(Ok::<i32, String>);
@@ -112,7 +112,7 @@ fn rule_45_a_function_whose_attempt_was_faulted_never_runs() {
             let result = if parallel { run().parallel().await } else { run().await }.unwrap();
             assert_eq!((result.failures(), limiter.in_use()), (4, 0));
             allowed.store(true, SeqCst);
-            // One thread takes what is in the pool's queue, in its order.
+            // One thread takes the entries of the pool's queue in order.
             spawn_blocking(|| {}).await.unwrap();
             assert_eq!(calls.load(SeqCst), 0);
             let result = if parallel { run().parallel().await } else { run().await }.unwrap();

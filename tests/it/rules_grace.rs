@@ -1,4 +1,4 @@
-//! Rule 13: what becomes of an attempt whose time is over, with a grace and without one.
+//! Rule 13: the end of an attempt whose time is over, with a grace and without one.
 
 use std::cell::RefCell;
 use std::future::pending;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Log, after, failed, lenient, secs, timed_out};
 
-/// Notes when it is dropped.
+/// Notes the time at which it is dropped.
 struct NotesItsDrop(Log<&'static str>);
 
 impl Drop for NotesItsDrop {
@@ -49,14 +49,14 @@ async fn overdue(
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_13_a_timed_out_attempt_is_dropped_at_once() {
+async fn rule_13_a_timed_out_attempt_is_dropped_immediately() {
     let (log, outcome) = overdue(0, Some(0), Ok(1)).await;
     assert_eq!(log, [(10_000, "dropped"), (11_000, "retried")]);
     assert_eq!(outcome, Err(failed("second", 2)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_13_with_a_grace_it_is_told_first_and_dropped_after_it() {
+async fn rule_13_a_grace_delays_the_drop() {
     let (log, outcome) = overdue(3, None, Ok(1)).await;
     assert_eq!(log, [(10_000, "told"), (13_000, "dropped"), (14_000, "retried")]);
     assert_eq!(outcome, Err(failed("second", 2)));
@@ -65,18 +65,18 @@ async fn rule_13_with_a_grace_it_is_told_first_and_dropped_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_13_an_ok_inside_the_grace_is_a_success() {
+async fn rule_13_an_ok_within_the_grace_is_a_success() {
     for goes_on in 0..3 {
         let (log, outcome) = overdue(3, Some(goes_on), Ok(7)).await;
         assert_eq!(log, [(10_000, "told"), (10_000 + goes_on * 1_000, "dropped")]);
         assert_eq!(outcome, Ok(7));
     }
-    // And with the last moment of the grace, too: a finished result beats a timeout.
+    // At the last moment of the grace, too, a finished result beats a timeout.
     assert_eq!(overdue(3, Some(3), Ok(7)).await.1, Ok(7));
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_13_an_error_inside_the_grace_leaves_it_timed_out() {
+async fn rule_13_an_error_within_the_grace_is_a_timeout() {
     // It ends at 11 s, and its retry follows a second later.
     let (log, outcome) = overdue(3, Some(1), Err("told to end")).await;
     assert_eq!(log, [(10_000, "told"), (11_000, "dropped"), (12_000, "retried")]);
@@ -100,7 +100,7 @@ async fn rule_13_an_error_inside_the_grace_leaves_it_timed_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_13_an_attempt_keeps_its_place_in_its_grace() {
+async fn rule_13_an_attempt_keeps_its_permit_in_its_grace() {
     let log = Log::open();
     let task = lenient().concurrency(1).timeout_per_attempt(secs(10)).cancel_grace(secs(3)).build().unwrap();
     let run = task.over(0..2).map_with_context(|cx, n| {
@@ -112,7 +112,7 @@ async fn rule_13_an_attempt_keeps_its_place_in_its_grace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_13_the_token_is_cancelled_without_a_grace_too_and_not_where_an_attempt_ends_by_itself() {
+async fn rule_13_only_a_dropped_attempt_has_its_token_cancelled() {
     let tokens = RefCell::new(Vec::new());
     let task =
         lenient().concurrency(1).look_ahead(1).retries(1).timeout_per_attempt(secs(10)).build().unwrap();

@@ -1,4 +1,4 @@
-//! `spawn` and its handle: a run that is watched and steered from outside.
+//! `spawn` and its handle: a run that is observed and controlled from outside.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use tokio::time::{Instant, sleep};
 use crate::every_end::{End, Plan, Terminal};
 use crate::support::{Gauge, HOUR, Log, after, at_once, check_account, lenient, millis, retrying, secs};
 
-/// In the run's own task and on tasks of their own.
+/// In the run's own task and with `parallel()`.
 fn modes() -> impl Iterator<Item = End> {
     End::all().filter(|end| end.terminal == Terminal::Spawn)
 }
 
-/// What counts in a progress.
+/// The counts of a progress.
 fn counts(progress: &Progress) -> [usize; 5] {
     let Progress { successes, failures, running, waiting_for_retry, retries, .. } = *progress;
     [successes, failures, running, waiting_for_retry, retries]
@@ -29,7 +29,7 @@ fn is_cancelled(reason: &FailureReason) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_27_the_progress_is_exact_at_every_moment() {
+async fn rule_27_the_progress_is_exact() {
     for end in modes() {
         // Each takes a second; item 1 fails, waits nearly a second and succeeds; item 2 fails twice.
         let call = |cx: ItemContext, n| {
@@ -49,7 +49,7 @@ async fn rule_27_the_progress_is_exact_at_every_moment() {
             ([0, 0, 3, 0, 0], None),
             // 0 is done, 1 and 2 wait; 3, 4 and 5 run: 1 of 10 in 1.5 s.
             ([1, 0, 3, 2, 0], Some(millis(13_500))),
-            // The retries of 1 and 2 go before 6.
+            // The retries of 1 and 2 start before 6.
             ([4, 0, 3, 0, 2], Some(millis(3_750))),
             ([6, 1, 3, 0, 2], Some(millis(1_500))),
         ];
@@ -70,7 +70,7 @@ async fn rule_27_the_progress_is_exact_at_every_moment() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_27_those_who_watch_learn_of_every_change_and_of_the_end() {
+async fn rule_27_a_watcher_receives_every_change_and_the_end() {
     for end in modes() {
         let call = |_: ItemContext, n| after(secs(n), Ok(n));
         let source = stream::iter(0..6).filter(|_| std::future::ready(true));
@@ -92,7 +92,7 @@ async fn rule_27_those_who_watch_learn_of_every_change_and_of_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_25_a_paused_run_starts_nothing_and_what_runs_goes_on() {
+async fn rule_25_pause_only_prevents_starts() {
     for end in modes() {
         let log = Log::open();
         let starts = log.clone();
@@ -116,7 +116,7 @@ async fn rule_25_a_paused_run_starts_nothing_and_what_runs_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_25_the_time_of_a_run_goes_on_while_it_is_paused() {
+async fn rule_25_a_pause_does_not_stop_the_run_timeout() {
     for end in modes() {
         let task = lenient().run_timeout(secs(10)).build().unwrap();
         let handle = Plan::new(&task, stream::iter(0..9), |_, n| after(secs(1), Ok(n))).spawn(end);
@@ -129,7 +129,7 @@ async fn rule_25_the_time_of_a_run_goes_on_while_it_is_paused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_02_the_concurrency_goes_up_at_once_and_down_as_items_end() {
+async fn rule_02_a_new_concurrency_applies_as_items_end() {
     for end in modes() {
         let running = Gauge::default();
         let latch = Arc::new(Semaphore::new(0));
@@ -144,7 +144,7 @@ async fn rule_02_the_concurrency_goes_up_at_once_and_down_as_items_end() {
         };
         let handle = Plan::new(&at_once(2).build().unwrap(), stream::iter(0..100), call).spawn(end);
         let mut done = 0;
-        // What is ordered, how many items end then, and how many run after that.
+        // The new concurrency, how many items end then, and how many run after that.
         for (concurrency, ends, expected) in [
             (2, 0, 2),
             (7, 0, 7),
@@ -152,7 +152,7 @@ async fn rule_02_the_concurrency_goes_up_at_once_and_down_as_items_end() {
             (3, 3, 4),
             (3, 1, 3),
             (3, 1, 3),
-            // Up again before all that were too many have ended.
+            // Raised again before all surplus attempts have ended.
             (1, 1, 2),
             (5, 0, 5),
             (4, 0, 5),
@@ -177,7 +177,7 @@ async fn rule_02_the_concurrency_goes_up_at_once_and_down_as_items_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_25_a_run_that_is_drained_lets_what_runs_end_and_ends_as_cancelled() {
+async fn rule_25_drain_lets_running_items_end() {
     for end in modes() {
         let call = |_: ItemContext, n| async move {
             match n {
@@ -197,7 +197,7 @@ async fn rule_25_a_run_that_is_drained_lets_what_runs_end_and_ends_as_cancelled(
         assert!(is_cancelled(error.reason()), "{error}");
         let result = error.into_partial();
         check_account(&result);
-        // Item 1 ends by itself, item 2 fails and is not tried again, item 3 runs out of its time at the 7th second.
+        // Item 1 returns, item 2 fails and is not retried, item 3 times out at the 7th second.
         assert!(result.results[1].is_some() && begun.elapsed() == secs(5), "{end:?}");
         let account = [result.successes(), result.failures(), result.cancelled(), result.not_started()];
         assert_eq!((account, result.summary.timeouts), ([1, 2, 1, 5], 1), "{end:?}");
@@ -205,7 +205,7 @@ async fn rule_25_a_run_that_is_drained_lets_what_runs_end_and_ends_as_cancelled(
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_25_cancel_ends_the_patience_of_a_drain_and_gives_the_grace() {
+async fn rule_25_cancel_during_a_drain_begins_the_grace() {
     for end in modes() {
         for drains in [false, true] {
             let call = |cx: ItemContext, n| async move {
@@ -232,7 +232,7 @@ async fn rule_25_cancel_ends_the_patience_of_a_drain_and_gives_the_grace() {
             let account = [partial.successes(), partial.cancelled(), partial.not_started()];
             assert_eq!(account, [1, 1, 7], "{end:?}");
             assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
-            // An order to a run that has ended does nothing.
+            // A signal to a run that has ended does nothing.
             handle.resume();
             handle.drain();
             handle.set_concurrency(9);
@@ -243,7 +243,7 @@ async fn rule_25_cancel_ends_the_patience_of_a_drain_and_gives_the_grace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_28_a_run_goes_on_without_its_handle_and_leaves_nothing_after_its_end() {
+async fn rule_28_a_run_goes_on_without_its_handle() {
     for end in modes() {
         let (done, function) = (Arc::new(AtomicUsize::new(0)), Gauge::default());
         let (count, in_function) = (Arc::clone(&done), function.enter());
@@ -268,7 +268,7 @@ async fn rule_28_a_run_goes_on_without_its_handle_and_leaves_nothing_after_its_e
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_panic_of_the_source_comes_out_of_the_handle_and_of_the_stream() {
+async fn rule_16_a_panic_of_the_source_reaches_handle_and_stream() {
     for end in modes() {
         let source = || stream::iter(0..9).inspect(|n| assert!(*n < 3, "a bad source"));
         let task = at_once(4).build().unwrap();

@@ -1,4 +1,4 @@
-//! Rule 28: when a run is gone, nothing of it is left.
+//! Rule 28: a run that is gone leaves nothing behind.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Gauge, lenient, millis, secs};
 
-/// All there is of a run, each with a gauge in it.
+/// All parts of a run, each with a gauge in it.
 #[derive(Default)]
 struct Everything {
     sources: Gauge,
@@ -102,7 +102,7 @@ async fn rule_28_a_run_that_is_dropped_at_any_poll_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_28_dropping_a_run_cancels_the_tokens_of_what_runs_and_no_others() {
+async fn rule_28_a_drop_cancels_the_tokens_of_running_attempts() {
     let tokens = RefCell::new(Vec::new());
     let task = lenient().concurrency(2).retries(1).build().unwrap();
     let mut run = Box::pin(task.over(0..9).map_with_context(|cx, n| {
@@ -122,7 +122,7 @@ async fn rule_28_dropping_a_run_cancels_the_tokens_of_what_runs_and_no_others() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_28_nothing_of_a_run_goes_on_after_it() {
+async fn rule_28_an_ended_run_has_no_running_attempts() {
     // Neither after it was dropped by a timeout, nor after it has ended.
     let (alive, steps) = (Gauge::default(), Cell::new(0));
     let (alive, steps) = (&alive, &steps);
@@ -147,7 +147,7 @@ async fn rule_28_nothing_of_a_run_goes_on_after_it() {
 
     let mut run = Box::pin(new_run(3));
     (&mut run).await.unwrap();
-    // The run is still there, as a future that has ended; what it ran is not.
+    // The run still exists, as a future that has ended; its items do not.
     assert_eq!(alive.now(), 0);
     let after = steps.get();
     sleep(secs(10)).await;
@@ -156,7 +156,7 @@ async fn rule_28_nothing_of_a_run_goes_on_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_28_a_run_that_was_never_polled_has_started_nothing() {
+async fn rule_28_a_run_that_was_never_polled_starts_nothing() {
     let calls = Cell::new(0);
     let task = AsyncMapTask::builder().run_timeout(secs(1)).build().unwrap();
     let source = std::iter::from_fn(|| {

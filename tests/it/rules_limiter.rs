@@ -1,4 +1,4 @@
-//! Rule 47 for the shared limit: lowering it never ends a run. And what a run does to others that is not polled.
+//! Rule 47 for the shared limit: lowering it never ends a run. And the effect of a run that is not polled on others.
 
 use std::pin::pin;
 
@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::every_end::{End, Plan};
 use crate::support::{HOUR, Log, after, at_once, millis, secs};
 
-/// Items that weigh what they are and take ten seconds each. The log has their starts.
+/// Items whose values are their weights and that take ten seconds each. The log has their starts.
 fn heavy_items(limiter: &Limiter, items: &[u64]) -> (Plan, Log<u64>) {
     let log = Log::open();
     let notes = log.clone();
@@ -22,7 +22,7 @@ fn heavy_items(limiter: &Limiter, items: &[u64]) -> (Plan, Log<u64>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_47_an_item_above_the_lowered_limit_starts_alone_in_its_turn() {
+async fn rule_47_an_item_above_a_lowered_limit_starts_alone() {
     for end in End::all() {
         let limiter = Limiter::new(4);
         let (plan, log) = heavy_items(&limiter, &[1, 2, 4, 1, 1]);
@@ -39,7 +39,7 @@ async fn rule_47_an_item_above_the_lowered_limit_starts_alone_in_its_turn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_47_a_run_that_begins_under_a_lowered_limit_waits_for_all_permits() {
+async fn rule_47_a_new_run_above_a_lowered_limit_waits_for_all() {
     for end in End::all() {
         let limiter = Limiter::new(4);
         limiter.set_permits(2);
@@ -61,7 +61,7 @@ async fn rule_47_a_run_that_begins_under_a_lowered_limit_waits_for_all_permits()
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_47_no_permits_hold_every_run_back_until_there_are_some() {
+async fn rule_47_a_limit_of_zero_stops_every_start() {
     for end in End::all() {
         let limiter = Limiter::new(2);
         let (running, log) = heavy_items(&limiter, &[2, 1, 1]);
@@ -82,7 +82,7 @@ async fn rule_47_no_permits_hold_every_run_back_until_there_are_some() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_47_only_a_weight_above_the_most_permits_there_ever_were_ends_the_run() {
+async fn rule_47_a_weight_above_the_largest_limit_ends_the_run() {
     for end in End::all() {
         let limiter = Limiter::new(2);
         limiter.set_permits(5);
@@ -100,7 +100,7 @@ async fn rule_47_only_a_weight_above_the_most_permits_there_ever_were_ends_the_r
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_47_a_limiter_that_never_had_a_permit_refuses_and_says_so() {
+async fn rule_47_a_limiter_that_never_had_a_permit_is_an_error() {
     for end in End::all() {
         let limiter = Limiter::new(0);
         let task = at_once(4).limiter(&limiter).build().unwrap();
@@ -131,7 +131,7 @@ async fn run_items(count: usize, limiter: Limiter) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_40_a_run_that_is_not_polled_holds_up_the_others_of_its_limiter() {
+async fn rule_40_a_run_that_is_not_polled_blocks_its_limiter() {
     for is_dropped in [false, true] {
         let limiter = Limiter::new(1);
         let holder = tokio::spawn(run_items(1, limiter.clone()));
@@ -156,7 +156,7 @@ async fn rule_40_a_run_that_is_not_polled_holds_up_the_others_of_its_limiter() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_40_a_run_that_is_spawned_holds_up_nobody() {
+async fn rule_40_a_spawned_run_blocks_no_other() {
     let limiter = Limiter::new(1);
     let task = at_once(4).limiter(&limiter).build().unwrap();
     let call = |_| after(secs(1), Ok::<_, String>(()));

@@ -1,4 +1,4 @@
-//! Rules 12, 14 and 33: the limits in time, what beats them, and the clock they are measured by.
+//! Rules 12, 14 and 33: the time limits, their exceptions, and the clock that measures them.
 
 use std::cell::RefCell;
 use std::future::pending;
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::support::{HOUR, Log, after, failed, lenient, millis, secs, timed_out};
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_the_limit_of_an_attempt_does_not_run_while_it_waits_for_a_place() {
+async fn rule_12_the_attempt_timeout_excludes_the_wait_for_a_permit() {
     let task = lenient().concurrency(1).timeout_per_attempt(millis(1_500)).build().unwrap();
     let run = task.run(0..10, |_| sleep(secs(1)).map(Ok::<_, String>));
     let result = run.await.unwrap();
@@ -22,10 +22,10 @@ async fn rule_12_the_limit_of_an_attempt_does_not_run_while_it_waits_for_a_place
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_each_attempt_has_the_whole_limit_of_an_attempt() {
+async fn rule_12_each_attempt_has_its_whole_timeout() {
     let log = Log::open();
     let task = lenient().concurrency(2).retries(2).timeout_per_attempt(secs(10)).build().unwrap();
-    // The second item takes the place, so that the retry of the first waits for one, too.
+    // The second item takes the permit, so that the retry of the first waits for one, too.
     let run = task.over(0..3).map_with_context(|cx, n| {
         log.note((n, cx.attempt(), cx.deadline().unwrap() - Instant::now()));
         async move {
@@ -50,7 +50,7 @@ async fn rule_12_each_attempt_has_the_whole_limit_of_an_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_the_limit_of_an_item_spans_attempts_and_waits() {
+async fn rule_12_the_item_timeout_includes_attempts_and_delays() {
     // Attempts of 1 s at 0, 2 and 5 s; the fourth would begin at 10 s.
     let at = async |limit: Duration| {
         let log = Log::open();
@@ -62,15 +62,15 @@ async fn rule_12_the_limit_of_an_item_spans_attempts_and_waits() {
         let result = run.await.unwrap();
         (result.errors[&0].clone(), result.summary.elapsed, log.lines().len())
     };
-    // In the midst of the third attempt, and just before its end.
+    // In the middle of the third attempt, and just before its end.
     assert_eq!(at(millis(5_500)).await, (timed_out(millis(5_500), TimeoutScope::Item, 3), millis(5_500), 3));
     assert_eq!(at(millis(5_999)).await, (timed_out(millis(5_999), TimeoutScope::Item, 3), millis(5_999), 3));
-    // Together with its end, and in the wait after it: not waited for.
+    // At its end, and in the delay after it: the retry is not waited for.
     assert_eq!(at(secs(6)).await, (failed("no", 3), secs(6), 3));
     assert_eq!(at(secs(7)).await, (failed("no", 3), secs(6), 3));
     assert_eq!(at(millis(9_999)).await, (failed("no", 3), secs(6), 3));
     assert_eq!(at(secs(10)).await, (failed("no", 3), secs(6), 3));
-    // Just after the wait: the fourth attempt is made.
+    // Just after the delay: the fourth attempt is made.
     assert_eq!(
         at(millis(10_001)).await,
         (timed_out(millis(10_001), TimeoutScope::Item, 4), millis(10_001), 4)
@@ -78,8 +78,8 @@ async fn rule_12_the_limit_of_an_item_spans_attempts_and_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_the_limit_of_an_item_runs_while_its_retry_waits_for_a_place() {
-    // Items 2 and 3 hold both places from 3 s on, the retry of item 0 is ready at 4 s, its limit is at 5 s.
+async fn rule_12_the_item_timeout_includes_the_wait_for_a_permit() {
+    // Items 2 and 3 hold both permits from 3 s on, the retry of item 0 is due at 4 s, its limit is at 5 s.
     let (log, settled) = (Log::open(), Log::open());
     let task = lenient().concurrency(2).retries(1).timeout_per_item(secs(5)).build().unwrap();
     let run = task
@@ -107,9 +107,8 @@ async fn rule_12_the_limit_of_an_item_runs_while_its_retry_waits_for_a_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_of_two_that_wait_for_a_place_each_gives_up_at_its_own_limit() {
-    // Items 0 and 1 wait for a place behind 2, 3 and 4, and give up at 10 s and 11 s, though item 1 is
-    // ready first.
+async fn rule_12_each_waiting_item_has_its_own_timeout() {
+    // Items 0 and 1 wait for a permit behind 2, 3 and 4, and give up at 10 s and 11 s, though item 1 is due first.
     let settled = Log::open();
     let task = lenient().concurrency(3).retries(1).timeout_per_item(secs(10)).build().unwrap();
     let run = task
@@ -139,7 +138,7 @@ async fn rule_12_of_two_that_wait_for_a_place_each_gives_up_at_its_own_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_an_item_that_waits_for_a_place_keeps_its_timeout_as_its_error() {
+async fn rule_12_a_waiting_item_keeps_the_timeout_as_its_error() {
     let task = lenient()
         .concurrency(2)
         .retries(1)
@@ -155,7 +154,7 @@ async fn rule_12_an_item_that_waits_for_a_place_keeps_its_timeout_as_its_error()
         }
     });
     let result = run.await.unwrap();
-    // Items 2 and 3 hold the places until 4.9 s and 5.9 s, so the retry gets one, for 0.1 s.
+    // Items 2 and 3 hold the permits until 4.9 s and 5.9 s, so the retry gets one, for 0.1 s.
     assert_eq!(result.errors[&0], timed_out(secs(5), TimeoutScope::Item, 2));
 
     let run = task.run(0..6, |n| async move {
@@ -171,8 +170,8 @@ async fn rule_12_an_item_that_waits_for_a_place_keeps_its_timeout_as_its_error()
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_the_nearer_limit_counts_and_is_named() {
-    // An attempt that starts when less than its own limit is left of its item's is cut off by the item's.
+async fn rule_12_the_nearest_limit_is_reported() {
+    // An attempt that starts when less than its own limit is left of the item's ends at the item's limit.
     let at = async |retries: u32, attempt: Duration, item: Duration| {
         let builder = lenient().retries(retries).retry_delay(Duration::ZERO);
         let task = builder.timeout_per_attempt(attempt).timeout_per_item(item).build().unwrap();
@@ -185,7 +184,7 @@ async fn rule_12_the_nearer_limit_counts_and_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_the_limit_of_the_run_runs_from_its_first_poll() {
+async fn rule_12_the_run_timeout_begins_at_the_first_poll() {
     let task = AsyncMapTask::builder().run_timeout(secs(5)).build().unwrap();
     let run = task.run(0..3, |_| pending::<Result<(), &str>>());
     sleep(secs(10)).await;
@@ -197,7 +196,7 @@ async fn rule_12_the_limit_of_the_run_runs_from_its_first_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_a_retry_that_could_not_start_before_the_end_of_the_run_is_not_waited_for() {
+async fn rule_12_no_retry_waits_beyond_the_run_timeout() {
     for (limit, attempts, elapsed) in
         [(secs(1), 1, 0), (millis(1_001), 2, 1_000), (millis(999), 1, 0), (secs(3), 2, 1_000)]
     {
@@ -206,7 +205,7 @@ async fn rule_12_a_retry_that_could_not_start_before_the_end_of_the_run_is_not_w
         assert_eq!(result.errors[&0], failed("no", attempts), "limit {limit:?}");
         assert_eq!(result.summary.elapsed, millis(elapsed), "limit {limit:?}");
     }
-    // The same with the wait that the error asks for.
+    // The same with the delay that the error asks for.
     let task = lenient().retries(9).run_timeout(HOUR).build().unwrap();
     for wait in [HOUR, Duration::MAX] {
         let run = task.run([()], |()| async { Err::<(), _>("no") }).retry_after(|_| Some(wait));
@@ -215,7 +214,7 @@ async fn rule_12_a_retry_that_could_not_start_before_the_end_of_the_run_is_not_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_12_the_deadline_of_an_attempt_is_the_nearest_of_the_three_limits() {
+async fn rule_12_the_deadline_is_the_nearest_of_three_limits() {
     let log = Log::open();
     let task = lenient()
         .retries(2)
@@ -246,7 +245,7 @@ async fn rule_12_the_deadline_of_an_attempt_is_the_nearest_of_the_three_limits()
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_14_a_finished_result_beats_a_timeout_of_the_same_poll() {
+async fn rule_14_a_result_beats_a_timeout_of_the_same_poll() {
     for result in [Ok(1), Err("its own")] {
         for builder in [lenient().timeout_per_attempt(secs(2)), lenient().timeout_per_item(secs(2))] {
             let task = builder.build().unwrap();
@@ -262,7 +261,7 @@ async fn rule_14_a_finished_result_beats_a_timeout_of_the_same_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_14_a_result_that_is_found_long_after_the_limit_counts_too() {
+async fn rule_14_a_result_found_after_the_limit_counts() {
     // The run was not polled between the end of the items and their limit.
     let task = lenient().timeout_per_attempt(secs(2)).build().unwrap();
     let mut run = task.run(0..4, |n| sleep(secs(n)).map(Ok::<_, &str>));
@@ -273,7 +272,7 @@ async fn rule_14_a_result_that_is_found_long_after_the_limit_counts_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_14_what_finishes_with_the_limit_of_the_run_is_kept() {
+async fn rule_14_a_result_at_the_run_timeout_is_kept() {
     let task = lenient().run_timeout(secs(2)).build().unwrap();
     let run = task.run([1, 2, 2, 3], |n| sleep(secs(n)).map(Ok::<_, &str>));
     let error = run.await.unwrap_err();
@@ -282,7 +281,7 @@ async fn rule_14_what_finishes_with_the_limit_of_the_run_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_14_a_run_that_finishes_with_its_limit_has_finished() {
+async fn rule_14_a_run_can_finish_at_its_timeout() {
     let task = AsyncMapTask::builder().run_timeout(secs(2)).build().unwrap();
     let result = task.run([1, 2, 2], |n| sleep(secs(n)).map(Ok::<_, &str>)).await;
     let result = result.expect("every item had succeeded by then");
@@ -290,7 +289,7 @@ async fn rule_14_a_run_that_finishes_with_its_limit_has_finished() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_33_a_paused_clock_runs_everything_in_no_real_time() {
+async fn rule_33_a_paused_clock_takes_no_real_time() {
     let real = std::time::Instant::now();
     let (log, settled) = (Log::open(), RefCell::new(Vec::new()));
     let task = lenient()
@@ -342,8 +341,8 @@ async fn rule_33_a_paused_clock_runs_everything_in_no_real_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_33_limits_are_points_of_the_paused_clock() {
-    // An attempt that knows its deadline can use up all of it.
+async fn rule_33_limits_are_instants_of_the_paused_clock() {
+    // An attempt that knows its deadline can use all of its time.
     let task = AsyncMapTask::builder().timeout_per_attempt(HOUR).build().unwrap();
     let run = task.over(0..3).map_with_context(|cx, _| async move {
         sleep_until(cx.deadline().unwrap()).await;

@@ -1,4 +1,4 @@
-//! Rule 16: a panic whose payload panics as well, when it is dropped, costs its item and nothing else.
+//! Rule 16: a panic whose payload panics as well, when it is dropped, affects its item and nothing else.
 
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -31,7 +31,7 @@ impl Drop for PanicsWithPayload {
     }
 }
 
-/// Where the map function panics.
+/// The place in the map function that panics.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum At {
     Call,
@@ -66,7 +66,7 @@ fn call(n: u32, at: At) -> impl Future<Output = Result<u32, String>> {
 }
 
 #[tokio::test]
-async fn rule_16_a_payload_that_panics_costs_its_item() {
+async fn rule_16_a_panicking_payload_fails_its_item() {
     for mode in [Mode::InTask, Mode::Parallel] {
         for at in [At::Call, At::Poll, At::Drop] {
             let run = task().over(0..20).map(move |n| call(n, at));
@@ -84,7 +84,7 @@ async fn rule_16_a_payload_that_panics_costs_its_item() {
 }
 
 #[tokio::test]
-async fn rule_16_a_payload_that_panics_on_the_blocking_pool_costs_its_item() {
+async fn rule_16_a_panicking_payload_of_a_blocking_function() {
     for mode in [Mode::InTask, Mode::Parallel] {
         let run = task().over(0..20).map_blocking(|n| {
             if n == 3 {
@@ -100,9 +100,9 @@ async fn rule_16_a_payload_that_panics_on_the_blocking_pool_costs_its_item() {
     }
 }
 
-/// Nobody asks for the panic of a function whose item is out of time.
+/// The panic of a function whose item has timed out is dropped.
 #[tokio::test]
-async fn rule_16_a_payload_that_panics_after_the_item_has_timed_out_goes_no_further() {
+async fn rule_16_a_late_panicking_payload_has_no_effect() {
     for mode in [Mode::InTask, Mode::Parallel] {
         let (let_go, gate) = mpsc::channel::<()>();
         let gate = std::sync::Mutex::new(gate);
@@ -131,7 +131,7 @@ async fn rule_16_a_payload_that_panics_after_the_item_has_timed_out_goes_no_furt
 }
 
 #[tokio::test]
-async fn rule_28_payloads_that_panic_while_a_run_is_dropped_go_no_further() {
+async fn rule_28_panicking_payloads_in_a_dropped_run() {
     for mode in [Mode::InTask, Mode::Parallel] {
         let alive = Gauge::default();
         let gauge = alive.clone();
@@ -158,9 +158,9 @@ async fn rule_28_payloads_that_panic_while_a_run_is_dropped_go_no_further() {
     }
 }
 
-/// The run has caught the caller's panic and waits for what still runs, when it is dropped.
+/// The run has caught the caller's panic, waits for running attempts, and is dropped.
 #[test]
-fn rule_28_the_callers_panic_that_a_dropped_run_holds_goes_no_further() {
+fn rule_28_a_panicking_payload_held_by_a_dropped_run() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let _entered = runtime.enter();
     let (let_go, gate) = mpsc::channel::<()>();
@@ -176,7 +176,7 @@ fn rule_28_the_callers_panic_that_a_dropped_run_holds_goes_no_further() {
             .over_stream(source)
             .map(move |_: u32| {
                 begun.send(()).unwrap();
-                // It does not return before the test says so.
+                // It does not return before the test releases it.
                 let _closed = gate.lock().unwrap().recv_timeout(secs(20));
                 pending::<Result<(), String>>()
             })
@@ -192,7 +192,7 @@ fn rule_28_the_callers_panic_that_a_dropped_run_holds_goes_no_further() {
 }
 
 #[tokio::test]
-async fn rule_16_the_callers_panic_goes_on_with_its_payload() {
+async fn rule_16_the_callers_panic_keeps_its_payload() {
     let source = (0..9).inspect(|n| {
         if *n == 5 {
             resume_unwind(Box::new(5_u8));

@@ -1,4 +1,4 @@
-//! Rule 16: a panic of an item is that item's end, a panic of the caller's is the run's.
+//! Rule 16: a panic of an item ends that item, a panic of the caller's ends the run.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
@@ -65,13 +65,13 @@ async fn rule_16_a_panic_counts_as_a_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_panic_of_a_destructor_does_no_harm_to_anybody_else() {
+async fn rule_16_a_panic_of_a_destructor_affects_only_its_item() {
     let alive = Gauge::default();
     let task = lenient().concurrency(3).timeout_per_attempt(secs(1)).build().unwrap();
     let run = task.run(0..9, |n| {
         let alive = alive.enter();
         async move {
-            // Dropped after the bomb.
+            // Dropped after the value that panics.
             let _alive = alive;
             let _bomb = (n % 3 == 0).then(|| PanicsOnDrop);
             if n == 6 {
@@ -83,7 +83,7 @@ async fn rule_16_a_panic_of_a_destructor_does_no_harm_to_anybody_else() {
     });
     let result = run.await.unwrap();
     assert_eq!(alive.now(), 0);
-    // What it was dropped for is what became of it; where it was its own end, the panic is its end.
+    // The outcome is the cause of the drop. If the item ended with the panic, the outcome is the panic.
     assert_eq!(result.errors[&0], timed_out(secs(1), TimeoutScope::Attempt, 1));
     assert_eq!(result.errors[&3], timed_out(secs(1), TimeoutScope::Attempt, 1));
     assert_eq!(result.errors[&6], panicked("dropped", 1));
@@ -91,7 +91,7 @@ async fn rule_16_a_panic_of_a_destructor_does_no_harm_to_anybody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_panic_of_a_destructor_does_not_come_out_of_a_run_that_is_stopped_or_dropped() {
+async fn rule_16_a_panic_of_a_destructor_stays_inside_the_run() {
     let task = lenient().run_timeout(secs(1)).build().unwrap();
     let alive = Gauge::default();
     let new_run = || {
@@ -110,7 +110,7 @@ async fn rule_16_a_panic_of_a_destructor_does_not_come_out_of_a_run_that_is_stop
     assert_eq!((alive.ever(), alive.now()), (8, 0));
 }
 
-/// Whose panic it is.
+/// The function of the caller that panics.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Culprit {
     List,
@@ -120,7 +120,7 @@ enum Culprit {
     Observer(&'static str),
 }
 
-/// What an event is, in a word.
+/// The kind of an event, as a word.
 fn word(event: &Event<'_>) -> &'static str {
     match event {
         Event::RunStarted => "run started",
@@ -133,7 +133,7 @@ fn word(event: &Event<'_>) -> &'static str {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_panic_of_the_caller_propagates_after_every_running_item_is_dropped() {
+async fn rule_16_a_panic_of_the_caller_drops_running_items_first() {
     let all = [
         Culprit::List,
         Culprit::Stream,
@@ -144,8 +144,8 @@ async fn rule_16_a_panic_of_the_caller_propagates_after_every_running_item_is_dr
         Culprit::Observer("item settled"),
     ];
     for culprit in all {
-        // Items 0 to 2 never end, item 3 fails or succeeds; then the culprit panics. With a grace, because
-        // there is none for anybody now.
+        // Items 0 to 2 never end, item 3 fails or succeeds; then the function panics. A grace is set, because it must
+        // not apply here.
         let (alive, tokens) = (Gauge::default(), RefCell::new(Vec::new()));
         let bang = |who: Culprit| assert_ne!(culprit, who, "bang");
         let task = lenient().concurrency(4).retries(1).cancel_grace(secs(9)).build().unwrap();
@@ -186,7 +186,7 @@ async fn rule_16_a_panic_of_the_caller_propagates_after_every_running_item_is_dr
         let mut run = Box::pin(run);
         let payload = AssertUnwindSafe(&mut run).catch_unwind().await.expect_err("a panic of the caller's");
         assert!(payload.downcast_ref::<String>().unwrap().contains("bang"), "{culprit:?}");
-        // The run itself is still there; its items are not.
+        // The run itself still exists; its items do not.
         assert_eq!(alive.now(), 0, "{culprit:?}");
         assert!(alive.ever() >= 4, "{culprit:?}: the panic came too early to tell");
         let tokens = tokens.borrow();
@@ -196,7 +196,7 @@ async fn rule_16_a_panic_of_the_caller_propagates_after_every_running_item_is_dr
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_panic_of_the_caller_cancels_no_token_of_an_attempt_that_has_ended() {
+async fn rule_16_a_panic_of_the_caller_keeps_tokens_of_ended_attempts() {
     for culprit in ["item started", "item settled"] {
         let tokens = RefCell::new(Vec::new());
         let task = lenient().concurrency(1).build().unwrap();
@@ -216,7 +216,7 @@ async fn rule_16_a_panic_of_the_caller_cancels_no_token_of_an_attempt_that_has_e
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_panic_of_an_observer_at_the_ends_of_the_run_propagates_too() {
+async fn rule_16_a_panic_of_an_observer_propagates() {
     for culprit in ["run started", "run finished"] {
         let alive = Gauge::default();
         let task = lenient().min_successes(1).early_success(true).build().unwrap();
@@ -237,7 +237,7 @@ async fn rule_16_a_panic_of_an_observer_at_the_ends_of_the_run_propagates_too() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_panic_of_the_caller_ends_a_spawned_run_as_its_join_error() {
+async fn rule_16_a_panic_of_the_caller_is_the_join_error() {
     let alive = Gauge::default();
     let seen = alive.clone();
     let joined = tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! `parallel()`: several cores, and everything else as it is without.
+//! `parallel()`: several cores, and otherwise the same behaviour.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 use crate::every_end::{End, Plan, Terminal};
 use crate::support::{Gauge, after, at_once, lenient, millis, once_more, secs};
 
-/// All ends on tasks of their own.
+/// All ends with `parallel()`.
 fn ends() -> impl Iterator<Item = End> {
     End::all().filter(|end| end.parallel)
 }
@@ -27,7 +27,7 @@ fn two_workers() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap()
 }
 
-/// Keeps its thread busy until this holds, and gives up after far longer than it can take.
+/// Keeps its thread busy until this is `true`, and gives up after far longer than it can take.
 fn spin_until(holds: impl Fn() -> bool) -> Result<(), &'static str> {
     let begun = std::time::Instant::now();
     while !holds() {
@@ -39,10 +39,10 @@ fn spin_until(holds: impl Fn() -> bool) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Wakes an idle worker of a runtime every millisecond, until what it returns is dropped.
+/// Wakes an idle worker of a runtime every millisecond, until the returned guard is dropped.
 ///
-/// A worker of Tokio that goes to sleep can miss a task that another worker queues at that moment. It looks again with the next
-/// task that is spawned. Without one, a task waits behind an item that keeps its thread busy.
+/// A worker of Tokio that goes to sleep can miss a task that another worker queues at that moment. It looks again
+/// when the next task is spawned. Without one, a task waits behind an item that keeps its thread busy.
 fn keep_awake(runtime: &Runtime) -> Arc<()> {
     let alive = Arc::new(());
     let (weak, handle) = (Arc::downgrade(&alive), runtime.handle().clone());
@@ -56,9 +56,9 @@ fn keep_awake(runtime: &Runtime) -> Arc<()> {
 }
 
 #[test]
-fn rule_07_two_items_really_run_at_the_same_time() {
+fn rule_07_two_items_run_at_the_same_time() {
     for end in ends() {
-        // Each item keeps its thread until another one has come, too.
+        // Each item keeps its thread until another one has started, too.
         let arrived = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&arrived);
         let call = move |_: ItemContext, n| {
@@ -70,7 +70,7 @@ fn rule_07_two_items_really_run_at_the_same_time() {
             }
         };
         let plan = Plan::new(&at_once(2).build().unwrap(), stream::iter(0..40), call);
-        // The run is awaited beside the workers, by a thread that is none of them.
+        // The run is awaited beside the runtime's workers, by a thread that is none of them.
         let runtime = two_workers();
         let _awake = keep_awake(&runtime);
         let report = runtime.block_on(plan.run(end));
@@ -79,13 +79,13 @@ fn rule_07_two_items_really_run_at_the_same_time() {
 }
 
 #[test]
-fn rule_07_a_hog_holds_back_nobody_who_could_run_on_another_core() {
+fn rule_07_a_blocking_item_delays_no_other_core() {
     for end in ends() {
-        // The hog keeps its thread until all others are done: as many as an outcome's receiver lets go on.
+        // The first item keeps its thread until all others are done: as many as the capacity for outcomes allows.
         for (concurrency, hog) in [(2, 0), (2, 7), (4, 0), (4, 13), (8, 19)] {
             let done = Arc::new(AtomicUsize::new(0));
             let count = Arc::clone(&done);
-            // With an ordered output, no more than this start behind the hog.
+            // With an ordered output, no more than this start behind the first item.
             let others = if end.ordered { 19.min(hog + concurrency as u64 - 1) } else { 19 };
             let call = move |_: ItemContext, n| {
                 let count = Arc::clone(&count);
@@ -99,7 +99,7 @@ fn rule_07_a_hog_holds_back_nobody_who_could_run_on_another_core() {
                 }
             };
             let plan = Plan::new(&at_once(concurrency).build().unwrap(), stream::iter(0..20), call);
-            // In a task of the runtime, whose thread the hog may take.
+            // In a task of the runtime, whose thread the first item may block.
             let runtime = two_workers();
             let _awake = keep_awake(&runtime);
             let report = runtime.block_on(async { tokio::spawn(plan.run(end)).await.unwrap() });
@@ -113,7 +113,7 @@ fn rule_07_a_hog_holds_back_nobody_who_could_run_on_another_core() {
 }
 
 #[test]
-fn rule_28_a_run_that_is_dropped_on_several_threads_leaves_nothing() {
+fn rule_28_a_dropped_parallel_run_leaves_nothing() {
     for end in ends() {
         let runtime = two_workers();
         let alive = Gauge::default();
@@ -133,7 +133,7 @@ fn rule_28_a_run_that_is_dropped_on_several_threads_leaves_nothing() {
         let run = runtime.spawn(async move { plan.run(end).await.summary.successes });
         spin_until(|| alive.ever() > 1_000).unwrap();
         run.abort();
-        // A run that lives by itself goes on without its handle, until its runtime ends.
+        // A run in the background goes on without its handle, until its runtime ends.
         if end.terminal != Terminal::Spawn {
             let tasks = runtime.metrics();
             spin_until(|| tasks.num_alive_tasks() == 0).unwrap();
@@ -144,7 +144,7 @@ fn rule_28_a_run_that_is_dropped_on_several_threads_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_02_no_more_tasks_than_places() {
+async fn rule_02_no_more_tasks_than_permits() {
     let most = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&most);
     let run = at_once(7).build().unwrap().over(0..1_000_u64).map(move |n| {
@@ -156,7 +156,7 @@ async fn rule_02_no_more_tasks_than_places() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_panic_of_the_caller_propagates_after_all_that_ran_is_dropped() {
+async fn rule_16_a_panic_of_the_caller_propagates_in_parallel() {
     for culprit in ["source", "retry_if", "retry_after", "weight", "observer", "sink"] {
         let alive = Gauge::default();
         let gauge = alive.clone();
@@ -211,7 +211,7 @@ async fn rule_16_a_panic_of_the_caller_propagates_after_all_that_ran_is_dropped(
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_16_a_panic_of_an_item_is_its_own_end_on_a_task_of_its_own_too() {
+async fn rule_16_a_panic_of_a_parallel_item_fails_that_item() {
     for end in ends() {
         let call = |_: ItemContext, n| {
             assert_ne!(n, 1, "built");
@@ -227,7 +227,7 @@ async fn rule_16_a_panic_of_an_item_is_its_own_end_on_a_task_of_its_own_too() {
     }
 }
 
-/// Notes the names of the spans that a thread is in, for whoever asks from within.
+/// Notes the names of the spans that a thread is in, for code within them.
 #[derive(Clone, Default)]
 struct Spans(Arc<Mutex<Vec<(&'static str, u64)>>>);
 
@@ -237,15 +237,15 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
     }
 }
 
-/// The name of the span that is current on this thread, where this subscriber hears it.
+/// The name of the span that is current on this thread, if this subscriber is active.
 fn current_span() -> Option<&'static str> {
     tracing::Span::current().metadata().map(|metadata| metadata.name())
 }
 
 #[test]
-fn rule_32_the_subscriber_and_the_span_reach_every_thread() {
+fn rule_32_every_thread_has_the_subscriber_and_the_span() {
     let spans = Spans::default();
-    // With a second one in the process no answer of another test's thread is kept for this one.
+    // With a second subscriber in the process, `tracing` caches no answer of another test's thread for this one.
     let _company = Dispatch::new(Registry::default());
     let _guard = tracing::subscriber::set_default(Registry::default().with(spans.clone()));
     let runtime = two_workers();
@@ -280,7 +280,7 @@ fn rule_32_the_subscriber_and_the_span_reach_every_thread() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_33_a_paused_clock_runs_every_wait_in_no_real_time() {
+async fn rule_33_a_paused_clock_takes_no_real_time_in_parallel() {
     let real = std::time::Instant::now();
     for end in ends() {
         let begun = Instant::now();
@@ -294,15 +294,16 @@ async fn rule_33_a_paused_clock_runs_every_wait_in_no_real_time() {
         };
         let report = Plan::new(&task.build().unwrap(), stream::iter(0..3), call).run(end).await;
         assert_eq!((report.summary.successes, report.summary.retries), (3, 2), "{end:?}");
-        // 20 of wait, 50 to the limit, 40 of wait, and 20 to the end.
+        // 20 of delay, 50 to the limit, 40 of delay, and 20 to the end.
         assert_eq!(begun.elapsed(), secs(130), "{end:?}");
     }
     assert!(real.elapsed() < Duration::from_secs(60));
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_08_a_spawned_run_that_is_polled_once_goes_on_by_itself() {
-    // The items have tasks of their own, so they go on while nobody polls the run, up to what was handed out.
+async fn rule_08_a_parallel_run_goes_on_after_its_first_poll() {
+    // The items have tasks of their own, so they go on while the run is not polled, up to the items that were
+    // assigned.
     let done = Gauge::default();
     let gauge = done.clone();
     let run = at_once(3).timeout_per_attempt(secs(2)).build().unwrap();

@@ -12,7 +12,7 @@ use crate::support::{lenient, secs};
 
 const CONCURRENCY: [usize; 3] = [4, 16, 64];
 
-/// How long an attempt takes, unless it is one of the slow ones.
+/// The duration of an attempt, unless it is one of the slow ones.
 const ATTEMPT: Duration = Duration::from_millis(100);
 
 /// Where the attempts run.
@@ -59,15 +59,15 @@ async fn run_with_failures(
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_06_permits_stay_in_use_while_items_wait_for_their_retries() {
-    // The delays of the last item, which fails: nothing can run while it waits. They are exact, so that what is left
-    // is the work of the permits.
+async fn rule_06_permits_stay_in_use_during_retry_delays() {
+    // The delays of the last item, which fails: nothing can run while it waits. They are exact, so that the rest is
+    // the work of the permits.
     let last_delays = secs(1 + 2 + 4);
     let mut too_long = Vec::new();
     for place in PLACES {
         for concurrency in CONCURRENCY {
             for percent in [0, 1, 5, 10, 20] {
-                // Each permit has 30 s of work or more, several times what an item waits altogether.
+                // Each permit has 30 s of work or more, several times the total delay of an item.
                 let (took, attempts) =
                     run_with_failures(place, concurrency, 300 * concurrency, percent).await;
                 let least = ATTEMPT * u32::try_from(attempts / concurrency).unwrap();
@@ -80,7 +80,7 @@ async fn rule_06_permits_stay_in_use_while_items_wait_for_their_retries() {
     assert!(too_long.is_empty(), "permits were not in use: {too_long:#?}");
 }
 
-/// How a run gives its outcomes away.
+/// How a run gives out its outcomes.
 #[derive(Debug, Clone, Copy)]
 enum End {
     ForEach,
@@ -139,7 +139,7 @@ impl Tail {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_31_permits_stay_in_use_while_outcomes_are_held_back_for_their_order() {
+async fn rule_31_permits_stay_in_use_while_outcomes_are_held() {
     let mut too_long = Vec::new();
     for place in PLACES {
         for end in [End::ForEach, End::Stream] {

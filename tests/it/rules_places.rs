@@ -1,4 +1,4 @@
-//! Rules 4 and 12 where a thread or a limit is shared: first come first served, and one rule for the time of an attempt.
+//! Rules 4 and 12 for a shared limit or thread: first come, first served, and one rule for the time of an attempt.
 
 use std::hint::spin_loop;
 use std::sync::Arc;
@@ -10,9 +10,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::{at_once, lenient, millis, secs};
 
-/// The driver asked the limiter for the weight of a later item than the worker did, and each gave up the other's place.
+/// The driver asked the limiter for the weight of a later item than the worker did, and each gave up the other's
+/// position.
 #[tokio::test(start_paused = true)]
-async fn rule_04_a_place_in_the_queue_is_never_given_up_for_another_weight() {
+async fn rule_04_a_new_weight_keeps_the_position_in_the_queue() {
     const ITEMS: usize = 600;
     for parallel in [false, true] {
         let limiter = Limiter::new(2);
@@ -52,10 +53,10 @@ async fn rule_04_a_place_in_the_queue_is_never_given_up_for_another_weight() {
     }
 }
 
-/// One rule for items in one task and on several cores: the limit of an attempt that holds up its thread in its first poll
-/// runs from the end of that poll; later polls count.
+/// One rule for items in one task and on several cores: the limit of an attempt that blocks its thread in its first
+/// poll runs from the end of that poll; later polls count.
 #[test]
-fn rule_12_a_limit_runs_from_the_end_of_a_first_poll_that_holds_up_its_thread() {
+fn rule_12_a_limit_begins_after_a_blocking_first_poll() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     for (in_first_poll, successes) in [(true, 4), (false, 0)] {
         for parallel in [false, true] {

@@ -1,4 +1,4 @@
-//! Rules 7 and 9: nothing that has started stands still, neither in a run nor beside it.
+//! Rules 7 and 9: nothing that has started stands still, in the run or beside it.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{Log, at_once, millis, retrying, secs};
 
 #[tokio::test(start_paused = true)]
-async fn rule_07_a_slow_source_does_not_stop_the_running_items() {
-    // In steps: an item that was left alone while the source stalls would miss its limit.
+async fn rule_07_a_slow_source_does_not_stop_running_items() {
+    // In steps: an item that is not polled while the source stalls would miss its limit.
     let log = Log::open();
     let task = at_once(4).timeout_per_attempt(secs(2)).build().unwrap();
     let source = stream::iter(0..3).then(|n| async move {
@@ -35,7 +35,7 @@ async fn rule_07_a_slow_source_does_not_stop_the_running_items() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_07_a_source_that_waits_for_an_item_gets_what_it_waits_for() {
+async fn rule_07_a_source_may_wait_for_an_item() {
     let (done, finished) = mpsc::unbounded_channel();
     let source = stream::unfold((0, finished), |(n, mut finished)| async move {
         if n == 20 {
@@ -60,7 +60,7 @@ async fn rule_07_a_source_that_waits_for_an_item_gets_what_it_waits_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_07_items_that_share_a_lock_all_get_it() {
+async fn rule_07_items_may_share_a_lock() {
     for concurrency in [1, 2, 10] {
         let shared = Mutex::new(0);
         let task = at_once(concurrency).build().unwrap();
@@ -77,7 +77,7 @@ async fn rule_07_items_that_share_a_lock_all_get_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_07_a_retry_that_waits_for_a_place_leaves_the_running_items_running() {
+async fn rule_07_a_waiting_retry_does_not_stop_running_items() {
     let shared = Mutex::new(());
     let task = retrying(2).timeout_per_attempt(secs(60)).build().unwrap();
     let run = task.over(0..6_u64).map_with_context(|cx, n| {
@@ -94,8 +94,8 @@ async fn rule_07_a_retry_that_waits_for_a_place_leaves_the_running_items_running
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_07_a_place_that_falls_free_wakes_the_source() {
-    // The source was last polled with every place free, and stalled. Its own waker must still be the run's.
+async fn rule_07_a_freed_permit_wakes_the_source() {
+    // The source was last polled with every permit free, and was pending. Its own waker must still be the run's.
     let (feed, items) = mpsc::unbounded_channel::<u64>();
     let source = stream::unfold(items, |mut items| async move { Some((items.recv().await?, items)) });
     let log = Log::open();
@@ -120,8 +120,8 @@ async fn rule_07_a_place_that_falls_free_wakes_the_source() {
     assert_eq!(log.timed(), [(0, 5), (0, 1), (1_000, 1), (2_000, 1), (20_000, 2)]);
 }
 
-/// Runs beside a run in one thread and counts how often it gets its turn, and how many items at most
-/// started between two turns. After `turns` it cancels the run.
+/// Runs beside a run in one thread and counts how often it is polled, and how many items at most started between two
+/// polls. After `turns` polls it cancels the run.
 async fn take_turns(turns: usize, items: Rc<Cell<usize>>, stop: CancellationToken) -> usize {
     let (mut widest, mut before) = (0, items.get());
     for _ in 0..turns {
@@ -134,12 +134,12 @@ async fn take_turns(turns: usize, items: Rc<Cell<usize>>, stop: CancellationToke
 }
 
 const MANY: usize = 10_000_000;
-/// How many items may start before another task gets its turn: a few times Tokio's own budget of 128.
+/// How many items may start before another task is polled: a few times Tokio's own budget of 128.
 const STRETCH: usize = 1_000;
 const TURNS: usize = 300;
 
 #[tokio::test]
-async fn rule_09_a_run_over_ready_items_lets_other_tasks_run() {
+async fn rule_09_ready_items_let_other_tasks_run() {
     let local = tokio::task::LocalSet::new();
     local
         .run_until(async {
@@ -161,7 +161,7 @@ async fn rule_09_a_run_over_ready_items_lets_other_tasks_run() {
 }
 
 #[tokio::test]
-async fn rule_09_a_run_over_a_ready_stream_lets_other_tasks_run() {
+async fn rule_09_a_ready_stream_lets_other_tasks_run() {
     let local = tokio::task::LocalSet::new();
     local
         .run_until(async {
@@ -181,7 +181,7 @@ async fn rule_09_a_run_over_a_ready_stream_lets_other_tasks_run() {
 }
 
 #[tokio::test]
-async fn rule_09_retries_panics_and_failures_without_a_wait_let_other_tasks_run() {
+async fn rule_09_immediate_retries_let_other_tasks_run() {
     let local = tokio::task::LocalSet::new();
     local
         .run_until(async {
@@ -211,8 +211,8 @@ async fn rule_09_retries_panics_and_failures_without_a_wait_let_other_tasks_run(
 }
 
 #[test]
-fn rule_09_ten_million_ready_items_are_no_matter_of_one_poll() {
-    // No runtime at all: each poll returns, having asked to be polled again.
+fn rule_09_ten_million_ready_items_take_many_polls() {
+    // Without a runtime: each poll returns and has requested another one.
     let count = Cell::new(0);
     let task = at_once(8).build().unwrap();
     let mut run = task.run(0..MANY, |n| {

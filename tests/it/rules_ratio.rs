@@ -53,7 +53,7 @@ async fn rule_18_the_ratio_is_the_decimal_that_was_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_18_as_many_as_required_are_enough_and_one_less_is_not() {
+async fn rule_18_the_required_number_is_exact() {
     let known = [
         ("0.07", 100, 7),
         ("0.29", 100, 29),
@@ -99,8 +99,8 @@ async fn rule_18_as_many_as_required_are_enough_and_one_less_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_18_the_arithmetic_is_exact_for_large_totals_too() {
-    // The items are never all run: the first failure too many ends it.
+async fn rule_18_large_totals_are_exact() {
+    // Not all items run: the first failure too many ends the run.
     let cases: [(f64, u64, usize); 8] = [
         (0.999_999_999_999, 1_000_000_000_000, 1),
         (0.999_999_999_999, 999_999_999_999, 0),

@@ -1,4 +1,4 @@
-//! Rule 29: where the result of an item is.
+//! Rule 29: the position of the result of an item.
 
 use std::cell::RefCell;
 
@@ -35,7 +35,7 @@ async fn rule_29_each_result_has_the_index_of_its_input() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_29_results_are_in_input_order_where_the_items_complete_in_reverse() {
+async fn rule_29_results_are_in_input_order() {
     let completed = RefCell::new(Vec::new());
     let task = AsyncMapTask::builder().concurrency(50).build().unwrap();
     let run = task.run(0..50, |n| {
@@ -51,7 +51,7 @@ async fn rule_29_results_are_in_input_order_where_the_items_complete_in_reverse(
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_29_a_result_that_is_itself_none_is_a_success() {
+async fn rule_29_a_result_of_none_is_a_success() {
     let task = lenient().build().unwrap();
     let run = task.run(0..4, |n| async move {
         match n {

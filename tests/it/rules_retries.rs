@@ -1,4 +1,4 @@
-//! Rules 10 and 11: what is retried, how often, and after which wait.
+//! Rules 10 and 11: what is retried, how often, and after which delay.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -45,7 +45,7 @@ async fn rule_10_no_attempt_follows_a_success() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_10_only_an_error_that_retry_if_accepts_is_retried() {
+async fn rule_10_retry_if_selects_the_retried_errors() {
     let (asked, attempts) = (RefCell::new(Vec::new()), Cell::new(0));
     let task = lenient().concurrency(1).look_ahead(1).retries(3).build().unwrap();
     let run = task
@@ -63,12 +63,12 @@ async fn rule_10_only_an_error_that_retry_if_accepts_is_retried() {
     assert_eq!(result.errors[&1], failed("fatal", 1));
     assert_eq!(result.errors[&2], failed("fatal", 2));
     assert_eq!(attempts.get(), 7);
-    // It is not asked where no retries left.
+    // It is not called if no retry is left.
     assert_eq!(*asked.borrow(), ["transient", "transient", "transient", "fatal", "late", "fatal"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_10_a_timed_out_attempt_is_retried_whatever_retry_if_says() {
+async fn rule_10_a_timed_out_attempt_is_always_retried() {
     let log = Log::open();
     let task = lenient().retries(2).timeout_per_attempt(secs(5)).build().unwrap();
     let run = task
@@ -116,7 +116,7 @@ async fn rule_10_a_timed_out_item_is_never_retried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_10_nothing_is_retried_once_the_run_is_stopping() {
+async fn rule_10_a_stopping_run_retries_nothing() {
     let calls = Cell::new(0);
     let task = AsyncMapTask::builder().retries(5).cancel_grace(secs(10)).build().unwrap();
     let token = CancellationToken::new();
@@ -160,7 +160,7 @@ async fn rule_11_without_jitter_the_defaults_wait_1_2_and_4_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_11_each_wait_is_multiplied_and_at_most_the_longest() {
+async fn rule_11_delays_are_multiplied_up_to_the_maximum() {
     let builder = || AsyncMapTask::builder().retry_jitter(0.0);
     let starts = attempts_of(builder().retries(8)).await;
     assert_eq!(starts, [0, 1_000, 3_000, 7_000, 15_000, 31_000, 63_000, 123_000, 183_000]);
@@ -178,7 +178,7 @@ async fn rule_11_each_wait_is_multiplied_and_at_most_the_longest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_11_the_wait_cannot_overflow() {
+async fn rule_11_the_delay_cannot_overflow() {
     let builder = || AsyncMapTask::builder().retry_jitter(0.0).max_retry_delay(secs(1));
     // 2^1999 seconds, and 1e300 to the power of 1999, are both above any number.
     let starts = attempts_of(builder().retries(2_000)).await;
@@ -190,14 +190,14 @@ async fn rule_11_the_wait_cannot_overflow() {
     assert_eq!(starts.last(), Some(&1_999_001));
     let starts = attempts_of(builder().retries(3).retry_delay(Duration::MAX)).await;
     assert_eq!(starts, [0, 1_000, 2_000, 3_000]);
-    // A delay of nothing, however often it is multiplied, is nothing: not infinity times zero.
+    // A delay of zero stays zero, however often it is multiplied: it is not infinity times zero.
     let starts =
         attempts_of(builder().retries(2_000).retry_delay(Duration::ZERO).retry_multiplier(1e300)).await;
     assert_eq!(starts.last(), Some(&0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_11_a_wait_longer_than_any_clock_is_waited_for_until_the_run_is_stopped() {
+async fn rule_11_an_endless_delay_ends_with_the_run() {
     for jitter in [0.0, 0.5, 1.0] {
         let task = AsyncMapTask::builder()
             .retries(1)
@@ -227,7 +227,7 @@ async fn first_waits(builder: AsyncMapTaskBuilder) -> Vec<u128> {
         .over(0..4_000)
         .map_with_context(|cx, n: usize| {
             if cx.attempt() == 2 {
-                // The wait that was announced is the wait that was made, up to the clock's millisecond.
+                // The announced delay is the actual delay, up to the clock's millisecond.
                 let announced: u64 = failed_at.borrow()[n];
                 assert!((announced..=announced + 1).contains(&log.millis()), "{announced} {}", log.millis());
             }
@@ -245,7 +245,7 @@ async fn first_waits(builder: AsyncMapTaskBuilder) -> Vec<u128> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_11_jitter_is_uniform_around_the_wait() {
+async fn rule_11_jitter_is_uniform_around_the_delay() {
     for (jitter, least, most) in
         [(0.5, 5_000_000_000, 15_000_000_000), (0.1, 9_000_000_000, 11_000_000_000), (1.0, 0, 20_000_000_000)]
     {
@@ -263,7 +263,7 @@ async fn rule_11_jitter_is_uniform_around_the_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_11_jitter_never_takes_the_wait_above_the_longest() {
+async fn rule_11_jitter_never_exceeds_the_maximum() {
     let builder = AsyncMapTask::builder().retry_delay(secs(10)).max_retry_delay(secs(10));
     let waits = first_waits(builder.retry_jitter(0.5)).await;
     assert!(waits.iter().all(|wait| (5_000_000_000..=10_000_000_000).contains(wait)));
@@ -277,7 +277,7 @@ async fn rule_11_jitter_never_takes_the_wait_above_the_longest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_11_retry_after_replaces_the_wait_unjittered() {
+async fn rule_11_retry_after_has_no_jitter() {
     let log = Log::open();
     let task = lenient().retries(4).retry_jitter(1.0).max_retry_delay(secs(60)).build().unwrap();
     let run = task
@@ -293,7 +293,7 @@ async fn rule_11_retry_after_replaces_the_wait_unjittered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_11_without_a_word_of_the_error_the_backoff_goes_on_by_the_number_of_the_retry() {
+async fn rule_11_backoff_counts_retries_with_retry_after() {
     let log = Log::open();
     let task = lenient().retries(3).build().unwrap();
     let run = task

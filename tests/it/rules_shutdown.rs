@@ -39,16 +39,16 @@ fn wait_for(begun: &mpsc::Receiver<u32>, count: usize) {
     assert_eq!(begun.iter().take(count).count(), count);
 }
 
-/// Of a run that is gone: nothing runs, and nothing changes any more.
+/// For a run that is gone: nothing runs, and nothing changes any more.
 fn assert_closed(progress: &Progress, later: &Progress) {
     assert_eq!((progress.running, progress.waiting_for_retry, progress.eta), (0, 0, Some(secs(0))));
     assert_eq!(progress, later);
 }
 
-/// The sink of a blocking run is in the middle of a call when the runtime shuts down. Items that had not begun were drawn
-/// from the source and reported as panicked.
+/// The sink of a blocking run is in the middle of a call when the runtime shuts down. Items that had not begun were
+/// pulled from the source and reported as panicked.
 #[test]
-fn rule_44_a_blocking_run_invents_no_failures_while_its_runtime_shuts_down() {
+fn rule_44_a_shutdown_causes_no_failures_in_a_blocking_run() {
     for parallel in [false, true] {
         let runtime = multi(2);
         let (pulled, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -82,7 +82,7 @@ fn rule_44_a_blocking_run_invents_no_failures_while_its_runtime_shuts_down() {
         runtime.shutdown_background();
         let before = pulled.load(SeqCst);
         drop(let_go);
-        // Either the run saw it, or it was dropped before it could.
+        // Either the run noticed it, or it was dropped before it could.
         match block_on(run) {
             Ok(ended) => {
                 let error = ended.unwrap_err();
@@ -98,7 +98,7 @@ fn rule_44_a_blocking_run_invents_no_failures_while_its_runtime_shuts_down() {
     }
 }
 
-/// The run is polled by a thread that outlives the runtime.
+/// A thread that outlives the runtime polls the run.
 fn outlive<T: Send + 'static>(
     runtime: Runtime,
     run: impl Future<Output = T> + Send + 'static,
@@ -114,7 +114,7 @@ fn outlive<T: Send + 'static>(
 }
 
 #[test]
-fn rule_44_a_blocking_function_that_can_never_begin_is_cancelled() {
+fn rule_44_a_blocking_function_that_cannot_begin_is_cancelled() {
     for parallel in [false, true] {
         let (say, has_begun) = mpsc::channel();
         let (let_go, gate) = mpsc::channel::<()>();
@@ -129,7 +129,7 @@ fn rule_44_a_blocking_function_that_can_never_begin_is_cancelled() {
         let run = async move { if parallel { run.parallel().await } else { run.await } };
         let error = outlive(multi(1), run, || has_begun.recv().unwrap(), || drop(let_go)).unwrap_err();
         assert_cancelled(&error);
-        // The workers of a run on several cores are gone, and with them what the function has returned.
+        // The workers of a run on several cores are gone, with the results of the function.
         let expected = if parallel { [0, 0, 1, 8] } else { [1, 0, 1, 7] };
         assert_eq!(counts(error.summary()), expected, "parallel: {parallel}");
         while limiter.in_use() > 0 {
@@ -138,9 +138,9 @@ fn rule_44_a_blocking_function_that_can_never_begin_is_cancelled() {
     }
 }
 
-/// Tokio panics where a timer is polled whose runtime is gone.
+/// Tokio panics if a timer is polled whose runtime is gone.
 #[test]
-fn rule_44_a_timer_whose_runtime_is_gone_cancels_the_run() {
+fn rule_44_a_timer_without_its_runtime_cancels_the_run() {
     #[derive(Debug, Clone, Copy, PartialEq)]
     enum Timer {
         Attempt,
@@ -177,7 +177,7 @@ fn rule_44_a_timer_whose_runtime_is_gone_cancels_the_run() {
                 Ok(n)
             }
         });
-        // A poll of the run may end before all have begun that can.
+        // A poll of the run may end before all items have begun that can.
         let begin = match timer {
             Timer::Retry => 5,
             Timer::RetryArmedLater => 4,
@@ -188,7 +188,7 @@ fn rule_44_a_timer_whose_runtime_is_gone_cancels_the_run() {
         assert_cancelled(&error);
         let expected: &[_] = match timer {
             Timer::Retry => &[[2, 0, 3, 4]],
-            // The timer may find its runtime gone before the next item takes the place.
+            // The timer may find its runtime gone before the next item takes the permit.
             Timer::RetryArmedLater => &[[2, 0, 3, 4], [2, 0, 2, 5]],
             _ => &[[0, 0, 2, 7]],
         };
@@ -197,7 +197,7 @@ fn rule_44_a_timer_whose_runtime_is_gone_cancels_the_run() {
 }
 
 #[test]
-fn rule_44_the_grace_of_a_run_ends_with_the_time_of_its_runtime() {
+fn rule_44_a_grace_ends_with_the_runtime() {
     let (say, has_begun) = mpsc::channel();
     let stop = tokio_util::sync::CancellationToken::new();
     let task = at_once(2).cancel_grace(HOUR).build().unwrap();
@@ -224,7 +224,7 @@ fn rule_44_the_grace_of_a_run_ends_with_the_time_of_its_runtime() {
 }
 
 #[test]
-fn rule_44_a_run_that_begins_after_the_shutdown_is_cancelled() {
+fn rule_44_a_run_begun_after_the_shutdown_is_cancelled() {
     let runtime = multi(1);
     let handle = runtime.handle().clone();
     drop(runtime);
@@ -247,7 +247,7 @@ fn rule_44_a_run_that_begins_after_the_shutdown_is_cancelled() {
 }
 
 #[test]
-fn rule_44_a_run_that_never_began_is_cancelled_with_the_total_that_was_promised() {
+fn rule_44_a_run_that_never_began_has_the_promised_total() {
     let runtime = Builder::new_current_thread().build().unwrap();
     let _entered = runtime.enter();
     let call = |n| async move { Ok::<_, String>(n) };
@@ -257,7 +257,7 @@ fn rule_44_a_run_that_never_began_is_cancelled_with_the_total_that_was_promised(
     let mut stream = Box::pin(task().over(0..20).map(call).stream());
     assert_eq!((known.progress().total, unknown.progress().total), (Some(20), None));
     assert_eq!((stream.progress().total, known.watch().borrow().total), (Some(20), Some(20)));
-    // From its first poll on it has a task, which has none.
+    // From its first poll on the run has a task, and the task has no runtime.
     assert!(stream.next().now_or_never().is_none());
     drop(runtime);
 
@@ -310,7 +310,7 @@ macro_rules! start {
 }
 
 #[test]
-fn rule_44_what_had_settled_before_a_shutdown_reaches_the_handle() {
+fn rule_44_settled_items_reach_the_handle() {
     for parallel in [false, true] {
         let (runtime, begun, handle) = start!(spawn, parallel);
         wait_for(&begun, 2);
@@ -334,9 +334,9 @@ fn rule_44_what_had_settled_before_a_shutdown_reaches_the_handle() {
 }
 
 #[test]
-fn rule_44_what_had_settled_before_a_shutdown_reaches_the_stream() {
+fn rule_44_settled_items_reach_the_stream() {
     for parallel in [false, true] {
-        // Nobody waits for a consumer: as many outcomes as may be held.
+        // No run waits for a consumer: as many outcomes as may be held.
         let runtime = multi(2);
         let (say, begun) = mpsc::channel();
         let run = at_once(4).min_success_ratio(0.0).build().unwrap().over(0..20_u32).map(move |n| {
@@ -376,7 +376,7 @@ fn rule_44_what_had_settled_before_a_shutdown_reaches_the_stream() {
     }
 }
 
-/// The cause that has stopped a run before is its reason, also if it could not be seen to its end.
+/// The first cause that stopped a run is its reason, even if the runtime shuts down before the run ends.
 #[test]
 fn rule_25_a_shutdown_during_the_grace_is_not_the_reason() {
     let run = |builder: AsyncMapTaskBuilder, parallel: bool| {
@@ -412,7 +412,7 @@ fn rule_25_a_shutdown_during_the_grace_is_not_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_46_a_run_whose_source_has_panicked_is_reported_as_gone() {
+async fn rule_46_a_panicked_source_ends_the_progress() {
     for parallel in [false, true] {
         let source = (0..100_u32).inspect(|n| {
             if *n == 8 {
@@ -448,7 +448,7 @@ async fn rule_46_a_run_whose_source_has_panicked_is_reported_as_gone() {
 }
 
 #[test]
-fn rule_46_a_run_whose_runtime_is_gone_is_reported_as_gone() {
+fn rule_46_a_shutdown_ends_the_progress() {
     for parallel in [false, true] {
         let (runtime, begun, handle) = start!(spawn, parallel);
         wait_for(&begun, 2);

@@ -1,4 +1,4 @@
-//! Rules 25 and 26: what stops a run, and how it stops.
+//! Rules 25 and 26: the causes that stop a run, and how it stops.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Gauge, Log, after, cancelled_after, check_account, lenient, millis, secs};
 
-/// A reason in a word.
+/// A reason as a word.
 fn word(reason: &FailureReason) -> &'static str {
     match reason {
         FailureReason::FailFast { .. } => "fail fast",
@@ -23,7 +23,7 @@ fn word(reason: &FailureReason) -> &'static str {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_25_each_cause_is_told_as_the_reason() {
+async fn rule_25_each_cause_is_the_reason() {
     let item = |n: u64| async move {
         sleep(secs(n)).await;
         if n == 3 { Err("no") } else { Ok(n) }
@@ -48,8 +48,8 @@ async fn rule_25_each_cause_is_told_as_the_reason() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_25_the_first_cause_wins() {
-    // Five causes, each at a time of its own, within the grace of whichever is the first. Item 0 fails at
-    // the time that is given; the token and the limit of the run come when they come.
+    // Five causes, each at its own time, within the grace of whichever is first. Item 0 fails at the given time; the
+    // token and the limit of the run come at their own times.
     let reason = async |failure: u64, token: u64, limit: u64, fail_fast: bool| {
         let task = AsyncMapTask::builder()
             .concurrency(3)
@@ -88,7 +88,7 @@ async fn rule_25_the_first_cause_wins() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_25_an_early_success_that_came_first_stays_a_success() {
+async fn rule_25_an_early_success_that_came_first_wins() {
     let task = AsyncMapTask::builder()
         .min_successes(1)
         .max_failures(7)
@@ -111,7 +111,7 @@ async fn rule_25_an_early_success_that_came_first_stays_a_success() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_25_an_error_of_the_source_is_a_cause_like_the_others() {
+async fn rule_25_an_error_of_the_source_is_a_cause() {
     let task = lenient().fail_fast(true).cancel_grace(secs(5)).build().unwrap();
     let late = |wait, item| {
         stream::once(async move {
@@ -132,7 +132,7 @@ async fn rule_25_an_error_of_the_source_is_a_cause_like_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_25_a_token_that_is_cancelled_already_starts_nothing() {
+async fn rule_25_a_cancelled_token_starts_nothing() {
     let token = CancellationToken::new();
     token.cancel();
     let pulled = Cell::new(0);
@@ -145,7 +145,7 @@ async fn rule_25_a_token_that_is_cancelled_already_starts_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_25_a_token_is_heeded_between_any_two_items() {
+async fn rule_25_a_token_is_checked_between_items() {
     // Ready items, so that there is no pause in which the run could notice it.
     for stop_at in [0, 1, 2, 3, 50, 127, 128, 129, 1_000] {
         let token = CancellationToken::new();
@@ -166,7 +166,7 @@ async fn rule_25_a_token_is_heeded_between_any_two_items() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_25_nothing_is_pulled_after_a_running_item_has_cancelled_the_token() {
+async fn rule_25_an_item_that_cancels_the_token_is_the_last() {
     let (token, pulled) = (CancellationToken::new(), Cell::new(0));
     let task = lenient().concurrency(3).build().unwrap();
     let run = task.run((0..9).inspect(|_| pulled.set(pulled.get() + 1)), |_| async {
@@ -179,7 +179,7 @@ async fn rule_25_nothing_is_pulled_after_a_running_item_has_cancelled_the_token(
 
 #[tokio::test(start_paused = true)]
 async fn rule_26_stopping_starts_nothing_new() {
-    // Places fall free in the grace, a retry becomes ready in it, and the source has more.
+    // Permits become free in the grace, a retry becomes due in it, and the source has more items.
     let (log, pulled) = (Log::open(), Cell::new(0));
     let task = lenient().concurrency(4).retries(3).cancel_grace(secs(10)).build().unwrap();
     let source = (0..20_u64).inspect(|_| pulled.set(pulled.get() + 1));
@@ -206,7 +206,7 @@ async fn rule_26_stopping_starts_nothing_new() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_26_stopping_interrupts_a_wait_for_a_retry_at_once() {
+async fn rule_26_stopping_ends_retry_delays() {
     for grace in [secs(0), secs(5)] {
         let builder = || lenient().look_ahead(4).retries(3).retry_delay(secs(60)).cancel_grace(grace);
         let fails = |_| async { Err::<(), _>("again") };
@@ -217,7 +217,7 @@ async fn rule_26_stopping_interrupts_a_wait_for_a_retry_at_once() {
         assert_eq!((error.partial().cancelled(), error.partial().not_started()), (4, 5));
         assert!(error.partial().errors.is_empty());
 
-        // With the limit of the run an item can only be waiting for its place.
+        // With the limit of the run, an item can only be waiting for its permit.
         let task = builder().concurrency(2).run_timeout(secs(100)).build().unwrap();
         let run =
             task.run(0..9, |n| async move { if n == 0 { Err::<(), _>("again") } else { pending().await } });
@@ -241,7 +241,7 @@ async fn rule_26_stopping_interrupts_a_wait_for_a_retry_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_26_stopping_interrupts_a_wait_for_a_place_and_for_the_source_at_once() {
+async fn rule_26_stopping_ends_waits_for_permits_and_the_source() {
     let task = lenient().concurrency(1).build().unwrap();
     let run = task
         .over_stream(stream::iter([1]).chain(stream::pending()))
@@ -249,7 +249,7 @@ async fn rule_26_stopping_interrupts_a_wait_for_a_place_and_for_the_source_at_on
     let error = run.cancellation_token(cancelled_after(secs(3))).await.unwrap_err();
     assert_eq!((error.partial().successes(), error.summary().elapsed), (1, secs(3)));
 
-    // Item 0 is ready for its retry from 1 s on and has no place.
+    // Item 0 is due for its retry from 1 s on and has no permit.
     let attempts = Cell::new(0);
     let task = lenient().concurrency(2).retries(1).build().unwrap();
     let run = task.run(0..9, |n| {
@@ -262,7 +262,7 @@ async fn rule_26_stopping_interrupts_a_wait_for_a_place_and_for_the_source_at_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_26_every_running_item_is_told_and_has_the_grace_to_end() {
+async fn rule_26_every_running_item_has_the_grace() {
     let log = Log::open();
     let alive = Gauge::default();
     let task = lenient().concurrency(6).cancel_grace(secs(5)).build().unwrap();
@@ -293,7 +293,7 @@ async fn rule_26_every_running_item_is_told_and_has_the_grace_to_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_26_the_run_ends_before_its_grace_when_everything_has_ended() {
+async fn rule_26_the_grace_ends_when_all_items_have_ended() {
     let task = lenient().concurrency(3).cancel_grace(secs(500)).build().unwrap();
     let run = task.over(0..9_u64).map_with_context(|cx, n| async move {
         cx.cancellation_token().cancelled().await;
@@ -305,7 +305,7 @@ async fn rule_26_the_run_ends_before_its_grace_when_everything_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_26_without_a_grace_what_runs_is_dropped_at_once() {
+async fn rule_26_without_a_grace_running_items_are_dropped() {
     let (alive, tokens) = (Gauge::default(), RefCell::new(Vec::new()));
     let task = lenient().concurrency(3).build().unwrap();
     let run = task.over(0..9).map_with_context(|cx, _| {
@@ -324,7 +324,7 @@ async fn rule_26_without_a_grace_what_runs_is_dropped_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_26_an_item_that_finishes_as_the_run_is_stopped_keeps_its_result() {
+async fn rule_26_an_item_that_finishes_at_the_stop_succeeds() {
     // Both have happened when the run is polled again.
     let token = CancellationToken::new();
     let task = lenient().concurrency(3).build().unwrap();

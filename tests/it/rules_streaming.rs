@@ -1,4 +1,5 @@
-//! Rules 1, 7, 8 and 31 where outcomes are given out one by one: the consumer may be slow, and the memory stays.
+//! Rules 1, 7, 8 and 31 for outcomes that are given out one by one: the consumer may be slow, and the memory is
+//! bounded.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -19,8 +20,8 @@ fn ends(terminal: Terminal) -> impl Iterator<Item = End> {
     End::all().filter(move |end| end.terminal == terminal)
 }
 
-/// Where items have tasks of their own, it depends on the order in which these have their turn how many more begin
-/// before the buffer is full; the most of them is the same.
+/// With `parallel()`, the number of items that begin before the buffer is full depends on the order in which their
+/// tasks are polled. The maximum is the same.
 fn as_many(end: End, found: usize, most: usize, least: usize) -> bool {
     if end.parallel { (least..=most).contains(&found) } else { found == most }
 }
@@ -43,7 +44,7 @@ fn each_takes(
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_08_a_consumer_that_reads_one_result_and_sleeps_makes_nothing_late() {
+async fn rule_08_a_slow_consumer_delays_no_item() {
     for end in ends(Terminal::Stream) {
         let done = Log::open();
         let task =
@@ -51,8 +52,8 @@ async fn rule_08_a_consumer_that_reads_one_result_and_sleeps_makes_nothing_late(
         let mut stream = Plan::new(&task, stream::iter(0..12), each_takes(secs(2), &done)).stream(end);
         assert_eq!(stream.next().await.unwrap().unwrap().index, 0);
         sleep(HOUR).await;
-        // Four ran; three of the others began when these ended, and the fourth because one outcome had been taken
-        // by then. The rest waits for room among the outcomes that nobody takes.
+        // Four ran. Three of the others began when these ended, and the fourth because one outcome had been taken by
+        // then. The rest waits for capacity among the outcomes that are not taken.
         let times: Vec<_> = done.timed().into_iter().map(|(at, _)| at).collect();
         assert!(as_many(end, times.len(), 8, 5), "{end:?}: {times:?}");
         assert_eq!(times, [[2_000; 4], [4_000; 4]].concat()[..times.len()], "{end:?}");
@@ -65,7 +66,7 @@ async fn rule_08_a_consumer_that_reads_one_result_and_sleeps_makes_nothing_late(
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_07_a_slow_sink_makes_nothing_late_and_holds_back_no_more_than_is_written() {
+async fn rule_07_a_slow_sink_delays_no_running_item() {
     for end in End::giving().filter(|end| end.terminal != Terminal::Stream) {
         let done = Log::open();
         let task =
@@ -75,8 +76,8 @@ async fn rule_07_a_slow_sink_makes_nothing_late_and_holds_back_no_more_than_is_w
         let results = plan.results.clone();
         let mut run = tokio::spawn(plan.run(end));
         assert!(timeout(HOUR, &mut run).await.is_err());
-        // One outcome is with the sink from the 2nd second on; of those that came with it and after it, four were
-        // too many, and the other three that ran by then could still join.
+        // From the 2nd second on, the sink has one outcome. Of those that came with it and after it, four were too
+        // many, and the other three that ran by then could still join.
         let times: Vec<_> = done.timed().into_iter().map(|(at, _)| at).collect();
         assert!(as_many(end, times.len(), 8, 5), "{end:?}: {times:?}");
         assert_eq!(times, [[2_000; 4], [4_000; 4]].concat()[..times.len()], "{end:?}");
@@ -89,10 +90,10 @@ async fn rule_07_a_slow_sink_makes_nothing_late_and_holds_back_no_more_than_is_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_08_a_consumer_that_never_reads_stops_admission_and_not_what_runs() {
+async fn rule_08_a_consumer_that_never_reads_stops_admission() {
     for end in ends(Terminal::Stream) {
-        // How long each item takes, and how many are done for at most when nobody takes one. Those that are ready at
-        // once fill the buffer exactly; of those that wait, all that ran when it was full still join.
+        // The duration of each item, and the most that are done if none is taken. Items that are ready immediately
+        // fill the buffer exactly; of those that wait, all that ran when it was full still join.
         for (concurrency, wait, held) in [(1, 0, 1), (4, 0, 4), (1, 5, 1), (4, 5, 7), (64, 5, 127)] {
             let done = Log::open();
             let wait = millis(wait);
@@ -110,14 +111,14 @@ async fn rule_08_a_consumer_that_never_reads_stops_admission_and_not_what_runs()
             assert!(poll!(stream.next()).is_pending());
             sleep(HOUR).await;
             let what = format!("{end:?}, {concurrency} at once, {wait:?} each");
-            // On tasks of their own, attempts that have begun may not have been polled.
+            // With `parallel()`, attempts that have begun may not have been polled.
             let most = if end.parallel { 2 * concurrency - 1 } else { held };
             assert!(as_many(end, results.now(), most, concurrency), "{what}: {} held", results.now());
             assert_eq!(stream.progress().successes, results.now(), "{what}");
             assert_eq!((stream.progress().running, stream.summary()), (0, None), "{what}");
-            // What was pulled beside them had its place when the buffer got full.
+            // Items that were pulled beside them had their permits when the buffer got full.
             assert!(items.now() < concurrency, "{what}: {} items", items.now());
-            // Every one that is taken makes room, and those that come are still given once.
+            // Every outcome that is taken makes room, and those that come are still given once.
             for _ in 0..200 {
                 stream.next().await.unwrap().unwrap();
             }
@@ -132,7 +133,7 @@ async fn rule_08_a_consumer_that_never_reads_stops_admission_and_not_what_runs()
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_08_a_stream_that_is_dropped_stops_everything() {
+async fn rule_08_a_dropped_stream_stops_its_run() {
     for end in ends(Terminal::Stream) {
         let (running, source, function) = (Gauge::default(), Gauge::default(), Gauge::default());
         let limiter = Limiter::new(5);
@@ -155,7 +156,7 @@ async fn rule_08_a_stream_that_is_dropped_stops_everything() {
         sleep(millis(2_500)).await;
         assert_eq!((running.now(), limiter.in_use(), results.now()), (5, 5, 2), "{end:?}");
         drop(stream);
-        // Its grace is for a run that somebody waits for.
+        // A grace applies only if something waits for the run.
         sleep(millis(1)).await;
         let left = [&running, &source, &function, &items, &results].map(Gauge::now);
         assert_eq!((left, limiter.in_use()), ([0; 5], 0), "{end:?}");
@@ -167,7 +168,7 @@ async fn rule_08_a_stream_that_is_dropped_stops_everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_01_over_an_endless_source_the_memory_stays_what_it_is() {
+async fn rule_01_an_endless_source_takes_bounded_memory() {
     for end in End::giving() {
         for (concurrency, sink_takes) in [(1, 0), (8, 0), (8, 3)] {
             let count = Arc::new(AtomicUsize::new(0));
@@ -193,7 +194,7 @@ async fn rule_01_over_an_endless_source_the_memory_stays_what_it_is() {
             assert_eq!(report.reason.as_deref(), Some("Cancelled"));
             let what = format!("{end:?}, {concurrency} at once");
             assert!(items.ever() >= 5_000, "{what}");
-            // Those that run, and those that were pulled and have their place.
+            // Those that run, and those that were pulled and have their permits.
             assert!(items.peak() <= concurrency + 1, "{what}: {} items at once", items.peak());
             assert!(results.peak() < 2 * concurrency, "{what}: {} results at once", results.peak());
             assert_eq!(report.outcomes.len(), count.load(SeqCst), "{what}");
@@ -202,7 +203,7 @@ async fn rule_01_over_an_endless_source_the_memory_stays_what_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_31_a_slow_head_holds_back_so_many_and_then_admission_stops() {
+async fn rule_31_a_slow_head_stops_admission_at_the_window() {
     for end in End::giving().filter(|end| end.ordered) {
         let started = Log::open();
         let given = Log::open();
@@ -238,7 +239,7 @@ async fn rule_31_a_slow_head_holds_back_so_many_and_then_admission_stops() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_08_back_pressure_goes_through_two_runs() {
+async fn rule_08_back_pressure_passes_through_two_runs() {
     for end in ends(Terminal::Stream) {
         let task = at_once(3).look_ahead(3).build().unwrap();
         let plan = Plan::new(&task, stream::iter(0..), |_, n| after(millis(1), Ok(n)));
@@ -249,7 +250,7 @@ async fn rule_08_back_pressure_goes_through_two_runs() {
             .over_try_stream(outcomes.map(|outcome| outcome.map(|outcome| outcome.result.unwrap().n)))
             .map(|n| async move { Ok::<_, &str>(n) })
             .for_each(|_| after(secs(10), ()));
-        // The sink takes three in this time. What waits for it is bounded in both runs.
+        // The sink takes three in this time. The waiting outcomes are bounded in both runs.
         assert!(timeout(secs(25), run).await.is_err());
         let pulled = first.ever();
         assert!((6..=3 + 3 + 5 + 3).contains(&pulled), "{end:?}: {pulled} were pulled");
@@ -259,7 +260,7 @@ async fn rule_08_back_pressure_goes_through_two_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_07_a_sink_may_wait_for_an_item_and_an_item_for_the_sink() {
+async fn rule_07_sink_and_items_may_wait_for_one_another() {
     for end in End::giving() {
         let (from_item, from_sink) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (notify, notified) = (Arc::clone(&from_item), Arc::clone(&from_sink));
@@ -327,9 +328,9 @@ async fn rule_07_items_may_share_a_lock_with_the_sink() {
     }
 }
 
-/// Not once in a while, when as many outcomes wait as may: it has each before the next item begins.
+/// Not only at times, when as many outcomes wait as may: it receives each before the next item begins.
 #[tokio::test(start_paused = true)]
-async fn rule_30_a_sink_that_is_free_is_given_each_outcome_at_once() {
+async fn rule_30_a_free_sink_receives_each_outcome_immediately() {
     let log = Log::open();
     let (items, sink) = (log.clone(), log.clone());
     let task = lenient().concurrency(8).build().unwrap();
@@ -346,7 +347,7 @@ async fn rule_30_a_sink_that_is_free_is_given_each_outcome_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_30_after_an_error_of_the_sink_nothing_is_handed_to_it_and_what_runs_is_stopped() {
+async fn rule_30_an_error_of_the_sink_stops_the_run() {
     for end in ends(Terminal::TryForEach) {
         for fails_before in [false, true] {
             let calls = Log::open();
@@ -373,7 +374,7 @@ async fn rule_30_after_an_error_of_the_sink_nothing_is_handed_to_it_and_what_run
             let summary = &report.summary;
             assert_eq!(summary.successes + summary.failures + summary.cancelled + summary.not_started, 20);
             assert_eq!(summary.failures, usize::from(fails_before), "{end:?}: {summary}");
-            // Those that were ready at once made room for as many others, until the first that failed.
+            // Those that were ready immediately made room for as many others, until the first that failed.
             let not_started = if fails_before { 20 - summary.cancelled - 3 } else { 10 };
             assert_eq!(summary.not_started, not_started, "{end:?}: {summary}");
         }
@@ -381,7 +382,7 @@ async fn rule_30_after_an_error_of_the_sink_nothing_is_handed_to_it_and_what_run
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_30_a_stream_tells_its_progress_at_any_time_and_its_account_after_its_end() {
+async fn rule_30_a_stream_has_a_progress_and_a_final_summary() {
     for end in ends(Terminal::Stream) {
         let task = AsyncMapTask::builder().concurrency(2).max_failures(0).build().unwrap();
         let call = |_: ItemContext, n| after(secs(1), if n == 3 { Err("no") } else { Ok(n) });

@@ -1,4 +1,4 @@
-//! The rules that hold at every end of a run, however its items are polled.
+//! The rules that apply to every end of a run, however its items are polled.
 
 use std::future::pending;
 use std::pin::pin;
@@ -22,7 +22,7 @@ async fn settle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_02_exactly_as_many_start_as_the_bound_says_and_the_next_at_each_completion() {
+async fn rule_02_every_end_keeps_the_bound() {
     for end in End::all() {
         for (concurrency, items) in [(1, 5), (3, 10), (4, 4), (8, 5), (usize::MAX, 200)] {
             let running = Gauge::default();
@@ -54,8 +54,8 @@ async fn rule_02_exactly_as_many_start_as_the_bound_says_and_the_next_at_each_co
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_04_weights_bound_what_runs_and_nobody_passes_a_heavy_item() {
-    // In turn the private limit, the shared one and both are what is scarce.
+async fn rule_04_no_item_overtakes_a_heavy_one() {
+    // The private limit, the shared one and both are exhausted in turn.
     for (concurrency, permits) in [(6, None), (100, Some(6)), (6, Some(6)), (6, Some(7)), (7, Some(6))] {
         for end in End::all() {
             let limiter = Limiter::new(permits.unwrap_or(1_000));
@@ -89,7 +89,7 @@ async fn rule_04_weights_bound_what_runs_and_nobody_passes_a_heavy_item() {
             let expected = [(3, 6), (3, 3), (5, 6), (5, 5), (5, 1), (6, 6), (7, 1)];
             assert_eq!(seen, expected.map(|(started, used)| (started, permits.map(|_| used))), "{what}");
             assert_eq!(run.await.unwrap().summary.successes, 7, "{what}");
-            // Tasks of their own may call the function in another order, at the same moment.
+            // With `parallel()`, tasks may call the function in another order, at the same moment.
             let mut starts = log.timed();
             starts.sort_unstable();
             assert!(starts.iter().map(|(_, index)| *index).eq(0..7), "{what}: {starts:?}");
@@ -99,7 +99,7 @@ async fn rule_04_weights_bound_what_runs_and_nobody_passes_a_heavy_item() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_06_an_item_that_waits_for_its_retry_holds_no_place_and_goes_before_a_new_one() {
+async fn rule_06_a_due_retry_starts_before_a_new_item() {
     for end in End::all() {
         let limiter = Limiter::new(2);
         let log = Log::open();
@@ -154,7 +154,7 @@ async fn rule_07_items_that_wait_for_one_another_are_all_polled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_24_a_failure_behind_a_slow_head_stops_the_run_when_it_happens() {
+async fn rule_24_a_failure_behind_a_slow_head_stops_the_run() {
     for end in End::all() {
         for (fail_fast, reason) in
             [(true, "FailFast { index: 2 }"), (false, "TooManyFailures { failures: 1, allowed: 0 }")]
@@ -172,7 +172,7 @@ async fn rule_24_a_failure_behind_a_slow_head_stops_the_run_when_it_happens() {
             let report = Plan::new(&task, stream::iter(0..9), call).run(end).await;
             assert_eq!(begun.elapsed(), secs(1), "{end:?}");
             assert_eq!(report.reason.as_deref(), Some(reason), "{end:?}");
-            // What had settled is given although the head never did.
+            // Settled outcomes are given although the head never ended.
             assert_eq!(report.indices(), [1, 2], "{end:?}");
             let summary = &report.summary;
             assert_eq!([summary.cancelled, summary.not_started], [2, 5], "{end:?}");
@@ -180,7 +180,7 @@ async fn rule_24_a_failure_behind_a_slow_head_stops_the_run_when_it_happens() {
     }
 }
 
-/// A waker whose clones can be counted: whatever still waits for something holds one.
+/// A waker whose clones can be counted: every future that still waits holds one.
 #[derive(Default)]
 struct Woken(Notify);
 
@@ -193,7 +193,7 @@ impl Wake for Woken {
 #[tokio::test(start_paused = true)]
 async fn rule_28_a_run_dropped_at_any_poll_leaves_nothing() {
     for end in End::all() {
-        // A dropped handle lets its run go on; `rules_handle.rs` has what it leaves when it is cancelled.
+        // The run of a dropped handle goes on; `rules_handle.rs` tests it when it is cancelled.
         if end.terminal == Terminal::Spawn {
             continue;
         }
@@ -260,7 +260,7 @@ async fn rule_28_a_run_dropped_at_any_poll_leaves_nothing() {
             }
             let what = format!("{end:?}, dropped after {polls} polls");
             if end.parallel || end.terminal == Terminal::Stream {
-                // What ran in tasks of its own has been aborted, and is dropped when these have their turn.
+                // Items that ran in other tasks have been aborted, and are dropped when these tasks are polled.
                 for _ in 0..20 {
                     yield_now().await;
                 }
@@ -277,8 +277,8 @@ async fn rule_28_a_run_dropped_at_any_poll_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_28_nothing_of_a_run_is_left_when_it_has_ended() {
-    // However it ends: by itself, stopped by a failure, cancelled, out of time.
+async fn rule_28_an_ended_run_leaves_nothing() {
+    // Every end: success, stopped by a failure, cancelled, timed out.
     for end in End::all() {
         for cause in ["", "FailFast { index: 5 }", "Cancelled", "TimedOut { limit: 1s }"] {
             let (alive, limiter, token) = (Gauge::default(), Limiter::new(3), CancellationToken::new());
@@ -310,7 +310,7 @@ async fn rule_28_nothing_of_a_run_is_left_when_it_has_ended() {
             let (items, results) = (plan.items.clone(), plan.results.clone());
             let mut run = Box::pin(plan.run(end));
             let report = (&mut run).await;
-            // The run itself is still there, as a future that has ended.
+            // The run itself still exists, as a future that has ended.
             assert_eq!(report.reason.unwrap_or_default(), cause, "{end:?}");
             let left = [alive.now(), items.now(), results.now(), limiter.in_use()];
             assert_eq!(left, [0; 4], "{end:?}, {cause}");
@@ -321,7 +321,7 @@ async fn rule_28_nothing_of_a_run_is_left_when_it_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_30_each_settled_item_is_given_once_and_cancelled_ones_are_only_counted() {
+async fn rule_30_each_settled_item_is_given_once() {
     for end in End::all() {
         for stops in [false, true] {
             let calls = Arc::new(AtomicUsize::new(0));
@@ -379,7 +379,7 @@ async fn rule_30_each_settled_item_is_given_once_and_cancelled_ones_are_only_cou
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_31_outcomes_come_in_input_order_with_ordered_and_as_they_settle_without() {
+async fn rule_31_ordered_gives_outcomes_in_input_order() {
     for end in End::giving() {
         let settled = Log::open();
         let log = settled.clone();

@@ -1,4 +1,4 @@
-//! Rule 32: what a run tells a subscriber of `tracing`.
+//! Rule 32: the spans and events of a run for a subscriber of `tracing`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -22,18 +22,18 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 
 use crate::support::{lenient, millis, secs};
 
-/// A layer that remembers all that it is told.
+/// A layer that remembers all spans and events.
 #[derive(Debug, Clone, Default)]
 struct Memory(Arc<Mutex<Recorded>>);
 
 #[derive(Debug, Default)]
 struct Recorded {
-    /// In the order of their making.
+    /// In the order of their creation.
     spans: Vec<Seen>,
     events: Vec<Told>,
-    /// The spans that are entered now, the innermost last, as places in `spans`.
+    /// The spans that are entered now, the innermost last, as indices into `spans`.
     entered: Vec<usize>,
-    /// Where a span that is not closed yet is in `spans`.
+    /// The index in `spans` of each span that is not closed yet.
     open: HashMap<u64, usize>,
 }
 
@@ -79,7 +79,7 @@ impl Memory {
         self.0.lock().unwrap()
     }
 
-    /// The places of the spans that are entered now, the innermost last.
+    /// The indices of the spans that are entered now, the innermost last.
     fn entered(&self) -> Vec<usize> {
         self.lock().entered.clone()
     }
@@ -94,13 +94,13 @@ impl Memory {
         self.lock().spans.iter().filter(|span| span.name == name).cloned().collect()
     }
 
-    /// The events whose message begins so.
+    /// The events whose message begins with this.
     fn events(&self, message: &str) -> Vec<Told> {
         let begins = |told: &&Told| told.fields.get("message").is_some_and(|text| text.starts_with(message));
         self.lock().events.iter().filter(begins).cloned().collect()
     }
 
-    /// The name and the index of the span in which an event was told.
+    /// The name and the index of the span in which an event was emitted.
     fn place_of(&self, told: &Told) -> (&'static str, Option<String>) {
         let recorded = self.lock();
         let span = &recorded.spans[told.within.expect("no event is told outside of all spans")];
@@ -163,8 +163,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Memory {
 
 /// Listens in this thread up to a level.
 fn listen(level: LevelFilter) -> (Memory, DefaultGuard) {
-    // Where there is but one subscriber in the process, `tracing` asks the thread that comes to a span
-    // first whether anybody wants it, and keeps the answer for all. That may be the thread of another test.
+    // With only one subscriber in the process, `tracing` asks the thread that first reaches a span whether it is
+    // enabled, and caches the answer for all threads. That may be the thread of another test.
     static COMPANY: LazyLock<[Dispatch; 2]> =
         LazyLock::new(|| [(); 2].map(|()| Dispatch::new(Registry::default())));
     LazyLock::force(&COMPANY);
@@ -174,7 +174,7 @@ fn listen(level: LevelFilter) -> (Memory, DefaultGuard) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_one_span_a_run_has_its_name_its_total_and_its_concurrency() {
+async fn rule_32_a_run_has_a_span_with_its_settings() {
     let (memory, _guard) = listen(LevelFilter::TRACE);
     let task = lenient().name("resize").concurrency(3).build().unwrap();
     task.run(0..10, |n| async move {
@@ -194,7 +194,7 @@ async fn rule_32_one_span_a_run_has_its_name_its_total_and_its_concurrency() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_an_unknown_total_is_left_out_and_the_function_gives_the_name() {
+async fn rule_32_the_span_omits_an_unknown_total() {
     let (memory, _guard) = listen(LevelFilter::TRACE);
     lenient().build().unwrap().run((0..10).filter(|_| true), async |n| Ok::<_, String>(n)).await.unwrap();
     let span = &memory.spans("map_task")[0];
@@ -214,7 +214,7 @@ async fn rule_32_the_span_of_a_run_is_within_that_of_the_caller() {
     assert_eq!(recorded.spans[run.parent.unwrap()].name, "request");
 }
 
-/// Tells of its drop in which span it is.
+/// Checks in which span it is dropped.
 struct DropsWithin<'a>(&'a Memory, usize);
 
 impl Drop for DropsWithin<'_> {
@@ -229,9 +229,9 @@ fn assert_within(memory: &Memory, index: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_the_span_of_an_item_is_entered_on_every_poll_of_it() {
+async fn rule_32_every_poll_of_an_item_enters_its_span() {
     let (memory, _guard) = listen(LevelFilter::TRACE);
-    // Some end by themselves, some are retried, time out in a grace, panic, or are dropped with the run.
+    // Some return, some are retried, time out in a grace, panic, or are dropped with the run.
     let task = lenient()
         .concurrency(3)
         .retries(2)
@@ -302,7 +302,7 @@ async fn rule_32_the_span_of_an_item_is_entered_on_every_poll_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_two_runs_in_one_task_have_spans_of_their_own() {
+async fn rule_32_two_runs_in_one_task_have_two_spans() {
     let (memory, _guard) = listen(LevelFilter::TRACE);
     let new_run = |name: &'static str| {
         let memory = &memory;
@@ -328,7 +328,7 @@ async fn rule_32_two_runs_in_one_task_have_spans_of_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_a_run_that_is_dropped_closes_its_spans() {
+async fn rule_32_a_dropped_run_closes_its_spans() {
     let (memory, _guard) = listen(LevelFilter::TRACE);
     let task = lenient().concurrency(2).retries(1).build().unwrap();
     {
@@ -367,7 +367,7 @@ async fn rule_32_a_retry_is_logged_with_its_delay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_each_failure_of_an_item_is_told_and_why_it_is_not_tried_again() {
+async fn rule_32_a_failure_has_the_reason_for_no_retry() {
     let (memory, _guard) = listen(LevelFilter::TRACE);
     let task = lenient()
         .name("sums")
@@ -442,7 +442,7 @@ async fn rule_32_ten_failures_are_warnings() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_the_verdict_is_told_once_within_the_span_of_the_run() {
+async fn rule_32_the_verdict_is_one_event_in_the_span_of_the_run() {
     let verdicts = |memory: &Memory| -> Vec<(Level, String, Option<String>)> {
         let all = memory.events("sums");
         assert!(all.iter().all(|told| memory.place_of(told) == ("map_task", None)));
@@ -470,7 +470,7 @@ async fn rule_32_the_verdict_is_told_once_within_the_span_of_the_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_the_verdict_says_what_was_missing_and_a_cancelled_run_is_no_warning() {
+async fn rule_32_only_a_failed_verdict_is_a_warning() {
     let verdict = |memory: &Memory| {
         let told = memory.events("sums").remove(0);
         let counts = ["successes", "failures", "cancelled", "not_started"];
@@ -503,7 +503,7 @@ async fn rule_32_the_verdict_says_what_was_missing_and_a_cancelled_run_is_no_war
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_32_at_the_level_of_info_no_span_of_an_item_is_made() {
+async fn rule_32_items_have_no_span_at_level_info() {
     let fails_once = |cx: async_map_task::ItemContext, n: u64| async move {
         sleep(millis(n)).await;
         if cx.attempt() == 1 { Err("again") } else { Ok(n) }
@@ -526,10 +526,10 @@ async fn rule_32_at_the_level_of_info_no_span_of_an_item_is_made() {
     }
 }
 
-/// The account of a run that a shutdown has ended is told once, to the subscriber and in the span of the run, whatever
-/// thread drops it. Nobody is told of a run that its owner has dropped.
+/// The account of a run that a shutdown has ended is emitted once, to the subscriber and in the span of the run, from
+/// the thread that drops it. A run that its owner has dropped emits none.
 #[test]
-fn rule_32_a_shutdown_is_told_and_a_drop_is_not() {
+fn rule_32_only_a_shutdown_emits_a_verdict() {
     for parallel in [false, true] {
         let runtime =
             || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{at_once, millis};
 
-/// An endless run is cancelled after so many turns of another task. Returns how often `count` grew at most between two.
+/// An endless run is cancelled after so many polls of another task. Returns how often `count` grew at most between
+/// two.
 async fn widest_turn(turns: usize, count: Rc<Cell<usize>>, stop: CancellationToken) -> usize {
     let (mut widest, mut before) = (0, count.get());
     for _ in 0..turns {
@@ -27,7 +28,7 @@ async fn widest_turn(turns: usize, count: Rc<Cell<usize>>, stop: CancellationTok
 }
 
 #[tokio::test]
-async fn rule_09_items_that_hold_up_the_thread_let_other_tasks_run() {
+async fn rule_09_blocking_items_let_other_tasks_run() {
     let set = LocalSet::new();
     let run = async {
         for (concurrency, yields) in [(1, false), (64, false), (64, true)] {
@@ -51,7 +52,7 @@ async fn rule_09_items_that_hold_up_the_thread_let_other_tasks_run() {
                 }
             });
             run.cancellation_token(stop).await.unwrap_err();
-            // The first has begun before the clock was read, two that are woken end a poll, and one was under way.
+            // The first had begun before the clock was read, two woken ones end a poll, and one was running.
             let widest = other.await.unwrap();
             assert!((1..=5).contains(&widest), "{widest} ms between two turns of another task");
         }
@@ -60,10 +61,10 @@ async fn rule_09_items_that_hold_up_the_thread_let_other_tasks_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_09_one_turn_is_enough_for_all_items_that_are_ready() {
+async fn rule_09_one_poll_is_enough_for_a_few_ready_items() {
     const AT_ONCE: usize = 1_024;
     const ROUNDS: usize = 20;
-    // In a task, where the driver could have its next turn before the items that yield.
+    // In a task, where the driver could be polled again before the items that yield.
     let run = tokio::spawn(async {
         let task = at_once(AT_ONCE).build().unwrap();
         let mut run = pin!(task.run(0..AT_ONCE * ROUNDS, |n| async move {
@@ -91,7 +92,7 @@ impl Wake for Count {
     }
 }
 
-// The clock stands still, so that a turn is never too long.
+// The clock is paused, so that a time slice never ends early.
 #[tokio::test(start_paused = true)]
 async fn rule_09_a_run_that_only_waits_does_not_wake_itself() {
     // All items are polled in one poll of the run, and wait.
@@ -113,11 +114,11 @@ async fn rule_09_a_run_that_only_waits_does_not_wake_itself() {
     let waker = Waker::from(Arc::clone(&wakes));
     let mut cx = Context::from_waker(&waker);
     assert!(run.as_mut().poll(&mut cx).is_pending());
-    // A yield brings the wake-ups that were deferred.
+    // A yield delivers the wake-ups that were deferred.
     yield_now().await;
     assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
     let wake_all = || wakers.take().iter().for_each(Waker::wake_by_ref);
-    // They are woken for nothing: once for all of them.
+    // They are woken without a reason: once for all of them.
     wake_all();
     assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
     assert!(run.as_mut().poll(&mut cx).is_pending());
@@ -129,9 +130,9 @@ async fn rule_09_a_run_that_only_waits_does_not_wake_itself() {
     assert!(matches!(run.as_mut().poll(&mut cx), Poll::Ready(Ok(result)) if result.successes() == 4));
 }
 
-// The clock stands still, so that a turn is never too long.
+// The clock is paused, so that a time slice never ends early.
 #[tokio::test(start_paused = true)]
-async fn rule_09_items_that_wake_themselves_have_their_turn_once_a_poll() {
+async fn rule_09_items_that_wake_themselves_are_polled_once() {
     let counts: Rc<[Cell<usize>; 9]> = Rc::default();
     let task = at_once(9).build().unwrap();
     let mut run = pin!(task.run(0..9, |n: usize| {

@@ -1,4 +1,4 @@
-//! Rules 17 and 19 to 24: when a run has succeeded, when it has not, and how soon it can tell.
+//! Rules 17 and 19 to 24: when a run has succeeded, when it has failed, and how early it can decide.
 
 use std::cell::Cell;
 
@@ -17,7 +17,7 @@ async fn rule_17_without_a_criterion_every_item_must_succeed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_17_any_criterion_takes_the_place_of_the_ratio_of_1() {
+async fn rule_17_any_criterion_replaces_the_ratio_of_1() {
     for total in [Total::Known, Total::Unknown] {
         let of = |successes, failures| script(successes, failures);
         assert!(run(one_by_one().min_successes(3), total, &of(3, 97)).await.is_ok());
@@ -34,7 +34,7 @@ async fn rule_17_every_criterion_that_is_set_must_hold() {
     for total in [Total::Known, Total::Unknown] {
         let all = || one_by_one().min_success_ratio(0.5).min_successes(4).max_failures(3);
         assert!(run(all(), total, &script(4, 3)).await.is_ok());
-        // Each of them alone fails it, and the narrowest is the one that is told.
+        // Each of them alone fails it, and the narrowest is the one that is reported.
         let (_, allowed, _) = too_many(run(all(), total, &script(10, 4)).await);
         assert_eq!(allowed, 3, "max_failures");
         let (_, allowed, _) = too_many(run(all(), total, &script(3, 2)).await);
@@ -45,7 +45,7 @@ async fn rule_17_every_criterion_that_is_set_must_hold() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_19_with_a_known_total_the_run_stops_at_the_failure_that_decides() {
+async fn rule_19_a_known_total_stops_at_the_decisive_failure() {
     // 100 items, 95 required: the sixth failure decides, wherever it comes.
     let mixed: Vec<_> = (0..100).map(|index| index % 3 != 1).collect();
     let error = run(one_by_one().min_success_ratio(0.95), Total::Known, &mixed).await.unwrap_err();
@@ -60,13 +60,13 @@ async fn rule_19_with_a_known_total_the_run_stops_at_the_failure_that_decides() 
     assert_eq!(too_many(decided), (11, 10, 61));
     let decided = run(one_by_one().max_failures(3), Total::Known, &script(50, 50)).await;
     assert_eq!(too_many(decided), (4, 3, 54));
-    // More successes than there are items: nothing can make up for it, but nothing has failed yet.
+    // More successes than there are items: this can never be met, but nothing has failed yet.
     let decided = run(one_by_one().min_successes(101), Total::Known, &script(50, 50)).await;
     assert_eq!(too_many(decided), (1, 0, 51));
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_19_a_range_a_vec_and_a_stream_of_a_vec_have_known_totals() {
+async fn rule_19_ranges_and_lists_have_known_totals() {
     let task = one_by_one().min_success_ratio(0.9).build().unwrap();
     let fails = |_: usize| async { Err::<usize, _>("no") };
     let vec: Vec<usize> = (0..20).collect();
@@ -78,12 +78,12 @@ async fn rule_19_a_range_a_vec_and_a_stream_of_a_vec_have_known_totals() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_19_with_an_unknown_total_ratio_and_successes_are_judged_at_the_end() {
+async fn rule_19_an_unknown_total_is_judged_at_the_end() {
     let decided = run(one_by_one().min_success_ratio(0.95), Total::Unknown, &script(50, 50)).await;
     assert_eq!(too_many(decided), (50, 5, 100));
     let decided = run(one_by_one().min_successes(90), Total::Unknown, &script(50, 50)).await;
     assert_eq!(too_many(decided), (50, 10, 100));
-    // The first ten fail, and yet it is well in the end.
+    // The first ten fail, and the run still succeeds.
     let turns: Vec<_> = (0..100).map(|index| index >= 10).collect();
     assert!(run(one_by_one().min_success_ratio(0.9), Total::Unknown, &turns).await.is_ok());
     assert!(run(one_by_one().min_successes(90), Total::Unknown, &turns).await.is_ok());
@@ -96,7 +96,7 @@ async fn rule_19_with_an_unknown_total_ratio_and_successes_are_judged_at_the_end
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_19_max_failures_stops_early_with_an_unknown_total_too() {
+async fn rule_19_max_failures_needs_no_total() {
     let decided = run(one_by_one().max_failures(3), Total::Unknown, &script(50, 50)).await;
     assert_eq!(too_many(decided), (4, 3, 54));
     let builder = one_by_one().max_failures(30).min_success_ratio(0.1).min_successes(2);
@@ -109,7 +109,7 @@ async fn rule_19_max_failures_stops_early_with_an_unknown_total_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_20_a_run_that_stops_early_has_one_failure_more_than_allowed() {
+async fn rule_20_an_early_stop_has_one_failure_too_many() {
     // Twenty fail at one time, and again a moment later, within the grace.
     for (concurrency, total) in [(1, 100), (20, 100), (100, 100)] {
         for at_one_time in [true, false] {
@@ -125,7 +125,7 @@ async fn rule_20_a_run_that_stops_early_has_one_failure_more_than_allowed() {
             });
             let error = run.await.unwrap_err();
             assert!(matches!(error.reason(), FailureReason::TooManyFailures { failures: 6, allowed: 5 }));
-            // What still failed in the grace is in the account, if not in the reason.
+            // Items that failed in the grace are in the account, but not in the reason.
             let result = error.into_partial();
             assert_eq!(result.failures(), result.errors.len());
             assert!(result.failures() >= 6);
@@ -138,7 +138,7 @@ async fn rule_20_a_run_that_stops_early_has_one_failure_more_than_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_20_without_an_early_stop_the_failures_are_counted_at_the_end() {
+async fn rule_20_without_an_early_stop_all_failures_count() {
     let decided = run(one_by_one(), Total::Unknown, &script(3, 7)).await;
     assert_eq!(too_many(decided), (7, 0, 10));
     let error = run(one_by_one(), Total::Unknown, &script(3, 7)).await.unwrap_err();
@@ -147,7 +147,7 @@ async fn rule_20_without_an_early_stop_the_failures_are_counted_at_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_21_a_run_waits_for_every_item_however_many_are_enough() {
+async fn rule_21_a_run_waits_for_every_item() {
     let task =
         AsyncMapTask::builder().concurrency(10).min_successes(1).min_success_ratio(0.1).build().unwrap();
     let run = task.run(1..=10, |n| async move {
@@ -159,7 +159,7 @@ async fn rule_21_a_run_waits_for_every_item_however_many_are_enough() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_21_with_early_success_it_ends_with_the_last_success_that_is_needed() {
+async fn rule_21_early_success_ends_at_the_last_needed_success() {
     let alive = Gauge::default();
     let builders = [
         AsyncMapTask::builder().min_successes(3),
@@ -183,7 +183,7 @@ async fn rule_21_with_early_success_it_ends_with_the_last_success_that_is_needed
         // Of the first six: 5 fails at 5 s, 4, 3 and 2 succeed at 6, 7 and 8 s.
         assert_eq!(result.summary.elapsed, secs(8));
         assert_eq!((result.successes(), result.failures()), (3, 1));
-        // 0, 1, and 6, 7 and 8 in the three places that were free before the end.
+        // 0, 1, and 6, 7 and 8 with the three permits that were free before the end.
         assert_eq!((result.cancelled(), result.not_started(), result.total()), (5, 11, 20));
         assert_eq!(alive.now(), 0);
         assert_eq!(result.results[..6], [None, None, Some(2), Some(3), Some(4), None]);
@@ -192,7 +192,7 @@ async fn rule_21_with_early_success_it_ends_with_the_last_success_that_is_needed
 
 #[tokio::test(start_paused = true)]
 async fn rule_21_early_success_needs_a_certain_success() {
-    // Of an unknown total neither a ratio nor a number of failures is certain before the end.
+    // If the total is not known, neither a ratio nor a number of failures is certain before the end.
     let early = || one_by_one().early_success(true);
     let turns = |successes, failures| script(successes, failures);
     assert!(run(early().min_success_ratio(0.5), Total::Unknown, &turns(5, 6)).await.is_err());
@@ -234,7 +234,7 @@ async fn rule_21_early_success_cancels_the_rest_with_the_grace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_22_fail_fast_stops_at_the_first_item_that_fails_whatever_is_allowed() {
+async fn rule_22_fail_fast_stops_at_the_first_failure() {
     for total in [Total::Known, Total::Unknown] {
         let builder =
             one_by_one().fail_fast(true).min_success_ratio(0.0).max_failures(1_000).min_successes(0);
@@ -247,8 +247,8 @@ async fn rule_22_fail_fast_stops_at_the_first_item_that_fails_whatever_is_allowe
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_22_fail_fast_starts_nothing_more_in_any_place() {
-    // Two fail at one time, and a third would be started in the place of each.
+async fn rule_22_fail_fast_starts_nothing_more() {
+    // Two fail at one time, and a third would be started with the permit of each.
     let (started, pulled) = (Cell::new(0), Cell::new(0));
     let task = AsyncMapTask::builder().concurrency(3).fail_fast(true).cancel_grace(secs(1)).build().unwrap();
     let source = (0..9).inspect(|_| pulled.set(pulled.get() + 1));
@@ -267,7 +267,7 @@ async fn rule_22_fail_fast_starts_nothing_more_in_any_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_22_only_an_item_that_has_settled_as_failed_stops_a_run_that_fails_fast() {
+async fn rule_22_only_a_settled_failure_stops_the_run() {
     let task = AsyncMapTask::builder().fail_fast(true).retries(2).build().unwrap();
     let run = task.over(0..9).map_with_context(|cx, n| async move {
         if cx.attempt() == 3 || n % 2 == 0 { Ok(()) } else { Err("again") }
@@ -283,7 +283,7 @@ async fn rule_22_only_an_item_that_has_settled_as_failed_stops_a_run_that_fails_
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_23_an_empty_input_succeeds_unless_successes_are_required() {
+async fn rule_23_an_empty_input_succeeds_without_min_successes() {
     for total in [Total::Known, Total::Unknown] {
         let full = || AsyncMapTask::builder().min_success_ratio(1.0).max_failures(0).min_successes(0);
         for builder in [AsyncMapTask::builder(), full(), full().fail_fast(true), full().early_success(true)] {
@@ -311,7 +311,7 @@ async fn rule_23_a_ratio_of_0_accepts_any_number_of_failures() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_24_failure_is_noticed_in_completion_order() {
+async fn rule_24_failures_count_in_completion_order() {
     // Item 0 is the slowest, items 7 and 5 fail first; results stay in input order all the same.
     let task = AsyncMapTask::builder().concurrency(10).max_failures(1).build().unwrap();
     let run = task.run(0..10_usize, |n| async move {

@@ -1,4 +1,4 @@
-//! Rule 6: what an item that waits for its retry holds, and who goes first when it comes back.
+//! Rule 6: the resources of an item that waits for its retry, and the order when its delay is over.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use crate::support::{Gauge, Log, after, at_once, millis, retrying, secs};
 
 #[tokio::test(start_paused = true)]
-async fn rule_06_an_item_that_waits_for_its_retry_holds_no_place() {
+async fn rule_06_a_delayed_retry_holds_no_permit() {
     let (log, running) = (Log::open(), Gauge::default());
     let task = retrying(2).build().unwrap();
     let run = task.over([0_u64, 5_000, 400, 400, 400, 400]).map_with_context(|cx, duration| {
@@ -39,8 +39,8 @@ async fn rule_06_an_item_that_waits_for_its_retry_holds_no_place() {
     assert_eq!(running.peak(), 2);
 }
 
-/// When each attempt starts where every item fails at once and only once: the time, and the item, its
-/// attempt, and how many items had been pulled by then.
+/// The start of each attempt if every item fails immediately and only once: the time, the item, its attempt, and how
+/// many items had been pulled by then.
 async fn starts_where_each_fails_once(concurrency: usize, items: usize) -> Vec<(u64, (usize, u32, usize))> {
     let (log, pulled) = (Log::open(), Cell::new(0));
     let task = retrying(concurrency).look_ahead(concurrency).build().unwrap();
@@ -54,7 +54,7 @@ async fn starts_where_each_fails_once(concurrency: usize, items: usize) -> Vec<(
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_06_with_a_window_of_one_no_other_item_starts_before_the_retry() {
+async fn rule_06_a_window_of_one_admits_nothing_before_the_retry() {
     let expected = [
         (0, (0, 1, 1)),
         (1_000, (0, 2, 1)),
@@ -67,7 +67,7 @@ async fn rule_06_with_a_window_of_one_no_other_item_starts_before_the_retry() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_06_with_two_places_a_third_item_starts_at_once() {
+async fn rule_06_a_third_item_starts_during_a_delay() {
     let log = Log::open();
     let task = retrying(2).build().unwrap();
     let run = task.over(0..3).map_with_context(|cx, n| {
@@ -82,7 +82,7 @@ async fn rule_06_with_two_places_a_third_item_starts_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_06_no_more_wait_for_a_retry_than_the_window_holds() {
+async fn rule_06_the_window_bounds_delayed_retries() {
     let expected = [
         (0, (0, 1, 1)),
         (0, (1, 1, 2)),
@@ -99,7 +99,7 @@ async fn rule_06_no_more_wait_for_a_retry_than_the_window_holds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_06_one_that_comes_back_from_its_wait_lets_one_new_item_in() {
+async fn rule_06_each_due_retry_admits_one_new_item() {
     let log = Log::open();
     let task = retrying(2).look_ahead(2).build().unwrap();
     let run = task
@@ -122,7 +122,7 @@ async fn rule_06_one_that_comes_back_from_its_wait_lets_one_new_item_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_06_no_item_is_admitted_while_the_window_is_full() {
+async fn rule_06_a_full_window_admits_nothing() {
     for (concurrency, look_ahead) in [(1, 1), (2, 2), (3, 1), (2, 9), (8, 8)] {
         let (waiting, full) = (Cell::new(0_usize), Cell::new(0));
         let task = at_once(concurrency)
@@ -148,7 +148,7 @@ async fn rule_06_no_item_is_admitted_while_the_window_is_full() {
                 Event::AttemptFailed { retry_in: Some(_), .. } => {
                     waiting.set(waiting.get() + 1);
                     full.set(full.get() + usize::from(waiting.get() >= look_ahead));
-                    // Admission stops at the window; only what then ran can still join.
+                    // Admission stops at the window; only attempts that then ran can still join.
                     assert!(waiting.get() < look_ahead + concurrency);
                 }
                 Event::ItemStarted { .. } => assert!(waiting.get() < look_ahead),
@@ -162,8 +162,8 @@ async fn rule_06_no_item_is_admitted_while_the_window_is_full() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_06_a_ready_retry_goes_before_an_item_that_has_not_started() {
-    // Both retries become ready while every place is taken; the one that was ready first goes first.
+async fn rule_06_a_due_retry_precedes_a_new_item() {
+    // Both retries become due while every permit is taken; the one that was due first starts first.
     let (log, running) = (Log::open(), Gauge::default());
     let task = retrying(3).build().unwrap();
     let run = task
@@ -202,7 +202,7 @@ async fn rule_06_a_ready_retry_goes_before_an_item_that_has_not_started() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_06_a_retry_that_becomes_ready_as_a_place_falls_free_goes_first() {
+async fn rule_06_a_retry_due_when_a_permit_is_freed_is_first() {
     let log = Log::open();
     let task = retrying(2).build().unwrap();
     let run = task.over(0..6).map_with_context(|cx, n| {
@@ -234,16 +234,16 @@ async fn starts_without_delays(concurrency: usize, items: usize) -> Vec<(usize, 
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_06_a_retry_without_a_delay_starts_after_one_new_item() {
+async fn rule_06_an_immediate_retry_starts_after_one_new_item() {
     let expected =
         [(0, 1), (1, 1), (0, 2), (2, 1), (1, 2), (3, 1), (0, 3), (2, 2), (1, 3), (3, 2), (2, 3), (3, 3)];
     assert_eq!(starts_without_delays(1, 4).await, expected);
     assert_eq!(starts_without_delays(1, 1).await, [(0, 1), (0, 2), (0, 3)], "nothing else can start");
 }
 
-/// A retry comes at once as long as the source has nothing.
+/// A retry starts immediately as long as the source is pending.
 #[tokio::test(start_paused = true)]
-async fn rule_06_a_retry_without_a_delay_does_not_wait_for_a_source_that_stalls() {
+async fn rule_06_an_immediate_retry_needs_no_stalled_source() {
     let log = Log::open();
     let task = at_once(1).retries(2).retry_delay(secs(0)).min_success_ratio(0.0).build().unwrap();
     let items = stream::iter(0..2).then(|n| after(secs(5 * n), n));
@@ -256,9 +256,9 @@ async fn rule_06_a_retry_without_a_delay_does_not_wait_for_a_source_that_stalls(
     assert_eq!(log.timed(), [at(0, 0, 1), at(0, 0, 2), at(0, 0, 3), at(5, 1, 1), at(5, 1, 2), at(5, 1, 3)]);
 }
 
-/// Items 0 to 2 fail until item 3 has run. While they did so in one lane, item 3 never started.
+/// Items 0 to 2 fail until item 3 has run. When they did so in one worker, item 3 never started.
 #[tokio::test]
-async fn rule_06_retries_without_delay_starve_no_item_and_leave_no_permit_idle() {
+async fn rule_06_immediate_retries_starve_no_item() {
     for parallel in [false, true] {
         let (up, others) = (Arc::new(AtomicBool::new(false)), Arc::new(Barrier::new(3)));
         let task = at_once(4).retries(u32::MAX).retry_delay(secs(0)).build().unwrap();

@@ -1,4 +1,4 @@
-//! Rule 4 in depth: weights, the shared limit, its fairness, its resizing, and what can never start.
+//! Rule 4 in detail: weights, the shared limit, its fairness, its resizing, and items that can never start.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -19,11 +19,11 @@ fn modes() -> impl Iterator<Item = End> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_04_a_heavy_item_of_one_run_is_not_starved_by_the_light_ones_of_another() {
+async fn rule_04_light_items_do_not_starve_a_heavy_one() {
     for end in modes() {
         let limiter = Limiter::new(4);
         let task = at_once(4).limiter(&limiter).build().unwrap();
-        // The light ones come and go one by one, so that all four permits are never free by themselves.
+        // The light ones come and go one by one, so that all four permits are never free without a queue.
         let light = |_: ItemContext, n| after(millis(400 + 100 * (n % 4)), Ok(n));
         let busy = tokio::spawn(Plan::new(&task, stream::iter(0..400), light).run(end));
         sleep(secs(10)).await;
@@ -38,7 +38,7 @@ async fn rule_04_a_heavy_item_of_one_run_is_not_starved_by_the_light_ones_of_ano
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_04_runs_that_share_a_limit_are_served_in_turn() {
+async fn rule_04_runs_that_share_a_limit_alternate() {
     for end in modes() {
         let limiter = Limiter::new(1);
         let task = at_once(8).limiter(&limiter).build().unwrap();
@@ -55,13 +55,13 @@ async fn rule_04_runs_that_share_a_limit_are_served_in_turn() {
             run.await.unwrap();
         }
         let order: String = log.lines().into_iter().collect();
-        // The first had its permit before the others came, and stood in the queue again.
+        // The first had its permit before the others came, and joined the queue again.
         assert_eq!(order, format!("a{}bc", "abc".repeat(9)), "{end:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_04_the_shared_limit_changes_while_runs_go_on() {
+async fn rule_04_the_shared_limit_can_change_during_runs() {
     for end in End::all() {
         let limiter = Limiter::new(2);
         let task = at_once(50).limiter(&limiter).build().unwrap();
@@ -103,7 +103,7 @@ async fn rule_04_the_shared_limit_changes_while_runs_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_04_what_can_never_start_ends_the_run_when_it_is_its_turn() {
+async fn rule_04_an_impossible_weight_ends_the_run() {
     let too_heavy = |limit: &str, weight: u32, most: usize, reason: Option<String>| {
         let reason = reason.expect("it fails");
         assert!(reason.starts_with("Config("), "{reason}");
@@ -117,7 +117,7 @@ async fn rule_04_what_can_never_start_ends_the_run_when_it_is_its_turn() {
             let call = |cx: ItemContext, n| after(secs(1 + cx.index() as u64), Ok(n));
             Plan::new(&task, stream::iter(items.to_vec()), call).weight(|n| n as u32)
         };
-        // The first ends, and it is the turn of the third, while the second runs.
+        // The first ends, and the third is next, while the second runs.
         let run = plan(100, 4, &[2, 2, 5, 1]).run(end);
         let report = timeout(HOUR, run).await.expect("the run hangs");
         too_heavy("concurrency", 5, 4, report.reason);
@@ -137,7 +137,7 @@ fn handles() -> impl Iterator<Item = End> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_47_under_a_lowered_concurrency_heavier_items_run_alone_and_the_run_goes_on() {
+async fn rule_47_items_above_a_lowered_concurrency_run_alone() {
     for end in handles() {
         let log = Log::open();
         let notes = log.clone();
@@ -155,9 +155,9 @@ async fn rule_47_under_a_lowered_concurrency_heavier_items_run_alone_and_the_run
     }
 }
 
-/// What a heavy item took beyond the limit is not there for others when the limit is raised under it.
+/// The permits that a heavy item took beyond the limit are not free for others when the limit is raised meanwhile.
 #[tokio::test(start_paused = true)]
-async fn rule_47_an_item_above_the_limit_counts_with_its_whole_weight() {
+async fn rule_47_an_item_above_the_limit_has_its_whole_weight() {
     for end in handles() {
         let log = Log::open();
         let notes = log.clone();
@@ -181,8 +181,8 @@ async fn rule_47_an_item_above_the_limit_counts_with_its_whole_weight() {
     }
 }
 
-/// A run whose items weigh what they are, and whose attempts take as many seconds. The first attempts of some of them fail.
-/// The log has the index and the number of each attempt.
+/// A run of items whose values are their weights, and whose attempts take as many seconds. The first attempts of some
+/// of them fail. The log has the index and the number of each attempt.
 fn failing_first(
     builder: AsyncMapTaskBuilder,
     items: &[u64],
@@ -202,7 +202,7 @@ fn failing_first(
 
 /// Two items fail first, one can start only alone in the run, and another run has a permit.
 #[tokio::test(start_paused = true)]
-async fn rule_47_what_a_heavy_item_does_not_start_with_is_not_there_for_lighter_ones() {
+async fn rule_47_a_heavy_item_counts_fully_after_a_raise() {
     for end in handles() {
         let limiter = Limiter::new(4);
         let other = at_once(1).limiter(&limiter).build().unwrap();
@@ -226,7 +226,7 @@ async fn rule_47_what_a_heavy_item_does_not_start_with_is_not_there_for_lighter_
 
 /// The heavy item waits for the shared limit before its own limit is lowered.
 #[tokio::test(start_paused = true)]
-async fn rule_06_a_due_retry_starts_at_once_when_the_lowered_concurrency_has_no_room_for_a_heavy_item() {
+async fn rule_06_a_due_retry_passes_an_item_above_a_lowered_limit() {
     for end in handles() {
         let limiter = Limiter::new(5);
         let builder = at_once(9).limiter(&limiter).retry_delay(secs(1));
@@ -246,7 +246,7 @@ async fn rule_06_a_due_retry_starts_at_once_when_the_lowered_concurrency_has_no_
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_47_only_a_weight_above_the_largest_concurrency_ends_the_run() {
+async fn rule_47_a_weight_above_the_largest_concurrency_is_an_error() {
     for end in handles() {
         let call = |_: ItemContext, n| after(secs(10), Ok(n));
         let plan = Plan::new(&at_once(2).build().unwrap(), stream::iter([2, 5, 6]), call);
@@ -261,9 +261,9 @@ async fn rule_47_only_a_weight_above_the_largest_concurrency_ends_the_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rule_04_who_does_not_want_a_permit_any_more_stands_in_nobodys_way() {
+async fn rule_04_a_run_that_left_the_queue_blocks_no_other() {
     for end in modes() {
-        // Each in turn waits at the head of the queue and leaves it: dropped, paused, without a place.
+        // Each in turn waits at the head of the queue and leaves it: dropped, paused, without a permit.
         for leaves in ["dropped", "paused"] {
             let limiter = Limiter::new(2);
             let task = at_once(4).limiter(&limiter).build().unwrap();
@@ -295,7 +295,7 @@ async fn rule_04_who_does_not_want_a_permit_any_more_stands_in_nobodys_way() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_07_two_runs_in_one_task_share_a_full_limit() {
-    // Each run's items hold the whole limit, in turn; the sink of each waits for the other run to get on.
+    // Each run's items hold the whole limit, in turn; the sink of each waits until the other run progresses.
     for end in End::all() {
         let limiter = Limiter::new(2);
         let task = at_once(4).limiter(&limiter).timeout_per_attempt(secs(3)).build().unwrap();
@@ -316,7 +316,7 @@ async fn rule_07_two_runs_in_one_task_share_a_full_limit() {
         let begun = Instant::now();
         let mut both = Box::pin(async { tokio::join!(plan(0).run(end), plan(1).run(end)) });
         let mut polls = 0;
-        // Two that wake each other for nothing would keep a paused clock from going on.
+        // Two runs that wake each other without a reason would prevent a paused clock from advancing.
         let both = future::poll_fn(|cx| {
             polls += 1;
             assert!(polls < 100_000, "{end:?}: the runs spin");
@@ -362,7 +362,7 @@ fn rule_04_a_limit_holds_across_two_runtimes_in_two_threads() {
     assert_eq!((running.ever(), running.now(), limiter.in_use()), (8_000, 0, 0));
 }
 
-/// Runs over the items in a runtime of this thread's own, and says how many succeeded.
+/// Runs over the items in a runtime of this thread, and returns how many succeeded.
 fn run_here<Fut>(
     limiter: &Limiter,
     items: std::ops::Range<u64>,
@@ -378,12 +378,12 @@ where
 }
 
 #[test]
-fn rule_04_a_permit_that_comes_back_in_one_thread_wakes_a_run_in_another() {
+fn rule_04_a_returned_permit_wakes_a_run_in_another_thread() {
     let limiter = Limiter::new(1);
     let end = modes().next().unwrap();
     let (limit, seen) = (limiter.clone(), limiter.clone());
     let first = thread::spawn(move || {
-        // Its one item goes on until somebody waits for its permit.
+        // Its one item goes on until another run waits for its permit.
         let call = move |_: ItemContext, n| {
             let seen = seen.clone();
             async move {

@@ -1,4 +1,4 @@
-//! A task from outside the program: TOML, JSON and the environment mean what the builder means.
+//! A task from a configuration: TOML, JSON and the environment have the same meaning as the builder.
 
 mod refusals;
 
@@ -19,7 +19,7 @@ const KNOWN_FIELDS: &str = "`name`, `concurrency`, `look_ahead`, `retries`, `ret
 type Parsed = Result<MapTaskConfig, String>;
 type Set = fn(AsyncMapTaskBuilder) -> AsyncMapTaskBuilder;
 
-/// The message without the place in the text, which the tests of places look at.
+/// The message without the position in the text, which has its own tests.
 fn from_toml(text: &str) -> Parsed {
     toml::from_str(text).map_err(|error: toml::de::Error| error.message().to_owned())
 }
@@ -31,7 +31,7 @@ fn from_json(text: &str) -> Parsed {
     })
 }
 
-/// Every value is text, as the environment has it.
+/// Every value is text, as in the environment.
 fn from_environment<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Parsed {
     from_pairs(variables)
 }
@@ -48,7 +48,7 @@ fn from_both(field: &str, value: &str) -> [Parsed; 2] {
     [from_toml(&format!("{field} = {value}")), from_json(&format!(r#"{{ "{field}": {value} }}"#))]
 }
 
-/// A task shows everything that it runs by.
+/// The debug output of a task has all of its settings.
 fn built(config: MapTaskConfig) -> String {
     format!("{:?}", AsyncMapTask::try_from(config).unwrap())
 }
@@ -110,7 +110,7 @@ fn each_field_is_its_setter() {
 }
 
 #[test]
-fn all_fields_together_are_one_task_in_every_format() {
+fn all_fields_work_in_every_format() {
     let toml = from_toml(
         r#"
         name = "resize"
@@ -193,7 +193,7 @@ fn all_fields_together_are_one_task_in_every_format() {
 }
 
 #[test]
-fn what_is_left_out_is_the_builders_default() {
+fn omitted_fields_have_the_builders_defaults() {
     let nulls = KNOWN_FIELDS.replace('`', "\"").replace(", ", ": null, ");
     for config in [
         from_toml(""),
@@ -247,7 +247,7 @@ async fn a_ratio_is_the_decimal_that_was_written() {
 }
 
 #[test]
-fn the_builder_takes_over_where_the_file_ends() {
+fn the_builder_can_override_the_file() {
     let config = from_toml("name = 'from the file'\nretries = 3\nconcurrency = 0").unwrap();
     let builder = AsyncMapTaskBuilder::from(config).name("from code").concurrency(8);
     let expected = built_by(|b| b.name("from code").retries(3).concurrency(8));
@@ -272,7 +272,7 @@ struct Job {
 }
 
 #[test]
-fn a_configuration_is_a_part_of_a_larger_one() {
+fn a_configuration_can_be_part_of_a_larger_one() {
     let service: Service =
         toml::from_str("port = 80\n[fetch]\nretries = 3\n[others.scan]\nname = 'scan'").unwrap();
     assert_eq!(service.port, 80);
@@ -303,7 +303,7 @@ impl<'de> IntoDeserializer<'de, PlainError> for Map {
 }
 
 #[test]
-fn a_number_of_any_precision_is_a_number() {
+fn arbitrary_precision_numbers_are_numbers() {
     let number = |digits| Map([("$serde_json::private::Number", digits)]);
     let config = from_pairs([("concurrency", number("64")), ("min_success_ratio", number("0.07"))]).unwrap();
     assert_eq!(config, from_toml("concurrency = 64\nmin_success_ratio = 0.07").unwrap());
@@ -312,7 +312,7 @@ fn a_number_of_any_precision_is_a_number() {
     assert_eq!(from_pairs([("name", map)]).unwrap_err(), "name must be text, got a map");
 }
 
-/// What a format gives that tells a value that is there from one that is not.
+/// The output of a format that distinguishes a value that is there from one that is not.
 struct Optional(Option<&'static str>);
 
 impl<'de> Deserializer<'de> for Optional {
@@ -340,7 +340,7 @@ impl<'de> IntoDeserializer<'de, PlainError> for Optional {
 }
 
 #[test]
-fn an_optional_value_is_the_value_or_nothing() {
+fn an_optional_value_may_be_absent() {
     let config = from_pairs([("retries", Optional(Some("3"))), ("name", Optional(None))]).unwrap();
     assert_eq!(config, from_toml("retries = 3").unwrap());
     let refused = from_pairs([("retries", Optional(Some("many")))]).unwrap_err();
@@ -349,7 +349,7 @@ fn an_optional_value_is_the_value_or_nothing() {
 
 #[test]
 fn every_setter_has_its_field() {
-    // Lifting the limit is a value of `concurrency`, and a limiter is nothing that a file could hold.
+    // Lifting the limit is a value of `concurrency`, and a file cannot contain a limiter.
     let without_field = ["unbounded_concurrency", "limiter", "build"];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files: Vec<_> =

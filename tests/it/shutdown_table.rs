@@ -35,7 +35,7 @@ enum End {
 const MODES: [Mode; 4] = [Mode::InTask, Mode::Parallel, Mode::Blocking, Mode::BlockingParallel];
 const ENDS: [End; 4] = [End::Await, End::Spawn, End::Stream, End::ForEach];
 
-/// How many items the source promises, where it does.
+/// The number of items that the source promises, if it promises any.
 const ITEMS: u32 = 30_000;
 
 /// The name of the threads on which nothing may panic.
@@ -57,7 +57,7 @@ fn count_panics() {
     });
 }
 
-/// What one run has done.
+/// The observations of one run.
 #[derive(Debug)]
 struct Seen {
     pulled: AtomicUsize,
@@ -70,7 +70,7 @@ struct Seen {
     counts_calls: bool,
 }
 
-/// Counts what is pulled. The sender tells when it is dropped.
+/// Counts the items that are pulled. The sender signals its drop.
 struct Source {
     next: u32,
     seen: Arc<Seen>,
@@ -93,10 +93,10 @@ impl Iterator for Source {
     }
 }
 
-/// How a run has ended.
+/// The end of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Ended {
-    /// With the task that awaited it.
+    /// Together with the task that awaited it.
     Dropped,
     Cancelled,
     /// Before the shutdown.
@@ -150,7 +150,7 @@ fn judge_summary(result: Result<Summary, RunError>, given: usize, seen: &Seen) -
 
 type Awaited = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
-/// Starts the run and gives a future of how it has ended, for a thread outside the runtime.
+/// Starts the run and returns a future of its end, for a thread outside the runtime.
 macro_rules! start {
     ($run:expr, $end:expr, $handle:expr, $seen:expr) => {{
         let (run, seen, given) = ($run, Arc::clone($seen), Arc::new(AtomicUsize::new(0)));
@@ -245,8 +245,8 @@ fn start(mode: Mode, end: End, task: &AsyncMapTask, source: Source, handle: &Han
     }
 }
 
-/// Shuts a runtime down in the middle of a run. Gives how the run has ended, how many items were pulled too late, and
-/// whether nothing of it is left.
+/// Shuts a runtime down in the middle of a run. Returns how the run has ended, how many items were pulled too late,
+/// and `true` if nothing of it is left.
 fn shut_down(mode: Mode, end: End, dice: &mut Dice) -> (Ended, usize, bool) {
     let workers = 1 + dice.below(3) as usize;
     let runtime =
@@ -280,7 +280,7 @@ fn shut_down(mode: Mode, end: End, dice: &mut Dice) -> (Ended, usize, bool) {
     match dice.below(3) {
         0 => drop(runtime),
         1 => runtime.shutdown_timeout(secs(20)),
-        // It does not wait for what is in the middle of a poll.
+        // The shutdown does not wait for polls that are in progress.
         _ => {
             runtime.shutdown_background();
             let ended = told.recv_timeout(secs(20)).unwrap_or(Ended::Hung);

@@ -62,7 +62,7 @@ impl Debug for FetchError {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_snippets_of_what_comes_back() {
+async fn the_snippets_of_results() {
     let task = AsyncMapTask::builder()
         .max_failures(3)
         .timeout_per_attempt(Duration::from_secs(5))

@@ -84,7 +84,7 @@ async fn the_snippets_of_the_options_and_the_ends() {
 }
 
 #[tokio::test]
-async fn the_snippets_of_what_stands_around_it() {
+async fn the_snippets_of_limits_contexts_and_handles() {
     let limiter = Limiter::new(100);
     limiter.set_permits(50);
     let _: (usize, usize) = (limiter.in_use(), limiter.permits());
@@ -117,7 +117,7 @@ async fn the_snippets_of_what_stands_around_it() {
     }
 }
 
-/// What borrows runs inside a task as soon as the task owns what it borrows.
+/// A run that borrows can run inside a task if the task owns the borrowed values.
 #[tokio::test]
 async fn for_each_over_borrowed_items_runs_inside_a_task() {
     async fn total_length(lines: Vec<String>) -> Result<usize, BoxError> {
@@ -137,7 +137,7 @@ async fn for_each_over_borrowed_items_runs_inside_a_task() {
 }
 
 #[test]
-fn what_comes_back_of_a_run_can_go_anywhere() {
+fn results_of_a_run_are_send_and_static() {
     fn is_send_sync<T: Send + Sync + 'static>() {}
     fn is_send<T: Send + Unpin + 'static>() {}
     is_send_sync::<RunError>();

@@ -1,5 +1,5 @@
-//! Nothing that was started is ever left unpolled. Each of these hangs where a driver awaits a permit, an
-//! item of the source or a retry while it holds work.
+//! Nothing that was started is ever left unpolled. Each of these cases hangs if a driver awaits a permit, an item of
+//! the source or a retry while it holds work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,18 +12,18 @@ use tokio::sync::{Barrier, Mutex, Notify, Semaphore};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
-/// A run that hangs fails instead of waiting for ever: far more than any run here takes.
+/// A run that hangs fails instead of waiting for ever: this is far longer than any run here takes.
 async fn in_time<T>(run: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(100_000), run).await.expect("the run hangs")
 }
 
 #[tokio::test(start_paused = true)]
-async fn items_that_share_a_lock_over_an_await() {
+async fn items_share_a_lock_over_an_await() {
     let shared = Mutex::new(0);
     let task = AsyncMapTask::builder().concurrency(8).build().unwrap();
     let run = task.over(0..100).map(|_| async {
         let mut count = shared.lock().await;
-        // Another item waits for the lock by now; it is this one that must be polled again.
+        // Another item waits for the lock by now; this one must be polled again.
         yield_now().await;
         sleep(Duration::from_millis(10)).await;
         *count += 1;
@@ -61,7 +61,7 @@ async fn the_function_and_the_source_share_a_lock() {
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_waits_for_an_item() {
-    // Each item makes the next one: the source has nothing until an item has ended.
+    // Each item makes the next one: the source is pending until an item has ended.
     let (mut more, items) = mpsc::channel(1);
     more.send(0).await.unwrap();
     let more = Mutex::new(Some(more));
@@ -83,9 +83,9 @@ async fn a_source_that_waits_for_an_item() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_that_waits_while_others_hold_every_place() {
-    // Item 0 fails; while it waits, the others take every place and hold a lock that it wants. Its
-    // retry comes when there is a place, and they must be polled until then.
+async fn a_retry_waits_while_others_hold_every_permit() {
+    // Item 0 fails. While it waits, the others take every permit and hold a lock that it wants. Its retry starts when
+    // a permit is free, and they must be polled until then.
     let lock = Mutex::new(());
     let task = AsyncMapTask::builder().concurrency(2).retries(1).retry_jitter(0.0).build().unwrap();
     let start = Instant::now();
@@ -106,7 +106,7 @@ async fn a_retry_that_waits_while_others_hold_every_place() {
 
 #[tokio::test(start_paused = true)]
 async fn items_that_wait_for_one_another() {
-    // As many items as there are places must all be polled until all have come.
+    // As many items as there are permits must all be polled until all have arrived.
     let task = AsyncMapTask::builder().concurrency(16).build().unwrap();
     let barrier = Barrier::new(16);
     let run = task.over(0..160).map(|_| async {
@@ -117,7 +117,7 @@ async fn items_that_wait_for_one_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_item_that_holds_a_permit_of_its_own_semaphore_over_a_retry_of_another() {
+async fn a_retry_waits_for_a_semaphore_of_another_item() {
     let permits = Semaphore::new(1);
     let task = AsyncMapTask::builder().concurrency(4).retries(3).retry_jitter(0.0).build().unwrap();
     let run = task.over(0..40).map_with_context(|cx: ItemContext, n| {
@@ -132,7 +132,7 @@ async fn an_item_that_holds_a_permit_of_its_own_semaphore_over_a_retry_of_anothe
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stalled_source_makes_no_timeout_fire() {
+async fn a_stalled_source_causes_no_timeout() {
     // The source stalls for an hour while an item of two seconds runs under a limit of three.
     let source = stream::iter(0..2).then(|n| async move {
         if n == 1 {
@@ -151,8 +151,8 @@ async fn a_stalled_source_makes_no_timeout_fire() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wake_from_another_task_reaches_a_resting_run() {
-    // All places but one rest while the source has nothing; each wake must find one of them.
+async fn a_wake_from_another_task_reaches_an_idle_run() {
+    // All workers but one are idle while the source is pending; each wake must find one of them.
     let (mut feed, items) = mpsc::unbounded();
     let gate = Arc::new(Notify::new());
     let feeder = tokio::spawn(async move {

@@ -1,13 +1,13 @@
-//! Holds the house together: what may import what, how long a file may be, which words stand where.
+//! Checks the structure of the code: imports, lengths of files, words, and the names of tests.
 //!
-//! Every check says on standard error how many things it looked at, and fails where that is none.
+//! Every check prints to standard error how many things it looked at, and fails if there are none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The floor of each file of `src`; what is in a folder stands on the folder's floor. A file imports
-/// from lower floors, or from its own without a circle.
+/// The floor of each file of `src`; a file in a folder is on the floor of the folder. A file imports from lower
+/// floors, or from its own without a cycle.
 const FLOORS: &[(&str, u8)] = &[
     ("lib", 5),
     ("guide", 5),
@@ -45,10 +45,10 @@ const FLOORS: &[(&str, u8)] = &[
     ("random", 0),
 ];
 
-/// The files that `tests/explorer` does not compile: they may import what they like.
+/// The files that `tests/explorer` does not compile. Their imports are not restricted.
 const UNEXPLORED: [&str; 8] = ["rt", "cache", "checkpoint", "guide", "random", "recover", "restate", "store"];
 
-/// What the explored files import from `rt` instead: all of it that a thread or a task can wait for, or meet another at.
+/// The names that the explored files import from `rt` instead: everything that synchronises threads or tasks.
 const PRIMITIVES: [(&str, &[&str]); 3] = [
     (
         "std::",
@@ -67,7 +67,7 @@ const MOST_LINES: usize = 420;
 /// The page of the guide that states the rules. Each has a test that is named after it.
 const RULES: &str = include_str!("../../src/guide/rules.md");
 
-/// They look again and again at what other processes write, and kill them at chance instants: nobody can pause the clock of
+/// These poll the output of other processes, and kill them at random instants. A test cannot pause the clock of
 /// another process.
 const WAIT_FOR_PROCESSES: [&str; 3] =
     ["tests/durable/kill.rs", "tests/durable/process/log.rs", "tests/examples/harness/time_limit.rs"];
@@ -76,15 +76,15 @@ const WAIT_FOR_PROCESSES: [&str; 3] =
 const RULES_OF_FEATURES: [(&str, std::ops::RangeInclusive<u8>); 2] = [("durable", 1..=8), ("restate", 1..=5)];
 
 struct SourceFile {
-    /// Below the root of the project, with `/` between its parts.
+    /// Relative to the root of the project, with `/` between its parts.
     path: String,
     text: String,
-    /// The text without comments and without what stands in quotes; the lines are the same.
+    /// The text without comments and quoted text; the lines are the same.
     code: String,
 }
 
 impl SourceFile {
-    /// The file and folder names below `src`, without `.rs` and `mod`: `engine/lane.rs` is `[engine, lane]`.
+    /// The file and folder names below `src`, without `.rs` and `mod`: `engine/worker.rs` is `[engine, worker]`.
     fn module(&self) -> Vec<&str> {
         let below = self.path.strip_prefix("src/").unwrap_or(&self.path);
         let below = below.strip_suffix(".rs").unwrap_or(below);
@@ -100,7 +100,7 @@ impl SourceFile {
         self.code.split("#[cfg(test)]").next().unwrap_or_default()
     }
 
-    /// The numbers of the lines where something stands.
+    /// The lines that match, with their numbers.
     fn lines_with(&self, needle: impl Fn(&str) -> bool) -> Vec<String> {
         let found = self.code.lines().enumerate().filter(|(_, line)| needle(line));
         found.map(|(number, line)| format!("{}:{}: {}", self.path, number + 1, line.trim())).collect()
@@ -142,7 +142,7 @@ fn everything() -> Vec<SourceFile> {
     folders.flat_map(files_below).collect()
 }
 
-/// Blanks comments, strings and characters out of Rust code, so that words are found only where they count.
+/// Blanks comments, strings and characters in Rust code, so that words are found only in code.
 fn code_of(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let at = |index: usize| chars.get(index).copied().unwrap_or('\0');
@@ -166,7 +166,7 @@ fn code_of(text: &str) -> String {
             i += 1;
             continue;
         }
-        // The quotes stay, so that `f("x")` is not taken for `f()`.
+        // The quotes stay, so that `f("x")` is not read as `f()`.
         code.push(if at(i) == '/' { ' ' } else { '"' });
         code.extend((i..end).map(at).filter(|c| *c == '\n'));
         i = end;
@@ -189,7 +189,7 @@ fn end_of_block_comment(chars: &[char], start: usize) -> usize {
     i
 }
 
-/// Behind the closing quote of the string whose opening quote is at `quote`.
+/// The index after the closing quote of the string whose opening quote is at `quote`.
 fn end_of_string(chars: &[char], quote: usize) -> usize {
     let mut i = quote + 1;
     while i < chars.len() && chars[i] != '"' {
@@ -198,7 +198,7 @@ fn end_of_string(chars: &[char], quote: usize) -> usize {
     (i + 1).min(chars.len())
 }
 
-/// Behind the raw string whose `r` is at `start`, or `start` where there is none.
+/// The index after the raw string whose `r` is at `start`, or `start` if there is none.
 fn end_of_raw_string(chars: &[char], start: usize) -> usize {
     let hashes = chars[start + 1..].iter().take_while(|c| **c == '#').count();
     let quote = start + 1 + hashes;
@@ -213,7 +213,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Whether a word, or a path of words, stands in a line as a whole.
+/// Returns `true` if a line contains a word, or a path of words, as a whole.
 fn has_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(start, _)| {
         let before = line[..start].chars().next_back();
@@ -222,7 +222,7 @@ fn has_word(line: &str, word: &str) -> bool {
     })
 }
 
-/// What follows each `prefix` in code: one path, or all paths of a group in braces.
+/// The code after each `prefix`: one path, or all paths of a group in braces.
 fn paths_after(code: &str, prefix: &str) -> Vec<Vec<String>> {
     let mut paths = Vec::new();
     for (start, _) in code.match_indices(prefix) {
@@ -233,7 +233,7 @@ fn paths_after(code: &str, prefix: &str) -> Vec<Vec<String>> {
     paths
 }
 
-/// Reads `a::b`, or `{a::b, c::{d, e}}`, and gives what is left of the code.
+/// Reads `a::b`, or `{a::b, c::{d, e}}`, and returns the rest of the code.
 fn read_paths<'a>(code: &'a str, before: &mut Vec<String>, paths: &mut Vec<Vec<String>>) -> &'a str {
     let code = code.trim_start();
     if let Some(mut rest) = code.strip_prefix('{') {
@@ -245,7 +245,7 @@ fn read_paths<'a>(code: &'a str, before: &mut Vec<String>, paths: &mut Vec<Vec<S
                 None => return rest,
                 Some(_) => {
                     let left = read_paths(rest, before, paths);
-                    // Whatever else stands in a group (`as name`, `*`) ends before the next comma or brace.
+                    // Anything else in a group (`as name`, `*`) ends before the next comma or brace.
                     rest = &left[left.find([',', '}']).unwrap_or(left.len())..];
                 }
             }
@@ -265,7 +265,7 @@ fn read_paths<'a>(code: &'a str, before: &mut Vec<String>, paths: &mut Vec<Vec<S
     rest
 }
 
-/// What a file imports, as paths from the root of the crate.
+/// The imports of a file, as paths from the root of the crate.
 fn imports(file: &SourceFile) -> Vec<Vec<String>> {
     let code = file.code_without_tests();
     let mut paths = paths_after(code, "crate::");
@@ -284,7 +284,7 @@ fn imports(file: &SourceFile) -> Vec<Vec<String>> {
     paths
 }
 
-/// A circle among the nodes that can be reached from one another, if there is one.
+/// A cycle among the nodes that can be reached from one another, if there is one.
 fn circle(edges: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
     fn walk(
         edges: &BTreeMap<String, BTreeSet<String>>,
@@ -314,7 +314,7 @@ fn circle(edges: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
     })
 }
 
-/// Says how many things a check has looked at, and what it has found wrong.
+/// Prints how many things a check has looked at, and fails if some are wrong.
 fn report(check: &str, looked_at: usize, things: &str, wrong: &[String]) {
     eprintln!("{check}: looked at {looked_at} {things}");
     assert!(looked_at > 0, "{check}: there were no {things} to look at, so nothing was held");
@@ -322,7 +322,7 @@ fn report(check: &str, looked_at: usize, things: &str, wrong: &[String]) {
 }
 
 #[test]
-fn every_file_stands_on_a_floor() {
+fn every_file_is_on_a_floor() {
     let files = files_below("src");
     let unplaced = files.iter().filter(|file| file.floor().is_none());
     let wrong: Vec<_> = unplaced
@@ -332,7 +332,7 @@ fn every_file_stands_on_a_floor() {
 }
 
 #[test]
-fn imports_come_from_lower_floors_or_from_beside() {
+fn imports_come_from_lower_floors() {
     let files = files_below("src");
     let modules: BTreeSet<String> = files.iter().map(|file| file.module().join("/")).collect();
     let mut looked_at = 0;
@@ -341,7 +341,7 @@ fn imports_come_from_lower_floors_or_from_beside() {
     let mut beside: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for file in &files {
         let module = file.module();
-        // A file that is on no floor is the other check's to report; the front door imports everything.
+        // The other check reports a file that is on no floor; `lib.rs` imports everything.
         let (Some(own), false) = (file.floor(), module == ["lib"]) else { continue };
         for path in imports(file) {
             looked_at += 1;
@@ -356,7 +356,7 @@ fn imports_come_from_lower_floors_or_from_beside() {
             if floor == own && path[0] != module[0] {
                 beside.entry(module[0].to_owned()).or_default().insert(path[0].clone());
             }
-            // A folder's file may use what its door (`engine.rs` for `engine/`) says to all of them.
+            // A file in a folder may use the items of the folder's own file (`engine.rs` for `engine/`).
             let sibling = path.get(..module.len()).map(|path| path.join("/"));
             if let Some(sibling) = sibling.filter(|sibling| module.len() > 1 && modules.contains(sibling)) {
                 let whole = module.join("/");
@@ -399,7 +399,7 @@ fn one_file_names_the_backoff_crate() {
     assert_eq!(names, ["src/retry.rs"], "the check would see the crate where it is named");
 }
 
-/// Whether a line imports from a crate or names a path into it.
+/// Returns `true` if a line imports from a crate or names a path into it.
 fn names_crate(line: &str, name: &str) -> bool {
     [format!("use {name}"), format!("{name}::"), format!("extern crate {name}")].iter().any(|path| {
         line.match_indices(path.as_str()).any(|(start, found)| {
@@ -432,7 +432,7 @@ fn the_explorer_can_replace_every_primitive() {
 }
 
 #[test]
-fn nothing_unsafe_unfinished_or_asleep() {
+fn no_unsafe_no_todo_no_sleep() {
     let files = everything();
     let lines: usize = files.iter().map(|file| file.code.lines().count()).sum();
     let mut wrong = Vec::new();
@@ -458,11 +458,11 @@ fn the_lowest_floors_are_pure() {
     report("purity", pure.len(), "files on the floors 0 and 1", &wrong);
 }
 
-/// What the scheduler may use of the engine beside itself.
+/// The modules of the engine that the scheduler may use beside itself.
 const BELOW_THE_SCHEDULER: [&str; 2] = ["timer", "shutdown"];
 
 #[test]
-fn the_scheduler_knows_no_items_and_no_types() {
+fn the_scheduler_has_no_type_parameters() {
     let files = files_below("src");
     let is_scheduler = |file: &&SourceFile| file.path.starts_with("src/engine/scheduler");
     let mut wrong = Vec::new();
@@ -514,7 +514,7 @@ fn every_rule_has_a_test() {
 }
 
 #[test]
-fn the_checks_see_what_they_look_for() {
+fn the_checks_find_violations() {
     let code = code_of(concat!(
         "a /* one /* two */ unsafe */ b // unsafe\n",
         "c(\"unsafe \\\" unsafe\", r#\"un\"safe\"#, br\"unsafe\", b\"unsafe\") 'x' '\"' '\\'' d\n",

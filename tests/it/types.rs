@@ -1,4 +1,4 @@
-//! What the types promise, compiled; and run, because a thing that compiles may still do nothing.
+//! The promises of the types, compiled and run.
 
 use std::error::Error;
 use std::fmt::{self, Debug, Display};
@@ -29,7 +29,7 @@ async fn a_task_is_one_type_that_is_shared_freely() {
 }
 
 #[tokio::test]
-async fn a_run_is_unpin_and_debug_whatever_it_holds() {
+async fn a_run_is_always_unpin_and_debug() {
     fn assert_run<R: Future + Unpin + Debug>(run: R) -> R {
         run
     }
@@ -61,7 +61,7 @@ fn errors_are_send_sync_and_static() {
     fn error<X: Error + Send + Sync + 'static>() {}
     fn sound<X: Send + Sync + Unpin + 'static>() {}
 
-    /// A result that is nothing but `Send` and `Sync`.
+    /// A result that is only `Send` and `Sync`.
     struct Opaque;
 
     error::<MapTaskError<Opaque, String>>();
@@ -118,7 +118,7 @@ async fn question_mark_goes_into_anyhow() {
 }
 
 #[tokio::test]
-async fn an_error_type_may_be_anything() {
+async fn any_error_type_is_allowed() {
     #[derive(PartialEq)]
     struct Opaque(u8);
 
@@ -141,7 +141,7 @@ async fn an_error_type_may_be_anything() {
 }
 
 #[test]
-fn an_item_error_is_an_error_for_every_text() {
+fn an_item_error_of_a_text_is_an_error() {
     fn error<E: Display + Debug>() -> impl Fn(&ItemError<E>) -> String {
         |error| (error as &dyn Error).to_string()
     }

@@ -1,4 +1,4 @@
-//! Several lists as one: of one length, or not at all.
+//! Several lists as one, if they have one length.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -58,7 +58,7 @@ fn the_zipped_list_knows_its_length() -> Result<(), LengthMismatch> {
 }
 
 #[test]
-fn lists_of_several_lengths_are_refused_and_left_untouched() {
+fn lists_of_different_lengths_are_refused() {
     let taken = Cell::new(0);
     let list = |left| Counted { left, taken: &taken };
     let mismatch = |list, found, required| {
@@ -83,7 +83,7 @@ fn lists_of_several_lengths_are_refused_and_left_untouched() {
 }
 
 #[test]
-fn a_list_is_taken_from_one_by_one() -> Result<(), LengthMismatch> {
+fn lists_are_read_one_item_at_a_time() -> Result<(), LengthMismatch> {
     let (first, second, third) = (Cell::new(0), Cell::new(0), Cell::new(0));
     let list = |taken| Counted { left: 5, taken };
     let counts = || [first.get(), second.get(), third.get()];
@@ -104,7 +104,7 @@ fn a_list_is_taken_from_one_by_one() -> Result<(), LengthMismatch> {
 }
 
 #[tokio::test]
-async fn as_a_source_zipped_lists_have_a_known_total() {
+async fn zipped_lists_have_a_known_total() {
     let task = AsyncMapTask::builder().concurrency(1).min_success_ratio(0.9).build().unwrap();
     let taken = Cell::new(0);
     let lists = zip_exact(Counted { left: 100, taken: &taken }, 0..100).unwrap();
@@ -113,7 +113,7 @@ async fn as_a_source_zipped_lists_have_a_known_total() {
         .map(|(down, up)| async move { if up % 2 == 1 { Err("odd") } else { Ok(down + up) } })
         .await
         .unwrap_err();
-    // With a known total the run stops at the eleventh failure, item 21, and knows what it has left out.
+    // With a known total the run stops at the eleventh failure, item 21, and reports the items that did not start.
     assert!(matches!(error.reason(), FailureReason::TooManyFailures { failures: 11, allowed: 10 }));
     let partial = error.partial();
     assert_eq!((partial.total(), partial.successes(), partial.not_started()), (100, 11, 78));

@@ -1,4 +1,4 @@
-//! The suite names what is wrong with a store.
+//! The suite reports what is wrong with a store.
 
 use std::collections::BTreeSet;
 
@@ -37,7 +37,7 @@ async fn each_fault_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_check_names_all_cases_that_fail_and_no_others() {
+async fn a_check_names_exactly_the_failed_cases() {
     let broken = conformance::check(|| async { Faulty::new(Fault::KeepsReleasedClaims) }).await.unwrap_err();
     let named: Vec<_> = broken.failures().iter().map(Failure::case).collect();
     assert_eq!(named, ["a_claim_that_is_released_is_free_at_once"], "{broken}");
@@ -57,7 +57,7 @@ async fn failure(name: &str, fault: Fault) -> String {
 }
 
 #[tokio::test]
-async fn a_failure_says_what_was_found_and_where() {
+async fn a_failure_contains_the_value_and_the_place() {
     let text = failure("a_value_expires", Fault::NeverExpires).await;
     let (message, place) = text.split_once(", at ").unwrap();
     assert_eq!(
@@ -71,19 +71,19 @@ async fn a_failure_says_what_was_found_and_where() {
 }
 
 #[tokio::test]
-async fn a_panic_is_a_failure_of_its_case() {
+async fn a_panic_fails_its_case() {
     let text = failure("evicting_deletes_a_version_or_all", Fault::Panics).await;
     assert_eq!(text, "evicting_deletes_a_version_or_all: the store panicked: no eviction today");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_never_returns_is_a_failure_of_its_case() {
+async fn a_call_that_never_returns_fails_its_case() {
     let text = failure("evicting_deletes_a_version_or_all", Fault::Hangs).await;
     assert_eq!(text, "evicting_deletes_a_version_or_all: no end within 120s");
 }
 
 #[tokio::test]
-async fn no_two_cases_have_one_name() {
+async fn names_of_cases_are_unique() {
     let store = in_memory().await;
     let cases = conformance::cases();
     let names: BTreeSet<_> = cases.iter().map(conformance::Case::name).collect();

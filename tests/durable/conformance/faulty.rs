@@ -6,20 +6,20 @@ use async_map_task::store::{
     CacheKey, Checksummed, Claim, MemoryStore, Record, RunInfo, RunStatus, Store, StoreError,
 };
 
-/// What a store does wrong.
+/// The fault of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It does nothing wrong.
+    /// No fault.
     None,
-    /// A commit is taken from a holder that has lost the run.
+    /// A commit is accepted from a holder that has lost the run.
     CommitsForAnyHolder,
     /// A large commit fails halfway and leaves its first half.
     CommitsByHalves,
-    /// A success leaves the checkpoint of its item.
+    /// A success does not delete the checkpoint of its item.
     KeepsCheckpoints,
     /// A checkpoint is found by its index alone.
     IgnoresContentOfCheckpoints,
-    /// A page begins with the first record, whatever is asked for.
+    /// A page begins with the first record, whatever is requested.
     StartsEachPageAnew,
     /// Each renewal is granted.
     RenewsLostLeases,
@@ -29,21 +29,21 @@ pub(super) enum Fault {
     KeepsLeasesOfClosedRuns,
     /// A run that is forgotten is only closed.
     ForgetsNothing,
-    /// The version is no part of the key.
+    /// The version is not part of the key.
     IgnoresVersions,
     /// A value never expires.
     NeverExpires,
     /// Each caller is granted the claim.
     GrantsEachClaim,
-    /// It looks whether a claim is held, and takes it later.
+    /// It checks whether a claim is held, and takes it later.
     ClaimsInTwoSteps,
     /// A claim that was released stays held.
     KeepsReleasedClaims,
-    /// JSON is written anew.
+    /// JSON is serialized again.
     RewritesJson,
     /// Names are cut to 255 bytes.
     CutsNames,
-    /// A megabyte is too much.
+    /// A megabyte is too large.
     RefusesLargeOutputs,
     /// `evict` panics.
     Panics,
@@ -78,7 +78,7 @@ impl Faulty {
         CacheKey { task, version: version.to_owned(), item_hash }
     }
 
-    /// The holder that a run has, if it has one.
+    /// The holder of a run, if it has one.
     async fn any_holder(&self, run_id: &str, holder: &str) -> String {
         let lease = self.memory.run(run_id).await.unwrap().and_then(|run| run.lease);
         lease.map_or_else(|| holder.to_owned(), |lease| lease.holder)

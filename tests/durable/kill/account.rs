@@ -1,15 +1,15 @@
-//! What the processes of one run have done, and what they must not have.
+//! An account of the processes of one run, and the checks of it.
 
 use async_map_task::Origin;
 
 use super::ITEMS;
 use crate::process::{Event, Line, STEPS, output};
 
-/// How many outcomes may wait for their commit, beside those of the items that run: `recover` promises it.
+/// How many outcomes may wait for their commit, beside those of the running items: a limit documented for `recover`.
 const MOST_UNCOMMITTED: u64 = 1_024;
 
 pub(super) struct Account {
-    /// How often each item was run, by whichever process.
+    /// How often each item was run, by any process.
     executions: Vec<u32>,
     /// The items whose outcome was reported, and so committed.
     is_reported: Vec<bool>,
@@ -17,9 +17,9 @@ pub(super) struct Account {
     again_after_report: Vec<u64>,
     /// How many steps of each item were saved.
     saved: Vec<u64>,
-    /// How often an item has gone on from a state that was saved before.
+    /// How often an item has continued from a state that was saved before.
     resumed: u64,
-    /// What the process that has written last has given of each item.
+    /// The outcomes of each item from the latest process.
     outputs: Vec<Option<u64>>,
     has_ended: bool,
 }
@@ -49,7 +49,7 @@ impl Account {
                 }
                 Event::Loaded(item, step) => {
                     let saved = self.saved[*item as usize];
-                    // The last save may have come to the store, and its process was killed before it said so.
+                    // The last save may have reached the store although its process was killed before it logged this.
                     assert!(
                         (saved..=saved + 1).contains(step),
                         "item {item}: loaded {step}, saved was {saved}"
@@ -78,7 +78,7 @@ impl Account {
         }
     }
 
-    /// What it has given is forgotten if it was killed: the next one has to give all of it again.
+    /// The outcomes of a process that was killed are forgotten: the next process must give all of them again.
     pub(super) fn process_is_over(&mut self, was_killed: bool) {
         if was_killed && !self.has_ended {
             self.outputs.fill(None);
@@ -93,7 +93,7 @@ impl Account {
         &self.executions
     }
 
-    /// How often an item has gone on from a state that was saved before.
+    /// How often an item has continued from a state that was saved before.
     pub(super) fn resumed(&self) -> u64 {
         self.resumed
     }
@@ -104,7 +104,7 @@ impl Account {
         self.outputs.iter().map(|output| output.expect("every item has an output")).collect()
     }
 
-    /// What the rules say of a run whose process was killed so many times.
+    /// Checks the rules for a run whose process was killed so many times.
     pub(super) fn check(&self, kills: u32, concurrency: u64) {
         assert_eq!(self.again_after_report, [0; 0], "run again after their commit was reported");
         assert!(self.executions.iter().all(|executions| (1..=1 + kills).contains(executions)));

@@ -1,4 +1,4 @@
-//! The other side: a process that does its job.
+//! The process that does the job.
 
 use std::convert::Infallible;
 use std::env;
@@ -14,12 +14,12 @@ use tokio::time::{sleep, timeout};
 
 use super::{Event, IfHeld, JOB, Job, Keeping, LONGEST, Log, Output, Place, STEPS, output};
 
-/// The name of the test that is none.
-pub(super) const TEST: &str = "process::child::does_its_job";
+/// The name of the test that is the entry point.
+pub(super) const TEST: &str = "process::child::runs_the_job";
 
-/// This tests nothing. It is where a process begins that a test has started; without a job there is nothing to do.
+/// The entry point of a process that a test has started. Without a job it tests nothing.
 #[test]
-fn does_its_job() {
+fn runs_the_job() {
     let Ok(job) = env::var(JOB) else { return };
     let job: Job = serde_json::from_str(&job).unwrap();
     let done = async {
@@ -28,7 +28,7 @@ fn does_its_job() {
             Place::Postgres(url) => work(&job, &PostgresStore::connect(url).await.unwrap()).await,
         }
     };
-    // So that it does not wait for ever where the test has died that it belongs to.
+    // So that it does not wait for ever if its test has died.
     Runtime::new().unwrap().block_on(async { timeout(LONGEST, done).await }).unwrap();
 }
 
@@ -78,8 +78,8 @@ async fn given_back<T>(
     }
 }
 
-/// Takes the run from whoever is dead and has it, until this process does. A server may still do what it was asked for by a
-/// process that was killed meanwhile, so once is not enough.
+/// Gives the run back for a dead holder, until this process holds it. A server may still execute a request of a process
+/// that was killed meanwhile, so one attempt is not enough.
 async fn give_back(store: &impl Store, run_id: &str) {
     let here = format!("/{}/", std::process::id());
     loop {
@@ -110,7 +110,7 @@ impl Job {
         Ok(output(item))
     }
 
-    /// Goes on from the checkpoint.
+    /// Continues from the checkpoint.
     async fn run_in_steps(&self, context: ItemContext, item: u64, log: &Log) -> Result<Output, StoreError> {
         log.write(&Event::Began(item));
         let checkpoint = context.checkpoint();

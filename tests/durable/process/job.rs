@@ -1,4 +1,4 @@
-//! What a process does.
+//! The job of a process.
 
 use std::path::PathBuf;
 use std::process;
@@ -8,31 +8,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::random::mix;
 
-/// The items `0..items` go through a durable run, and the log has all that becomes of them.
+/// The items `0..items` go through a durable run, and the log has every event of them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) place: Place,
     pub(crate) keeping: Keeping,
     pub(crate) lease: Duration,
     pub(crate) items: u64,
-    /// The item to begin with. After the last comes the first.
+    /// The item to begin with. The first follows the last.
     pub(crate) first: u64,
     pub(crate) concurrency: usize,
-    /// An item takes as many milliseconds as its number modulo this.
+    /// The duration of an item in milliseconds is its number modulo this.
     pub(crate) delays: u64,
-    /// From this item on, each waits until the file is there.
+    /// From this item on, each waits until the file exists.
     pub(crate) gate: Option<(u64, PathBuf)>,
     pub(crate) log: PathBuf,
 }
 
-/// Where the store is.
+/// The store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Place {
     Sqlite(PathBuf),
     Postgres(String),
 }
 
-/// What makes the run durable.
+/// How the run is durable.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Keeping {
     Recover {
@@ -49,16 +49,17 @@ pub(crate) enum Keeping {
 /// How often an item saves its checkpoint.
 pub(crate) const STEPS: u64 = 3;
 
-/// What to do where another process holds the run.
+/// The behaviour if another process holds the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum IfHeld {
     Refuse,
     Wait,
-    /// It is known to be dead, so it is not waited for until its lease is over: the run is given back in its name.
+    /// The holder is known to be dead, so the process does not wait for the end of its lease: it closes the run with
+    /// the holder's name.
     GiveBack,
 }
 
-/// What an item gives.
+/// The output of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Output {
     pub(crate) value: u64,

@@ -1,4 +1,4 @@
-//! What processes have done, in the order in which it happened.
+//! A log of the events in processes, in their order.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -12,14 +12,14 @@ use async_map_task::Origin;
 
 use super::{LONGEST, Output};
 
-/// How long to wait before the log is read again.
+/// The interval at which the log is read.
 const PATIENCE: Duration = Duration::from_micros(200);
 
-/// A file to which several processes append. What one has written is there even if it is killed at once, and the order
-/// of the lines is that of the writes.
+/// A file to which several processes append. The lines of a process stay even if it is killed immediately, and their
+/// order is that of the writes.
 pub(crate) struct Log {
     file: File,
-    /// What was read of a line that was not whole yet.
+    /// The part of a line that was read before the line was complete.
     rest: String,
 }
 
@@ -39,7 +39,7 @@ pub(crate) enum Event {
     Saved(u64, u64),
     /// The run has given the outcome of an item.
     Settled(u64, Origin, Output),
-    /// The run has ended, for this reason where it did not succeed.
+    /// The run has ended, for this reason if it did not succeed.
     Ended(Option<String>),
 }
 
@@ -62,7 +62,7 @@ impl Log {
             Event::Ended(None) => format!("{process} ended\n"),
             Event::Ended(Some(reason)) => format!("{process} failed {reason}\n"),
         };
-        // One write for all of it, so that no other process's comes between.
+        // One write for all of it, so that no other process's lines come between.
         assert_eq!((&self.file).write(line.as_bytes()).unwrap(), line.len());
     }
 
@@ -75,7 +75,7 @@ impl Log {
         lines
     }
 
-    /// Hands on the lines as they come, until it is told that it is enough.
+    /// Passes on the lines as they come, until the function returns `true`.
     pub(crate) fn follow(&mut self, mut is_enough: impl FnMut(Vec<Line>) -> bool) {
         let begun = Instant::now();
         while !is_enough(self.read()) {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::Millis;
 use super::script::{self, Case, LONG, Start};
 
-/// What happens at one time: runs, and the limit that they share.
+/// The runs of one case, and the limit that they share.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) runs: Vec<Run>,
@@ -23,33 +23,33 @@ pub(super) struct Shared {
 
 #[derive(Debug, Clone)]
 pub(super) struct Run {
-    /// When it begins. Every other time of the run is counted from here.
+    /// The time at which it begins. Every other time of the run is relative to it.
     pub(super) begin: Millis,
     pub(super) case: Case,
-    /// What each item weighs.
+    /// The weight of each item.
     pub(super) weights: Vec<u32>,
     /// Whether its items run on tasks of their own.
     pub(super) parallel: bool,
     pub(super) end: End,
 }
 
-/// How a run is started and what is done with its outcomes.
+/// How a run is started and how its outcomes are used.
 #[derive(Debug, Clone)]
 pub(super) enum End {
     Await,
     ForEach(Taker),
     Stream(Taker),
-    /// What is ordered of its handle, and when.
+    /// The signals through its handle, and their times.
     Spawn(Vec<(Millis, Order)>),
 }
 
-/// Who takes the outcomes, one after another.
+/// The sink or consumer that takes the outcomes, one after another.
 #[derive(Debug, Clone)]
 pub(super) struct Taker {
     pub(super) ordered: bool,
-    /// How long each outcome keeps it busy, over and over; without any, none does.
+    /// How long each outcome keeps it busy, repeatedly. If this is empty, no outcome does.
     pub(super) naps: Vec<Millis>,
-    /// Which outcome it fails with, at the end of its nap. A stream's consumer does not fail.
+    /// The outcome at which it fails, after its delay. The consumer of a stream does not fail.
     pub(super) fails_at: Option<usize>,
 }
 
@@ -60,25 +60,25 @@ pub(super) enum Order {
     Resume,
     Drain,
     Cancel,
-    /// Asks how far the run has come.
+    /// Asks for the progress of the run.
     Look,
 }
 
 impl Taker {
     pub(super) fn nap(&self, nth: usize) -> Millis {
-        // A failure that takes no time would be a tie with what has just settled.
+        // A failure without a delay would be a tie with the items that have just settled.
         let least = if self.fails_at == Some(nth) { LONG / 300 + nth as Millis } else { 0 };
         if self.naps.is_empty() { least } else { self.naps[nth % self.naps.len()].max(least) }
     }
 }
 
 impl Run {
-    /// What an item takes of the limits.
+    /// The permits that an item needs.
     pub(super) fn weight(&self, index: usize) -> u32 {
         self.weights[index].max(1)
     }
 
-    /// Whether it is one that anybody would begin with: awaited, on one task, without weights.
+    /// Returns `true` if it is the simplest kind of run: awaited, on one task, without weights.
     pub(super) fn is_plain(&self) -> bool {
         matches!(self.end, End::Await) && !self.parallel && self.weights.iter().all(|weight| *weight == 1)
     }
@@ -106,7 +106,7 @@ impl From<Case> for Plan {
 impl Plan {
     fn new(runs: Vec<Run>, mut shared: Option<Shared>) -> Self {
         if runs.iter().any(|run| run.parallel) {
-            // No item is refused, whatever the limit is lowered to later.
+            // No item is refused, even if the limit is lowered later.
             if let Some(shared) = &mut shared {
                 shared.permits = shared.permits.max(HEAVY as usize);
             }
@@ -139,12 +139,12 @@ fn orders() -> impl Strategy<Value = Vec<(Millis, Order)>> {
     })
 }
 
-/// What a run is made of beside its case.
+/// The parts of a run beside its case.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
     /// Anything.
     Any,
-    /// While it waits for permits, nothing but these can be what it waits for next.
+    /// While it waits for permits, nothing but these can be the next event for it.
     Steady,
     /// As steady, and it never wants permits at the instant at which it gets some.
     Modest,
@@ -162,11 +162,11 @@ fn end(kind: Kind) -> BoxedStrategy<End> {
     }
 }
 
-/// The weight of an item that is heavy and can yet be started.
+/// The weight of an item that is heavy and can still be started.
 const HEAVY: u32 = 4;
 
 fn run(kind: Kind, parallel: bool) -> BoxedStrategy<Run> {
-    // Two attempts that end where they begin would be a tie between two tasks.
+    // Two attempts that end when they begin would be a tie between two tasks.
     let takes_time = parallel || kind == Kind::Modest;
     let start = if takes_time { Start::TakesTime } else { Start::MayEnd };
     let run = (script::case_with(start).boxed(), end(kind)).prop_flat_map(move |(mut case, end)| {
@@ -177,13 +177,14 @@ fn run(kind: Kind, parallel: bool) -> BoxedStrategy<Run> {
             case.retries = 0;
         }
         if case.concurrency > 1 || matches!(end, End::Spawn(_)) {
-            // What begins at one instant would end at one instant, and it would not be plain what comes between.
+            // Items that begin at one instant would end at one instant, and the order between them would not be
+            // defined.
             (case.per_attempt, case.per_item) = (None, None);
             case.per_run.get_or_insert(50 * LONG);
         }
         let count = case.items.len();
-        // Most can start, sooner or later. On tasks of their own it would not be plain which of those that are called
-        // come before the one that never can.
+        // Most items can start, sooner or later. On several tasks the order of the called items before the one that
+        // can never start would not be defined.
         let heaviest = u32::try_from(case.concurrency).unwrap_or(1).min(HEAVY);
         let too_heavy = if parallel { heaviest } else { HEAVY + 2 };
         let heavy = prop_oneof![60 => 0..=heaviest, 1 => Just(too_heavy)];
@@ -217,7 +218,7 @@ fn shared() -> impl Strategy<Value = Shared> {
 /// Plans in which the first run, or the only one, is spawned or not.
 pub(super) fn plan(parallel: bool) -> impl Strategy<Value = Plan> {
     let alone = move || run(Kind::Any, parallel);
-    // Where two share a limit, it must be plain which of them comes first.
+    // If two runs share a limit, their order must be defined.
     let second = if parallel { Kind::Modest } else { Kind::Steady };
     let second = (1..2 * LONG, run(second, false)).prop_map(|(begin, run)| Run { begin, ..run });
     let pair = (run(Kind::Steady, parallel), second, shared());

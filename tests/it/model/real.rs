@@ -20,7 +20,7 @@ pub(super) use self::ends::run;
 use super::script::{Attempt, Case, End, Source};
 use super::{Look, Millis, TieBreak, millis};
 
-/// What an item fails with.
+/// The error of an item.
 #[derive(Debug)]
 pub(crate) struct Scripted {
     retryable: bool,
@@ -45,7 +45,7 @@ impl<T: Default> Default for Notes<T> {
     }
 }
 
-/// Whether something has happened.
+/// Records whether something has happened.
 #[derive(Debug, Default)]
 pub(crate) struct Flag(AtomicBool);
 
@@ -59,7 +59,7 @@ impl Flag {
     }
 }
 
-/// What is seen from inside the items and from the observer.
+/// Observations from inside the items and from the observer.
 #[derive(Debug)]
 pub(crate) struct Log {
     start: Instant,
@@ -67,16 +67,16 @@ pub(crate) struct Log {
     settled: Notes<Vec<(usize, Millis)>>,
     /// The first item that settled as failed.
     first_failure: Notes<Option<usize>>,
-    /// How each item failed that settled as failed.
+    /// The error of each item that settled as failed.
     failures: Notes<Vec<(usize, FailureKind)>>,
     given: Notes<Vec<(usize, Millis)>>,
     looks: Notes<Vec<Look>>,
     ties: Notes<TieBreak>,
     running: AtomicUsize,
     peak: AtomicUsize,
-    /// What lives of the run: its source, its function, its items and their clones.
+    /// The parts of the run that are alive: its source, its function, its items and their clones.
     alive: AtomicUsize,
-    /// The token of every attempt, and whether it has ended by itself.
+    /// The token of every attempt, and whether the attempt has returned.
     pub(crate) tokens: Notes<Vec<(CancellationToken, Arc<Flag>)>>,
 }
 
@@ -109,7 +109,7 @@ impl Log {
     }
 }
 
-/// One running attempt, for as long as its future lives.
+/// One running attempt, as long as its future lives.
 struct Running(Arc<Log>);
 
 impl Running {
@@ -126,7 +126,7 @@ impl Drop for Running {
     }
 }
 
-/// A part of the run, for as long as it lives.
+/// A part of the run, as long as it lives.
 struct Alive(Arc<Log>);
 
 impl Alive {
@@ -197,7 +197,7 @@ async fn finish(index: usize, later: Millis, end: End, ended: &Flag) -> Result<u
         End::Err { retryable, retry_after } => {
             Err(Scripted { retryable, retry_after: retry_after.map(Duration::from_millis) })
         }
-        // It does not go through the panic hook, so that a million of them are quiet.
+        // This bypasses the panic hook, so that a million of them print nothing.
         End::Panic | End::PanicWhileBuilding => resume_unwind(Box::new("scripted")),
         End::Never => pending().await,
     }

@@ -1,4 +1,4 @@
-//! Random runs: what each item does, how the task is set up, where the items come from.
+//! Random runs: the attempts of each item, the settings of the task, the kind of source.
 
 use proptest::option::weighted;
 use proptest::prelude::*;
@@ -16,34 +16,34 @@ pub(crate) enum End {
     Never,
 }
 
-/// What one attempt does.
+/// The script of one attempt.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attempt {
-    /// How often it yields before it sleeps. An attempt that does not sleep does not yield either, so
-    /// that no two attempts end at one instant but those that a common limit ends.
+    /// How often it yields before it sleeps. An attempt that does not sleep does not yield either, so two attempts
+    /// end at one instant only if a common limit ends them.
     pub(super) yields: u8,
     pub(super) sleep: Millis,
     pub(super) end: End,
-    /// What it does when its token is cancelled: it ends this much later, in this way.
+    /// Its reaction when its token is cancelled: it ends this much later, in this way.
     pub(super) when_told: Option<(Millis, End)>,
 }
 
-/// Where the items come from.
+/// The kind of source.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
     /// A list of known length.
     List,
-    /// A list whose length nobody knows before its end.
+    /// A list whose length is not known before its end.
     UnsizedList,
-    /// A stream: item `i` comes this much after item `i - 1`, at the earliest.
+    /// A stream: item `i` comes at least this much after item `i - 1`.
     Stream { gaps: Vec<Millis> },
-    /// A stream that ends with an error instead of the item at this place.
+    /// A stream that ends with an error instead of the item at this index.
     Failing { gaps: Vec<Millis>, at: usize },
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
-    /// The attempts of each item; the last one stands for all that follow.
+    /// The attempts of each item; the last one is repeated.
     pub(super) items: Vec<Vec<Attempt>>,
     pub(super) source: Source,
     pub(super) cancel_at: Option<Millis>,
@@ -66,7 +66,7 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// What attempt `number` of item `index` does.
+    /// The script of attempt `number` of item `index`.
     pub(super) fn attempt(&self, index: usize, number: u32) -> Attempt {
         let attempts = &self.items[index];
         attempts[attempts.len().min(number as usize) - 1]
@@ -87,7 +87,7 @@ fn end() -> impl Strategy<Value = End> {
     ]
 }
 
-/// Whether an attempt may end at the instant at which it begins.
+/// Returns `true` if an attempt may end at the instant at which it begins.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Start {
     MayEnd,
@@ -100,7 +100,7 @@ fn attempt(start: Start) -> impl Strategy<Value = Attempt> {
     let when_told = weighted(0.4, (prop_oneof![Just(0), 1..LONG / 4], end()));
     (0..3_u8, sleep, end(), when_told).prop_map(|(yields, sleep, end, when_told)| {
         let yields = if sleep == 0 { 0 } else { yields };
-        // A future cannot panic while it is built when it is told to end.
+        // A future cannot panic while it is built when its token is cancelled.
         let when_told = when_told.filter(|(_, end)| *end != End::PanicWhileBuilding);
         Attempt { yields, sleep, end, when_told }
     })
@@ -143,7 +143,7 @@ pub(super) fn case_with(start: Start) -> impl Strategy<Value = Case> {
         let run = (Just(items), source, weighted(0.15, 1..4 * LONG), places);
         (run, retries.clone(), limits.clone(), criteria.clone()).prop_map(
             |((items, source, cancel_at, (concurrency, look_ahead)), retry, mut limits, criteria)| {
-                // An attempt is not allowed longer than its item.
+                // The limit of an attempt is at most that of its item.
                 if let (Some(attempt), Some(item)) = (&mut limits.0, &mut limits.1) {
                     if attempt > item {
                         std::mem::swap(attempt, item);
@@ -162,13 +162,13 @@ pub(super) fn case_with(start: Start) -> impl Strategy<Value = Case> {
                     max_delay: retry.3,
                     per_attempt: limits.0,
                     per_item: limits.1,
-                    // An attempt that never ends needs some limit. A grace must not be longer than this one.
+                    // An attempt that never ends needs some limit. A grace must not be longer than this limit.
                     per_run: limits.2.or((limits.0, limits.1).eq(&(None, None)).then_some(50 * LONG)),
                     grace: limits.3,
                     min_ratio: criteria.0,
                     min_successes: criteria.1,
                     max_failures: criteria.2,
-                    // It needs a criterion to act on.
+                    // It has no effect without a criterion.
                     early_success: criteria.3 && any_criterion,
                     fail_fast: criteria.4,
                 }

@@ -1,10 +1,10 @@
-//! What the model has tried, so that one that tries nothing is found out.
+//! Counts of the cases that the model has tried, so that a model that tries nothing fails.
 
 use super::plan::{End, Order, Plan, Run};
 use super::script::Case;
 use super::{Ended, Observed, Status};
 
-/// How often each thing that matters has happened to runs that are awaited.
+/// How often each relevant case has occurred in awaited runs.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     succeeded: u32,
@@ -79,7 +79,7 @@ impl Seen {
     }
 }
 
-/// How often each thing that matters has happened to runs of every end.
+/// How often each relevant case has occurred in runs of every end.
 #[derive(Debug, Default)]
 pub(super) struct SeenOfPlans {
     awaited: u32,
@@ -188,7 +188,7 @@ impl SeenOfPlans {
     pub(super) fn assert_nothing_was_left_out(&self, cases: u32, parallel: bool) {
         let Self { awaited, for_each, streams, handles, .. } = *self;
         assert_eq!(self.parallel >= cases, parallel, "{self:?}");
-        // On tasks of their own hardly any item is too heavy; the plans say why.
+        // With `parallel()` hardly any item is too heavy; `plan.rs` gives the reason.
         assert!(parallel || self.too_heavy * 200 >= cases, "too few items are too heavy: {self:?}");
         for end in [awaited, for_each, streams, handles, self.ordered, self.weighted, self.pairs] {
             assert!(end * 20 >= cases, "one of 20 plans has to try it: {self:?}");

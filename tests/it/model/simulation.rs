@@ -1,4 +1,4 @@
-//! The rules once more, as plainly as they can be said: one thread, one clock, one thing at a time.
+//! The rules again, in the simplest form: one thread, one clock, one event at a time.
 
 mod attempts;
 mod delivery;
@@ -18,16 +18,16 @@ use super::{Ended, Look, Millis, Observed, Status, TieBreak};
 struct Simulation<'a> {
     run: &'a Run,
     ties: &'a TieBreak,
-    /// Which of the runs it is.
+    /// The index of the run.
     id: usize,
     shared: Option<Rc<RefCell<Limit>>>,
     begun: bool,
     now: Millis,
     capacity: usize,
-    /// The largest capacity that there was.
+    /// The largest capacity so far.
     most: usize,
     paused: bool,
-    /// What is next waits for the shared limit, and for nothing else.
+    /// The next attempt waits for the shared limit, and for nothing else.
     queues: bool,
     pulled: usize,
     started: usize,
@@ -41,18 +41,18 @@ struct Simulation<'a> {
     first_start: HashMap<usize, Millis>,
     stop: Option<Ended>,
     stop_at: Millis,
-    /// What runs has not heard yet that the run is stopping.
+    /// Running attempts that have not been told yet that the run is stopping.
     untold: bool,
-    /// It is stopping, and what runs may end by itself.
+    /// The run is stopping, and running attempts may return.
     draining: bool,
-    /// Nothing runs any more, or shall.
+    /// Nothing runs any more, or nothing may run.
     over: bool,
-    /// Settled items that nobody has taken yet, in the order of settling.
+    /// Settled items that were not taken yet, in the order of settling.
     held: Vec<usize>,
-    /// Until when the taker is busy with what it took last.
+    /// The time until which the taker is busy with the last outcome.
     busy: Option<Millis>,
     taker_failed: bool,
-    /// The taker has learnt that nothing more will come.
+    /// The taker has received the end.
     closed: bool,
     seen: Observed,
 }
@@ -64,9 +64,9 @@ pub(super) fn run(plan: &Plan, ties: &[TieBreak]) -> Vec<Observed> {
     let mut runs: Vec<_> =
         runs.map(|(id, (run, ties))| Simulation::new(run, ties, id, limit.clone())).collect();
     let mut changes = shared.map_or(&[][..], |shared| &shared.changes).iter().peekable();
-    // The runs begin, and each goes on where something happens to it.
+    // The runs begin, and each continues at its next event.
     let next = |runs: &[Simulation<'_>]| runs.iter().filter_map(Simulation::next_instant).min();
-    // While there are no permits, a run may wait for nothing but a change of the limit.
+    // Without permits, a run may wait for nothing but a change of the limit.
     while let Some(now) = next(&runs).into_iter().chain(changes.peek().map(|(at, _)| *at)).min() {
         if let (Some((_, permits)), Some(limit)) = (changes.next_if(|(at, _)| *at == now), &limit) {
             limit.borrow_mut().set_permits(*permits);
@@ -76,7 +76,7 @@ pub(super) fn run(plan: &Plan, ties: &[TieBreak]) -> Vec<Observed> {
                 run.happen(now);
             }
         }
-        // Permits that one gives back are there for the other at the same instant.
+        // Permits that one run returns are available to the other at the same instant.
         while let Some(next) = limit.as_ref().and_then(|limit| limit.borrow_mut().next_answered()) {
             runs[next].go_on(now);
         }
@@ -117,7 +117,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// When something happens next, by the common clock; `None` after the end.
+    /// The time of the next event, by the common clock; `None` after the end.
     fn next_instant(&self) -> Option<Millis> {
         let next = match self.begun {
             false => Some(0),
@@ -157,13 +157,13 @@ impl<'a> Simulation<'a> {
         self.go_on(now);
     }
 
-    /// Gives out what can be given and starts what can be started, until nothing more can be done at this instant.
+    /// Gives out outcomes and starts attempts, until nothing more can be done at this instant.
     fn go_on(&mut self, now: Millis) {
         self.now = now - self.run.begin;
         loop {
             let before = self.progress();
             self.attempts();
-            // A taker in another task comes once the driver has started all that can start.
+            // A taker in another task continues when the driver has started all attempts that can start.
             self.queues = false;
             self.fill();
             if !self.queues {
@@ -177,19 +177,20 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Something that is another after whatever happens.
+    /// Numbers of which some change with every event.
     fn progress(&self) -> (usize, usize, usize, bool, bool, bool) {
         let Observed { starts, settled, given, .. } = &self.seen;
         (starts.len(), settled.len(), given.len(), self.stop.is_some(), self.taker_failed, self.over)
     }
 
-    /// Fills the free places.
+    /// Uses the free permits.
     fn fill(&mut self) {
         if !self.run.parallel {
-            while self.fill_place() {}
+            while self.use_permit() {}
             return;
         }
-        // Each has to get to its task first, and what stops the run meanwhile may come before it or after it.
+        // Each attempt must reach its task first. If the run is stopped meanwhile, the stop may come before or after
+        // it.
         let mut called = Vec::new();
         while let Some(next) = self.next_start(&called, false) {
             called.push(next);
@@ -209,9 +210,9 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Fills one place: with those that are due for a retry, then with new items, until one has to wait
-    /// there. Says whether one does.
-    fn fill_place(&mut self) -> bool {
+    /// Uses one permit: begins retries that are due, then new items, until one of them is still running. Returns
+    /// `true` if one is.
+    fn use_permit(&mut self) -> bool {
         let running = self.running.len();
         while let Some((index, number)) = self.next_start(&[], self.run.parallel) {
             self.begin(index, number);
@@ -222,14 +223,14 @@ impl<'a> Simulation<'a> {
         false
     }
 
-    /// The attempt that begins next, after those that were `called` to begin, with its permits; where what stops
-    /// the run may come before it, only if it `has_begun`.
+    /// The attempt that begins next, after those that were `called` to begin, with its permits. If a stop of the run
+    /// may come before it, only if it `has_begun`.
     fn next_start(&mut self, called: &[(usize, u32)], has_begun: bool) -> Option<(usize, u32)> {
         if self.stop.is_some() {
             return None;
         }
         let Some((index, number)) = self.head(called, has_begun) else {
-            // Nothing is left to be resumed.
+            // No item is left for which the run would have to be resumed.
             self.exhausted |= self.paused && self.all_are_settled();
             return None;
         };
@@ -243,10 +244,10 @@ impl<'a> Simulation<'a> {
         Some((index, number))
     }
 
-    /// The attempt that comes next: a retry whose delay is over, then by turns a new item and a retry without a delay. What
-    /// stands in the queue of the shared limit keeps its place, while the run's own limit has room for it.
-    /// If it is to be one that `has_begun`, a task of the run may come before the one that has the timer of the delays: then a
-    /// retry that is due at this very instant counts only if it began next.
+    /// The next attempt: a retry whose delay is over, then alternately a new item and a retry without a delay. An
+    /// attempt in the queue of the shared limit keeps its position, while the run's own limit has permits for it. If
+    /// `has_begun` is set, a task of the run may come before the task with the timer of the delays. A retry that is
+    /// due at this instant then counts only if it began next.
     fn head(&mut self, called: &[(usize, u32)], has_begun: bool) -> Option<(usize, u32)> {
         if self.is_closed_to_all(called) || self.outcomes_are_in_the_way() {
             return None;
@@ -302,7 +303,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// How many new items have been admitted, with those that were `called`.
+    /// The number of new items that have been admitted, including those that were `called`.
     fn admitted(&self, called: &[(usize, u32)]) -> usize {
         self.started + called.iter().filter(|(_, number)| *number == 1).count()
     }
@@ -318,7 +319,7 @@ impl<'a> Simulation<'a> {
         self.start(index, number);
     }
 
-    /// Whether nothing at all may start, because nobody may or because no permit of the run's own is free.
+    /// Returns `true` if nothing may start, because the run is paused or has no free permit of its own.
     fn is_closed_to_all(&self, called: &[(usize, u32)]) -> bool {
         self.paused || self.in_use(called) >= self.capacity
     }
@@ -327,12 +328,12 @@ impl<'a> Simulation<'a> {
         self.run.taker().is_some_and(|taker| taker.ordered)
     }
 
-    /// Whether as many outcomes wait for their taker as may run. In order they keep nothing from starting.
+    /// Returns `true` if as many outcomes wait for their taker as may run. With `ordered`, outcomes prevent no start.
     fn outcomes_are_in_the_way(&self) -> bool {
         !self.is_ordered() && self.held.len() >= self.capacity
     }
 
-    /// Whether so few items are held, besides those that were `called`, that a new one may be admitted.
+    /// Returns `true` if so few items are held, besides those that were `called`, that a new one may be admitted.
     fn admits_new(&self, called: &[(usize, u32)]) -> bool {
         let outcomes = if self.is_ordered() { self.held.len() } else { 0 };
         let called = called.iter().filter(|(_, number)| *number > 1).count();
@@ -351,8 +352,8 @@ impl<'a> Simulation<'a> {
         all.map(|index| self.run.weight(index) as usize).sum()
     }
 
-    /// Takes what an item needs, of the run's own limit and then of the shared one. One that needs more than
-    /// there is stops the run.
+    /// Takes the permits of an item, from the run's own limit and then from the shared one. If it needs more than a
+    /// limit can ever give, the run is stopped.
     fn take_permits(&mut self, index: usize, called: &[(usize, u32)]) -> bool {
         let needed = self.run.weight(index) as usize;
         if needed > self.most {
@@ -370,7 +371,8 @@ impl<'a> Simulation<'a> {
         answer.is_none_or(|answer| answer == Answer::Yes)
     }
 
-    /// Whether the run's own limit has room for this weight. An item that is heavier than a lowered limit runs alone.
+    /// Returns `true` if the run's own limit has permits for this weight. An item that is heavier than a lowered
+    /// limit runs alone.
     fn has_room(&self, weight: usize, called: &[(usize, u32)]) -> bool {
         let in_use = self.in_use(called);
         in_use + weight <= self.capacity || (weight > self.capacity && in_use == 0)
@@ -395,7 +397,7 @@ impl<'a> Simulation<'a> {
         due.min_by_key(|(order, waiting)| (waiting.due, *order)).map(|(at, _)| at)
     }
 
-    /// When the source gives what comes next; `None` where it has come to its end.
+    /// The time at which the source gives its next item; `None` at its end.
     fn arrival(&self) -> Option<Millis> {
         let at_end = self.pulled == self.run.case.items.len();
         match &self.run.case.source {
@@ -412,7 +414,7 @@ impl<'a> Simulation<'a> {
         matches!(self.run.case.source, Source::Failing { at, .. } if at == self.pulled)
     }
 
-    /// What is ordered from outside.
+    /// Applies the signals from outside.
     fn orders(&mut self) {
         if self.over {
             return;
@@ -440,7 +442,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// What the run itself waits for.
+    /// Applies the run's own timers.
     fn timers(&mut self) {
         if self.over {
             return;
@@ -449,7 +451,7 @@ impl<'a> Simulation<'a> {
             self.halt(Ended::Cancelled);
         }
         if self.run.case.per_run == Some(self.now) {
-            // Where the last item has settled, nothing is late; only the outcomes wait for their taker.
+            // When the last item has settled, nothing is late; only the outcomes wait for their taker.
             if self.stop.is_none() && self.all_are_settled() {
                 self.exhausted = true;
             } else {

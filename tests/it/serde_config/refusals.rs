@@ -1,4 +1,4 @@
-//! What a configuration refuses: the field, what was found, what is allowed, and where.
+//! The errors of a configuration: the field, the value, the allowed values, and the position.
 
 use async_map_task::{AsyncMapTask, MapTaskConfig};
 
@@ -7,7 +7,7 @@ use super::{KNOWN_FIELDS, Set, from_both, from_environment, from_json, from_pair
 const ALLOWED_DURATION: &str = r#"text with a unit, such as "200ms", "5s" or "1m 30s""#;
 
 #[test]
-fn a_value_of_the_wrong_kind_is_named_with_what_was_found_and_what_is_allowed() {
+fn a_value_of_the_wrong_type_is_named() {
     let retries = "a whole number from 0 to 4294967295";
     let count = format!("a whole number from 0 to {}", usize::MAX);
     let concurrency = format!(r#"a whole number from 1 to {}, or "unbounded""#, usize::MAX);
@@ -102,7 +102,7 @@ fn a_value_of_the_wrong_kind_is_named_with_what_was_found_and_what_is_allowed() 
 }
 
 #[test]
-fn a_field_that_is_unknown_or_twice_there_is_named() {
+fn an_unknown_or_repeated_field_is_named() {
     let unknown = |field| format!("unknown field `{field}`, expected one of {KNOWN_FIELDS}");
     for field in ["concurency", "CONCURRENCY", "retry-delay", "limiter", ""] {
         let quoted = format!("{field:?} = 4");
@@ -122,7 +122,7 @@ fn a_field_that_is_unknown_or_twice_there_is_named() {
 }
 
 #[test]
-fn a_format_that_knows_the_place_points_at_it() {
+fn an_error_has_the_position_of_the_format() {
     let toml = |text| toml::from_str::<MapTaskConfig>(text).unwrap_err().to_string();
     let json = |text| serde_json::from_str::<MapTaskConfig>(text).unwrap_err().to_string();
     let place = "TOML parse error at line 2, column 13\n  |\n2 | fail_fast = 1\n  |             ^\n";
@@ -135,7 +135,7 @@ fn a_format_that_knows_the_place_points_at_it() {
 }
 
 #[test]
-fn a_value_out_of_its_range_is_refused_as_the_builder_refuses_it() {
+fn a_value_out_of_range_has_the_builders_error() {
     let table: [(&str, Set); 15] = [
         ("concurrency = 0", |b| b.concurrency(0)),
         ("look_ahead = 0", |b| b.look_ahead(0)),

@@ -1,4 +1,4 @@
-//! Plans run by the engine: every end of a run, on one task or on many, under one limit or several.
+//! Runs plans with the engine: every end of a run, on one task or on several, under one limit or several.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::model::plan::{End, Order, Plan, Run, Taker};
 use crate::model::script::{Case, Source};
 use crate::model::{Look, Millis, Observed, TieBreak, millis};
 
-/// Runs a plan. A run that is awaited in the simplest way does so over the simplest sources.
+/// Runs a plan. The simplest kind of run uses the simplest sources.
 pub(crate) fn run(plan: &Plan) -> (Vec<Observed>, Vec<TieBreak>) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -72,7 +72,7 @@ async fn one(run: Arc<Run>, start: Instant, limiter: Option<Limiter>) -> (Observ
     (observed, ties)
 }
 
-/// A source of any kind: a stream that may fail, and that knows how many items it has where a list does.
+/// A source of any kind: a stream that may fail, and that knows its length if it is a list.
 struct Items<S> {
     items: S,
     known: Option<usize>,

@@ -1,4 +1,4 @@
-//! What a run has given, put together with what was seen from inside.
+//! The results of a run, combined with the observations from inside.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// Notes an outcome. Says how long it keeps the taker busy, and whether that one fails with it.
+    /// Notes an outcome. Returns how long it keeps the taker busy, and whether the taker fails with it.
     pub(super) fn note(
         &mut self,
         outcome: ItemOutcome<usize, Scripted>,
@@ -36,14 +36,14 @@ impl Given {
     }
 }
 
-/// How a run has ended and what it gave.
+/// The end of a run and its results.
 pub(super) struct Seen {
     ended: Ended,
-    /// As the error has it, where the run failed.
+    /// From the error, if the run failed.
     time_limit: Option<Millis>,
     summary: Summary,
     items: BTreeMap<usize, (Status, u32)>,
-    /// The slots of a result and what failed first, as the error has it.
+    /// The slots of a result and the first failure, from the error.
     slots: Option<usize>,
     first_failure: Option<Option<usize>>,
 }
@@ -111,7 +111,7 @@ fn status(result: Result<(), &ItemError<Scripted>>) -> Status {
     }
 }
 
-/// What became of an item whose outcome nobody was given, as the observer knows it.
+/// The result of an item whose outcome was not given out, as the observer knows it.
 fn status_as_observed(log: &Log, index: usize) -> Option<Status> {
     log.settled.borrow().iter().find(|(settled, _)| *settled == index)?;
     let failure = log.failures.borrow().iter().find(|(failed, _)| *failed == index).map(|(_, kind)| *kind);
@@ -166,7 +166,7 @@ pub(super) fn observe(run: &Run, log: &Log, seen: Seen) -> Observed {
     let given = log.given.borrow().clone();
     let settled = log.settled.borrow().clone();
     let looks = log.looks.borrow().clone();
-    // Of a source that does not know its length, an item can have been pulled that was never started.
+    // If the source does not know its length, an item can have been pulled that was never started.
     let known = matches!(run.case.source, Source::List);
     let total = if known { summary.total } else { announced };
     let most = if run.parallel { announced + run.case.concurrency.max(8) } else { announced + 1 };

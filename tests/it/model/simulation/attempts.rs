@@ -1,24 +1,24 @@
-//! What happens to the attempts of a run.
+//! The events of the attempts of a run.
 
 use super::Simulation;
 use crate::model::script::{Case, End};
 use crate::model::{Millis, Status};
 
-/// An attempt under way.
+/// A running attempt.
 pub(super) struct Running {
     pub(super) index: usize,
     number: u32,
-    /// When it ends by itself, and how.
+    /// The time at which it returns, and its result.
     by_itself: Option<(Millis, End)>,
-    /// When it ends because it was told to, and how.
+    /// The time at which it ends because its token was cancelled, and its result.
     told: Option<(Millis, End)>,
-    /// When its limit ends it. A run that stops takes it away.
+    /// The time of its limit. A run that stops removes the limit.
     limit: Option<(Millis, Status)>,
-    /// Its limit has passed; it has until then to end.
+    /// Its limit has passed; this is the end of its grace.
     grace: Option<(Millis, Status)>,
 }
 
-/// What happens to an attempt next.
+/// The next event of an attempt.
 pub(super) enum Next {
     Ends(End),
     OutOfTime(Status),
@@ -30,13 +30,13 @@ pub(super) struct Waiting {
     pub(super) index: usize,
     pub(super) number: u32,
     pub(super) due: Millis,
-    /// Where it waits without a delay: how many new items had been admitted when it began to wait.
+    /// For a wait without a delay: the number of new items that had been admitted when it began.
     pub(super) immediate: Option<usize>,
     pub(super) failure: Status,
 }
 
 impl Running {
-    /// The next thing that happens to it. Where several fall together, a result comes first.
+    /// Its next event. If several are at one instant, a result comes first.
     pub(super) fn next(&self) -> Option<(Millis, Next)> {
         let ends = [self.by_itself, self.told].into_iter().flatten();
         let ends = ends.map(|(at, end)| (at, Next::Ends(end)));
@@ -82,7 +82,7 @@ impl Simulation<'_> {
         self.run.case.per_item.map(|limit| self.first_start[&index] + limit)
     }
 
-    /// What happens to the attempts at this instant.
+    /// Applies the events of the attempts at this instant.
     pub(super) fn attempts(&mut self) {
         let grace = self.run.case.grace;
         loop {
@@ -93,12 +93,12 @@ impl Simulation<'_> {
                 let rank = self.ties.ends.iter().position(|ended| *ended == attempt);
                 let is_out_of_time = matches!(next, Next::OutOfTime(_));
                 let ended_so = self.ties.timed_out.contains(&attempt);
-                // If its limit and the end of the run fall together, it did not end as timed out if it heard of the
-                // run first.
+                // If its limit and the end of the run are at one instant, it did not end as timed out if the run told
+                // it first.
                 if is_out_of_time && self.untold && !ended_so {
                     return None;
                 }
-                // One that ended as timed out was told so before anything else stopped the run.
+                // An attempt that ended as timed out was told so before anything else stopped the run.
                 let told_first = is_out_of_time && grace.is_some() && ended_so;
                 let order = (!told_first, rank.unwrap_or(usize::MAX));
                 (when <= self.now).then_some((order, at, next))
@@ -121,18 +121,18 @@ impl Simulation<'_> {
                     let Running { index, number, .. } = self.running.remove(at);
                     self.attempt_failed(index, number, failure, None);
                     self.give_back_permits(index);
-                    self.fill_place();
+                    self.use_permit();
                 }
                 Next::Ends(end) => {
                     let Running { index, number, grace, .. } = self.running.remove(at);
                     self.end(index, number, end, grace.map(|(_, failure)| failure));
-                    self.fill_place();
+                    self.use_permit();
                 }
             }
         }
     }
 
-    /// Ends the attempts whose time is up, as far as they are among so many that have ended first.
+    /// Ends the attempts whose time is up, if they are among the first `ends` that have ended.
     pub(super) fn time_out_before(&mut self, ends: usize) {
         let has_grace = self.run.case.grace.is_some();
         let failure = |running: &Running| {
@@ -155,7 +155,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// Tells what runs to end. It has until the end of the grace.
+    /// Tells the running attempts to end. They have until the end of the grace.
     pub(super) fn tell_all(&mut self) {
         self.untold = false;
         self.stop_at = self.now + self.run.case.grace.unwrap_or(0);
@@ -165,7 +165,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// An attempt has ended, in the grace after its limit where `out_of_time` says so.
+    /// Ends an attempt; `out_of_time` means in the grace after its limit.
     fn end(&mut self, index: usize, number: u32, end: End, out_of_time: Option<Status>) {
         match (end, out_of_time) {
             (End::Ok, _) => self.succeed(index),

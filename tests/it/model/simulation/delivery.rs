@@ -1,4 +1,4 @@
-//! Who takes the outcomes, and when the run is at its end.
+//! The taker of the outcomes, and the end of the run.
 
 use super::Simulation;
 use crate::model::Ended;
@@ -26,8 +26,8 @@ impl Simulation<'_> {
         }
     }
 
-    /// A taker that is free takes an outcome before the place of its item is filled: a sink that lies beside the items, and on
-    /// tasks of their own each taker, because a task that has woken it yields.
+    /// A taker that is free takes an outcome before the permits of its item are used again. This is so for a sink in
+    /// the task of the items, and with `parallel()` for each taker, because a task that has woken it yields.
     pub(super) fn give_at_once(&mut self) {
         let comes_first = self.run.parallel || matches!(self.run.end, End::ForEach(_));
         if comes_first && self.busy.is_none() {
@@ -35,7 +35,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// In the order of settling, or of the input. Who was cancelled is passed over once the run is over.
+    /// In the order of settling, or of the input. Cancelled items are skipped when the run is over.
     fn next_to_give(&self, ordered: bool) -> Option<usize> {
         if !ordered {
             return (!self.held.is_empty()).then_some(0);
@@ -45,7 +45,7 @@ impl Simulation<'_> {
         (*index == turn || self.over).then_some(at)
     }
 
-    /// Ends the run where nothing more can happen in it, and then what is done with its outcomes.
+    /// Ends the run if nothing more can happen in it, and then the delivery of its outcomes.
     pub(super) fn end_if_over(&mut self) {
         let is_over = match self.stop {
             None => self.exhausted && self.running.is_empty() && self.waiting.is_empty(),
@@ -65,7 +65,7 @@ impl Simulation<'_> {
         if self.over && is_idle && self.held.is_empty() {
             self.closed = true;
             self.seen.closed = self.now;
-            // What is awaited together with the items belongs to the run.
+            // A taker that is awaited together with the items belongs to the run.
             if let End::ForEach(_) = self.run.end {
                 self.seen.end = self.now;
             }

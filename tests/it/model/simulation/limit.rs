@@ -1,17 +1,17 @@
-//! The limit that the runs share: who comes first is served first.
+//! The limit that the runs share: first come, first served.
 
 use std::collections::VecDeque;
 
 pub(super) struct Limit {
     permits: usize,
-    /// The most permits that there have ever been.
+    /// The most permits so far.
     most: usize,
     in_use: usize,
-    /// Who waits, and for how many permits, in the order of their coming. A run stands here once.
+    /// The runs that wait, and for how many permits, in the order in which they came. Each run is here at most once.
     queue: Vec<(usize, usize)>,
-    /// What each run was served and has not picked up.
+    /// The permits that each run was granted and has not taken.
     served: Vec<Option<usize>>,
-    /// The runs that were served and have not looked, in this order.
+    /// The runs that were granted permits and have not looked, in this order.
     answered: VecDeque<usize>,
 }
 
@@ -28,7 +28,7 @@ impl Limit {
         Self { permits, most: permits, in_use: 0, queue, served, answered }
     }
 
-    /// A run wants so many permits. It keeps its place in the queue for as long as it wants as many.
+    /// A run wants so many permits. It keeps its position in the queue as long as it wants the same number.
     pub(super) fn ask(&mut self, run: usize, needed: usize) -> Answer {
         if self.served[run] == Some(needed) {
             self.served[run] = None;
@@ -49,7 +49,7 @@ impl Limit {
         }
     }
 
-    /// For how many permits a run stands in the queue, or was served and has not picked them up.
+    /// The number of permits for which a run is in the queue, or that it was granted and has not taken.
     pub(super) fn queued(&self, run: usize) -> Option<usize> {
         let waiting = self.queue.iter().find(|(waiting, _)| *waiting == run).map(|(_, needed)| *needed);
         self.served[run].or(waiting)
@@ -62,7 +62,7 @@ impl Limit {
         self.serve();
     }
 
-    /// Who should look next.
+    /// The run that should look next.
     pub(super) fn next_answered(&mut self) -> Option<usize> {
         self.answered.pop_front()
     }
@@ -72,20 +72,21 @@ impl Limit {
         self.serve();
     }
 
-    /// A run that waits for more than there is goes on waiting.
+    /// A run that waits for more permits than there are keeps waiting.
     pub(super) fn set_permits(&mut self, permits: usize) {
         self.permits = permits;
         self.most = self.most.max(permits);
         self.serve();
     }
 
-    /// Whether there is enough. More than the limit is there only for one that has all of it alone.
+    /// Returns `true` if there are enough. More permits than the limit are granted only to a run that has all of it
+    /// alone.
     fn fits(&self, needed: usize) -> bool {
         let alone = needed > self.permits && self.in_use == 0 && self.permits > 0;
         alone || self.in_use + needed <= self.permits
     }
 
-    /// The first is served as soon as it can be, and nobody before it.
+    /// The first is served as soon as possible, and no other before it.
     fn serve(&mut self) {
         while let Some((run, needed)) = self.queue.first().copied() {
             if !self.fits(needed) {

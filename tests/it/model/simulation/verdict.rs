@@ -1,4 +1,4 @@
-//! What the items that have settled mean for the run, and what stops it.
+//! The effect of settled items on the run, and the causes that stop it.
 
 use super::Simulation;
 use crate::model::script::Source;
@@ -9,7 +9,7 @@ impl Simulation<'_> {
         matches!(self.run.case.source, Source::List).then_some(self.run.case.items.len())
     }
 
-    /// Whether nothing is left: the source has come to its end, or has given as many as it said.
+    /// Returns `true` if nothing is left: the source has ended, or has given as many items as it promised.
     pub(super) fn all_are_settled(&self) -> bool {
         self.running.is_empty()
             && self.waiting.is_empty()
@@ -73,11 +73,11 @@ impl Simulation<'_> {
         self.give_at_once();
     }
 
-    /// The first cause counts. What waits is given up, what runs is told.
+    /// The first cause counts. Waiting items are given up, running ones are told.
     pub(super) fn stop(&mut self, cause: Ended) {
         if self.stop.is_none() {
             self.give_up_waiting(cause);
-            // On tasks of their own, those that end at the same instant hear of it too late.
+            // With `parallel()`, attempts that end at the same instant are told too late.
             self.untold = self.run.parallel;
             self.stop_at = self.now + self.run.case.grace.unwrap_or(0);
             if !self.untold {
@@ -86,7 +86,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// As `stop`, and no patience is left for what runs.
+    /// As `stop`, and running attempts have no more time.
     pub(super) fn halt(&mut self, cause: Ended) {
         self.stop(cause);
         if std::mem::take(&mut self.draining) {
@@ -94,7 +94,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// What waits is given up, what runs may end by itself.
+    /// Waiting items are given up, running ones may return.
     pub(super) fn drain(&mut self) {
         if self.stop.is_none() {
             self.give_up_waiting(Ended::Cancelled);
