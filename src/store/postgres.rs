@@ -182,17 +182,16 @@ fn pool(options: PgConnectOptions, is_pooled: bool, broken: Broken) -> PgPool {
     let pool = if is_pooled {
         pool
     } else {
-        pool.after_connect(|connection, _| Box::pin(prepare_session(connection)))
+        pool.after_connect(|connection, _| Box::pin(commit_durably(connection)))
     };
     pool.connect_lazy_with(options)
 }
 
 /// Switches durable commits on, because committed data must survive a crash of the server, even if its configuration
-/// differs. Statements keep one plan: planning one again for each length of a list takes longer than executing it.
-async fn prepare_session(connection: &mut PgConnection) -> sqlx::Result<()> {
+/// differs.
+async fn commit_durably(connection: &mut PgConnection) -> sqlx::Result<()> {
     let set = "SELECT set_config('synchronous_commit', 'on', false)
-               WHERE current_setting('synchronous_commit') = 'off'
-               UNION ALL SELECT set_config('plan_cache_mode', 'force_generic_plan', false)";
+               WHERE current_setting('synchronous_commit') = 'off'";
     sqlx::query(set).execute(connection).await?;
     Ok(())
 }
