@@ -112,10 +112,6 @@ pub(super) struct Value {
 }
 
 impl Operation {
-    pub(super) fn is_renewal(&self) -> bool {
-        matches!(self, Self::RenewRun { .. } | Self::RenewClaim { .. })
-    }
-
     /// Returns the approximate number of bytes that it writes.
     pub(super) fn bytes(&self) -> usize {
         match self {

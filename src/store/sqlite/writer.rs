@@ -1,8 +1,6 @@
 //! The writer: it commits the waiting operations together.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use sqlx::SqliteConnection;
@@ -27,9 +25,6 @@ const MAX_BYTES: usize = 4 << 20;
 /// after another process last had the file.
 const YIELD_TIME: Duration = Duration::from_millis(2);
 const CONTENTION_TIME: Duration = Duration::from_secs(1);
-
-/// The pause between two attempts to lock the file while a renewal waits. It blocks the thread of the store.
-const RENEWAL_PAUSE: Duration = Duration::from_micros(100);
 
 /// The operations that wait to be written. A call is here once, for as long as it waits for its answer.
 pub(super) struct Waiting {
@@ -70,7 +65,7 @@ impl Writer {
                 continue;
             }
             // Requests that arrive while another process writes belong to the group.
-            let begun = self.begin(|| first.operation.is_renewal() || !waiting.urgent.is_empty()).await;
+            let begun = self.begin().await;
             let group = gather(first, &mut waiting);
             let written = match begun {
                 Ok(()) => self.write(&group).await,
@@ -78,7 +73,7 @@ impl Writer {
             };
             match written {
                 Ok(outcomes) => answer(group, outcomes),
-                Err(fault) => self.write_each(group, fault, &mut waiting).await,
+                Err(fault) => self.write_each(group, fault).await,
             }
             self.yield_to_others().await;
         }
@@ -86,9 +81,8 @@ impl Writer {
     }
 
     /// Begins a transaction, as soon as no other process writes. Retries with short pauses. SQLite's own pauses become so
-    /// long that a process could miss its turn for many seconds. The pauses are shortest while a renewal waits, so that its
-    /// process is most likely the next one to write.
-    async fn begin(&mut self, has_renewal: impl Fn() -> bool) -> Result<(), Fault> {
+    /// long that a process could miss its turn for many seconds.
+    async fn begin(&mut self) -> Result<(), Fault> {
         self.file.check()?;
         let asked = Instant::now();
         loop {
@@ -97,12 +91,7 @@ impl Writer {
                 Ok(_) => return Ok(()),
                 Err(fault) if fault.is_busy() && asked.elapsed() < BUSY_TIMEOUT => {
                     self.contended = Some(Instant::now());
-                    if has_renewal() {
-                        // A timer of Tokio takes a millisecond or more.
-                        thread::sleep(RENEWAL_PAUSE);
-                    } else {
-                        sleep(pause()).await;
-                    }
+                    sleep(pause()).await;
                 }
                 Err(fault) => return Err(fault),
             }
@@ -135,8 +124,7 @@ impl Writer {
     }
 
     /// Handles a group that has failed. Writes each operation separately, so that a failing one does not fail the others.
-    /// Renewals that arrive meanwhile do not wait for all of them.
-    async fn write_each(&mut self, group: Vec<Request>, fault: Fault, waiting: &mut Waiting) {
+    async fn write_each(&mut self, group: Vec<Request>, fault: Fault) {
         let group = match <[Request; 1]>::try_from(group) {
             Ok([request]) => return fail(request, fault),
             // All of them have waited for the other process, and none waits once more.
@@ -149,9 +137,8 @@ impl Writer {
             }
             Err(group) => group,
         };
-        let mut group = VecDeque::from(group);
-        while let Some(request) = waiting.urgent.try_recv().ok().or_else(|| group.pop_front()) {
-            let written = match self.begin(|| request.operation.is_renewal()).await {
+        for request in group {
+            let written = match self.begin().await {
                 Ok(()) => self.write(std::slice::from_ref(&request)).await,
                 Err(fault) => Err(fault),
             };
