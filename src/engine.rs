@@ -14,7 +14,6 @@ pub(crate) mod in_context;
 mod items;
 mod job;
 pub(crate) mod mode;
-mod next_step;
 mod outlined;
 pub(crate) mod output;
 pub(crate) mod persist;

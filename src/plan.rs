@@ -53,5 +53,5 @@ pub use crate::engine::persist::durability::Durable;
 pub use crate::engine::plan::{Mapped, Plan};
 pub use crate::engine::user::hooks::{Observe, RetryAfter, RetryIf, Weight};
 pub use crate::for_each::Delivering;
-pub use crate::run::Parallel;
+pub use crate::run::options::Parallel;
 pub use crate::stream::Streaming;

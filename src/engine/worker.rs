@@ -4,6 +4,7 @@ pub(super) mod attempt;
 pub(super) mod attempt_control;
 pub(super) mod attempt_slot;
 pub(crate) mod blocking;
+mod next_step;
 pub(super) mod start_at_once;
 pub(super) mod time_slice;
 
@@ -17,11 +18,11 @@ use pin_project_lite::pin_project;
 
 use self::attempt_control::AttemptControl;
 use self::attempt_slot::{AttemptSlot, SlotProjection};
+use self::next_step::Step;
 use self::start_at_once::start_at_once;
 use self::time_slice::TimeSlice;
 use super::items::{Items, ItemsOf};
 use super::job::Job;
-use super::next_step::Step;
 use super::slots::Kept;
 use super::state::State;
 use super::state_guard::StateGuard;

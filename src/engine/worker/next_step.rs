@@ -3,14 +3,14 @@
 use std::mem;
 use std::task::Waker;
 
-use super::items::Items;
-use super::scheduler::Scheduler;
-use super::scheduler::permits::HeldPermits;
-use super::state::State;
-use super::worker::attempt_control::AttemptControl;
+use super::super::items::Items;
+use super::super::scheduler::Scheduler;
+use super::super::scheduler::permits::HeldPermits;
+use super::super::state::State;
+use super::attempt_control::AttemptControl;
 
 /// The next step of a worker.
-pub(super) enum Step {
+pub(in super::super) enum Step {
     /// Starts an attempt at the item in this slot of the waiting items. With `after_yield`, it yields before it polls the
     /// attempt: it has woken the driver, which may have to wait for this worker.
     Begin { slot: usize, after_yield: bool },
@@ -26,7 +26,7 @@ pub(super) enum Step {
 
 impl State<dyn Items + '_> {
     /// Returns the next step of a worker that is polled without an attempt.
-    pub(super) fn step_without_attempt(
+    pub(in super::super) fn step_without_attempt(
         &mut self,
         id: usize,
         control: &mut AttemptControl,
@@ -50,7 +50,7 @@ impl State<dyn Items + '_> {
     }
 
     /// Returns the next step of a worker with an attempt that has ended.
-    pub(super) fn step_after_attempt(
+    pub(in super::super) fn step_after_attempt(
         &mut self,
         id: usize,
         slice_is_over: bool,
@@ -132,7 +132,7 @@ impl Scheduler {
     /// Returns `true` if a woken task may have to wait for this worker, or if the driver sleeps while there are free
     /// permits.
     #[inline]
-    pub(super) fn must_notify_or_yield(&self) -> bool {
+    pub(in super::super) fn must_notify_or_yield(&self) -> bool {
         self.has_notified || !(self.permits.is_full() || self.driver_is_woken)
     }
 }

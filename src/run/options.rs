@@ -1,0 +1,380 @@
+//! The options of a run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::MapRun;
+use crate::engine::Plan;
+use crate::engine::mode::OwnTasks;
+use crate::engine::running::Parts;
+use crate::engine::user::call::Shared;
+use crate::engine::user::hooks::{
+    Observe, OnObserve, OnRetryAfter, OnRetryIf, OnWeight, RetryAfter, RetryIf, Weight,
+};
+use crate::engine::wraps::wraps;
+use crate::observe::Observer;
+
+/// Sets one more hook of a run.
+macro_rules! hook {
+    ($run:expr, $hooks:ident => $changed:expr) => {
+        $run.change(|Parts { call, hooks: $hooks, sink, outcomes, store }, _| Parts {
+            call,
+            hooks: $changed,
+            sink,
+            outcomes,
+            store,
+        })
+    };
+}
+
+impl<R: Plan> MapRun<R> {
+    /// Retries an error only if this function returns `true`. The default is to retry every error.
+    ///
+    /// The function is called only if the item has a retry left, so it has no effect without
+    /// [`retries`](crate::AsyncMapTaskBuilder::retries). It decides about errors only. A timeout of one attempt is
+    /// retried unless [`retry_timeouts`](crate::AsyncMapTaskBuilder::retry_timeouts) is `false`. A panic is never
+    /// retried.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    /// use std::io;
+    ///
+    /// let task = AsyncMapTask::builder().retries(5).build()?;
+    /// let error = task
+    ///     .over(["a.txt"])
+    ///     .map(|_| async { Err::<(), _>(io::Error::from(io::ErrorKind::NotFound)) })
+    ///     .retry_if(|error| error.kind() == io::ErrorKind::TimedOut)
+    ///     .await
+    ///     .unwrap_err();
+    /// assert_eq!(error.summary().retries, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retry_if<F>(self, function: F) -> MapRun<RetryIf<R, F>>
+    where
+        F: Fn(&R::Error) -> bool,
+    {
+        hook!(self, below => OnRetryIf { below, function })
+    }
+
+    /// Takes the delay before the next attempt from the error, such as the `Retry-After` of an HTTP response. This delay
+    /// replaces the backoff, at most [`max_retry_delay`](crate::AsyncMapTaskBuilder::max_retry_delay), and has no jitter.
+    /// `None` keeps the backoff. If a server asks for a longer wait, the next attempt comes too early: raise
+    /// `max_retry_delay` above the longest wait.
+    ///
+    /// This function does not select which errors are retried; [`retry_if`](Self::retry_if) does. If the delay ends
+    /// after the deadline of the item or of the run, the item fails immediately with this error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    /// use std::time::Duration;
+    ///
+    /// #[derive(Debug)]
+    /// struct Busy { retry_after: Option<Duration> }
+    ///
+    /// let task = AsyncMapTask::builder().retries(1).build()?;
+    /// let result = task
+    ///     .over([1])
+    ///     .map_with_context(|cx, n| async move {
+    ///         if cx.attempt() == 1 { Err(Busy { retry_after: Some(Duration::from_secs(7)) }) } else { Ok(n) }
+    ///     })
+    ///     .retry_after(|error| error.retry_after)
+    ///     .await
+    ///     .unwrap();
+    /// assert_eq!(result.results, [Some(1)]);
+    /// assert_eq!(result.summary.elapsed.as_secs(), 7); // instead of the backoff of about 1 s
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retry_after<F>(self, function: F) -> MapRun<RetryAfter<R, F>>
+    where
+        F: Fn(&R::Error) -> Option<Duration>,
+    {
+        hook!(self, below => OnRetryAfter { below, function })
+    }
+
+    /// Passes every event of the run to an observer; see [`Observer`]. The default is no observer.
+    ///
+    /// If the observer is a closure, write the type of its parameter: `|event: &Event<'_>| ..`. Without it, the
+    /// compiler infers a closure for a single lifetime, which is not general enough.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::{AsyncMapTask, Event};
+    /// use std::cell::Cell;
+    ///
+    /// let started = &Cell::new(0);
+    /// AsyncMapTask::default()
+    ///     .over(0..10)
+    ///     .map(|n| async move { Ok::<_, String>(n) })
+    ///     .observe(|event: &Event<'_>| {
+    ///         if let Event::ItemStarted { .. } = event {
+    ///             started.set(started.get() + 1);
+    ///         }
+    ///     })
+    ///     .await?;
+    /// assert_eq!(started.get(), 10);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn observe<O: Observer>(self, observer: O) -> MapRun<Observe<R, O>> {
+        hook!(self, below => OnObserve { below, function: observer })
+    }
+
+    /// Sets how many permits an item takes from the run's own limit,
+    /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency), and from the shared
+    /// [`limiter`](crate::AsyncMapTaskBuilder::limiter). The default is 1, and 0 counts as 1.
+    ///
+    /// With weights, both limits count an amount of any scarce resource instead of items: megabytes, connections,
+    /// cores. Items still start in their order. A heavy item waits until enough permits are free, and the items
+    /// behind it wait, too, so it is not starved. The function is called once per item, when the item is pulled.
+    ///
+    /// With weights, set `concurrency` to the available amount: the default of 4 lets no item of weight 5 start.
+    ///
+    /// # Errors
+    ///
+    /// An item that weighs more than the largest value that a limit has had can never start. It ends the run with
+    /// [`FailureReason::Config`](crate::FailureReason::Config) when all items before it have started.
+    ///
+    /// # Examples
+    ///
+    /// At most 100 megabytes at once:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// #[derive(Clone)]
+    /// struct Image { megabytes: u32 }
+    ///
+    /// let images = [40, 80, 20, 60].map(|megabytes| Image { megabytes });
+    /// let in_memory = &std::cell::Cell::new(0);
+    /// let task = AsyncMapTask::builder().concurrency(100).build()?;
+    /// task.over(images)
+    ///     .map(|image| async move {
+    ///         in_memory.set(in_memory.get() + image.megabytes);
+    ///         assert!(in_memory.get() <= 100);
+    ///         tokio::task::yield_now().await;
+    ///         in_memory.set(in_memory.get() - image.megabytes);
+    ///         Ok::<_, String>(())
+    ///     })
+    ///     .weight(|image| image.megabytes)
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn weight<F>(self, function: F) -> MapRun<Weight<R, F>>
+    where
+        F: Fn(&R::Item) -> u32,
+    {
+        hook!(self, below => OnWeight { below, function })
+    }
+
+    /// Cancels the run when this token is cancelled. The default is no token.
+    ///
+    /// The run starts nothing more, and gives running attempts the
+    /// [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace). Then it ends with
+    /// [`FailureReason::Cancelled`](crate::FailureReason::Cancelled). The error contains all finished results.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    /// use tokio_util::sync::CancellationToken;
+    ///
+    /// let token = CancellationToken::new();
+    /// let stop = &token;
+    /// let error = AsyncMapTask::builder()
+    ///     .concurrency(1)
+    ///     .build()?
+    ///     .over(0..1_000)
+    ///     .map(|n| async move {
+    ///         if n == 9 {
+    ///             stop.cancel();
+    ///         }
+    ///         Ok::<_, String>(n)
+    ///     })
+    ///     .cancellation_token(token.clone())
+    ///     .await
+    ///     .unwrap_err();
+    /// assert_eq!(error.partial().successes(), 10);
+    /// assert_eq!(error.partial().not_started(), 990);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cancellation_token(self, token: CancellationToken) -> Self {
+        self.with_options(|options| options.token = Some(token))
+    }
+
+    /// Drains the run when this token is cancelled: nothing more starts, running attempts finish, and the run ends with
+    /// [`FailureReason::Cancelled`](crate::FailureReason::Cancelled), or with its partial result; see
+    /// [`accept_partial`](crate::AsyncMapTaskBuilder::accept_partial).
+    ///
+    /// Use it for a shutdown in which started work is finished, and
+    /// [`cancellation_token`](Self::cancellation_token) for the moment after which it is not. Items that wait for a retry
+    /// are not tried again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::{AsyncMapTask, Completion};
+    /// use tokio_util::sync::CancellationToken;
+    ///
+    /// let shutdown = CancellationToken::new();
+    /// let requested = &shutdown;
+    /// let done = AsyncMapTask::builder()
+    ///     .concurrency(3)
+    ///     .accept_partial(true)
+    ///     .build()?
+    ///     .over(0..1_000)
+    ///     .map(|n| async move {
+    ///         if n == 8 {
+    ///             requested.cancel();
+    ///         }
+    ///         tokio::task::yield_now().await;
+    ///         Ok::<_, String>(n)
+    ///     })
+    ///     .drain_token(shutdown.clone())
+    ///     .await?;
+    /// assert_eq!((done.cancelled(), done.summary.completion), (0, Completion::Cancelled));
+    /// assert!(done.successes() >= 9 && done.not_started() > 900);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn drain_token(self, token: CancellationToken) -> Self {
+        self.with_options(|options| options.drain_token = Some(token))
+    }
+
+    /// Delivers the outcomes of [`for_each`](Self::for_each), [`try_for_each`](Self::try_for_each) or
+    /// [`stream`](Self::stream) in input order. The default is the order of completion. The results of a run that is
+    /// awaited or [spawned](Self::spawn) are in input order anyway.
+    ///
+    /// Only the delivery waits. A failure that ends the run takes effect when it happens. Outcomes that come before
+    /// their turn are *held*. While [`look_ahead`](crate::AsyncMapTaskBuilder::look_ahead) items are held, no new
+    /// item starts. Items that wait for a retry count, too. Running attempts can still join them: fewer than
+    /// `look_ahead + concurrency` are ever held. Retries always start, because the first outcome may need one.
+    ///
+    /// So a slow item costs no time while fewer than `look_ahead` items are held, and it never fills the memory. The
+    /// guide has [the numbers](crate::guide::streaming#in-the-order-of-the-input). Cancelled items are skipped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    /// use std::time::Duration;
+    ///
+    /// let mut order = Vec::new();
+    /// AsyncMapTask::default()
+    ///     .over([30, 10, 20])
+    ///     .map(|millis| async move {
+    ///         tokio::time::sleep(Duration::from_millis(millis)).await;
+    ///         Ok::<_, String>(millis)
+    ///     })
+    ///     .ordered()
+    ///     .for_each(|outcome| {
+    ///         order.push(outcome.index);
+    ///         async {}
+    ///     })
+    ///     .await?;
+    /// assert_eq!(order, [0, 1, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ordered(self) -> Self {
+        self.with_options(|options| options.ordered = true)
+    }
+
+    /// Runs the items on several Tokio tasks, so that they use all cores of the runtime.
+    ///
+    /// By default the items run in the task that awaits the run: many at once, but on one core, as with `join_all` or
+    /// `buffer_unordered`. This suits items that mostly wait, and it is cheaper. The map function may also borrow,
+    /// and items need not be `Send`. Use `parallel` for items that compute for a microsecond or more between their
+    /// waits. For a function that blocks its thread, use [`map_blocking`](crate::Over::map_blocking).
+    ///
+    /// The run spawns at most [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) tasks, and each processes one
+    /// item after another. So every part of the run must be `Send + 'static`, and the map function also `Sync`.
+    /// Order, limits, retries, success criteria and account stay the same.
+    ///
+    /// The source, the map function, the functions of the options and the observer may be called on any thread of the
+    /// runtime. Only calls of the map function may overlap. The items use the `tracing` subscriber and the span that
+    /// are current at the run's first poll.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the run aborts its tasks. If another thread polls an item at that moment, that poll finishes first,
+    /// and the item is then dropped.
+    ///
+    /// # Panics
+    ///
+    /// The run panics if it is polled outside a Tokio runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// let primes = AsyncMapTask::builder()
+    ///     .concurrency(64)
+    ///     .build()?
+    ///     .over(2..10_000_u32)
+    ///     .map(|n| async move { Ok::<_, String>((2..n).take_while(|d| d * d <= n).all(|d| n % d != 0)) })
+    ///     .parallel()
+    ///     .await?
+    ///     .into_successful_results();
+    /// assert_eq!(primes.into_iter().filter(|is_prime| *is_prime).count(), 1_229);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn parallel(self) -> MapRun<Parallel<R>>
+    where
+        R::Source: Send + 'static,
+        R::Call: Send + Sync + 'static,
+        R::Hooks: Send + 'static,
+        R::Item: Send + 'static,
+        R::Output: Send + 'static,
+        R::Error: Send + 'static,
+        R::Future: Send + 'static,
+    {
+        self.change(|Parts { call, hooks, sink, outcomes, store }, _| Parts {
+            call: Shared(Arc::new(call)),
+            hooks,
+            sink,
+            outcomes,
+            store,
+        })
+    }
+}
+
+wraps! {
+    /// A run with [`parallel`](MapRun::parallel).
+    Parallel<W> {
+        Call: Shared<W::Call>,
+        Hooks: W::Hooks,
+        Mode: OwnTasks,
+        Sink: W::Sink,
+        Outcomes: W::Outcomes,
+        Store: W::Store,
+    }
+}
