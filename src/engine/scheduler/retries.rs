@@ -187,13 +187,14 @@ impl RetrySchedule {
         earliest(self.delayed.peek().map(|next| next.until), give_up)
     }
 
-    /// Drops all retries.
-    pub(in super::super) fn clear(&mut self) {
-        self.delayed.clear();
-        self.due.clear();
-        self.immediate.clear();
+    /// Drops all retries. Returns the slots of their items.
+    pub(in super::super) fn clear(&mut self) -> Vec<usize> {
+        let delayed = self.delayed.drain().map(|delayed| delayed.ticket);
+        let tickets = delayed.chain(self.due.drain(..)).chain(self.immediate.drain(..));
+        let slots = tickets.map(|ticket| ticket.slot).collect();
         self.held = 0;
         self.next_give_up = None;
+        slots
     }
 }
 
