@@ -47,6 +47,9 @@ pub(super) trait Items: Release {
     /// Takes the job of a waiting item, whose attempt starts now.
     fn take_job(&mut self, slot: usize) -> Job;
 
+    /// Drops a waiting item that will not be tried again.
+    fn forsake(&mut self, slot: usize);
+
     /// Returns `true` if fewer than `capacity` outcomes wait to be taken; see [`Outcomes::has_room`].
     fn has_room(&self, capacity: usize, driver: &Waker) -> bool;
 
@@ -86,6 +89,10 @@ impl<W: Work> Items for ItemsOf<W> {
 
     fn take_job(&mut self, slot: usize) -> Job {
         self.waiting.get_mut(slot).map_or_else(Job::none, |waiting| waiting.job.take())
+    }
+
+    fn forsake(&mut self, slot: usize) {
+        self.waiting.take(slot);
     }
 
     fn has_room(&self, capacity: usize, driver: &Waker) -> bool {

@@ -85,6 +85,9 @@ pub(super) struct Scheduler {
     pub(super) promised: Option<usize>,
     pub(super) pulled: usize,
     pub(super) retries: RetrySchedule,
+    /// The slots of items that waited for a retry when the run was stopped. The driver drops these items: a running attempt
+    /// may wait for something that they own.
+    pub(super) forsaken: Vec<usize>,
     pub(super) permits: Permits,
     pub(super) workers: Workers,
     /// Items that were pulled and wait for permits, in their order.
@@ -195,6 +198,7 @@ impl Scheduler {
             promised,
             pulled: 0,
             retries: RetrySchedule::default(),
+            forsaken: Vec::new(),
             workers: Workers::default(),
             backlog: VecDeque::new(),
             assigned: VecDeque::new(),

@@ -62,7 +62,8 @@ mod tests {
         assert_eq!((slots.keep('a'), slots.keep('b')), (0, 1));
         assert_eq!((slots.take(0), slots.take(0)), (Some('a'), None));
         assert_eq!((slots.keep('c'), slots.keep('d')), (0, 2));
-        assert_eq!((slots.get_mut(1), slots.get_mut(3)), (Some(&mut 'b'), None));
+        assert_eq!(slots.get_mut(1), Some(&mut 'b'));
+        assert_eq!(slots.get_mut(3), None);
         assert_eq!((slots.take(1), slots.take(0), slots.take(2)), (Some('b'), Some('c'), Some('d')));
     }
 }

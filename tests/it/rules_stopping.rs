@@ -2,13 +2,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
+use std::sync::Arc;
 
 use async_map_task::{AsyncMapTask, FailureReason};
 use futures::{StreamExt, poll, stream};
-use tokio::time::sleep;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Gauge, Log, after, cancelled_after, check_account, lenient, millis, secs};
+use crate::support::{Gauge, HOUR, Log, after, cancelled_after, check_account, lenient, millis, secs};
 
 /// A reason as a word.
 fn word(reason: &FailureReason) -> &'static str {
@@ -339,4 +341,30 @@ async fn rule_26_an_item_that_finishes_at_the_stop_succeeds() {
     let result = run.await.unwrap_err().into_partial();
     assert_eq!(result.results, [Some(2), Some(2), None, None]);
     assert_eq!((result.cancelled(), result.not_started()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_26_an_item_that_waits_for_its_retry_is_dropped_when_the_run_is_stopped() {
+    let task = lenient().retries(1).retry_delay(HOUR).max_retry_delay(HOUR).build().unwrap();
+    for parallel in [false, true] {
+        // Item 0 fails and keeps the lock that item 1 waits for.
+        let lock = Arc::new(Semaphore::new(1));
+        let held = Arc::new(Arc::clone(&lock).try_acquire_owned().unwrap());
+        let run = task.over([Some(held), None]).map(move |held| {
+            let lock = Arc::clone(&lock);
+            async move {
+                if held.is_some() {
+                    return Err("no");
+                }
+                let _permit = lock.acquire().await.unwrap();
+                Ok(())
+            }
+        });
+        let handle = if parallel { run.parallel().spawn() } else { run.spawn() };
+        sleep(secs(1)).await;
+        assert_eq!(handle.progress().waiting_for_retry, 1);
+        handle.drain();
+        let error = timeout(secs(1), handle).await.expect("the lock is free").unwrap_err();
+        assert_eq!((error.summary().successes, error.summary().cancelled), (1, 1), "parallel: {parallel}");
+    }
 }

@@ -85,7 +85,7 @@ impl Scheduler {
         if self.stop.is_none() {
             self.stop = Some(cause);
             self.abandon();
-            self.retries.clear();
+            self.forsaken.extend(self.retries.clear());
             self.notify_driver();
         }
     }

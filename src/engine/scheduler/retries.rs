@@ -154,6 +154,7 @@ impl RetrySchedule {
         } else {
             &mut self.due
         };
+        self.next_give_up = earliest(self.next_give_up, ticket.give_up);
         let at = queue.partition_point(|other| other.order < ticket.order);
         queue.insert(at, ticket);
         self.held += 1;
@@ -186,13 +187,14 @@ impl RetrySchedule {
         earliest(self.delayed.peek().map(|next| next.until), give_up)
     }
 
-    /// Drops all retries.
-    pub(in super::super) fn clear(&mut self) {
-        self.delayed.clear();
-        self.due.clear();
-        self.immediate.clear();
+    /// Drops all retries. Returns the slots of their items.
+    pub(in super::super) fn clear(&mut self) -> Vec<usize> {
+        let delayed = self.delayed.drain().map(|delayed| delayed.ticket);
+        let tickets = delayed.chain(self.due.drain(..)).chain(self.immediate.drain(..));
+        let slots = tickets.map(|ticket| ticket.slot).collect();
         self.held = 0;
         self.next_give_up = None;
+        slots
     }
 }
 
@@ -262,5 +264,17 @@ mod tests {
         assert_eq!(retries.pop_given_up(now + second), Some(7));
         assert_eq!(retries.pop_given_up(now + second), None);
         assert_eq!((retries.len(), retries.next_deadline()), (1, Some(now + 2 * second)));
+    }
+
+    #[test]
+    fn a_retry_that_is_put_back_late_gives_up_too() {
+        let (now, second) = (Instant::now(), std::time::Duration::from_secs(1));
+        let mut retries = RetrySchedule::default();
+        retries.park_immediate(7, 1, Some(now + second), 1);
+        let taken = retries.pop_immediate(2).unwrap();
+        assert_eq!(retries.pop_given_up(now + second), None, "it is to start");
+        retries.put_back(taken);
+        assert_eq!(retries.next_deadline(), Some(now + second));
+        assert_eq!(retries.pop_given_up(now + second), Some(7));
     }
 }
