@@ -48,7 +48,7 @@ pub enum Recorded {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RunStatus {
-    /// The run has begun and not ended. It runs if its lease has not expired; otherwise, or without a lease, it was
+    /// The run has started and not ended. It runs if its lease has not expired; otherwise, or without a lease, it was
     /// interrupted.
     Running,
     /// The run has succeeded.

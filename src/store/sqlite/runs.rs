@@ -39,7 +39,7 @@ const FAILURES: &str = "
 /// The row of a run that cannot be acquired: its task, its holder, since when, until when, and the length of the lease.
 type HeldRow = (String, String, i64, i64, Option<i64>);
 
-/// Acquires a run. Otherwise returns the error that tells why.
+/// Acquires a run. Otherwise returns an error with the reason.
 pub(super) async fn open(
     connection: &mut SqliteConnection,
     run: &Holding,
