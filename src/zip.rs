@@ -42,7 +42,7 @@ impl LengthMismatch {
 /// let error = zip_exact(["ada", "grace"], [36]).unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
-///     "the lists to zip must have one length, but list 2 has 1 item and list 1 has 2"
+///     "the lists to zip must have the same length, but list 2 has 1 item and list 1 has 2"
 /// );
 /// # Ok::<_, async_map_task::LengthMismatch>(())
 /// ```

@@ -48,7 +48,7 @@ pub(super) trait Items: Release {
     fn take_job(&mut self, slot: usize) -> Job;
 
     /// Drops a waiting item that will not be tried again.
-    fn forsake(&mut self, slot: usize);
+    fn discard(&mut self, slot: usize);
 
     /// Returns `true` if fewer than `capacity` outcomes wait to be taken; see [`Outcomes::has_room`].
     fn has_room(&self, capacity: usize, driver: &Waker) -> bool;
@@ -91,7 +91,7 @@ impl<W: Work> Items for ItemsOf<W> {
         self.waiting.get_mut(slot).map_or_else(Job::none, |waiting| waiting.job.take())
     }
 
-    fn forsake(&mut self, slot: usize) {
+    fn discard(&mut self, slot: usize) {
         self.waiting.take(slot);
     }
 

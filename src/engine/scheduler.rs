@@ -87,7 +87,7 @@ pub(super) struct Scheduler {
     pub(super) retries: RetrySchedule,
     /// The slots of items that waited for a retry when the run was stopped. The driver drops these items: a running attempt
     /// may wait for something that they own.
-    pub(super) forsaken: Vec<usize>,
+    pub(super) discarded: Vec<usize>,
     pub(super) permits: Permits,
     pub(super) workers: Workers,
     /// Items that were pulled and wait for permits, in their order.
@@ -198,7 +198,7 @@ impl Scheduler {
             promised,
             pulled: 0,
             retries: RetrySchedule::default(),
-            forsaken: Vec::new(),
+            discarded: Vec::new(),
             workers: Workers::default(),
             backlog: VecDeque::new(),
             assigned: VecDeque::new(),

@@ -83,7 +83,9 @@ fn rule_37_a_shutdown_stays_an_error() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let handle = runtime.block_on(async {
         let handle = partial(2).build().unwrap().over(0..9_u32).map(two_of).spawn();
-        yield_now().await;
+        for _ in 0..50 {
+            yield_now().await;
+        }
         handle
     });
     drop(runtime);

@@ -279,7 +279,7 @@ async fn rule_11_jitter_never_exceeds_the_maximum() {
 #[tokio::test(start_paused = true)]
 async fn rule_11_retry_after_has_no_jitter() {
     let log = Log::open();
-    let task = lenient().retries(4).retry_jitter(1.0).max_retry_delay(secs(60)).build().unwrap();
+    let task = lenient().retries(4).retry_jitter(1.0).max_retry_delay(secs(100)).build().unwrap();
     let run = task
         .over([()])
         .map_with_context(|cx, ()| {

@@ -64,7 +64,7 @@ fn lists_of_different_lengths_are_refused() {
     let mismatch = |list, found, required| {
         let items = if found == 1 { "item" } else { "items" };
         format!(
-            "the lists to zip must have one length, but list {list} has {found} {items} and list 1 has {required}"
+            "the lists to zip must have the same length, but list {list} has {found} {items} and list 1 has {required}"
         )
     };
 

@@ -29,8 +29,8 @@ impl DriverCore {
         let has_workers = self.alarm.is_none() || workers.count() > 0;
         let mut guard = DriverGuard::new(state);
         let state = guard.get();
-        while let Some(slot) = state.scheduler.forsaken.pop() {
-            state.items.forsake(slot);
+        while let Some(slot) = state.scheduler.discarded.pop() {
+            state.items.discard(slot);
         }
         if state.scheduler.running() == 0 || !has_workers {
             if self.timers.stop_at.is_none() {

@@ -85,7 +85,7 @@ impl Scheduler {
         if self.stop.is_none() {
             self.stop = Some(cause);
             self.abandon();
-            self.forsaken.extend(self.retries.clear());
+            self.discarded.extend(self.retries.clear());
             self.notify_driver();
         }
     }

@@ -188,7 +188,7 @@ impl Simulation<'_> {
         let backoff = Millis::try_from(backoff.min(u128::from(case.max_delay))).unwrap();
         let wait = match (failure, error) {
             (Status::Failed, Some(End::Err { retryable: true, retry_after })) => {
-                Some(retry_after.unwrap_or(backoff))
+                Some(retry_after.map_or(backoff, |asked| asked.min(case.max_delay)))
             }
             (Status::TimedOutAttempt, _) => Some(backoff),
             _ => None,
