@@ -3,6 +3,7 @@
 mod doubts;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use crate::error::ConfigError;
@@ -87,6 +88,15 @@ impl Default for Settings {
     }
 }
 
+/// The settings of a task as they were given. They are in its configuration, which is shown without them.
+pub(crate) struct Given(pub(crate) Settings);
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
+    }
+}
+
 /// The configuration of a task. Every value has been validated.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -104,7 +114,7 @@ pub(crate) struct Config {
     /// `true` if a run that was cancelled or has timed out ends with its partial result.
     pub(crate) accept_partial: bool,
     /// The settings as they were given, for a task that differs in some of them.
-    pub(crate) settings: Settings,
+    pub(crate) given: Given,
     /// The shorter of the limits of an attempt and of an item, which is the only limit of a first attempt.
     pub(crate) first_limit: Option<(Duration, TimeoutScope)>,
 }
@@ -185,7 +195,7 @@ impl Config {
         let of_attempt = settings.timeout_per_attempt.map(|limit| (limit, TimeoutScope::Attempt));
         let of_item = settings.timeout_per_item.map(|limit| (limit, TimeoutScope::Item));
         Self {
-            settings: settings.clone(),
+            given: Given(settings.clone()),
             accept_partial: settings.accept_partial,
             first_limit: of_attempt.into_iter().chain(of_item).min_by_key(|(limit, _)| *limit),
             name: settings.name,

@@ -52,7 +52,7 @@ impl AsyncMapTask {
 
     /// Returns the settings that the task was built with.
     pub(crate) fn settings(&self) -> &Settings {
-        &self.config.settings
+        &self.config.given.0
     }
 
     /// Runs an async function over a list: short for [`over`](Self::over)`(items).`[`map`](Over::map)`(f)`.

@@ -24,7 +24,7 @@ fn an_error_names_the_setting_and_its_limits() {
     let criterion = "false unless min_success_ratio, min_successes or max_failures is set";
     let table: [(Set, &str, &str, &str); 28] = [
         (|b| b.concurrency(0), "concurrency", "0", "at least 1 (unbounded_concurrency() removes the limit)"),
-        (|b| b.look_ahead(0), "look_ahead", "0", "1 or more"),
+        (|b| b.look_ahead(0), "look_ahead", "0", "at least 1"),
         (|b| b.min_success_ratio(-0.1), "min_success_ratio", "-0.1", ratio),
         (|b| b.min_success_ratio(-f64::MIN_POSITIVE), "min_success_ratio", "", ratio),
         (|b| b.min_success_ratio(1.0_f64.next_up()), "min_success_ratio", "1.0000000000000002", ratio),

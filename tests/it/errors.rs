@@ -346,14 +346,14 @@ async fn the_error_of_a_run_converts_into_a_boxed_error() {
 }
 
 #[tokio::test]
-async fn the_alternate_form_has_the_causes() {
+async fn the_message_has_the_causes() {
     let task = AsyncMapTask::builder().name("read").build().unwrap();
     let run = task.run([1], |_| async { Err::<(), _>(anyhow::anyhow!("refused").context("no answer")) });
     let error = run.await.unwrap_err();
-    assert!(error.to_string().ends_with("after 1 attempt: no answer"), "{error}");
+    assert!(error.to_string().ends_with("after 1 attempt: no answer: refused"), "{error}");
     assert!(format!("{error:#}").ends_with("after 1 attempt: no answer: refused"), "{error:#}");
     let (_, first) = error.first_failure().unwrap();
-    assert_eq!(format!("{first:#}"), "failed after 1 attempt: no answer: refused");
+    assert_eq!(first.to_string(), "failed after 1 attempt: no answer: refused");
 }
 
 #[tokio::test(start_paused = true)]
