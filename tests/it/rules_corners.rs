@@ -58,6 +58,25 @@ async fn rule_12_a_blocked_thread_does_not_lengthen_limits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rule_12_a_limit_begins_after_a_stall_behind_short_items() {
+    // After a hundred short items, the clock is read only now and then: not between the last two items.
+    let task = lenient().concurrency(2).timeout_per_attempt(millis(40)).build().unwrap();
+    let run = task.run(0..102, |n| async move {
+        match n {
+            0..100 => {}
+            100 => {
+                let mut passes = Box::pin(advance(millis(50)));
+                poll_fn(|cx| Poll::Ready(passes.as_mut().poll(cx))).await.is_ready();
+            }
+            _ => sleep(millis(39)).await,
+        }
+        Ok::<_, String>(())
+    });
+    let result = run.await.unwrap();
+    assert_eq!((result.successes(), result.summary.timeouts), (102, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_12_a_limit_begins_after_a_blocked_thread() {
     // The second item begins in the poll in which the first blocks for 50 ms: they do not count against its limit.
     let task = lenient().concurrency(2).timeout_per_attempt(millis(40)).build().unwrap();

@@ -38,6 +38,8 @@ pub(in super::super) struct Limit {
     start: Instant,
     limit: Duration,
     scope: TimeoutScope,
+    /// `true` if the start is the latest possible one.
+    is_latest: bool,
 }
 
 impl AttemptDeadline {
@@ -49,7 +51,7 @@ impl AttemptDeadline {
             Self::Begun(now) | Self::BegunSince(now) => now,
             Self::Until(limit) | Self::Grace(limit, _) => return Some(limit),
         };
-        let begin = |start, limit, scope| Limit { start, limit, scope };
+        let begin = |start, limit, scope| Limit { start, limit, scope, is_latest: false };
         if first == Some(now) {
             return config.first_limit.map(|(limit, scope)| begin(now, limit, scope));
         }
@@ -65,9 +67,13 @@ impl Limit {
         deadline(self.start, self.limit)
     }
 
-    /// Returns the deadline, given that the attempt or the item may have started later than recorded.
-    pub(in super::super) fn latest_deadline(&self, clock: &Clock) -> Instant {
-        deadline(clock.latest_start(self.start), self.limit)
+    /// Returns the limit, given that the attempt or the item may have started later than recorded.
+    pub(in super::super) fn latest(self, clock: &Clock) -> Self {
+        if self.is_latest {
+            self
+        } else {
+            Self { start: clock.latest_start(self.start), is_latest: true, ..self }
+        }
     }
 
     pub(in super::super) fn error<E>(&self, attempts: u32) -> ItemError<E> {

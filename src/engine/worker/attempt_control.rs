@@ -135,9 +135,12 @@ impl AttemptControl {
             AttemptDeadline::Grace(limit, until) => self.timer.poll(cx, until).map_ok(|()| limit),
             AttemptDeadline::Until(limit) => {
                 ready!(self.timer.poll(cx, limit.deadline()))?;
-                let (mut now, mut latest) = (limit.deadline(), limit.deadline());
-                read_clock(&mut |clock| (now, latest) = (clock.read(), limit.latest_deadline(clock)));
-                ready!(self.timer.poll(cx, latest))?;
+                let (mut now, mut latest) = (limit.deadline(), limit);
+                read_clock(&mut |clock| (now, latest) = (clock.read(), limit.latest(clock)));
+                // Otherwise the next poll would register the earlier deadline again, which has passed: it would wake the
+                // worker at once, again and again.
+                self.deadline = AttemptDeadline::Until(latest);
+                ready!(self.timer.poll(cx, latest.deadline()))?;
                 self.cancel();
                 if !config.cancel_grace.is_zero() {
                     let until = deadline(now, config.cancel_grace);
