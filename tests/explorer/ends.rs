@@ -230,7 +230,7 @@ impl Scene {
             stopped,
         );
         let result = ended.unwrap_or_else(MapTaskError::into_partial);
-        let MapTaskResult { results, errors, summary } = result;
+        let MapTaskResult { results, errors, summary, .. } = result;
         let succeeded: Vec<usize> = results.iter().flatten().copied().collect();
         assert_eq!((succeeded.len(), errors.len()), (summary.successes, summary.failures), "{reason:?}");
         for (index, output) in results.iter().enumerate() {
