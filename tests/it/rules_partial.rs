@@ -81,12 +81,13 @@ async fn rule_37_failed_criteria_stay_an_error() {
 #[test]
 fn rule_37_a_shutdown_stays_an_error() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let handle = runtime.block_on(async {
-        let handle = partial(2).build().unwrap().over(0..9_u32).map(two_of).spawn();
+    let entered = runtime.enter();
+    let handle = partial(2).build().unwrap().over(0..9_u32).map(two_of).spawn();
+    drop(entered);
+    runtime.block_on(async {
         for _ in 0..50 {
             yield_now().await;
         }
-        handle
     });
     drop(runtime);
     let error = futures::executor::block_on(handle).unwrap_err();

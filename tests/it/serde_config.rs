@@ -63,7 +63,7 @@ const fn ms(ms: u64) -> Duration {
 
 #[test]
 fn each_field_is_its_setter() {
-    let table: [(&str, &str, &str, Set); 26] = [
+    let table: [(&str, &str, &str, Set); 28] = [
         ("name", r#""resize""#, "resize", |b| b.name("resize")),
         ("name", r#""64""#, "64", |b| b.name("64")),
         ("name", r#""""#, "", |b| b.name("")),
