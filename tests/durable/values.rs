@@ -230,7 +230,7 @@ async fn an_output_that_cannot_be_read_back_is_refused() {
     is_refused(f32::INFINITY, 1.0, "inf, which JSON writes as null").await;
     is_refused(Some(f64::NAN), None, "NaN, which JSON writes as null").await;
     is_refused(Some(f64::NEG_INFINITY), Some(1.0), "-inf, which JSON writes as null").await;
-    is_refused(Weighed { weight: Some(f64::NAN) }, Weighed { weight: None }, "the field `weight` has NaN")
+    is_refused(Weighed { weight: Some(f64::NAN) }, Weighed { weight: None }, "the field `weight` contains NaN")
         .await;
     is_refused(Some(None), Some(Some(1)), "a Some(..) that JSON writes as null").await;
     is_refused(Some(serde_json::Value::Null), None, "a Some(..) that JSON writes as null").await;
@@ -307,7 +307,7 @@ async fn a_state_that_cannot_be_loaded_is_not_saved() {
         assert_eq!(in_time(run.recover(&store, "r")).await.unwrap().successes(), 2, "{state:?}");
     }
     is_refused(&f64::NAN, "NaN, which JSON writes as null").await;
-    is_refused(&Weighed { weight: Some(f64::INFINITY) }, "the field `weight` has inf").await;
+    is_refused(&Weighed { weight: Some(f64::INFINITY) }, "the field `weight` contains inf").await;
     is_refused(&[Some(None::<u8>)], "a Some(..) that JSON writes as null").await;
     is_refused(&flat(1, &[("a", 2)]), "the key `a` more than once").await;
     is_refused(&tree(129), "nested at most 256 levels deep, got 258").await;

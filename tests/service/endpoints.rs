@@ -201,7 +201,7 @@ async fn old_jobs_are_forgotten() {
     let health = until("all end", async || server.health().await, |health| health.alive == 0).await;
     assert_eq!(health.kept, 256);
     let old = client().get(server.url("/jobs/1")).send().await.unwrap();
-    assert_eq!(json(old, StatusCode::NOT_FOUND).await["error"], "there is no job 1, or no longer");
+    assert_eq!(json(old, StatusCode::NOT_FOUND).await["error"], "job 1 does not exist or has been deleted");
     assert_eq!(server.get("/jobs/270").await["successes"], 1);
 }
 

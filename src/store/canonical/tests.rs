@@ -238,10 +238,10 @@ fn what_json_cannot_express_is_named() {
     let in_flattened =
         |rest: &[(&'static str, u8)]| loss(&Flattened { a: 1, rest: rest.iter().copied().collect() });
     for (loss, expected) in [
-        (loss(&outer(f64::NAN)), Some("the field `inner.weight` has NaN, which JSON writes as null")),
+        (loss(&outer(f64::NAN)), Some("the field `inner.weight` contains NaN, which JSON writes as null")),
         (
             loss(&Outer { inner: vec![Inner { weight: f32::NEG_INFINITY }] }),
-            Some("the field `inner.weight` has -inf, which JSON writes as null"),
+            Some("the field `inner.weight` contains -inf, which JSON writes as null"),
         ),
         (loss(&f64::INFINITY), Some("inf, which JSON writes as null")),
         (loss(&Some(None::<u8>)), Some("a Some(..) that JSON writes as null, like None")),

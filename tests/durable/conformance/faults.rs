@@ -79,7 +79,7 @@ async fn a_panic_fails_its_case() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_never_returns_fails_its_case() {
     let text = failure("evicting_deletes_a_version_or_all", Fault::Hangs).await;
-    assert_eq!(text, "evicting_deletes_a_version_or_all: no end within 120s");
+    assert_eq!(text, "evicting_deletes_a_version_or_all: did not end within 120s");
 }
 
 #[tokio::test]
