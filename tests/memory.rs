@@ -29,7 +29,8 @@ fn assert_a_few_for_a_worker(what: &str, runtime: &Runtime, run: impl Future<Out
     let count = change.allocations + change.reallocations;
     eprintln!("{what}: {count} allocations for {ITEMS} items");
     assert!(count > CONCURRENCY, "{what}: not all was counted: {change:?}");
-    assert!(count < CONCURRENCY * 10, "{what}: {change:?}");
+    // The queues of outcomes grow as the threads happen to run. One allocation for each item would be far above this.
+    assert!(count < CONCURRENCY * 20, "{what}: {change:?}");
 }
 
 #[test]

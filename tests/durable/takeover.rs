@@ -284,7 +284,7 @@ async fn outlive_lease(mut scene: Scene, store: &impl Store) {
     assert!(lost.starts_with("run `nightly` is no longer held by "), "{lost}");
     assert!(lost.contains(&format!("/{holder_id}/")), "{lost}");
     let taken = lost.contains("its lease expired, and ") && lost.contains(&format!("/{heir_id}/"));
-    assert!(taken && lost.ends_with(" took it"), "{lost}");
+    assert!(taken && lost.ends_with(" acquired it"), "{lost}");
     assert!(seen.settled(holder_id).keys().copied().eq(0..gate), "reported, and not its own any more");
     // The second process has run the items at which the first had stopped, and its outputs are kept.
     assert_eq!(seen.end(heir_id), None);
