@@ -230,8 +230,12 @@ async fn an_output_that_cannot_be_read_back_is_refused() {
     is_refused(f32::INFINITY, 1.0, "inf, which JSON writes as null").await;
     is_refused(Some(f64::NAN), None, "NaN, which JSON writes as null").await;
     is_refused(Some(f64::NEG_INFINITY), Some(1.0), "-inf, which JSON writes as null").await;
-    is_refused(Weighed { weight: Some(f64::NAN) }, Weighed { weight: None }, "the field `weight` contains NaN")
-        .await;
+    is_refused(
+        Weighed { weight: Some(f64::NAN) },
+        Weighed { weight: None },
+        "the field `weight` contains NaN",
+    )
+    .await;
     is_refused(Some(None), Some(Some(1)), "a Some(..) that JSON writes as null").await;
     is_refused(Some(serde_json::Value::Null), None, "a Some(..) that JSON writes as null").await;
     is_refused(flat(1, &[("a", 2)]), flat(1, &[("b", 2)]), "the key `a` more than once").await;
