@@ -155,7 +155,7 @@ fn hash_files_refuses_what_the_task_refuses() {
         ),
         ("--min-success-ratio", "1.5", "min_success_ratio must be between 0 and 1, got 1.5"),
         ("--min-success-ratio", "NaN", "min_success_ratio must be between 0 and 1, got NaN"),
-        ("--timeout-ms", "0", "timeout_per_attempt is 0s"),
+        ("--timeout-ms", "0", "timeout_per_attempt must be greater than zero"),
     ];
     for (option, value, why) in refusals {
         sandbox.example("hash_files").arg(sandbox.path(".")).args([option, value]).run().is_refused(why);

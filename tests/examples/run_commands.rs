@@ -109,5 +109,5 @@ fn run_commands_fails_if_its_output_cannot_be_printed() {
 #[test]
 fn run_commands_refuses_a_time_limit_of_zero() {
     let ended = Sandbox::new().example("run_commands").args(["--timeout", "0", "true", "x"]).run();
-    ended.is_refused("timeout_per_attempt is 0s");
+    ended.is_refused("timeout_per_attempt must be greater than zero");
 }
