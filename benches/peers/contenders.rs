@@ -13,7 +13,6 @@ use futures::stream::{self, StreamExt};
 use futures_buffered::BufferedStreamExt;
 use futures_concurrency::concurrent_stream::ConcurrentStream;
 use futures_concurrency::stream::StreamExt as _;
-use pumps::{Concurrency, Pipeline};
 use roughage::AsyncPipeline;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -110,7 +109,6 @@ pub(crate) fn contenders<I: ItemFuture, A: ItemFuture>(
         Contender::send("futures-buffered", move |items, c| futures_buffered(items, c, item)),
         Contender::local("futures-concurrency", move |items, c| futures_concurrency(items, c, item)),
         Contender::send("future-queue", move |items, c| future_queue(items, c, item)),
-        Contender::send("pumps", move |items, c| pumps(items, c, item)),
         Contender::local("roughage", move |items, c| roughage(items, c, item)),
         Contender::send("ours, bare", move |items, c| ours_bare(items, c, item)),
         Contender::send("ours, full", move |items, c| ours_full(items, c, attempt)),
@@ -249,18 +247,6 @@ async fn futures_concurrency<Fut: ItemFuture>(items: u64, c: usize, f: impl MapF
 async fn future_queue<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
     let weighted = stream::iter(0..items).map(move |n| (1, move |_| f(n)));
     Output::Results(weighted.future_queue(c).collect().await)
-}
-
-/// Three tasks, with channels between them: one for the items, one for all their futures, and this one.
-async fn pumps<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
-    let pipeline = Pipeline::from_iter(0..items).map(f, Concurrency::concurrent_unordered(c));
-    let (mut receiver, pipeline) = pipeline.build();
-    let mut results = Vec::with_capacity(items as usize);
-    while let Some(result) = receiver.recv().await {
-        results.push(result);
-    }
-    pipeline.await.expect("no task panics");
-    Output::Results(results)
 }
 
 async fn roughage<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
