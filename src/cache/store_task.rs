@@ -345,7 +345,7 @@ impl<R: Store> SharedContext<R> {
             Ok(false) => self.warn(
                 index,
                 "the claim was lost, another holder may compute the same output",
-                &"the claim was not renewed before it expired",
+                &"the holder failed to renew the claim in time",
             ),
             Err(error) => self.warn(index, "failed to renew the claim", &error),
         }
