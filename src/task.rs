@@ -7,7 +7,7 @@ use futures::Stream;
 use crate::config::{Config, Settings};
 use crate::engine::plan::Mapped;
 use crate::engine::user::call::Plain;
-use crate::engine::user::source::{FromIter, FromStream, FromTryIter, FromTryStream};
+use crate::engine::user::source::{Fallible, FromIter, FromStream};
 use crate::error::BoxError;
 use crate::over::Over;
 use crate::run::MapRun;
@@ -161,12 +161,12 @@ impl AsyncMapTask {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn over_try<N, I, X>(&self, items: N) -> Over<FromTryIter<N::IntoIter>>
+    pub fn over_try<N, I, X>(&self, items: N) -> Over<Fallible<FromIter<N::IntoIter>>>
     where
         N: IntoIterator<Item = Result<I, X>>,
         X: Into<BoxError>,
     {
-        Over::new(Arc::clone(&self.config), FromTryIter(items.into_iter()))
+        Over::new(Arc::clone(&self.config), Fallible(FromIter(items.into_iter())))
     }
 
     /// Takes the items of a stream: a channel, the rows of a query, the lines of a socket.
@@ -248,11 +248,11 @@ impl AsyncMapTask {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn over_try_stream<S, I, X>(&self, stream: S) -> Over<FromTryStream<S>>
+    pub fn over_try_stream<S, I, X>(&self, stream: S) -> Over<Fallible<FromStream<S>>>
     where
         S: Stream<Item = Result<I, X>>,
         X: Into<BoxError>,
     {
-        Over::new(Arc::clone(&self.config), FromTryStream(Box::pin(stream)))
+        Over::new(Arc::clone(&self.config), Fallible(FromStream(Box::pin(stream))))
     }
 }

@@ -44,20 +44,20 @@ impl<I: Iterator> Source for FromIter<I> {
     }
 }
 
-/// A source that is an iterator of results.
+/// A source of results: an error ends it.
 #[derive(Debug)]
-pub struct FromTryIter<I>(pub(crate) I);
+pub struct Fallible<S>(pub(crate) S);
 
-impl<N, I, X> Source for FromTryIter<N>
+impl<S, I, X> Source for Fallible<S>
 where
-    N: Iterator<Item = Result<I, X>>,
+    S: Source<Item = Result<I, X>>,
     X: Into<BoxError>,
 {
     type Item = I;
 
     #[inline]
-    fn poll_pull(&mut self, _cx: &mut Context<'_>) -> Poll<Option<Result<I, BoxError>>> {
-        Poll::Ready(self.0.next().map(|item| item.map_err(Into::into)))
+    fn poll_pull(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<I, BoxError>>> {
+        self.0.poll_pull(cx).map(|item| item.map(|item| item?.map_err(Into::into)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -95,27 +95,6 @@ impl<S: Stream> Source for FromStream<S> {
     #[inline]
     fn poll_pull(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<S::Item, BoxError>>> {
         self.0.as_mut().poll_next(cx).map(|item| item.map(Ok))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.0.size_hint()
-    }
-}
-
-/// A source that is a stream of results.
-#[derive(Debug)]
-pub struct FromTryStream<S>(pub(crate) Pin<Box<S>>);
-
-impl<S, I, X> Source for FromTryStream<S>
-where
-    S: Stream<Item = Result<I, X>>,
-    X: Into<BoxError>,
-{
-    type Item = I;
-
-    #[inline]
-    fn poll_pull(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<I, BoxError>>> {
-        self.0.as_mut().poll_next(cx).map(|item| item.map(|item| item.map_err(Into::into)))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
