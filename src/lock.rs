@@ -42,8 +42,9 @@ pub(crate) fn lock_with_back_off<T: ?Sized>(mutex: &Mutex<T>, back_off: BackOff)
     try_lock(mutex).unwrap_or_else(|| wait(mutex, back_off))
 }
 
+/// Locks a mutex, unless it is locked at this moment.
 #[inline]
-fn try_lock<T: ?Sized>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+pub(crate) fn try_lock<T: ?Sized>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),

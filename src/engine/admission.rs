@@ -148,7 +148,8 @@ impl State<dyn Items + '_> {
     /// in the order of the input, settled items with outcomes that were not taken. If they fill the window, the driver is
     /// woken when an outcome is taken.
     fn admits_new_items(&self) -> bool {
-        self.scheduler.admits_new_items(&|window| self.items.is_within_window(window, &self.scheduler.driver))
+        let is_within = |window| self.items.is_within_window(window, &self.scheduler.driver);
+        self.scheduler.window().is_some_and(is_within)
     }
 
     /// Returns `true` if so few outcomes wait to be taken that an attempt may start. If not, the driver is woken when one is
@@ -249,14 +250,6 @@ impl Scheduler {
             Poll::Ready(None) => self.source_state = SourceState::Ended,
             Poll::Pending => self.source_state = SourceState::Stalled,
         }
-    }
-
-    /// Returns `true` if so few items are held that another may be admitted. `is_within_window` returns `true` if fewer
-    /// outcomes than its argument are held for their order.
-    #[inline]
-    pub(super) fn admits_new_items(&self, is_within_window: &dyn Fn(usize) -> bool) -> bool {
-        let retries = self.retries.len();
-        retries < self.look_ahead && is_within_window(self.look_ahead - retries)
     }
 
     /// Wakes the task that waits for an outcome, once the state is unlocked.

@@ -2,6 +2,8 @@
 
 use std::task::{Context, Poll, Waker};
 
+use tracing::Span;
+
 use super::drop_notice::Notice;
 use super::job::Job;
 use super::outlined::Outlined;
@@ -75,7 +77,7 @@ pub(super) trait Items: Release {
     fn durable(&mut self) -> Option<&mut dyn DurableItems>;
 
     /// Prepares the notice to be logged in the span of the run.
-    fn set_notice_span(&mut self, span: &tracing::Span);
+    fn set_notice_span(&mut self, span: &Span);
 }
 
 impl<W: Work> Items for ItemsOf<W> {
@@ -116,10 +118,7 @@ impl<W: Work> Items for ItemsOf<W> {
     }
 
     fn deliver(&mut self, scheduler: &mut Scheduler) -> Poll<()> {
-        if !W::Sink::TAKES {
-            return Poll::Ready(());
-        }
-        if scheduler.sink_failed {
+        if !W::Sink::TAKES || scheduler.sink_failed {
             return Poll::Ready(());
         }
         self.poll_sink(scheduler, &mut W::Outcomes::take)
@@ -135,7 +134,7 @@ impl<W: Work> Items for ItemsOf<W> {
         if W::Store::KEEPS { Some(self) } else { None }
     }
 
-    fn set_notice_span(&mut self, span: &tracing::Span) {
+    fn set_notice_span(&mut self, span: &Span) {
         if let Some(notice) = &mut self.notice {
             notice.set_span(span.clone());
         }
@@ -190,8 +189,7 @@ impl<W: Plan> ItemsOf<W> {
     fn rescue_unkept(&mut self, scheduler: &mut Scheduler) {
         while let Some(success) = self.commit_log().and_then(CommitLog::give_up) {
             scheduler.tally.successes += 1;
-            let (index, attempts, elapsed) = (success.index, success.attempts, success.elapsed);
-            self.outcomes.settle(index, attempts, elapsed, success.origin, Ok(success.output));
+            self.outcomes.settle(success.into_outcome());
         }
     }
 }

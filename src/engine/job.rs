@@ -1,11 +1,12 @@
 //! The facts of an item and its current attempt: index, weight, number, start and span.
 
 use std::mem;
+use std::time::Duration;
 
 use tracing::Span;
 
-use super::{Plan, trace};
-use crate::outcome::ItemError;
+use super::trace;
+use crate::outcome::{ItemError, ItemOutcome, Origin};
 use crate::rt::Instant;
 
 /// An item on its way through its attempts, without the item itself.
@@ -48,11 +49,19 @@ impl Job {
         }
     }
 
+    /// Returns the outcome of the item, which has run for this long.
+    #[inline(always)]
+    pub(super) fn outcome<T, E>(
+        &self,
+        elapsed: Duration,
+        result: Result<T, ItemError<E>>,
+    ) -> ItemOutcome<T, E> {
+        let Self { index, attempt: attempts, .. } = *self;
+        ItemOutcome { index, attempts, elapsed, origin: Origin::Ran, result }
+    }
+
     /// Takes the job out of its attempt slot.
     pub(super) fn take(&mut self) -> Self {
         mem::replace(self, Self::none())
     }
 }
-
-/// The result of an item.
-pub(super) type Ended<W> = Result<<W as Plan>::Output, ItemError<<W as Plan>::Error>>;

@@ -2,17 +2,13 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
-
-use tokio_util::sync::CancellationToken;
 
 use super::drop_notice::Notice;
 use super::outlined::Outlined;
 use super::output::sink::Deliver;
+pub(crate) use super::scheduler::Options;
 use super::{Drive, Driver, Ending, Plan, Rest};
-use crate::config::Config;
-use crate::progress::Reporter;
 
 /// The parts of a run.
 pub(crate) struct Setup<W: Plan> {
@@ -30,29 +26,6 @@ pub(crate) struct Parts<W: Plan> {
     pub(crate) sink: W::Sink,
     pub(crate) outcomes: W::Outcomes,
     pub(crate) store: W::Store,
-}
-
-/// The options of a run that do not depend on its types.
-pub(crate) struct Options {
-    pub(crate) config: Arc<Config>,
-    /// The type name of the map function, which names the run if the task has no name.
-    pub(crate) function: &'static str,
-    pub(crate) token: Option<CancellationToken>,
-    pub(crate) drain_token: Option<CancellationToken>,
-    /// `true` if outcomes are given out in the order of the input.
-    pub(crate) ordered: bool,
-    /// Lets a handle or a stream control the run and ask for its progress.
-    pub(crate) reporter: Option<Reporter>,
-}
-
-impl Options {
-    pub(crate) fn new(config: Arc<Config>, function: &'static str) -> Self {
-        Self { config, function, token: None, drain_token: None, ordered: false, reporter: None }
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        self.config.name.as_deref().unwrap_or(self.function)
-    }
 }
 
 impl<W: Plan> Setup<W> {

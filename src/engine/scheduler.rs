@@ -6,6 +6,7 @@ mod account;
 mod backlog;
 pub(super) mod clock;
 mod control;
+mod options;
 pub(super) mod permits;
 mod poll_budget;
 pub(super) mod retries;
@@ -14,7 +15,7 @@ mod timers;
 mod wake;
 mod workers;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::account::{Tally, Verdict};
 pub(super) use self::backlog::{Assignment, Next, Pulled};
 use self::clock::{Clock, deadline};
+pub(crate) use self::options::Options;
 use self::permits::Permits;
 use self::poll_budget::PollBudget;
 pub(super) use self::poll_budget::STARTS_PER_POLL;
@@ -55,11 +57,7 @@ pub(super) enum SourceState {
 
 /// The settings of a run, apart from its types.
 pub(super) struct Setting {
-    pub(super) config: Arc<Config>,
-    pub(super) function: &'static str,
-    pub(super) token: Option<CancellationToken>,
-    pub(super) drain_token: Option<CancellationToken>,
-    pub(super) reporter: Option<Reporter>,
+    pub(super) options: Options,
     pub(super) promised: Option<usize>,
     pub(super) timed: bool,
     pub(super) is_durable: bool,
@@ -98,7 +96,7 @@ pub(super) struct Scheduler {
     /// How many of the assigned attempts belong to items that have not started.
     pub(super) assigned_new: usize,
     /// The items that were pulled and have not started, because they are looked up in a cache.
-    pub(super) looked_up: BTreeSet<usize>,
+    pub(super) looked_up: BTreeMap<usize, Pulled>,
     /// How many successes are not durable yet, and do not count.
     pub(super) unkept_successes: usize,
     /// How many items may be held in addition to those that run.
@@ -166,17 +164,8 @@ pub(super) enum Queue {
 
 impl Scheduler {
     pub(super) fn new(setting: Setting, now: Instant, parallel: bool) -> Self {
-        let Setting {
-            config,
-            function,
-            token,
-            drain_token,
-            reporter,
-            promised,
-            timed,
-            is_durable,
-            invalid_setting,
-        } = setting;
+        let Setting { options, promised, timed, is_durable, invalid_setting } = setting;
+        let Options { config, function, token, drain_token, reporter, .. } = options;
         if let Some(reporter) = &reporter {
             reporter.start(now);
         }
@@ -203,7 +192,7 @@ impl Scheduler {
             backlog: VecDeque::new(),
             assigned: VecDeque::new(),
             assigned_new: 0,
-            looked_up: BTreeSet::new(),
+            looked_up: BTreeMap::new(),
             unkept_successes: 0,
             starts_left: 0,
             budget: PollBudget::new(),
@@ -250,6 +239,14 @@ impl Scheduler {
     #[inline(always)]
     pub(super) fn may_start(&self, parallel: bool) -> bool {
         if parallel { self.starts_left > 0 } else { self.budget.is_left() }
+    }
+
+    /// Returns how many outcomes may be held for their order besides the items that wait for a retry. `None` if these fill
+    /// the window, so that no new item may start.
+    #[inline(always)]
+    pub(super) fn window(&self) -> Option<usize> {
+        let retries = self.retries.len();
+        (retries < self.look_ahead).then(|| self.look_ahead - retries)
     }
 
     /// Reads the clock. Returns `true` if there is budget left in this poll.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::failure::Failure;
 use super::items::ItemsOf;
-use super::job::{Ended, Job};
+use super::job::Job;
 use super::output::outcomes::Outcomes;
 use super::output::sink::Deliver;
 use super::persist::durability::Persist;
@@ -29,7 +29,7 @@ impl<W: Work> ItemsOf<W> {
             elapsed = scheduler.since_start(job);
             emit_settled(self.hooks.observer(), (job.index, job.attempt), elapsed, Origin::Ran, None);
         }
-        self.emit_outcome(scheduler, (job.index, job.attempt), elapsed, Origin::Ran, Ok(output));
+        self.emit_outcome(scheduler, job.outcome(elapsed, Ok(output)));
     }
 
     /// Ends an attempt without an output: the item is tried again, fails, or is cancelled with the run.
@@ -74,12 +74,9 @@ impl<W: Work> ItemsOf<W> {
     pub(super) fn emit_rare_outcome(
         &mut self,
         scheduler: &mut Scheduler,
-        ids: (usize, u32),
-        elapsed: Duration,
-        origin: Origin,
-        result: Ended<W>,
+        outcome: ItemOutcome<W::Output, W::Error>,
     ) {
-        self.emit_outcome(scheduler, ids, elapsed, origin, result);
+        self.emit_outcome(scheduler, outcome);
     }
 
     /// Settles an item as failed. `why` is the reason why it is not tried again.
@@ -96,29 +93,22 @@ impl<W: Work> ItemsOf<W> {
         if W::Store::KEEPS {
             self.keep_failure(scheduler, job.index, elapsed, &error);
         }
-        let ids = (job.index, job.attempt);
         if scheduler.timed {
+            let ids = (job.index, job.attempt);
             emit_settled(self.hooks.observer(), ids, elapsed, Origin::Ran, Some(failure.kind));
         }
-        self.emit_rare_outcome(scheduler, ids, elapsed, Origin::Ran, Err(error));
+        self.emit_rare_outcome(scheduler, job.outcome(elapsed, Err(error)));
     }
 
-    /// Emits the outcome of an item, given by its index and its number of attempts.
+    /// Emits the outcome of an item.
     #[inline(always)]
-    fn emit_outcome(
-        &mut self,
-        scheduler: &mut Scheduler,
-        (index, attempts): (usize, u32),
-        elapsed: Duration,
-        origin: Origin,
-        result: Ended<W>,
-    ) {
+    fn emit_outcome(&mut self, scheduler: &mut Scheduler, outcome: ItemOutcome<W::Output, W::Error>) {
         if W::Sink::TAKES && self.outcomes.can_bypass() && scheduler.may_use_sink() {
-            let mut outcome = Some(ItemOutcome { index, attempts, elapsed, origin, result });
+            let mut outcome = Some(outcome);
             let _is_busy = self.poll_sink(scheduler, &mut |_| outcome.take());
             return;
         }
-        self.outcomes.settle(index, attempts, elapsed, origin, result);
+        self.outcomes.settle(outcome);
         if W::Mode::PARALLEL {
             scheduler.wake_taker_later(self.outcomes.flush());
             scheduler.has_notified |= scheduler.wakes_taker.is_some();

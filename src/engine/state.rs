@@ -2,7 +2,7 @@
 
 use super::items::{Items, ItemsOf, Release};
 use super::output::outcomes::Outcomes;
-use super::running::{Options, Parts, Setup};
+use super::running::{Parts, Setup};
 use super::scheduler::{Scheduler, Setting};
 use super::user::source::Source;
 use super::{Mode, Work};
@@ -60,19 +60,8 @@ impl<W: Work> State<ItemsOf<W>> {
         outcomes.expect(promised);
         let timed = W::Outcomes::ARE_TIMED || W::Store::KEEPS || hooks.observer().is_some();
         let invalid_setting = invalid_setting(&options.config, W::Call::ONE_ATTEMPT, W::Store::KEEPS);
-        let Options { config, function, token, drain_token, reporter, .. } = options;
         let is_durable = W::Store::KEEPS;
-        let setting = Setting {
-            config,
-            function,
-            token,
-            drain_token,
-            reporter,
-            promised,
-            timed,
-            is_durable,
-            invalid_setting,
-        };
+        let setting = Setting { options, promised, timed, is_durable, invalid_setting };
         let scheduler = Scheduler::new(setting, now, W::Mode::PARALLEL);
         let waiting = Outlined::default();
         Self { scheduler, items: ItemsOf { source, call, hooks, waiting, outcomes, store, notice, sink } }

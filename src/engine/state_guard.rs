@@ -1,14 +1,13 @@
 //! Access to the state of a run.
 
 use std::mem;
-use std::sync::TryLockError;
 use std::task::Waker;
 
 use super::items::{Items, Release};
 use super::scheduler::Scheduler;
 use super::scheduler::permits::Released;
 use super::state::{AnyState, State};
-use crate::lock::{BackOff, lock_with_back_off};
+use crate::lock::{BackOff, lock_with_back_off, try_lock};
 use crate::rt::{Mutex, MutexGuard};
 
 /// The state, locked when it is first needed.
@@ -114,13 +113,8 @@ impl Drop for DriverGuard<'_, '_> {
 
 /// Takes back the permits of a dropped run, unless a worker has locked its state at this moment.
 pub(super) fn abandon<I: Release + ?Sized>(state: &Mutex<State<I>>) {
-    let mut guard = match state.try_lock() {
-        Ok(guard) => guard,
-        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-        Err(TryLockError::WouldBlock) => return,
-    };
-    guard.scheduler.abandon();
-    let wakes = guard.scheduler.take_wakes();
-    drop(guard);
-    wakes.into_iter().for_each(Wakes::finish);
+    let Some(guard) = try_lock(state) else { return };
+    let mut guard = StateGuard { state, guard: Some(guard), back_off: BackOff::Short };
+    guard.get().scheduler.abandon();
+    guard.unlock();
 }

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::mem;
 use std::task::Waker;
-use std::time::Duration;
 
 use super::super::outlined::Outlined;
 use super::outcome_channel::Inlet;
 use super::outcome_queue::OutcomeQueue;
-use crate::outcome::{ItemError, ItemOutcome, Origin};
+use crate::outcome::{ItemError, ItemOutcome};
 
 /// The most bytes of result slots that are reserved ahead, however many slots the source promises.
 const RESERVED_BYTES: usize = 1 << 20;
@@ -31,14 +30,7 @@ pub trait Outcomes<T, E> {
     fn expect(&mut self, _total: Option<usize>) {}
 
     /// Takes the outcome of an item.
-    fn settle(
-        &mut self,
-        index: usize,
-        attempts: u32,
-        elapsed: Duration,
-        origin: Origin,
-        result: Result<T, ItemError<E>>,
-    );
+    fn settle(&mut self, outcome: ItemOutcome<T, E>);
 
     /// Returns `true` if an outcome can go directly to the sink, because no other outcome must come before it.
     #[inline(always)]
@@ -66,15 +58,6 @@ pub trait Outcomes<T, E> {
     #[inline(always)]
     fn is_within_window(&self, _window: usize, _driver: &Waker) -> bool {
         true
-    }
-
-    /// Returns `true` if a new item may start. It combines [`has_room`](Self::has_room) and, with `retries` held items,
-    /// [`is_within_window`](Self::is_within_window).
-    #[inline(always)]
-    fn admits(&self, capacity: usize, look_ahead: usize, retries: usize, driver: &Waker) -> bool {
-        retries < look_ahead
-            && self.has_room(capacity, driver)
-            && self.is_within_window(look_ahead - retries, driver)
     }
 
     /// Takes the next outcome for the driver. Returns `None` if another task takes the outcomes.
@@ -129,14 +112,7 @@ impl<T, E> Outcomes<T, E> for Results<T, E> {
     }
 
     #[inline(always)]
-    fn settle(
-        &mut self,
-        index: usize,
-        _attempts: u32,
-        _elapsed: Duration,
-        _origin: Origin,
-        result: Result<T, ItemError<E>>,
-    ) {
+    fn settle(&mut self, ItemOutcome { index, result, .. }: ItemOutcome<T, E>) {
         match result {
             Ok(output) if self.results.len() == index => self.results.push(Some(output)),
             Ok(output) => self.insert(index, output),
@@ -194,15 +170,8 @@ impl<T, E> Outcomes<T, E> for OutcomeQueue<T, E> {
     type Rest = ();
 
     #[inline]
-    fn settle(
-        &mut self,
-        index: usize,
-        attempts: u32,
-        elapsed: Duration,
-        origin: Origin,
-        result: Result<T, ItemError<E>>,
-    ) {
-        self.push(ItemOutcome { index, attempts, elapsed, origin, result });
+    fn settle(&mut self, outcome: ItemOutcome<T, E>) {
+        self.push(outcome);
     }
 
     #[inline(always)]
@@ -249,15 +218,8 @@ impl<T, E> Outcomes<T, E> for Inlet<T, E> {
     type Rest = ();
 
     #[inline]
-    fn settle(
-        &mut self,
-        index: usize,
-        attempts: u32,
-        elapsed: Duration,
-        origin: Origin,
-        result: Result<T, ItemError<E>>,
-    ) {
-        self.push(ItemOutcome { index, attempts, elapsed, origin, result });
+    fn settle(&mut self, outcome: ItemOutcome<T, E>) {
+        self.push(outcome);
     }
 
     #[inline]

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::error::BoxError;
-use crate::outcome::{ItemError, Origin};
+use crate::outcome::{ItemError, ItemOutcome, Origin};
 
 /// The most records on their way to the journal, besides those of the running items. The second bound counts the bytes of
 /// their text. No further item starts while one of them is reached.
@@ -59,6 +59,13 @@ pub(in super::super) struct Success<T> {
     pub(in super::super) output: T,
 }
 
+impl<T> Success<T> {
+    pub(in super::super) fn into_outcome<E>(self) -> ItemOutcome<T, E> {
+        let Self { index, attempts, elapsed, origin, output } = self;
+        ItemOutcome { index, attempts, elapsed, origin, result: Ok(output) }
+    }
+}
+
 /// The result of an item in an earlier run.
 pub(in super::super) enum Recalled<T> {
     /// It has no success.
@@ -81,8 +88,6 @@ pub(crate) struct CommitLog<I, T, E> {
     unkept: VecDeque<Unkept<T>>,
     /// How many bytes of text these are.
     unkept_bytes: usize,
-    /// How many of these are successes.
-    unkept_successes: usize,
     /// How many of the first of these are durable.
     kept: usize,
     /// `true` if nothing is stored any more.
@@ -100,16 +105,7 @@ struct Unkept<T> {
 impl<I, T, E> CommitLog<I, T, E> {
     pub(crate) fn new(codec: Codec<I, T, E>, journal: Box<dyn Journal>) -> Self {
         let (hashes, unkept) = Default::default();
-        Self {
-            codec,
-            journal,
-            hashes,
-            unkept,
-            unkept_bytes: 0,
-            unkept_successes: 0,
-            kept: 0,
-            has_failed: false,
-        }
+        Self { codec, journal, hashes, unkept, unkept_bytes: 0, kept: 0, has_failed: false }
     }
 
     /// Returns `true` if so few records are on their way that another item may start.
@@ -172,7 +168,6 @@ impl<I, T, E> CommitLog<I, T, E> {
         };
         let bytes = self.keep(success.index, success.attempts, success.elapsed, Ok(text));
         self.unkept.push_back(Unkept { success: Some(success), bytes });
-        self.unkept_successes += 1;
         Ok(())
     }
 
@@ -204,7 +199,6 @@ impl<I, T, E> CommitLog<I, T, E> {
     fn pop_unkept(&mut self) -> Option<Option<Success<T>>> {
         let Unkept { success, bytes } = self.unkept.pop_front()?;
         self.unkept_bytes -= bytes;
-        self.unkept_successes -= usize::from(success.is_some());
         Some(success)
     }
 
@@ -239,11 +233,6 @@ impl<I, T, E> CommitLog<I, T, E> {
             }
         }
         None
-    }
-
-    /// Returns how many successes are not durable yet.
-    pub(in super::super) fn unkept_successes(&self) -> usize {
-        self.unkept_successes
     }
 
     /// Returns `true` if every record is durable.

@@ -55,8 +55,8 @@ impl<W: Work> DurableItems for ItemsOf<W> {
             let hash = self.cache().and_then(|cache| cache.hash(index, &item));
             let pulled = self.keep_waiting(index, item, weight);
             let (Some(cache), Some(hash)) = (self.cache(), hash) else { return Some(pulled) };
-            cache.look_up(pulled, hash);
-            scheduler.looked_up.insert(index);
+            cache.look_up(index, hash);
+            scheduler.looked_up.insert(index, pulled);
         }
         // The driver polls the look-ups that were started here. It also continues to pull if this call ended at its bound.
         if scheduler.looked_up.len() > looked_up || self.may_pull_more(scheduler) {
@@ -113,11 +113,12 @@ impl<W: Work> ItemsOf<W> {
         let Some(commit_log) = self.commit_log() else {
             return self.count_kept(scheduler, success);
         };
-        let kept = commit_log.keep_success(success);
-        scheduler.unkept_successes = commit_log.unkept_successes();
-        if let Err((success, error)) = kept {
-            scheduler.stop_for_store(error);
-            self.rescue(scheduler, success);
+        match commit_log.keep_success(success) {
+            Ok(()) => scheduler.unkept_successes += 1,
+            Err((success, error)) => {
+                scheduler.stop_for_store(error);
+                self.rescue(scheduler, success);
+            }
         }
     }
 
@@ -142,10 +143,11 @@ impl<W: Work> ItemsOf<W> {
     /// Takes the successes that have become durable.
     fn take_durable(&mut self, scheduler: &mut Scheduler) {
         while let Some(commit_log) = self.commit_log() {
-            let polled = commit_log.poll_kept(&mut Context::from_waker(&scheduler.driver));
-            scheduler.unkept_successes = commit_log.unkept_successes();
-            match polled {
-                Poll::Ready(Ok(success)) => self.count_kept(scheduler, success),
+            match commit_log.poll_kept(&mut Context::from_waker(&scheduler.driver)) {
+                Poll::Ready(Ok(success)) => {
+                    scheduler.unkept_successes -= 1;
+                    self.count_kept(scheduler, success);
+                }
                 Poll::Ready(Err(error)) => self.give_up(scheduler, error),
                 Poll::Pending => break,
             }
@@ -155,17 +157,16 @@ impl<W: Work> ItemsOf<W> {
     /// Takes the items that were looked up.
     fn take_found(&mut self, scheduler: &mut Scheduler) {
         while let (Some(cache), None) = (self.cache(), &scheduler.stop) {
-            let Poll::Ready((pulled, output)) = cache.poll_found(&mut Context::from_waker(&scheduler.driver))
+            let Poll::Ready((index, found)) = cache.poll_found(&mut Context::from_waker(&scheduler.driver))
             else {
                 break;
             };
-            scheduler.looked_up.remove(&pulled.index);
-            match output {
+            let Some(pulled) = scheduler.looked_up.remove(&index) else { continue };
+            match found.and_then(|text| cache.decode(index, &text)) {
                 None => scheduler.backlog.push_back(pulled),
                 Some(output) => {
                     self.waiting.take(pulled.slot);
-                    let (index, attempts, elapsed) = (pulled.index, 0, Duration::ZERO);
-                    let origin = Origin::Cached;
+                    let (attempts, elapsed, origin) = (0, Duration::ZERO, Origin::Cached);
                     self.make_durable(scheduler, Success { index, attempts, elapsed, origin, output });
                 }
             }
@@ -173,15 +174,15 @@ impl<W: Work> ItemsOf<W> {
     }
 
     fn count_kept(&mut self, scheduler: &mut Scheduler, success: Success<W::Output>) {
-        let Success { index, attempts, elapsed, origin, output } = success;
-        match origin {
+        match success.origin {
             Origin::Ran => {}
             Origin::Cached => scheduler.tally.cached += 1,
             Origin::Recovered => scheduler.tally.recovered += 1,
         }
         scheduler.count_success();
-        emit_settled(self.hooks.observer(), (index, attempts), elapsed, origin, None);
-        self.emit_rare_outcome(scheduler, (index, attempts), elapsed, origin, Ok(output));
+        let ids = (success.index, success.attempts);
+        emit_settled(self.hooks.observer(), ids, success.elapsed, success.origin, None);
+        self.emit_rare_outcome(scheduler, success.into_outcome());
     }
 
     /// Stops the run because nothing is stored any more. Durable successes have counted.
@@ -191,10 +192,8 @@ impl<W: Work> ItemsOf<W> {
     }
 
     fn rescue_all(&mut self, scheduler: &mut Scheduler) {
-        while let Some(commit_log) = self.commit_log() {
-            let success = commit_log.give_up();
-            scheduler.unkept_successes = commit_log.unkept_successes();
-            let Some(success) = success else { break };
+        while let Some(success) = self.commit_log().and_then(CommitLog::give_up) {
+            scheduler.unkept_successes -= 1;
             self.rescue(scheduler, success);
         }
     }
@@ -211,9 +210,9 @@ impl<W: Work> ItemsOf<W> {
     fn may_pull_more(&mut self, scheduler: &Scheduler) -> bool {
         let busy = scheduler.backlog.len() + scheduler.running() - scheduler.unkept_successes;
         let free = scheduler.permits.capacity().saturating_sub(busy);
-        let within = |window| self.outcomes.is_within_window(window, &scheduler.driver);
+        let is_within = |window| self.outcomes.is_within_window(window, &scheduler.driver);
         scheduler.source_state == SourceState::Open
-            && scheduler.admits_new_items(&within)
+            && scheduler.window().is_some_and(is_within)
             && self.store.durability().is_none_or(|durability| durability.has_room(free))
     }
 

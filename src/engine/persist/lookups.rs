@@ -1,12 +1,10 @@
 //! Outputs of equal items that are known from a cache.
 
-use std::collections::HashMap;
 use std::fmt::Display;
 use std::task::{Context, Poll};
 
 use tracing::warn;
 
-use super::super::scheduler::Pulled;
 use crate::error::BoxError;
 
 /// Looks up outputs of equal items and stores new ones, outside the run. The driver polls it. It never fails: an output that
@@ -44,8 +42,6 @@ pub(crate) struct Lookups<I, T> {
     encode: Encode<T>,
     decode: Decode<T>,
     backend: Box<dyn CacheBackend>,
-    /// Items that are being looked up. They hold no permits and have not started.
-    pending: HashMap<usize, Pulled>,
 }
 
 impl<I, T> Lookups<I, T> {
@@ -55,7 +51,7 @@ impl<I, T> Lookups<I, T> {
         (encode, decode): (Encode<T>, Decode<T>),
         backend: Box<dyn CacheBackend>,
     ) -> Self {
-        Self { name, hash, encode, decode, backend, pending: HashMap::new() }
+        Self { name, hash, encode, decode, backend }
     }
 
     /// Returns `true` if another item may be looked up.
@@ -79,31 +75,26 @@ impl<I, T> Lookups<I, T> {
     }
 
     /// Starts the look-up of an item.
-    pub(in super::super) fn look_up(&mut self, pulled: Pulled, hash: String) {
-        self.backend.look_up(pulled.index, hash);
-        self.pending.insert(pulled.index, pulled);
+    pub(in super::super) fn look_up(&mut self, index: usize, hash: String) {
+        self.backend.look_up(index, hash);
     }
 
-    /// Returns the next item that was looked up, and its output if there is one.
-    pub(in super::super) fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<(Pulled, Option<T>)> {
-        loop {
-            let (index, found) = match self.backend.poll_found(cx) {
-                Poll::Ready(found) => found,
-                Poll::Pending => return Poll::Pending,
-            };
-            let Some(pulled) = self.pending.remove(&index) else { continue };
-            let Some(text) = found else { return Poll::Ready((pulled, None)) };
-            let output = match (self.decode)(index, &text) {
-                Ok(output) => {
-                    self.backend.release(index);
-                    Some(output)
-                }
-                Err(error) => {
-                    self.log_warning(index, "cached output has another type, will be computed again", &error);
-                    None
-                }
-            };
-            return Poll::Ready((pulled, output));
+    /// Returns the next item that was looked up, and the text of its output if there is one.
+    pub(in super::super) fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<(usize, Option<String>)> {
+        self.backend.poll_found(cx)
+    }
+
+    /// Returns the output of an item that was found, unless its text cannot be read.
+    pub(in super::super) fn decode(&mut self, index: usize, text: &str) -> Option<T> {
+        match (self.decode)(index, text) {
+            Ok(output) => {
+                self.backend.release(index);
+                Some(output)
+            }
+            Err(error) => {
+                self.log_warning(index, "cached output has another type, will be computed again", &error);
+                None
+            }
         }
     }
 

@@ -106,7 +106,7 @@ impl Scheduler {
     pub(in super::super) fn started_items(&mut self) -> Started {
         self.take_back_assigned();
         let backlog = self.backlog.iter().map(|pulled| pulled.index);
-        let mut except: Vec<usize> = backlog.chain(self.looked_up.iter().copied()).collect();
+        let mut except: Vec<usize> = backlog.chain(self.looked_up.keys().copied()).collect();
         except.sort_unstable();
         Started { pulled: self.pulled, except }
     }

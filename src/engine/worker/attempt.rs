@@ -12,7 +12,6 @@ use crate::config::Config;
 use crate::outcome::{ItemError, TimeoutScope};
 use crate::rt::Instant;
 
-use super::super::trace;
 use super::blocking::Unwound;
 use crate::panic_payload::{Payload, into_message};
 
@@ -140,7 +139,7 @@ fn drop_caught<F>(mut attempt: Pin<&mut Option<F>>) {
 /// Drops an attempt in the span of its item.
 #[cold]
 pub(in super::super) fn drop_in_span<F>(span: &Span, attempt: Pin<&mut Option<F>>) {
-    let _entered = trace::enter(span);
+    let _entered = span.enter();
     drop_caught(attempt);
 }
 

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use super::super::job::Job;
 use super::super::scheduler::Scheduler;
-use super::super::scheduler::clock::{Clock, deadline, earliest};
+use super::super::scheduler::clock::{deadline, earliest};
 use super::super::scheduler::permits::HeldPermits;
 use super::super::shutdown::ShutDown;
 use super::super::timer::Timer;
@@ -15,6 +15,9 @@ use crate::config::Config;
 use crate::context::{ItemContext, Signal};
 use crate::observe::{Event, Observer};
 use crate::rt::Instant;
+
+/// Returns the time by the clock of the run, and a limit with the latest possible start.
+type ReadClock<'a> = &'a mut dyn FnMut(Limit) -> (Instant, Limit);
 
 /// The part of an attempt slot that does not depend on the types of the run.
 pub(in super::super) struct AttemptControl {
@@ -93,13 +96,13 @@ impl AttemptControl {
         self.job.attempt == 1 && (!parallel || config.first_limit.is_some_and(may_ring_later))
     }
 
-    /// Ready with the limit that has passed, grace included, or once the runtime has no timer any more. `read_clock` reads
-    /// the clock of the run, and returns the latest deadline of a limit.
+    /// Ready with the limit that has passed, grace included, or once the runtime has no timer any more. `read_clock` returns
+    /// the time, and the limit with the latest possible start of the attempt.
     pub(in super::super) fn poll_limit(
         &mut self,
         cx: &mut Context<'_>,
         config: &Config,
-        read_clock: &mut dyn FnMut(&mut dyn FnMut(&mut Clock)),
+        read_clock: ReadClock<'_>,
     ) -> Poll<Option<Limit>> {
         if let AttemptDeadline::BegunSince(dated) = self.deadline {
             self.correct_start(TimeSlice::latest_start(dated), AttemptDeadline::Begun);
@@ -126,7 +129,7 @@ impl AttemptControl {
         &mut self,
         cx: &mut Context<'_>,
         config: &Config,
-        read_clock: &mut dyn FnMut(&mut dyn FnMut(&mut Clock)),
+        read_clock: ReadClock<'_>,
     ) -> Poll<Result<Limit, ShutDown>> {
         match self.deadline {
             AttemptDeadline::Unlimited | AttemptDeadline::Begun(_) | AttemptDeadline::BegunSince(_) => {
@@ -135,8 +138,7 @@ impl AttemptControl {
             AttemptDeadline::Grace(limit, until) => self.timer.poll(cx, until).map_ok(|()| limit),
             AttemptDeadline::Until(limit) => {
                 ready!(self.timer.poll(cx, limit.deadline()))?;
-                let (mut now, mut latest) = (limit.deadline(), limit);
-                read_clock(&mut |clock| (now, latest) = (clock.read(), limit.latest(clock)));
+                let (now, latest) = read_clock(limit);
                 // Otherwise the next poll would register the earlier deadline again, which has passed: it would wake the
                 // worker at once, again and again.
                 self.deadline = AttemptDeadline::Until(latest);
@@ -176,46 +178,27 @@ impl AttemptControl {
         if !is_first {
             scheduler.tally.retries += 1;
         }
-        if scheduler.timed {
-            return self.begin_timed(scheduler, observer(), is_first, is_at_once, parallel);
+        let observer = if scheduler.timed { observer() } else { None };
+        if let (true, Some(observer)) = (is_first, observer) {
+            observer.on_event(&Event::ItemStarted { index: self.job.index });
         }
         // A parallel worker reads the clock itself.
         if parallel {
             return;
         }
         scheduler.budget.spend();
-        if scheduler.config.first_limit.is_some() {
-            let now = scheduler.clock.coarse();
-            if is_first {
-                self.job.started = Some(now);
-            }
-            self.deadline = AttemptDeadline::Begun(now);
-        }
-    }
-
-    /// Records the start of an attempt in a run that reports how long each item took.
-    fn begin_timed(
-        &mut self,
-        scheduler: &mut Scheduler,
-        observer: Option<&dyn Observer>,
-        is_first: bool,
-        is_at_once: bool,
-        parallel: bool,
-    ) {
-        if let (true, Some(observer)) = (is_first, observer) {
-            observer.on_event(&Event::ItemStarted { index: self.job.index });
-        }
-        if parallel {
-            return;
-        }
-        scheduler.budget.spend();
-        // The last reading is the time at which the previous item settled. An observer may have taken time since then.
-        let reuses_reading = is_at_once && observer.is_none();
-        let now = if reuses_reading { scheduler.clock.last() } else { scheduler.clock.read() };
+        let is_limited = scheduler.config.first_limit.is_some();
+        let now = match (scheduler.timed, is_limited) {
+            // The last reading is the time at which the previous item settled. An observer may have taken time since then.
+            (true, _) if is_at_once && observer.is_none() => scheduler.clock.last(),
+            (true, _) => scheduler.clock.read(),
+            (false, true) => scheduler.clock.coarse(),
+            (false, false) => return,
+        };
         if is_first {
             self.job.started = Some(now);
         }
-        if scheduler.config.first_limit.is_some() {
+        if is_limited {
             self.deadline = AttemptDeadline::Begun(now);
         }
     }

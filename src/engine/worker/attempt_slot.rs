@@ -113,9 +113,11 @@ impl<W: Work> SlotProjection<'_, W> {
         guard: &mut StateGuard<'_, ItemsOf<W>>,
     ) -> Poll<ItemError<W::Error>> {
         let attempts = self.control.job.attempt;
-        let limit = ready!(self.control.poll_limit(cx, config, &mut |read| {
-            read(&mut guard.get().scheduler.clock);
+        let limit = ready!(self.control.poll_limit(cx, config, &mut |limit| {
+            let clock = &mut guard.get().scheduler.clock;
+            let read = (clock.read(), limit.latest(clock));
             guard.release(W::Mode::PARALLEL);
+            read
         }));
         let error = limit.map_or_else(interrupted, |limit| limit.error(attempts));
         let still_running =
