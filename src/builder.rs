@@ -12,6 +12,7 @@ use tracing::warn;
 use crate::config::{Config, Settings};
 use crate::error::ConfigError;
 use crate::limiter::Limiter;
+use crate::observe::Observer;
 use crate::task::AsyncMapTask;
 
 impl AsyncMapTask {
@@ -246,6 +247,41 @@ impl AsyncMapTaskBuilder {
     /// ```
     pub fn limiter(mut self, limiter: &Limiter) -> Self {
         self.settings.limiter = Some(limiter.clone());
+        self
+    }
+
+    /// Adds an observer of every run of this task; see [`Observer`]. Repeated calls add further ones. The default is none.
+    ///
+    /// Each event goes to the observers in the order in which they were added, and then to that of the run, which
+    /// [`observe`](crate::MapRun::observe) sets.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::{AsyncMapTask, Event};
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    ///
+    /// let settled = Arc::new(AtomicUsize::new(0));
+    /// let counter = Arc::clone(&settled);
+    /// let task = AsyncMapTask::builder()
+    ///     .observer(move |event: &Event<'_>| {
+    ///         if let Event::ItemSettled { .. } = event {
+    ///             counter.fetch_add(1, Ordering::Relaxed);
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// for _ in 0..2 {
+    ///     task.run(0..10, |n| async move { Ok::<_, String>(n) }).await?;
+    /// }
+    /// assert_eq!(settled.load(Ordering::Relaxed), 20);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn observer(mut self, observer: impl Observer + Send + Sync + 'static) -> Self {
+        self.settings.observers.add(observer);
         self
     }
 }

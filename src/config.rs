@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::error::ConfigError;
 use crate::limiter::Limiter;
+use crate::observe::Observers;
 use crate::outcome::TimeoutScope;
 use crate::retry::RetryPolicy;
 use crate::verdict::{Criteria, Ratio};
@@ -57,6 +58,7 @@ pub(crate) struct Settings {
     pub(crate) fail_fast: bool,
     pub(crate) accept_partial: bool,
     pub(crate) limiter: Option<Limiter>,
+    pub(crate) observers: Observers,
 }
 
 impl Default for Settings {
@@ -84,6 +86,7 @@ impl Default for Settings {
             fail_fast: false,
             accept_partial: false,
             limiter: None,
+            observers: Observers::default(),
         }
     }
 }
@@ -111,6 +114,8 @@ pub(crate) struct Config {
     pub(crate) cancel_grace: Duration,
     pub(crate) criteria: Criteria,
     pub(crate) limiter: Option<Limiter>,
+    /// The observers of all runs of the task.
+    pub(crate) observers: Observers,
     /// `true` if a run that was cancelled or has timed out ends with its partial result.
     pub(crate) accept_partial: bool,
     /// The settings as they were given, for a task that differs in some of them.
@@ -200,6 +205,7 @@ impl Config {
             first_limit: of_attempt.into_iter().chain(of_item).min_by_key(|(limit, _)| *limit),
             name: settings.name,
             limiter: settings.limiter,
+            observers: settings.observers,
             concurrency: settings.concurrency,
             look_ahead: settings.look_ahead.unwrap_or_else(|| default_look_ahead(settings.concurrency)),
             retry: settings.retry,

@@ -9,6 +9,7 @@ pub(crate) mod background;
 mod driver;
 mod drop_notice;
 mod ending;
+mod events;
 mod failure;
 pub(crate) mod in_context;
 mod items;

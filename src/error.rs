@@ -132,7 +132,7 @@ pub struct MapTaskError<T, E> {
 struct Failure<T, E> {
     name: String,
     reason: FailureReason,
-    first_failure: Option<usize>,
+    first_failure: Option<FirstFailure>,
     /// The number of successes that the criteria require, if it is more than the number of items.
     shortfall: Option<usize>,
     partial: MapTaskResult<T, E>,
@@ -142,7 +142,7 @@ impl<T, E> MapTaskError<T, E> {
     pub(crate) fn new(
         name: String,
         reason: FailureReason,
-        first_failure: Option<usize>,
+        first_failure: Option<FirstFailure>,
         shortfall: Option<usize>,
         partial: MapTaskResult<T, E>,
     ) -> Self {
@@ -176,7 +176,7 @@ impl<T, E> MapTaskError<T, E> {
 
     /// Returns the item that failed before all others, with its index.
     pub fn first_failure(&self) -> Option<(usize, &ItemError<E>)> {
-        let index = self.inner.first_failure?;
+        let index = self.inner.first_failure.as_ref()?.index;
         self.inner.partial.errors.get(&index).map(|error| (index, error))
     }
 }
@@ -194,12 +194,11 @@ impl<T, E: fmt::Debug> fmt::Debug for MapTaskError<T, E> {
 
 impl<T, E: fmt::Display> fmt::Display for MapTaskError<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { name, reason, shortfall, partial, .. } = &*self.inner;
+        let Failure { name, reason, first_failure, shortfall, partial } = &*self.inner;
         Headline { name, reason, shortfall: *shortfall, summary: &partial.summary }.fmt(f)?;
-        match self.first_failure() {
-            Some((index, error)) if reason.is_about_items() => {
-                let attempts = Count(error.attempts(), "attempt");
-                write!(f, "; item {index} failed first, after {attempts}: {:#}", Cause(error))
+        match (first_failure, self.first_failure()) {
+            (Some(first), Some((_, error))) if reason.is_about_items() => {
+                write!(f, "; {first}: {:#}", Cause(error))
             }
             _ => Ok(()),
         }
@@ -291,16 +290,35 @@ pub struct RunError {
 struct RunFailure {
     name: String,
     reason: FailureReason,
-    first_failure: Option<(usize, u32)>,
+    first_failure: Option<FirstFailure>,
     shortfall: Option<usize>,
     summary: Summary,
+}
+
+/// The first item of a run that failed.
+#[derive(Debug)]
+pub(crate) struct FirstFailure {
+    pub(crate) index: usize,
+    pub(crate) attempts: u32,
+    pub(crate) label: Option<String>,
+}
+
+impl fmt::Display for FirstFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { index, attempts, label } = self;
+        write!(f, "item {index} ")?;
+        if let Some(label) = label {
+            write!(f, "({label}) ")?;
+        }
+        write!(f, "failed first, after {}", Count(*attempts, "attempt"))
+    }
 }
 
 impl RunError {
     pub(crate) fn new(
         name: String,
         reason: FailureReason,
-        first_failure: Option<(usize, u32)>,
+        first_failure: Option<FirstFailure>,
         shortfall: Option<usize>,
         summary: Summary,
     ) -> Self {
@@ -328,7 +346,7 @@ impl fmt::Debug for RunError {
         f.debug_struct("RunError")
             .field("name", &self.inner.name)
             .field("reason", &self.inner.reason)
-            .field("first_failure", &self.inner.first_failure.map(|(index, _)| index))
+            .field("first_failure", &self.inner.first_failure)
             .field("summary", &self.inner.summary)
             .finish_non_exhaustive()
     }
@@ -339,9 +357,7 @@ impl fmt::Display for RunError {
         let RunFailure { name, reason, first_failure, shortfall, summary } = &*self.inner;
         Headline { name, reason, shortfall: *shortfall, summary }.fmt(f)?;
         match first_failure {
-            Some((index, attempts)) if reason.is_about_items() => {
-                write!(f, "; item {index} failed first, after {}", Count(*attempts, "attempt"))
-            }
+            Some(first) if reason.is_about_items() => write!(f, "; {first}"),
             _ => Ok(()),
         }
     }

@@ -9,6 +9,8 @@ mod checkpoint;
 mod config;
 mod context;
 mod count;
+#[cfg(feature = "signal")]
+mod ctrl_c;
 mod engine;
 mod error;
 mod for_each;
@@ -60,7 +62,7 @@ pub use limiter::Limiter;
 #[cfg(feature = "serde")]
 pub use map_task_config::MapTaskConfig;
 pub use observe::{Event, Observer};
-pub use outcome::{FailureKind, ItemError, ItemOutcome, Origin, TimeoutScope};
+pub use outcome::{FailureKind, ItemError, ItemOutcome, LeftOver, Origin, TimeoutScope};
 pub use over::Over;
 pub use progress::Progress;
 #[cfg(feature = "store")]

@@ -1,5 +1,6 @@
 //! Observers and the events of a run.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,24 @@ pub enum Event<'a> {
         /// The item's position in the input.
         index: usize,
     },
+    /// An attempt starts. The event of the first attempt follows [`ItemStarted`](Self::ItemStarted).
+    #[non_exhaustive]
+    AttemptStarted {
+        /// The item's position in the input.
+        index: usize,
+        /// The number of the attempt. The first is 1.
+        attempt: u32,
+    },
+    /// An attempt returned an output. In a durable run, the item settles later, once the output is stored.
+    #[non_exhaustive]
+    AttemptSucceeded {
+        /// The item's position in the input.
+        index: usize,
+        /// The number of the attempt. The first is 1.
+        attempt: u32,
+        /// The time from the start of this attempt to its end.
+        elapsed: Duration,
+    },
     /// An attempt returned an error, exceeded a time limit, panicked or could not start.
     #[non_exhaustive]
     AttemptFailed {
@@ -25,6 +44,10 @@ pub enum Event<'a> {
         index: usize,
         /// The number of the attempt. The first is 1.
         attempt: u32,
+        /// The time from the start of this attempt to its end.
+        elapsed: Duration,
+        /// The label of the item, if the run has [`label`](crate::MapRun::label).
+        label: Option<&'a str>,
         /// The kind of the failure.
         kind: FailureKind,
         /// The delay before the next attempt. `None` if this failure is the item's last.
@@ -39,6 +62,8 @@ pub enum Event<'a> {
         attempts: u32,
         /// The time from the start of the first attempt to now.
         elapsed: Duration,
+        /// The label of the item, if the run has [`label`](crate::MapRun::label).
+        label: Option<&'a str>,
         /// The origin of its result.
         origin: Origin,
         /// `None` if the item succeeded.
@@ -55,7 +80,8 @@ pub enum Event<'a> {
     },
 }
 
-/// Receives every event of a run, and cannot influence it; see [`observe`](crate::MapRun::observe).
+/// Receives every event of a run, and cannot influence it; see [`observe`](crate::MapRun::observe) for one run and
+/// [`observer`](crate::AsyncMapTaskBuilder::observer) for all runs of a task.
 ///
 /// The run calls its observer between the polls of the items, so the observer must be quick. Pass a type of your own
 /// by value, or in an [`Arc`] to read it during the run:
@@ -129,5 +155,35 @@ impl<F: Fn(&Event<'_>)> Observer for F {
 impl<O: Observer + ?Sized> Observer for Arc<O> {
     fn on_event(&self, event: &Event<'_>) {
         (**self).on_event(event);
+    }
+}
+
+/// The observers of all runs of a task.
+#[derive(Clone, Default)]
+pub(crate) struct Observers(Vec<Arc<dyn Observer + Send + Sync>>);
+
+impl Observers {
+    pub(crate) fn add(&mut self, observer: impl Observer + Send + Sync + 'static) {
+        self.0.push(Arc::new(observer));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Passes an event to every observer of the task, and to that of the run.
+    pub(crate) fn emit(&self, of_run: Option<&dyn Observer>, event: &Event<'_>) {
+        for observer in &self.0 {
+            observer.on_event(event);
+        }
+        if let Some(observer) = of_run {
+            observer.on_event(event);
+        }
+    }
+}
+
+impl fmt::Debug for Observers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} observers", self.0.len())
     }
 }

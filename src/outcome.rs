@@ -19,8 +19,22 @@ pub struct ItemOutcome<T, E> {
     pub elapsed: Duration,
     /// The origin of the result.
     pub origin: Origin,
+    /// The label of the item, if the run has [`label`](crate::MapRun::label).
+    pub label: Option<String>,
     /// The value that the function returned, or the failure of the item.
     pub result: Result<T, ItemError<E>>,
+}
+
+/// An item that was pulled from its source and did not settle; see [`give_back`](crate::MapRun::give_back).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeftOver<I> {
+    /// The item.
+    pub item: I,
+    /// The item's position in the input, from 0.
+    pub index: usize,
+    /// The number of attempts that had started. With 0, the item had no side effects.
+    pub attempts: u32,
 }
 
 /// The origin of an item's result.
@@ -33,6 +47,8 @@ pub enum Origin {
     Cached,
     /// The item succeeded in an earlier run of the same id.
     Recovered,
+    /// The item succeeded in the run that this one repeats; see [`redo`](crate::MapRun::redo).
+    Carried,
 }
 
 /// The failure of an item. `E` is the error type of the map function.

@@ -11,7 +11,7 @@ use crate::engine::output::sink::NoSink;
 use crate::engine::persist::durability::NoStore;
 use crate::engine::plan::Mapped;
 use crate::engine::running::{Options, Parts, Setup};
-use crate::engine::user::call::{Blocking, Once, Plain, WithContext};
+use crate::engine::user::call::{Blocking, BlockingWithContext, Once, Plain, WithContext};
 use crate::engine::user::hooks::NoHooks;
 use crate::engine::user::source::{Source, WithTotal};
 use crate::engine::worker::blocking::BlockingAttempt;
@@ -193,6 +193,48 @@ impl<S: Source> Over<S> {
         E: Send + 'static,
     {
         self.start_with(Blocking(Arc::new(f)), type_name::<F>())
+    }
+
+    /// Like [`map_blocking`](Self::map_blocking), and also passes an [`ItemContext`] to the function.
+    ///
+    /// Nothing can stop a blocking function, but it can end by itself: the
+    /// [`cancellation_token`](ItemContext::cancellation_token) of its context is cancelled when its time limit has passed,
+    /// and when the run is stopped or dropped. A long function checks it from time to time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    /// use std::time::Duration;
+    ///
+    /// let task = AsyncMapTask::builder().timeout_per_attempt(Duration::from_millis(10)).allow_failures().build()?;
+    /// let result = task
+    ///     .over([1])
+    ///     .map_blocking_with_context(|cx, n| {
+    ///         let token = cx.cancellation_token();
+    ///         while !token.is_cancelled() {
+    ///             std::thread::yield_now(); // one part of the work
+    ///         }
+    ///         Err::<(), _>(format!("{n} was stopped"))
+    ///     })
+    ///     .await?;
+    /// assert_eq!(result.summary.timeouts, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn map_blocking_with_context<F, T, E>(
+        self,
+        f: F,
+    ) -> MapRun<Mapped<S, BlockingWithContext<F>, S::Item, BlockingAttempt<T, E>, T, E>>
+    where
+        S::Item: Clone + Send + 'static,
+        F: Fn(ItemContext, S::Item) -> Result<T, E> + Send + Sync + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.start_with(BlockingWithContext(Arc::new(f)), type_name::<F>())
     }
 
     fn start_with<C, T, E, Fut>(

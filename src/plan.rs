@@ -50,8 +50,10 @@
 
 #[cfg(feature = "store")]
 pub use crate::engine::persist::durability::Durable;
+pub use crate::engine::persist::durability::Redo;
 pub use crate::engine::plan::{Mapped, Plan};
-pub use crate::engine::user::hooks::{Observe, RetryAfter, RetryIf, Weight};
+pub use crate::engine::user::hooks::{Label, Observe, RetryAfter, RetryIf, Weight};
+pub use crate::engine::user::leftovers::GiveBack;
 pub use crate::for_each::Delivering;
 pub use crate::run::options::Parallel;
 pub use crate::stream::Streaming;

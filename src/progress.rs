@@ -27,6 +27,8 @@ pub struct Progress {
     pub failures: usize,
     /// The number of successes that an earlier run of the same id has left.
     pub recovered: usize,
+    /// The number of successes of the run that this one repeats.
+    pub carried: usize,
     /// The number of successes that are cached outputs of equal items.
     pub cached: usize,
     /// The number of attempts that are running.
@@ -38,17 +40,37 @@ pub struct Progress {
     /// The time from the run's first poll to now, or to when it was gone.
     pub elapsed: Duration,
     /// The estimated time that the rest will take at the same rate: `elapsed / ran * (total - settled)`. Settled
-    /// items are those that have succeeded or failed, and `ran` is the number of them that were neither recovered nor
-    /// cached. `None` while there is no total or no item has run to its end; zero once the run is gone.
+    /// items are those that have succeeded or failed, and `ran` is the number of them that were not recovered, carried
+    /// over or cached. `None` while there is no total or no item has run to its end; zero once the run is gone.
     pub eta: Option<Duration>,
 }
 
 impl Progress {
+    /// Returns the number of items that have settled: they have succeeded or failed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// let task = AsyncMapTask::builder().allow_failures().build()?;
+    /// let mut handle = task.over(0..10).map(|n| async move { if n % 5 == 0 { Err("no") } else { Ok(n) } }).spawn();
+    /// (&mut handle).await?;
+    /// assert_eq!(handle.progress().settled(), 10); // 8 successes and 2 failures
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn settled(&self) -> usize {
+        self.successes + self.failures
+    }
+
     /// Fills in the fields that depend on the time.
     fn at(mut self, elapsed: Duration) -> Self {
-        let settled = self.successes + self.failures;
+        let settled = self.settled();
         self.elapsed = elapsed;
-        let ran = settled - self.recovered - self.cached;
+        let ran = settled - self.recovered - self.carried - self.cached;
         self.eta = self.total.filter(|_| ran > 0).map(|total| {
             let left = total.saturating_sub(settled);
             Duration::try_from_secs_f64(elapsed.as_secs_f64() / ran as f64 * left as f64)

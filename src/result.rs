@@ -156,6 +156,8 @@ pub struct Summary {
     pub panics: usize,
     /// The number of successes that an earlier run of the same id has left.
     pub recovered: usize,
+    /// The number of successes of the run that this one repeats; see [`redo`](crate::MapRun::redo).
+    pub carried: usize,
     /// The number of successes that are cached outputs of equal items.
     pub cached: usize,
     /// The number of items that ran again because their content differs from that of their success in an earlier run
@@ -230,6 +232,7 @@ impl fmt::Display for Summary {
         )?;
         for (count, what) in [
             (self.recovered, "recovered"),
+            (self.carried, "carried over"),
             (self.cached, "cached"),
             (self.changed, "changed since an earlier run"),
         ] {
@@ -262,8 +265,8 @@ mod tests {
         let text = "20 items in 1.235s: 5 succeeded, 8 failed, 3 cancelled, 4 not started; \
                     5 retries, 6 timeouts, 7 panics";
         assert_eq!(summary.to_string(), text);
-        let durable = Summary { recovered: 1, cached: 2, changed: 3, ..summary.clone() };
-        let more = format!("{text}, 1 recovered, 2 cached, 3 changed since an earlier run");
+        let durable = Summary { recovered: 1, carried: 4, cached: 2, changed: 3, ..summary.clone() };
+        let more = format!("{text}, 1 recovered, 4 carried over, 2 cached, 3 changed since an earlier run");
         assert_eq!(durable.to_string(), more);
         let errors = BTreeMap::from([(1, ItemError::Failed { error: "no", attempts: 1 })]);
         let started = Started { pulled: 3, except: Vec::new() };

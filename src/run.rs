@@ -1,6 +1,7 @@
 //! One run of a task, and the future of its result.
 
 pub(crate) mod options;
+mod stopping;
 
 use std::fmt;
 use std::pin::Pin;

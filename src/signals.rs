@@ -1,6 +1,7 @@
 //! The signals to a run from outside while it is running: a flag for each signal, and the waker of the driver.
 
 use crate::rt::{AtomicU8, AtomicWaker};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Wake, Waker};
@@ -10,6 +11,9 @@ const DRAINING: u8 = 2;
 const PAUSED: u8 = 4;
 const TOKEN: u8 = 8;
 const RESIZED: u8 = 16;
+
+/// A future that raises signals of a run. The run polls it.
+pub(crate) type SignalSource = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Sends signals to a run, from any thread.
 ///

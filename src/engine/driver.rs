@@ -25,7 +25,7 @@ use crate::error::BoxError;
 use crate::observe::Event;
 use crate::panic_payload::{Payload, discard};
 use crate::rt::{AtomicBool, Instant, coop};
-use crate::signals::Signals;
+use crate::signals::{SignalSource, Signals};
 
 /// The part of a [`Driver`](super::Driver) that does not depend on the types of the run.
 pub(super) struct DriverCore {
@@ -38,6 +38,8 @@ pub(super) struct DriverCore {
     relay: Relay,
     /// Notifies the signals when a token of the caller is cancelled, for as long as this exists.
     _cancelled: [Option<Pin<Box<WaitForCancellationFutureOwned>>>; 2],
+    /// Raises signals of the run, if an option asks for it.
+    signal_source: Option<SignalSource>,
     timers: Timers,
     /// The time until which the run waits for its store. Set once nothing runs any more, if the run has a time limit.
     store_until: Option<Instant>,
@@ -86,10 +88,10 @@ pub(super) trait Rounds {
 impl DriverCore {
     /// Creates the driver of a run, and starts it.
     pub(super) fn new(scheduler: &mut Scheduler, items: &mut dyn Items) -> Self {
-        if let Some(observer) = items.observer() {
-            observer.on_event(&Event::RunStarted);
-        }
+        scheduler.emit(items.observer(), &Event::RunStarted);
         let cancelled = scheduler.listen_to_tokens();
+        let listen =
+            scheduler.listen.map(|listen| listen(Arc::clone(&scheduler.signals), scheduler.name.clone()));
         let span = trace::run_span(&scheduler.name, scheduler.total(), scheduler.config.concurrency);
         items.set_notice_span(&span);
         Self {
@@ -99,6 +101,7 @@ impl DriverCore {
             signals: Arc::clone(&scheduler.signals),
             relay: Relay::new(Arc::clone(&scheduler.signals)),
             _cancelled: cancelled,
+            signal_source: listen,
             timers: Timers::default(),
             store_until: None,
             is_over: false,
@@ -164,6 +167,7 @@ impl DriverCore {
         // If the run was stopped from outside, finished items still deliver their results. If a failure stops the run, no
         // later result counts.
         self.signals.register(cx.waker());
+        self.poll_signal_source(cx);
         let (_former, mut stopped, mut polls_workers) = {
             let mut guard = DriverGuard::new(state);
             let state = guard.get();
@@ -211,6 +215,12 @@ impl DriverCore {
         }
         self.end_poll(cx, state, workers);
         Poll::Pending
+    }
+
+    fn poll_signal_source(&mut self, cx: &mut Context<'_>) {
+        if self.signal_source.as_mut().is_some_and(|source| source.as_mut().poll(cx).is_ready()) {
+            self.signal_source = None;
+        }
     }
 
     /// Takes the items that have settled outside the workers, delivers outcomes to the sink, and assigns the next attempt.
@@ -358,11 +368,13 @@ fn take_kept(state: &mut State<dyn Items + '_>) {
 fn finish(state: &AnyState<'_>) -> Verdict {
     let mut guard = DriverGuard::new(state);
     let state = guard.get();
+    if let (Some(items), true) = (state.items.durable(), state.scheduler.stop.is_some()) {
+        items.carry_rest(&mut state.scheduler);
+    }
+    state.items.give_back();
     let verdict = state.scheduler.end();
     verdict.log();
-    if let Some(observer) = state.items.observer() {
-        let (summary, reason) = (&verdict.summary, verdict.reason.as_ref());
-        observer.on_event(&Event::RunFinished { summary, reason });
-    }
+    let (summary, reason) = (&verdict.summary, verdict.reason.as_ref());
+    state.scheduler.emit(state.items.observer(), &Event::RunFinished { summary, reason });
     verdict
 }

@@ -37,10 +37,7 @@ impl<T, E> Ending<Results<T, E>> {
         let result = MapTaskResult { results, errors, summary, started };
         match reason {
             None => Ok(result),
-            Some(reason) => {
-                let first_failure = first_failure.map(|(index, _)| index);
-                Err(MapTaskError::new(name, reason, first_failure, shortfall, result))
-            }
+            Some(reason) => Err(MapTaskError::new(name, reason, first_failure, shortfall, result)),
         }
     }
 }

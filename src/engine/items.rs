@@ -15,6 +15,7 @@ use super::persist::durable::DurableItems;
 use super::scheduler::{Pulled, Scheduler, SourceState};
 use super::slots::{Kept, Slots};
 use super::user::hooks::Hooks;
+use super::user::leftovers::Leftovers;
 use super::user::source::Source;
 use super::{Ending, Plan, Rest, Work};
 use crate::observe::Observer;
@@ -49,8 +50,11 @@ pub(super) trait Items: Release {
     /// Takes the job of a waiting item, whose attempt starts now.
     fn take_job(&mut self, slot: usize) -> Job;
 
-    /// Drops a waiting item that will not be tried again.
+    /// Drops a waiting item that will not be tried again, unless it is to be given back.
     fn discard(&mut self, slot: usize);
+
+    /// Gives the items that did not settle back to the caller, if it wants them.
+    fn give_back(&mut self);
 
     /// Returns `true` if fewer than `capacity` outcomes wait to be taken; see [`Outcomes::has_room`].
     fn has_room(&self, capacity: usize, driver: &Waker) -> bool;
@@ -94,7 +98,16 @@ impl<W: Work> Items for ItemsOf<W> {
     }
 
     fn discard(&mut self, slot: usize) {
-        self.waiting.take(slot);
+        if let Some(Kept { item, job, .. }) = self.waiting.take(slot) {
+            self.leave(&job, Some(item));
+        }
+    }
+
+    fn give_back(&mut self) {
+        if W::Hooks::GIVES_BACK {
+            (0..self.waiting.len()).for_each(|slot| self.discard(slot));
+            self.hooks.give_back();
+        }
     }
 
     fn has_room(&self, capacity: usize, driver: &Waker) -> bool {
@@ -125,8 +138,13 @@ impl<W: Work> Items for ItemsOf<W> {
     }
 
     fn fail_late(&mut self, scheduler: &mut Scheduler, slot: usize) {
-        if let Some(Kept { job, error: Some(error), .. }) = self.waiting.take(slot) {
-            self.fail(scheduler, &job, error, "no permit was free before the item's time limit had passed");
+        if let Some(Kept { mut job, error: Some(error), .. }) = self.waiting.take(slot) {
+            self.fail(
+                scheduler,
+                &mut job,
+                error,
+                "no permit was free before the item's time limit had passed",
+            );
         }
     }
 
@@ -177,6 +195,7 @@ impl<W: Plan> ItemsOf<W> {
         scheduler.stop_dropped(self.commit_log().is_none());
         if W::Store::KEEPS && W::Outcomes::ARE_RESULTS {
             self.rescue_unkept(scheduler);
+            self.add_previous(scheduler);
         }
         if let Some(taker) = self.outcomes.complete() {
             taker.wake();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::Span;
 
-use super::trace;
+use super::trace::{ItemName, renew_item_span};
 use crate::outcome::{ItemError, ItemOutcome, Origin};
 use crate::rt::Instant;
 
@@ -18,6 +18,10 @@ pub(super) struct Job {
     pub(super) weight: u32,
     /// The start of the first attempt, if it is needed.
     pub(super) started: Option<Instant>,
+    /// The start of the current attempt, if the run has observers.
+    pub(super) attempt_started: Option<Instant>,
+    /// The label of the item, once it is needed.
+    pub(super) label: Option<String>,
     pub(super) span: Span,
 }
 
@@ -29,14 +33,15 @@ impl Job {
 
     /// Returns the job of an item that was pulled.
     pub(super) fn new(index: usize, weight: u32) -> Self {
-        Self { index, attempt: 0, weight, started: None, span: Span::none() }
+        let (started, attempt_started, label) = Default::default();
+        Self { index, attempt: 0, weight, started, attempt_started, label, span: Span::none() }
     }
 
     /// Replaces the job by one of a new item, with its first attempt.
     #[inline]
     pub(super) fn renew(&mut self, index: usize, weight: u32) {
         (self.index, self.weight, self.attempt, self.started) = (index, weight, 1, None);
-        trace::renew_item_span(&mut self.span, index);
+        renew_item_span(&mut self.span, index);
     }
 
     /// Replaces the job by one that has waited for its next attempt.
@@ -54,10 +59,16 @@ impl Job {
     pub(super) fn outcome<T, E>(
         &self,
         elapsed: Duration,
+        label: Option<String>,
         result: Result<T, ItemError<E>>,
     ) -> ItemOutcome<T, E> {
         let Self { index, attempt: attempts, .. } = *self;
-        ItemOutcome { index, attempts, elapsed, origin: Origin::Ran, result }
+        ItemOutcome { index, attempts, elapsed, origin: Origin::Ran, label, result }
+    }
+
+    /// Returns the index and the label of the item.
+    pub(super) fn name(&self) -> ItemName<'_> {
+        (self.index, self.label.as_deref())
     }
 
     /// Takes the job out of its attempt slot.

@@ -6,3 +6,4 @@ pub(crate) mod durability;
 pub(super) mod durable;
 #[cfg_attr(not(feature = "store"), allow(dead_code, reason = "used only with `store`"))]
 pub(crate) mod lookups;
+pub(crate) mod previous;

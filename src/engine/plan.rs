@@ -9,6 +9,7 @@ use super::output::sink::{Deliver, NoSink};
 use super::persist::durability::{NoStore, Persist};
 use super::user::call::Call;
 use super::user::hooks::{Hooks, NoHooks};
+use super::user::leftovers::Leftovers;
 use super::user::source::Source;
 
 /// The types of one run. Each option that is set wraps the plan that was there before.
@@ -31,7 +32,7 @@ pub trait Plan {
     #[doc(hidden)]
     type Call;
     #[doc(hidden)]
-    type Hooks;
+    type Hooks: Leftovers<Self::Item>;
     /// How the workers are polled.
     #[doc(hidden)]
     type Mode: Mode;

@@ -38,7 +38,7 @@ use crate::config::Config;
 use crate::error::{ConfigError, FailureReason};
 use crate::progress::Reporter;
 use crate::rt::{AtomicBool, Instant};
-use crate::signals::Signals;
+use crate::signals::{SignalSource, Signals};
 
 /// The reason why no further attempt starts.
 pub(super) enum Stop {
@@ -60,6 +60,7 @@ pub(super) struct Setting {
     pub(super) options: Options,
     pub(super) promised: Option<usize>,
     pub(super) timed: bool,
+    pub(super) observed: bool,
     pub(super) is_durable: bool,
     /// The error of a setting that does not fit the run.
     pub(super) invalid_setting: Option<ConfigError>,
@@ -71,6 +72,7 @@ pub(super) struct Scheduler {
     pub(super) name: String,
     pub(super) token: Option<CancellationToken>,
     pub(super) drain_token: Option<CancellationToken>,
+    pub(super) listen: Option<fn(Arc<Signals>, String) -> SignalSource>,
     /// The signals from a handle, a stream or the caller's token.
     pub(super) signals: Arc<Signals>,
     pub(super) reporter: Option<Reporter>,
@@ -131,6 +133,8 @@ pub(super) struct Scheduler {
     pub(super) sink_failed: bool,
     /// `true` if the run reports how long each item took.
     pub(super) timed: bool,
+    /// `true` if the run has an observer.
+    pub(super) observed: bool,
     /// `true` if the run has a store.
     pub(super) is_durable: bool,
 }
@@ -164,8 +168,8 @@ pub(super) enum Queue {
 
 impl Scheduler {
     pub(super) fn new(setting: Setting, now: Instant, parallel: bool) -> Self {
-        let Setting { options, promised, timed, is_durable, invalid_setting } = setting;
-        let Options { config, function, token, drain_token, reporter, .. } = options;
+        let Setting { options, promised, timed, observed, is_durable, invalid_setting } = setting;
+        let Options { config, function, token, drain_token, listen, reporter, .. } = options;
         if let Some(reporter) = &reporter {
             reporter.start(now);
         }
@@ -175,10 +179,12 @@ impl Scheduler {
             permits: Permits::new(config.concurrency, config.limiter.clone()),
             look_ahead: config.look_ahead,
             timed,
+            observed,
             is_durable,
             config,
             token,
             drain_token,
+            listen,
             signals: reporter.as_ref().map_or_else(Arc::default, |reporter| Arc::clone(reporter.signals())),
             reporter,
             started: now,

@@ -3,6 +3,7 @@
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use super::events::Settled;
 use super::failure::Failure;
 use super::items::ItemsOf;
 use super::job::Job;
@@ -12,24 +13,50 @@ use super::persist::durability::Persist;
 use super::scheduler::{AttemptEnd, Scheduler, Stop, Wait};
 use super::slots::Kept;
 use super::user::hooks::Hooks;
+use super::user::leftovers::Leftovers;
 use super::{Mode, Work, trace};
 use crate::error::{BoxError, FailureReason};
-use crate::observe::{Event, Observer};
-use crate::outcome::{FailureKind, ItemError, ItemOutcome, Origin};
+use crate::observe::Observer;
+use crate::outcome::{FailureKind, ItemError, ItemOutcome, LeftOver, Origin};
+use crate::rt::Instant;
 
 impl<W: Work> ItemsOf<W> {
     #[inline(always)]
-    pub(super) fn succeed(&mut self, scheduler: &mut Scheduler, job: &Job, output: W::Output) {
+    pub(super) fn succeed(
+        &mut self,
+        scheduler: &mut Scheduler,
+        job: &mut Job,
+        item: Option<W::Item>,
+        output: W::Output,
+    ) {
         if W::Store::KEEPS {
-            return self.keep(scheduler, job, output);
+            return self.keep(scheduler, job, item, output);
         }
         scheduler.count_success();
+        let label = if W::Hooks::LABELS { job.label.take() } else { None };
         let mut elapsed = Duration::ZERO;
         if scheduler.timed {
-            elapsed = scheduler.since_start(job);
-            emit_settled(self.hooks.observer(), (job.index, job.attempt), elapsed, Origin::Ran, None);
+            elapsed = scheduler.since(job.started);
+            if scheduler.observed {
+                scheduler.emit_succeeded(self.hooks.observer(), job);
+                let (index, attempts, label) = (job.index, job.attempt, label.as_deref());
+                let settled = Settled { index, attempts, elapsed, label, origin: Origin::Ran, failure: None };
+                scheduler.emit_settled(self.hooks.observer(), &settled);
+            }
         }
-        self.emit_outcome(scheduler, job.outcome(elapsed, Ok(output)));
+        self.emit_outcome(scheduler, job.outcome(elapsed, label, Ok(output)));
+    }
+
+    /// Sets the label of an item whose first attempt starts, if it can be needed before a failed attempt, or if that attempt
+    /// takes the last copy of the item.
+    #[inline(always)]
+    pub(super) fn label_early(&self, scheduler: &Scheduler, job: &mut Job, item: &W::Item) {
+        if W::Hooks::LABELS && job.attempt == 1 {
+            let is_needed =
+                scheduler.timed || !scheduler.config.retry.allows_after(1) || !job.span.is_disabled();
+            job.label = if is_needed { self.hooks.label(item) } else { None };
+            trace::record_label(&job.span, job.label.as_deref());
+        }
     }
 
     /// Ends an attempt without an output: the item is tried again, fails, or is cancelled with the run.
@@ -41,10 +68,17 @@ impl<W: Work> ItemsOf<W> {
         item: &mut Option<W::Item>,
         error: ItemError<W::Error>,
     ) {
-        let (job, item) = (job.take(), item.take());
+        let (mut job, mut item) = (job.take(), item.take());
         let failure = Failure::from(&error);
         if !scheduler.count_failed_attempt(&failure) {
-            return;
+            return self.leave(&job, item);
+        }
+        if let (true, None, Some(item)) = (W::Hooks::LABELS, &job.label, &item) {
+            job.label = self.hooks.label(item);
+        }
+        if W::Hooks::GIVES_BACK && !scheduler.config.retry.allows_after(job.attempt) {
+            // The item was kept only to be given back.
+            item = None;
         }
         let mut end = AttemptEnd::Refused;
         if let (ItemError::Failed { error, .. }, true) = (&error, item.is_some() && scheduler.stop.is_none())
@@ -55,8 +89,8 @@ impl<W: Work> ItemsOf<W> {
         }
         let observer = self.hooks.observer();
         let Some(item) = item else {
-            emit_attempt_failed(observer, &job, &failure, None);
-            return self.fail(scheduler, &job, error, "no retries left");
+            scheduler.emit_failed(observer, &job, &failure, None);
+            return self.fail(scheduler, &mut job, error, "no retries left");
         };
         match scheduler.end_attempt(&job, &failure, failure.end(end), observer) {
             Ok(wait) => {
@@ -64,7 +98,7 @@ impl<W: Work> ItemsOf<W> {
                 let slot = self.waiting.keep(Kept { item, job, error: Some(error) });
                 scheduler.park(slot, weight, &wait);
             }
-            Err(why) => self.fail(scheduler, &job, error, why),
+            Err(why) => self.fail(scheduler, &mut job, error, why),
         }
     }
 
@@ -84,20 +118,24 @@ impl<W: Work> ItemsOf<W> {
     pub(super) fn fail(
         &mut self,
         scheduler: &mut Scheduler,
-        job: &Job,
+        job: &mut Job,
         error: ItemError<W::Error>,
         why: &str,
     ) {
         let failure = Failure::from(&error);
-        let elapsed = scheduler.fail_item(job, &failure, why);
+        let elapsed = scheduler.fail_item(job, &failure, why, self.hooks.observer());
         if W::Store::KEEPS {
             self.keep_failure(scheduler, job.index, elapsed, &error);
         }
-        if scheduler.timed {
-            let ids = (job.index, job.attempt);
-            emit_settled(self.hooks.observer(), ids, elapsed, Origin::Ran, Some(failure.kind));
+        let label = job.label.take();
+        self.emit_rare_outcome(scheduler, job.outcome(elapsed, label, Err(error)));
+    }
+
+    /// Keeps an item that has started and does not settle, if it is to be given back.
+    pub(super) fn leave(&mut self, job: &Job, item: Option<W::Item>) {
+        if let (true, Some(item)) = (W::Hooks::GIVES_BACK, item) {
+            self.hooks.leave(LeftOver { item, index: job.index, attempts: job.attempt });
         }
-        self.emit_rare_outcome(scheduler, job.outcome(elapsed, Err(error)));
     }
 
     /// Emits the outcome of an item.
@@ -138,37 +176,11 @@ impl<W: Work> ItemsOf<W> {
     }
 }
 
-/// Notifies the observer that an item has settled. The item is given by its index and its number of attempts.
-pub(super) fn emit_settled(
-    observer: Option<&dyn Observer>,
-    (index, attempts): (usize, u32),
-    elapsed: Duration,
-    origin: Origin,
-    failure: Option<FailureKind>,
-) {
-    if let Some(observer) = observer {
-        observer.on_event(&Event::ItemSettled { index, attempts, elapsed, origin, failure });
-    }
-}
-
-/// Notifies the observer that an attempt has ended without an output.
-fn emit_attempt_failed(
-    observer: Option<&dyn Observer>,
-    job: &Job,
-    failure: &Failure<'_>,
-    retry_in: Option<Duration>,
-) {
-    if let Some(observer) = observer {
-        let (index, attempt, kind) = (job.index, job.attempt, failure.kind);
-        observer.on_event(&Event::AttemptFailed { index, attempt, kind, retry_in });
-    }
-}
-
 impl Scheduler {
-    /// Returns how long an item took.
-    pub(super) fn since_start(&mut self, job: &Job) -> Duration {
+    /// Returns the time since an item or an attempt has started.
+    pub(super) fn since(&mut self, started: Option<Instant>) -> Duration {
         let now = self.clock.read();
-        job.started.map_or(Duration::ZERO, |started| now - started)
+        started.map_or(Duration::ZERO, |started| now - started)
     }
 
     /// Counts an attempt without an output. Returns `false` if the shutdown of the runtime has interrupted it, which stops
@@ -201,9 +213,9 @@ impl Scheduler {
         };
         let retry_in = wait.as_ref().ok().map(|wait| wait.length);
         if let Some(delay) = retry_in {
-            job.span.in_scope(|| trace::retry(&self.name, job.index, job.attempt, failure.kind, delay));
+            job.span.in_scope(|| trace::retry(&self.name, job.name(), job.attempt, failure.kind, delay));
         }
-        emit_attempt_failed(observer, job, failure, retry_in);
+        self.emit_failed(observer, job, failure, retry_in);
         wait
     }
 
@@ -223,14 +235,27 @@ impl Scheduler {
 
     /// Counts and logs an item that has failed, and stops the run if that is enough. Returns how long the item took, if the
     /// run reports it.
-    fn fail_item(&mut self, job: &Job, failure: &Failure<'_>, why: &str) -> Duration {
-        let stop = self.count_failure(job.index, failure.attempts);
+    fn fail_item(
+        &mut self,
+        job: &Job,
+        failure: &Failure<'_>,
+        why: &str,
+        observer: Option<&dyn Observer>,
+    ) -> Duration {
+        let stop = self.count_failure(job.name(), failure.attempts);
         let failures = self.tally.failures;
-        job.span.in_scope(|| trace::failure(&self.name, failures, job.index, failure, why));
+        job.span.in_scope(|| trace::failure(&self.name, failures, job.name(), failure, why));
         if let Some(stop) = stop {
             self.stop(stop);
         }
-        if self.timed { self.since_start(job) } else { Duration::ZERO }
+        if !self.timed {
+            return Duration::ZERO;
+        }
+        let Job { index, attempt: attempts, ref label, started, .. } = *job;
+        let (elapsed, label) = (self.since(started), label.as_deref());
+        let (origin, failure) = (Origin::Ran, Some(failure.kind));
+        self.emit_settled(observer, &Settled { index, attempts, elapsed, label, origin, failure });
+        elapsed
     }
 
     /// Returns `true` if the sink of the workers may be polled: no call of it is pending, and it has not failed.

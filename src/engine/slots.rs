@@ -39,6 +39,11 @@ impl<K> Slots<K> {
         slot
     }
 
+    /// Returns the number of slots, whether they are free or not.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Returns the value in a slot, to be changed.
     pub(super) fn get_mut(&mut self, slot: usize) -> Option<&mut K> {
         self.slots.get_mut(slot)?.as_mut()

@@ -11,7 +11,8 @@ use crate::error::ConfigError;
 use crate::rt::{Instant, Mutex};
 
 use super::outlined::Outlined;
-use super::persist::durability::Persist;
+use super::persist::durability::{Durability, Persist};
+use super::persist::durable::redo_error;
 use super::user::call::Call;
 use super::user::hooks::Hooks;
 
@@ -39,29 +40,47 @@ impl<I: Release + ?Sized> Drop for State<I> {
 }
 
 /// Returns an error if a setting of the task does not fit the run.
-fn invalid_setting(config: &Config, one_attempt: bool, keeps: bool) -> Option<ConfigError> {
+fn invalid_setting<I, T, E>(
+    config: &Config,
+    one_attempt: bool,
+    promised: Option<usize>,
+    store: Option<&Durability<I, T, E>>,
+) -> Option<ConfigError> {
     if one_attempt && config.retry.retries > 0 {
         let allowed = "0 with map_once, because its items cannot be retried";
         return Some(ConfigError::new("retries", config.retry.retries, allowed));
     }
-    if keeps && config.name.as_deref().unwrap_or_default().is_empty() {
+    let store = store?;
+    if store.is_named() && config.name.as_deref().unwrap_or_default().is_empty() {
         // The default is a type name, which the closures of one function share.
         let allowed = "set with .name(..), because recover and cache find stored outputs by it";
         return Some(ConfigError::new("name", "no name", allowed));
     }
-    None
+    let previous = store.previous.as_ref()?;
+    if store.commit_log.is_some() {
+        let allowed = "used without recover, whose store has the earlier outputs";
+        return Some(ConfigError::new("redo", "a run with recover", allowed));
+    }
+    let found = promised.filter(|promised| *promised != previous.total())?;
+    Some(redo_error(found, previous.total()))
 }
 
 impl<W: Work> State<ItemsOf<W>> {
     pub(super) fn new(setup: Setup<W>, now: Instant) -> Self {
         let Setup { source, parts, options, notice } = setup;
-        let Parts { call, hooks, sink, mut outcomes, store } = parts;
+        let Parts { call, hooks, sink, mut outcomes, mut store } = parts;
         let promised = source.promised_total();
         outcomes.expect(promised);
-        let timed = W::Outcomes::ARE_TIMED || W::Store::KEEPS || hooks.observer().is_some();
-        let invalid_setting = invalid_setting(&options.config, W::Call::ONE_ATTEMPT, W::Store::KEEPS);
+        let observed = hooks.observer().is_some() || !options.config.observers.is_empty();
+        let timed = W::Outcomes::ARE_TIMED || W::Store::KEEPS || observed;
+        let invalid_setting = invalid_setting(
+            &options.config,
+            W::Call::ONE_ATTEMPT,
+            promised,
+            store.durability().map(|store| &*store),
+        );
         let is_durable = W::Store::KEEPS;
-        let setting = Setting { options, promised, timed, is_durable, invalid_setting };
+        let setting = Setting { options, promised, timed, observed, is_durable, invalid_setting };
         let scheduler = Scheduler::new(setting, now, W::Mode::PARALLEL);
         let waiting = Outlined::default();
         Self { scheduler, items: ItemsOf { source, call, hooks, waiting, outcomes, store, notice, sink } }

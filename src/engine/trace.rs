@@ -35,14 +35,31 @@ pub(super) fn renew_item_span(span: &mut Span, index: usize) {
 
 #[cold]
 fn item_span(index: usize) -> Span {
-    debug_span!(target: "async_map_task", "item", index)
+    debug_span!(target: "async_map_task", "item", index, label = field::Empty)
 }
 
-pub(super) fn retry(task: &str, index: usize, attempt: u32, kind: FailureKind, delay: Duration) {
+/// Adds the label of an item to its span.
+pub(super) fn record_label(span: &Span, label: Option<&str>) {
+    if let (Some(label), false) = (label, span.is_disabled()) {
+        span.record("label", label);
+    }
+}
+
+/// The index and the label of an item.
+pub(super) type ItemName<'a> = (usize, Option<&'a str>);
+
+pub(super) fn retry(
+    task: &str,
+    (index, label): ItemName<'_>,
+    attempt: u32,
+    kind: FailureKind,
+    delay: Duration,
+) {
     debug!(
         target: "async_map_task",
         task,
         index,
+        label,
         attempt,
         kind = kind.as_str(),
         ?delay,
@@ -55,16 +72,22 @@ pub(super) fn retry(task: &str, index: usize, attempt: u32, kind: FailureKind, d
 const WARNINGS: usize = 10;
 
 /// Logs the failure of an item, the run's failure number `failures`. `why` is the reason why it was not tried again.
-pub(super) fn failure(task: &str, failures: usize, index: usize, failure: &Failure<'_>, why: &str) {
+pub(super) fn failure(
+    task: &str,
+    failures: usize,
+    (index, label): ItemName<'_>,
+    failure: &Failure<'_>,
+    why: &str,
+) {
     let Failure { kind, attempts, limit, message } = failure;
     let limit = limit.as_ref().map(|(limit, _)| field::debug(limit));
     let panic = message.filter(|_| *kind == FailureKind::Panicked);
     let fault = message.filter(|_| *kind == FailureKind::Faulted);
     let kind = kind.as_str();
     if failures <= WARNINGS {
-        warn!(target: "async_map_task", task, index, attempts, kind, limit, panic, fault, why, "item failed");
+        warn!(target: "async_map_task", task, index, label, attempts, kind, limit, panic, fault, why, "item failed");
     } else {
-        debug!(target: "async_map_task", task, index, attempts, kind, limit, panic, fault, why, "item failed");
+        debug!(target: "async_map_task", task, index, label, attempts, kind, limit, panic, fault, why, "item failed");
     }
 }
 

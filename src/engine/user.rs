@@ -2,4 +2,5 @@
 
 pub(crate) mod call;
 pub(crate) mod hooks;
+pub(crate) mod leftovers;
 pub(crate) mod source;

@@ -26,9 +26,11 @@ use super::job::Job;
 use super::slots::Kept;
 use super::state::State;
 use super::state_guard::StateGuard;
+use super::user::leftovers::Leftovers;
 use super::{Mode, Plan, Work};
 use crate::config::Config;
-use crate::outcome::ItemError;
+use crate::lock::lock;
+use crate::outcome::{ItemError, LeftOver};
 use crate::rt::{AtomicBool, Instant, Mutex, coop};
 
 pin_project! {
@@ -43,6 +45,26 @@ pin_project! {
         parallel: Option<ParallelParts<W::Call>>,
         #[pin]
         slot: AttemptSlot<W>,
+    }
+
+    impl<W: Plan> PinnedDrop for Worker<W> {
+        fn drop(this: Pin<&mut Self>) {
+            if W::Hooks::GIVES_BACK {
+                this.project().leave_item();
+            }
+        }
+    }
+}
+
+impl<W: Plan> WorkerProjection<'_, W> {
+    /// Drops an attempt that is running, and leaves its item to be given back.
+    fn leave_item(&mut self) {
+        let mut slot = self.slot.as_mut().project();
+        slot.clear();
+        if let Some(item) = slot.kept.take() {
+            let Job { index, attempt: attempts, .. } = slot.control.job;
+            lock(self.state).items.hooks.leave(LeftOver { item, index, attempts });
+        }
     }
 }
 
@@ -132,7 +154,8 @@ impl<W: Work> Future for Worker<W> {
                     let slice_is_over = end_attempt(&mut slice, &mut guard, &mut slot);
                     let State { scheduler, items } = &mut *guard.get();
                     scheduler.apply_alarm_and_signals(W::Mode::PARALLEL);
-                    items.succeed(scheduler, &slot.control.job, output);
+                    let item = slot.take_copy();
+                    items.succeed(scheduler, &mut slot.control.job, item, output);
                     match start_at_once(scheduler, items, &mut slot, slice_is_over) {
                         None => (None, slice_is_over),
                         Some(item) => {
@@ -198,7 +221,9 @@ fn begin_waiting<W: Work>(
     cx: &Context<'_>,
 ) -> ControlFlow<Poll<()>> {
     while let Step::Begin { slot: from, after_yield } = step {
-        let Some(Kept { item, .. }) = guard.get().items.waiting.take(from) else { break };
+        let State { scheduler, items } = &mut *guard.get();
+        let Some(Kept { item, .. }) = items.waiting.take(from) else { break };
+        items.label_early(scheduler, &mut slot.control.job, &item);
         let parallel = parallel.as_mut().map(|(parallel, slice)| (&**parallel, &mut **slice));
         match begin(parallel, config, guard, slot, item) {
             Ok(()) if after_yield => {

@@ -3,15 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
 use super::MapRun;
 use crate::engine::Plan;
 use crate::engine::mode::OwnTasks;
 use crate::engine::running::Parts;
 use crate::engine::user::call::Shared;
 use crate::engine::user::hooks::{
-    Observe, OnObserve, OnRetryAfter, OnRetryIf, OnWeight, RetryAfter, RetryIf, Weight,
+    Label, Observe, OnLabel, OnObserve, OnRetryAfter, OnRetryIf, OnWeight, RetryAfter, RetryIf, Weight,
 };
 use crate::engine::wraps::wraps;
 use crate::observe::Observer;
@@ -28,6 +26,8 @@ macro_rules! hook {
         })
     };
 }
+
+pub(super) use hook;
 
 impl<R: Plan> MapRun<R> {
     /// Retries an error only if this function returns `true`. The default is to retry every error.
@@ -134,6 +134,44 @@ impl<R: Plan> MapRun<R> {
         hook!(self, below => OnObserve { below, function: observer })
     }
 
+    /// Names each item by a text, for people: a URL, a file, the number of an order. The default is no label.
+    ///
+    /// The label is in the log lines about the item, in its `tracing` span, in the message of the run's error, in the
+    /// [`ItemOutcome`](crate::ItemOutcome) and in the events. The function is called at most once per item. An awaited run
+    /// with retries calls it only for items that fail; the others call it for every item, before the item's first attempt.
+    ///
+    /// # Panics
+    ///
+    /// A panic in this function propagates through the run's poll, after every running item was dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// let task = AsyncMapTask::builder().name("resize").build()?;
+    /// let error = task
+    ///     .over(["dog.png", "cat.png"])
+    ///     .map(|file| async move { if file == "cat.png" { Err("no such file") } else { Ok(()) } })
+    ///     .label(|file| file.to_string())
+    ///     .await
+    ///     .unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "resize: 1 of 2 items failed, 0 allowed; item 1 (cat.png) failed first, after 1 attempt: no such file"
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn label<F>(self, function: F) -> MapRun<Label<R, F>>
+    where
+        F: Fn(&R::Item) -> String,
+    {
+        hook!(self, below => OnLabel { below, function })
+    }
+
     /// Sets how many permits an item takes from the run's own limit,
     /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency), and from the shared
     /// [`limiter`](crate::AsyncMapTaskBuilder::limiter). The default is 1, and 0 counts as 1.
@@ -182,85 +220,6 @@ impl<R: Plan> MapRun<R> {
         F: Fn(&R::Item) -> u32,
     {
         hook!(self, below => OnWeight { below, function })
-    }
-
-    /// Cancels the run when this token is cancelled. The default is no token.
-    ///
-    /// The run starts nothing more, and gives running attempts the
-    /// [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace). Then it ends with
-    /// [`FailureReason::Cancelled`](crate::FailureReason::Cancelled). The error contains all finished results.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use async_map_task::AsyncMapTask;
-    /// use tokio_util::sync::CancellationToken;
-    ///
-    /// let token = CancellationToken::new();
-    /// let stop = &token;
-    /// let error = AsyncMapTask::builder()
-    ///     .concurrency(1)
-    ///     .build()?
-    ///     .over(0..1_000)
-    ///     .map(|n| async move {
-    ///         if n == 9 {
-    ///             stop.cancel();
-    ///         }
-    ///         Ok::<_, String>(n)
-    ///     })
-    ///     .cancellation_token(token.clone())
-    ///     .await
-    ///     .unwrap_err();
-    /// assert_eq!(error.partial().successes(), 10);
-    /// assert_eq!(error.partial().not_started(), 990);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn cancellation_token(self, token: CancellationToken) -> Self {
-        self.with_options(|options| options.token = Some(token))
-    }
-
-    /// Drains the run when this token is cancelled: nothing more starts, running attempts finish, and the run ends with
-    /// [`FailureReason::Cancelled`](crate::FailureReason::Cancelled), or with its partial result; see
-    /// [`accept_partial`](crate::AsyncMapTaskBuilder::accept_partial).
-    ///
-    /// Use it for a shutdown in which started work is finished, and
-    /// [`cancellation_token`](Self::cancellation_token) for the moment after which it is not. Items that wait for a retry
-    /// are not tried again.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use async_map_task::{AsyncMapTask, Completion};
-    /// use tokio_util::sync::CancellationToken;
-    ///
-    /// let shutdown = CancellationToken::new();
-    /// let requested = &shutdown;
-    /// let done = AsyncMapTask::builder()
-    ///     .concurrency(3)
-    ///     .accept_partial(true)
-    ///     .build()?
-    ///     .over(0..1_000)
-    ///     .map(|n| async move {
-    ///         if n == 8 {
-    ///             requested.cancel();
-    ///         }
-    ///         tokio::task::yield_now().await;
-    ///         Ok::<_, String>(n)
-    ///     })
-    ///     .drain_token(shutdown.clone())
-    ///     .await?;
-    /// assert_eq!((done.cancelled(), done.summary.completion), (0, Completion::Cancelled));
-    /// assert!(done.successes() >= 9 && done.not_started() > 900);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn drain_token(self, token: CancellationToken) -> Self {
-        self.with_options(|options| options.drain_token = Some(token))
     }
 
     /// Delivers the outcomes of [`for_each`](Self::for_each), [`try_for_each`](Self::try_for_each) or

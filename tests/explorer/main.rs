@@ -45,6 +45,8 @@ mod library {
     pub mod config;
     pub mod context;
     pub mod count;
+    #[cfg(feature = "signal")]
+    pub mod ctrl_c;
     pub mod engine;
     pub mod error;
     pub mod for_each;

@@ -196,8 +196,8 @@ async fn options_come_in_any_order() {
             let error = run.await.unwrap_err();
             let attempts: Vec<_> = error.partial().errors.values().map(ItemError::attempts).collect();
             assert_eq!(attempts, [3, 1], "retry_if and retry_after are heard");
-            // The run began and ended, two items began and settled, four attempts failed.
-            assert_eq!(seen.get(), 2 + 2 * 2 + 4, "the observer is heard");
+            // The run began and ended, two items began and settled, four attempts began and failed.
+            assert_eq!(seen.get(), 2 + 2 * 2 + 4 * 2, "the observer is heard");
 
             let run = task.run(["no"], |word| async move { Err::<(), _>(word) });
             $(let run = with_option!(run, seen, token, $option);)+

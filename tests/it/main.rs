@@ -10,6 +10,8 @@
 
 mod awaiting;
 mod config;
+#[cfg(all(unix, feature = "signal"))]
+mod ctrl_c;
 mod doubts;
 mod drop_anywhere;
 mod errors;
@@ -17,6 +19,7 @@ mod every_end;
 mod inline_wakers;
 mod inputs;
 mod model;
+mod recorded_trace;
 mod rules_account;
 mod rules_admission;
 mod rules_blocking;
@@ -24,9 +27,11 @@ mod rules_corners;
 mod rules_corners_ends;
 mod rules_corners_parallel;
 mod rules_faults;
+mod rules_give_back;
 mod rules_grace;
 mod rules_handle;
 mod rules_item_states;
+mod rules_labels;
 mod rules_leftovers;
 mod rules_limiter;
 mod rules_limits;
@@ -38,6 +43,7 @@ mod rules_permits_in_use;
 mod rules_places;
 mod rules_progress;
 mod rules_ratio;
+mod rules_redo;
 mod rules_results;
 mod rules_retries;
 mod rules_retry_settings;

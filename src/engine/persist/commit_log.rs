@@ -51,7 +51,10 @@ pub(crate) struct Codec<I, T, E> {
 }
 
 /// A success that is not durable yet, or that comes from an earlier run.
-pub(in super::super) struct Success<T> {
+pub(in super::super) struct Success<I, T> {
+    /// The item, if it may have to be given back, because its success is not durable yet.
+    pub(in super::super) item: Option<I>,
+    pub(in super::super) label: Option<String>,
     pub(in super::super) index: usize,
     pub(in super::super) attempts: u32,
     pub(in super::super) elapsed: Duration,
@@ -59,15 +62,21 @@ pub(in super::super) struct Success<T> {
     pub(in super::super) output: T,
 }
 
-impl<T> Success<T> {
+impl<I, T> Success<I, T> {
+    /// Returns the success of an item that did not run.
+    pub(in super::super) fn without_run(index: usize, origin: Origin, output: T) -> Self {
+        let (item, label, attempts, elapsed) = Default::default();
+        Self { item, label, index, attempts, elapsed, origin, output }
+    }
+
     pub(in super::super) fn into_outcome<E>(self) -> ItemOutcome<T, E> {
-        let Self { index, attempts, elapsed, origin, output } = self;
-        ItemOutcome { index, attempts, elapsed, origin, result: Ok(output) }
+        let Self { label, index, attempts, elapsed, origin, output, .. } = self;
+        ItemOutcome { index, attempts, elapsed, origin, label, result: Ok(output) }
     }
 }
 
 /// The result of an item in an earlier run.
-pub(in super::super) enum Recalled<T> {
+pub(in super::super) enum Recalled<I, T> {
     /// It has no success.
     Nothing,
     /// It has succeeded, with a different content.
@@ -75,7 +84,7 @@ pub(in super::super) enum Recalled<T> {
     /// It has succeeded, with an output of another type.
     Unreadable(BoxError),
     /// It has succeeded.
-    Success(Success<T>),
+    Success(Success<I, T>),
 }
 
 /// The successes of a run on their way to the store.
@@ -85,7 +94,7 @@ pub(crate) struct CommitLog<I, T, E> {
     /// The hashes of the items that were pulled and have not settled.
     hashes: HashMap<usize, String>,
     /// The records that the journal has taken and that are not durable, in that order.
-    unkept: VecDeque<Unkept<T>>,
+    unkept: VecDeque<Unkept<I, T>>,
     /// How many bytes of text these are.
     unkept_bytes: usize,
     /// How many of the first of these are durable.
@@ -95,9 +104,9 @@ pub(crate) struct CommitLog<I, T, E> {
 }
 
 /// A record on its way to the journal.
-struct Unkept<T> {
+struct Unkept<I, T> {
     /// `None` if the item has failed.
-    success: Option<Success<T>>,
+    success: Option<Success<I, T>>,
     /// The length of its text.
     bytes: usize,
 }
@@ -134,7 +143,7 @@ impl<I, T, E> CommitLog<I, T, E> {
     /// # Errors
     ///
     /// Returns an error if the item cannot be hashed.
-    pub(in super::super) fn recall(&mut self, index: usize, item: &I) -> Result<Recalled<T>, BoxError> {
+    pub(in super::super) fn recall(&mut self, index: usize, item: &I) -> Result<Recalled<I, T>, BoxError> {
         let hash = (self.codec.hash)(index, item)?;
         let recalled = match self.journal.recall(index) {
             None => Recalled::Nothing,
@@ -143,8 +152,8 @@ impl<I, T, E> CommitLog<I, T, E> {
                 Err(_) => Recalled::Nothing,
                 Ok(text) => match (self.codec.decode)(index, &text) {
                     Ok(output) => {
-                        let origin = Origin::Recovered;
-                        return Ok(Recalled::Success(Success { index, attempts, elapsed, origin, output }));
+                        let success = Success::without_run(index, Origin::Recovered, output);
+                        return Ok(Recalled::Success(Success { attempts, elapsed, ..success }));
                     }
                     Err(error) => Recalled::Unreadable(error),
                 },
@@ -157,8 +166,8 @@ impl<I, T, E> CommitLog<I, T, E> {
     /// Passes the record of a success to the journal. Returns the success if that is not possible.
     pub(in super::super) fn keep_success(
         &mut self,
-        success: Success<T>,
-    ) -> Result<(), (Success<T>, BoxError)> {
+        success: Success<I, T>,
+    ) -> Result<(), (Success<I, T>, BoxError)> {
         if self.has_failed {
             return Err((success, "an earlier write to the store failed".into()));
         }
@@ -196,14 +205,17 @@ impl<I, T, E> CommitLog<I, T, E> {
     }
 
     /// Removes the first record that the journal has taken.
-    fn pop_unkept(&mut self) -> Option<Option<Success<T>>> {
+    fn pop_unkept(&mut self) -> Option<Option<Success<I, T>>> {
         let Unkept { success, bytes } = self.unkept.pop_front()?;
         self.unkept_bytes -= bytes;
         Some(success)
     }
 
     /// Returns the next success that is durable, or the reason why the journal stores nothing any more.
-    pub(in super::super) fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Success<T>, BoxError>> {
+    pub(in super::super) fn poll_kept(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Success<I, T>, BoxError>> {
         loop {
             while self.kept > 0 {
                 self.kept -= 1;
@@ -225,7 +237,7 @@ impl<I, T, E> CommitLog<I, T, E> {
     }
 
     /// Returns the next success that is no longer awaited, because the journal has failed or has no more time.
-    pub(in super::super) fn give_up(&mut self) -> Option<Success<T>> {
+    pub(in super::super) fn give_up(&mut self) -> Option<Success<I, T>> {
         self.has_failed = true;
         while let Some(unkept) = self.pop_unkept() {
             if unkept.is_some() {

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::task::{Context, Poll};
 
-#[cfg(feature = "store")]
 use super::super::wraps::wraps;
 use super::commit_log::CommitLog;
 use super::lookups::Lookups;
+use super::previous::Previous;
 
 /// The store of a run, or none.
 pub trait Persist<I, T, E> {
@@ -25,6 +25,18 @@ wraps! {
     /// A run with [`recover`](crate::MapRun::recover) or [`cache`](crate::MapRun::cache), and its map function.
     Durable<W, C> {
         Call: C,
+        Hooks: W::Hooks,
+        Mode: W::Mode,
+        Sink: W::Sink,
+        Outcomes: W::Outcomes,
+        Store: Durability<W::Item, W::Output, W::Error>,
+    }
+}
+
+wraps! {
+    /// A run with [`redo`](crate::MapRun::redo).
+    Redo<W> {
+        Call: W::Call,
         Hooks: W::Hooks,
         Mode: W::Mode,
         Sink: W::Sink,
@@ -62,22 +74,29 @@ impl<I, T, E> Persist<I, T, E> for Durability<I, T, E> {
     }
 }
 
-/// The durability and the cache lookups of a run.
+/// The durability of a run, its cache lookups, and what it has of an earlier run.
 pub struct Durability<I, T, E> {
     /// Makes successes durable before they count.
     pub(crate) commit_log: Option<Box<CommitLog<I, T, E>>>,
     /// Looks up and stores outputs of equal items.
     pub(crate) cache: Option<Box<Lookups<I, T>>>,
+    /// The outputs of the run that this one repeats.
+    pub(crate) previous: Option<Previous<T>>,
 }
 
-/// Neither is used.
+/// Nothing is used.
 impl<I, T, E> Default for Durability<I, T, E> {
     fn default() -> Self {
-        Self { commit_log: None, cache: None }
+        Self { commit_log: None, cache: None, previous: None }
     }
 }
 
 impl<I, T, E> Durability<I, T, E> {
+    /// Returns `true` if something is stored under the name of the task.
+    pub(in super::super) fn is_named(&self) -> bool {
+        self.commit_log.is_some() || self.cache.is_some()
+    }
+
     /// Returns `true` if another item may be pulled while `free` permits are free.
     pub(in super::super) fn has_room(&self, free: usize) -> bool {
         self.commit_log.as_ref().is_none_or(|commit_log| commit_log.has_room())

@@ -3,19 +3,22 @@
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::super::events::Settled;
 use super::super::items::ItemsOf;
 use super::super::job::Job;
 use super::super::output::outcomes::Outcomes;
-use super::super::scheduler::{Pulled, Scheduler, SourceState};
-use super::super::settle::emit_settled;
+use super::super::scheduler::{Pulled, Scheduler, SourceState, Stop};
 use super::super::shutdown::ShutDown;
 use super::super::user::hooks::Hooks;
+use super::super::user::leftovers::Leftovers;
 use super::super::{Plan, Work, trace};
 use super::commit_log::{CommitLog, Recalled, Success};
 use super::durability::Persist;
 use super::lookups::Lookups;
-use crate::error::{BoxError, FailureReason};
-use crate::outcome::{ItemError, Origin};
+use super::previous::Previous;
+use crate::count::Count;
+use crate::error::{BoxError, ConfigError, FailureReason};
+use crate::outcome::{ItemError, LeftOver, Origin};
 
 /// How many items one call pulls at most before other work continues.
 const MOST_AT_ONCE: usize = 256;
@@ -30,6 +33,9 @@ pub(in super::super) trait DurableItems {
 
     /// Ready once every success has counted: it is durable, or was rescued from a store that has failed.
     fn poll_settled(&mut self, scheduler: &mut Scheduler) -> Poll<()>;
+
+    /// Adds the outputs of an earlier run to the result, if the run ends before their items were pulled.
+    fn carry_rest(&mut self, scheduler: &mut Scheduler);
 
     /// Stops waiting for the store, because the time limit of the run has passed.
     fn give_up_late(&mut self, scheduler: &mut Scheduler);
@@ -50,7 +56,10 @@ impl<W: Work> DurableItems for ItemsOf<W> {
             if scheduler.stop.is_some() || !self.may_pull_more(scheduler) || !self.is_known(scheduler) {
                 break;
             }
-            let Some((index, item, weight)) = self.pull_item(scheduler) else { break };
+            let Some((index, item, weight)) = self.pull_item(scheduler) else {
+                self.check_previous_total(scheduler);
+                break;
+            };
             let Some(item) = self.recall(scheduler, index, item, weight) else { continue };
             let hash = self.cache().and_then(|cache| cache.hash(index, &item));
             let pulled = self.keep_waiting(index, item, weight);
@@ -73,6 +82,10 @@ impl<W: Work> DurableItems for ItemsOf<W> {
         }
     }
 
+    fn carry_rest(&mut self, scheduler: &mut Scheduler) {
+        self.add_previous(scheduler);
+    }
+
     fn give_up_late(&mut self, scheduler: &mut Scheduler) {
         scheduler.revoke_early_success();
         if let Some(limit) = scheduler.config.run_timeout {
@@ -92,6 +105,32 @@ impl<W: Plan> ItemsOf<W> {
         self.store.durability()?.commit_log.as_deref_mut()
     }
 
+    /// Adds the outputs that the items of an earlier run have left to the result. The items between them count as not started.
+    pub(in super::super) fn add_previous(&mut self, scheduler: &mut Scheduler) {
+        if !W::Outcomes::ARE_RESULTS {
+            return;
+        }
+        for _ in 0..self.previous().map_or(0, |previous| previous.left()) {
+            let (index, weight) = (scheduler.pulled, 1);
+            scheduler.pulled += 1;
+            match self.previous().and_then(|previous| previous.take(index)) {
+                None => {
+                    scheduler.looked_up.insert(index, Pulled { index, slot: usize::MAX, weight });
+                }
+                Some(output) => {
+                    scheduler.tally.successes += 1;
+                    scheduler.tally.carried += 1;
+                    let success = Success::<W::Item, _>::without_run(index, Origin::Carried, output);
+                    self.outcomes.settle(success.into_outcome());
+                }
+            }
+        }
+    }
+
+    fn previous(&mut self) -> Option<&mut Previous<W::Output>> {
+        self.store.durability()?.previous.as_mut()
+    }
+
     fn cache(&mut self) -> Option<&mut Lookups<W::Item, W::Output>> {
         self.store.durability()?.cache.as_deref_mut()
     }
@@ -100,16 +139,26 @@ impl<W: Plan> ItemsOf<W> {
 impl<W: Work> ItemsOf<W> {
     /// Stores a success, which counts once it is durable.
     #[cold]
-    pub(in super::super) fn keep(&mut self, scheduler: &mut Scheduler, job: &Job, output: W::Output) {
-        let (index, attempts, elapsed) = (job.index, job.attempt, scheduler.since_start(job));
+    pub(in super::super) fn keep(
+        &mut self,
+        scheduler: &mut Scheduler,
+        job: &mut Job,
+        item: Option<W::Item>,
+        output: W::Output,
+    ) {
+        if scheduler.observed {
+            scheduler.emit_succeeded(self.hooks.observer(), job);
+        }
+        let (index, attempts, label) = (job.index, job.attempt, job.label.take());
+        let (elapsed, origin) = (scheduler.since(job.started), Origin::Ran);
         if let Some(cache) = self.cache() {
             cache.keep(index, &output);
             scheduler.notify_driver();
         }
-        self.make_durable(scheduler, Success { index, attempts, elapsed, origin: Origin::Ran, output });
+        self.make_durable(scheduler, Success { item, label, index, attempts, elapsed, origin, output });
     }
 
-    fn make_durable(&mut self, scheduler: &mut Scheduler, success: Success<W::Output>) {
+    fn make_durable(&mut self, scheduler: &mut Scheduler, success: Success<W::Item, W::Output>) {
         let Some(commit_log) = self.commit_log() else {
             return self.count_kept(scheduler, success);
         };
@@ -165,23 +214,28 @@ impl<W: Work> ItemsOf<W> {
             match found.and_then(|text| cache.decode(index, &text)) {
                 None => scheduler.backlog.push_back(pulled),
                 Some(output) => {
-                    self.waiting.take(pulled.slot);
-                    let (attempts, elapsed, origin) = (0, Duration::ZERO, Origin::Cached);
-                    self.make_durable(scheduler, Success { index, attempts, elapsed, origin, output });
+                    let item = self.waiting.take(pulled.slot).map(|waiting| waiting.item);
+                    let label = item.as_ref().and_then(|item| self.hooks.label(item));
+                    let success = Success::without_run(index, Origin::Cached, output);
+                    let item = item.filter(|_| W::Hooks::GIVES_BACK);
+                    self.make_durable(scheduler, Success { item, label, ..success });
                 }
             }
         }
     }
 
-    fn count_kept(&mut self, scheduler: &mut Scheduler, success: Success<W::Output>) {
+    fn count_kept(&mut self, scheduler: &mut Scheduler, success: Success<W::Item, W::Output>) {
         match success.origin {
             Origin::Ran => {}
             Origin::Cached => scheduler.tally.cached += 1,
             Origin::Recovered => scheduler.tally.recovered += 1,
+            Origin::Carried => scheduler.tally.carried += 1,
         }
         scheduler.count_success();
-        let ids = (success.index, success.attempts);
-        emit_settled(self.hooks.observer(), ids, success.elapsed, success.origin, None);
+        let Success { index, attempts, elapsed, origin, ref label, .. } = success;
+        let label = label.as_deref();
+        let settled = Settled { index, attempts, elapsed, label, origin, failure: None };
+        scheduler.emit_settled(self.hooks.observer(), &settled);
         self.emit_rare_outcome(scheduler, success.into_outcome());
     }
 
@@ -199,9 +253,12 @@ impl<W: Work> ItemsOf<W> {
     }
 
     /// Counts a success that is not durable, for the result only. A sink gets it when the run is recovered instead.
-    fn rescue(&mut self, scheduler: &mut Scheduler, success: Success<W::Output>) {
+    fn rescue(&mut self, scheduler: &mut Scheduler, success: Success<W::Item, W::Output>) {
         if W::Outcomes::ARE_RESULTS {
             self.count_kept(scheduler, success);
+        } else if let (true, Some(item)) = (W::Hooks::GIVES_BACK, success.item) {
+            let Success { index, attempts, .. } = success;
+            self.hooks.leave(LeftOver { item, index, attempts });
         }
     }
 
@@ -214,6 +271,15 @@ impl<W: Work> ItemsOf<W> {
         scheduler.source_state == SourceState::Open
             && scheduler.window().is_some_and(is_within)
             && self.store.durability().is_none_or(|durability| durability.has_room(free))
+    }
+
+    /// Stops the run if the source has ended before the items of the run that this one repeats.
+    fn check_previous_total(&mut self, scheduler: &mut Scheduler) {
+        let expected = self.previous().map_or(0, |previous| previous.total());
+        if scheduler.source_state == SourceState::Ended && scheduler.pulled < expected {
+            let error = redo_error(scheduler.pulled, expected);
+            scheduler.stop(Stop::Failed(FailureReason::Config(error)));
+        }
     }
 
     /// Returns `true` if it is known how the next item ended in an earlier run.
@@ -239,9 +305,18 @@ impl<W: Work> ItemsOf<W> {
         item: W::Item,
         weight: u32,
     ) -> Option<W::Item> {
+        if let Some(output) = self.previous().and_then(|previous| previous.take(index)) {
+            let label = self.hooks.label(&item);
+            let success = Success::without_run(index, Origin::Carried, output);
+            self.count_kept(scheduler, Success { label, ..success });
+            return None;
+        }
         let Some(commit_log) = self.commit_log() else { return Some(item) };
         match commit_log.recall(index, &item) {
-            Ok(Recalled::Success(success)) => self.count_kept(scheduler, success),
+            Ok(Recalled::Success(success)) => {
+                let label = self.hooks.label(&item);
+                self.count_kept(scheduler, Success { label, ..success });
+            }
             Ok(Recalled::Nothing) => return Some(item),
             Ok(Recalled::Changed) => {
                 scheduler.tally.changed += 1;
@@ -260,6 +335,12 @@ impl<W: Work> ItemsOf<W> {
         }
         None
     }
+}
+
+/// Returns the error of a run that repeats a run of another number of items.
+pub(in super::super) fn redo_error(found: usize, expected: usize) -> ConfigError {
+    let allowed = format!("used with the same {}", Count(expected, "item"));
+    ConfigError::new("redo", Count(found, "item"), allowed)
 }
 
 impl Scheduler {

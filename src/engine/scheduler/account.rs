@@ -3,7 +3,7 @@
 use std::mem;
 
 use super::{Scheduler, SourceState, Stop};
-use crate::error::FailureReason;
+use crate::error::{FailureReason, FirstFailure};
 use crate::progress::Progress;
 use crate::result::{Completion, Started, Summary};
 use crate::rt::Instant;
@@ -19,10 +19,11 @@ pub(in super::super) struct Tally {
     pub(in super::super) timeouts: usize,
     pub(in super::super) panics: usize,
     pub(in super::super) recovered: usize,
+    pub(in super::super) carried: usize,
     pub(in super::super) cached: usize,
     pub(in super::super) changed: usize,
-    /// The first item that settled as failed, and its number of attempts.
-    pub(in super::super) first_failure: Option<(usize, u32)>,
+    /// The first item that settled as failed.
+    pub(in super::super) first_failure: Option<FirstFailure>,
 }
 
 /// The verdict on a run that has ended.
@@ -32,8 +33,8 @@ pub(in super::super) struct Verdict {
     pub(in super::super) summary: Summary,
     /// `None` if the run succeeded.
     pub(in super::super) reason: Option<FailureReason>,
-    /// The first item that settled as failed, and its number of attempts.
-    pub(in super::super) first_failure: Option<(usize, u32)>,
+    /// The first item that settled as failed.
+    pub(in super::super) first_failure: Option<FirstFailure>,
     /// The number of required successes, if there are fewer items than that.
     pub(in super::super) shortfall: Option<usize>,
     pub(in super::super) started: Started,
@@ -41,9 +42,14 @@ pub(in super::super) struct Verdict {
 
 impl Scheduler {
     /// Counts an item that has failed. Returns the cause to stop, if this failure stops the run.
-    pub(in super::super) fn count_failure(&mut self, index: usize, attempts: u32) -> Option<Stop> {
+    pub(in super::super) fn count_failure(
+        &mut self,
+        (index, label): (usize, Option<&str>),
+        attempts: u32,
+    ) -> Option<Stop> {
         self.tally.failures += 1;
-        self.tally.first_failure.get_or_insert((index, attempts));
+        let first = || FirstFailure { index, attempts, label: label.map(str::to_owned) };
+        self.tally.first_failure.get_or_insert_with(first);
         let criteria = &self.config.criteria;
         if criteria.fail_fast {
             return Some(Stop::Failed(FailureReason::FailFast { index }));
@@ -83,7 +89,7 @@ impl Scheduler {
                 }
             },
         };
-        let (first_failure, started) = (self.tally.first_failure, self.started_items());
+        let (first_failure, started) = (self.tally.first_failure.take(), self.started_items());
         Verdict { name: mem::take(&mut self.name), summary, reason, first_failure, shortfall, started }
     }
 
@@ -110,8 +116,9 @@ impl Scheduler {
 
     /// Returns the current account.
     fn summary(&self) -> Summary {
-        let Tally { successes, failures, retries, timeouts, panics, recovered, cached, changed, .. } =
-            self.tally;
+        let Tally {
+            successes, failures, retries, timeouts, panics, recovered, carried, cached, changed, ..
+        } = self.tally;
         let total = self.final_total();
         let started = self.started();
         Summary {
@@ -124,6 +131,7 @@ impl Scheduler {
             timeouts,
             panics,
             recovered,
+            carried,
             cached,
             changed,
             elapsed: Instant::now().saturating_duration_since(self.started),
@@ -191,7 +199,7 @@ impl Scheduler {
     }
 
     pub(in super::super) fn counts(&self) -> Progress {
-        let Tally { successes, failures, retries, recovered, cached, .. } = self.tally;
-        Progress { successes, failures, recovered, cached, retries, ..Progress::default() }
+        let Tally { successes, failures, retries, recovered, carried, cached, .. } = self.tally;
+        Progress { successes, failures, recovered, carried, cached, retries, ..Progress::default() }
     }
 }

@@ -149,13 +149,8 @@ where
         item: I,
         permit: &mut Option<Permit>,
     ) -> BlockingAttempt<T, E> {
-        let (function, span, dispatch) = (Arc::clone(&self.0), Span::current(), current_dispatch());
-        // The limit counts functions that still run, so the permit stays with the function.
-        let permit = permit.take();
-        BlockingAttempt::begin(move || {
-            let _permit = permit;
-            in_context(dispatch.as_ref(), || span.in_scope(|| function(item)))
-        })
+        let function = Arc::clone(&self.0);
+        begin_blocking(permit, move || function(item))
     }
 
     fn clone_item(&self, item: &I) -> Option<I> {
@@ -165,6 +160,57 @@ where
     fn still_running(attempt: &BlockingAttempt<T, E>) -> bool {
         !attempt.give_up()
     }
+}
+
+/// `map_blocking_with_context`: as `map_blocking`, with the context.
+#[derive(Debug)]
+pub struct BlockingWithContext<F>(pub(crate) Arc<F>);
+
+impl<I, F, T, E> Call<I> for BlockingWithContext<F>
+where
+    I: Clone + Send + 'static,
+    F: Fn(ItemContext, I) -> Result<T, E> + Send + Sync + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    type Output = T;
+    type Error = E;
+    type Future = BlockingAttempt<T, E>;
+
+    const TAKES_CONTEXT: bool = true;
+    const LINGERS: bool = true;
+
+    fn call(
+        &self,
+        context: impl FnOnce() -> ItemContext,
+        item: I,
+        permit: &mut Option<Permit>,
+    ) -> BlockingAttempt<T, E> {
+        let (function, context) = (Arc::clone(&self.0), context());
+        begin_blocking(permit, move || function(context, item))
+    }
+
+    fn clone_item(&self, item: &I) -> Option<I> {
+        Some(item.clone())
+    }
+
+    fn still_running(attempt: &BlockingAttempt<T, E>) -> bool {
+        !attempt.give_up()
+    }
+}
+
+/// Starts a function on the blocking pool, in the current span.
+fn begin_blocking<T: Send + 'static, E: Send + 'static>(
+    permit: &mut Option<Permit>,
+    function: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> BlockingAttempt<T, E> {
+    let (span, dispatch) = (Span::current(), current_dispatch());
+    // The limit counts functions that still run, so the permit stays with the function.
+    let permit = permit.take();
+    BlockingAttempt::begin(move || {
+        let _permit = permit;
+        in_context(dispatch.as_ref(), || span.in_scope(function))
+    })
 }
 
 /// A function that workers on several threads call in parallel.

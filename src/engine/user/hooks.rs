@@ -4,28 +4,107 @@ use std::fmt;
 use std::time::Duration;
 
 use super::super::wraps::wraps;
+use super::leftovers::{Leftovers, OnGiveBack, passes_leftovers};
 use crate::observe::Observer;
+use crate::outcome::LeftOver;
 
-/// The functions that the caller can set for a run.
-pub trait Hooks<I, E> {
+/// The functions that the caller can set for a run. Hooks that do not answer a question pass it on to those below them.
+pub trait Hooks<I, E>: Leftovers<I> {
+    /// The hooks below these.
+    type Below: Hooks<I, E>;
+
+    /// `true` if items have labels. The compiler removes code that other runs do not need.
+    const LABELS: bool = Self::Below::LABELS;
+
+    /// Returns the hooks below these.
+    fn below(&self) -> &Self::Below;
+
+    /// Returns the hooks below these, to be changed.
+    fn below_mut(&mut self) -> &mut Self::Below;
+
     /// Returns `true` if an error may be retried.
-    fn is_retryable(&self, error: &E) -> bool;
+    #[inline]
+    fn is_retryable(&self, error: &E) -> bool {
+        self.below().is_retryable(error)
+    }
 
     /// Returns the delay before the retry, if the error names one.
-    fn retry_after(&self, error: &E) -> Option<Duration>;
+    #[inline]
+    fn retry_after(&self, error: &E) -> Option<Duration> {
+        self.below().retry_after(error)
+    }
 
     /// Returns how many permits an item takes.
-    fn weight(&self, item: &I) -> u32;
+    #[inline]
+    fn weight(&self, item: &I) -> u32 {
+        self.below().weight(item)
+    }
 
-    /// Returns the observer of the events, if there is one.
+    /// Returns the label of an item, if items have labels.
+    #[inline]
+    fn label(&self, item: &I) -> Option<String> {
+        self.below().label(item)
+    }
+
+    /// Returns the observer of the events of this run, if there is one.
+    // Without a body: the compiler does not know that the hooks below live as long as `self`.
     fn observer(&self) -> Option<&dyn Observer>;
+
+    /// Clones an item for the duration of an attempt, if it is to be given back.
+    #[inline]
+    fn copy(item: &I) -> Option<I> {
+        Self::Below::copy(item)
+    }
+
+    /// Gives the items that did not settle back to the caller, in the order of the input.
+    fn give_back(&mut self) {
+        self.below_mut().give_back();
+    }
 }
 
-/// No hooks: every error is retried, no error names a delay, every item takes one permit, and there is no observer.
+/// The hooks below, of hooks that have them in a field.
+macro_rules! below {
+    () => {
+        type Below = H;
+
+        #[inline]
+        fn below(&self) -> &H {
+            &self.below
+        }
+
+        #[inline]
+        fn below_mut(&mut self) -> &mut H {
+            &mut self.below
+        }
+    };
+    (with observer) => {
+        below!();
+
+        #[inline]
+        fn observer(&self) -> Option<&dyn Observer> {
+            self.below.observer()
+        }
+    };
+}
+
+/// No hooks: every error is retried, no error names a delay, every item takes one permit and has no label, and there is no
+/// observer.
 #[derive(Debug)]
 pub struct NoHooks;
 
 impl<I, E> Hooks<I, E> for NoHooks {
+    type Below = Self;
+
+    const LABELS: bool = false;
+
+    fn below(&self) -> &Self {
+        self
+    }
+
+    fn below_mut(&mut self) -> &mut Self {
+        self
+    }
+
     fn is_retryable(&self, _error: &E) -> bool {
         true
     }
@@ -39,13 +118,30 @@ impl<I, E> Hooks<I, E> for NoHooks {
         1
     }
 
+    fn label(&self, _item: &I) -> Option<String> {
+        None
+    }
+
     #[inline(always)]
     fn observer(&self) -> Option<&dyn Observer> {
         None
     }
+
+    #[inline(always)]
+    fn copy(_item: &I) -> Option<I> {
+        None
+    }
+
+    fn give_back(&mut self) {}
 }
 
-/// Declares hooks that replace one function of those below them, and the plan of a run with this option.
+impl<I> Leftovers<I> for NoHooks {
+    const GIVES_BACK: bool = false;
+
+    fn leave(&mut self, _left: LeftOver<I>) {}
+}
+
+/// Declares hooks that answer one question themselves, and the plan of a run with this option.
 macro_rules! hook {
     ($plan:ident: $doc:literal, $hook:ident) => {
         wraps! {
@@ -66,6 +162,8 @@ macro_rules! hook {
             pub(crate) function: F,
         }
 
+        passes_leftovers!($hook);
+
         impl<H, F> fmt::Debug for $hook<H, F> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(stringify!($plan))
@@ -74,72 +172,69 @@ macro_rules! hook {
     };
 }
 
-/// Passes a question on to the hooks below.
-macro_rules! below {
-    ($($question:ident($($arg:ident: $of:ty)?) -> $answer:ty;)*) => {
-        $(
-            #[inline]
-            fn $question(&self $(, $arg: $of)?) -> $answer {
-                self.below.$question($($arg)?)
-            }
-        )*
-    };
-}
-
 hook!(RetryIf: "A run with [`retry_if`](crate::MapRun::retry_if).", OnRetryIf);
 
 impl<I, E, H: Hooks<I, E>, F: Fn(&E) -> bool> Hooks<I, E> for OnRetryIf<H, F> {
+    below!(with observer);
+
     fn is_retryable(&self, error: &E) -> bool {
         (self.function)(error)
-    }
-
-    below! {
-        retry_after(error: &E) -> Option<Duration>;
-        weight(item: &I) -> u32;
-        observer() -> Option<&dyn Observer>;
     }
 }
 
 hook!(RetryAfter: "A run with [`retry_after`](crate::MapRun::retry_after).", OnRetryAfter);
 
 impl<I, E, H: Hooks<I, E>, F: Fn(&E) -> Option<Duration>> Hooks<I, E> for OnRetryAfter<H, F> {
+    below!(with observer);
+
     fn retry_after(&self, error: &E) -> Option<Duration> {
         (self.function)(error)
-    }
-
-    below! {
-        is_retryable(error: &E) -> bool;
-        weight(item: &I) -> u32;
-        observer() -> Option<&dyn Observer>;
     }
 }
 
 hook!(Weight: "A run with [`weight`](crate::MapRun::weight).", OnWeight);
 
 impl<I, E, H: Hooks<I, E>, F: Fn(&I) -> u32> Hooks<I, E> for OnWeight<H, F> {
+    below!(with observer);
+
     #[inline]
     fn weight(&self, item: &I) -> u32 {
         (self.function)(item).max(1)
     }
+}
 
-    below! {
-        is_retryable(error: &E) -> bool;
-        retry_after(error: &E) -> Option<Duration>;
-        observer() -> Option<&dyn Observer>;
+hook!(Label: "A run with [`label`](crate::MapRun::label).", OnLabel);
+
+impl<I, E, H: Hooks<I, E>, F: Fn(&I) -> String> Hooks<I, E> for OnLabel<H, F> {
+    below!(with observer);
+
+    const LABELS: bool = true;
+
+    fn label(&self, item: &I) -> Option<String> {
+        Some((self.function)(item))
     }
 }
 
 hook!(Observe: "A run with [`observe`](crate::MapRun::observe).", OnObserve);
 
 impl<I, E, H: Hooks<I, E>, O: Observer> Hooks<I, E> for OnObserve<H, O> {
+    below!();
+
     #[inline]
     fn observer(&self) -> Option<&dyn Observer> {
         Some(&self.function)
     }
+}
 
-    below! {
-        is_retryable(error: &E) -> bool;
-        retry_after(error: &E) -> Option<Duration>;
-        weight(item: &I) -> u32;
+impl<I: Clone, E, H: Hooks<I, E>, F: FnMut(LeftOver<I>)> Hooks<I, E> for OnGiveBack<H, F, I> {
+    below!(with observer);
+
+    #[inline]
+    fn copy(item: &I) -> Option<I> {
+        Some(item.clone())
+    }
+
+    fn give_back(&mut self) {
+        self.give_all_back();
     }
 }

@@ -132,7 +132,16 @@ where
 /// Drops an attempt. A panic in its destructor is logged and does not change the result of the attempt.
 fn drop_caught<F>(mut attempt: Pin<&mut Option<F>>) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| attempt.set(None))) {
-        log_drop(payload);
+        log_drop(payload, "the future of an attempt");
+    }
+}
+
+/// Drops the copy of an item. A panic in its destructor is logged and does not change the result of the attempt.
+#[inline(never)]
+pub(in super::super) fn drop_copy<I>(copy: &mut Option<I>) {
+    let copy = copy.take();
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(copy))) {
+        log_drop(payload, "the copy of an item");
     }
 }
 
@@ -144,11 +153,7 @@ pub(in super::super) fn drop_in_span<F>(span: &Span, attempt: Pin<&mut Option<F>
 }
 
 #[cold]
-fn log_drop(payload: Payload) {
+fn log_drop(payload: Payload, what: &str) {
     let panic = into_message(payload);
-    tracing::error!(
-        target: "async_map_task",
-        panic,
-        "the future of an attempt panicked when it was dropped"
-    );
+    tracing::error!(target: "async_map_task", panic, "{what} panicked when it was dropped");
 }

@@ -13,7 +13,7 @@ use super::attempt::{AttemptDeadline, Limit};
 use super::time_slice::TimeSlice;
 use crate::config::Config;
 use crate::context::{ItemContext, Signal};
-use crate::observe::{Event, Observer};
+use crate::observe::Observer;
 use crate::rt::Instant;
 
 /// Returns the time by the clock of the run, and a limit with the latest possible start.
@@ -60,6 +60,7 @@ impl AttemptControl {
     /// Records when an attempt starts.
     pub(in super::super) fn record_start(&mut self, config: &Config, start: Instant) {
         self.job.started.get_or_insert(start);
+        self.job.attempt_started = Some(start);
         if config.first_limit.is_some() {
             self.deadline = AttemptDeadline::BegunSince(start);
         }
@@ -74,6 +75,7 @@ impl AttemptControl {
         if self.job.attempt == 1 {
             self.job.started = Some(start);
         }
+        self.job.attempt_started = Some(start);
         if let AttemptDeadline::BegunSince(_) = self.deadline {
             self.deadline = attempt_deadline(start);
         }
@@ -178,9 +180,8 @@ impl AttemptControl {
         if !is_first {
             scheduler.tally.retries += 1;
         }
-        let observer = if scheduler.timed { observer() } else { None };
-        if let (true, Some(observer)) = (is_first, observer) {
-            observer.on_event(&Event::ItemStarted { index: self.job.index });
+        if scheduler.timed && scheduler.observed {
+            scheduler.emit_started(observer(), &self.job);
         }
         // A parallel worker reads the clock itself.
         if parallel {
@@ -190,7 +191,7 @@ impl AttemptControl {
         let is_limited = scheduler.config.first_limit.is_some();
         let now = match (scheduler.timed, is_limited) {
             // The last reading is the time at which the previous item settled. An observer may have taken time since then.
-            (true, _) if is_at_once && observer.is_none() => scheduler.clock.last(),
+            (true, _) if is_at_once && !scheduler.observed => scheduler.clock.last(),
             (true, _) => scheduler.clock.read(),
             (false, true) => scheduler.clock.coarse(),
             (false, false) => return,
@@ -198,6 +199,7 @@ impl AttemptControl {
         if is_first {
             self.job.started = Some(now);
         }
+        self.job.attempt_started = Some(now);
         if is_limited {
             self.deadline = AttemptDeadline::Begun(now);
         }

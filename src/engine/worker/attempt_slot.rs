@@ -7,10 +7,13 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 
 use super::super::items::ItemsOf;
+use super::super::persist::durability::Persist;
 use super::super::state_guard::StateGuard;
 use super::super::user::call::Call;
+use super::super::user::hooks::Hooks;
+use super::super::user::leftovers::Leftovers;
 use super::super::{Mode, Plan, Work, trace};
-use super::attempt::{AttemptDeadline, drop_in_span, interrupted, panic_error, poll_caught};
+use super::attempt::{AttemptDeadline, drop_copy, drop_in_span, interrupted, panic_error, poll_caught};
 use super::attempt_control::{AttemptControl, context};
 use crate::config::Config;
 use crate::outcome::ItemError;
@@ -29,12 +32,31 @@ pin_project! {
 
     impl<W: Plan> PinnedDrop for AttemptSlot<W> {
         fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            if this.attempt.is_some() {
-                this.control.cancel();
-                drop_in_span(&this.control.job.span, this.attempt);
-            }
+            this.project().clear();
         }
+    }
+}
+
+impl<W: Plan> SlotProjection<'_, W> {
+    /// Cancels and drops an attempt that is running.
+    pub(in super::super) fn clear(&mut self) {
+        if self.attempt.is_some() {
+            self.control.cancel();
+            drop_in_span(&self.control.job.span, self.attempt.as_mut());
+        }
+    }
+
+    /// Takes the item that was kept during an attempt which has succeeded, if the run may still have to give it back: it is
+    /// settled once its output is stored. Drops any other.
+    #[inline(always)]
+    pub(in super::super) fn take_copy(&mut self) -> Option<W::Item> {
+        if W::Hooks::GIVES_BACK && W::Store::KEEPS {
+            return self.kept.take();
+        }
+        if self.kept.is_some() {
+            drop_copy(self.kept);
+        }
+        None
     }
 }
 
@@ -65,7 +87,7 @@ impl<W: Work> SlotProjection<'_, W> {
         let (future, kept) = (&mut self.attempt, &mut *self.kept);
         let built = trace::in_span(&job.span, || {
             catch_unwind(AssertUnwindSafe(|| {
-                *kept = if may_retry { call.clone_item(&item) } else { None };
+                *kept = if may_retry { call.clone_item(&item) } else { W::Hooks::copy(&item) };
                 let context = || context(job, deadline, signal, config, run_deadline);
                 future.set(Some(call.call(context, item, &mut held.shared)));
             }))

@@ -84,5 +84,12 @@ fn wake(taker: Option<Waker>) {
 }
 
 fn outcome(index: usize) -> ItemOutcome<usize, ()> {
-    ItemOutcome { index, attempts: 1, elapsed: Duration::ZERO, origin: Origin::Ran, result: Ok(index) }
+    ItemOutcome {
+        index,
+        attempts: 1,
+        elapsed: Duration::ZERO,
+        origin: Origin::Ran,
+        label: None,
+        result: Ok(index),
+    }
 }

@@ -1,0 +1,68 @@
+//! The events of a run, for its observers.
+
+use std::time::Duration;
+
+use super::failure::Failure;
+use super::job::Job;
+use super::scheduler::Scheduler;
+use crate::observe::{Event, Observer};
+use crate::outcome::{FailureKind, Origin};
+
+/// The end of an item, without the types of its result.
+pub(super) struct Settled<'a> {
+    pub(super) index: usize,
+    pub(super) attempts: u32,
+    pub(super) elapsed: Duration,
+    pub(super) label: Option<&'a str>,
+    pub(super) origin: Origin,
+    /// `None` if the item succeeded.
+    pub(super) failure: Option<FailureKind>,
+}
+
+impl Scheduler {
+    /// Passes an event to the observers of the task, and to that of the run.
+    pub(super) fn emit(&self, of_run: Option<&dyn Observer>, event: &Event<'_>) {
+        self.config.observers.emit(of_run, event);
+    }
+
+    /// Notifies the observers that an attempt starts.
+    #[cold]
+    pub(super) fn emit_started(&self, of_run: Option<&dyn Observer>, job: &Job) {
+        let Job { index, attempt, .. } = *job;
+        if attempt == 1 {
+            self.emit(of_run, &Event::ItemStarted { index });
+        }
+        self.emit(of_run, &Event::AttemptStarted { index, attempt });
+    }
+
+    /// Notifies the observers that an attempt has returned an output.
+    #[cold]
+    pub(super) fn emit_succeeded(&mut self, of_run: Option<&dyn Observer>, job: &Job) {
+        let elapsed = self.since(job.attempt_started);
+        self.emit(of_run, &Event::AttemptSucceeded { index: job.index, attempt: job.attempt, elapsed });
+    }
+
+    /// Notifies the observers that an attempt has ended without an output.
+    pub(super) fn emit_failed(
+        &mut self,
+        of_run: Option<&dyn Observer>,
+        job: &Job,
+        failure: &Failure<'_>,
+        retry_in: Option<Duration>,
+    ) {
+        if self.observed {
+            let elapsed = self.since(job.attempt_started);
+            let Job { index, attempt, ref label, .. } = *job;
+            let (label, kind) = (label.as_deref(), failure.kind);
+            self.emit(of_run, &Event::AttemptFailed { index, attempt, elapsed, label, kind, retry_in });
+        }
+    }
+
+    /// Notifies the observers that an item has settled.
+    pub(super) fn emit_settled(&self, of_run: Option<&dyn Observer>, settled: &Settled<'_>) {
+        if self.observed {
+            let Settled { index, attempts, elapsed, label, origin, failure } = *settled;
+            self.emit(of_run, &Event::ItemSettled { index, attempts, elapsed, label, origin, failure });
+        }
+    }
+}
