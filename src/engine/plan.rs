@@ -13,10 +13,9 @@ use super::user::source::Source;
 
 /// The types of one run. Each option that is set wraps the plan that was there before.
 ///
-/// It has no bound that is about the caller's code. So the compiler can resolve the types, and decide if a run is `Send`,
-/// without having to prove anything about a closure. This matters if items hold references. Inside a spawned future the
-/// compiler forgets which lifetime is which. A proof that a closure takes an item would then have to hold for all lifetimes
-/// (<https://github.com/rust-lang/rust/issues/102211>).
+/// Use it as a bound, in a function that takes a run of any plan: `fn retrying<R: Plan>(run: MapRun<R>)`. The module
+/// [`plan`](crate::plan) has examples.
+// It has no bound on the caller's code: DESIGN.md, "Why does each option wrap the plan?".
 pub trait Plan {
     /// The type of an item.
     type Item;
