@@ -7,6 +7,7 @@ use super::mode::{InTask, PollWorkers};
 use super::output::outcomes::{Outcomes, Results};
 use super::output::sink::{Deliver, NoSink};
 use super::persist::durability::{NoStore, Persist};
+use super::user::bounds::ResultFuture;
 use super::user::call::Call;
 use super::user::hooks::{Hooks, NoHooks};
 use super::user::source::Source;
@@ -92,7 +93,7 @@ pub trait Work:
         Source: Source<Item = Self::Item>,
         Call: Call<Self::Item, Output = Self::Output, Error = Self::Error, Future = Self::Future>,
         Hooks: Hooks<Self::Item, Self::Error>,
-        Future: Future<Output = Result<Self::Output, Self::Error>>,
+        Future: ResultFuture<Ok = Self::Output, Error = Self::Error>,
         Sink: Deliver<Self::Output, Self::Error>,
     >
 {
@@ -103,7 +104,7 @@ impl<W> Work for W where
             Source: Source<Item = W::Item>,
             Call: Call<W::Item, Output = W::Output, Error = W::Error, Future = W::Future>,
             Hooks: Hooks<W::Item, W::Error>,
-            Future: Future<Output = Result<W::Output, W::Error>>,
+            Future: ResultFuture<Ok = W::Output, Error = W::Error>,
             Sink: Deliver<W::Output, W::Error>,
         >
 {
