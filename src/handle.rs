@@ -12,6 +12,7 @@ use crate::engine::background::{Background, RunTask};
 use crate::engine::output::outcomes::Results;
 use crate::engine::output::sink::NoSink;
 use crate::engine::running::Running;
+use crate::engine::user::bounds::Transferable;
 use crate::engine::{Drive, Plan};
 use crate::error::MapTaskError;
 use crate::progress::{Control, Progress};
@@ -45,12 +46,30 @@ impl<W: Plan> MapRun<W> {
     /// ```
     pub fn spawn(self) -> MapHandle<W::Output, W::Error>
     where
-        W: Drive + Plan<Outcomes = Results<<W as Plan>::Output, <W as Plan>::Error>>,
-        Running<W, NoSink>: Send + 'static,
-        W::Output: Send + 'static,
-        W::Error: Send + 'static,
+        W: SpawnPlan, // Own all values, with `Arc` if they are shared; or await the run, which may borrow.
     {
-        let (run, name, control) = Background::new(self.into_setup());
+        W::spawn(self)
+    }
+}
+
+/// The plan of a run that can continue in the background; see [`spawn`](MapRun::spawn). Implemented for every plan with
+/// parts that are `Send + 'static`.
+pub trait SpawnPlan: Plan + Sized {
+    #[doc(hidden)]
+    fn spawn(run: MapRun<Self>) -> MapHandle<Self::Output, Self::Error>;
+}
+
+// The values come first, so that their message is the one that is reported.
+impl<W> SpawnPlan for W
+where
+    W: Drive + Plan<Outcomes = Results<<W as Plan>::Output, <W as Plan>::Error>>,
+    W::Item: Transferable,
+    W::Output: Transferable,
+    W::Error: Transferable,
+    Running<W, NoSink>: Send + 'static,
+{
+    fn spawn(run: MapRun<W>) -> MapHandle<W::Output, W::Error> {
+        let (run, name, control) = Background::new(run.into_setup());
         MapHandle { name, control, task: run.spawn() }
     }
 }

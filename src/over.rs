@@ -11,6 +11,7 @@ use crate::engine::output::sink::NoSink;
 use crate::engine::persist::durability::NoStore;
 use crate::engine::plan::Mapped;
 use crate::engine::running::{Options, Parts, Setup};
+use crate::engine::user::bounds::{CloneItem, ResultFuture};
 use crate::engine::user::call::{Blocking, BlockingWithContext, Once, Plain, WithContext};
 use crate::engine::user::hooks::NoHooks;
 use crate::engine::user::source::{Source, WithTotal};
@@ -86,8 +87,8 @@ impl<S: Source> Over<S> {
     pub fn map<F, Fut, T, E>(self, f: F) -> MapRun<Mapped<S, Plain<F>, S::Item, Fut, T, E>>
     where
         F: Fn(S::Item) -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-        S::Item: Clone,
+        Fut: ResultFuture<Ok = T, Error = E>,
+        S::Item: CloneItem,
     {
         self.start_with(Plain(f), type_name::<F>())
     }
@@ -113,8 +114,8 @@ impl<S: Source> Over<S> {
     pub fn map_with_context<F, Fut, T, E>(self, f: F) -> MapRun<Mapped<S, WithContext<F>, S::Item, Fut, T, E>>
     where
         F: Fn(ItemContext, S::Item) -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-        S::Item: Clone,
+        Fut: ResultFuture<Ok = T, Error = E>,
+        S::Item: CloneItem,
     {
         self.start_with(WithContext(f), type_name::<F>())
     }
@@ -144,7 +145,7 @@ impl<S: Source> Over<S> {
     pub fn map_once<F, Fut, T, E>(self, f: F) -> MapRun<Mapped<S, Once<F>, S::Item, Fut, T, E>>
     where
         F: Fn(S::Item) -> Fut,
-        Fut: Future<Output = Result<T, E>>,
+        Fut: ResultFuture<Ok = T, Error = E>,
     {
         self.start_with(Once(f), type_name::<F>())
     }
@@ -187,7 +188,7 @@ impl<S: Source> Over<S> {
         f: F,
     ) -> MapRun<Mapped<S, Blocking<F>, S::Item, BlockingAttempt<T, E>, T, E>>
     where
-        S::Item: Clone + Send + 'static,
+        S::Item: CloneItem + Send + 'static,
         F: Fn(S::Item) -> Result<T, E> + Send + Sync + 'static,
         T: Send + 'static,
         E: Send + 'static,
@@ -247,6 +248,37 @@ impl<S: Source> Over<S> {
         let parts = Parts { call, hooks: NoHooks, sink: NoSink, outcomes, store: NoStore };
         MapRun::new(Some(Setup { source, parts, options, notice: None }))
     }
+}
+
+/// A type that has the options and the ends of a run.
+#[diagnostic::on_unimplemented(
+    message = "the options of a run come after its map function",
+    label = "there is no map function yet",
+    note = "call `map` first: `task.over(items).map(function).retry_if(..)`"
+)]
+pub trait HasFunction {}
+
+/// Declares the options and the ends of a run for `Over`, where a call is a mistake. Nothing implements [`HasFunction`], so
+/// each call is an error that names the cure.
+macro_rules! after_the_function {
+    ($($option:ident$(<$argument:ident>)?)*) => {
+        impl<S> Over<S> {
+            $(
+                #[doc(hidden)]
+                pub fn $option$(<$argument>)?(self $(, _: $argument)?) -> Self
+                where
+                    Self: HasFunction,
+                {
+                    self
+                }
+            )*
+        }
+    };
+}
+
+after_the_function! {
+    retry_if<A> retry_after<A> weight<A> label<A> observe<A> cancellation_token<A> drain_token<A> cancel_on_ctrl_c
+    redo<A> give_back<A> ordered parallel for_each<A> try_for_each<A> stream spawn
 }
 
 impl<S> fmt::Debug for Over<S> {

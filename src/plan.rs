@@ -26,6 +26,32 @@
 //! # }
 //! ```
 //!
+//! [`ParallelPlan`], [`SpawnPlan`] and [`StreamPlan`] are the plans of runs that can use several cores, continue in the
+//! background, and be streamed. A function that does so with a run of its caller needs no other bound:
+//!
+//! ```
+//! use async_map_task::plan::SpawnPlan;
+//! use async_map_task::{AsyncMapTask, MapHandle, MapRun};
+//!
+//! /// Starts a run, and reports when it has ended.
+//! fn start<R: SpawnPlan>(run: MapRun<R>) -> MapHandle<R::Output, R::Error> {
+//!     let handle = run.spawn();
+//!     let mut progress = handle.watch();
+//!     tokio::spawn(async move {
+//!         while progress.changed().await.is_ok() {}
+//!         println!("{} items succeeded", progress.borrow().successes);
+//!     });
+//!     handle
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let run = AsyncMapTask::default().run([1, 2, 3], |n| async move { Ok::<_, String>(n) });
+//! assert_eq!(start(run).await?.successes(), 3);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The type of a closure cannot be named. To return a run with options that are closures, return it as the future of its
 //! result. Here `use<>` states that the future does not borrow from `task`:
 //!
@@ -47,13 +73,19 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`ItemList`], [`CloneItem`], [`ResultFuture`] and [`Transferable`] are bounds on types of the caller. Each is implemented
+//! for all types that meet an ordinary bound, such as `Clone`. They exist for their error messages. So a generic function
+//! needs only the ordinary bound.
 
 #[cfg(feature = "store")]
 pub use crate::engine::persist::durability::Durable;
 pub use crate::engine::persist::durability::Redo;
 pub use crate::engine::plan::{Mapped, Plan};
+pub use crate::engine::user::bounds::{CloneItem, ItemList, ResultFuture, Transferable};
 pub use crate::engine::user::hooks::{Label, Observe, RetryAfter, RetryIf, Weight};
 pub use crate::engine::user::leftovers::GiveBack;
 pub use crate::for_each::Delivering;
-pub use crate::run::options::Parallel;
-pub use crate::stream::Streaming;
+pub use crate::handle::SpawnPlan;
+pub use crate::run::options::{Parallel, ParallelPlan};
+pub use crate::stream::{StreamPlan, Streaming};

@@ -14,6 +14,7 @@ use crate::engine::mode::PollWorkers;
 use crate::engine::output::outcome_channel::{Inlet, Outlet, outcome_channel};
 use crate::engine::output::sink::NoSink;
 use crate::engine::running::{Parts, Running};
+use crate::engine::user::bounds::Transferable;
 use crate::engine::wraps::wraps;
 use crate::engine::{Plan, Work};
 use crate::error::RunError;
@@ -74,13 +75,30 @@ impl<W: Plan> MapRun<W> {
     /// ```
     pub fn stream(self) -> MapStream<W::Output, W::Error>
     where
-        W: Work,
-        W::Mode: PollWorkers<Streaming<W>>,
-        Running<Streaming<W>, NoSink>: Send + 'static,
-        W::Output: Send + 'static,
-        W::Error: Send + 'static,
+        W: StreamPlan, // Own all values, with `Arc` if they are shared; or use `for_each`, which may borrow.
     {
-        let setup = self.into_setup();
+        W::stream(self)
+    }
+}
+
+/// The plan of a run with outcomes that can be streamed; see [`stream`](MapRun::stream). Implemented for every plan with
+/// parts that are `Send + 'static`.
+pub trait StreamPlan: Plan + Sized {
+    #[doc(hidden)]
+    fn stream(run: MapRun<Self>) -> MapStream<Self::Output, Self::Error>;
+}
+
+// The values come first, so that their message is the one that is reported.
+impl<W> StreamPlan for W
+where
+    W: Work + Plan<Mode: PollWorkers<Streaming<W>>>,
+    W::Item: Transferable,
+    W::Output: Transferable,
+    W::Error: Transferable,
+    Running<Streaming<W>, NoSink>: Send + 'static,
+{
+    fn stream(run: MapRun<W>) -> MapStream<W::Output, W::Error> {
+        let setup = run.into_setup();
         let (outcomes, outlet) = outcome_channel(setup.as_ref().is_some_and(|setup| setup.options.ordered));
         let setup = setup.map(|setup| {
             setup.change::<Streaming<W>>(|Parts { call, hooks, sink, store, .. }, _| Parts {

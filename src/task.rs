@@ -6,6 +6,7 @@ use futures::Stream;
 
 use crate::config::{Config, Settings};
 use crate::engine::plan::Mapped;
+use crate::engine::user::bounds::{CloneItem, ItemList, ResultFuture};
 use crate::engine::user::call::Plain;
 use crate::engine::user::source::{Fallible, FromIter, FromStream};
 use crate::error::BoxError;
@@ -98,11 +99,11 @@ impl AsyncMapTask {
         &self,
         items: I,
         f: F,
-    ) -> MapRun<Mapped<FromIter<I::IntoIter>, Plain<F>, I::Item, Fut, T, E>>
+    ) -> MapRun<Mapped<FromIter<I::Iter>, Plain<F>, I::Item, Fut, T, E>>
     where
-        I: IntoIterator<Item: Clone>,
+        I: ItemList<Item: CloneItem>,
         F: Fn(I::Item) -> Fut,
-        Fut: Future<Output = Result<T, E>>,
+        Fut: ResultFuture<Ok = T, Error = E>,
     {
         self.over(items).map(f)
     }
@@ -135,8 +136,8 @@ impl AsyncMapTask {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn over<I: IntoIterator>(&self, items: I) -> Over<FromIter<I::IntoIter>> {
-        Over::new(Arc::clone(&self.config), FromIter(items.into_iter()))
+    pub fn over<I: ItemList>(&self, items: I) -> Over<FromIter<I::Iter>> {
+        Over::new(Arc::clone(&self.config), FromIter(items.into_items()))
     }
 
     /// Takes the items of an iterator that can fail, such as the lines of a reader. An `Err` of the iterator ends the

@@ -13,6 +13,7 @@ use tracing::Span;
 use super::in_context::{InContext, current_dispatch};
 use super::output::sink::NoSink;
 use super::shutdown::ShutDown;
+use super::user::bounds::Transferable;
 use super::worker::Worker;
 use super::{Mode, Plan, Work};
 use crate::panic_payload::{Payload, discard};
@@ -113,8 +114,9 @@ impl Mode for OwnTasks {
     }
 }
 
-impl<W: Work> PollWorkers<W> for OwnTasks
+impl<W> PollWorkers<W> for OwnTasks
 where
+    W: Work + Plan<Item: Transferable, Output: Transferable, Error: Transferable>,
     Worker<W>: Send + 'static,
 {
     fn open(workers: &mut Tasks, worker: Worker<W>, span: &Span) {

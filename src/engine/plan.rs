@@ -7,6 +7,7 @@ use super::mode::{InTask, PollWorkers};
 use super::output::outcomes::{Outcomes, Results};
 use super::output::sink::{Deliver, NoSink};
 use super::persist::durability::{NoStore, Persist};
+use super::user::bounds::ResultFuture;
 use super::user::call::Call;
 use super::user::hooks::{Hooks, NoHooks};
 use super::user::leftovers::Leftovers;
@@ -14,10 +15,9 @@ use super::user::source::Source;
 
 /// The types of one run. Each option that is set wraps the plan that was there before.
 ///
-/// It has no bound that is about the caller's code. So the compiler can resolve the types, and decide if a run is `Send`,
-/// without having to prove anything about a closure. This matters if items hold references. Inside a spawned future the
-/// compiler forgets which lifetime is which. A proof that a closure takes an item would then have to hold for all lifetimes
-/// (<https://github.com/rust-lang/rust/issues/102211>).
+/// Use it as a bound, in a function that takes a run of any plan: `fn retrying<R: Plan>(run: MapRun<R>)`. The module
+/// [`plan`](crate::plan) has examples.
+// It has no bound on the caller's code: DESIGN.md, "Why does each option wrap the plan?".
 pub trait Plan {
     /// The type of an item.
     type Item;
@@ -94,7 +94,7 @@ pub trait Work:
         Source: Source<Item = Self::Item>,
         Call: Call<Self::Item, Output = Self::Output, Error = Self::Error, Future = Self::Future>,
         Hooks: Hooks<Self::Item, Self::Error>,
-        Future: Future<Output = Result<Self::Output, Self::Error>>,
+        Future: ResultFuture<Ok = Self::Output, Error = Self::Error>,
         Sink: Deliver<Self::Output, Self::Error>,
     >
 {
@@ -105,7 +105,7 @@ impl<W> Work for W where
             Source: Source<Item = W::Item>,
             Call: Call<W::Item, Output = W::Output, Error = W::Error, Future = W::Future>,
             Hooks: Hooks<W::Item, W::Error>,
-            Future: Future<Output = Result<W::Output, W::Error>>,
+            Future: ResultFuture<Ok = W::Output, Error = W::Error>,
             Sink: Deliver<W::Output, W::Error>,
         >
 {

@@ -7,6 +7,7 @@ use super::MapRun;
 use crate::engine::Plan;
 use crate::engine::mode::OwnTasks;
 use crate::engine::running::Parts;
+use crate::engine::user::bounds::Transferable;
 use crate::engine::user::call::Shared;
 use crate::engine::user::hooks::{
     Label, Observe, OnLabel, OnObserve, OnRetryAfter, OnRetryIf, OnWeight, RetryAfter, RetryIf, Weight,
@@ -130,7 +131,10 @@ impl<R: Plan> MapRun<R> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn observe<O: Observer>(self, observer: O) -> MapRun<Observe<R, O>> {
+    pub fn observe<O>(self, observer: O) -> MapRun<Observe<R, O>>
+    where
+        O: Observer, // A closure needs the type of its parameter: `|event: &Event<'_>|`.
+    {
         hook!(self, below => OnObserve { below, function: observer })
     }
 
@@ -308,13 +312,7 @@ impl<R: Plan> MapRun<R> {
     /// ```
     pub fn parallel(self) -> MapRun<Parallel<R>>
     where
-        R::Source: Send + 'static,
-        R::Call: Send + Sync + 'static,
-        R::Hooks: Send + 'static,
-        R::Item: Send + 'static,
-        R::Output: Send + 'static,
-        R::Error: Send + 'static,
-        R::Future: Send + 'static,
+        R: ParallelPlan, // Own all values, with `Arc` if they are shared; or stay on one core, without `parallel`.
     {
         self.change(|Parts { call, hooks, sink, outcomes, store }, _| Parts {
             call: Shared(Arc::new(call)),
@@ -324,6 +322,24 @@ impl<R: Plan> MapRun<R> {
             store,
         })
     }
+}
+
+/// The plan of a run that can use several cores; see [`parallel`](MapRun::parallel). Implemented for every plan with
+/// parts that are `Send + 'static`, and a map function that is also `Sync`.
+pub trait ParallelPlan: Plan {}
+
+// The values come first, so that their message is the one that is reported.
+impl<R> ParallelPlan for R
+where
+    R: Plan,
+    R::Item: Transferable,
+    R::Output: Transferable,
+    R::Error: Transferable,
+    R::Source: Send + 'static,
+    R::Call: Send + Sync + 'static,
+    R::Hooks: Send + 'static,
+    R::Future: Send + 'static,
+{
 }
 
 wraps! {

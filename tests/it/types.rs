@@ -6,10 +6,12 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 
+use async_map_task::plan::{Parallel, ParallelPlan, SpawnPlan, StreamPlan};
 use async_map_task::{
-    AsyncMapTask, AsyncMapTaskBuilder, BoxError, ConfigError, FailureReason, ItemContext, ItemError,
+    AsyncMapTask, AsyncMapTaskBuilder, BoxError, ConfigError, FailureReason, ItemContext, ItemError, MapRun,
     MapTaskError, MapTaskResult, Summary,
 };
+use futures::StreamExt;
 
 use crate::support::{count_to, double, task};
 
@@ -159,4 +161,72 @@ fn an_item_error_of_a_text_is_an_error() {
     assert_eq!(local.to_string(), "failed after 2 attempts: local text");
     let owned = ItemError::Failed { error: String::from("owned"), attempts: 1 };
     assert_eq!(error::<String>()(&owned), "failed after 1 attempt: owned");
+}
+
+/// A generic function needs the ordinary bounds of its types, and none of the module `plan`.
+#[tokio::test]
+async fn a_generic_function_needs_ordinary_bounds() {
+    async fn over<I, F, Fut, T, E>(items: I, f: F) -> Result<Vec<T>, MapTaskError<T, E>>
+    where
+        I: IntoIterator<Item: Clone>,
+        F: Fn(I::Item) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let on_one_core = task().over(items).map(f).retry_if(|_| false);
+        on_one_core.await.map(MapTaskResult::into_successful_results)
+    }
+
+    async fn on_all_cores<I, F, Fut, T, E>(items: I, f: F) -> Result<Vec<T>, MapTaskError<T, E>>
+    where
+        I: IntoIterator<Item: Clone + Send + 'static, IntoIter: Send + 'static>,
+        F: Fn(I::Item) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let run = task().run(items, f).parallel();
+        run.spawn().await.map(MapTaskResult::into_successful_results)
+    }
+
+    assert_eq!(over(["1", "2"], async |text| text.parse::<u8>()).await.unwrap(), [1, 2]);
+    assert_eq!(on_all_cores(vec![1, 2], double).await.unwrap(), [2, 4]);
+}
+
+#[tokio::test]
+async fn a_function_can_start_the_run_of_its_caller() {
+    async fn spawned<R: SpawnPlan>(run: MapRun<R>) -> Option<usize> {
+        run.spawn().await.ok().map(|result| result.successes())
+    }
+
+    async fn on_all_cores<R: ParallelPlan>(run: MapRun<R>) -> Option<usize>
+    where
+        Parallel<R>: SpawnPlan,
+    {
+        spawned(run.parallel()).await
+    }
+
+    async fn count<R: StreamPlan>(run: MapRun<R>) -> usize {
+        run.stream().count().await
+    }
+
+    let run = || task().over(0..3).map(double);
+    assert_eq!(spawned(run()).await, Some(3));
+    assert_eq!(on_all_cores(run()).await, Some(3));
+    assert_eq!(count(run()).await, 3);
+}
+
+/// The type of an output may be known only from the result of the run.
+#[tokio::test]
+async fn outputs_are_inferred_from_the_result() {
+    let numbers: Vec<u32> =
+        task().run(["1", "2"], |text| async move { text.parse() }).await.unwrap().into_successful_results();
+    assert_eq!(numbers, [1, 2]);
+    let none: Vec<u32> = task().over(Vec::new()).map(double).await.unwrap().into_successful_results();
+    assert!(none.is_empty());
+    let lists: Result<MapTaskResult<Vec<u32>, String>, _> =
+        task().run([2, 3], |n| async move { (0..n).map(Ok).collect() }).await;
+    assert_eq!(lists.unwrap().into_successful_results(), [vec![0, 1], vec![0, 1, 2]]);
+    let never: Result<MapTaskResult<u32, String>, _> =
+        task().over(0..0).map(|_| async { unreachable!("there are no items") }).await;
+    assert_eq!(never.unwrap().total(), 0);
 }

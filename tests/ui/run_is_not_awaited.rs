@@ -1,4 +1,4 @@
-//! A run does nothing by itself.
+//! A run does nothing until it is awaited.
 
 #![deny(unused_must_use)]
 
@@ -8,5 +8,4 @@ use async_map_task::AsyncMapTask;
 async fn main() {
     let task = AsyncMapTask::default();
     task.run([1, 2, 3], |n| async move { Ok::<_, String>(n) });
-    task.over([1, 2, 3]);
 }

@@ -6,6 +6,7 @@ use tracing::Span;
 
 use super::super::in_context::{current_dispatch, in_context};
 use super::super::worker::blocking::BlockingAttempt;
+use super::bounds::{CloneItem, ResultFuture};
 use crate::context::ItemContext;
 use crate::limiter::Permit;
 
@@ -16,7 +17,7 @@ pub trait Call<I> {
     /// The error of an attempt that fails.
     type Error;
     /// One attempt.
-    type Future: Future<Output = Result<Self::Output, Self::Error>>;
+    type Future: ResultFuture<Ok = Self::Output, Error = Self::Error>;
 
     /// `true` if an item can be tried only once, because it cannot be cloned.
     const ONE_ATTEMPT: bool = false;
@@ -57,10 +58,10 @@ pub trait Call<I> {
 #[derive(Debug)]
 pub struct Plain<F>(pub(crate) F);
 
-impl<I: Clone, F, Fut, T, E> Call<I> for Plain<F>
+impl<I: CloneItem, F, Fut, T, E> Call<I> for Plain<F>
 where
     F: Fn(I) -> Fut,
-    Fut: Future<Output = Result<T, E>>,
+    Fut: ResultFuture<Ok = T, Error = E>,
 {
     type Output = T;
     type Error = E;
@@ -84,7 +85,7 @@ pub struct Once<F>(pub(crate) F);
 impl<I, F, Fut, T, E> Call<I> for Once<F>
 where
     F: Fn(I) -> Fut,
-    Fut: Future<Output = Result<T, E>>,
+    Fut: ResultFuture<Ok = T, Error = E>,
 {
     type Output = T;
     type Error = E;
@@ -106,10 +107,10 @@ where
 #[derive(Debug)]
 pub struct WithContext<F>(pub(crate) F);
 
-impl<I: Clone, F, Fut, T, E> Call<I> for WithContext<F>
+impl<I: CloneItem, F, Fut, T, E> Call<I> for WithContext<F>
 where
     F: Fn(ItemContext, I) -> Fut,
-    Fut: Future<Output = Result<T, E>>,
+    Fut: ResultFuture<Ok = T, Error = E>,
 {
     type Output = T;
     type Error = E;
@@ -132,7 +133,7 @@ pub struct Blocking<F>(pub(crate) Arc<F>);
 
 impl<I, F, T, E> Call<I> for Blocking<F>
 where
-    I: Clone + Send + 'static,
+    I: CloneItem + Send + 'static,
     F: Fn(I) -> Result<T, E> + Send + Sync + 'static,
     T: Send + 'static,
     E: Send + 'static,
