@@ -206,10 +206,8 @@ impl<R: Plan> MapRun<R> {
     ///     .build()?
     ///     .over(["a", "bad", "c", "d", "e"])
     ///     .map(|name| async move {
-    ///         if name != "bad" {
-    ///             std::future::pending::<()>().await;
-    ///         }
-    ///         Err::<(), _>("refused")
+    ///         tokio::task::yield_now().await;
+    ///         if name == "bad" { Err::<(), _>("refused") } else { std::future::pending().await }
     ///     })
     ///     .give_back(|left| queue.push((left.index, left.item, left.attempts)))
     ///     .await
