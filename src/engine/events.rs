@@ -42,6 +42,21 @@ impl Scheduler {
         self.emit(of_run, &Event::AttemptSucceeded { index: job.index, attempt: job.attempt, elapsed });
     }
 
+    /// Notifies the observers that an attempt has returned an output, with which its item has settled.
+    #[cold]
+    pub(super) fn emit_success(
+        &mut self,
+        of_run: Option<&dyn Observer>,
+        job: &Job,
+        label: Option<&str>,
+        elapsed: Duration,
+    ) {
+        self.emit_succeeded(of_run, job);
+        let Job { index, attempt: attempts, .. } = *job;
+        let origin = Origin::Ran;
+        self.emit_settled(of_run, &Settled { index, attempts, elapsed, label, origin, failure: None });
+    }
+
     /// Notifies the observers that an attempt has ended without an output.
     pub(super) fn emit_failed(
         &mut self,

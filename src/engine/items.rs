@@ -98,8 +98,11 @@ impl<W: Work> Items for ItemsOf<W> {
     }
 
     fn discard(&mut self, slot: usize) {
-        if let Some(Kept { item, job, .. }) = self.waiting.take(slot) {
-            self.leave(&job, Some(item));
+        let waiting = self.waiting.take(slot);
+        if W::Hooks::GIVES_BACK {
+            if let Some(Kept { item, job, .. }) = waiting {
+                self.leave(&job, Some(item));
+            }
         }
     }
 

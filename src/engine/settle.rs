@@ -38,10 +38,7 @@ impl<W: Work> ItemsOf<W> {
         if scheduler.timed {
             elapsed = scheduler.since(job.started);
             if scheduler.observed {
-                scheduler.emit_succeeded(self.hooks.observer(), job);
-                let (index, attempts, label) = (job.index, job.attempt, label.as_deref());
-                let settled = Settled { index, attempts, elapsed, label, origin: Origin::Ran, failure: None };
-                scheduler.emit_settled(self.hooks.observer(), &settled);
+                scheduler.emit_success(self.hooks.observer(), job, label.as_deref(), elapsed);
             }
         }
         self.emit_outcome(scheduler, job.outcome(elapsed, label, Ok(output)));
@@ -73,8 +70,8 @@ impl<W: Work> ItemsOf<W> {
         if !scheduler.count_failed_attempt(&failure) {
             return self.leave(&job, item);
         }
-        if let (true, None, Some(item)) = (W::Hooks::LABELS, &job.label, &item) {
-            job.label = self.hooks.label(item);
+        if W::Hooks::LABELS && job.label.is_none() {
+            job.label = item.as_ref().and_then(|item| self.hooks.label(item));
         }
         if W::Hooks::GIVES_BACK && !scheduler.config.retry.allows_after(job.attempt) {
             // The item was kept only to be given back.
@@ -133,8 +130,10 @@ impl<W: Work> ItemsOf<W> {
 
     /// Keeps an item that has started and does not settle, if it is to be given back.
     pub(super) fn leave(&mut self, job: &Job, item: Option<W::Item>) {
-        if let (true, Some(item)) = (W::Hooks::GIVES_BACK, item) {
-            self.hooks.leave(LeftOver { item, index: job.index, attempts: job.attempt });
+        if W::Hooks::GIVES_BACK {
+            if let Some(item) = item {
+                self.hooks.leave(LeftOver { item, index: job.index, attempts: job.attempt });
+            }
         }
     }
 

@@ -53,7 +53,7 @@ impl<W: Plan> SlotProjection<'_, W> {
         if W::Hooks::GIVES_BACK && W::Store::KEEPS {
             return self.kept.take();
         }
-        if self.kept.is_some() {
+        if mem::needs_drop::<W::Item>() && self.kept.is_some() {
             drop_copy(self.kept);
         }
         None
