@@ -167,10 +167,10 @@ impl AttemptControl {
     /// Records the start of an attempt. Records the time as well if a limit or the elapsed time of the item needs it.
     /// `is_at_once` is `true` if the attempt directly follows another one in the same worker.
     #[inline(always)]
-    pub(in super::super) fn begin<'o>(
+    pub(in super::super) fn begin(
         &mut self,
         scheduler: &mut Scheduler,
-        observer: impl FnOnce() -> Option<&'o dyn Observer>,
+        observer: Option<&dyn Observer>,
         is_at_once: bool,
         parallel: bool,
     ) {
@@ -181,7 +181,7 @@ impl AttemptControl {
             scheduler.tally.retries += 1;
         }
         if scheduler.timed && scheduler.observed {
-            scheduler.emit_started(observer(), &self.job);
+            scheduler.emit_started(observer, &self.job);
         }
         // A parallel worker reads the clock itself.
         if parallel {

@@ -115,7 +115,8 @@ impl State<dyn Items + '_> {
             self.scheduler.workers.set_waker_if_missing(id, waker);
         }
         control.job.resume(self.items.take_job(next.slot()));
-        control.begin(&mut self.scheduler, || self.items.observer(), false, parallel);
+        let observer = if self.scheduler.observed { self.items.observer() } else { None };
+        control.begin(&mut self.scheduler, observer, false, parallel);
         Step::Begin { slot: next.slot(), after_yield: false }
     }
 }
