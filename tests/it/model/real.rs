@@ -70,6 +70,10 @@ pub(crate) struct Log {
     /// The error of each item that settled as failed.
     failures: Notes<Vec<(usize, FailureKind)>>,
     given: Notes<Vec<(usize, Millis)>>,
+    /// The items that were given back, and how many attempts each had.
+    back: Notes<Vec<(usize, u32)>>,
+    /// How many items the source has given.
+    pulled: AtomicUsize,
     looks: Notes<Vec<Look>>,
     ties: Notes<TieBreak>,
     running: AtomicUsize,
@@ -89,6 +93,8 @@ impl Log {
             first_failure: Notes::default(),
             failures: Notes::default(),
             given: Notes::default(),
+            back: Notes::default(),
+            pulled: AtomicUsize::new(0),
             looks: Notes::default(),
             ties: Notes::default(),
             running: AtomicUsize::new(0),
@@ -102,6 +108,24 @@ impl Log {
         assert_eq!(self.running.load(Ordering::SeqCst), 0, "an attempt has outlived its run");
         let alive = self.alive.load(Ordering::SeqCst);
         assert_eq!(alive, 0, "a source, a function or an item has outlived its run");
+    }
+
+    /// Checks that every item that was pulled has settled or was given back, in order and with its number of attempts.
+    fn assert_no_item_is_lost(&self) {
+        let (settled, back) = (self.settled.borrow(), self.back.borrow());
+        assert!(back.is_sorted_by(|(one, _), (next, _)| one < next), "{back:?}");
+        let mut indices: Vec<_> = settled.iter().map(|(index, _)| *index).collect();
+        indices.extend(back.iter().map(|(index, _)| *index));
+        indices.sort_unstable();
+        let pulled = self.pulled.load(Ordering::SeqCst);
+        assert!(
+            indices.into_iter().eq(0..pulled),
+            "{pulled} were pulled, settled {settled:?}, back {back:?}"
+        );
+        for (index, attempts) in back.iter() {
+            let begun = self.starts.borrow().iter().filter(|(other, ..)| other == index).count();
+            assert_eq!(begun, *attempts as usize, "the attempts of item {index}");
+        }
     }
 
     fn now(&self) -> Millis {

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_map_task::{Limiter, MapHandle, MapStream, RunError};
@@ -60,7 +61,9 @@ async fn one(run: Arc<Run>, start: Instant, limiter: Option<Limiter>) -> (Observ
     let seen = if run.is_plain() && limiter.is_none() {
         Seen::of_results(drive(&run.case, &log, token).await)
     } else {
-        drive_to_its_end(&run, &log, token, limiter.as_ref()).await
+        let seen = drive_to_its_end(&run, &log, token, limiter.as_ref()).await;
+        log.assert_no_item_is_lost();
+        seen
     };
     log.assert_nothing_lives();
     if let Some(cancelling) = cancelling {
@@ -100,11 +103,11 @@ fn items(case: &Case, log: &Arc<Log>) -> impl Stream<Item = Result<Item, &'stati
         Source::Stream { gaps } => (gaps.clone(), None),
         Source::Failing { gaps, at } => (gaps.clone(), Some(*at)),
     };
-    let script = Arc::new((gaps, of_source));
+    let script = Arc::new((gaps, of_source, Arc::clone(log)));
     let items = stream::unfold(0, move |index| {
         let script = Arc::clone(&script);
         async move {
-            let (gaps, of_source) = &*script;
+            let (gaps, of_source, log) = &*script;
             let arrival: Millis = gaps.iter().take(index + 1).sum();
             if index < count && arrival > 0 {
                 sleep_until(start + Duration::from_millis(arrival)).await;
@@ -113,6 +116,7 @@ fn items(case: &Case, log: &Arc<Log>) -> impl Stream<Item = Result<Item, &'stati
                 Some(at) if at == index => Err("the source has failed"),
                 _ => Ok(Item { index, _alive: of_source.clone() }),
             };
+            log.pulled.fetch_add(usize::from(index < count && next.is_ok()), Ordering::SeqCst);
             (index < count || fails_at == Some(index)).then_some((next, index + 1))
         }
     });
@@ -128,7 +132,7 @@ async fn drive_to_its_end(
 ) -> Seen {
     let of_function = Alive::new(log);
     let (script, notes) = (Arc::clone(run), Arc::clone(log));
-    let weights = Arc::clone(run);
+    let (weights, back) = (Arc::clone(run), Arc::clone(log));
     let plan = task(&run.case, limiter)
         .over_try_stream(items(&run.case, log))
         .map_with_context(move |cx, item: Item| {
@@ -139,6 +143,7 @@ async fn drive_to_its_end(
         .retry_after(|error: &Scripted| error.retry_after)
         .weight(move |item: &Item| weights.weights[item.index])
         .cancellation_token(token)
+        .give_back(move |left| back.back.borrow().push((left.index, left.attempts)))
         .observe(Notebook(Arc::clone(log)));
     macro_rules! end {
         ($plan:expr) => {
