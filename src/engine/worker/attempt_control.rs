@@ -199,7 +199,9 @@ impl AttemptControl {
         if is_first {
             self.job.started = Some(now);
         }
-        self.job.attempt_started = Some(now);
+        if scheduler.timed {
+            self.job.attempt_started = Some(now);
+        }
         if is_limited {
             self.deadline = AttemptDeadline::Begun(now);
         }
