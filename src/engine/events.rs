@@ -7,6 +7,7 @@ use super::job::Job;
 use super::scheduler::Scheduler;
 use crate::observe::{Event, Observer};
 use crate::outcome::{FailureKind, Origin};
+use crate::rt::Instant;
 
 /// The end of an item, without the types of its result.
 pub(super) struct Settled<'a> {
@@ -25,14 +26,20 @@ impl Scheduler {
         self.config.observers.emit(of_run, event);
     }
 
-    /// Notifies the observers that an attempt starts.
+    /// Notifies the observers that an attempt starts. Returns the time after that.
     #[cold]
-    pub(super) fn emit_started(&self, of_run: Option<&dyn Observer>, job: &Job) {
-        let Job { index, attempt, .. } = *job;
+    #[inline(never)]
+    pub(super) fn emit_started(
+        &mut self,
+        of_run: Option<&dyn Observer>,
+        index: usize,
+        attempt: u32,
+    ) -> Instant {
         if attempt == 1 {
             self.emit(of_run, &Event::ItemStarted { index });
         }
         self.emit(of_run, &Event::AttemptStarted { index, attempt });
+        self.clock.read()
     }
 
     /// Notifies the observers that an attempt has returned an output.

@@ -180,18 +180,21 @@ impl AttemptControl {
         if !is_first {
             scheduler.tally.retries += 1;
         }
-        if scheduler.timed && scheduler.observed {
-            scheduler.emit_started(observer, &self.job);
-        }
+        let (index, attempt) = (self.job.index, self.job.attempt);
         // A parallel worker reads the clock itself.
         if parallel {
+            if scheduler.observed {
+                scheduler.emit_started(observer, index, attempt);
+            }
             return;
         }
         scheduler.budget.spend();
         let is_limited = scheduler.config.first_limit.is_some();
         let now = match (scheduler.timed, is_limited) {
-            // The last reading is the time at which the previous item settled. An observer may have taken time since then.
-            (true, _) if is_at_once && !scheduler.observed => scheduler.clock.last(),
+            // Read after the observers, which may take time.
+            (true, _) if scheduler.observed => scheduler.emit_started(observer, index, attempt),
+            // The last reading is the time at which the previous item settled.
+            (true, _) if is_at_once => scheduler.clock.last(),
             (true, _) => scheduler.clock.read(),
             (false, true) => scheduler.clock.coarse(),
             (false, false) => return,
