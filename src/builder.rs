@@ -252,6 +252,9 @@ impl AsyncMapTaskBuilder {
 
     /// Adds an observer of every run of this task; see [`Observer`]. Repeated calls add further ones. The default is none.
     ///
+    /// Runs of one task may overlap, and an event does not name its run: to tell them apart, give each run an observer of its
+    /// own. If the observer is a closure, write the type of its parameter, `|event: &Event<'_>| ..`.
+    ///
     /// Each event goes to the observers in the order in which they were added, and then to that of the run, which
     /// [`observe`](crate::MapRun::observe) sets.
     ///
@@ -280,7 +283,10 @@ impl AsyncMapTaskBuilder {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn observer(mut self, observer: impl Observer + Send + Sync + 'static) -> Self {
+    pub fn observer<O>(mut self, observer: O) -> Self
+    where
+        O: Observer + Send + Sync + 'static, // a closure needs the type of its parameter: `|event: &Event<'_>| ..`
+    {
         self.settings.observers.add(observer);
         self
     }

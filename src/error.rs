@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::count::Count;
-use crate::outcome::{Cause, ItemError};
+use crate::outcome::{Cause, ItemError, with_sources};
 use crate::result::{MapTaskResult, Summary};
 
 /// Any error, as a source, a sink or a store returns it.
@@ -57,15 +57,18 @@ pub enum FailureReason {
         /// The number of items that were allowed to fail.
         allowed: usize,
     },
-    /// The run's [`cancellation_token`](crate::MapRun::cancellation_token) was cancelled, its
-    /// [`MapHandle`](crate::MapHandle) has cancelled or drained it, or its runtime was shut down.
+    /// The run's [`cancellation_token`](crate::MapRun::cancellation_token) or
+    /// [`drain_token`](crate::MapRun::drain_token) was cancelled, its [`MapHandle`](crate::MapHandle) has cancelled or
+    /// drained it, Ctrl-C was pressed in a run with `cancel_on_ctrl_c`, or its runtime was shut down.
     Cancelled,
     /// The run did not end within [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout).
     TimedOut {
         /// The limit.
         limit: Duration,
     },
-    /// The stream of [`over_try_stream`](crate::AsyncMapTask::over_try_stream) returned an error.
+    /// The source of [`over_try`](crate::AsyncMapTask::over_try) or
+    /// [`over_try_stream`](crate::AsyncMapTask::over_try_stream) returned an error. Its position is the number of items that
+    /// were pulled before it, which is the `total` of the [`Summary`].
     Source(BoxError),
     /// The function of [`try_for_each`](crate::MapRun::try_for_each) returned an error.
     Sink(BoxError),
@@ -78,7 +81,8 @@ pub enum FailureReason {
     /// - retries with [`map_once`](crate::Over::map_once);
     /// - `recover` or `cache` in a task without a [`name`](crate::AsyncMapTaskBuilder::name);
     /// - an item whose [`weight`](crate::MapRun::weight) is above the largest value that a limit has had;
-    /// - a [`Limiter`](crate::Limiter) that has never had a permit.
+    /// - a [`Limiter`](crate::Limiter) that has never had a permit;
+    /// - [`redo`](crate::MapRun::redo) with another number of items, or together with `recover`.
     Config(ConfigError),
 }
 
@@ -119,7 +123,8 @@ impl fmt::Display for FailureReason {
 /// The message names the first item that failed, and includes its error, because `E` need not be an error type
 /// itself: `resize: 7 of 100 items failed, 5 allowed; item 3 failed first, after 4 attempts: connection refused`. It
 /// shows that error in its alternate form, `{:#}`, which for an `anyhow::Error` includes its causes. For other error
-/// types with causes, see [`report`](Self::report).
+/// types with causes, see [`report`](Self::report): the [`source()`](Error::source) of this error is that of the source, the
+/// sink or the store, and never the error of an item.
 ///
 /// `?` converts it into an `anyhow::Error` if `T` and `E` are `Send + Sync + 'static`. It converts it into a `Box<dyn
 /// Error>` if they are `'static`, because the error contains their values. If they borrow, drop the partial result
@@ -187,6 +192,7 @@ impl<T, E: fmt::Debug> fmt::Debug for MapTaskError<T, E> {
             .field("name", &self.inner.name)
             .field("reason", &self.inner.reason)
             .field("first_failure", &self.first_failure())
+            .field("label", &self.inner.first_failure.as_ref().and_then(|first| first.label.as_deref()))
             .field("summary", self.summary())
             .finish_non_exhaustive()
     }
@@ -253,21 +259,12 @@ struct Report<'a, T, E>(&'a MapTaskError<T, E>);
 
 impl<T, E: Error> fmt::Display for Report<'_, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = self.0.to_string();
         let first = self.0.first_failure().filter(|_| self.0.reason().is_about_items());
-        let mut source = match first {
+        let source = match first {
             Some((_, ItemError::Failed { error, .. })) => error.source(),
             _ => self.0.inner.reason.error(),
         };
-        while let Some(error) = source {
-            let message = error.to_string();
-            if !text.ends_with(&message) {
-                text.push_str(": ");
-                text.push_str(&message);
-            }
-            source = error.source();
-        }
-        f.write_str(&text)
+        f.write_str(&with_sources(self.0.to_string(), source))
     }
 }
 

@@ -75,7 +75,7 @@ pub enum Event<'a> {
     RunFinished {
         /// The account of the run.
         summary: &'a Summary,
-        /// `None` if the run succeeded.
+        /// `None` if the run succeeded, also with an accepted partial result.
         reason: Option<&'a FailureReason>,
     },
 }

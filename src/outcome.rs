@@ -114,6 +114,49 @@ impl<E> ItemError<E> {
     }
 }
 
+impl<E: std::error::Error> ItemError<E> {
+    /// Returns the message of this error with the whole [`source()`](std::error::Error::source) chain of the function's error,
+    /// as [`MapTaskError::report`](crate::MapTaskError::report) does for the first failure of a run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// let task = AsyncMapTask::builder().allow_failures().build()?;
+    /// let result = task.run(["12", "1x"], |text| async move { text.parse::<u32>() }).await?;
+    /// let reports: Vec<_> = result.errors.values().map(|error| error.report().to_string()).collect();
+    /// assert_eq!(reports, ["failed after 1 attempt: invalid digit found in string"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn report(&self) -> impl fmt::Display + '_ {
+        let source = match self {
+            Self::Failed { error, .. } => error.source(),
+            _ => None,
+        };
+        with_sources(self.to_string(), source)
+    }
+}
+
+/// Appends the messages of an error and its sources to a text, except those that the text already ends with.
+pub(crate) fn with_sources(
+    mut text: String,
+    mut source: Option<&(dyn std::error::Error + 'static)>,
+) -> String {
+    while let Some(error) = source {
+        let message = error.to_string();
+        if !text.ends_with(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
+        }
+        source = error.source();
+    }
+    text
+}
+
 /// The error of the function is shown in its alternate form, `{:#}`, which for an `anyhow::Error` includes its causes.
 impl<E: fmt::Display> fmt::Display for ItemError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -27,6 +27,8 @@ pub struct MapTaskResult<T, E> {
 /// Which items of a run have started: all that were pulled, except these.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Started {
+    /// `true` if the total is only the number of items that were pulled, because the source did not know it.
+    pub(crate) may_be_more: bool,
     /// How many items were pulled from the source.
     pub(crate) pulled: usize,
     /// The items that were pulled and have not started, in ascending order.
@@ -269,7 +271,7 @@ mod tests {
         let more = format!("{text}, 1 recovered, 4 carried over, 2 cached, 3 changed since an earlier run");
         assert_eq!(durable.to_string(), more);
         let errors = BTreeMap::from([(1, ItemError::Failed { error: "no", attempts: 1 })]);
-        let started = Started { pulled: 3, except: Vec::new() };
+        let started = Started { may_be_more: false, pulled: 3, except: Vec::new() };
         let result =
             MapTaskResult { results: vec![Some(None), None, Some(Some('c'))], errors, summary, started };
         let counts = [result.successes(), result.failures(), result.cancelled(), result.not_started()];

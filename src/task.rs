@@ -143,6 +143,10 @@ impl AsyncMapTask {
     /// Takes the items of an iterator that can fail, such as the lines of a reader. An `Err` of the iterator ends the
     /// run; see [`over_try_stream`](Self::over_try_stream), which does the same for streams.
     ///
+    /// The iterator is called in the task that polls the run, and everything else waits meanwhile. This is right for a file.
+    /// For lines of a terminal, of a pipe or of a socket, which may take a while to come, use
+    /// [`over_try_stream`](Self::over_try_stream) with an async reader.
+    ///
     /// # Examples
     ///
     /// ```

@@ -84,6 +84,8 @@ pub(super) struct Scheduler {
     /// The number of items that the exact size hint of the source promised.
     pub(super) promised: Option<usize>,
     pub(super) pulled: usize,
+    /// `true` if the promised number is that of an earlier run, which did not know its total either.
+    pub(super) may_be_more: bool,
     pub(super) retries: RetrySchedule,
     /// The slots of items that waited for a retry when the run was stopped. The driver drops these items: a running attempt
     /// may wait for something that they own.
@@ -192,6 +194,7 @@ impl Scheduler {
             driver: Waker::noop().clone(),
             promised,
             pulled: 0,
+            may_be_more: false,
             retries: RetrySchedule::default(),
             discarded: Vec::new(),
             workers: Workers::default(),

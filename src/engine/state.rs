@@ -61,7 +61,7 @@ fn invalid_setting<I, T, E>(
         let allowed = "used without recover, whose store has the earlier outputs";
         return Some(ConfigError::new("redo", "a run with recover", allowed));
     }
-    let found = promised.filter(|promised| *promised != previous.total())?;
+    let found = promised.filter(|promised| !previous.can_be(*promised))?;
     Some(redo_error(found, previous.total()))
 }
 
@@ -81,7 +81,13 @@ impl<W: Work> State<ItemsOf<W>> {
         );
         let is_durable = W::Store::KEEPS;
         let setting = Setting { options, promised, timed, observed, is_durable, invalid_setting };
-        let scheduler = Scheduler::new(setting, now, W::Mode::PARALLEL);
+        let is_invalid = setting.invalid_setting.is_some();
+        let mut scheduler = Scheduler::new(setting, now, W::Mode::PARALLEL);
+        if let (true, Some(previous)) =
+            (is_invalid, store.durability().and_then(|store| store.previous.as_ref()))
+        {
+            scheduler.expect_again(previous.total());
+        }
         let waiting = Outlined::default();
         Self { scheduler, items: ItemsOf { source, call, hooks, waiting, outcomes, store, notice, sink } }
     }

@@ -141,8 +141,11 @@ impl<R: Plan> MapRun<R> {
     /// Names each item by a text, for people: a URL, a file, the number of an order. The default is no label.
     ///
     /// The label is in the log lines about the item, in its `tracing` span, in the message of the run's error, in the
-    /// [`ItemOutcome`](crate::ItemOutcome) and in the events. The function is called at most once per item. An awaited run
-    /// with retries calls it only for items that fail; the others call it for every item, before the item's first attempt.
+    /// [`ItemOutcome`](crate::ItemOutcome) and in the events. The function is called at most once per item. If no
+    /// attempt of the item can be followed by another, it is called before the attempt, which consumes the item. So a run
+    /// without retries calls it for every item, and an awaited run with retries only for items with a failed attempt. It is
+    /// called for every item, too, if the outcomes are delivered one by one, the run has an observer or a store, or the span
+    /// of the item is enabled.
     ///
     /// # Panics
     ///

@@ -57,7 +57,9 @@ impl<R: Plan> MapRun<R> {
     ///
     /// Use it for a shutdown in which started work is finished, and
     /// [`cancellation_token`](Self::cancellation_token) for the moment after which it is not. Items that wait for a retry
-    /// are not tried again.
+    /// are not tried again, and count as cancelled. An attempt that fails from then on is not tried again either, so its item
+    /// has failed, even if it has retries left. A run that has nothing left to start when it is drained still ends as
+    /// cancelled.
     ///
     /// # Examples
     ///
@@ -101,8 +103,10 @@ impl<R: Plan> MapRun<R> {
     /// the exit code 130; that is up to the program.
     ///
     /// Once such a run was polled, Ctrl-C no longer ends the process by itself, also after the run: Tokio has [replaced the
-    /// default](https://docs.rs/tokio/1/tokio/signal/fn.ctrl_c.html#caveats). Several runs may use this option; each of them
-    /// gets every Ctrl-C. If the system refuses to install the handler, the run logs a warning and continues without it.
+    /// default](https://docs.rs/tokio/1/tokio/signal/fn.ctrl_c.html#caveats). A run sees it only while it is polled: a source
+    /// that blocks its thread, such as the lines of a terminal, holds it up. After the second Ctrl-C, a further one has no
+    /// effect. Blocking functions that still run keep the process alive until they return, unless it ends with
+    /// [`exit`](std::process::exit). Several runs may use this option; each of them gets every Ctrl-C. If the system refuses to install the handler, the run logs a warning and continues without it.
     ///
     /// # Panics
     ///
@@ -137,15 +141,15 @@ impl<R: Plan> MapRun<R> {
     /// An item that has succeeded before does not run again. It settles with its earlier output and
     /// [`Origin::Carried`](crate::Origin::Carried), and counts in [`Summary::carried`](crate::Summary::carried). A run that
     /// ends early loses none of these outputs: they are all in its partial result, which can be passed to `redo` again.
-    /// [`for_each`](Self::for_each), [`try_for_each`](Self::try_for_each) and [`stream`](Self::stream) deliver them as well,
-    /// as far as the run comes. If the process may end in between, use `recover` of the feature `store`.
+    /// [`for_each`](Self::for_each), [`try_for_each`](Self::try_for_each) and [`stream`](Self::stream) deliver the outputs of
+    /// the items that the run has pulled. If the process may end in between, use `recover` of the feature `store`.
     ///
     /// # Errors
     ///
     /// [`FailureReason::Config`](crate::FailureReason::Config) if the number of items differs: before anything starts if the
-    /// source knows it, or when the source ends before the earlier number of items. If the source does not know it, items
-    /// beyond the earlier number simply run. The same error for a run that also has `recover`, because the store knows the
-    /// earlier outputs then.
+    /// source knows it, or when the source ends before the earlier number of items. If one of both runs does not know its
+    /// number before the end of its source, there may be more items than the earlier run has pulled, and they simply run. The
+    /// same error for a run that also has `recover`, because the store knows the earlier outputs then.
     ///
     /// # Examples
     ///
@@ -175,7 +179,7 @@ impl<R: Plan> MapRun<R> {
         self.change(|Parts { call, hooks, sink, outcomes, store }, _| {
             let total = previous.total();
             let mut store = store.into_durability();
-            store.previous = Some(Previous::new(previous.results, total));
+            store.previous = Some(Previous::new(previous.results, total, previous.started.may_be_more));
             Parts { call, hooks, sink, outcomes, store }
         })
     }
@@ -188,9 +192,13 @@ impl<R: Plan> MapRun<R> {
     /// were not pulled stay in the source. A [blocking function](crate::Over::map_blocking) may still be running on an item
     /// that is given back.
     ///
-    /// An item that succeeded or failed has settled, also if [`try_for_each`](Self::try_for_each) ended before its outcome was
+    /// Items must be [`Clone`], because each attempt gets a clone. For a value that exists once, such as a message with its
+    /// acknowledgement, use an [`Arc`](std::sync::Arc) of it.
+    ///
+    /// An item that failed is not given back: neither after its last retry, nor if its attempt failed while the run was
+    /// stopping. An item that succeeded or failed has settled, also if [`try_for_each`](Self::try_for_each) ended before its outcome was
     /// taken. A run that is dropped, by its owner or by the shutdown of its runtime, gives nothing back, and neither does one
-    /// that panics. The item is cloned for each attempt.
+    /// that panics.
     ///
     /// # Examples
     ///

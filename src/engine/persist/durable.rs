@@ -275,10 +275,14 @@ impl<W: Work> ItemsOf<W> {
 
     /// Stops the run if the source has ended before the items of the run that this one repeats.
     fn check_previous_total(&mut self, scheduler: &mut Scheduler) {
-        let expected = self.previous().map_or(0, |previous| previous.total());
-        if scheduler.source_state == SourceState::Ended && scheduler.pulled < expected {
+        let expected = self.previous().map(|previous| previous.total());
+        let Some(expected) = expected.filter(|(total, _)| scheduler.pulled < *total) else { return };
+        if scheduler.source_state == SourceState::Ended {
             let error = redo_error(scheduler.pulled, expected);
             scheduler.stop(Stop::Failed(FailureReason::Config(error)));
+            // The items that are missing have not started.
+            scheduler.source_state = SourceState::Stalled;
+            scheduler.expect_again(expected);
         }
     }
 
@@ -338,12 +342,21 @@ impl<W: Work> ItemsOf<W> {
 }
 
 /// Returns the error of a run that repeats a run of another number of items.
-pub(in super::super) fn redo_error(found: usize, expected: usize) -> ConfigError {
-    let allowed = format!("used with the same {}", Count(expected, "item"));
+pub(in super::super) fn redo_error(found: usize, (total, may_be_more): (usize, bool)) -> ConfigError {
+    let allowed = if may_be_more {
+        format!("used with the same items, at least {total}")
+    } else {
+        format!("used with the same {}", Count(total, "item"))
+    };
     ConfigError::new("redo", Count(found, "item"), allowed)
 }
 
 impl Scheduler {
+    /// Sets the total of a run that repeats one of another total: the account is about the items of the earlier run.
+    pub(in super::super) fn expect_again(&mut self, (total, may_be_more): (usize, bool)) {
+        (self.promised, self.may_be_more) = (Some(total), may_be_more);
+    }
+
     /// Stops the run because something cannot be stored. An early success does not count then.
     fn stop_for_store(&mut self, error: BoxError) {
         self.revoke_early_success();

@@ -8,16 +8,23 @@ pub(crate) struct Previous<T> {
     /// The index of the first of these outputs.
     next: usize,
     total: usize,
+    may_be_more: bool,
 }
 
 impl<T> Previous<T> {
-    pub(crate) fn new(outputs: Vec<Option<T>>, total: usize) -> Self {
-        Self { outputs: outputs.into_iter(), next: 0, total }
+    /// `may_be_more` is `true` if the total is only the number of items that were pulled.
+    pub(crate) fn new(outputs: Vec<Option<T>>, total: usize, may_be_more: bool) -> Self {
+        Self { outputs: outputs.into_iter(), next: 0, total, may_be_more }
     }
 
-    /// Returns the number of items of the earlier result.
-    pub(in super::super) fn total(&self) -> usize {
-        self.total
+    /// Returns the number of items of the earlier result, and `true` if there may be more.
+    pub(in super::super) fn total(&self) -> (usize, bool) {
+        (self.total, self.may_be_more)
+    }
+
+    /// Returns `true` if a source that promises this number of items can be that of the earlier run.
+    pub(in super::super) fn can_be(&self, promised: usize) -> bool {
+        if self.may_be_more { promised >= self.total } else { promised == self.total }
     }
 
     /// Returns the number of items whose outputs are left to be taken, without those after the last output.

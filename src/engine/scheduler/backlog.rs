@@ -3,7 +3,7 @@
 
 use super::permits::HeldPermits;
 use super::retries::Ticket;
-use super::{Scheduler, Stop};
+use super::{Scheduler, SourceState, Stop};
 use crate::error::FailureReason;
 use crate::result::Started;
 
@@ -108,7 +108,8 @@ impl Scheduler {
         let backlog = self.backlog.iter().map(|pulled| pulled.index);
         let mut except: Vec<usize> = backlog.chain(self.looked_up.keys().copied()).collect();
         except.sort_unstable();
-        Started { pulled: self.pulled, except }
+        let may_be_more = self.total().is_none() && self.source_state != SourceState::Ended;
+        Started { may_be_more: may_be_more || self.may_be_more, pulled: self.pulled, except }
     }
 
     /// Returns how many items were pulled and have not started: they are looked up, or wait for permits or for their worker.
@@ -139,9 +140,7 @@ impl Scheduler {
 
     /// Returns `true` if no item will ever start again.
     pub(in super::super) fn is_exhausted(&self) -> bool {
-        self.source_state == super::SourceState::Ended
-            && self.not_started() == 0
-            && self.waiting_for_retry() == 0
+        self.source_state == SourceState::Ended && self.not_started() == 0 && self.waiting_for_retry() == 0
     }
 
     /// Returns `true` if every item has settled.
