@@ -60,7 +60,7 @@ async fn rule_32_outcomes_and_their_error_have_labels() {
         "t: 1 of 2 items failed, 0 allowed; item 1 (<8>) failed first, after 1 attempt"
     );
     let unlabelled = one_by_one().build().unwrap().over([7]).map(|n| ready(Ok::<_, String>(n)));
-    unlabelled.for_each(|outcome| ready(assert_eq!(outcome.label, None))).await.unwrap();
+    unlabelled.for_each(async |outcome| assert_eq!(outcome.label, None)).await.unwrap();
 }
 
 /// A label is computed at most once per item, and only if it is needed: for a failed item, or before an attempt that takes
