@@ -74,7 +74,12 @@ async fn rule_34_a_pulled_item_without_a_permit_has_not_started() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_34_an_item_that_waits_for_its_retry_was_cancelled() {
-    let task = at_once(1).retries(1).retry_delay(secs(9)).run_timeout(secs(5)).cancel_grace(secs(1));
+    let task = at_once(1)
+        .retries(1)
+        .retry_delay(secs(9))
+        .retry_jitter(0.0)
+        .run_timeout(secs(5))
+        .cancel_grace(secs(1));
     let error = task
         .build()
         .unwrap()
