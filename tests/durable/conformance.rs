@@ -5,27 +5,18 @@ use std::time::Duration;
 
 use async_map_task::store::conformance::{self, Nonconforming};
 use async_map_task::store::{
-    CacheKey, Checksummed, MemoryStore, PostgresStore, Record, Recorded, SqliteStore, Store, StoreError,
+    CacheKey, MemoryStore, PostgresStore, Record, Recorded, SqliteStore, Store, StoreError,
 };
 
 use crate::folder::Folder;
+use crate::support::{HOUR, checksummed, key};
 use crate::{cluster, pgbouncer};
 
 mod faults;
 mod faulty;
 
-const HOUR: Duration = Duration::from_secs(3600);
-
 /// How many cases the suite has. A case that is lost fails the tests of the stores.
 const CASES: usize = 52;
-
-fn checksummed(json: &str) -> Checksummed {
-    Checksummed { json: json.to_owned(), checksum: "0123456789abcdef".to_owned() }
-}
-
-fn key(item: &str) -> CacheKey {
-    CacheKey { task: "embed".to_owned(), version: "3".to_owned(), item_hash: item.to_owned() }
-}
 
 /// An output of so many bytes.
 fn succeeded(index: u64, bytes: usize) -> Record {

@@ -7,12 +7,11 @@ use std::process::Command;
 
 use async_map_task::AsyncMapTask;
 use async_map_task::store::{PostgresStore, SqliteStore, Store};
-use tokio::runtime::Builder;
 
 use crate::cluster;
 use crate::folder::Folder;
 use crate::rigged::Rigged;
-use crate::support::at_once;
+use crate::support::{at_once, workers};
 
 /// The environment variable with the store of the process.
 const PLACE: &str = "ASYNC_MAP_TASK_LARGE_OUTPUTS";
@@ -62,7 +61,7 @@ fn go_on_elsewhere(place: &str) -> u64 {
 #[test]
 fn resumes_in_another_process() {
     let Ok(place) = env::var(PLACE) else { return };
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = workers(2);
     runtime.block_on(async {
         if place.starts_with("postgres:") {
             go_on(&PostgresStore::connect(&place).await.unwrap()).await;

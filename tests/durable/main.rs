@@ -20,6 +20,7 @@ mod pgbouncer;
 mod pooled;
 mod postgres_store;
 mod process;
+#[path = "../it/support/random.rs"]
 mod random;
 mod restart;
 mod rigged;
@@ -34,6 +35,8 @@ mod rules_recover;
 mod rules_serialized;
 mod rules_shutdown;
 mod rules_store_failure;
+#[path = "../it/support/shared.rs"]
+mod shared;
 mod sqlite_file;
 mod sqlite_store;
 mod sqlite_writes;

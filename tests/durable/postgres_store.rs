@@ -3,24 +3,14 @@
 use std::time::{Duration, Instant};
 
 use async_map_task::AsyncMapTask;
-use async_map_task::store::{Checksummed, PostgresStore, Record, Recorded, Store, StoreError};
+use async_map_task::store::{PostgresStore, Record, Store, StoreError};
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 
 use crate::cluster::{self, Cluster};
-
-const HOUR: Duration = Duration::from_secs(3600);
+use crate::support::{HOUR, record};
 
 fn records(first: u64, count: u64) -> Vec<Record> {
-    let record = |index| Record {
-        index,
-        item_hash: "hash".to_owned(),
-        attempts: 1,
-        elapsed: Duration::ZERO,
-        recorded: Recorded::Succeeded {
-            output: Checksummed { json: index.to_string(), checksum: "0".repeat(16) },
-        },
-    };
     (first..first + count).map(record).collect()
 }
 

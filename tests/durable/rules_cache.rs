@@ -300,7 +300,7 @@ async fn durable_rule_5_a_stopped_run_waits_for_no_lookup() {
 
 #[tokio::test(start_paused = true)]
 async fn durable_rule_5_signals_apply_during_lookups() {
-    for end in End::all().filter(|end| end.terminal == Terminal::Spawn) {
+    for end in End::of(Terminal::Spawn) {
         let latch = Arc::new(Semaphore::new(0));
         let store = Rigged::on(Call::Cached, Step::After(Arc::clone(&latch)));
         let calls = Calls::default();
@@ -329,7 +329,7 @@ async fn durable_rule_5_signals_apply_during_lookups() {
 /// An output is written when its item has ended, even if the run has nothing to do at that time.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_5_an_output_is_written_when_its_item_ends() {
-    for end in End::all().filter(|end| end.terminal == Terminal::Spawn) {
+    for end in End::of(Terminal::Spawn) {
         let store = Rigged::willing();
         let call = |_, n| async move { sleep(secs(1 + 1_000 * n)).map(|()| Ok(n)).await };
         let handle = Plan::new(&at_once(3).build().unwrap(), &store, call).cache(v1()).spawn(0..10, end);

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::Poll;
 
 use async_map_task::store::{PostgresStore, Store, StoreError};
 use async_map_task::{AsyncMapTask, BoxError, Checkpoint};
@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::cluster;
 use crate::rigged::{Call, Rigged, Step};
-use crate::support::{at_once, in_time, lenient, secs};
+use crate::support::{at_once, in_time, lenient, poll_times, secs};
 
 /// Polls a future once, and drops it or leaves it as it is.
 async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
@@ -175,30 +175,6 @@ async fn durable_rule_8_a_checkpoint_of_an_ended_run_is_an_error() {
     }
 }
 
-/// Records that a future was woken.
-#[derive(Default)]
-struct Woken(Notify);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.notify_one();
-    }
-}
-
-/// Polls a future so often, each time after it was woken, and then no more.
-async fn poll_times<F: Future>(mut future: Pin<&mut F>, times: usize) -> Option<F::Output> {
-    let woken = Arc::new(Woken::default());
-    for _ in 0..times {
-        let waker = Waker::from(Arc::clone(&woken));
-        let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
-        if let Poll::Ready(done) = polled {
-            return Some(done);
-        }
-        woken.0.notified().await;
-    }
-    None
-}
-
 /// Attempts that stop in the middle of a read of PostgreSQL, at each step of it, keep no connection from the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn durable_rule_8_a_load_that_is_not_polled_keeps_no_connection() {
@@ -213,7 +189,11 @@ async fn durable_rule_8_a_load_that_is_not_polled_keeps_no_connection() {
             async move {
                 let checkpoint = cx.checkpoint();
                 let mut load = Box::pin(checkpoint.load::<u64>());
-                let loaded = poll_times(load.as_mut(), n % 4 + 1).await;
+                let woken = Arc::default();
+                let loaded = poll_times(load.as_mut(), n % 4 + 1, &woken).await;
+                if loaded.is_none() {
+                    woken.0.notified().await;
+                }
                 let mut resumed = pin!(go_on.notified());
                 resumed.as_mut().enable();
                 stopped.add_permits(1);
@@ -247,6 +227,6 @@ async fn poll_times_polls_exactly_so_often() {
         cx.waker().wake_by_ref();
         Poll::<()>::Pending
     }));
-    assert_eq!(poll_times(endless.as_mut(), 3).now_or_never(), Some(None));
+    assert_eq!(poll_times(endless.as_mut(), 3, &Arc::default()).now_or_never(), Some(None));
     assert_eq!(polls.load(SeqCst), 3);
 }

@@ -6,7 +6,6 @@ use std::time::SystemTime;
 use async_map_task::Recovery;
 use async_map_task::store::{DEFAULT_LEASE, MemoryStore, RunStatus, Store, StoreError};
 use futures::FutureExt;
-use tokio::runtime;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, advance, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::rigged::{Call, Rigged, Step};
 use crate::support::{
     Calls, End, HOUR, NEVER, Plan, at_once, ended_by_store, in_another_process, in_time, millis, secs,
-    store_error, thrice,
+    store_error, thrice, workers,
 };
 
 /// A run whose items take an hour each.
@@ -92,7 +91,7 @@ async fn durable_rule_4_a_waiting_run_starts_when_the_holder_ends() {
 async fn durable_rule_4_a_dead_holder_loses_the_run_with_its_lease() {
     let store = Rigged::willing();
     let calls = Calls::default();
-    let process = runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let process = workers(1);
     let held = store.clone();
     let first = process.spawn(async move {
         let end = End::all().next().unwrap();

@@ -8,7 +8,6 @@ use async_map_task::Cache;
 use async_map_task::store::MemoryStore;
 use futures::FutureExt;
 use futures::future::join_all;
-use tokio::runtime;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::rigged::{Call, Rigged, Step};
 use crate::support::{
     Calls, End, HOUR, NEVER, Plan, Terminal, at_once, in_another_process, in_time, lenient, millis, secs,
-    thrice,
+    thrice, workers,
 };
 use crate::warnings::Warnings;
 
@@ -171,7 +170,7 @@ async fn durable_rule_6_an_equal_item_of_the_run_is_next_immediately() {
 #[tokio::test(start_paused = true)]
 async fn durable_rule_6_a_dead_holder_loses_its_claim_with_its_lease() {
     let store = Rigged::willing();
-    let process = runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let process = workers(1);
     let end = End::all().next().unwrap();
     let (held, begun_there) = (store.clone(), Arc::new(AtomicUsize::new(0)));
     let count = Arc::clone(&begun_there);

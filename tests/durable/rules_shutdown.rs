@@ -6,13 +6,9 @@ use std::thread;
 use async_map_task::{AsyncMapTask, FailureReason};
 use futures::StreamExt;
 use futures::executor::block_on;
-use tokio::runtime::{Builder, Runtime};
 
 use crate::rigged::{Call, Rigged, Step};
-
-fn multi() -> Runtime {
-    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
+use crate::support::workers;
 
 /// A run whose three successes never become durable. The channel receives a message for each attempt.
 macro_rules! hanging {
@@ -38,7 +34,7 @@ fn wait_for(store: &Rigged, ended: &mpsc::Receiver<u32>) {
 
 #[test]
 fn rule_44_a_durable_run_keeps_outputs_after_a_shutdown() {
-    let runtime = multi();
+    let runtime = workers(2);
     let (run, ended, store) = hanging!();
     let handle = runtime.handle().clone();
     let awaiting = thread::spawn(move || handle.block_on(run));
@@ -52,7 +48,7 @@ fn rule_44_a_durable_run_keeps_outputs_after_a_shutdown() {
 
 #[test]
 fn rule_44_a_shutdown_gives_durable_outputs_only_to_the_handle() {
-    let runtime = multi();
+    let runtime = workers(2);
     let (run, ended, store) = hanging!();
     let entered = runtime.enter();
     let handle = run.spawn();
@@ -64,7 +60,7 @@ fn rule_44_a_shutdown_gives_durable_outputs_only_to_the_handle() {
     assert_eq!(error.partial().results, [Some(0), Some(1), Some(2)]);
     assert_eq!((error.summary().successes, error.summary().cancelled), (3, 0));
 
-    let runtime = multi();
+    let runtime = workers(2);
     let (run, ended, store) = hanging!();
     let mut stream = Box::pin(run.stream());
     let handle = runtime.handle().clone();

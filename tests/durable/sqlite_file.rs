@@ -3,7 +3,7 @@
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_map_task::store::{CacheKey, SqliteStore, Store, StoreError};
 use async_map_task::{AsyncMapTask, Cache, MapTaskError, MapTaskResult, Recovery};
@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::alone::is_alone;
 use crate::folder::Folder;
-use crate::support::store_error;
+use crate::support::{in_another_process, store_error};
 
 fn task() -> AsyncMapTask {
     AsyncMapTask::builder().name("test").concurrency(8).build().unwrap()
@@ -31,21 +31,13 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn wait_until(what: &str, has_happened: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !has_happened() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what} does not happen");
-        std::thread::yield_now();
-    }
-}
-
 /// A store in which the run has succeeded with other outputs, all of it in one file.
 async fn another_store(path: &Path) {
     let store = SqliteStore::open(path).await.unwrap();
     multiply(&store, 100).await.unwrap();
     drop(store);
     let log = path.with_extension("db-wal");
-    wait_until("the closing of the file", || !log.exists());
+    in_another_process(|| !log.exists());
 }
 
 #[test]
@@ -172,5 +164,5 @@ fn threads_of_a_store_end_with_its_last_clone() {
     assert_eq!(runtime().block_on(multiply(&clone, 1)).unwrap().successes(), 3);
     assert!(threads() > 0);
     drop(clone);
-    wait_until("the end of the threads", || threads() == 0);
+    in_another_process(|| threads() == 0);
 }

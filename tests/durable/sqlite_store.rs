@@ -2,27 +2,14 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use async_map_task::store::{CacheKey, Checksummed, Claim, Record, Recorded, SqliteStore, Store, StoreError};
+use async_map_task::store::{CacheKey, Claim, Record, Recorded, SqliteStore, Store, StoreError};
 use futures::FutureExt;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use tokio::task::JoinSet;
 
 use crate::folder::Folder;
-use crate::support::pass;
-
-const HOUR: Duration = Duration::from_secs(3600);
-
-fn record() -> Record {
-    let output = Checksummed { json: "1".to_owned(), checksum: "0".repeat(16) };
-    Record {
-        index: 0,
-        item_hash: "hash".to_owned(),
-        attempts: 1,
-        elapsed: Duration::ZERO,
-        recorded: Recorded::Succeeded { output },
-    }
-}
+use crate::support::{HOUR, pass, record};
 
 /// The file as an operator's `sqlite3` sees it.
 async fn file(path: &std::path::Path) -> SqliteConnection {
@@ -35,14 +22,14 @@ async fn records_are_there_when_the_file_is_opened_again() {
     let path = folder.file("runs.db");
     let first = SqliteStore::open(&path).await.unwrap();
     first.open_run("nightly", "resize", "a", HOUR).await.unwrap();
-    first.commit("nightly", "a", &[record()]).await.unwrap();
+    first.commit("nightly", "a", &[record(0)]).await.unwrap();
     // While the first is still open, as in another process, and after.
     let second = SqliteStore::open(&path).await.unwrap();
-    assert_eq!(second.successes("nightly", 0, 10).await.unwrap(), [record()]);
+    assert_eq!(second.successes("nightly", 0, 10).await.unwrap(), [record(0)]);
     assert!(matches!(second.open_run("nightly", "resize", "b", HOUR).await, Err(StoreError::Held { .. })));
     drop((first, second));
     let third = SqliteStore::open(&path).await.unwrap();
-    assert_eq!(third.successes("nightly", 0, 10).await.unwrap(), [record()]);
+    assert_eq!(third.successes("nightly", 0, 10).await.unwrap(), [record(0)]);
 }
 
 /// The creator of the file locks it for a moment, and the others wait for that.
@@ -69,7 +56,7 @@ async fn many_stores_create_one_file_and_write_to_it() {
             let run_id = format!("run {number}");
             store.open_run(&run_id, "resize", "a", HOUR).await.unwrap();
             for _ in 0..10 {
-                store.commit(&run_id, "a", &[record()]).await.unwrap();
+                store.commit(&run_id, "a", &[record(0)]).await.unwrap();
             }
         });
     }
@@ -82,7 +69,7 @@ async fn a_dropped_commit_is_rolled_back() {
     let folder = Folder::new();
     let store = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
-    let records: Vec<_> = (0..1000).map(|index| Record { index, ..record() }).collect();
+    let records: Vec<_> = (0..1000).map(|index| Record { index, ..record(0) }).collect();
     let (mut given_up, mut done) = (0, 0);
     for pause in (0..).map(|n| Duration::from_micros(50 * n)) {
         let mut commit = Box::pin(store.commit("nightly", "a", &records));
@@ -147,14 +134,14 @@ async fn commits_have_reached_the_disk() {
     let path = folder.file("runs.db");
     let store = SqliteStore::open(&path).await.unwrap();
     store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
-    store.commit("nightly", "a", &[record()]).await.unwrap();
+    store.commit("nightly", "a", &[record(0)]).await.unwrap();
     // The state after a crash: the files as they are now.
     for suffix in ["", "-wal"] {
         std::fs::copy(folder.file(&format!("runs.db{suffix}")), folder.file(&format!("copy.db{suffix}")))
             .unwrap();
     }
     let copy = SqliteStore::open(folder.file("copy.db")).await.unwrap();
-    assert_eq!(copy.successes("nightly", 0, 10).await.unwrap(), [record()]);
+    assert_eq!(copy.successes("nightly", 0, 10).await.unwrap(), [record(0)]);
 }
 
 /// A process that died while its clock was two days ahead has left such times.
@@ -217,7 +204,7 @@ async fn the_operators_query_of_the_documentation_runs() {
     let path = folder.file("runs.db");
     let store = SqliteStore::open(&path).await.unwrap();
     store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
-    let failed = Record { recorded: Recorded::Failed { message: "no".to_owned() }, ..record() };
+    let failed = Record { recorded: Recorded::Failed { message: "no".to_owned() }, ..record(0) };
     store.commit("nightly", "a", &[failed]).await.unwrap();
     let rows: Vec<(String, String, i64, i64, String)> =
         sqlx::query_as(sqlx::AssertSqlSafe(documented_query()))

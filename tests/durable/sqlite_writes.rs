@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use async_map_task::store::{CacheKey, Checksummed, RunStatus, SqliteStore, Store, StoreError};
+use async_map_task::store::{RunStatus, SqliteStore, Store, StoreError};
 use async_map_task::{AsyncMapTask, Cache, FailureReason, Recovery};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -15,19 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alone::{is_alone, is_here, start};
 use crate::folder::Folder;
-use crate::support::{HOUR, at_once, millis, pass, secs};
+use crate::support::{HOUR, at_once, checksummed, key, millis, pass, secs};
 use crate::warnings::Warnings;
 
 /// Less than the time for which SQLite waits for a locked file.
 const SOON: Duration = Duration::from_secs(20);
-
-fn checksummed(json: &str) -> Checksummed {
-    Checksummed { json: json.to_owned(), checksum: "0123456789abcdef".to_owned() }
-}
-
-fn key(item: usize) -> CacheKey {
-    CacheKey { task: "embed".into(), version: "3".into(), item_hash: format!("{item:064x}") }
-}
 
 #[tokio::test]
 async fn a_sink_may_use_the_store_of_its_run() {

@@ -1,9 +1,10 @@
 //! Helpers for the tests of the rules: runs with every end, their reports, and a limit for calls that must not hang.
 
+use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_map_task::store::StoreError;
+use async_map_task::store::{CacheKey, Checksummed, Record, Recorded, StoreError};
 use async_map_task::{
     AsyncMapTask, AsyncMapTaskBuilder, Cache, FailureReason, ItemContext, ItemOutcome, MapHandle,
     MapTaskError, MapTaskResult, Origin, Recovery, RunError, Summary,
@@ -11,20 +12,10 @@ use async_map_task::{
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::rigged::Rigged;
-
-pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
-
-pub(crate) fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-pub(crate) fn millis(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
+pub(crate) use crate::shared::*;
 
 /// A task with this concurrency and the other defaults. Its name is set, because items are found by it.
 pub(crate) fn at_once(concurrency: usize) -> AsyncMapTaskBuilder {
@@ -36,7 +27,7 @@ pub(crate) fn lenient(concurrency: usize) -> AsyncMapTaskBuilder {
     at_once(concurrency).min_success_ratio(0.0)
 }
 
-/// Waits until something has happened in a runtime whose clock is not paused. This blocks the thread of the test, so
+/// Waits until something has happened in another thread, runtime or process. This blocks the thread of the test, so
 /// that its own paused clock does not advance.
 pub(crate) fn in_another_process(has_happened: impl Fn() -> bool) {
     let begun = std::time::Instant::now();
@@ -54,15 +45,30 @@ pub(crate) fn pass(time: Duration) {
     }
 }
 
-/// Fails if the future hangs. On a paused clock this takes no real time.
-pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    timeout(24 * HOUR, future).await.expect("it hangs")
-}
-
 /// The error of the store that is the reason of a failed run.
 pub(crate) fn store_error(reason: &FailureReason) -> &StoreError {
     let FailureReason::Store(error) = reason else { panic!("it is not the store: {reason:?}") };
     error.downcast_ref().expect("it is an error of the store")
+}
+
+/// A value whose checksum nobody computes again.
+pub(crate) fn checksummed(json: &str) -> Checksummed {
+    Checksummed { json: json.to_owned(), checksum: "0123456789abcdef".to_owned() }
+}
+
+pub(crate) fn key(item: impl Display) -> CacheKey {
+    CacheKey { task: "embed".to_owned(), version: "3".to_owned(), item_hash: item.to_string() }
+}
+
+/// A success whose output is its index.
+pub(crate) fn record(index: u64) -> Record {
+    Record {
+        index,
+        item_hash: "hash".to_owned(),
+        attempts: 1,
+        elapsed: Duration::ZERO,
+        recorded: Recorded::Succeeded { output: checksummed(&index.to_string()) },
+    }
 }
 
 fn why(reason: &FailureReason) -> String {
@@ -70,53 +76,6 @@ fn why(reason: &FailureReason) -> String {
         store_error(reason);
     }
     format!("{reason:?}")
-}
-
-/// Checks what every result promises, however its run ended.
-pub(crate) fn check_account<T, E>(result: &MapTaskResult<T, E>) {
-    check_summary(&result.summary);
-    assert_eq!(result.results.len(), result.total());
-    assert_eq!(result.results.iter().flatten().count(), result.successes(), "{}", result.summary);
-    assert_eq!(result.errors.len(), result.failures());
-    assert!(result.errors.keys().all(|index| result.results[*index].is_none()));
-}
-
-fn check_summary(summary: &Summary) {
-    let Summary { total, successes, failures, cancelled, not_started, .. } = *summary;
-    assert_eq!(total, successes + failures + cancelled + not_started, "{summary}");
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Terminal {
-    Await,
-    Spawn,
-    ForEach,
-    TryForEach,
-    Stream,
-}
-
-/// One way to end a run.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct End {
-    pub(crate) terminal: Terminal,
-    pub(crate) ordered: bool,
-    pub(crate) parallel: bool,
-}
-
-impl End {
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
-        use Terminal::{Await, ForEach, Spawn, Stream, TryForEach};
-        let modes = [(false, false), (false, true), (true, false), (true, true)];
-        let all = [Await, Spawn, ForEach, TryForEach, Stream].into_iter().flat_map(move |terminal| {
-            modes.into_iter().map(move |(ordered, parallel)| Self { terminal, ordered, parallel })
-        });
-        all.filter(|end| end.gives_outcomes() || !end.ordered)
-    }
-
-    /// Returns `true` if each outcome is given out while the run goes on.
-    pub(crate) fn gives_outcomes(self) -> bool {
-        !matches!(self.terminal, Terminal::Await | Terminal::Spawn)
-    }
 }
 
 type Attempt = BoxFuture<'static, Result<u64, &'static str>>;

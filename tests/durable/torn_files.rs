@@ -10,10 +10,11 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 
 use crate::folder::Folder;
+use crate::random::Random;
+use crate::support::HOUR;
 
 const RECORDS: u64 = 2000;
 const CASES: u64 = 400;
-const HOUR: Duration = Duration::from_secs(3600);
 
 /// A file and its log, as after a crash.
 struct Files {
@@ -92,31 +93,19 @@ async fn move_log(path: &Path) {
     connection.close().await.unwrap();
 }
 
-/// Numbers that are the same in every run (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
+/// A number below this one.
+fn below(random: &mut Random, bound: usize) -> usize {
+    random.below(bound as u64) as usize
 }
 
 /// Cuts the bytes off, flips one bit, writes over a few bytes, or clears a sector: somewhere.
 fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
-    let place = random.below(bytes.len());
+    let place = below(random, bytes.len());
     match random.below(4) {
         0 => bytes.truncate(place),
         1 => bytes[place] ^= 1 << random.below(8),
         2 => {
-            let end = (place + 1 + random.below(64)).min(bytes.len());
+            let end = (place + 1 + below(random, 64)).min(bytes.len());
             bytes[place..end].fill_with(|| random.next() as u8);
         }
         _ => {
@@ -200,7 +189,7 @@ async fn a_damaged_file_gives_no_wrong_output() {
     let mut random = Random(20_261_122);
     let mut counts = Counts::default();
     for case in 0..CASES {
-        let state = &states[random.below(3)];
+        let state = &states[below(&mut random, 3)];
         let (mut database, mut log) = (state.database.clone(), state.log.clone());
         // If everything is in one of the two, that one is damaged.
         if log.is_empty() || (database.len() > 100_000 && random.below(2) == 0) {

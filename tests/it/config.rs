@@ -11,10 +11,9 @@ use async_map_task::{
 };
 use tokio::time::{Instant, sleep};
 
-const SECOND: Duration = Duration::from_secs(1);
-const NANOSECOND: Duration = Duration::from_nanos(1);
+use crate::support::{SECOND, Set};
 
-type Set = fn(AsyncMapTaskBuilder) -> AsyncMapTaskBuilder;
+const NANOSECOND: Duration = Duration::from_nanos(1);
 
 #[test]
 fn an_error_names_the_setting_and_its_limits() {

@@ -1,13 +1,12 @@
 //! Settings that cancel each other's effect: the task is built, with one warning in the log.
 
 use std::io;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 
 use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder};
-use tracing::Dispatch;
 use tracing::subscriber::with_default;
-use tracing_subscriber::registry::Registry;
 
+use crate::recorded_trace::keep_company;
 use crate::support::secs;
 
 /// A writer that many threads may share, and that remembers its text.
@@ -27,11 +26,7 @@ impl io::Write for Text {
 
 /// The lines of the log while a function runs.
 fn logged(function: impl FnOnce()) -> Vec<String> {
-    // With one subscriber in the process, `tracing` caches the answer of the first thread that reaches an event. That
-    // thread may run another test, without a subscriber. With several subscribers it asks each time.
-    static COMPANY: LazyLock<[Dispatch; 2]> =
-        LazyLock::new(|| [(); 2].map(|()| Dispatch::new(Registry::default())));
-    LazyLock::force(&COMPANY);
+    keep_company();
     let text = Text::default();
     let writer = text.clone();
     let subscriber = tracing_subscriber::fmt()

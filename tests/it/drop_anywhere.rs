@@ -2,50 +2,26 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
 
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::real::{Log, drive};
 use crate::model::script::{self, Case};
-
-/// A waker whose clones can be counted: every timer, token and source that still waits holds one.
-#[derive(Default)]
-struct Woken(Notify);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.notify_one();
-    }
-}
+use crate::support::{Woken, paused, poll_times};
 
 /// Polls a run so many times and drops it. Returns `true` if it had ended before.
 fn drop_at_poll(case: &Case, polls: usize) -> bool {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(async {
+    paused().block_on(async {
         let log = Log::new();
         let woken = Arc::new(Woken::default());
         let token = CancellationToken::new();
-        let mut ended = false;
-        {
-            let mut run = pin!(drive(case, &log, token.clone()));
-            let waker = Waker::from(Arc::clone(&woken));
-            for poll in 1..=polls {
-                if let Poll::Ready(outcome) = run.as_mut().poll(&mut Context::from_waker(&waker)) {
-                    ended = true;
-                    drop(outcome);
-                    break;
-                }
-                if poll < polls {
-                    woken.0.notified().await;
-                }
-            }
-        }
+        let ended = {
+            let run = pin!(drive(case, &log, token.clone()));
+            poll_times(run, polls, &woken).await.is_some()
+        };
         log.assert_nothing_lives();
         // The runtime holds the waker of a driver that has yielded until it looks at its timers the next time.
         yield_now().await;

@@ -8,19 +8,14 @@ use std::time::Duration;
 use async_map_task::{
     AsyncMapTask, AsyncMapTaskBuilder, FailureReason, ItemError, MapTaskError, Summary, TimeoutScope,
 };
-use futures::stream::{self, Stream};
+use futures::stream;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-const SECOND: Duration = Duration::from_secs(1);
+use crate::support::{SECOND, count_to};
 
 fn resize() -> AsyncMapTaskBuilder {
     AsyncMapTask::builder().name("resize")
-}
-
-/// A stream that does not know its length.
-fn numbers(end: u32) -> impl Stream<Item = u32> {
-    stream::unfold(0, move |n| async move { (n < end).then_some((n, n + 1)) })
 }
 
 async fn odd_fails(n: u32) -> Result<u32, &'static str> {
@@ -37,7 +32,7 @@ async fn the_documented_message() {
         .min_success_ratio(0.95)
         .build()
         .unwrap()
-        .over_stream(numbers(100))
+        .over_stream(count_to(100))
         .map(|n| async move { if n % 15 == 3 { Err("connection refused") } else { Ok(n) } })
         .await
         .unwrap_err();
@@ -63,7 +58,7 @@ async fn too_many_failures() {
         "resize: 3 of 10 items failed, 2 allowed; item 1 failed first, after 1 attempt: odd"
     );
     // An endless source is stopped too, and the total is the number of items that were taken from it.
-    let endless = resize().concurrency(1).max_failures(2).build().unwrap().over_stream(numbers(u32::MAX));
+    let endless = resize().concurrency(1).max_failures(2).build().unwrap().over_stream(count_to(u32::MAX));
     let error = endless.map(odd_fails).await.unwrap_err();
     assert_eq!(
         error.to_string(),

@@ -3,6 +3,7 @@
 //! outcomes are given out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_map_task::{
     AsyncMapTask, FailureReason, ItemContext, ItemError, ItemOutcome, MapHandle, MapStream, MapTaskError,
@@ -10,46 +11,17 @@ use async_map_task::{
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use futures::stream::{BoxStream, Stream};
+use futures::stream::{self, BoxStream, Stream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Alive, Gauge, check_account};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Terminal {
-    Await,
-    ForEach,
-    TryForEach,
-    Stream,
-    Spawn,
-}
-
-/// One way to end a run.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct End {
-    pub(crate) terminal: Terminal,
-    pub(crate) ordered: bool,
-    pub(crate) parallel: bool,
-}
+use crate::support::{Alive, Gauge, Log, after, check_account};
+pub(crate) use crate::support::{End, Terminal};
 
 impl End {
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
-        let terminals =
-            [Terminal::Await, Terminal::Spawn, Terminal::ForEach, Terminal::TryForEach, Terminal::Stream];
-        let modes = [(false, false), (false, true), (true, false), (true, true)];
-        let all = terminals.into_iter().flat_map(move |terminal| {
-            modes.into_iter().map(move |(ordered, parallel)| Self { terminal, ordered, parallel })
-        });
-        all.filter(|end| end.gives_outcomes() || !end.ordered)
-    }
-
     /// The ends that give out each outcome while the run goes on.
     pub(crate) fn giving() -> impl Iterator<Item = Self> {
         Self::all().filter(|end| end.gives_outcomes())
-    }
-
-    pub(crate) fn gives_outcomes(self) -> bool {
-        !matches!(self.terminal, Terminal::Await | Terminal::Spawn)
     }
 }
 
@@ -247,6 +219,32 @@ impl Plan {
             items: Gauge::default(),
             results: Gauge::default(),
         }
+    }
+
+    /// Items that end when the latch is opened for one of them. The gauge counts those that run.
+    pub(crate) fn behind_a_latch(task: &AsyncMapTask, items: u64) -> (Self, Gauge, Arc<Semaphore>) {
+        let (running, latch) = (Gauge::default(), Arc::new(Semaphore::new(0)));
+        let (gauge, opened) = (running.clone(), Arc::clone(&latch));
+        let call = move |_, n| {
+            let (gauge, opened) = (gauge.clone(), Arc::clone(&opened));
+            async move {
+                let _alive = gauge.enter();
+                opened.acquire().await.unwrap().forget();
+                Ok(n)
+            }
+        };
+        (Self::new(task, stream::iter(0..items), call), running, latch)
+    }
+
+    /// Items whose values are their weights, and that take so long each. The log has their starts.
+    pub(crate) fn of_weights(task: &AsyncMapTask, items: &[u64], wait: Duration) -> (Self, Log<u64>) {
+        let log = Log::open();
+        let notes = log.clone();
+        let call = move |_, n| {
+            notes.note(n);
+            after(wait, Ok(n))
+        };
+        (Self::new(task, stream::iter(items.to_vec()), call).weight(|n| n as u32), log)
     }
 
     /// Calls this with the index of each outcome: in the run's own sink, or between two outcomes of its stream.

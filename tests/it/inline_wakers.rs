@@ -11,10 +11,10 @@ use std::time::Duration;
 use async_map_task::{ItemContext, Limiter};
 use futures::future::BoxFuture;
 use futures::stream::{self, Stream};
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Handle;
 
 use crate::every_end::{End, Plan};
-use crate::support::{at_once, lenient, once_more, secs};
+use crate::support::{at_once, lenient, once_more, secs, workers};
 
 struct Inline {
     future: Mutex<Option<BoxFuture<'static, ()>>>,
@@ -89,7 +89,7 @@ fn slow(items: u64) -> impl Stream<Item = u64> + Send {
 
 #[test]
 fn rule_07_wakers_are_called_without_a_lock() {
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = workers(2);
     for end in End::all() {
         for is_limited in [false, true] {
             let limiter = Limiter::new(3);
@@ -128,7 +128,7 @@ fn rule_07_wakers_are_dropped_without_a_lock() {
     }
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
-        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = workers(2);
         let _runtime = runtime.enter();
         let limiter = Limiter::new(1);
         let task = at_once(2).limiter(&limiter).build().unwrap();

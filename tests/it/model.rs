@@ -17,6 +17,8 @@ use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use self::plan::Plan;
 use self::seen::{Seen, SeenOfPlans};
 
+use crate::support::cases;
+
 /// The result of one item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Status {
@@ -139,7 +141,7 @@ fn try_plans(
     plans: impl Strategy<Value = Plan>,
     mut count: impl FnMut(&Plan, &[Observed]),
 ) -> u32 {
-    let cases = std::env::var("MODEL_CASES").ok().map_or(default, |cases| cases.parse().unwrap());
+    let cases = cases("MODEL_CASES", default);
     let count = std::cell::RefCell::new(&mut count);
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
     let outcome = TestRunner::new(config).run(&plans, |plan| {

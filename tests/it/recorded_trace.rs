@@ -151,13 +151,17 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Memory {
     }
 }
 
-/// Listens in this thread up to a level.
-pub(crate) fn listen(level: LevelFilter) -> (Memory, DefaultGuard) {
-    // With only one subscriber in the process, `tracing` asks the thread that first reaches a span whether it is
-    // enabled, and caches the answer for all threads. That may be the thread of another test.
+/// Keeps two more subscribers in the process. With only one, `tracing` asks the thread that first reaches a span or an
+/// event whether it is enabled, and caches the answer for all threads. That may be the thread of another test.
+pub(crate) fn keep_company() {
     static COMPANY: LazyLock<[Dispatch; 2]> =
         LazyLock::new(|| [(); 2].map(|()| Dispatch::new(Registry::default())));
     LazyLock::force(&COMPANY);
+}
+
+/// Listens in this thread up to a level.
+pub(crate) fn listen(level: LevelFilter) -> (Memory, DefaultGuard) {
+    keep_company();
     let memory = Memory::default();
     let guard = tracing::subscriber::set_default(Registry::default().with(level).with(memory.clone()));
     (memory, guard)

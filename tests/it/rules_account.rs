@@ -8,12 +8,12 @@ use async_map_task::{AsyncMapTask, FailureReason};
 use futures::stream;
 use tokio::time::sleep;
 
-use crate::support::{Dice, Hinted, cancelled_after, check_account, lenient, millis, secs};
+use crate::support::{Hinted, Random, cancelled_after, check_account, lenient, millis, secs};
 
 #[tokio::test(start_paused = true)]
 async fn rule_27_every_end_accounts_for_every_item() {
     for seed in 0..400 {
-        let mut dice = Dice(seed);
+        let mut dice = Random(seed);
         let concurrency = 1 + dice.below(6) as usize;
         let builder = AsyncMapTask::builder()
             .concurrency(concurrency)

@@ -9,12 +9,12 @@ use tokio::sync::Barrier;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{Dice, Gauge, Log, PanicsOnDrop, at_once, millis, retrying, secs};
+use crate::support::{Gauge, Log, PanicsOnDrop, Random, at_once, millis, retrying, secs};
 
 #[tokio::test(start_paused = true)]
 async fn rule_01_an_item_is_pulled_when_it_can_start() {
     let (pulled, started, running) = (Cell::new(0), Cell::new(0), Gauge::default());
-    let mut dice = Dice(1);
+    let mut dice = Random(1);
     let items: Vec<_> = (0..60).map(|_| dice.below(4)).collect();
     let source = items.into_iter().inspect(|_| {
         assert!(running.now() < 3, "pulled while every place was taken");
@@ -184,7 +184,7 @@ async fn rule_02_a_freed_permit_is_used_immediately() {
 #[tokio::test(start_paused = true)]
 async fn rule_02_items_start_as_early_as_possible() {
     for concurrency in [1, 2, 3, 8] {
-        let mut dice = Dice(7);
+        let mut dice = Random(7);
         let items: Vec<_> = (0..120).map(|_| dice.below(50)).collect();
         let mut free_at: BinaryHeap<_> = (0..concurrency).map(|_| Reverse(0)).collect();
         let expected: Vec<_> = items
@@ -215,7 +215,7 @@ async fn rule_02_items_start_as_early_as_possible() {
 async fn rule_03_items_start_in_input_order() {
     for concurrency in [1, 3, 16, 500] {
         let (called, polled) = (RefCell::new(Vec::new()), Log::open());
-        let mut dice = Dice(3);
+        let mut dice = Random(3);
         let items: Vec<_> = (0..300).map(|index| (index, dice.below(9))).collect();
         let task = at_once(concurrency).build().unwrap();
         let run = task.run(items, |(index, duration)| {

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::yield_now;
 use tokio::time::advance;
 
-use crate::support::{Gauge, at_once, check_account, lenient, millis, secs, timed_out};
+use crate::support::{Gauge, at_once, check_account, lenient, let_others_run, millis, secs, timed_out};
 
 /// A function that blocks its thread until it is released, and reports when it begins.
 struct Blocker {
@@ -58,7 +58,7 @@ impl Blocker {
 
     /// Returns `true` if nothing more begins, however often the run is polled.
     async fn is_quiet(&mut self) -> bool {
-        settle().await;
+        let_others_run().await;
         self.begun.try_recv().is_err()
     }
 
@@ -67,7 +67,7 @@ impl Blocker {
         while self.running.now() != count {
             yield_now().await;
         }
-        settle().await;
+        let_others_run().await;
     }
 }
 
@@ -87,12 +87,6 @@ async fn ended(mut handle: Handle) -> Outcome {
         yield_now().await;
     }
     panic!("the run waits for a function that cannot be stopped")
-}
-
-async fn settle() {
-    for _ in 0..50 {
-        yield_now().await;
-    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,7 +174,7 @@ async fn rule_15_a_function_can_succeed_within_the_grace() {
         let (mut blocker, handle) = Blocker::start(task, 1, parallel);
         blocker.begun(1).await;
         advance(secs(3)).await;
-        settle().await;
+        let_others_run().await;
         assert_eq!(handle.progress().running, 1);
         blocker.let_go(0);
         assert_eq!(handle.await.unwrap().results, [Some(0)], "{parallel}");
@@ -211,7 +205,7 @@ fn rule_15_a_queued_function_is_cancelled_with_its_run() {
         let limiter = Limiter::new(4);
         let (mut blocker, handle) = Blocker::start(lenient().limiter(&limiter), 4, false);
         assert_eq!(blocker.begun(1).await, [0]);
-        settle().await;
+        let_others_run().await;
         assert_eq!((handle.progress().running, limiter.in_use()), (4, 4));
         handle.cancel();
         assert_eq!(ended(handle).await.unwrap_err().partial().cancelled(), 4);

@@ -14,7 +14,7 @@ use tokio::task::coop::consume_budget;
 use tokio::time::{advance, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{HOUR, after, lenient, millis, secs};
+use crate::support::{HOUR, PanicsOnDrop, after, lenient, millis, secs};
 
 #[tokio::test(start_paused = true)]
 async fn rule_07_each_item_gets_its_share_of_the_budget() {
@@ -131,17 +131,11 @@ async fn rule_14_busy_items_do_not_delay_a_result() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_16_a_panicking_destructor_keeps_the_result() {
-    struct Bomb;
-    impl Drop for Bomb {
-        fn drop(&mut self) {
-            panic!("a destructor");
-        }
-    }
     // The value with the panicking destructor belongs to the future and not to its last poll, so it panics after the
     // result is there.
     let run = lenient().build().unwrap();
     let run = run.run([7], |n| {
-        let mut bomb = Some(Bomb);
+        let mut bomb = Some(PanicsOnDrop);
         poll_fn(move |_| {
             let _ = &mut bomb;
             Poll::Ready(Ok::<_, String>(n))

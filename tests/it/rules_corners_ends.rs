@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{HOUR, at_once, millis, retrying, secs, task};
+use crate::support::{HOUR, at_once, millis, retrying, secs, task, workers};
 
 /// Permits of a shared limit were returned before the attempt began to which they were granted.
 #[tokio::test(start_paused = true)]
@@ -96,7 +96,7 @@ async fn rule_04_a_raised_limit_applies_to_the_next_item() {
 /// The driver was woken by a worker that went on with a long item, on the one thread that could poll it.
 #[test]
 fn rule_07_a_blocking_item_does_not_delay_the_sink() {
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = workers(2);
     for limited in [false, true] {
         let (end, until) = mpsc::channel::<()>();
         let until = Arc::new(std::sync::Mutex::new(until));
@@ -132,7 +132,7 @@ fn rule_07_a_blocking_item_does_not_delay_the_sink() {
 /// memory.
 #[test]
 fn rule_44_a_shutdown_cancels_a_spawned_run() {
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = workers(2);
     let handle = runtime.handle().clone();
     let (begun, has_begun) = mpsc::channel();
     let run = thread::spawn(move || {

@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_map_task::{AsyncMapTask, Limiter};
-use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 
-use crate::support::{Log, at_once, millis, secs};
+use crate::support::{Log, at_once, millis, secs, workers};
 
 /// The free permit beside a due retry was used only when the retry ended.
 #[tokio::test(start_paused = true)]
@@ -97,10 +96,6 @@ async fn rule_02_an_item_can_lower_the_limit() {
     }
 }
 
-fn two_workers() -> Runtime {
-    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
-
 /// An item that blocks its thread until a test releases it.
 #[derive(Clone)]
 struct Hog(Arc<Mutex<Receiver<()>>>);
@@ -135,7 +130,7 @@ fn rule_07_a_blocking_item_keeps_no_spare_permits() {
         }
     });
     let run = run.weight(|weight| *weight).parallel();
-    let result = two_workers().block_on(async { tokio::spawn(run).await.unwrap() });
+    let result = workers(2).block_on(async { tokio::spawn(run).await.unwrap() });
     assert_eq!(result.unwrap().successes(), 4);
 }
 
@@ -143,7 +138,7 @@ fn rule_07_a_blocking_item_keeps_no_spare_permits() {
 /// permits of a shared limit until the poll ended.
 #[test]
 fn rule_28_a_run_dropped_during_a_blocking_poll_is_gone() {
-    let runtime = two_workers();
+    let runtime = workers(2);
     let (end, hog) = Hog::new();
     let (notes, is_hogging) = mpsc::channel();
     let started = Arc::new(AtomicUsize::new(0));

@@ -7,16 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use async_map_task::{FailureReason, ItemContext, Progress};
 use futures::FutureExt;
 use futures::stream::{self, StreamExt};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use crate::every_end::{End, Plan, Terminal};
 use crate::support::{Gauge, HOUR, Log, after, at_once, check_account, lenient, millis, retrying, secs};
-
-/// In the run's own task and with `parallel()`.
-fn modes() -> impl Iterator<Item = End> {
-    End::all().filter(|end| end.terminal == Terminal::Spawn)
-}
 
 /// The counts of a progress.
 fn counts(progress: &Progress) -> [usize; 5] {
@@ -24,13 +18,9 @@ fn counts(progress: &Progress) -> [usize; 5] {
     [successes, failures, running, waiting_for_retry, retries]
 }
 
-fn is_cancelled(reason: &FailureReason) -> bool {
-    matches!(reason, FailureReason::Cancelled)
-}
-
 #[tokio::test(start_paused = true)]
 async fn rule_27_the_progress_is_exact() {
-    for end in modes() {
+    for end in End::of(Terminal::Spawn) {
         // Each takes a second; item 1 fails, waits nearly a second and succeeds; item 2 fails twice.
         let call = |cx: ItemContext, n| {
             let result = match (n, cx.attempt()) {
@@ -71,7 +61,7 @@ async fn rule_27_the_progress_is_exact() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_27_a_watcher_receives_every_change_and_the_end() {
-    for end in modes() {
+    for end in End::of(Terminal::Spawn) {
         let call = |_: ItemContext, n| after(secs(n), Ok(n));
         let source = stream::iter(0..6).filter(|_| std::future::ready(true));
         let handle = Plan::new(&at_once(1).build().unwrap(), source, call).spawn(end);
@@ -93,7 +83,7 @@ async fn rule_27_a_watcher_receives_every_change_and_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_25_pause_only_prevents_starts() {
-    for end in modes() {
+    for end in End::of(Terminal::Spawn) {
         let log = Log::open();
         let starts = log.clone();
         let call = move |cx: ItemContext, n| {
@@ -117,7 +107,7 @@ async fn rule_25_pause_only_prevents_starts() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_25_a_pause_does_not_stop_the_run_timeout() {
-    for end in modes() {
+    for end in End::of(Terminal::Spawn) {
         let task = lenient().run_timeout(secs(10)).build().unwrap();
         let handle = Plan::new(&task, stream::iter(0..9), |_, n| after(secs(1), Ok(n))).spawn(end);
         handle.pause();
@@ -130,19 +120,9 @@ async fn rule_25_a_pause_does_not_stop_the_run_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_02_a_new_concurrency_applies_as_items_end() {
-    for end in modes() {
-        let running = Gauge::default();
-        let latch = Arc::new(Semaphore::new(0));
-        let (gauge, opened) = (running.clone(), Arc::clone(&latch));
-        let call = move |_: ItemContext, n| {
-            let (gauge, opened) = (gauge.clone(), Arc::clone(&opened));
-            async move {
-                let _alive = gauge.enter();
-                opened.acquire().await.unwrap().forget();
-                Ok(n)
-            }
-        };
-        let handle = Plan::new(&at_once(2).build().unwrap(), stream::iter(0..100), call).spawn(end);
+    for end in End::of(Terminal::Spawn) {
+        let (plan, running, latch) = Plan::behind_a_latch(&at_once(2).build().unwrap(), 100);
+        let handle = plan.spawn(end);
         let mut done = 0;
         // The new concurrency, how many items end then, and how many run after that.
         for (concurrency, ends, expected) in [
@@ -178,7 +158,7 @@ async fn rule_02_a_new_concurrency_applies_as_items_end() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_25_drain_lets_running_items_end() {
-    for end in modes() {
+    for end in End::of(Terminal::Spawn) {
         let call = |_: ItemContext, n| async move {
             match n {
                 0 => after(secs(1), Err("waits for its retry")).await,
@@ -194,7 +174,7 @@ async fn rule_25_drain_lets_running_items_end() {
         handle.drain();
         let begun = Instant::now();
         let error = handle.await.unwrap_err();
-        assert!(is_cancelled(error.reason()), "{error}");
+        assert!(error.is_cancelled(), "{error}");
         let result = error.into_partial();
         check_account(&result);
         // Item 1 returns, item 2 fails and is not retried, item 3 times out at the 7th second.
@@ -206,7 +186,7 @@ async fn rule_25_drain_lets_running_items_end() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_25_cancel_during_a_drain_begins_the_grace() {
-    for end in modes() {
+    for end in End::of(Terminal::Spawn) {
         for drains in [false, true] {
             let call = |cx: ItemContext, n| async move {
                 if n == 0 {
@@ -226,7 +206,7 @@ async fn rule_25_cancel_during_a_drain_begins_the_grace() {
             handle.cancel();
             let begun = Instant::now();
             let error = (&mut handle).await.unwrap_err();
-            assert!(is_cancelled(error.reason()));
+            assert!(error.is_cancelled());
             assert_eq!(begun.elapsed(), secs(2), "{end:?}");
             let partial = error.partial();
             let account = [partial.successes(), partial.cancelled(), partial.not_started()];
@@ -244,7 +224,7 @@ async fn rule_25_cancel_during_a_drain_begins_the_grace() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_28_a_run_goes_on_without_its_handle() {
-    for end in modes() {
+    for end in End::of(Terminal::Spawn) {
         let (done, function) = (Arc::new(AtomicUsize::new(0)), Gauge::default());
         let (count, in_function) = (Arc::clone(&done), function.enter());
         let call = move |_: ItemContext, n| {
@@ -269,7 +249,7 @@ async fn rule_28_a_run_goes_on_without_its_handle() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_16_a_panic_of_the_source_reaches_handle_and_stream() {
-    for end in modes() {
+    for end in End::of(Terminal::Spawn) {
         let source = || stream::iter(0..9).inspect(|n| assert!(*n < 3, "a bad source"));
         let task = at_once(4).build().unwrap();
         let (gauge, alive) = (Gauge::default(), Gauge::default());

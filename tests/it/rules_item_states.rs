@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{at_once, millis, secs};
+use crate::support::{at_once, cases, millis, paused, secs};
 
 /// Checks that the states of all items agree with the counts. Returns the states.
 pub(crate) fn states<T, E>(result: &MapTaskResult<T, E>) -> Vec<ItemState> {
@@ -74,7 +74,12 @@ async fn rule_34_a_pulled_item_without_a_permit_has_not_started() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_34_an_item_that_waits_for_its_retry_was_cancelled() {
-    let task = at_once(1).retries(1).retry_delay(secs(9)).run_timeout(secs(5)).cancel_grace(secs(1));
+    let task = at_once(1)
+        .retries(1)
+        .retry_delay(secs(9))
+        .retry_jitter(0.0)
+        .run_timeout(secs(5))
+        .cancel_grace(secs(1));
     let error = task
         .build()
         .unwrap()
@@ -104,13 +109,9 @@ fn plans() -> impl Strategy<Value = Vec<Plan>> {
     prop::collection::vec(plan, 0..24)
 }
 
-/// How many runs there are of each way to end one. `STATES=25000` makes 100,000 of them.
-fn cases() -> u32 {
-    std::env::var("STATES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(500)
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+    // `STATES=25000` makes 100,000 of them.
+    #![proptest_config(ProptestConfig { cases: cases("STATES", 500), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn rule_34_states_agree_with_the_counts(
@@ -121,8 +122,7 @@ proptest! {
         ratio in 0..=10_u32,
         parallel in any::<bool>(),
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
+        paused().block_on(async {
             let mut task = AsyncMapTask::builder()
                 .concurrency(concurrency)
                 .retries(2)

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use async_map_task::{ItemContext, Limiter};
+use async_map_task::Limiter;
 use futures::{poll, stream};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -11,14 +11,7 @@ use crate::support::{HOUR, Log, after, at_once, millis, secs};
 
 /// Items whose values are their weights and that take ten seconds each. The log has their starts.
 fn heavy_items(limiter: &Limiter, items: &[u64]) -> (Plan, Log<u64>) {
-    let log = Log::open();
-    let notes = log.clone();
-    let call = move |_: ItemContext, n| {
-        notes.note(n);
-        after(secs(10), Ok(n))
-    };
-    let task = at_once(9).limiter(limiter).build().unwrap();
-    (Plan::new(&task, stream::iter(items.to_vec()), call).weight(|n| n as u32), log)
+    Plan::of_weights(&at_once(9).limiter(limiter).build().unwrap(), items, secs(10))
 }
 
 #[tokio::test(start_paused = true)]

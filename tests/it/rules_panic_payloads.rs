@@ -11,7 +11,7 @@ use async_map_task::{AsyncMapTask, ItemError};
 use futures::{StreamExt, stream};
 use tokio::task::yield_now;
 
-use crate::support::{Gauge, check_account, lenient, millis, secs};
+use crate::support::{Gauge, check_account, lenient, millis, secs, workers};
 
 /// The payload of a panic; its destructor panics with a payload of the same kind.
 struct Payload;
@@ -39,12 +39,6 @@ enum At {
     Drop,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Mode {
-    InTask,
-    Parallel,
-}
-
 fn task() -> AsyncMapTask {
     lenient().retries(1).retry_delay(secs(0)).concurrency(3).build().unwrap()
 }
@@ -67,43 +61,36 @@ fn call(n: u32, at: At) -> impl Future<Output = Result<u32, String>> {
 
 #[tokio::test]
 async fn rule_16_a_panicking_payload_fails_its_item() {
-    for mode in [Mode::InTask, Mode::Parallel] {
+    for parallel in [false, true] {
         for at in [At::Call, At::Poll, At::Drop] {
             let run = task().over(0..20).map(move |n| call(n, at));
-            let result = match mode {
-                Mode::InTask => run.await,
-                Mode::Parallel => run.parallel().await,
-            };
-            let result = result.unwrap();
+            let result = if parallel { run.parallel().await } else { run.await }.unwrap();
             check_account(&result);
-            assert_eq!((result.successes(), result.failures()), (19, 1), "{mode:?} {at:?}");
+            assert_eq!((result.successes(), result.failures()), (19, 1), "parallel: {parallel} {at:?}");
             let is_panic = matches!(&result.errors[&3], ItemError::Panicked { attempts: 1, .. });
-            assert!(is_panic, "{mode:?} {at:?}: {:?}", result.errors);
+            assert!(is_panic, "parallel: {parallel} {at:?}: {:?}", result.errors);
         }
     }
 }
 
 #[tokio::test]
 async fn rule_16_a_panicking_payload_of_a_blocking_function() {
-    for mode in [Mode::InTask, Mode::Parallel] {
+    for parallel in [false, true] {
         let run = task().over(0..20).map_blocking(|n| {
             if n == 3 {
                 resume_unwind(Box::new(Payload));
             }
             Ok::<_, String>(n)
         });
-        let result = match mode {
-            Mode::InTask => run.await,
-            Mode::Parallel => run.parallel().await,
-        };
-        assert_eq!(result.unwrap().failures(), 1, "{mode:?}");
+        let result = if parallel { run.parallel().await } else { run.await };
+        assert_eq!(result.unwrap().failures(), 1, "parallel: {parallel}");
     }
 }
 
 /// The panic of a function whose item has timed out is dropped.
 #[tokio::test]
 async fn rule_16_a_late_panicking_payload_has_no_effect() {
-    for mode in [Mode::InTask, Mode::Parallel] {
+    for parallel in [false, true] {
         let (let_go, gate) = mpsc::channel::<()>();
         let gate = std::sync::Mutex::new(gate);
         let task = lenient().concurrency(1).timeout_per_attempt(millis(10)).build().unwrap();
@@ -118,21 +105,16 @@ async fn rule_16_a_late_panicking_payload_has_no_effect() {
             tokio::time::sleep(millis(30)).await;
             drop(let_go);
         };
-        let run = async {
-            match mode {
-                Mode::InTask => run.await,
-                Mode::Parallel => run.parallel().await,
-            }
-        };
+        let run = async { if parallel { run.parallel().await } else { run.await } };
         let (result, ()) = tokio::join!(run, let_go);
         let result = result.unwrap();
-        assert_eq!((result.summary.timeouts, result.successes()), (1, 1), "{mode:?}");
+        assert_eq!((result.summary.timeouts, result.successes()), (1, 1), "parallel: {parallel}");
     }
 }
 
 #[tokio::test]
 async fn rule_28_panicking_payloads_in_a_dropped_run() {
-    for mode in [Mode::InTask, Mode::Parallel] {
+    for parallel in [false, true] {
         let alive = Gauge::default();
         let gauge = alive.clone();
         let run = task().over(0..9).map(move |_| {
@@ -147,21 +129,22 @@ async fn rule_28_panicking_payloads_in_a_dropped_run() {
                 yield_now().await;
             }
         };
-        match mode {
-            Mode::InTask => drop(futures::future::select(pin!(run), pin!(begun)).await),
-            Mode::Parallel => drop(futures::future::select(pin!(run.parallel()), pin!(begun)).await),
+        if parallel {
+            drop(futures::future::select(pin!(run.parallel()), pin!(begun)).await);
+        } else {
+            drop(futures::future::select(pin!(run), pin!(begun)).await);
         }
         while alive.now() > 0 {
             yield_now().await;
         }
-        assert_eq!(alive.ever(), 3, "{mode:?}");
+        assert_eq!(alive.ever(), 3, "parallel: {parallel}");
     }
 }
 
 /// The run has caught the caller's panic, waits for running attempts, and is dropped.
 #[test]
 fn rule_28_a_panicking_payload_held_by_a_dropped_run() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let runtime = workers(2);
     let _entered = runtime.enter();
     let (let_go, gate) = mpsc::channel::<()>();
     let gate = std::sync::Mutex::new(gate);

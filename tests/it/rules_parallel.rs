@@ -7,24 +7,21 @@ use std::time::Duration;
 
 use async_map_task::{Event, ItemContext};
 use futures::{FutureExt, StreamExt, poll, stream};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
+use tracing::Subscriber;
 use tracing::span::{Attributes, Id};
-use tracing::{Dispatch, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
 use crate::every_end::{End, Plan, Terminal};
-use crate::support::{Gauge, after, at_once, lenient, millis, once_more, secs};
+use crate::recorded_trace::keep_company;
+use crate::support::{Gauge, after, at_once, lenient, millis, once_more, secs, workers};
 
 /// All ends with `parallel()`.
 fn ends() -> impl Iterator<Item = End> {
     End::all().filter(|end| end.parallel)
-}
-
-fn two_workers() -> Runtime {
-    Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap()
 }
 
 /// Keeps its thread busy until this is `true`, and gives up after far longer than it can take.
@@ -71,7 +68,7 @@ fn rule_07_two_items_run_at_the_same_time() {
         };
         let plan = Plan::new(&at_once(2).build().unwrap(), stream::iter(0..40), call);
         // The run is awaited beside the runtime's workers, by a thread that is none of them.
-        let runtime = two_workers();
+        let runtime = workers(2);
         let _awake = keep_awake(&runtime);
         let report = runtime.block_on(plan.run(end));
         assert_eq!((report.summary.successes, report.reason), (40, None), "{end:?}");
@@ -100,7 +97,7 @@ fn rule_07_a_blocking_item_delays_no_other_core() {
             };
             let plan = Plan::new(&at_once(concurrency).build().unwrap(), stream::iter(0..20), call);
             // In a task of the runtime, whose thread the first item may block.
-            let runtime = two_workers();
+            let runtime = workers(2);
             let _awake = keep_awake(&runtime);
             let report = runtime.block_on(async { tokio::spawn(plan.run(end)).await.unwrap() });
             assert_eq!(
@@ -115,7 +112,7 @@ fn rule_07_a_blocking_item_delays_no_other_core() {
 #[test]
 fn rule_28_a_dropped_parallel_run_leaves_nothing() {
     for end in ends() {
-        let runtime = two_workers();
+        let runtime = workers(2);
         let alive = Gauge::default();
         let gauge = alive.clone();
         let call = move |_: ItemContext, n| {
@@ -245,10 +242,9 @@ fn current_span() -> Option<&'static str> {
 #[test]
 fn rule_32_every_thread_has_the_subscriber_and_the_span() {
     let spans = Spans::default();
-    // With a second subscriber in the process, `tracing` caches no answer of another test's thread for this one.
-    let _company = Dispatch::new(Registry::default());
+    keep_company();
     let _guard = tracing::subscriber::set_default(Registry::default().with(spans.clone()));
-    let runtime = two_workers();
+    let runtime = workers(2);
     for blocking in [false, true] {
         let task = at_once(4).build().unwrap();
         let here = thread::current().id();

@@ -3,10 +3,9 @@
 use std::future::pending;
 
 use async_map_task::{AsyncMapTaskBuilder, Completion, FailureReason, Summary};
-use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{at_once, millis, secs};
+use crate::support::{at_once, let_others_run, millis, secs};
 
 fn partial(concurrency: usize) -> AsyncMapTaskBuilder {
     at_once(concurrency).accept_partial(true)
@@ -84,11 +83,7 @@ fn rule_37_a_shutdown_stays_an_error() {
     let entered = runtime.enter();
     let handle = partial(2).build().unwrap().over(0..9_u32).map(two_of).spawn();
     drop(entered);
-    runtime.block_on(async {
-        for _ in 0..50 {
-            yield_now().await;
-        }
-    });
+    runtime.block_on(let_others_run());
     drop(runtime);
     let error = futures::executor::block_on(handle).unwrap_err();
     assert!(error.is_cancelled());

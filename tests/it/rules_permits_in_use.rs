@@ -8,21 +8,12 @@ use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder};
 use futures::StreamExt;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{lenient, secs};
+use crate::support::{End, Terminal, lenient, secs};
 
 const CONCURRENCY: [usize; 3] = [4, 16, 64];
 
 /// The duration of an attempt, unless it is one of the slow ones.
 const ATTEMPT: Duration = Duration::from_millis(100);
-
-/// Where the attempts run.
-#[derive(Debug, Clone, Copy)]
-enum Place {
-    OneTask,
-    SeveralCores,
-}
-
-const PLACES: [Place; 2] = [Place::OneTask, Place::SeveralCores];
 
 /// Prints a row, and keeps it if its ratio is above the bound.
 fn row(too_long: &mut Vec<String>, text: &str, took: Duration, least: Duration, bound: f64) {
@@ -36,7 +27,7 @@ fn row(too_long: &mut Vec<String>, text: &str, took: Duration, least: Duration, 
 
 /// A run in which some items fail for good: how long it takes, and how many attempts it makes.
 async fn run_with_failures(
-    place: Place,
+    parallel: bool,
     concurrency: usize,
     items: usize,
     percent: usize,
@@ -49,10 +40,7 @@ async fn run_with_failures(
         if fails(n) { Err("down") } else { Ok(()) }
     });
     let begun = Instant::now();
-    let result = match place {
-        Place::OneTask => run.await.unwrap(),
-        Place::SeveralCores => run.parallel().await.unwrap(),
-    };
+    let result = if parallel { run.parallel().await } else { run.await }.unwrap();
     let failures = items * percent / 100;
     assert_eq!((result.failures(), result.summary.retries), (failures, 3 * failures));
     (begun.elapsed(), items + result.summary.retries)
@@ -64,27 +52,20 @@ async fn rule_06_permits_stay_in_use_during_retry_delays() {
     // the work of the permits.
     let last_delays = secs(1 + 2 + 4);
     let mut too_long = Vec::new();
-    for place in PLACES {
+    for parallel in [false, true] {
         for concurrency in CONCURRENCY {
             for percent in [0, 1, 5, 10, 20] {
                 // Each permit has 30 s of work or more, several times the total delay of an item.
                 let (took, attempts) =
-                    run_with_failures(place, concurrency, 300 * concurrency, percent).await;
+                    run_with_failures(parallel, concurrency, 300 * concurrency, percent).await;
                 let least = ATTEMPT * u32::try_from(attempts / concurrency).unwrap();
                 let took = if percent == 0 { took } else { took - last_delays };
-                let text = format!("{place:?}, concurrency {concurrency:2}, {percent:2}% fail");
+                let text = format!("parallel: {parallel}, concurrency {concurrency:2}, {percent:2}% fail");
                 row(&mut too_long, &text, took, least, 1.05);
             }
         }
     }
     assert!(too_long.is_empty(), "permits were not in use: {too_long:#?}");
-}
-
-/// How a run gives out its outcomes.
-#[derive(Debug, Clone, Copy)]
-enum End {
-    ForEach,
-    Stream,
 }
 
 /// One item in a hundred takes `factor` times as long as the others.
@@ -106,34 +87,30 @@ impl Tail {
         builder.build().unwrap()
     }
 
-    async fn time(self, place: Place, end: End, ordered: bool) -> Duration {
+    async fn time(self, end: End) -> Duration {
         let run = self.task().over(0..self.items).map(move |n| async move {
             sleep(if n % 100 == 50 { ATTEMPT * self.factor } else { ATTEMPT }).await;
             Ok::<_, String>(n)
         });
-        let run = if ordered { run.ordered() } else { run };
+        let run = if end.ordered { run.ordered() } else { run };
         let begun = Instant::now();
         let mut taken = Vec::with_capacity(self.items);
         let mut take = |index: usize| {
             taken.push(index);
             std::future::ready(())
         };
-        match (place, end) {
-            (Place::OneTask, End::ForEach) => {
+        match (end.terminal, end.parallel) {
+            (Terminal::ForEach, false) => {
                 run.for_each(|outcome| take(outcome.index)).await.unwrap();
             }
-            (Place::SeveralCores, End::ForEach) => {
+            (Terminal::ForEach, true) => {
                 run.parallel().for_each(|outcome| take(outcome.index)).await.unwrap();
             }
-            (Place::OneTask, End::Stream) => {
-                run.stream().for_each(|outcome| take(outcome.unwrap().index)).await;
-            }
-            (Place::SeveralCores, End::Stream) => {
-                run.parallel().stream().for_each(|outcome| take(outcome.unwrap().index)).await;
-            }
+            (_, false) => run.stream().for_each(|outcome| take(outcome.unwrap().index)).await,
+            (_, true) => run.parallel().stream().for_each(|outcome| take(outcome.unwrap().index)).await,
         }
         assert_eq!(taken.len(), self.items);
-        assert_eq!(taken.is_sorted(), ordered, "the slow ones are overtaken unless they are waited for");
+        assert_eq!(taken.is_sorted(), end.ordered, "the slow ones are overtaken unless they are waited for");
         begun.elapsed()
     }
 }
@@ -141,18 +118,18 @@ impl Tail {
 #[tokio::test(start_paused = true)]
 async fn rule_31_permits_stay_in_use_while_outcomes_are_held() {
     let mut too_long = Vec::new();
-    for place in PLACES {
-        for end in [End::ForEach, End::Stream] {
-            for concurrency in CONCURRENCY {
-                for factor in [10, 50] {
-                    let tail = Tail { concurrency, items: 200 * concurrency, factor };
-                    let unordered = tail.time(place, end, false).await;
-                    let ordered = tail.time(place, end, true).await;
-                    let text = format!(
-                        "{place:?}, {end:?}, concurrency {concurrency:2}, 1% take {factor} times as long"
-                    );
-                    row(&mut too_long, &text, ordered, unordered, 1.10);
-                }
+    for end in [Terminal::ForEach, Terminal::Stream].into_iter().flat_map(End::of).filter(|end| !end.ordered)
+    {
+        for concurrency in CONCURRENCY {
+            for factor in [10, 50] {
+                let tail = Tail { concurrency, items: 200 * concurrency, factor };
+                let unordered = tail.time(end).await;
+                let ordered = tail.time(End { ordered: true, ..end }).await;
+                let End { terminal, parallel, .. } = end;
+                let text = format!(
+                    "parallel: {parallel}, {terminal:?}, concurrency {concurrency:2}, 1% take {factor} times as long"
+                );
+                row(&mut too_long, &text, ordered, unordered, 1.10);
             }
         }
     }

@@ -6,12 +6,12 @@ use async_map_task::AsyncMapTask;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{Dice, cancelled_after, check_account, lenient, millis, secs};
+use crate::support::{Random, cancelled_after, check_account, lenient, millis, secs};
 
 #[tokio::test(start_paused = true)]
 async fn rule_29_each_result_has_the_index_of_its_input() {
     for concurrency in [1, 2, 7, 100] {
-        let mut dice = Dice(29);
+        let mut dice = Random(29);
         let items: Vec<_> = (0..100).map(|n| (n, dice.below(40), dice.below(5))).collect();
         let expected: Vec<_> = items.iter().map(|(n, _, kind)| (*kind > 1).then_some(*n)).collect();
         let task = lenient().concurrency(concurrency).retries(1).retry_delay(millis(15)).build().unwrap();

@@ -16,11 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::{advance, sleep};
 
-use crate::support::{HOUR, at_once, check_account, lenient, millis, secs, task};
-
-fn multi(workers: usize) -> Runtime {
-    Builder::new_multi_thread().worker_threads(workers).enable_all().build().unwrap()
-}
+use crate::support::{HOUR, at_once, check_account, lenient, millis, secs, task, workers};
 
 type Failed<T> = MapTaskError<T, String>;
 
@@ -50,7 +46,7 @@ fn assert_closed(progress: &Progress, later: &Progress) {
 #[test]
 fn rule_44_a_shutdown_causes_no_failures_in_a_blocking_run() {
     for parallel in [false, true] {
-        let runtime = multi(2);
+        let runtime = workers(2);
         let (pulled, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (alive, is_dropped) = mpsc::channel::<()>();
         let (pulls, failures) = (Arc::clone(&pulled), Arc::clone(&failed));
@@ -127,7 +123,7 @@ fn rule_44_a_blocking_function_that_cannot_begin_is_cancelled() {
             Ok::<_, String>(n)
         });
         let run = async move { if parallel { run.parallel().await } else { run.await } };
-        let error = outlive(multi(1), run, || has_begun.recv().unwrap(), || drop(let_go)).unwrap_err();
+        let error = outlive(workers(1), run, || has_begun.recv().unwrap(), || drop(let_go)).unwrap_err();
         assert_cancelled(&error);
         // The workers of a run on several cores are gone, with the results of the function.
         let expected = if parallel { [0, 0, 1, 8] } else { [1, 0, 1, 7] };
@@ -184,7 +180,7 @@ fn rule_44_a_timer_without_its_runtime_cancels_the_run() {
             _ => 2,
         };
         let all_begun = || (0..begin).for_each(|_| has_begun.recv().unwrap());
-        let error = outlive(multi(1), run, all_begun, || drop(let_go)).unwrap_err();
+        let error = outlive(workers(1), run, all_begun, || drop(let_go)).unwrap_err();
         assert_cancelled(&error);
         let expected: &[_] = match timer {
             Timer::Retry => &[[2, 0, 3, 4]],
@@ -218,14 +214,14 @@ fn rule_44_a_grace_ends_with_the_runtime() {
         stop.cancel();
         (0..2).for_each(|_| has_begun.recv().unwrap());
     };
-    let error = outlive(multi(1), run, until, || {}).unwrap_err();
+    let error = outlive(workers(1), run, until, || {}).unwrap_err();
     assert_cancelled(&error);
     assert_eq!(counts(error.summary()), [1, 0, 1, 7]);
 }
 
 #[test]
 fn rule_44_a_run_begun_after_the_shutdown_is_cancelled() {
-    let runtime = multi(1);
+    let runtime = workers(1);
     let handle = runtime.handle().clone();
     drop(runtime);
     let call = |n| async move { Ok::<_, String>(n) };
@@ -295,7 +291,7 @@ fn settling(retries: u32) -> AsyncMapTask {
 /// Starts a run whose last two items never end.
 macro_rules! start {
     ($end:ident, $parallel:expr) => {{
-        let runtime = multi(2);
+        let runtime = workers(2);
         let (say, begun) = mpsc::channel();
         let run = settling(1)
             .over((0..20).filter(|_| true))
@@ -337,7 +333,7 @@ fn rule_44_settled_items_reach_the_handle() {
 fn rule_44_settled_items_reach_the_stream() {
     for parallel in [false, true] {
         // No run waits for a consumer: as many outcomes as may be held.
-        let runtime = multi(2);
+        let runtime = workers(2);
         let (say, begun) = mpsc::channel();
         let run = at_once(4).min_success_ratio(0.0).build().unwrap().over(0..20_u32).map(move |n| {
             let say = say.clone();
@@ -380,7 +376,7 @@ fn rule_44_settled_items_reach_the_stream() {
 #[test]
 fn rule_25_a_shutdown_during_the_grace_is_not_the_reason() {
     let run = |builder: AsyncMapTaskBuilder, parallel: bool| {
-        let runtime = multi(2);
+        let runtime = workers(2);
         let (say, told) = mpsc::channel();
         let task = builder.concurrency(2).cancel_grace(HOUR).build().unwrap();
         let run = task.over(0..9).map_with_context(move |cx, n| {

@@ -15,11 +15,6 @@ use tokio::time::{sleep, timeout};
 use crate::every_end::{End, Plan, Terminal};
 use crate::support::{Gauge, HOUR, Log, after, at_once, lenient, millis, secs};
 
-/// The ends of one terminal.
-fn ends(terminal: Terminal) -> impl Iterator<Item = End> {
-    End::all().filter(move |end| end.terminal == terminal)
-}
-
 /// With `parallel()`, the number of items that begin before the buffer is full depends on the order in which their
 /// tasks are polled. The maximum is the same.
 fn as_many(end: End, found: usize, most: usize, least: usize) -> bool {
@@ -45,7 +40,7 @@ fn each_takes(
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_a_slow_consumer_delays_no_item() {
-    for end in ends(Terminal::Stream) {
+    for end in End::of(Terminal::Stream) {
         let done = Log::open();
         let task =
             at_once(4).look_ahead(4).timeout_per_attempt(secs(3)).timeout_per_item(secs(3)).build().unwrap();
@@ -91,7 +86,7 @@ async fn rule_07_a_slow_sink_delays_no_running_item() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_a_consumer_that_never_reads_stops_admission() {
-    for end in ends(Terminal::Stream) {
+    for end in End::of(Terminal::Stream) {
         // The duration of each item, and the most that are done if none is taken. Items that are ready immediately
         // fill the buffer exactly; of those that wait, all that ran when it was full still join.
         for (concurrency, wait, held) in [(1, 0, 1), (4, 0, 4), (1, 5, 1), (4, 5, 7), (64, 5, 127)] {
@@ -134,7 +129,7 @@ async fn rule_08_a_consumer_that_never_reads_stops_admission() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_a_dropped_stream_stops_its_run() {
-    for end in ends(Terminal::Stream) {
+    for end in End::of(Terminal::Stream) {
         let (running, source, function) = (Gauge::default(), Gauge::default(), Gauge::default());
         let limiter = Limiter::new(5);
         let task = at_once(5).limiter(&limiter).cancel_grace(secs(9)).build().unwrap();
@@ -240,7 +235,7 @@ async fn rule_31_a_slow_head_stops_admission_at_the_window() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_back_pressure_passes_through_two_runs() {
-    for end in ends(Terminal::Stream) {
+    for end in End::of(Terminal::Stream) {
         let task = at_once(3).look_ahead(3).build().unwrap();
         let plan = Plan::new(&task, stream::iter(0..), |_, n| after(millis(1), Ok(n)));
         let first = plan.items.clone();
@@ -348,7 +343,7 @@ async fn rule_30_a_free_sink_receives_each_outcome_immediately() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_30_an_error_of_the_sink_stops_the_run() {
-    for end in ends(Terminal::TryForEach) {
+    for end in End::of(Terminal::TryForEach) {
         for fails_before in [false, true] {
             let calls = Log::open();
             let log = calls.clone();
@@ -383,7 +378,7 @@ async fn rule_30_an_error_of_the_sink_stops_the_run() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_30_a_stream_has_a_progress_and_a_final_summary() {
-    for end in ends(Terminal::Stream) {
+    for end in End::of(Terminal::Stream) {
         let task = AsyncMapTask::builder().concurrency(2).max_failures(0).build().unwrap();
         let call = |_: ItemContext, n| after(secs(1), if n == 3 { Err("no") } else { Ok(n) });
         let mut stream = Plan::new(&task, stream::iter(0..10), call).stream(end);

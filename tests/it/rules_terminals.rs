@@ -4,17 +4,19 @@ use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::task::{Context, Poll, Wake, Waker};
 
 use async_map_task::{ItemContext, Limiter};
 use futures::stream::{self, StreamExt};
-use tokio::sync::{Barrier, Mutex, Notify, Semaphore};
+use tokio::sync::{Barrier, Mutex, Semaphore};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::every_end::{End, Plan, Terminal};
-use crate::support::{Gauge, HOUR, Log, after, at_once, lenient, millis, retrying, secs};
+use crate::support::{
+    Gauge, HOUR, Log, Woken, after, at_once, in_time, lenient, let_others_run, millis, poll_times, retrying,
+    secs,
+};
 
 /// Lets every task go as far as it can.
 async fn settle() {
@@ -25,19 +27,8 @@ async fn settle() {
 async fn rule_02_every_end_keeps_the_bound() {
     for end in End::all() {
         for (concurrency, items) in [(1, 5), (3, 10), (4, 4), (8, 5), (usize::MAX, 200)] {
-            let running = Gauge::default();
-            let latch = Arc::new(Semaphore::new(0));
-            let (gauge, opened) = (running.clone(), Arc::clone(&latch));
-            let call = move |_: ItemContext, n| {
-                let (gauge, opened) = (gauge.clone(), Arc::clone(&opened));
-                async move {
-                    let _alive = gauge.enter();
-                    opened.acquire().await.unwrap().forget();
-                    Ok(n)
-                }
-            };
             let task = at_once(concurrency).build().unwrap();
-            let plan = Plan::new(&task, stream::iter(0..items as u64), call);
+            let (plan, running, latch) = Plan::behind_a_latch(&task, items as u64);
             let run = tokio::spawn(plan.run(end));
             for done in 0..=items {
                 settle().await;
@@ -148,7 +139,7 @@ async fn rule_07_items_that_wait_for_one_another_are_all_polled() {
         let source = stream::iter(0..40).then(|n| after(if n % 4 == 0 { HOUR } else { secs(0) }, n));
         let task = at_once(4).timeout_per_attempt(secs(1)).build().unwrap();
         let run = Plan::new(&task, source, call).run(end);
-        let report = timeout(20 * HOUR, run).await.expect("the run hangs");
+        let report = in_time(run).await;
         assert_eq!((report.summary.successes, report.summary.timeouts), (40, 0), "{end:?}");
     }
 }
@@ -177,16 +168,6 @@ async fn rule_24_a_failure_behind_a_slow_head_stops_the_run() {
             let summary = &report.summary;
             assert_eq!([summary.cancelled, summary.not_started], [2, 5], "{end:?}");
         }
-    }
-}
-
-/// A waker whose clones can be counted: every future that still waits holds one.
-#[derive(Default)]
-struct Woken(Notify);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.notify_one();
     }
 }
 
@@ -245,25 +226,16 @@ async fn rule_28_a_run_dropped_at_any_poll_leaves_nothing() {
             let woken = Arc::new(Woken::default());
             {
                 let mut run = pin!(plan.run(end));
-                let waker = Waker::from(Arc::clone(&woken));
-                for poll in 1..=polls {
-                    if let Poll::Ready(report) = run.as_mut().poll(&mut Context::from_waker(&waker)) {
-                        assert_eq!(report.summary.successes, 9, "{end:?}");
-                        ended = true;
-                        break;
-                    }
-                    if poll < polls {
-                        woken.0.notified().await;
-                    }
+                if let Some(report) = poll_times(run.as_mut(), polls, &woken).await {
+                    assert_eq!(report.summary.successes, 9, "{end:?}");
+                    ended = true;
                 }
                 dropped_in_sink += sinks.now();
             }
             let what = format!("{end:?}, dropped after {polls} polls");
             if end.parallel || end.terminal == Terminal::Stream {
                 // Items that ran in other tasks have been aborted, and are dropped when these tasks are polled.
-                for _ in 0..20 {
-                    yield_now().await;
-                }
+                let_others_run().await;
             }
             let left = [&functions, &sources, &attempts, &sinks, &items, &results].map(Gauge::now);
             assert_eq!(left, [0; 6], "{what}");

@@ -14,7 +14,7 @@ use tracing::Level;
 use tracing::level_filters::LevelFilter;
 
 use crate::recorded_trace::{Memory, Told, listen};
-use crate::support::{lenient, millis, secs};
+use crate::support::{lenient, millis, secs, workers};
 
 #[tokio::test(start_paused = true)]
 async fn rule_32_a_run_has_a_span_with_its_settings() {
@@ -374,13 +374,11 @@ async fn rule_32_items_have_no_span_at_level_info() {
 #[test]
 fn rule_32_only_a_shutdown_emits_a_verdict() {
     for parallel in [false, true] {
-        let runtime =
-            || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let call = |_: u32| pending::<Result<u32, String>>();
         let task = lenient().name("job").build().unwrap();
         let (memory, _guard) = listen(LevelFilter::INFO);
 
-        let ended = runtime();
+        let ended = workers(1);
         let entered = ended.enter();
         let run = || task.over(0..9).map(call);
         let handle = if parallel { run().parallel().spawn() } else { run().spawn() };
@@ -403,7 +401,7 @@ fn rule_32_only_a_shutdown_emits_a_verdict() {
         block_on(handle).unwrap_err();
         assert_eq!(memory.events("job was cancelled: 9 items").len(), 2, "parallel: {parallel}");
 
-        let dropped = runtime();
+        let dropped = workers(1);
         let mut stream = Box::pin(run().stream());
         dropped.block_on(async {
             assert!(poll!(stream.next()).is_pending());

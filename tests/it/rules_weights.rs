@@ -6,21 +6,15 @@ use std::thread;
 
 use async_map_task::{AsyncMapTaskBuilder, ItemContext, Limiter};
 use futures::{future, stream};
-use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::every_end::{End, Plan, Terminal};
 use crate::support::{Gauge, HOUR, Log, after, at_once, millis, secs};
 
-/// Awaited, in both modes.
-fn modes() -> impl Iterator<Item = End> {
-    End::all().filter(|end| end.terminal == Terminal::Await)
-}
-
 #[tokio::test(start_paused = true)]
 async fn rule_04_light_items_do_not_starve_a_heavy_one() {
-    for end in modes() {
+    for end in End::of(Terminal::Await) {
         let limiter = Limiter::new(4);
         let task = at_once(4).limiter(&limiter).build().unwrap();
         // The light ones come and go one by one, so that all four permits are never free without a queue.
@@ -39,7 +33,7 @@ async fn rule_04_light_items_do_not_starve_a_heavy_one() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_04_runs_that_share_a_limit_alternate() {
-    for end in modes() {
+    for end in End::of(Terminal::Await) {
         let limiter = Limiter::new(1);
         let task = at_once(8).limiter(&limiter).build().unwrap();
         let log = Log::open();
@@ -65,18 +59,8 @@ async fn rule_04_the_shared_limit_can_change_during_runs() {
     for end in End::all() {
         let limiter = Limiter::new(2);
         let task = at_once(50).limiter(&limiter).build().unwrap();
-        let running = Gauge::default();
-        let latch = Arc::new(Semaphore::new(0));
-        let (gauge, opened) = (running.clone(), Arc::clone(&latch));
-        let call = move |_: ItemContext, n| {
-            let (gauge, opened) = (gauge.clone(), Arc::clone(&opened));
-            async move {
-                let _alive = gauge.enter();
-                opened.acquire().await.unwrap().forget();
-                Ok(n)
-            }
-        };
-        let run = tokio::spawn(Plan::new(&task, stream::iter(0..60), call).run(end));
+        let (plan, running, latch) = Plan::behind_a_latch(&task, 60);
+        let run = tokio::spawn(plan.run(end));
         // The permits, how many items end then, and how many run after that.
         for (permits, ends, expected) in [
             (2, 0, 2),
@@ -131,22 +115,11 @@ async fn rule_04_an_impossible_weight_ends_the_run() {
     }
 }
 
-/// The ends whose concurrency can change.
-fn handles() -> impl Iterator<Item = End> {
-    End::all().filter(|end| end.terminal == Terminal::Spawn)
-}
-
 #[tokio::test(start_paused = true)]
 async fn rule_47_items_above_a_lowered_concurrency_run_alone() {
-    for end in handles() {
-        let log = Log::open();
-        let notes = log.clone();
-        let call = move |_: ItemContext, n| {
-            notes.note(n);
-            after(secs(1), Ok(n))
-        };
-        let plan = Plan::new(&at_once(8).build().unwrap(), stream::iter([3, 3, 2, 3, 1, 1, 4]), call);
-        let handle = plan.weight(|n| n as u32).spawn(end);
+    for end in End::of(Terminal::Spawn) {
+        let (plan, log) = Plan::of_weights(&at_once(8).build().unwrap(), &[3, 3, 2, 3, 1, 1, 4], secs(1));
+        let handle = plan.spawn(end);
         sleep(millis(500)).await;
         handle.set_concurrency(2);
         assert_eq!(timeout(HOUR, handle).await.expect("the run hangs").unwrap().successes(), 7, "{end:?}");
@@ -158,15 +131,9 @@ async fn rule_47_items_above_a_lowered_concurrency_run_alone() {
 /// The permits that a heavy item took beyond the limit are not free for others when the limit is raised meanwhile.
 #[tokio::test(start_paused = true)]
 async fn rule_47_an_item_above_the_limit_has_its_whole_weight() {
-    for end in handles() {
-        let log = Log::open();
-        let notes = log.clone();
-        let call = move |_: ItemContext, n| {
-            notes.note(n);
-            after(secs(10), Ok(n))
-        };
-        let plan = Plan::new(&at_once(4).build().unwrap(), stream::iter([4, 3, 1, 1, 1]), call);
-        let handle = plan.weight(|n| n as u32).spawn(end);
+    for end in End::of(Terminal::Spawn) {
+        let (plan, log) = Plan::of_weights(&at_once(4).build().unwrap(), &[4, 3, 1, 1, 1], secs(10));
+        let handle = plan.spawn(end);
         sleep(secs(1)).await;
         handle.set_concurrency(1);
         sleep(secs(10)).await;
@@ -203,7 +170,7 @@ fn failing_first(
 /// Two items fail first, one can start only alone in the run, and another run has a permit.
 #[tokio::test(start_paused = true)]
 async fn rule_47_a_heavy_item_counts_fully_after_a_raise() {
-    for end in handles() {
+    for end in End::of(Terminal::Spawn) {
         let limiter = Limiter::new(4);
         let other = at_once(1).limiter(&limiter).build().unwrap();
         let other = other.over([()]).map(|()| after(secs(10), Ok::<_, String>(()))).spawn();
@@ -227,7 +194,7 @@ async fn rule_47_a_heavy_item_counts_fully_after_a_raise() {
 /// The heavy item waits for the shared limit before its own limit is lowered.
 #[tokio::test(start_paused = true)]
 async fn rule_06_a_due_retry_passes_an_item_above_a_lowered_limit() {
-    for end in handles() {
+    for end in End::of(Terminal::Spawn) {
         let limiter = Limiter::new(5);
         let builder = at_once(9).limiter(&limiter).retry_delay(secs(1));
         let (plan, log) = failing_first(builder, &[3, 1, 4], &[1]);
@@ -247,7 +214,7 @@ async fn rule_06_a_due_retry_passes_an_item_above_a_lowered_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_47_a_weight_above_the_largest_concurrency_is_an_error() {
-    for end in handles() {
+    for end in End::of(Terminal::Spawn) {
         let call = |_: ItemContext, n| after(secs(10), Ok(n));
         let plan = Plan::new(&at_once(2).build().unwrap(), stream::iter([2, 5, 6]), call);
         let handle = plan.weight(|n| n as u32).spawn(end);
@@ -262,7 +229,7 @@ async fn rule_47_a_weight_above_the_largest_concurrency_is_an_error() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_04_a_run_that_left_the_queue_blocks_no_other() {
-    for end in modes() {
+    for end in End::of(Terminal::Await) {
         // Each in turn waits at the head of the queue and leaves it: dropped, paused, without a permit.
         for leaves in ["dropped", "paused"] {
             let limiter = Limiter::new(2);
@@ -337,7 +304,7 @@ fn rule_04_a_limit_holds_across_two_runtimes_in_two_threads() {
     let running = Gauge::default();
     let threads: Vec<_> = [0, 1]
         .into_iter()
-        .flat_map(|_| modes())
+        .flat_map(|_| End::of(Terminal::Await))
         .map(|end| {
             let (limiter, running) = (limiter.clone(), running.clone());
             thread::spawn(move || {
@@ -380,7 +347,7 @@ where
 #[test]
 fn rule_04_a_returned_permit_wakes_a_run_in_another_thread() {
     let limiter = Limiter::new(1);
-    let end = modes().next().unwrap();
+    let end = End::of(Terminal::Await).next().unwrap();
     let (limit, seen) = (limiter.clone(), limiter.clone());
     let first = thread::spawn(move || {
         // Its one item goes on until another run waits for its permit.

@@ -12,12 +12,13 @@ use serde::de::value::{Error as PlainError, MapDeserializer};
 use serde::de::{IntoDeserializer, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::support::{Set, millis};
+
 const KNOWN_FIELDS: &str = "`name`, `concurrency`, `look_ahead`, `retries`, `retry_delay`, \
     `max_retry_delay`, `retry_multiplier`, `retry_jitter`, `retry_timeouts`, `timeout_per_attempt`, `timeout_per_item`, `run_timeout`, \
     `min_success_ratio`, `min_successes`, `max_failures`, `early_success`, `fail_fast`, `accept_partial`, `cancel_grace`";
 
 type Parsed = Result<MapTaskConfig, String>;
-type Set = fn(AsyncMapTaskBuilder) -> AsyncMapTaskBuilder;
 
 /// The message without the position in the text, which has its own tests.
 fn from_toml(text: &str) -> Parsed {
@@ -57,10 +58,6 @@ fn built_by(set: Set) -> String {
     format!("{:?}", set(AsyncMapTask::builder()).build().unwrap())
 }
 
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
-
 #[test]
 fn each_field_is_its_setter() {
     let table: [(&str, &str, &str, Set); 28] = [
@@ -72,18 +69,18 @@ fn each_field_is_its_setter() {
         ("look_ahead", "1000", "1000", |b| b.look_ahead(1_000)),
         ("retries", "3", "3", |b| b.retries(3)),
         ("retries", "4294967295", "4294967295", |b| b.retries(u32::MAX)),
-        ("retry_delay", r#""200ms""#, "200ms", |b| b.retry_delay(ms(200))),
-        ("retry_delay", r#""0s""#, "0s", |b| b.retry_delay(ms(0))),
-        ("max_retry_delay", r#""30s""#, "30s", |b| b.max_retry_delay(ms(30_000))),
+        ("retry_delay", r#""200ms""#, "200ms", |b| b.retry_delay(millis(200))),
+        ("retry_delay", r#""0s""#, "0s", |b| b.retry_delay(millis(0))),
+        ("max_retry_delay", r#""30s""#, "30s", |b| b.max_retry_delay(millis(30_000))),
         ("retry_multiplier", "3.5", "3.5", |b| b.retry_multiplier(3.5)),
         ("retry_multiplier", "3", "3", |b| b.retry_multiplier(3.0)),
         ("retry_multiplier", "1e300", "1e300", |b| b.retry_multiplier(1e300)),
         ("retry_jitter", "0.25", "0.25", |b| b.retry_jitter(0.25)),
         ("retry_jitter", "0", "0", |b| b.retry_jitter(0.0)),
         ("retry_timeouts", "false", "false", |b| b.retry_timeouts(false)),
-        ("timeout_per_attempt", r#""5s""#, "5s", |b| b.timeout_per_attempt(ms(5_000))),
-        ("timeout_per_item", r#""1m 30s""#, "1m 30s", |b| b.timeout_per_item(ms(90_000))),
-        ("run_timeout", r#""2h""#, "2h", |b| b.run_timeout(ms(7_200_000))),
+        ("timeout_per_attempt", r#""5s""#, "5s", |b| b.timeout_per_attempt(millis(5_000))),
+        ("timeout_per_item", r#""1m 30s""#, "1m 30s", |b| b.timeout_per_item(millis(90_000))),
+        ("run_timeout", r#""2h""#, "2h", |b| b.run_timeout(millis(7_200_000))),
         ("min_success_ratio", "0.95", "0.95", |b| b.min_success_ratio(0.95)),
         ("min_success_ratio", "1", "1", |b| b.min_success_ratio(1.0)),
         ("min_successes", "10", "10", |b| b.min_successes(10)),
@@ -91,7 +88,7 @@ fn each_field_is_its_setter() {
         ("early_success", "false", "false", |b| b.early_success(false)),
         ("fail_fast", "true", "true", |b| b.fail_fast(true)),
         ("accept_partial", "true", "true", |b| b.accept_partial(true)),
-        ("cancel_grace", r#""1500ms""#, "1500ms", |b| b.cancel_grace(ms(1_500))),
+        ("cancel_grace", r#""1500ms""#, "1500ms", |b| b.cancel_grace(millis(1_500))),
     ];
     for (field, value, text, set) in table {
         let expected = built_by(set);
@@ -171,21 +168,21 @@ fn all_fields_work_in_every_format() {
             .concurrency(64)
             .look_ahead(1_000)
             .retries(3)
-            .retry_delay(ms(200))
-            .max_retry_delay(ms(30_000))
+            .retry_delay(millis(200))
+            .max_retry_delay(millis(30_000))
             .retry_multiplier(3.0)
             .retry_jitter(0.25)
             .retry_timeouts(false)
-            .timeout_per_attempt(ms(5_000))
-            .timeout_per_item(ms(30_000))
-            .run_timeout(ms(600_000))
+            .timeout_per_attempt(millis(5_000))
+            .timeout_per_item(millis(30_000))
+            .run_timeout(millis(600_000))
             .min_success_ratio(0.95)
             .min_successes(10)
             .max_failures(100)
             .early_success(true)
             .fail_fast(true)
             .accept_partial(true)
-            .cancel_grace(ms(2_000))
+            .cancel_grace(millis(2_000))
     });
     for config in [toml, json, environment] {
         assert_eq!(built(config.unwrap()), expected);
@@ -214,11 +211,11 @@ fn durations_are_text_with_units() {
     let table = [
         ("1ns", Duration::from_nanos(1)),
         ("250us", Duration::from_micros(250)),
-        ("200ms", ms(200)),
-        ("1m 30s", ms(90_000)),
-        ("1m30s", ms(90_000)),
-        (" 2 hours  5min ", ms(7_500_000)),
-        ("0s", ms(0)),
+        ("200ms", millis(200)),
+        ("1m 30s", millis(90_000)),
+        ("1m30s", millis(90_000)),
+        (" 2 hours  5min ", millis(7_500_000)),
+        ("0s", millis(0)),
         ("0m 0s 3\u{b5}s", Duration::from_micros(3)),
         ("1day", Duration::from_secs(86_400)),
         ("584542046090years", Duration::from_secs(584_542_046_090 * 31_557_600)),

@@ -14,7 +14,7 @@ use futures::{FutureExt, StreamExt};
 use tokio::runtime::{Builder, Handle};
 use tokio::time::sleep;
 
-use crate::support::{Dice, HOUR, millis, secs};
+use crate::support::{HOUR, Random, Terminal, cases, millis, secs};
 
 #[derive(Debug, Clone, Copy)]
 enum Mode {
@@ -24,16 +24,8 @@ enum Mode {
     BlockingParallel,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum End {
-    Await,
-    Spawn,
-    Stream,
-    ForEach,
-}
-
 const MODES: [Mode; 4] = [Mode::InTask, Mode::Parallel, Mode::Blocking, Mode::BlockingParallel];
-const ENDS: [End; 4] = [End::Await, End::Spawn, End::Stream, End::ForEach];
+const ENDS: [Terminal; 4] = [Terminal::Await, Terminal::Spawn, Terminal::Stream, Terminal::ForEach];
 
 /// The number of items that the source promises, if it promises any.
 const ITEMS: u32 = 30_000;
@@ -156,7 +148,7 @@ macro_rules! start {
         let (run, seen, given) = ($run, Arc::clone($seen), Arc::new(AtomicUsize::new(0)));
         let _entered = $handle.enter();
         match $end {
-            End::Await => {
+            Terminal::Await => {
                 let task = tokio::spawn(run);
                 Box::pin(async move {
                     match task.await {
@@ -166,11 +158,11 @@ macro_rules! start {
                     }
                 }) as Awaited
             }
-            End::Spawn => {
+            Terminal::Spawn => {
                 let handle = run.spawn();
                 Box::pin(async move { judge_result(handle.await, &seen) })
             }
-            End::Stream => {
+            Terminal::Stream => {
                 let mut stream = run.stream();
                 Box::pin(async move {
                     let mut given = 0;
@@ -183,7 +175,7 @@ macro_rules! start {
                     judge_summary(stream.summary().cloned().ok_or_else(|| unreachable!()), given, &seen)
                 })
             }
-            End::ForEach => {
+            Terminal::ForEach | Terminal::TryForEach => {
                 let count = Arc::clone(&given);
                 let task = tokio::spawn(run.for_each(move |outcome| {
                     count.fetch_add(usize::from(outcome.result.is_ok()), SeqCst);
@@ -224,7 +216,7 @@ fn spin(micros: u32) {
     }
 }
 
-fn start(mode: Mode, end: End, task: &AsyncMapTask, source: Source, handle: &Handle) -> Awaited {
+fn start(mode: Mode, end: Terminal, task: &AsyncMapTask, source: Source, handle: &Handle) -> Awaited {
     let seen = &Arc::clone(&source.seen);
     let calls = Arc::clone(seen);
     match mode {
@@ -247,7 +239,7 @@ fn start(mode: Mode, end: End, task: &AsyncMapTask, source: Source, handle: &Han
 
 /// Shuts a runtime down in the middle of a run. Returns how the run has ended, how many items were pulled too late,
 /// and `true` if nothing of it is left.
-fn shut_down(mode: Mode, end: End, dice: &mut Dice) -> (Ended, usize, bool) {
+fn shut_down(mode: Mode, end: Terminal, dice: &mut Random) -> (Ended, usize, bool) {
     let workers = 1 + dice.below(3) as usize;
     let runtime =
         Builder::new_multi_thread().worker_threads(workers).enable_all().thread_name(THREAD).build().unwrap();
@@ -298,7 +290,7 @@ fn shut_down(mode: Mode, end: End, dice: &mut Dice) -> (Ended, usize, bool) {
 #[test]
 fn rule_44_a_shutdown_at_any_instant_is_a_cancellation() {
     count_panics();
-    let rounds = std::env::var("SHUTDOWNS").map_or(100, |rounds| rounds.parse().unwrap());
+    let rounds = cases("SHUTDOWNS", 100);
     let columns = [
         Ended::Dropped,
         Ended::Cancelled,
@@ -310,7 +302,7 @@ fn rule_44_a_shutdown_at_any_instant_is_a_cancellation() {
     ];
     let rows = Mutex::new(Vec::new());
     for (row, (mode, end)) in MODES.into_iter().flat_map(|mode| ENDS.map(|end| (mode, end))).enumerate() {
-        let mut dice = Dice(row as u64);
+        let mut dice = Random(row as u64);
         let (mut counts, mut late, mut left) = ([0; 7], 0, 0);
         let panics = PANICS.load(SeqCst);
         for _ in 0..rounds {
@@ -337,7 +329,7 @@ fn rule_44_a_shutdown_at_any_instant_is_a_cancellation() {
     }
     eprintln!("{table}");
     for (mode, end, [dropped, _, _, failed, panicked, wrong, hung], late, left, panics) in rows {
-        let is_awaited_outside = matches!(end, End::Spawn | End::Stream);
+        let is_awaited_outside = matches!(end, Terminal::Spawn | Terminal::Stream);
         let bad = (failed, panicked, wrong, hung, late, left, panics);
         assert_eq!(bad, (0, 0, 0, 0, 0, 0, 0), "{mode:?}, {end:?}");
         assert!(dropped == 0 || !is_awaited_outside, "{mode:?}, {end:?}");

@@ -10,12 +10,9 @@ use futures::channel::mpsc;
 use futures::{SinkExt, StreamExt, stream};
 use tokio::sync::{Barrier, Mutex, Notify, Semaphore};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-/// A run that hangs fails instead of waiting for ever: this is far longer than any run here takes.
-async fn in_time<T>(run: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(100_000), run).await.expect("the run hangs")
-}
+use crate::support::in_time;
 
 #[tokio::test(start_paused = true)]
 async fn items_share_a_lock_over_an_await() {

@@ -1,26 +1,23 @@
-//! What the tests share: the tasks they begin with, a gauge of what is alive, a log of what happened when,
-//! numbers that look random, sources that say of their length what they are told to say, and the words for
-//! how items and runs end.
+//! What the tests share: the tasks they begin with, sources that say of their length what they are told to say, and the
+//! words for how items and runs end.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+mod notes;
+mod random;
+mod shared;
+
 use std::time::Duration;
 
 use async_map_task::{
-    AsyncMapTask, AsyncMapTaskBuilder, FailureReason, ItemError, MapTaskError, MapTaskResult, Summary,
-    TimeoutScope,
+    AsyncMapTask, AsyncMapTaskBuilder, FailureReason, ItemError, MapTaskError, MapTaskResult, TimeoutScope,
 };
 use futures::stream::{self, Stream};
-use tokio::time::{Instant, sleep};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-pub(crate) fn millis(milliseconds: u64) -> Duration {
-    Duration::from_millis(milliseconds)
-}
+pub(crate) use self::notes::*;
+pub(crate) use self::random::Random;
+pub(crate) use self::shared::*;
 
 /// The value, after some time.
 pub(crate) async fn after<T>(wait: Duration, value: T) -> T {
@@ -28,7 +25,10 @@ pub(crate) async fn after<T>(wait: Duration, value: T) -> T {
     value
 }
 
-pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
+pub(crate) const SECOND: Duration = secs(1);
+
+/// Sets something of a task.
+pub(crate) type Set = fn(AsyncMapTaskBuilder) -> AsyncMapTaskBuilder;
 
 /// The default task.
 pub(crate) fn task() -> AsyncMapTask {
@@ -53,100 +53,6 @@ pub(crate) fn one_by_one() -> AsyncMapTaskBuilder {
 /// Any number of failures is fine, and nothing is left to chance.
 pub(crate) fn lenient() -> AsyncMapTaskBuilder {
     AsyncMapTask::builder().retry_jitter(0.0).min_success_ratio(0.0)
-}
-
-/// Counts guards: how many are alive, how many were alive at most, and how many there ever were.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Gauge {
-    counts: Arc<Counts>,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    now: AtomicUsize,
-    peak: AtomicUsize,
-    ever: AtomicUsize,
-}
-
-/// One that is alive, as long as this is.
-#[derive(Debug)]
-pub(crate) struct Alive {
-    counts: Arc<Counts>,
-}
-
-impl Gauge {
-    pub(crate) fn enter(&self) -> Alive {
-        let now = self.counts.now.fetch_add(1, SeqCst) + 1;
-        self.counts.peak.fetch_max(now, SeqCst);
-        self.counts.ever.fetch_add(1, SeqCst);
-        Alive { counts: Arc::clone(&self.counts) }
-    }
-
-    pub(crate) fn now(&self) -> usize {
-        self.counts.now.load(SeqCst)
-    }
-
-    pub(crate) fn peak(&self) -> usize {
-        self.counts.peak.load(SeqCst)
-    }
-
-    pub(crate) fn ever(&self) -> usize {
-        self.counts.ever.load(SeqCst)
-    }
-}
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        self.counts.now.fetch_sub(1, SeqCst);
-    }
-}
-
-/// What happened, in its order, each with the milliseconds since the log was opened.
-#[derive(Debug)]
-pub(crate) struct Log<T> {
-    opened: Instant,
-    lines: Arc<Mutex<Vec<(u64, T)>>>,
-}
-
-impl<T> Clone for Log<T> {
-    fn clone(&self) -> Self {
-        Self { opened: self.opened, lines: Arc::clone(&self.lines) }
-    }
-}
-
-impl<T: Clone> Log<T> {
-    pub(crate) fn open() -> Self {
-        Self { opened: Instant::now(), lines: Arc::default() }
-    }
-
-    pub(crate) fn note(&self, what: T) {
-        let at = self.millis();
-        self.lines.lock().unwrap().push((at, what));
-    }
-
-    pub(crate) fn lines(&self) -> Vec<T> {
-        self.lines.lock().unwrap().iter().map(|(_, what)| what.clone()).collect()
-    }
-
-    pub(crate) fn timed(&self) -> Vec<(u64, T)> {
-        self.lines.lock().unwrap().clone()
-    }
-
-    /// The milliseconds since the log was opened.
-    pub(crate) fn millis(&self) -> u64 {
-        u64::try_from(self.opened.elapsed().as_millis()).unwrap()
-    }
-}
-
-/// Numbers below a bound that look random and are the same in every test run.
-#[derive(Debug, Clone)]
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
 }
 
 /// An iterator with the size hint that it was given, whatever the truth is.
@@ -196,6 +102,23 @@ pub(crate) async fn once_more() {
     .await;
 }
 
+/// A runtime of one thread, whose clock is paused.
+pub(crate) fn paused() -> Runtime {
+    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
+/// How many random cases there are: the variable says it, or this is the number.
+pub(crate) fn cases(variable: &str, default: u32) -> u32 {
+    std::env::var(variable).map_or(default, |cases| cases.parse().unwrap())
+}
+
+/// Lets all other tasks go on, again and again, until they wait.
+pub(crate) async fn let_others_run() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// The error of an item whose last attempt gave this error.
 pub(crate) fn failed(error: &'static str, attempts: u32) -> ItemError<&'static str> {
     ItemError::Failed { error, attempts }
@@ -230,16 +153,6 @@ pub(crate) fn cancelled_after(wait: Duration) -> CancellationToken {
         stop.cancel();
     });
     token
-}
-
-/// Checks what every result promises, however its run ended.
-pub(crate) fn check_account<T, E>(result: &MapTaskResult<T, E>) {
-    let Summary { total, successes, failures, cancelled, not_started, .. } = result.summary;
-    assert_eq!(total, successes + failures + cancelled + not_started, "{}", result.summary);
-    assert_eq!(result.results.len(), total);
-    assert_eq!(result.results.iter().flatten().count(), successes);
-    assert_eq!(result.errors.len(), failures);
-    assert!(result.errors.keys().all(|index| result.results[*index].is_none()));
 }
 
 /// What a run by [`run`] ends with.

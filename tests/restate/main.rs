@@ -28,7 +28,7 @@ mod ports;
 mod process;
 mod proxies;
 mod proxy;
-#[path = "../durable/random.rs"]
+#[path = "../it/support/random.rs"]
 mod random;
 mod relay;
 mod restate_map;

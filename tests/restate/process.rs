@@ -15,10 +15,8 @@ use self::job::Job;
 pub(crate) use self::job::{CONCURRENCY, Map, Report};
 use crate::guarded::Guarded;
 use crate::ports;
+use crate::server::LONGEST;
 use crate::work::Log;
-
-/// Longer than anything takes that a test waits for.
-const LONGEST: Duration = Duration::from_secs(60);
 
 /// Where a process finds its job.
 const JOB: &str = "ASYNC_MAP_TASK_JOB";

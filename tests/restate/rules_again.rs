@@ -3,31 +3,16 @@
 use std::time::Duration;
 
 use async_map_task::restate::{Handler, Restate, RestateError};
-use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder, ItemContext, ItemError, MapTaskResult};
+use async_map_task::{AsyncMapTaskBuilder, ItemContext, ItemError};
 use serde_json::Value;
 
-use crate::scene::{Scene, engine, outputs, until};
+use crate::scene::{Scene, at_once, engine, outputs, run, until};
 use crate::server::{self, Server};
 use crate::work::{Event, Item, Output, output};
-
-fn at_once(concurrency: usize) -> AsyncMapTaskBuilder {
-    AsyncMapTask::builder().concurrency(concurrency).retry_delay(Duration::from_millis(1))
-}
 
 /// The handler of an engine that has no admin API, and with the run id of the scene.
 fn work(server: &Server, scene: &Scene) -> Handler<Output> {
     engine(server).handler("Work", "work").run_id(scene.run_id)
-}
-
-/// A run that judges nothing.
-async fn run(
-    task: AsyncMapTaskBuilder,
-    items: Vec<Item>,
-    work: Handler<Output>,
-) -> MapTaskResult<Output, RestateError> {
-    let task = task.min_success_ratio(0.0).build().unwrap();
-    let run = task.over(items).map_with_context(|cx, item| work.call(cx, item));
-    run.retry_if(RestateError::is_retryable).await.unwrap()
 }
 
 /// A coordinator that dies: its run is cut off when so many executions have begun, and tells the engine nothing.

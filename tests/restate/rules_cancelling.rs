@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::time::{sleep, timeout};
 
-use crate::server::Server;
-use crate::support::{LONGEST, Place, builder, drop_after, is_stopped, lenient, until};
+use crate::server::{LONGEST, Server};
+use crate::support::{Place, builder, drop_after, is_stopped, lenient, until};
 use crate::work::{Event, Item, Log, Output, output};
 
 /// An engine that kills nothing: what it cancels ends by itself, or not at all.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_map_task::restate::{Handler, Restate, RestateError};
-use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder, ItemError, MapTaskResult};
+use async_map_task::{ItemError, MapTaskResult};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -11,33 +11,15 @@ use crate::odd;
 use crate::ports;
 use crate::proxy::Proxy;
 use crate::relay::Relay;
-use crate::scene::{Scene, engine, outputs, until};
+use crate::scene::{Scene, at_once, engine, outputs, run, until};
 use crate::server::{self, Server};
 use crate::support::lenient;
 use crate::warnings::Warnings;
 use crate::work::{Event, Item, Output};
 use crate::worker;
 
-fn at_once(concurrency: usize) -> AsyncMapTaskBuilder {
-    AsyncMapTask::builder()
-        .concurrency(concurrency)
-        .retry_delay(Duration::from_millis(1))
-        .min_success_ratio(0.0)
-}
-
 fn work(engine: &Restate, scene: &Scene) -> Handler<Output> {
     engine.handler("Work", "work").run_id(scene.run_id)
-}
-
-/// A run that judges nothing.
-async fn run(
-    task: AsyncMapTaskBuilder,
-    items: Vec<Item>,
-    work: Handler<Output>,
-) -> MapTaskResult<Output, RestateError> {
-    let run = task.build().unwrap();
-    let run = run.over(items).map_with_context(|cx, item| work.call(cx, item));
-    run.retry_if(RestateError::is_retryable).await.unwrap()
 }
 
 /// Why an item has failed, and after how many attempts.
@@ -71,7 +53,7 @@ async fn restate_rule_2_a_terminal_error_is_retried_where_the_run_says_so() {
         let scene = Scene::new(run_id);
         let items = vec![Item { fails: 1, ..scene.item(0) }];
         let work = work(&engine(server), &scene);
-        let task = at_once(1).retries(3).build().unwrap();
+        let task = at_once(1).retries(3).min_success_ratio(0.0).build().unwrap();
         let run = task.over(items).map_with_context(|cx, item| work.call(cx, item));
         let is_worth_it =
             |error: &RestateError| is_retried || !matches!(error, RestateError::Handler { code: 418, .. });
@@ -255,7 +237,7 @@ async fn restate_rule_2_a_503_of_a_handler_is_a_failure() {
     let engine = Restate::builder(server.ingress()).retry_time(Duration::ZERO).build().unwrap();
     let refuse = engine.handler::<()>("Odd", "refuse").run_id(scene.run_id);
     let codes = [503, 500, 429, 408, 401, 404, 413, 409, 302];
-    let task = at_once(4).build().unwrap();
+    let task = at_once(4).min_success_ratio(0.0).build().unwrap();
     let result = task.over(codes).map_with_context(|cx, code| refuse.call(cx, code)).await.unwrap();
     for (index, expected) in codes.into_iter().enumerate() {
         match &result.errors[&index] {

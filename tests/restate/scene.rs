@@ -4,14 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use async_map_task::restate::Restate;
+use async_map_task::restate::{Handler, Restate, RestateError};
+use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder, MapTaskResult};
 use tokio::time::sleep;
 
-use crate::server::Server;
+use crate::server::{LONGEST, Server};
 use crate::work::{Event, Item, Log, Output, output};
-
-/// Longer than anything takes that a test waits for.
-const LONGEST: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) struct Scene {
@@ -88,6 +86,22 @@ impl Scene {
 /// An engine that cancels nothing.
 pub(crate) fn engine(server: &Server) -> Restate {
     Restate::builder(server.ingress()).build().unwrap()
+}
+
+/// So many items at once, which are soon tried again.
+pub(crate) fn at_once(concurrency: usize) -> AsyncMapTaskBuilder {
+    AsyncMapTask::builder().concurrency(concurrency).retry_delay(Duration::from_millis(1))
+}
+
+/// A run that judges nothing.
+pub(crate) async fn run(
+    task: AsyncMapTaskBuilder,
+    items: Vec<Item>,
+    work: Handler<Output>,
+) -> MapTaskResult<Output, RestateError> {
+    let task = task.min_success_ratio(0.0).build().unwrap();
+    let run = task.over(items).map_with_context(|cx, item| work.call(cx, item));
+    run.retry_if(RestateError::is_retryable).await.unwrap()
 }
 
 /// What a run over so many items comes to where all of them succeed.

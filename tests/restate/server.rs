@@ -13,8 +13,8 @@ use crate::guarded::Guarded;
 use crate::ports;
 use crate::worker;
 
-/// Longer than a busy machine takes to start a server.
-const LONGEST: Duration = Duration::from_secs(60);
+/// Longer than anything takes that a test waits for.
+pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 
 /// A server with its data in a folder of its own, reached on the loopback.
 #[derive(Debug)]

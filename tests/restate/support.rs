@@ -11,11 +11,8 @@ use futures::future::{Either, select};
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
-use crate::server::{self, Server};
+use crate::server::{self, LONGEST, Server};
 use crate::work::{Event, Item, Log, Output};
-
-/// Longer than anything takes here that is not stuck.
-pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 
 /// An item that takes so long never comes to its end.
 pub(crate) const FOR_EVER: u64 = 3_600_000;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::ends::run;
 use super::script::{Attempt, Case, End, Source};
 use super::{Look, Millis, TieBreak, millis};
+use crate::support::{Alive, Gauge};
 
 /// The error of an item.
 #[derive(Debug)]
@@ -76,10 +77,10 @@ pub(crate) struct Log {
     pulled: AtomicUsize,
     looks: Notes<Vec<Look>>,
     ties: Notes<TieBreak>,
-    running: AtomicUsize,
-    peak: AtomicUsize,
+    /// The running attempts, as long as their futures live.
+    running: Gauge,
     /// The parts of the run that are alive: its source, its function, its items and their clones.
-    alive: AtomicUsize,
+    alive: Gauge,
     /// The token of every attempt, and whether the attempt has returned.
     pub(crate) tokens: Notes<Vec<(CancellationToken, Arc<Flag>)>>,
 }
@@ -97,17 +98,15 @@ impl Log {
             pulled: AtomicUsize::new(0),
             looks: Notes::default(),
             ties: Notes::default(),
-            running: AtomicUsize::new(0),
-            peak: AtomicUsize::new(0),
-            alive: AtomicUsize::new(0),
+            running: Gauge::default(),
+            alive: Gauge::default(),
             tokens: Notes::default(),
         })
     }
 
     pub(crate) fn assert_nothing_lives(&self) {
-        assert_eq!(self.running.load(Ordering::SeqCst), 0, "an attempt has outlived its run");
-        let alive = self.alive.load(Ordering::SeqCst);
-        assert_eq!(alive, 0, "a source, a function or an item has outlived its run");
+        assert_eq!(self.running.now(), 0, "an attempt has outlived its run");
+        assert_eq!(self.alive.now(), 0, "a source, a function or an item has outlived its run");
     }
 
     /// Checks that every item that was pulled has settled or was given back, in order and with its number of attempts.
@@ -133,45 +132,6 @@ impl Log {
     }
 }
 
-/// One running attempt, as long as its future lives.
-struct Running(Arc<Log>);
-
-impl Running {
-    fn new(log: &Arc<Log>) -> Self {
-        let running = log.running.fetch_add(1, Ordering::SeqCst) + 1;
-        log.peak.fetch_max(running, Ordering::SeqCst);
-        Self(Arc::clone(log))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// A part of the run, as long as it lives.
-struct Alive(Arc<Log>);
-
-impl Alive {
-    fn new(log: &Arc<Log>) -> Self {
-        log.alive.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(log))
-    }
-}
-
-impl Clone for Alive {
-    fn clone(&self) -> Self {
-        Self::new(&self.0)
-    }
-}
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        self.0.alive.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 #[derive(Clone)]
 struct Item {
     index: usize,
@@ -191,7 +151,7 @@ fn attempt(
     if script.end == End::PanicWhileBuilding && script.sleep == 0 {
         resume_unwind(Box::new("scripted"));
     }
-    let running = Running::new(log);
+    let running = log.running.enter();
     let ended = Arc::new(Flag::default());
     log.tokens.borrow().push((cx.cancellation_token().clone(), Arc::clone(&ended)));
     async move {
@@ -266,7 +226,7 @@ impl Observer for Notebook {
 /// A run that is awaited, over each kind of source.
 pub(crate) async fn drive(case: &Case, log: &Arc<Log>, token: CancellationToken) -> Outcome {
     let task = task(case, None);
-    let of_function = Alive::new(log);
+    let of_function = log.alive.enter();
     let function = move |cx: ItemContext, item: Item| {
         let _part_of_it = &of_function;
         let script = case.attempt(item.index, cx.attempt());
@@ -284,7 +244,7 @@ pub(crate) async fn drive(case: &Case, log: &Arc<Log>, token: CancellationToken)
         };
     }
     let count = case.items.len();
-    let of_source = Alive::new(log);
+    let of_source = log.alive.enter();
     let item = |index| Item { index, _alive: of_source.clone() };
     let arrival =
         |gaps: &[Millis], index: usize| log.start + Duration::from_millis(gaps.iter().take(index + 1).sum());

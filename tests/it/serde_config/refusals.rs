@@ -2,7 +2,8 @@
 
 use async_map_task::{AsyncMapTask, MapTaskConfig};
 
-use super::{KNOWN_FIELDS, Set, from_both, from_environment, from_json, from_pairs, from_toml, ms};
+use super::{KNOWN_FIELDS, from_both, from_environment, from_json, from_pairs, from_toml};
+use crate::support::{Set, millis};
 
 const ALLOWED_DURATION: &str = r#"text with a unit, such as "200ms", "5s" or "1m 30s""#;
 
@@ -146,13 +147,15 @@ fn a_value_out_of_range_has_the_builders_error() {
         ("retry_jitter = nan", |b| b.retry_jitter(f64::NAN)),
         ("min_success_ratio = 95", |b| b.min_success_ratio(95.0)),
         ("min_success_ratio = '95'", |b| b.min_success_ratio(95.0)),
-        ("timeout_per_attempt = '0s'", |b| b.timeout_per_attempt(ms(0))),
-        ("timeout_per_item = '0s'", |b| b.timeout_per_item(ms(0))),
-        ("run_timeout = '0ms'", |b| b.run_timeout(ms(0))),
-        ("run_timeout = '1s'\ncancel_grace = '2s'", |b| b.run_timeout(ms(1_000)).cancel_grace(ms(2_000))),
+        ("timeout_per_attempt = '0s'", |b| b.timeout_per_attempt(millis(0))),
+        ("timeout_per_item = '0s'", |b| b.timeout_per_item(millis(0))),
+        ("run_timeout = '0ms'", |b| b.run_timeout(millis(0))),
+        ("run_timeout = '1s'\ncancel_grace = '2s'", |b| {
+            b.run_timeout(millis(1_000)).cancel_grace(millis(2_000))
+        }),
         ("early_success = true", |b| b.early_success(true)),
         ("timeout_per_item = '1s'\ntimeout_per_attempt = '2s'", |b| {
-            b.timeout_per_item(ms(1_000)).timeout_per_attempt(ms(2_000))
+            b.timeout_per_item(millis(1_000)).timeout_per_attempt(millis(2_000))
         }),
     ];
     for (text, set) in table {

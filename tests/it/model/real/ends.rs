@@ -12,16 +12,15 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::observe::{Given, Seen, observe};
-use super::{Alive, Item, Log, Notebook, Outcome, Scripted, attempt, drive, task};
+use super::{Item, Log, Notebook, Outcome, Scripted, attempt, drive, task};
 use crate::model::plan::{End, Order, Plan, Run, Taker};
 use crate::model::script::{Case, Source};
 use crate::model::{Look, Millis, Observed, TieBreak, millis};
+use crate::support::paused;
 
 /// Runs a plan. The simplest kind of run uses the simplest sources.
 pub(crate) fn run(plan: &Plan) -> (Vec<Observed>, Vec<TieBreak>) {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(async {
+    paused().block_on(async {
         let start = Instant::now();
         let limiter = plan.shared.as_ref().map(|shared| Limiter::new(shared.permits));
         let changes = plan.shared.clone().zip(limiter.clone()).map(|(shared, limiter)| {
@@ -97,7 +96,7 @@ impl<S: Stream + Unpin> Stream for Items<S> {
 }
 
 fn items(case: &Case, log: &Arc<Log>) -> impl Stream<Item = Result<Item, &'static str>> + Send + use<> {
-    let (count, start, of_source) = (case.items.len(), log.start, Alive::new(log));
+    let (count, start, of_source) = (case.items.len(), log.start, log.alive.enter());
     let (gaps, fails_at) = match &case.source {
         Source::List | Source::UnsizedList => (vec![0; count], None),
         Source::Stream { gaps } => (gaps.clone(), None),
@@ -130,7 +129,7 @@ async fn drive_to_its_end(
     token: CancellationToken,
     limiter: Option<&Limiter>,
 ) -> Seen {
-    let of_function = Alive::new(log);
+    let of_function = log.alive.enter();
     let (script, notes) = (Arc::clone(run), Arc::clone(log));
     let (weights, back) = (Arc::clone(run), Arc::clone(log));
     let plan = task(&run.case, limiter)

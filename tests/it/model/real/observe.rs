@@ -1,7 +1,6 @@
 //! The results of a run, combined with the observations from inside.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 
 use async_map_task::{FailureKind, FailureReason, ItemError, ItemOutcome, RunError, Summary, TimeoutScope};
 
@@ -192,7 +191,7 @@ pub(super) fn observe(run: &Run, log: &Log, seen: Seen) -> Observed {
         settled,
         given,
         looks,
-        peak: log.peak.load(Ordering::SeqCst),
+        peak: log.running.peak(),
         retries,
         timeouts: summary.timeouts,
         panics: summary.panics,

@@ -1,6 +1,7 @@
-//! Numbers that are the same in every run.
+//! Numbers that look random and are the same in every test run.
 
 /// The generator splitmix64.
+#[derive(Debug, Clone)]
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
