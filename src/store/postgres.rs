@@ -6,6 +6,7 @@ mod claims;
 mod group;
 mod items;
 mod link;
+mod over_rows;
 mod pooler;
 mod runs;
 mod schema;
@@ -182,16 +183,19 @@ fn pool(options: PgConnectOptions, is_pooled: bool, broken: Broken) -> PgPool {
     let pool = if is_pooled {
         pool
     } else {
-        pool.after_connect(|connection, _| Box::pin(commit_durably(connection)))
+        pool.after_connect(|connection, _| Box::pin(prepare_session(connection)))
     };
     pool.connect_lazy_with(options)
 }
 
 /// Switches durable commits on, because committed data must survive a crash of the server, even if its configuration
-/// differs.
-async fn commit_durably(connection: &mut PgConnection) -> sqlx::Result<()> {
+/// differs. Switches plans off that read whole tables: the plan of a prepared statement stays when the tables grow. A
+/// statement without another plan would be compiled because of its high cost, so that is off, too.
+async fn prepare_session(connection: &mut PgConnection) -> sqlx::Result<()> {
     let set = "SELECT set_config('synchronous_commit', 'on', false)
-               WHERE current_setting('synchronous_commit') = 'off'";
+               WHERE current_setting('synchronous_commit') = 'off'
+               UNION ALL SELECT set_config('enable_seqscan', 'off', false)
+               UNION ALL SELECT set_config('jit', 'off', false)";
     sqlx::query(set).execute(connection).await?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use async_map_task::AsyncMapTask;
-use async_map_task::store::{PostgresStore, Record, Store, StoreError};
+use async_map_task::store::{CacheKey, Checksummed, PostgresStore, Record, Store, StoreError};
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 
@@ -117,6 +117,67 @@ async fn commits_wait_for_the_disk_whatever_the_database_says() {
     let seen: Vec<String> =
         sqlx::query_scalar("SELECT synchronous_commit FROM seen").fetch_all(&mut connection).await.unwrap();
     assert_eq!(seen, ["on"]);
+}
+
+/// Observed in the server, version 14 or later: a statement for a single row is planned at five calls of a session, and its
+/// plan uses the indexes although the tables were empty at that time.
+#[tokio::test]
+async fn the_server_keeps_the_plans_of_single_calls() {
+    let url = cluster::shared().database().await;
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let store = PostgresStore::connect(&url).await.unwrap();
+    // A trigger sees the prepared statements of the session.
+    sqlx::raw_sql(
+        "CREATE TABLE seen (session integer, statement text, kept bigint, planned bigint, UNIQUE (session, statement));
+         CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO seen
+             SELECT pg_backend_pid(), statement, generic_plans, custom_plans FROM pg_prepared_statements
+             ON CONFLICT (session, statement) DO UPDATE SET kept = excluded.kept, planned = excluded.planned;
+             RETURN NULL;
+         END $$;
+         CREATE TRIGGER see AFTER INSERT ON map_task_cache FOR EACH STATEMENT EXECUTE FUNCTION see();",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
+    let value = Checksummed { json: "1".to_owned(), checksum: "0".repeat(16) };
+    for index in 0..200 {
+        store.save_checkpoint("nightly", "a", index, "hash", &value).await.unwrap();
+        store.commit("nightly", "a", &records(index, 1)).await.unwrap();
+        let key =
+            CacheKey { task: "resize".to_owned(), version: "1".to_owned(), item_hash: index.to_string() };
+        store.claim(&key, "a", HOUR, false).await.unwrap();
+        store.put_cached(&key, &value, (index % 2 == 0).then_some(HOUR)).await.unwrap();
+        assert_eq!(store.cached(&key).await.unwrap(), Some(value.clone()));
+    }
+    drop(store);
+
+    let statements: Vec<(String, i64, i64)> = sqlx::query_as(
+        "SELECT statement, sum(kept)::bigint, max(planned) FROM seen
+         WHERE statement LIKE '%map_task_%(SELECT $%' OR statement LIKE '%(SELECT $%map_task_%' GROUP BY statement",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    assert_eq!(statements.len(), 5, "{statements:#?}");
+    for (statement, kept, planned) in statements {
+        assert!(kept > 100 && planned <= 5, "{planned} plans and one for {kept} calls: {statement}");
+    }
+    // The counts of a session are complete when it has ended.
+    let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    while sqlx::query_scalar::<_, i64>(others).fetch_one(&mut connection).await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The creation of the indexes reads a table at most twice.
+    let whole_tables: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT relname::text, seq_scan FROM pg_stat_user_tables WHERE relname LIKE 'map_task_%' AND seq_scan > 2
+             AND relname NOT IN ('map_task_schema', 'map_task_runs')",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    assert_eq!(whole_tables, []);
 }
 
 #[tokio::test]

@@ -54,6 +54,13 @@ async fn a_commit_replaces_what_was_kept_of_an_index<S: Store>(store: S) -> Chec
     let run = info(&store, "nightly").await?;
     ensure_eq!((run.succeeded, run.failed), (2, 2));
     ensure_eq!(run.failures, [(1, "not any more".to_owned()), (3, "no".to_owned())]);
+    // A commit of one record is the same.
+    for record in first {
+        store.commit("nightly", "a", &[record]).await?;
+    }
+    ensure_eq!(successes(&store, "nightly").await?, [succeeded(0, "0"), succeeded(1, "1")]);
+    let run = info(&store, "nightly").await?;
+    ensure_eq!(run.failures, [(2, "no".to_owned()), (3, "no".to_owned())]);
     Ok(())
 }
 
@@ -167,6 +174,8 @@ async fn a_success_deletes_its_checkpoint_and_no_other<S: Store>(store: S) -> Ch
     store.save_checkpoint("nightly", "a", 0, "new", &checksummed("2")).await?;
     store.commit("nightly", "a", &[succeeded(2, "2")]).await?;
     ensure_eq!(store.checkpoint("nightly", 0, "new").await?, Some(checksummed("2")));
+    store.commit("nightly", "a", &[failed(0, "no")]).await?;
+    ensure_eq!(store.checkpoint("nightly", 0, "new").await?, Some(checksummed("2")), "after a failure");
     Ok(())
 }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::store::{Claim, Store, StoreError};
+use crate::store::{CacheKey, Claim, Store, StoreError};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::{
-    Broken, Case, Checked, EXPIRED, HOUR, checksummed, ensure, ensure_eq, fail, key, list_cases, open, some,
-    succeeded, successes,
+    Broken, Case, Checked, EXPIRED, HOUR, checksummed, ensure, ensure_eq, fail, key, list_cases, lost, open,
+    some, succeeded, successes,
 };
 
 pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
@@ -18,6 +18,7 @@ pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
         of_many_holders_that_take_a_run_over_one_has_it,
         of_many_claims_one_is_granted,
         a_value_is_computed_once,
+        calls_at_once_have_answers_of_their_own,
         readers_never_find_nothing_while_a_value_is_overwritten,
         nothing_comes_back_of_a_run_forgotten_amid_commits,
     ]
@@ -114,6 +115,59 @@ async fn a_value_is_computed_once<S: Store>(store: S) -> Checked {
         ended.into_iter().collect::<Checked>()?;
         ensure_eq!(computed.load(Ordering::Relaxed), 1, "round {round}");
     }
+    Ok(())
+}
+
+/// A store that groups such calls must not mix them up. A third of the callers finds a value and has a run, a third finds a
+/// claim and a run of another holder, and a third finds an expired claim.
+async fn calls_at_once_have_answers_of_their_own<S: Store>(store: S) -> Checked {
+    let value = |holder: &str| checksummed(&format!("{holder:?}"));
+    let has_value = |holder: &str| holder.ends_with(['0', '1', '2']);
+    let is_claimed = |holder: &str| holder.ends_with(['3', '4', '5']);
+    for holder in (0..MANY).map(|number| format!("holder {number}")) {
+        let key = key(&holder);
+        let other_version = CacheKey { version: "4".to_owned(), ..key.clone() };
+        store.put_cached(&other_version, &checksummed("0"), Some(HOUR)).await?;
+        if has_value(&holder) {
+            store.put_cached(&key, &value(&holder), Some(HOUR)).await?;
+            store.open_run(&holder, "resize", &holder, HOUR).await?;
+        } else if is_claimed(&holder) {
+            store.claim(&key, "another", HOUR, false).await?;
+            store.open_run(&holder, "resize", "another", HOUR).await?;
+        } else {
+            store.claim(&key, "another", EXPIRED, false).await?;
+        }
+    }
+    store.claim(&key("other"), "another", HOUR, false).await?;
+    let ended = at_once(&store, |store, holder| async move {
+        let (key, found) = (key(&holder), has_value(&holder).then(|| value(&holder)));
+        ensure_eq!(store.cached(&key).await?, found);
+        match (store.claim(&key, &holder, HOUR, false).await?, found.clone()) {
+            (Claim::Cached(cached), Some(found)) => ensure_eq!(cached, found),
+            (Claim::Held { remaining }, None) if is_claimed(&holder) => {
+                ensure!(remaining <= HOUR && remaining > HOUR / 2, "{remaining:?}");
+            }
+            (Claim::Granted, None) if !is_claimed(&holder) => {}
+            (claim, _) => fail!("`{holder}` found {claim:?}"),
+        }
+        for state in [checksummed("0"), value(&holder)] {
+            match store.save_checkpoint(&holder, &holder, 7, &holder, &state).await {
+                Ok(()) if found.is_some() => {}
+                saved => lost(saved, &holder, &holder)?,
+            }
+        }
+        ensure_eq!(store.checkpoint(&holder, 7, &holder).await?, found);
+        let (expiry, left) = if found.is_some() { (EXPIRED, None) } else { (HOUR, Some(value(&holder))) };
+        store.put_cached(&key, &value(&holder), Some(expiry)).await?;
+        ensure_eq!(store.cached(&key).await?, left);
+        for place in ["the claim after the value", "the same claim again"] {
+            ensure_eq!(store.claim(&key, "the next", HOUR, true).await?, Claim::Granted, "{place}");
+        }
+        Ok(())
+    });
+    ended.await.into_iter().collect::<Checked>()?;
+    let other = store.claim(&key("other"), "the next", HOUR, true).await?;
+    ensure!(matches!(other, Claim::Held { .. }), "found {other:?}, expected the claim of another holder");
     Ok(())
 }
 

@@ -8,17 +8,15 @@ use super::calls::Call;
 use super::group::{Answered, Operation};
 use super::link::{Link, Scope};
 use super::microseconds;
+use super::over_rows::OverRows;
 use crate::store::fault::Fault;
 use crate::store::{CacheKey, Checksummed, rows};
 
-/// How many expired values are deleted with each group of puts, and for each value of a large group. More than are put in,
-/// so that their number falls; few, so that no call waits long for the deletion.
-const EXPIRED_PER_PUT: usize = 100;
-const EXPIRED_FOR_EACH: usize = 2;
-
 /// Stores the values, ends the claims, and deletes expired values, all or nothing. Every statement locks rows in the order of
-/// the keys, so that no two groups wait for each other. The deletion skips the rows that another transaction has locked.
-const PUT: &str = "
+/// the keys, so that no two groups wait for each other. The deletion skips the rows that another transaction has locked. It
+/// deletes more values than are stored, so that their number falls, and few, so that no call waits long for it.
+static PUT: OverRows = OverRows::new(
+    "
     WITH new AS (
         SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
             AS new (task, version, item_hash, output, checksum, expires_us)
@@ -32,7 +30,7 @@ const PUT: &str = "
             SELECT ctid FROM map_task_cache
             WHERE expires <= now()
                 AND (task, version, item_hash) NOT IN (SELECT task, version, item_hash FROM new)
-            ORDER BY expires LIMIT $7 FOR UPDATE SKIP LOCKED
+            ORDER BY expires LIMIT (SELECT greatest(100, 2 * count(*)) FROM new) FOR UPDATE SKIP LOCKED
         ))
     )
     INSERT INTO map_task_cache (task, version, item_hash, output, checksum, written, expires)
@@ -41,27 +39,22 @@ const PUT: &str = "
     FROM new ORDER BY task COLLATE \"C\", version COLLATE \"C\", item_hash COLLATE \"C\"
     ON CONFLICT (task, version, item_hash) DO UPDATE SET
         output = excluded.output, checksum = excluded.checksum, written = excluded.written,
-        expires = excluded.expires";
+        expires = excluded.expires",
+);
 
-const VALUES: &str = "
+static VALUES: OverRows = OverRows::new(
+    "
     SELECT place, output, checksum
     FROM UNNEST($1::bigint[], $2::text[], $3::text[], $4::text[]) AS wanted (place, task, version, item_hash)
     JOIN map_task_cache AS cached ON cached.task = wanted.task AND cached.version = wanted.version
         AND cached.item_hash = wanted.item_hash
-    WHERE expires IS NULL OR expires > clock_timestamp()";
-
-/// Returns the columns of keys.
-pub(super) fn key_columns<'k>(keys: &[&'k CacheKey]) -> [Vec<&'k str>; 3] {
-    let column = |of: fn(&CacheKey) -> &str| keys.iter().map(|key| of(key)).collect();
-    [column(|key| &key.task), column(|key| &key.version), column(|key| &key.item_hash)]
-}
+    WHERE expires IS NULL OR expires > clock_timestamp()",
+);
 
 /// Returns the values of these keys, in the order of the keys.
 pub(super) async fn values(link: &mut Link, keys: &[&CacheKey]) -> Result<Vec<Option<Checksummed>>, Fault> {
-    let [tasks, versions, hashes] = key_columns(keys);
-    let places: Vec<i64> = (0..).take(keys.len()).collect();
-    let find = sqlx::query(VALUES).bind(places).bind(tasks).bind(versions).bind(hashes);
-    let found: Vec<(i64, String, String)> = link.rows(find).await?;
+    let find = VALUES.of(keys).places().keys(|key| *key);
+    let found: Vec<(i64, String, String)> = link.rows(find.statement).await?;
     let mut values = vec![None; keys.len()];
     for (place, json, checksum) in found {
         if let Some(value) = values.get_mut(rows::number::<usize>(place)?) {
@@ -112,21 +105,16 @@ impl Operation for Put {
     }
 
     async fn execute(link: &mut Link, group: &[Arc<Self>]) -> Result<Vec<Answered<Self>>, Fault> {
-        let expired = EXPIRED_PER_PUT.max(EXPIRED_FOR_EACH * group.len());
         // Of several values of one key, the last one stays.
         let last: HashMap<&CacheKey, &Self> = group.iter().map(|put| (&put.key, &**put)).collect();
         let puts: Vec<&Self> = last.into_values().collect();
-        let keys: Vec<&CacheKey> = puts.iter().map(|put| &put.key).collect();
-        let [tasks, versions, hashes] = key_columns(&keys);
-        let put = sqlx::query(PUT)
-            .bind(tasks)
-            .bind(versions)
-            .bind(hashes)
-            .bind(puts.iter().map(|put| put.value.json.as_str()).collect::<Vec<_>>())
-            .bind(puts.iter().map(|put| put.value.checksum.as_str()).collect::<Vec<_>>())
-            .bind(puts.iter().map(|put| put.expires_after.map(microseconds)).collect::<Vec<_>>())
-            .bind(expired as i64);
-        link.execute(put).await?;
+        let put = PUT
+            .of(&puts)
+            .keys(|put| &put.key)
+            .column(|put| put.value.json.as_str())
+            .column(|put| put.value.checksum.as_str())
+            .column(|put| put.expires_after.map(microseconds));
+        link.execute(put.statement).await?;
         Ok(group.iter().map(|_| Ok(())).collect())
     }
 }

@@ -5,17 +5,19 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cache::{key_columns, values};
+use super::cache::values;
 use super::calls::Call;
 use super::group::{Answered, Operation};
 use super::link::{Link, Scope};
 use super::microseconds;
+use super::over_rows::OverRows;
 use crate::store::fault::Fault;
 use crate::store::{CacheKey, Checksummed, Claim, rows};
 
 /// Acquires the claims on keys that have none, an expired one, or one of the same holder. A key with a value is claimed only
 /// to overwrite it. Returns the claims that were acquired, and the values. Rows are locked in the order of the keys.
-const CLAIM: &str = "
+static CLAIM: OverRows = OverRows::new(
+    "
     WITH wanted AS (
         SELECT * FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::boolean[])
             AS wanted (task, version, item_hash, holder, lease_us, overwrite)
@@ -39,20 +41,25 @@ const CLAIM: &str = "
     SELECT cached.task, cached.version, cached.item_hash, output, checksum
     FROM wanted JOIN map_task_cache AS cached ON cached.task = wanted.task
         AND cached.version = wanted.version AND cached.item_hash = wanted.item_hash
-    WHERE NOT overwrite AND (expires IS NULL OR expires > now())";
+    WHERE NOT overwrite AND (expires IS NULL OR expires > now())",
+);
 
-const REMAINING: &str = "
+static REMAINING: OverRows = OverRows::new(
+    "
     SELECT place, greatest((extract(epoch FROM held_until - clock_timestamp()) * 1000)::bigint, 0)
     FROM UNNEST($1::bigint[], $2::text[], $3::text[], $4::text[]) AS wanted (place, task, version, item_hash)
     JOIN map_task_claims AS claim ON claim.task = wanted.task AND claim.version = wanted.version
-        AND claim.item_hash = wanted.item_hash";
+        AND claim.item_hash = wanted.item_hash",
+);
 
 /// Releases claims that still belong to their holders.
-const GIVE_BACK: &str = "
+static GIVE_BACK: OverRows = OverRows::new(
+    "
     DELETE FROM map_task_claims AS claim
     USING UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) AS given (task, version, item_hash, holder)
     WHERE claim.task = given.task AND claim.version = given.version AND claim.item_hash = given.item_hash
-        AND claim.holder = given.holder";
+        AND claim.holder = given.holder",
+);
 
 /// A key with a claim that was acquired, or with a value: task, version, item hash; output, checksum.
 type ClaimRow = (String, String, String, Option<String>, Option<String>);
@@ -110,11 +117,9 @@ impl Round<'_> {
         // The former holder of a claim may have stored the value meanwhile. Then the claim is released.
         let cached = self.answer_taken(taken).await?;
         if !cached.is_empty() {
-            let keys: Vec<&CacheKey> = cached.iter().map(|claim| &claim.key).collect();
-            let [tasks, versions, hashes] = key_columns(&keys);
-            let holders: Vec<&str> = cached.iter().map(|claim| claim.holder.as_str()).collect();
-            let give_back = sqlx::query(GIVE_BACK).bind(tasks).bind(versions).bind(hashes).bind(holders);
-            self.link.execute(give_back).await?;
+            let give_back =
+                GIVE_BACK.of(&cached).keys(|claim| &claim.key).column(|claim| claim.holder.as_str());
+            self.link.execute(give_back.statement).await?;
         }
         Ok(())
     }
@@ -122,16 +127,13 @@ impl Round<'_> {
     /// Acquires the available claims, and answers the claims on keys that have a value. Returns the acquired claims, and
     /// those that others hold.
     async fn take<'c>(&mut self, claims: Numbered<'c>) -> Result<(Numbered<'c>, Numbered<'c>), Fault> {
-        let keys: Vec<&CacheKey> = claims.iter().map(|(_, claim)| &claim.key).collect();
-        let [tasks, versions, hashes] = key_columns(&keys);
-        let take = sqlx::query(CLAIM)
-            .bind(tasks)
-            .bind(versions)
-            .bind(hashes)
-            .bind(claims.iter().map(|(_, claim)| claim.holder.as_str()).collect::<Vec<_>>())
-            .bind(claims.iter().map(|(_, claim)| microseconds(claim.lease)).collect::<Vec<_>>())
-            .bind(claims.iter().map(|(_, claim)| claim.overwrite).collect::<Vec<_>>());
-        let rows: Vec<ClaimRow> = self.link.rows(take).await?;
+        let take = CLAIM
+            .of(&claims)
+            .keys(|(_, claim)| &claim.key)
+            .column(|(_, claim)| claim.holder.as_str())
+            .column(|(_, claim)| microseconds(claim.lease))
+            .column(|(_, claim)| claim.overwrite);
+        let rows: Vec<ClaimRow> = self.link.rows(take.statement).await?;
         let (mut acquired, mut values) = (HashSet::new(), HashMap::new());
         for (task, version, item_hash, json, checksum) in rows {
             let key = CacheKey { task, version, item_hash };
@@ -182,11 +184,9 @@ impl Round<'_> {
         if held.is_empty() {
             return Ok(());
         }
-        let keys: Vec<&CacheKey> = held.iter().map(|(_, claim)| &claim.key).collect();
-        let [tasks, versions, hashes] = key_columns(&keys);
-        let places: Vec<i64> = (0..).take(held.len()).collect();
-        let find = sqlx::query(REMAINING).bind(places).bind(tasks).bind(versions).bind(hashes);
-        let remaining: HashMap<i64, i64> = self.link.rows::<(i64, i64)>(find).await?.into_iter().collect();
+        let find = REMAINING.of(held).places().keys(|(_, claim)| &claim.key);
+        let remaining: HashMap<i64, i64> =
+            self.link.rows::<(i64, i64)>(find.statement).await?.into_iter().collect();
         for (number, (place, _)) in (0..).zip(held) {
             let remaining = rows::number(remaining.get(&number).copied().unwrap_or_default())?;
             self.answer(*place, Claim::Held { remaining: Duration::from_millis(remaining) });

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use super::calls::Call;
 use super::group::{Answered, Operation};
 use super::link::{Link, Scope};
+use super::over_rows::OverRows;
 use super::runs::lost;
 use super::without_nul;
 use crate::store::fault::Fault;
 use crate::store::record::groups;
 use crate::store::rows::{self, SuccessRow};
-use crate::store::{Checksummed, MAX_BYTES, Record};
+use crate::store::{Checksummed, MAX_BYTES, Record, StoreError};
 
 /// Updates the time of the run if this holder has it, and only then writes. Returns a row if the holder has it. It is one
 /// statement, and so one round trip to the server.
-const COMMIT: &str = "
+static COMMIT: OverRows = OverRows::new(
+    "
     WITH held AS (
         UPDATE map_task_runs SET updated = clock_timestamp() WHERE run_id = $1 AND holder = $2 RETURNING run_id
     ), new AS (
@@ -33,11 +35,13 @@ const COMMIT: &str = "
         WHERE checkpoint.run_id = new.run_id AND checkpoint.item_index = new.item_index
             AND new.output IS NOT NULL
     )
-    SELECT run_id FROM held";
+    SELECT run_id FROM held",
+);
 
 /// Does the same as [`COMMIT`] for states of several runs. Of several states of one item, the last one stays. Returns the
 /// runs that belong to their holders.
-const SAVE_CHECKPOINTS: &str = "
+static SAVE_CHECKPOINTS: OverRows = OverRows::new(
+    "
     WITH new AS (
         SELECT * FROM UNNEST($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[])
             AS new (place, run_id, holder, item_index, item_hash, state, checksum)
@@ -56,7 +60,8 @@ const SAVE_CHECKPOINTS: &str = "
             item_hash = excluded.item_hash, state = excluded.state, checksum = excluded.checksum,
             saved = excluded.saved
     )
-    SELECT run_id, holder FROM held";
+    SELECT run_id, holder FROM held",
+);
 
 /// A page ends when its outputs reach this many bytes. Their lengths are known without reading them.
 const SUCCESSES: &str = "
@@ -88,26 +93,20 @@ pub(super) async fn commit(
 }
 
 async fn commit_group(link: &mut Link, run_id: &str, holder: &str, records: &[Record]) -> Result<(), Fault> {
-    let indices: Vec<i64> =
-        records.iter().map(|record| rows::index_column(record.index)).collect::<Result<_, _>>()?;
-    let hashes: Vec<&str> = records.iter().map(|record| record.item_hash.as_str()).collect();
-    let attempts: Vec<i64> = records.iter().map(|record| i64::from(record.attempts)).collect();
-    let elapsed: Vec<i64> = records.iter().map(|record| rows::elapsed_column(record.elapsed)).collect();
-    let outcomes = || records.iter().map(|record| rows::outcome_columns(&record.recorded));
-    let outputs: Vec<Option<&str>> = outcomes().map(|(output, ..)| output).collect();
-    let checksums: Vec<Option<&str>> = outcomes().map(|(_, checksum, _)| checksum).collect();
-    let errors: Vec<Option<String>> = outcomes().map(|(.., error)| error.map(without_nul)).collect();
-    let commit = sqlx::query(COMMIT)
-        .bind(run_id)
-        .bind(holder)
-        .bind(indices)
-        .bind(hashes)
-        .bind(attempts)
-        .bind(elapsed)
-        .bind(outputs)
-        .bind(checksums)
-        .bind(errors);
-    if link.execute(commit).await? == 0 {
+    let indexed = records.iter().map(|record| Ok((rows::index_column(record.index)?, record)));
+    let indexed: Vec<(i64, &Record)> = indexed.collect::<Result<_, StoreError>>()?;
+    let commit = COMMIT
+        .of(&indexed)
+        .value(run_id)
+        .value(holder)
+        .column(|(index, _)| *index)
+        .column(|(_, record)| record.item_hash.as_str())
+        .column(|(_, record)| i64::from(record.attempts))
+        .column(|(_, record)| rows::elapsed_column(record.elapsed))
+        .column(|(_, record)| rows::outcome_columns(&record.recorded).0)
+        .column(|(_, record)| rows::outcome_columns(&record.recorded).1)
+        .column(|(_, record)| rows::outcome_columns(&record.recorded).2.map(without_nul));
+    if link.execute(commit.statement).await? == 0 {
         return Err(lost(link, run_id, holder).await?.into());
     }
     Ok(())
@@ -168,18 +167,16 @@ impl Operation for Save {
     }
 
     async fn execute(link: &mut Link, group: &[Arc<Self>]) -> Result<Vec<Answered<Self>>, Fault> {
-        fn column<'g, T>(group: &'g [Arc<Save>], of: impl Fn(&'g Save) -> T) -> Vec<T> {
-            group.iter().map(|save| of(save)).collect()
-        }
-        let save = sqlx::query(SAVE_CHECKPOINTS)
-            .bind((0..).take(group.len()).collect::<Vec<i64>>())
-            .bind(column(group, |save| save.run_id.as_str()))
-            .bind(column(group, |save| save.holder.as_str()))
-            .bind(column(group, |save| save.index))
-            .bind(column(group, |save| save.item_hash.as_str()))
-            .bind(column(group, |save| save.state.json.as_str()))
-            .bind(column(group, |save| save.state.checksum.as_str()));
-        let held: Vec<(String, String)> = link.rows(save).await?;
+        let save = SAVE_CHECKPOINTS
+            .of(group)
+            .places()
+            .column(|save| save.run_id.as_str())
+            .column(|save| save.holder.as_str())
+            .column(|save| save.index)
+            .column(|save| save.item_hash.as_str())
+            .column(|save| save.state.json.as_str())
+            .column(|save| save.state.checksum.as_str());
+        let held: Vec<(String, String)> = link.rows(save.statement).await?;
         let held: HashMap<String, String> = held.into_iter().collect();
         let mut answers = Vec::with_capacity(group.len());
         for save in group {
