@@ -1,14 +1,14 @@
-//! What a run costs in counts, which do not depend on how busy the machine is. `cargo bench --bench counts`
+//! The cost of a run in counts, which do not depend on the load of the machine. `cargo bench --bench counts`
 //!
-//! Instructions an item, as callgrind counts them, beside those of a peer that does the same work without any
-//! protection; and how far a long run's memory grows. A figure above its limit fails the benchmark. It needs
+//! Counts the instructions per item with callgrind, and compares them with a peer that does the same work without any
+//! protection. Also measures how far the memory of a long run grows. A figure above its limit fails the benchmark. It needs
 //! valgrind, and Linux.
 //!
-//! The benchmark starts itself anew for each figure, so that nothing but the run in question is in the process.
-//! Instructions are counted for two lengths of a run, so that what is done once for a process, a run or a lane drops
-//! out. All is on one thread, and the clock stands still: a turn of a run is bounded in time, which passes faster for
-//! instructions that are counted. What they take of the processor's time, and what the kernel does, is
-//! not counted: that is what `peers` is for.
+//! The benchmark starts a new process of itself for each figure, so that the process contains only the run in question.
+//! Instructions are counted for two lengths of a run, so that the cost of starting a process, a run or a worker cancels
+//! out. All runs are on one thread, and the clock stands still: a time slice is bounded in time, and counted instructions
+//! are slower, so fewer would fit in. Their CPU time and the work of the kernel are not counted here; `peers` measures
+//! them.
 
 #![allow(
     clippy::expect_used,
@@ -43,8 +43,8 @@ const MANY: u64 = 30_000;
 
 const CONCURRENCY: [usize; 2] = [64, 1024];
 
-/// Who may cost how much: a tenth more than was measured, so that a fifth more instructions fail and the next compiler
-/// does not; and never more than was promised.
+/// The limits: a tenth above the measured figure, so that a fifth more instructions fail and the next compiler does not;
+/// and never above the promised figure.
 const LIMITS: [Limit; 8] = [
     Limit { ours: "awaited", work: "W0", peer: BUFFER, measured: [0.59, 0.59], promised: Some(0.6) },
     Limit { ours: "awaited", work: "W1", peer: BUFFER, measured: [0.91, 0.88], promised: Some(0.95) },
@@ -59,10 +59,10 @@ const TOLERANCE: f64 = 1.1;
 
 const BUFFER: &str = "buffer_unordered";
 const FOR_EACH: &str = "for_each_concurrent";
-/// Only to be profiled by hand beside ours.
+/// Only for profiling by hand, next to ours.
 const FUTURES_BUFFERED: &str = "futures-buffered";
 
-/// The items of the run whose memory is measured. A byte kept of each would be ten times what is allowed.
+/// The items of the run that the memory is measured with. One byte kept for each would be ten times the limit.
 const ITEMS_IN_MEMORY: u64 = 10_000_000;
 const MOST_GROWTH_KB: u64 = 1_000;
 
@@ -70,7 +70,7 @@ struct Limit {
     ours: &'static str,
     work: &'static str,
     peer: &'static str,
-    /// The instructions of ours for one of the peer's, for each [`CONCURRENCY`].
+    /// The ratio of our instructions to those of one peer, for each [`CONCURRENCY`].
     measured: [f64; CONCURRENCY.len()],
     promised: Option<f64>,
 }
@@ -96,7 +96,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Takes all figures, and fails where one is above its limit.
+/// Takes all figures, and fails if one is above its limit.
 fn hold_all() -> Outcome<()> {
     let mut exceeded = Vec::new();
     let mut table =
@@ -143,7 +143,7 @@ fn instructions_per_item(name: &str, work: &str, concurrency: usize) -> Outcome<
     Ok((many - few) / (MANY - FEW) as f64)
 }
 
-/// The instructions of a process that does nothing but this run.
+/// Returns the instructions of a process that does nothing but this run.
 fn instructions(name: &str, work: &str, items: u64, concurrency: usize) -> Outcome<f64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
@@ -161,7 +161,7 @@ fn instructions(name: &str, work: &str, items: u64, concurrency: usize) -> Outco
     }
 }
 
-/// The process whose instructions are counted.
+/// The process in which the instructions are counted.
 fn counted(name: &str, work: &str, items: &str, concurrency: &str) -> Outcome<()> {
     run(name, work, Size { items: items.parse()?, concurrency: concurrency.parse()? });
     Ok(())
@@ -175,7 +175,7 @@ fn growth_kb() -> Outcome<u64> {
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
 
-/// The process whose memory is measured: by how much the peak of a long run is above that of a short one.
+/// The process in which the memory is measured: prints how far the peak of a long run is above that of a short one.
 fn growing() -> Outcome<()> {
     let peak_after = |items| {
         run("for_each", "W0", Size { items, concurrency: 64 });
@@ -186,7 +186,7 @@ fn growing() -> Outcome<()> {
     Ok(())
 }
 
-/// The most memory that was resident in this process so far.
+/// Returns the peak of the resident memory of this process so far.
 fn peak_kb() -> Outcome<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));
@@ -199,7 +199,7 @@ struct Size {
     concurrency: usize,
 }
 
-/// Adds up `double(0) + double(1) + ...`, so that nobody can leave an item out.
+/// Adds up `double(0) + double(1) + ...`, so that no contender can leave an item out.
 fn run(name: &str, work: &str, size: Size) {
     macro_rules! sum {
         ($contender:ident) => {
@@ -226,7 +226,7 @@ fn run(name: &str, work: &str, size: Size) {
 
 type ItemResult = Result<u64, u32>;
 
-/// The item is ready at once.
+/// The item is ready immediately.
 async fn ready(n: u64) -> ItemResult {
     black_box(Ok(n * 2))
 }
@@ -260,7 +260,7 @@ async fn for_each_concurrent<Fut: Future<Output = ItemResult>>(size: Size, f: im
     sum.get()
 }
 
-/// A run with every protection; a macro, because the type of a run cannot be written down.
+/// A run with every protection. It is a macro, because the type of a run cannot be named.
 macro_rules! full_run {
     ($size:expr, $f:expr) => {
         full($size.concurrency)

@@ -1,15 +1,15 @@
-//! What it costs that a run is durable. `cargo bench --bench durable --features sqlite`, about four minutes
+//! The cost of making a run durable. `cargo bench --bench durable --features sqlite`, about four minutes
 //!
-//! Items that do nothing go through a run as it is, and through one with `recover`: with the store in memory, which has
-//! the cost of everything but the database, and with SQLite, in a file on the disk that the build is on. `again` is a
-//! second run of the same id, which runs nothing and gives back everything. On one thread the driver and the task that
-//! writes share it; with two workers they do not. SQLite has a thread of its own beside either.
+//! Items that do nothing go through a plain run, and through one with `recover`. The store in memory has every cost except
+//! the database. SQLite writes to a file on the disk of the build. `again` is a second run with the same id, which runs
+//! nothing and returns every outcome. On one thread, the driver and the store task share it; with two worker threads they
+//! do not. SQLite has its own thread in both cases.
 //!
-//! A second table has what is written for each item alone: cached outputs, the same with a claim first, and checkpoints,
-//! beside the outcomes of `recover`, for several numbers of items at once. With the feature `postgres` and the URL of an empty
-//! database in `ASYNC_MAP_TASK_BENCH_POSTGRES`, there is this second table alone, for PostgreSQL.
+//! A second table measures each kind of write alone, for several concurrencies: cached outputs, the same with a claim
+//! first, checkpoints, and the outcomes of `recover`. With the feature `postgres` and the URL of an empty database in
+//! `ASYNC_MAP_TASK_BENCH_POSTGRES`, only this second table is measured, for PostgreSQL.
 //!
-//! The disk has its say: each commit waits until it is there. So the time of such a wait stands below the figures.
+//! The figures depend on the disk: each commit waits for it. So the time of such a wait is printed below them.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a benchmark may")]
 
@@ -34,23 +34,23 @@ const ITEMS: u64 = 100_000;
 const CONCURRENCY: usize = 64;
 const ROUNDS: usize = 5;
 
-/// Items a second through `recover` on SQLite.
+/// Items per second through `recover` on SQLite.
 const TARGET: f64 = 50_000.0;
 
 /// The id of every run.
 const RUN: &str = "bench";
 
-/// How often the disk is waited for, to know how long that takes.
+/// The number of waits for the disk that the median is taken from.
 const WAITS: usize = 200;
 
-/// What the run ends in.
+/// The end of the run.
 #[derive(Debug, Clone, Copy)]
 enum End {
     ForEach,
     Awaited,
 }
 
-/// What is made durable, and where.
+/// The state that is made durable, and the store.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kept {
     Nothing,
@@ -84,7 +84,7 @@ impl fmt::Display for Kept {
     }
 }
 
-/// The folder of the databases, which goes when the benchmark is over.
+/// The folder of the databases. It is removed when the benchmark ends.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -113,7 +113,7 @@ async fn take<E>(outcome: ItemOutcome<u64, E>) {
     black_box(outcome);
 }
 
-/// One run to its end.
+/// Runs all items to the end.
 async fn run<S: Store>(end: End, store: Option<S>) -> Summary {
     let task = AsyncMapTask::builder().name("no-op").concurrency(CONCURRENCY).build();
     let run = task.expect("the configuration is valid").over(0..ITEMS).map(no_op);
@@ -125,7 +125,7 @@ async fn run<S: Store>(end: End, store: Option<S>) -> Summary {
     }
 }
 
-/// The stores in which the run has succeeded before.
+/// The stores in which the run has already succeeded.
 struct Finished {
     memory: MemoryStore,
     sqlite: SqliteStore,
@@ -148,7 +148,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Only the run is timed, and what it kept must be all.
+    /// Times only the run, and checks that it kept everything.
     fn measure(&self, end: End, kept: Kept) -> Cost {
         let (summary, cost) = match kept {
             Kept::Nothing => self.timed::<MemoryStore>(end, None),
@@ -182,7 +182,7 @@ impl Bench<'_> {
     }
 }
 
-/// What is written for each item.
+/// The kind of write that each item makes.
 #[derive(Debug, Clone, Copy)]
 enum Written {
     Outcome,
@@ -194,7 +194,7 @@ enum Written {
 const WRITTEN: [Written; 4] =
     [Written::Outcome, Written::CachedOutput, Written::ClaimAndOutput, Written::Checkpoint];
 
-/// So many items, so many of them at once.
+/// The number of items, and the concurrency.
 const SIZES: [(u64, usize); 3] = [(500, 1), (5_000, 64), (10_000, 1_024)];
 
 impl fmt::Display for Written {
@@ -208,7 +208,7 @@ impl fmt::Display for Written {
     }
 }
 
-/// One run to its end, with a write for each item.
+/// Runs all items to the end, with a write for each.
 async fn write<S: Store>(store: S, written: Written, items: u64, concurrency: usize) -> Summary {
     let task = AsyncMapTask::builder().name("no-op").concurrency(concurrency).build();
     let task = task.expect("the configuration is valid");
@@ -232,7 +232,7 @@ async fn write<S: Store>(store: S, written: Written, items: u64, concurrency: us
     ended.expect("nothing fails")
 }
 
-/// What is written a second, in a new store each time.
+/// Measures the writes per second, in a new store each time.
 fn writes<S: Store>(runtime: &Runtime, place: &str, new_store: impl Fn() -> S) -> Table {
     let mut table = Table::new(["", "at once", "a second", "µs per item", "CPU"]);
     for (items, concurrency) in SIZES {
@@ -266,7 +266,7 @@ fn new_files<'f>(runtime: &'f Runtime, folder: &'f Folder, place: &'f str) -> im
     }
 }
 
-/// The server's tables, emptied.
+/// The tables of the server, emptied.
 #[cfg(feature = "postgres")]
 fn emptied(runtime: &Runtime, url: &str) -> async_map_task::store::PostgresStore {
     runtime.block_on(async {
@@ -277,7 +277,7 @@ fn emptied(runtime: &Runtime, url: &str) -> async_map_task::store::PostgresStore
     })
 }
 
-/// Measures PostgreSQL, if there is a server to do so. Returns `true` if there is.
+/// Measures PostgreSQL. Returns `false` if no server is set.
 #[cfg(feature = "postgres")]
 fn measures_postgres(runtimes: [(&str, &Runtime); 2]) -> bool {
     let Ok(url) = std::env::var("ASYNC_MAP_TASK_BENCH_POSTGRES") else { return false };
@@ -288,7 +288,7 @@ fn measures_postgres(runtimes: [(&str, &Runtime); 2]) -> bool {
     true
 }
 
-/// How long the disk takes, in microseconds: the median of so many bytes appended to a file and waited for.
+/// Returns the time of a disk write in microseconds: the median for so many bytes appended to a file and synced.
 fn wait_for_disk(folder: &Folder, bytes: usize) -> f64 {
     let mut file = File::create(folder.file("waits")).expect("a new file");
     let block = vec![0x5a; bytes];
@@ -304,7 +304,7 @@ fn per_second(cost: Cost) -> f64 {
     ITEMS as f64 / (cost.wall / 1e9)
 }
 
-/// The rows of one runtime. Gives the items a second on SQLite, for each end.
+/// Adds the rows of one runtime. Returns the items per second on SQLite, for each end.
 fn compare(bench: &Bench<'_>, place: &str, table: &mut Table) -> [f64; 2] {
     let ends = [End::ForEach, End::Awaited];
     let contenders: Vec<(End, Kept)> =

@@ -1,13 +1,13 @@
-//! What it costs that the items of a run go over Restate. `cargo bench --bench restate --features restate`, a minute
+//! The cost of running the items over Restate. `cargo bench --bench restate --features restate`, a minute
 //!
-//! The same function is mapped in process and by a handler behind the real server: one that does nothing, and one that
-//! takes 50 ms. `again` is a second run of the same id, which runs nothing: the engine gives back all outcomes.
+//! The same function is mapped in process, and by a handler behind the real server: one that does nothing, and one that
+//! takes 50 ms. `again` is a second run with the same id, which runs nothing: the engine returns all outcomes.
 //! `tests/all.sh` installs the server.
 //!
-//! Coordinator, server and worker are three processes on the cores of this machine. Their CPU times, and what is left
-//! idle, say what bounds the rate: the CPU, the function, or else the length of a call. Of that, the server's own
-//! work is the most, and three waits for the disk: it writes to its log as often for each call, one after another,
-//! and many calls at once share them. No thread is pinned to a core, because the two others would inherit that.
+//! Coordinator, server and worker are three processes on the cores of this machine. Their CPU times and the idle time show
+//! the bottleneck: the CPU, the function, or else the latency of a call. Most of that latency is the server's own work and
+//! three waits for the disk: the server writes to its log three times for each call, one after another, and many concurrent
+//! calls share them. No thread is pinned to a core, because the two child processes would inherit that.
 
 #![allow(
     clippy::expect_used,
@@ -56,7 +56,7 @@ use self::server::Server;
 
 const ROUNDS: usize = 5;
 
-/// One function at one concurrency, and so many items that a run over Restate takes about a second.
+/// One function at one concurrency. The number of items is such that a run over Restate takes about a second.
 #[derive(Debug, Clone, Copy)]
 struct Cell {
     millis: u64,
@@ -73,13 +73,13 @@ const CELLS: [Cell; 6] = [
     Cell { millis: 50, concurrency: 200, items: 2_000 },
 ];
 
-/// What does nothing is over too soon in process, so there it is mapped over this many items.
+/// The function that does nothing ends too soon in process, so there it is mapped over this many items.
 const ITEMS_OF_NOTHING: usize = 100_000;
 
-/// A share as large as this is as good as all.
+/// A share of at least this counts as all.
 const ALL: f64 = 0.85;
 
-/// The argument that makes this program a worker. The port comes next.
+/// The argument that makes this program a worker. The port follows it.
 const WORKER: &str = "be-a-worker";
 
 /// Longer than a busy machine takes to start a worker.
@@ -95,7 +95,7 @@ impl fmt::Display for Cell {
     }
 }
 
-/// The function. It gives the number of the execution, so that one that was not needed is seen.
+/// The function. It returns the number of the execution, which reveals one that was not needed.
 async fn execute(millis: u64) -> Result<u64, Infallible> {
     static EXECUTIONS: AtomicU64 = AtomicU64::new(0);
     if millis > 0 {
@@ -114,7 +114,7 @@ impl Bench {
     }
 }
 
-/// Is a worker until it is killed.
+/// Serves as a worker until it is killed.
 async fn serve(port: u16) {
     let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("the port is free");
     HttpServer::new(Endpoint::builder().bind(Bench).build()).serve(listener).await;
@@ -132,7 +132,7 @@ async fn start_worker(port: u16) -> Guarded {
     worker
 }
 
-/// What an item of a run cost, in milliseconds: on the clock, in CPU time of each process, and in time of idle cores.
+/// The cost of an item in milliseconds: wall clock, CPU time of each process, and time of idle cores.
 #[derive(Debug, Clone, Copy)]
 struct Spent {
     wall: f64,
@@ -159,18 +159,18 @@ impl Spent {
     }
 }
 
-/// The sum of some numbers of a file of Linux that counts CPU time, in milliseconds.
+/// Returns the sum of some numbers of a Linux file that counts CPU time, in milliseconds.
 fn cpu_time(path: &str, numbers: Range<usize>) -> f64 {
-    /// The unit of these files, on every Linux of today.
+    /// The unit of these files, on every current Linux.
     const MILLIS_A_TICK: f64 = 10.0;
     let text = fs::read_to_string(path).expect("this is Linux, and the process lives");
-    // The name of a program may be anything, and ends with the last parenthesis.
+    // The name of a program may contain anything. It ends with the last parenthesis.
     let line = text.lines().next().and_then(|line| line.rsplit(')').next()).expect("a line");
     let ticks: Vec<i64> = line.split_whitespace().filter_map(|field| field.parse().ok()).collect();
     ticks[numbers].iter().sum::<i64>() as f64 * MILLIS_A_TICK
 }
 
-/// What the runs need. This process is the coordinator.
+/// The processes that the runs need. This process is the coordinator.
 struct Place {
     runtime: Runtime,
     engine: Restate,
@@ -192,14 +192,14 @@ impl Place {
         Self { runtime, engine: engine.expect("the configuration is valid"), server, worker }
     }
 
-    /// The CPU time of the server, that of the worker, and the time of idle cores, so far.
+    /// Returns the CPU time of the server, that of the worker, and the time of idle cores, so far.
     fn others(&self) -> [f64; 3] {
         let process = |pid: Pid| cpu_time(&format!("/proc/{}/stat", pid.as_raw_nonzero()), 10..12);
         let server = self.server.process.lock().unwrap().as_ref().unwrap().pid;
         [process(server), process(self.worker.pid), cpu_time("/proc/stat", 3..5)]
     }
 
-    /// A run to its end, with its outputs.
+    /// Runs to the end, and checks the outputs.
     fn run<E: Debug + Send + 'static>(
         &self,
         items: usize,
@@ -215,7 +215,7 @@ impl Place {
         (results, Spent { wall, coordinator: cpu, server, worker, idle })
     }
 
-    /// A run in process, one over Restate, and that one again.
+    /// Measures a run in process, one over Restate, and the latter again.
     fn measure(&self, cell: Cell, run_id: &str) -> [Spent; 3] {
         let task = bare(cell.concurrency);
         let items = if cell.millis == 0 { ITEMS_OF_NOTHING } else { cell.items };
@@ -232,7 +232,7 @@ impl Place {
     }
 }
 
-/// The row of a cell.
+/// Returns the row of a cell.
 fn row(cell: Cell, [here, over, again]: &[Spent; 3]) -> [String; 8] {
     [
         cell.to_string(),
@@ -246,7 +246,7 @@ fn row(cell: Cell, [here, over, again]: &[Spent; 3]) -> [String; 8] {
     ]
 }
 
-/// What bounds the rate over Restate, and who has the cores.
+/// Returns the bottleneck of the rate over Restate, and the shares of the cores.
 fn bound(cell: Cell, [here, over, _]: &[Spent; 3], cores: f64) -> String {
     let [coordinator, server, worker, idle] =
         [over.coordinator, over.server, over.worker, over.idle].map(|time| time / over.wall);

@@ -1,8 +1,8 @@
-//! How long it takes to stop. `cargo bench --bench stopping`, less than a minute
+//! The time that it takes to stop a run. `cargo bench --bench stopping`, less than a minute
 //!
-//! As many items run as may, and all of them wait, for ever or in a long sleep. Then the run is stopped: its token is
-//! cancelled, an item fails, or the run is dropped. The figure is the time from there to the drop of the last item
-//! that was running. There is no grace: that would be time which is given to the items.
+//! The maximum number of items run, and all of them wait, for ever or in a long sleep. Then the run is stopped: its token
+//! is cancelled, an item fails, or the run is dropped. The figure is the time from there to the drop of the last running
+//! item. There is no grace, because it would be time that is given to the items.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a benchmark may")]
 
@@ -29,7 +29,7 @@ use self::frame::{Table, median};
 const ROUNDS: usize = 51;
 const RUNNING: [usize; 3] = [64, 1_024, MOST];
 
-/// How many items run where the targets are set, in milliseconds.
+/// The number of items that run in the cells with a target, in milliseconds.
 const MOST: usize = 16_384;
 const MUST: f64 = 20.0;
 const WANT: f64 = 5.0;
@@ -37,7 +37,7 @@ const WANT: f64 = 5.0;
 /// Longer than the benchmark.
 const LONG: Duration = Duration::from_secs(3_600);
 
-/// Where the items are polled.
+/// The place in which the items are polled.
 #[derive(Clone, Copy)]
 enum Place {
     OneTask,
@@ -53,7 +53,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// What the items do.
+/// The way in which the items wait.
 #[derive(Clone, Copy)]
 enum Waiting {
     ForEver,
@@ -69,13 +69,13 @@ impl fmt::Display for Waiting {
     }
 }
 
-/// What stops them.
+/// The cause of the stop.
 #[derive(Clone, Copy)]
 enum Cause {
     Cancel,
     Failure,
     Drop,
-    /// Not a run is dropped, but what people use instead: a `buffer_unordered`, or a `JoinSet`.
+    /// Drops a peer instead of a run: a `buffer_unordered`, or a `JoinSet`.
     DropOfPeer,
 }
 
@@ -98,17 +98,17 @@ impl fmt::Display for Cause {
     }
 }
 
-/// One run that is stopped, as all its items see it.
+/// One run that is stopped, as shared by all its items.
 struct Scene {
     waiting: Waiting,
-    /// How many items run when it is stopped.
+    /// The number of items that run when it is stopped.
     concurrency: usize,
     token: CancellationToken,
-    /// Tells the first item to fail.
+    /// Makes the first item fail.
     failure: Notify,
     running: AtomicUsize,
     stopped: OnceLock<Instant>,
-    /// When the last running item was dropped, and whom it tells.
+    /// The time at which the last running item was dropped, and the notification of it.
     cleared: OnceLock<Instant>,
     is_clear: Notify,
 }
@@ -127,7 +127,7 @@ impl Scene {
         })
     }
 
-    /// The time starts here.
+    /// Stops the run. The measured time starts here.
     fn stop(&self) {
         self.stopped.set(Instant::now()).expect("a run is stopped once");
     }
@@ -137,7 +137,7 @@ impl Scene {
     }
 }
 
-/// An item while it runs.
+/// A running item.
 struct Running(Arc<Scene>);
 
 impl Running {
@@ -170,7 +170,7 @@ async fn item(n: usize, scene: Arc<Scene>) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Limits, so that each place has a timer.
+/// A task with time limits, so that each worker has a timer.
 fn task(concurrency: usize) -> AsyncMapTask {
     AsyncMapTask::builder()
         .name("bench")
@@ -183,7 +183,7 @@ fn task(concurrency: usize) -> AsyncMapTask {
         .expect("the configuration is valid")
 }
 
-/// Stops a run once all of its items run, and tells how many milliseconds later the last of them was dropped.
+/// Stops a run once all of its items run. Returns the milliseconds until the last of them was dropped.
 async fn stop(run: impl Future, cause: Cause, scene: Arc<Scene>) -> f64 {
     let mut run = Box::pin(run);
     while scene.running() < scene.concurrency {
@@ -213,7 +213,7 @@ async fn stop(run: impl Future, cause: Cause, scene: Arc<Scene>) -> f64 {
     latency.expect("the run was stopped, and cleared").as_secs_f64() * 1e3
 }
 
-/// As many tasks as items, in a set that aborts them when it is dropped.
+/// One task for each item, in a set that aborts them when it is dropped.
 async fn join_set(scene: Arc<Scene>) {
     let mut set: JoinSet<_> = (0..scene.concurrency).map(|n| item(n, Arc::clone(&scene))).collect();
     while set.join_next().await.is_some() {}
@@ -246,7 +246,7 @@ fn measure(runtime: &Runtime, place: Place, waiting: Waiting, concurrency: usize
     }
 }
 
-/// The median and the worst of all rounds.
+/// The median and the maximum of all rounds.
 struct Latency {
     median: f64,
     worst: f64,
@@ -270,7 +270,7 @@ fn main() {
     let (current_thread, two_workers) = (frame::current_thread(), frame::two_workers());
     let header = ["".to_owned(), "running".to_owned()];
     let mut table = Table::new(header.into_iter().chain(CAUSES.map(|cause| cause.to_string())));
-    // For each cause, where the targets are set.
+    // For each cause, in the cells with a target.
     let mut slowest = [0.0_f64; CAUSES.len()];
     for (place, runtime) in [(Place::OneTask, &current_thread), (Place::TwoWorkers, &two_workers)] {
         for waiting in [Waiting::ForEver, Waiting::Asleep] {

@@ -1,4 +1,4 @@
-//! What some work cost, on two clocks.
+//! The cost of some work, on two clocks.
 
 use std::ops::Div;
 use std::time::Instant;
@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::median;
 
-/// Nanoseconds, on the wall's clock and of CPU time.
+/// Nanoseconds of wall clock and of CPU time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cost {
     pub(crate) wall: f64,
@@ -24,7 +24,7 @@ impl Cost {
     }
 }
 
-/// What one of so many items cost.
+/// Returns the cost of one of so many items.
 impl Div<u64> for Cost {
     type Output = Self;
 
@@ -33,7 +33,7 @@ impl Div<u64> for Cost {
     }
 }
 
-/// Both clocks, since a moment.
+/// Both clocks, from the same moment on.
 pub(crate) struct Stopwatch {
     id: ClockId,
     wall: Instant,
@@ -41,7 +41,7 @@ pub(crate) struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// Counts the CPU time of this thread only, so not that of a server beside it.
+    /// Counts only the CPU time of this thread, and so not that of a server in this process.
     pub(crate) fn of_thread() -> Self {
         Self::of(ClockId::ThreadCPUTime)
     }

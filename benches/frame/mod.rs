@@ -1,4 +1,4 @@
-//! What the benchmarks have in common: clocks, runtimes, rounds and tables.
+//! The parts that the benchmarks share: clocks, runtimes, rounds and tables.
 
 #![allow(dead_code, unused_imports, reason = "no benchmark needs all of it")]
 
@@ -18,7 +18,7 @@ pub(crate) use rounds::{interleaved, turns};
 pub(crate) use runtime::{current_thread, current_thread_on, timed, timed_on_worker, two_workers};
 pub(crate) use table::Table;
 
-/// Every protection that a task can be given.
+/// A task with every protection.
 pub(crate) fn full(concurrency: usize) -> AsyncMapTask {
     builder(concurrency)
         .retries(3)
@@ -33,7 +33,7 @@ pub(crate) fn full(concurrency: usize) -> AsyncMapTask {
         .expect("the configuration is valid")
 }
 
-/// A bound on what runs at once, and nothing else.
+/// A task with a bound on the concurrency, and nothing else.
 pub(crate) fn bare(concurrency: usize) -> AsyncMapTask {
     builder(concurrency).build().expect("the configuration is valid")
 }
@@ -42,7 +42,7 @@ fn builder(concurrency: usize) -> AsyncMapTaskBuilder {
     AsyncMapTask::builder().name("bench").concurrency(concurrency)
 }
 
-/// The middle one of some figures, of which there is at least one.
+/// Returns the median of at least one figure.
 pub(crate) fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     let mut figures: Vec<f64> = figures.into_iter().collect();
     figures.sort_by(f64::total_cmp);

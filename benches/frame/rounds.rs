@@ -1,15 +1,14 @@
-//! Who is measured when.
+//! The order of the measurements.
 
 use super::clock::Cost;
 
-/// The order of so many contenders in a round. It turns from round to round, so that nobody always comes after the same
-/// one.
+/// Returns the order of the contenders in a round. It rotates with each round, so that none always follows the same one.
 pub(crate) fn turns(round: usize, contenders: usize) -> Vec<usize> {
     let turns = 0..contenders;
     if round % 2 == 0 { turns.collect() } else { turns.rev().collect() }
 }
 
-/// The medians of so many rounds, after one that warms up.
+/// Returns the medians of so many rounds, after a round that warms up.
 pub(crate) fn interleaved<C>(
     rounds: usize,
     contenders: &[C],

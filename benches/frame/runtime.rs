@@ -1,7 +1,7 @@
-//! The two runtimes: of the calling thread, and of two workers with a core each.
+//! The two runtimes: of the calling thread, and of two worker threads with a core each.
 //!
-//! Each thread is pinned to its core. Some machines keep two busy threads on one core otherwise, and then the
-//! figures say nothing.
+//! Each thread is pinned to its core. Otherwise, some machines keep two busy threads on one core, which makes the figures
+//! meaningless.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,11 +13,11 @@ use super::clock::{Cost, Stopwatch};
 
 const WORKERS: usize = 2;
 
-/// Read once, because a pinned thread sees no other core than its own.
+/// Read once, because a pinned thread sees only its own core.
 static CORES: LazyLock<Vec<CoreId>> =
     LazyLock::new(|| core_affinity::get_core_ids().expect("the cores of this machine"));
 
-/// Pins the calling thread to a core, or, where there are fewer, to one that it shares.
+/// Pins the calling thread to a core. If there are fewer cores, threads share one.
 fn pin_to(core: usize) {
     let core = CORES[core % CORES.len()];
     assert!(core_affinity::set_for_current(core), "a thread cannot be pinned to {core:?}");
@@ -34,7 +34,7 @@ pub(crate) fn current_thread_on(core: usize) -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// A runtime of two workers, each pinned to its core.
+/// A runtime of two worker threads, each pinned to its core.
 pub(crate) fn two_workers() -> Runtime {
     assert!(CORES.len() >= WORKERS, "{WORKERS} cores are needed, there are {}", CORES.len());
     let next = AtomicUsize::new(0);
@@ -46,7 +46,7 @@ pub(crate) fn two_workers() -> Runtime {
         .expect("a runtime")
 }
 
-/// Runs a future on the calling thread, and tells what it cost that thread.
+/// Runs a future on the calling thread, and returns the cost for that thread.
 pub(crate) fn timed<T>(runtime: &Runtime, future: impl Future<Output = T>) -> (T, Cost) {
     runtime.block_on(async {
         let watch = Stopwatch::of_thread();
@@ -55,8 +55,8 @@ pub(crate) fn timed<T>(runtime: &Runtime, future: impl Future<Output = T>) -> (T
     })
 }
 
-/// Runs a future on a worker, as a service's handler is, and tells what it cost the process; `block_on` itself has
-/// no worker.
+/// Runs a future on a worker thread, like the handler of a service, and returns the cost for the process. `block_on` itself
+/// does not run it on a worker thread.
 pub(crate) fn timed_on_worker<T: Send + 'static>(
     runtime: &Runtime,
     future: impl Future<Output = T> + Send + 'static,

@@ -1,4 +1,4 @@
-//! A table for the terminal: the first column stands left, all others right.
+//! A table for the terminal. The first column is aligned left, all others right.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
-//! How the cost of an item grows: from a thousand items to ten million, and from one running at once to 16,384.
+//! The growth of the cost per item: from a thousand items to ten million, and from a concurrency of one to 16,384.
 //! `cargo bench --bench growth`, about two minutes
 //!
-//! All contenders do the same work, interleaved in one process, each time on a fresh current-thread runtime; the
-//! figure is the median of the CPU time. The figures are printed, and kept with their plots in `benches/results`.
+//! All contenders do the same work, interleaved in one process, each time on a fresh current-thread runtime. The figure is
+//! the median of the CPU time. The figures are printed and stored with their plots in `benches/results`.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a benchmark may")]
 
@@ -24,8 +24,8 @@ use self::frame::Table;
 use self::plot::{Line, Panel, Plot, with_commas};
 use self::workload::{Queued, queue, ready, yields};
 
-/// The concurrency while the items grow in number, and the items while the concurrency grows: so many that each place
-/// works through sixty of them at least.
+/// The concurrency while the number of items grows, and the number of items while the concurrency grows. Each place
+/// processes at least sixty items.
 const FIXED: Size = Size { items: 1_000_000, concurrency: 64 };
 
 const ITEMS: [u64; 9] = [1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000];
@@ -47,7 +47,7 @@ struct Size {
 }
 
 impl Size {
-    /// Small sizes cost little and vary much.
+    /// Small sizes are cheap and vary much.
     fn rounds(self) -> usize {
         (5_000_000 / self.items as usize).clamp(5, 101)
     }
@@ -57,7 +57,7 @@ impl Size {
     }
 }
 
-/// A contender: adds up `double(0) + double(1) + ...`, so that nobody can leave an item out.
+/// A contender. It adds up `double(0) + double(1) + ...`, so that it cannot leave an item out.
 struct Contender {
     name: &'static str,
     /// For each of the [`WORKLOADS`].
@@ -120,7 +120,7 @@ async fn for_each<F: Future<Output = Result<u64, u32>>>(size: Size, f: impl Fn(u
     sum
 }
 
-/// The median cost of an item in nanoseconds, for each contender.
+/// Returns the median cost of an item in nanoseconds, for each contender.
 fn measure(size: Size, workload: usize) -> Vec<f64> {
     let costs = frame::interleaved(size.rounds(), &CONTENDERS, |contender| {
         let runtime = frame::current_thread();
@@ -131,7 +131,7 @@ fn measure(size: Size, workload: usize) -> Vec<f64> {
     costs.into_iter().map(|cost| cost.cpu).collect()
 }
 
-/// Measures all contenders at all workloads, at one size after another; `x` is what grows.
+/// Measures all contenders with all workloads, at one size after another. `x` returns the number that grows.
 fn panels(sizes: &[Size], x: fn(Size) -> usize) -> Vec<Panel> {
     let panel = |(workload, title)| {
         let mut lines = CONTENDERS.map(|contender| Line { name: contender.name, points: Vec::new() });

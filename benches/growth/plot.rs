@@ -10,7 +10,7 @@ const PANEL: (u32, u32) = (420, 400);
 const TITLE: u32 = 44;
 const FONT: &str = "sans-serif";
 
-/// Black, and the orange and the blue of Okabe and Ito, which differ in lightness as well.
+/// Black, and the orange and the blue of Okabe and Ito, which also differ in lightness.
 const COLOURS: [RGBColor; 3] = [BLACK, RGBColor(230, 159, 0), RGBColor(0, 114, 178)];
 
 pub(crate) struct Plot {
@@ -21,13 +21,13 @@ pub(crate) struct Plot {
     pub(crate) panels: Vec<Panel>,
 }
 
-/// All contenders at one workload.
+/// All contenders with one workload.
 pub(crate) struct Panel {
     pub(crate) title: &'static str,
     pub(crate) lines: Vec<Line>,
 }
 
-/// The costs of one contender: x, and nanoseconds an item.
+/// The costs of one contender: x, and nanoseconds per item.
 pub(crate) struct Line {
     pub(crate) name: &'static str,
     pub(crate) points: Vec<(usize, f64)>,
@@ -59,7 +59,7 @@ impl Plot {
         let dearest = points().map(|point| point.1).fold(0.0, f64::max);
         let base = f64::from(self.x_base);
         let labels = (most / least).log(base).floor() as usize + 1;
-        // A little more than the points need on every side, so that none is cut; and room for the legend above.
+        // A margin on every side, so that no point is cut, and room for the legend above.
         let x = (least / 1.3..most * 1.3).log_scale().base(base);
 
         let mut chart = ChartBuilder::on(area)
@@ -103,7 +103,7 @@ impl Plot {
     }
 }
 
-/// A number as people read it: 16,384.
+/// Formats a number with separators: 16,384.
 pub(crate) fn with_commas(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! What the items do.
+//! The work of the items.
 
 use std::cell::{Cell, RefCell};
 use std::hint::black_box;
@@ -17,9 +17,9 @@ pub(crate) async fn yields(n: u64) -> Result<u64, u32> {
     black_box(Ok(n * 2))
 }
 
-/// Items that keep every place taken: while all places are, the oldest ends as soon as another begins.
+/// Items that keep all places occupied: when all are, the oldest item ends as soon as another begins.
 ///
-/// Items that yield once do not: a run begins 128 of them and yields, and then their places serve the next 128.
+/// Items that yield once do not do this: a run begins 128 of them and yields, and then their places serve the next 128.
 pub(crate) fn queue(items: u64, places: usize) -> impl Fn(u64) -> Queued {
     let wakers = RefCell::new(vec![None; places]);
     let queue = Rc::new(Queue { items, places: places as u64, begun: Cell::new(0), wakers });
@@ -30,7 +30,7 @@ struct Queue {
     items: u64,
     places: u64,
     begun: Cell<u64>,
-    /// Of the item that waits in each place.
+    /// The waker of the item in each place.
     wakers: RefCell<Vec<Option<Waker>>>,
 }
 

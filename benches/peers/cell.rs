@@ -18,7 +18,7 @@ pub(crate) enum Cores {
 }
 
 impl Cores {
-    /// Whom the others are compared with: what people use there.
+    /// The contender that the others are compared with: the common choice for this number of cores.
     pub(crate) fn baseline(self) -> &'static str {
         match self {
             Self::One => "buffer_unordered",
@@ -44,7 +44,7 @@ pub(crate) struct Cell {
     pub(crate) concurrency: usize,
 }
 
-/// A cell, who is measured in it, and what came of it.
+/// A cell, the contenders that are measured in it, and the results.
 pub(crate) struct Measurement {
     cell: Cell,
     rounds: usize,
@@ -52,7 +52,7 @@ pub(crate) struct Measurement {
     costs: Vec<Vec<Cost>>,
 }
 
-/// The medians of what an item cost each contender.
+/// The median cost of an item, for each contender.
 pub(crate) struct Figures {
     pub(crate) cell: Cell,
     pub(crate) rounds: usize,
@@ -73,12 +73,13 @@ impl Measurement {
         self.rounds
     }
 
-    /// Whether one of its rounds falls on this one of `all`, which count from 0, and over which they are spread evenly.
+    /// Returns `true` if one of its rounds is due in this one of `all`. They count from 0, and its rounds are spread evenly
+    /// over them.
     pub(crate) fn is_due(&self, round: usize, all: usize) -> bool {
         (round + 1) * self.rounds / all > round * self.rounds / all
     }
 
-    /// Lets each contender do a part of its work.
+    /// Runs a part of the work of each contender.
     pub(crate) fn warm_up(&self, runtime: &Runtime) {
         let cell = Cell { items: self.cell.items / 10, ..self.cell };
         for contender in &self.contenders {
@@ -86,7 +87,7 @@ impl Measurement {
         }
     }
 
-    /// What an item costs each contender, by its number, in this round.
+    /// Returns the cost of an item for each contender, by its number, in this round.
     pub(crate) fn measure(&self, round: usize, runtime: &Runtime) -> impl Iterator<Item = (usize, Cost)> {
         let turns = turns(round, self.contenders.len()).into_iter();
         turns.map(|turn| (turn, self.cell.run(runtime, &self.contenders[turn])))
@@ -104,7 +105,7 @@ impl Measurement {
 }
 
 impl Cell {
-    /// Whether both are of one table.
+    /// Returns `true` if both belong to the same table.
     pub(crate) fn is_beside(&self, other: &Self) -> bool {
         (self.cores, self.workload, self.items) == (other.cores, other.workload, other.items)
     }

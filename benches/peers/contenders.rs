@@ -1,4 +1,4 @@
-//! Ways to map an async function over items with bounded concurrency: what people use today, and ours.
+//! Ways to map an async function over items with bounded concurrency: the common ones, and ours.
 
 use std::cell::Cell;
 use std::future::ready;
@@ -31,7 +31,7 @@ impl<F: Fn(u64) -> Fut + Copy + Send + Sync + 'static, Fut> MapFn<Fut> for F {}
 pub(crate) trait ItemFuture: Future<Output = ItemResult> + Send + 'static {}
 impl<Fut: Future<Output = ItemResult> + Send + 'static> ItemFuture for Fut {}
 
-/// What a contender has made of the items.
+/// The result of a contender.
 pub(crate) enum Output {
     Results(Vec<ItemResult>),
     Account(MapTaskResult<u64, u32>),
@@ -39,7 +39,7 @@ pub(crate) enum Output {
 }
 
 impl Output {
-    /// Holds that no item was left out or came twice.
+    /// Checks that no item was left out or came twice.
     pub(crate) fn check(self, contender: &str, items: u64) {
         let sum = match self {
             Self::Results(results) => {
@@ -66,7 +66,7 @@ pub(crate) struct Contender {
 
 /// Makes the future of a run over so many items, so many at once.
 pub(crate) enum Run {
-    /// It stays on its thread, and so it needs no atomics for what its items share.
+    /// It stays on its thread, so its items share state without atomics.
     Local(Box<dyn Fn(u64, usize) -> LocalBoxFuture<'static, Output>>),
     Send(Box<dyn Fn(u64, usize) -> BoxFuture<'static, Output>>),
 }
@@ -91,8 +91,8 @@ impl Contender {
     }
 }
 
-/// All of them. Peers take a function for the whole item; ours, unless they are bare, one for an attempt, because they
-/// retry by themselves.
+/// All contenders. Peers take a function for the whole item. Ours take one for an attempt, unless they are bare, because
+/// they retry in the run.
 pub(crate) fn contenders<I: ItemFuture, A: ItemFuture>(
     item: impl MapFn<I>,
     attempt: impl MapFn<A>,
@@ -145,7 +145,7 @@ async fn for_each_concurrent<Fut: ItemFuture>(items: u64, c: usize, f: impl MapF
     Output::Sum(sum.get())
 }
 
-/// A permit, then a task for the item, all joined at the end.
+/// Acquires a permit, then spawns a task for the item. All are joined at the end.
 async fn join_set<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
     let permits = Arc::new(Semaphore::new(c));
     let mut tasks = JoinSet::new();
@@ -161,8 +161,8 @@ async fn join_set<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> 
     Output::Results(tasks.join_all().await)
 }
 
-/// The queue's length is the bound: where it is full, the task at its front is awaited first. It gives the results in
-/// the order of the items, so a slow item keeps others from starting.
+/// The length of the queue is the bound: when it is full, the task at its front is awaited first. The results come in the
+/// order of the items, so a slow item keeps others from starting.
 async fn join_queue<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
     let mut tasks = JoinQueue::with_capacity(c);
     let mut results = Vec::with_capacity(items as usize);
@@ -179,7 +179,7 @@ async fn join_queue<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -
     Output::Results(results)
 }
 
-/// A permit, then a task for the item, all handles awaited at the end.
+/// Acquires a permit, then spawns a task for the item. All handles are awaited at the end.
 async fn spawn_recipe<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
     let permits = Arc::new(Semaphore::new(c));
     let mut tasks = Vec::with_capacity(items as usize);
@@ -199,8 +199,8 @@ async fn spawn_recipe<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>)
     Output::Results(results)
 }
 
-/// The least that two workers need to share items, each in its order: a lock where an item is fetched and the result of
-/// the one before it is left. Nothing is limited or protected, and of items that wait only two do at once.
+/// The minimum that two worker threads need to share items, each in order: a lock under which an item is fetched and the
+/// result of the previous one is stored. Nothing is limited or protected, and only two items wait at a time.
 async fn two_loops<Fut: ItemFuture>(items: u64, f: impl MapFn<Fut>) -> Output {
     let shared = Arc::new(Mutex::new((0..items, vec![None; items as usize])));
     let spawn = || {
@@ -232,7 +232,7 @@ async fn futures_buffered<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<F
     Output::Results(BufferedStreamExt::buffered_unordered(items, c).collect().await)
 }
 
-/// Its `collect` does not heed the limit, as of 7.7.1, so it adds up.
+/// Its `collect` ignores the limit, as of 7.7.1, so the results are added up.
 async fn futures_concurrency<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
     let sum = &Cell::new(0);
     let add = async |n| {
@@ -257,7 +257,7 @@ async fn ours_bare<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) ->
     Output::Account(bare(c).over(0..items).map(f).await.expect("no item fails"))
 }
 
-/// A run with every protection; a macro, because the type of a run cannot be written down.
+/// A run with every protection. It is a macro, because the type of a run cannot be named.
 macro_rules! full_run {
     ($items:expr, $c:expr, $f:expr) => {
         full($c)
@@ -272,7 +272,7 @@ async fn ours_full<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) ->
     Output::Account(full_run!(items, c, f).await.expect("no item fails"))
 }
 
-/// Somebody receives how long each item took, so the clock is read for it.
+/// The duration of each item is received, so the clock is read for it.
 async fn ours_elapsed<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
     let run = full_run!(items, c, f).observe(|_: &Event<'_>| ());
     Output::Account(run.await.expect("no item fails"))

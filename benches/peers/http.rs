@@ -1,4 +1,4 @@
-//! W4: a GET over a socket, through one client for all contenders of a runtime, to a server on a core of its own.
+//! W4: a GET over a socket, through one client for all contenders of a runtime, to a server on its own core.
 
 use std::net::SocketAddr;
 use std::sync::{LazyLock, mpsc};
@@ -16,7 +16,7 @@ use crate::contenders::ItemResult;
 use crate::frame::current_thread_on;
 
 static SERVER: LazyLock<SocketAddr> = LazyLock::new(start);
-/// One for each runtime, because a pooled connection makes progress only while the runtime runs that opened it.
+/// One for each runtime: a pooled connection makes progress only while the runtime that opened it runs.
 static CLIENTS: [LazyLock<Client>; 2] = [const { LazyLock::new(client) }; 2];
 
 /// Asks the server for twice the number.

@@ -1,9 +1,9 @@
-//! What a run costs an item, beside what people use today. `cargo bench --bench peers`
+//! The cost of a run per item, compared with the common alternatives. `cargo bench --bench peers`
 //!
-//! All contenders do the same work by turns in one process, and then in the next; the figures are medians: of the wall's
-//! clock, and of the CPU time of the one thread or of the whole process. Only ratios within one run mean anything: the
-//! machine has its moods. Arguments pick other cells than the usual ones, as in
-//! `cargo bench --bench peers -- w0 w4 --concurrency 64 --rounds 5 --contender full`.
+//! All contenders do the same work in turn in one process, and then in the next. The figures are medians: of the wall
+//! clock, and of the CPU time of the one thread or of the whole process. Only ratios within one run are meaningful, because
+//! the speed of the machine varies. Arguments select other cells than the usual ones, as in `cargo bench --bench peers --
+//! w0 w4 --concurrency 64 --rounds 5 --contender full`.
 
 #![allow(
     clippy::expect_used,
@@ -32,12 +32,12 @@ use cell::{Cell, Cores, Figures, Measurement};
 use frame::Table;
 use workload::Workload;
 
-/// What a run costs an item, beside what people use today.
+/// The cost of a run per item, compared with the common alternatives.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Only these workloads
     workloads: Vec<Workload>,
-    /// Only on so many cores
+    /// Only on this number of cores
     #[arg(long)]
     cores: Option<Cores>,
     /// Other numbers of items, as in 10000,100000; also for workloads that are left out on two cores
@@ -49,13 +49,13 @@ struct Arguments {
     /// Another number of rounds
     #[arg(long)]
     rounds: Option<NonZeroUsize>,
-    /// Only contenders with this in their names, beside the one that all are compared with
+    /// Only contenders with this in their names, and the baseline
     #[arg(long)]
     contender: Vec<String>,
-    /// Measures what falls on this process, and prints it for the one that has begun it
+    /// Measures the share of this process, and prints it for the process that started it
     #[arg(long, hide = true)]
     process: Option<usize>,
-    /// What `cargo bench` says to every benchmark
+    /// The flag that `cargo bench` passes to every benchmark
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -63,7 +63,7 @@ struct Arguments {
 /// The cells of one table: the numbers of items and the concurrencies.
 type Sizes = (u64, Vec<usize>);
 
-/// What there is time for in a few minutes.
+/// The sizes that can be measured in a few minutes.
 fn usual(cores: Cores, workload: Workload) -> Vec<Sizes> {
     use Workload::{Computes, Fails, Fetches, Ready, Sleeps, Yields};
     let all = || vec![8, 64, 1024];
@@ -78,12 +78,12 @@ fn usual(cores: Cores, workload: Workload) -> Vec<Sizes> {
         (Cores::Two, Ready) => vec![(100_000, all())],
         (Cores::Two, Yields) => vec![(100_000, vec![8, 64, 1024, 4096])],
         (Cores::Two, Computes) => vec![(100_000, vec![64])],
-        // These wait more than they work, and the second core is the server's.
+        // These wait more than they work, and the second core runs the server.
         (Cores::Two, Sleeps | Fails | Fetches) => vec![],
     }
 }
 
-/// Fewer, the longer one takes.
+/// Returns the number of rounds: the fewer, the longer one takes.
 fn usual_rounds(workload: Workload, items: u64) -> usize {
     match workload {
         Workload::Ready | Workload::Yields if items < 1_000_000 => 21,
@@ -113,7 +113,7 @@ impl Arguments {
             || self.contender.iter().any(|part| contender.contains(part))
     }
 
-    /// What is to be measured.
+    /// Returns the measurements to make.
     fn measurements(&self) -> Vec<Measurement> {
         let mut measurements = Vec::new();
         for cores in picked(self.cores.as_slice()) {
@@ -134,12 +134,12 @@ impl Arguments {
     }
 }
 
-/// Those, or all where there are none.
+/// Returns these values, or all if there are none.
 fn picked<V: ValueEnum + Copy>(values: &[V]) -> Vec<V> {
     if values.is_empty() { V::value_variants().to_vec() } else { values.to_vec() }
 }
 
-/// Prints what was measured of the same items at different concurrencies.
+/// Prints the figures for the same items at different concurrencies.
 fn print(figures: &[Figures]) {
     let Some(Figures { cell: Cell { cores, workload, items, .. }, rounds, .. }) = figures.first() else {
         return;

@@ -1,7 +1,7 @@
-//! The rounds, in several processes, one after another.
+//! Runs the rounds in several processes, one after another.
 //!
-//! What lies where in memory is different in each process, and with it what a task for each item costs, by some percent.
-//! A median over several processes does not hang on that.
+//! The memory layout differs in each process, which changes the cost of a task for each item by some percent. A median over
+//! several processes does not depend on it.
 
 use std::cell::LazyCell;
 use std::env;
@@ -11,10 +11,10 @@ use std::process::Stdio;
 use crate::cell::{Cores, Measurement};
 use crate::frame::{Cost, current_thread, two_workers, without_memory_of_others};
 
-/// How many, or fewer where there are fewer rounds.
+/// The number of processes. It is lower if there are fewer rounds.
 const PROCESSES: usize = 7;
 
-/// The rounds of whoever has most.
+/// Returns the largest number of rounds of a measurement.
 fn rounds(measurements: &[Measurement]) -> usize {
     measurements.iter().map(Measurement::rounds).max().unwrap_or(0)
 }
@@ -25,7 +25,7 @@ fn share(process: usize, rounds: usize) -> Range<usize> {
     first(process)..first(process + 1)
 }
 
-/// Has all processes measure, and takes what they print.
+/// Makes all processes measure, and reads the figures that they print.
 pub(crate) fn collect(measurements: &mut [Measurement]) {
     let rounds = rounds(measurements);
     for process in (0..PROCESSES).filter(|process| !share(*process, rounds).is_empty()) {
@@ -41,8 +41,8 @@ pub(crate) fn collect(measurements: &mut [Measurement]) {
     eprintln!();
 }
 
-/// Measures what falls on this process: all cells by turns, as their contenders are, so that a mood of the machine that
-/// lasts for seconds is in few rounds of each, and in no median.
+/// Measures the share of this process. The cells take turns, like their contenders, so that a disturbance of the machine
+/// that lasts for seconds is in few rounds of each cell, and in no median.
 pub(crate) fn measure(measurements: &[Measurement], process: usize) {
     let (one, two) = (LazyCell::new(current_thread), LazyCell::new(two_workers));
     let runtime = |measurement: &Measurement| match measurement.cell().cores {

@@ -1,4 +1,4 @@
-//! What is aimed at, and whether the figures hold it.
+//! The targets, and the check of the figures against them.
 
 use std::fmt;
 
@@ -10,17 +10,17 @@ use Clock::{Cpu, Wall};
 use Cores::{One, Two};
 use Workload::{Computes, Fetches, Ready, Sleeps, Yields};
 
-/// A ratio of what two contenders cost on one workload.
+/// A target for the ratio of the costs of two contenders on one workload.
 struct Target {
     workload: Workload,
     cores: Cores,
-    /// Only with so many at once, or with any number.
+    /// Only at this concurrency, or at any.
     at_once: Option<usize>,
     clock: Clock,
     ours: &'static str,
     peer: &'static str,
     aim: Aim,
-    /// What has to hold.
+    /// The bound that fails the benchmark.
     must: f64,
     want: f64,
 }
@@ -33,13 +33,13 @@ enum Clock {
 
 #[derive(Clone, Copy)]
 enum Aim {
-    /// Ours costs at most so many times what the peer costs.
+    /// Our cost is at most so many times the cost of the peer.
     AtMost,
-    /// The peer costs at least so many times what ours costs.
+    /// The cost of the peer is at least so many times our cost.
     Cheaper,
 }
 
-/// With one thread CPU time is the steadier clock. With two, only the wall's shows that both work.
+/// With one thread, CPU time is the steadier clock. With two, only the wall clock shows that both work.
 const TARGETS: [Target; 17] = [
     at_most(Ready, Cpu, "ours, full", "buffer_unordered", 0.9, 0.7),
     at_most(Yields, Cpu, "ours, full", "buffer_unordered", 1.15, 1.0),
@@ -51,14 +51,14 @@ const TARGETS: [Target; 17] = [
     at_most(Ready, Cpu, "ours, for_each", "for_each_concurrent", 1.0, 0.7),
     at_most(Yields, Cpu, "ours, for_each", "for_each_concurrent", 1.15, 1.0),
     at_most(Yields, Cpu, "ours, stream", "buffer_unordered", 1.3, 1.15).at_once(1024),
-    // Awaited in a task of a runtime with two workers, as in a service.
+    // Awaited in a task of a runtime with two worker threads, as in a service.
     at_most(Yields, Wall, "ours, full", "buffer_unordered", 1.0, 0.8).on(Two),
     cheaper(Ready, One, Cpu, "ours, full", "JoinSet + Semaphore", 15.0, 25.0),
     cheaper(Yields, One, Cpu, "ours, full", "JoinSet + Semaphore", 5.0, 7.0),
     cheaper(Ready, Two, Wall, "ours, parallel", "spawn recipe", 8.0, 17.0),
     cheaper(Yields, Two, Wall, "ours, parallel", "spawn recipe", 3.0, 5.0),
     cheaper(Computes, Two, Wall, "ours, parallel", "spawn recipe", 1.4, 1.6),
-    // Two cores cannot give more than 2.0, which bounds the ratio before it as well.
+    // Two cores cannot be faster than a factor of 2.0, which also bounds the ratio above.
     cheaper(Computes, Two, Wall, "ours, parallel", "sequential", 1.6, 1.85),
 ];
 
@@ -112,15 +112,15 @@ impl Target {
         Self { at_once: Some(concurrency), ..self }
     }
 
-    /// The worst ratio, and where it was; none where this was not measured.
+    /// Returns the worst ratio and its figures. `None` if it was not measured.
     fn worst<'a>(&self, figures: &'a [Figures]) -> Option<(f64, &'a Figures)> {
         let judged = figures.iter().filter(|figures| self.judges(figures));
         let ratios = judged.filter_map(|figures| Some((self.ratio(figures)?, figures)));
         ratios.reduce(|worst, other| if self.holds(other.0, worst.0) { worst } else { other })
     }
 
-    /// Over fewer items the start of a run counts for more than the items do, or, where these sleep, the waking up of
-    /// a processor does. A request is neither.
+    /// With fewer items, the start of a run counts for more than the items do. If these sleep, the wake-up of a processor
+    /// does. Neither holds for a request.
     fn judges(&self, figures: &Figures) -> bool {
         let cell = &figures.cell;
         let enough = cell.workload == Fetches || cell.items >= 100_000;
@@ -164,7 +164,7 @@ impl Target {
     }
 }
 
-/// A row for each target that the figures can tell of, if there is one.
+/// Returns a row for each target that the figures cover. `None` if they cover none.
 pub(crate) fn judge(figures: &[Figures]) -> Option<Table> {
     let judged = TARGETS.iter().filter_map(|target| Some((target, target.worst(figures)?)));
     let mut judged = judged.peekable();

@@ -1,4 +1,4 @@
-//! What the items do. Every item `n` gives `2n`.
+//! The work of the items. Every item `n` returns `2n`.
 
 use std::fmt;
 use std::hint::black_box;
@@ -39,7 +39,7 @@ impl Workload {
             Self::Fetches => contenders(fetches, fetches),
             Self::Computes => contenders(computes, computes),
         };
-        // Waiting for one or two at a time would take minutes, and show what everybody knows.
+        // Waiting for one or two at a time would take minutes, and show nothing new.
         let waits = matches!(self, Self::Sleeps | Self::Fails);
         contenders.retain(|contender| match contender.name {
             "sequential" => !waits,
@@ -94,7 +94,7 @@ async fn fails(n: u64) -> ItemResult {
     black_box(Ok(n * 2))
 }
 
-/// What peers leave to the item itself: up to three retries, after waits that double and are as far apart as ours.
+/// The part that peers leave to the item: up to three retries, with delays that double and are as long as ours.
 async fn retries(n: u64) -> ItemResult {
     let mut wait = Duration::from_micros(500 + n % 1_000);
     for _ in 0..3 {

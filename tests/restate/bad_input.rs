@@ -1,4 +1,4 @@
-//! What is wrong is said, and nothing is lost by it.
+//! Bad input is reported, and loses nothing.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::work::{Event, Output, output};
 
 const TOKEN: &str = "correct-horse";
 
-/// Runs four items, of which the third one is for this handler, and the others are for one that does what it should.
-/// Gives the error of that item, having checked that the account has all four, and the two before it their outputs.
+/// Runs four items. The third is for this handler, and the others are for one that works. Returns the error of that item,
+/// after checking that the account has all four items and that the first two have their outputs.
 async fn third_of_four(scene: &Scene, server: &Server, bad: Handler<Output>) -> RestateError {
     let good = engine(server).handler::<Output>("Work", "work").run_id(scene.run_id);
     let task = AsyncMapTask::builder().concurrency(1).retries(2).build().unwrap();
@@ -101,7 +101,7 @@ async fn restate_bad_input_an_output_of_another_type_names_both() {
     );
     assert_eq!(error.to_string(), text);
 
-    // What was worked out is in the engine, for a run that asks for the right type.
+    // The computed outputs are in the engine, for a run that asks for the right type.
     let work = engine(server).handler::<Output>("Work", "work").run_id(scene.run_id);
     let result = task.over(scene.items(2)).map_with_context(|cx, item| work.call(cx, item)).await.unwrap();
     assert_eq!(result.results, [Some(output(0)), Some(output(1))]);

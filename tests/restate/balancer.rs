@@ -1,4 +1,4 @@
-//! A balancer before several workers: the engine sends all calls of a service to one address.
+//! A load balancer in front of several workers: the engine sends all calls of a service to one address.
 
 use std::fmt::Write;
 use std::fs;
@@ -9,8 +9,8 @@ use crate::guarded::Guarded;
 use crate::process::wait_for;
 use crate::{ports, proxy};
 
-/// Speaks HTTP/2 without TLS to both sides, asks each worker often whether it is well, and sends a call that could not
-/// be delivered to another one.
+/// Speaks HTTP/2 without TLS to both sides, checks the health of each worker often, and sends a call that could not be
+/// delivered to another worker.
 const CONFIG: &str = "
 defaults
     mode http
@@ -25,14 +25,14 @@ listen workers
     default-server proto h2 check inter 50ms fall 1 rise 1
 ";
 
-/// HAProxy at work. It is killed where a test drops it, or dies.
+/// A running HAProxy. It is killed if a test drops it, or dies.
 pub(crate) struct Balancer {
     port: u16,
     _process: Guarded,
 }
 
 impl Balancer {
-    /// Starts it before workers that listen, and waits until it has found one of them well.
+    /// Starts it in front of listening workers, and waits until it has found one of them healthy.
     pub(crate) async fn start(folder: &Path, workers: &[u16]) -> Self {
         let port = ports::free();
         let mut config = format!("{CONFIG}    bind 127.0.0.1:{port}\n");

@@ -1,4 +1,4 @@
-//! The examples `restate_worker` and `restate_map`, with a server of their own and a tree of files.
+//! The examples `restate_worker` and `restate_map`, with their own server and a tree of files.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::harness::{Ended, Program, Running, Sandbox};
 use crate::scene::until;
 use crate::server::Server;
 
-/// How many files the tree has at first.
+/// The number of files in the tree at the start.
 pub(crate) const FILES: usize = 46;
 
 /// A server, and the tree that its workers read.
@@ -21,7 +21,7 @@ pub(crate) struct Checksums<'s> {
     pub(crate) ways: Ways,
 }
 
-/// How the coordinator reaches the server.
+/// The ways in which the coordinator reaches the server.
 #[derive(Debug, Clone)]
 pub(crate) struct Ways {
     pub(crate) ingress: String,
@@ -30,7 +30,7 @@ pub(crate) struct Ways {
     pub(crate) variables: Vec<(&'static str, String)>,
 }
 
-/// A worker at work.
+/// A running worker.
 pub(crate) struct Worker<'s> {
     pub(crate) process: Running<'s>,
     pub(crate) port: u16,
@@ -68,7 +68,7 @@ impl<'s> Checksums<'s> {
         (10..50).for_each(|number| self.write(&number.to_string(), &format!("{text} {number}\n")));
     }
 
-    /// What `restate_map` prints: the checksums of all files, sorted by path.
+    /// Returns the expected output of `restate_map`: the checksums of all files, sorted by path.
     pub(crate) fn sums(&self) -> Vec<u8> {
         let mut names = Vec::new();
         for entry in walkdir::WalkDir::new(&self.files).sort_by_file_name() {
@@ -101,7 +101,7 @@ impl<'s> Checksums<'s> {
         self.ways.variables.iter().fold(map, |map, (name, value)| map.env(name, value))
     }
 
-    /// How many invocations of a run are so.
+    /// Returns the number of invocations of a run that meet the condition.
     pub(crate) async fn count(&self, run_id: &str, condition: &str) -> usize {
         let sql = format!(
             "SELECT count(*) AS n FROM sys_invocation WHERE idempotency_key LIKE '{run_id}.%' AND {condition}"
@@ -110,12 +110,12 @@ impl<'s> Checksums<'s> {
         rows[0].get("n").and_then(Value::as_u64).unwrap() as usize
     }
 
-    /// The engine has nothing of a run that is not over.
+    /// Checks that the engine has no invocation of a run that has not ended.
     pub(crate) async fn nothing_is_left_of(&self, run_id: &str) {
         assert_eq!(self.count(run_id, "status <> 'completed'").await, 0, "{run_id}");
     }
 
-    /// Starts a run that ends, except for one file that never does. Then all other files change.
+    /// Starts a run that ends, except for one file that never ends. Then changes all other files.
     pub(crate) async fn start_endless(&self, run_id: &str) -> (Running<'s>, Endless) {
         let path = self.files.join("endless");
         let file = File::create(&path).unwrap();
@@ -131,7 +131,7 @@ impl<'s> Checksums<'s> {
     }
 }
 
-/// A file that nobody reads to its end, in a run that has hashed all others.
+/// A file that is never read to its end, in a run that has hashed all others.
 pub(crate) struct Endless {
     path: PathBuf,
     /// The output of the run, once the file has an end.
@@ -139,20 +139,20 @@ pub(crate) struct Endless {
 }
 
 impl Endless {
-    /// A process has it open.
+    /// Returns `true` if a process has it open.
     pub(crate) fn is_read_by(&self, pid: Pid) -> bool {
-        // The process may close files meanwhile, or end.
+        // Meanwhile, the process may close files, or end.
         let Ok(files) = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())) else { return false };
         files.flatten().any(|file| fs::read_link(file.path()).is_ok_and(|path| path == self.path))
     }
 
-    /// Empties it.
+    /// Empties the file, so that it has an end.
     pub(crate) fn has_an_end(&self) {
         File::create(&self.path).unwrap();
     }
 }
 
-/// Ends a run as Ctrl-C does.
+/// Interrupts a run as Ctrl-C does.
 pub(crate) fn interrupt(run: Running<'_>) -> Ended {
     run.signal(Signal::INT);
     run.end()

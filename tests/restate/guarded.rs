@@ -1,4 +1,4 @@
-//! Programs that a test starts, and that do not outlive it, in whatever way it ends.
+//! Programs that a test starts, and that do not outlive it, no matter how it ends.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -6,8 +6,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use rustix::process::{Pid, test_kill_process};
 
-/// Starts the program that its arguments name, says its number, and kills it when its own input ends: when the other
-/// end of that pipe is closed, or when the process is gone that had it.
+/// Starts the program that its arguments name, prints its process id, and kills it when its own input ends. This happens
+/// when the other end of that pipe is closed, or when the process that had it is gone.
 const GUARD: &str = r#"
 "$@" </dev/null >&2 &
 pid=$!
@@ -19,7 +19,7 @@ wait $pid 2>/dev/null
 trap - EXIT
 "#;
 
-/// A program at work. It is killed where a test drops it, or dies.
+/// A running program. It is killed if a test drops it, or dies.
 #[derive(Debug)]
 pub(crate) struct Guarded {
     guard: Child,
@@ -33,7 +33,7 @@ impl Guarded {
         let mut guard = Command::new("sh");
         guard.args(["-c", GUARD, "guard"]).arg(program.get_program()).args(program.get_args());
         guard.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        // Of a group of its own, so that an interrupt from the keyboard leaves the guard the time to kill.
+        // In its own process group, so that an interrupt from the keyboard leaves the guard time to kill.
         guard.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut guard = guard.spawn().unwrap();
         let mut pid = String::new();

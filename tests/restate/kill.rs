@@ -1,5 +1,5 @@
-//! The worker, the server and the coordinator are killed in the middle of a run. Its results are those of a run that
-//! nothing disturbs, and what runs again was under way.
+//! Kills the worker, the server and the coordinator in the middle of a run. The results are those of an undisturbed run,
+//! and only items that were running run again.
 
 mod account;
 mod cluster;
@@ -13,13 +13,13 @@ use crate::random::Random;
 
 const ITEMS: u64 = 2_000;
 
-/// In the middle, so that these are under way for certain when something is killed.
+/// In the middle, so that these items are certain to run when something is killed.
 const HELD: Range<u64> = ITEMS / 2..ITEMS / 2 + 10;
 
-/// The instants of the run that is killed at random.
+/// The seed for the times at which the run is killed.
 const SEED: u64 = 20_261_122;
 
-/// Of the run that is killed at random.
+/// The number of times that the run is killed.
 const KILLS: u64 = 6;
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn killed_while_items_are_held(run_id: &str, part: Part) {
     let after = cluster.account();
     eprintln!("the {run_id} killed: {after}; killed at {at}");
     assert!(at.is_in_the_middle(), "{at}");
-    // What is held has no outcome yet. Others have none, or have one that the engine had not learned of.
+    // A held item has no outcome yet. Other running items have none, or have one that the engine had not received.
     let under_way = HELD.end - HELD.start..=CONCURRENCY;
     assert!(under_way.contains(&after.reruns()), "{after}");
     cluster.check_nothing_is_left().await;
@@ -56,7 +56,7 @@ async fn the_coordinator_is_killed_and_the_next_one_runs_nothing_again() {
     let mut coordinator = Some(cluster.coordinator());
     cluster.until_half_way().await;
     let at = cluster.kill(Part::Coordinator, &mut coordinator).await;
-    // The next one is beyond what is held, and waits for it.
+    // The next item is beyond the held ones, and waits for them.
     cluster.until_ended(at.ended() + 2 * CONCURRENCY).await;
     cluster.workers[0].open_gate();
     let expected = cluster.map.undisturbed().await;
@@ -66,7 +66,7 @@ async fn the_coordinator_is_killed_and_the_next_one_runs_nothing_again() {
     assert!(at.is_in_the_middle(), "{at}");
     assert_eq!(after.executions(), vec![1; ITEMS as usize], "{after}");
 
-    // The outcomes are kept for a run of this id, and for no other.
+    // The outcomes are kept for a run with this id, and for no other.
     assert_eq!(cluster.coordinator().report().await, expected);
     assert_eq!(cluster.account().executions(), vec![1; ITEMS as usize]);
     let another = Map { items: CONCURRENCY, run_id: "another".to_owned(), ..cluster.map.clone() };
@@ -83,7 +83,7 @@ async fn all_are_killed_at_random_and_only_what_was_under_way_runs_again() {
     let mut random = Random(SEED);
     let mut killed = Vec::new();
     for kill in 0..KILLS {
-        // One in each stretch of the run, and each part twice.
+        // One kill in each stretch of the run. Each part is killed twice.
         let stretch = ITEMS / (KILLS + 1);
         cluster.until_ended(kill * stretch + 1 + random.below(stretch)).await;
         let part = [Part::Worker, Part::Server, Part::Coordinator][kill as usize % 3];
@@ -94,7 +94,7 @@ async fn all_are_killed_at_random_and_only_what_was_under_way_runs_again() {
     assert_eq!(coordinator.unwrap().report().await, cluster.map.undisturbed().await);
     let after = cluster.account();
     eprintln!("all killed, seed {SEED}: {after}; killed: {}", killed.join("; "));
-    // A coordinator's death costs none.
+    // The death of a coordinator costs no reruns.
     assert!(after.reruns() <= (KILLS - KILLS / 3) * CONCURRENCY, "{after}");
     cluster.check_nothing_is_left().await;
 }
@@ -114,7 +114,7 @@ async fn of_two_workers_each_is_killed_in_turn_and_the_other_goes_on() {
     cluster.until_ended(ITEMS / 6).await;
     let mut killed = Vec::new();
     for (victim, other) in [(0, 1), (1, 0)] {
-        // Both have new work, so the balancer knows that both are well.
+        // Both have new work, so the balancer knows that both are healthy.
         cluster.until_ended_by(victim, 20).await;
         cluster.until_ended_by(other, 20).await;
         cluster.workers[victim].kill();
@@ -131,7 +131,7 @@ async fn of_two_workers_each_is_killed_in_turn_and_the_other_goes_on() {
     for (index, executions) in (0..).zip(after.executions()) {
         assert!(*executions >= attempts(index), "item {index} ran {executions} times");
     }
-    // Each bad item has a second attempt, which is no rerun of the first.
+    // Each bad item has a second attempt, which does not count as a rerun.
     let reruns = after.reruns() - bad;
     let ended = [cluster.ended_by(0), cluster.ended_by(1)];
     eprintln!("two workers, each killed: {after}, {bad} of these as retries and {reruns} after kills");

@@ -1,4 +1,4 @@
-//! A way to the ingress on which calls come late: what a proxy with buffers does when it is slow.
+//! A way to the ingress that delays calls, as a slow proxy with buffers does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,8 +9,8 @@ use tokio::sync::watch;
 
 use crate::scene::until;
 
-/// Takes each call, or another kind of request, and keeps it until it is told to let it through, also where its caller has hung up
-/// since. All other requests pass at once.
+/// Holds each call, or another kind of request, until a test lets it through, even if its caller has hung up since. All
+/// other requests pass immediately.
 pub(crate) struct Late {
     port: u16,
     held: Arc<AtomicUsize>,
@@ -50,7 +50,7 @@ impl Late {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// How many calls it has kept.
+    /// Returns the number of calls that it has held.
     pub(crate) fn held(&self) -> usize {
         self.held.load(Ordering::SeqCst)
     }

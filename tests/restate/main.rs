@@ -1,4 +1,4 @@
-//! Runs over Restate, against the real server and real workers. One binary, a module a concern.
+//! Runs over Restate, against the real server and real workers. One binary, with a module per concern.
 
 #![allow(
     clippy::unwrap_used,

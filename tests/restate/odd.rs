@@ -1,4 +1,4 @@
-//! A second service, for what the first one does not do.
+//! A second service, with the handlers that the first one lacks.
 
 use std::thread;
 
@@ -13,26 +13,26 @@ struct Odd;
 
 #[service]
 impl Odd {
-    /// Ends with a terminal error of the code that it gets.
+    /// Ends with a terminal error with the code that it gets.
     #[handler]
     async fn refuse(&self, _ctx: Context<'_>, code: Json<u16>) -> HandlerResult<()> {
         Err(TerminalError::new_with_code(code.into_inner(), "not today").into())
     }
 
-    /// Ends with a terminal error of this message.
+    /// Ends with a terminal error with this message.
     #[handler]
     async fn complain(&self, _ctx: Context<'_>, message: Json<String>) -> HandlerResult<()> {
         Err(TerminalError::new_with_code(418, message.into_inner()).into())
     }
 
-    /// Gives back a text of so many bytes.
+    /// Returns a text of so many bytes.
     #[handler]
     async fn text(&self, _ctx: Context<'_>, bytes: Json<usize>) -> HandlerResult<Json<String>> {
         Ok(Json("x".repeat(bytes.into_inner())))
     }
 }
 
-/// The shared server, which knows this service, too.
+/// The shared server, at which this service is registered, too.
 pub(crate) async fn shared() -> &'static Server {
     static REGISTERED: OnceCell<()> = OnceCell::const_new();
     let server = server::shared().await;
@@ -40,7 +40,7 @@ pub(crate) async fn shared() -> &'static Server {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         listener.set_nonblocking(true).unwrap();
-        // On a runtime of its own, because those of tests come and go.
+        // On a separate runtime, because those of tests do not last.
         thread::spawn(move || {
             Runtime::new().unwrap().block_on(async {
                 let listener = TcpListener::from_std(listener).unwrap();

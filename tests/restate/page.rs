@@ -1,11 +1,11 @@
-//! The commands and the configurations of the guide's page `past_one_machine`: tests use its own words.
+//! The commands and the configurations of the guide's page `past_one_machine`. The tests use those of the page itself.
 
 use crate::harness::{Program, Sandbox};
 use crate::server::{self, Server};
 
 const PAGE: &str = include_str!("../../src/guide/past_one_machine.md");
 
-/// The code of one kind below a heading of the page.
+/// Returns the code of one kind below a heading of the page.
 pub(crate) fn code(heading: &str, kind: &str) -> String {
     let fence = format!("```{kind}");
     let (mut in_code, mut is_below, mut is_wanted) = (false, false, false);
@@ -24,13 +24,13 @@ pub(crate) fn code(heading: &str, kind: &str) -> String {
     code
 }
 
-/// The page's commands for an operator, for this server.
+/// Returns the page's commands for an operator, for this server.
 fn operator(server: &Server) -> String {
     let admin = server.admin();
     code("# Queries for an operator", "sh").replace("localhost:9070", admin.strip_prefix("http://").unwrap())
 }
 
-/// A command of the shell that can use the page's functions `ask` and `each`.
+/// Returns a shell command that can use the functions `ask` and `each` of the page.
 fn command<'s>(sandbox: &'s Sandbox, operator: &str, command: &str) -> Program<'s> {
     let is_function = |line: &&str| line.starts_with("ask()") || line.starts_with("each()");
     let functions: Vec<_> = operator.lines().filter(is_function).collect();
@@ -38,7 +38,7 @@ fn command<'s>(sandbox: &'s Sandbox, operator: &str, command: &str) -> Program<'
     sandbox.program("bash").args(["-c", &format!("{}\n{command}", functions.join("\n"))])
 }
 
-/// Purges the failures of a run with the page's command.
+/// Purges the failures of a run with the command of the page.
 pub(crate) fn purge(sandbox: &Sandbox, server: &Server, run_id: &str) {
     let operator = operator(server);
     let purge = operator.lines().find(|line| line.ends_with(" | each purge")).unwrap();

@@ -1,14 +1,14 @@
-//! Ports for servers that are started again on the same one.
+//! Ports for servers that are restarted on the same port.
 
 use std::net::TcpListener;
 use std::process;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below the ports that the system gives to connections, so that none of these takes one while its server is dead.
+/// Below the ports that the system gives to connections. So no connection takes such a port while its server is dead.
 const FIRST: u16 = 18_000;
 const COUNT: u16 = 12_000;
 
-/// A port that nobody listens on. Each is given once to a process; two processes begin at different ones.
+/// Returns a port that is not in use. Each is given once to a process. Two processes begin at different ports.
 pub(crate) fn free() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = process::id().wrapping_mul(37) as u16 % COUNT;

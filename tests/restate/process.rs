@@ -1,4 +1,4 @@
-//! Processes that a test starts and kills: this program itself, with a job to do.
+//! Processes that a test starts and kills: this program itself, with a job.
 
 mod job;
 
@@ -18,17 +18,17 @@ use crate::ports;
 use crate::server::LONGEST;
 use crate::work::Log;
 
-/// Where a process finds its job.
+/// The environment variable with the job of a process.
 const JOB: &str = "ASYNC_MAP_TASK_JOB";
 
 fn start(job: &Job) -> Guarded {
     Guarded::start(&program(job, ":"))
 }
 
-/// This program with a job, after a command of the shell.
+/// Returns a command that runs this program with a job, after a shell command.
 fn program(job: &Job, before: &str) -> Command {
     let mut program = Command::new("sh");
-    // What the harness of the tests prints in the child is of no interest.
+    // The output of the test harness in the child is not needed.
     program
         .args(["-c", &format!(r#"{before} && exec "$0" "$@" >/dev/null"#)])
         .arg(env::current_exe().unwrap());
@@ -36,7 +36,7 @@ fn program(job: &Job, before: &str) -> Command {
     program
 }
 
-/// Looks now and then, because a long log takes long to look at, until there is something.
+/// Checks now and then until there is a value. It does not check often, because a long log takes long to read.
 pub(crate) async fn wait_for<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
@@ -48,7 +48,7 @@ pub(crate) async fn wait_for<T>(what: &str, mut look: impl AsyncFnMut() -> Optio
     }
 }
 
-/// A worker with a port and a log of its own, which it keeps when it is killed and started again.
+/// A worker with its own port and log, which it keeps when it is killed and restarted.
 pub(crate) struct Worker {
     port: u16,
     folder: PathBuf,
@@ -77,7 +77,7 @@ impl Worker {
         self.process.take().expect("it lives").kill();
     }
 
-    /// Lets the items end that are held.
+    /// Lets the held items end.
     pub(crate) fn open_gate(&self) {
         File::create(self.folder.join(job::GATE)).unwrap();
     }
@@ -91,7 +91,7 @@ impl Worker {
     }
 }
 
-/// A process with a run.
+/// A process that executes a run.
 pub(crate) struct Coordinator {
     report: PathBuf,
     process: Guarded,
@@ -102,7 +102,7 @@ impl Coordinator {
         Self::start_with(map, folder, ":", &[])
     }
 
-    /// Starts it after a command of the shell, and with these variables in its environment.
+    /// Starts it after a shell command, and with these variables in its environment.
     pub(crate) fn start_with(map: &Map, folder: &Path, before: &str, variables: &[(&str, &Path)]) -> Self {
         let report = folder.join("report.json");
         let _ = fs::remove_file(&report);
@@ -118,7 +118,7 @@ impl Coordinator {
         assert!(!self.report.exists(), "the run had ended before the kill");
     }
 
-    /// Waits for the end of its run, and has its warnings.
+    /// Waits for the end of its run, and returns the report and the warnings.
     pub(crate) async fn report_and_warnings(self) -> (Report, String) {
         let log = self.report.with_extension("log");
         (self.report().await, fs::read_to_string(log).unwrap())

@@ -1,4 +1,4 @@
-//! What stands before the ingress: time limits, and TLS.
+//! Proxies in front of the ingress: time limits, and TLS.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ async fn a_call_that_a_proxy_cuts_is_attached_to_again_and_is_no_outage() {
     let (server, scene) = (server::shared().await, Scene::new("proxies-cut"));
     let proxy = Proxy::before_url(&server.ingress(), "timeout server 500ms").await;
     let (warnings, _listening) = Warnings::listen();
-    // Less than an item takes, so that an outage would be too long.
+    // Shorter than an item takes, so an outage of that length would be too long.
     let engine = Restate::builder(proxy.url()).retry_time(Duration::from_secs(1)).build().unwrap();
     let work = engine.handler::<Output>("Work", "work").run_id(scene.run_id);
     let items: Vec<_> = (0..4).map(|index| Item { millis: 4_000, ..scene.item(index) }).collect();
@@ -31,7 +31,7 @@ async fn a_call_that_a_proxy_cuts_is_attached_to_again_and_is_no_outage() {
     assert_eq!(warnings.count("was closed before the handler ended"), 1, "and there is no other warning");
 }
 
-/// A certificate that nobody vouches for, and a file that has its key, too.
+/// Creates a self-signed certificate, and a file that also contains its key.
 fn self_signed(folder: &Path, constraints: &str) -> [PathBuf; 2] {
     let [key, certificate, both] = ["key.pem", "certificate.pem", "both.pem"].map(|name| folder.join(name));
     let mut openssl = Command::new("openssl");
@@ -47,10 +47,10 @@ fn self_signed(folder: &Path, constraints: &str) -> [PathBuf; 2] {
 /// A certificate of a server.
 const OF_A_SERVER: &str = "basicConstraints=critical,CA:FALSE";
 
-/// A certificate of an authority: what `openssl` makes by default.
+/// A certificate of an authority: the default of `openssl`.
 const OF_AN_AUTHORITY: &str = "basicConstraints=critical,CA:TRUE";
 
-/// A proxy before a server's ingress or admin API that speaks TLS.
+/// Starts a proxy that speaks TLS, in front of a server's ingress or admin API.
 async fn with_tls(url: &str, certificate: &Path) -> Proxy {
     let target = url.rsplit(':').next().unwrap().parse().unwrap();
     Proxy::start(target, &format!("ssl crt {}", certificate.display()), "timeout server 60s").await
@@ -77,7 +77,7 @@ async fn a_certificate_that_is_not_trusted_ends_a_call_at_once() {
     assert_eq!((result.summary.failures, scene.began(2)), (2, vec![0; 2]));
 }
 
-/// A run whose ingress and admin API are these, in a program that trusts this certificate only.
+/// Executes a run with this ingress and admin API, in a program that trusts only this certificate.
 async fn run_that_trusts(map: &Map, scene: &Scene, certificate: &Path) -> Report {
     let variables = [("SSL_CERT_FILE", certificate)];
     Coordinator::start_with(map, scene.folder(), ":", &variables).report().await
@@ -115,6 +115,6 @@ async fn a_certificate_of_an_authority_is_none_of_a_server() {
     let ingress = format!("https://localhost:{}", proxy.port());
     let map = Map { ingress, log: scene.log.path(), ..Map::new(server, scene.run_id, 1) };
     let report = run_that_trusts(&map, &scene, &certificate).await;
-    // As the guide has it.
+    // As the guide says.
     assert!(report.errors[&0].contains("CaUsedAsEndEntity"), "{report:?}");
 }

@@ -1,4 +1,4 @@
-//! What may stand before an ingress: a real proxy.
+//! A real proxy, as it may be in front of an ingress.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::guarded::Guarded;
 use crate::ports;
 use crate::scene::until;
 
-/// A proxy at work. It is killed where a test drops it, or dies.
+/// A running proxy. It is killed if a test drops it, or dies.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     port: u16,
@@ -18,14 +18,14 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Lets nobody in without the token.
+    /// Starts a proxy that rejects requests without the token.
     pub(crate) async fn before(target: u16, token: &str) -> Self {
         let rule =
             format!("deny deny_status 401 unless {{ req.hdr(authorization) -m str 'Bearer {token}' }}");
         Self::start(target, "", &format!("timeout server 60s\nhttp-request {rule}")).await
     }
 
-    /// A proxy that does this on the way, with these words after its own address.
+    /// Starts a proxy with this configuration of the way, and with these words after its own address.
     pub(crate) async fn start(target: u16, bind: &str, way: &str) -> Self {
         let port = ports::free();
         let config = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("proxy-{port}.cfg"));
@@ -50,7 +50,7 @@ impl Proxy {
         proxy
     }
 
-    /// A proxy before a server's ingress or admin API, by its URL.
+    /// Starts a proxy in front of a server's ingress or admin API, by its URL.
     pub(crate) async fn before_url(url: &str, way: &str) -> Self {
         Self::start(url.rsplit(':').next().unwrap().parse().unwrap(), "", way).await
     }
@@ -64,7 +64,7 @@ impl Proxy {
     }
 }
 
-/// Where systems have it, which is not always where programs are looked for.
+/// The usual place of the program, which is not always in the search path.
 pub(crate) fn program() -> &'static Path {
     let places = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy", "/opt/homebrew/bin/haproxy"];
     let program = places.into_iter().map(Path::new).find(|place| place.exists());

@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ports;
 
-/// Where nobody listens on the target, it takes connections and closes them.
+/// If the target does not listen, it accepts connections and closes them.
 #[derive(Debug)]
 pub(crate) struct Relay {
     port: u16,
     target: u16,
     accepted: Arc<AtomicUsize>,
-    /// Nothing while it is cut.
+    /// `None` while it is cut.
     serving: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
@@ -27,7 +27,7 @@ impl Relay {
         relay
     }
 
-    /// A relay to a server's ingress or admin API, by its URL.
+    /// Starts a relay to a server's ingress or admin API, by its URL.
     pub(crate) async fn to_url(url: &str) -> Self {
         Self::to(url.rsplit(':').next().unwrap().parse().unwrap()).await
     }
@@ -40,12 +40,12 @@ impl Relay {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// How many connections there have been.
+    /// Returns the number of connections so far.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// Breaks all connections; new ones are refused.
+    /// Breaks all connections. New ones are refused.
     pub(crate) async fn cut(&mut self) {
         let (stop, serving) = self.serving.take().expect("it is not cut");
         stop.cancel();

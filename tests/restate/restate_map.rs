@@ -1,4 +1,4 @@
-//! The examples `restate_map` and `restate_worker`: what they print, and what they refuse.
+//! The examples `restate_map` and `restate_worker`: their output, and the input that they refuse.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -24,7 +24,7 @@ async fn restate_map_prints_what_sha256sum_prints_and_repeats_a_run_by_its_id() 
     checksums.map_over(&checksums.files).run().out_is(checksums.sums());
 }
 
-/// The code of the error that a worker gives for a path.
+/// Returns the code of the error that a worker returns for a path.
 async fn refusal(checksums: &Checksums<'_>, path: &str) -> Option<u64> {
     let url = checksums.server.ingress() + "/restate/call/Checksums/sha256";
     let reply = reqwest::Client::new().post(url).json(path).send().await.unwrap();
@@ -55,7 +55,7 @@ async fn restate_map_keeps_a_failure_until_it_is_purged() {
     let sandbox = Sandbox::new();
     let (checksums, _worker) = Checksums::start(&sandbox).await;
     let expected = checksums.sums();
-    // The coordinator sees files that the worker does not.
+    // The coordinator sees files that the worker does not see.
     let tree = sandbox.folder("tree");
     let copied = sandbox.program("cp").arg("-r").arg(checksums.files.join(".")).arg(&tree).run();
     copied.exits(0);

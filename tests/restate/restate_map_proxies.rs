@@ -9,7 +9,7 @@ use crate::harness::Sandbox;
 use crate::scene::until;
 use crate::{page, ports, proxy};
 
-/// The end of a URL.
+/// Returns the port in a URL.
 fn port_of(url: &str) -> &str {
     url.rsplit(':').next().unwrap()
 }
@@ -75,7 +75,7 @@ async fn restate_map_runs_on_several_workers_with_the_balancer_of_the_page() {
     until("the balancer answers", answers).await;
     checksums.server.register(port).await;
 
-    // The workers have one line each for a file that only the coordinator sees.
+    // Each worker prints one line for a file that only the coordinator sees.
     let tree = sandbox.folder("tree");
     (100..200).for_each(|number| fs::write(tree.join(number.to_string()), "missing\n").unwrap());
     checksums.map_over(&tree).args(["--run-id", "balanced", "--max-failures", "200"]).run().exits(0);
@@ -91,7 +91,7 @@ async fn restate_map_runs_on_several_workers_with_the_balancer_of_the_page() {
     until("the other worker has the call of a frozen one", async || reads(other.process.pid())).await;
     busy.process.signal(Signal::CONT);
     until("the worker that is back reads no further", async || !reads(busy.process.pid())).await;
-    // The balancer has a line for each worker that it gives up or takes back.
+    // The balancer prints a line for each worker that it gives up or takes back.
     let is_up = async || balancer.err().lines().next_back().is_some_and(|line| line.contains(" is UP"));
     until("both workers are up for the balancer", is_up).await;
     other.process.signal(Signal::TERM);

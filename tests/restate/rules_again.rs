@@ -1,4 +1,4 @@
-//! Rule 1: the key of a call is run id, index and attempt, so a run with the same id finds what is there.
+//! Rule 1: the key of a call consists of run id, index and attempt, so a run with the same id finds the calls of the first.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::scene::{Scene, at_once, engine, outputs, run, until};
 use crate::server::{self, Server};
 use crate::work::{Event, Item, Output, output};
 
-/// The handler of an engine that has no admin API, and with the run id of the scene.
+/// Returns the handler of an engine without an admin API, with the run id of the scene.
 fn work(server: &Server, scene: &Scene) -> Handler<Output> {
     engine(server).handler("Work", "work").run_id(scene.run_id)
 }
 
-/// A coordinator that dies: its run is cut off when so many executions have begun, and tells the engine nothing.
+/// Simulates the death of a coordinator: drops the run when so many executions have begun, without a message to the engine.
 async fn run_and_die(task: AsyncMapTaskBuilder, items: Vec<Item>, server: &Server, scene: &Scene, at: usize) {
     let coordinator = tokio::spawn(run(task, items, work(server, scene)));
     scene.until(Event::Began, at).await;
@@ -104,8 +104,8 @@ async fn restate_rule_1_what_a_stopped_run_cancelled_runs_again() {
     assert_eq!(scene.log.counts(Event::Ended, 6), [1; 6]);
 }
 
-/// Stops the two items of a dead coordinator's run in the engine, the first one with a cancel, the other with a kill,
-/// and leaves their outcomes there.
+/// Stops the two items of a dead coordinator's run in the engine, and leaves their outcomes there. The first one is
+/// cancelled, the other is killed.
 async fn stop_by_hand(server: &Server, scene: &Scene) {
     let items = (0..2).map(|index| Item { heeds: true, millis: 3_600_000, ..scene.item(index) });
     run_and_die(at_once(2), items.collect(), server, scene, 2).await;
@@ -223,7 +223,7 @@ async fn restate_rule_1_a_handler_without_a_run_id_shares_nothing_between_its_ru
     let (server, scene) = (server::shared().await, Scene::new("again-random"));
     let engine = engine(server);
     let handler = engine.handler::<Output>("Work", "work");
-    // As a service has it in its state, for one run after another, and for two at once.
+    // As a service keeps it in its state, for one run after another, and for two at once.
     for executions in [1, 2] {
         assert_eq!(run(at_once(3), scene.items(3), handler.clone()).await.results, outputs(3));
         assert_eq!(scene.began(3), [executions; 3]);

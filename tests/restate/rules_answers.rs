@@ -18,12 +18,12 @@ use crate::proxy::Proxy;
 use crate::scene::Scene;
 use crate::server::Server;
 
-/// An engine that sends nothing twice.
+/// Returns an engine that sends nothing twice.
 fn impatient(url: String) -> Restate {
     Restate::builder(url).retry_time(Duration::ZERO).build().unwrap()
 }
 
-/// The errors of a run of which no item succeeds.
+/// Returns the errors of a run in which no item succeeds.
 async fn errors<I, T>(items: impl IntoIterator<Item = I>, handler: &Handler<T>) -> Vec<RestateError>
 where
     I: Serialize + Clone,
@@ -52,13 +52,13 @@ async fn restate_rule_2_a_terminal_error_with_the_code_of_a_success_is_a_failure
     let (nothing, anything) = (errors(codes, &nothing).await, errors(codes, &anything).await);
     for (code, error) in codes.into_iter().chain(codes).zip(nothing.into_iter().chain(anything)) {
         let RestateError::Handler { code: found, message, .. } = error else { panic!("{code}: {error:?}") };
-        // With these two statuses, an answer of HTTP has no body.
+        // With these two statuses, an HTTP response has no body.
         let expected = if [204, 304].contains(&code) { "``" } else { "not today" };
         assert_eq!((found, message.as_str()), (code, expected));
     }
 }
 
-/// The URL of a server that is no Restate.
+/// Returns the URL of a server that is not Restate.
 async fn stranger(status: StatusCode) -> String {
     let app = Router::new().fallback(any(move || async move { status }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -84,7 +84,7 @@ async fn restate_rule_2_the_success_of_a_stranger_is_none() {
     }
 }
 
-/// A way to the server by which its answers come as those of an older one, which do not name the source of an error.
+/// Starts a proxy that makes the server answer as an older one does, which does not name the source of an error.
 async fn as_an_older_one(server: &Server) -> Proxy {
     Proxy::before_url(
         &server.ingress(),

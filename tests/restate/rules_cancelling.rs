@@ -1,4 +1,4 @@
-//! Rule 3: how an invocation ends for which nobody waits any more, whatever it does at that moment.
+//! Rule 3: the end of an invocation that no caller waits for any more, in whatever state it is at that moment.
 
 use std::future::pending;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::server::{LONGEST, Server};
 use crate::support::{Place, builder, drop_after, is_stopped, lenient, until};
 use crate::work::{Event, Item, Log, Output, output};
 
-/// An engine that kills nothing: what it cancels ends by itself, or not at all.
+/// Returns an engine that kills nothing: a cancelled invocation ends of its own accord, or not at all.
 fn never_killing(server: &Server) -> Restate {
     builder(server).admin(server.admin()).kill_after(Duration::MAX).build().unwrap()
 }
@@ -83,7 +83,7 @@ async fn restate_rule_3_a_handler_that_is_deaf_in_a_step_is_killed() {
 #[tokio::test]
 async fn restate_rule_3_what_waits_for_a_worker_that_is_gone_is_stopped() {
     let place = Place::new("absent").await;
-    // Another name, because a service has one place at a time.
+    // Another name, because a service has only one deployment at a time.
     let worker = serve(&place, Endpoint::builder().bind(Absent).build()).await;
     worker.shutdown_background();
     let call = place.engine.handler::<Output>("Absent", "call").run_id(&place.run_id);
@@ -143,12 +143,12 @@ async fn restate_rule_3_what_had_ended_before_the_cancelling_is_kept() {
     let task = AsyncMapTask::builder().concurrency(8).build().unwrap();
     let ends = [1, 2, 5, 6];
     let items = place.some_at_the_gate(8, &ends);
-    // The worker has ended them, and the call may not know it yet when it is dropped.
+    // The worker has ended them, but the call may not have the answer yet when it is dropped.
     let run = task.over(items.clone()).map_with_context(|cx, item| place.work.call(cx, item));
     let stop = async {
         place.begun(8).await;
         place.open_the_gate();
-        // Until the engine has all four outcomes, of which the run may know some, or none.
+        // Waits until the engine has all four outcomes. The run may have received some of them, or none.
         in_state(&place, "running", 4).await;
     };
     tokio::select! {
@@ -177,7 +177,7 @@ async fn restate_rule_3_without_an_admin_the_items_run_on_and_the_next_run_has_t
 
     let run = task.over(items).map_with_context(|cx, item| place.work.call(cx, item));
     let (result, ()) = join!(run, async {
-        // Time for its calls to attach. Those that come later find the outcomes, and nothing below changes.
+        // Gives its calls time to attach. Later calls find the outcomes, and nothing below changes.
         drop_after(Duration::from_millis(20), pending::<()>()).await;
         place.open_the_gate();
     });
@@ -209,7 +209,7 @@ async fn restate_rule_3_what_was_stopped_by_others_runs_again_in_the_next_run() 
     assert_eq!(place.log.counts(Event::Began, 8), [2; 8]);
 }
 
-/// Items that the engine has to try again and again.
+/// Returns items that the engine must retry again and again.
 fn stumbling(place: &Place<'_>, count: u64) -> Vec<Item> {
     let stumble = |item| Item { millis: 0, stumbles: u64::MAX, ..item };
     place.deaf(count).into_iter().map(stumble).collect()
@@ -226,7 +226,7 @@ async fn in_state(place: &Place<'_>, state: &str, count: usize) {
     timeout(LONGEST, wait).await.expect("as many are in this state as there are items");
 }
 
-/// A worker of one test, on a runtime of its own that the test can end.
+/// Starts a worker for one test, on a separate runtime that the test can shut down.
 async fn serve(place: &Place<'_>, endpoint: Endpoint) -> Runtime {
     let runtime = Runtime::new().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -250,7 +250,7 @@ struct Passing;
 
 #[service]
 impl Passing {
-    /// Never comes to the end of a step.
+    /// Never completes a step.
     #[handler]
     async fn step(&self, ctx: Context<'_>, item: Json<Item>) -> HandlerResult<Json<Output>> {
         let Json(item) = item;
@@ -270,7 +270,7 @@ struct Verbose;
 
 #[service]
 impl Verbose {
-    /// Has more to say than its caller wants to know.
+    /// Returns more than its caller accepts.
     #[handler]
     async fn large(&self, _ctx: Context<'_>, item: Json<Item>) -> HandlerResult<Json<String>> {
         let Json(item) = item;

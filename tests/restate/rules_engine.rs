@@ -1,4 +1,4 @@
-//! Rule 3: what is stopped is stopped, also where the engine or the way to it has changed since it was called.
+//! Rule 3: a stopped run is stopped even if the engine, or the way to it, has changed since the call.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -144,7 +144,7 @@ async fn restate_rule_3_a_retry_does_not_wait_for_calls_that_may_come_late() {
     }
 }
 
-/// The URL of a server that knows nothing.
+/// Returns the URL of a server that has no data.
 async fn stranger() -> String {
     let app = Router::new().fallback(any(async || StatusCode::NOT_FOUND));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -192,8 +192,8 @@ async fn restate_rule_3_an_admin_api_that_is_away_is_named() {
     }
 }
 
-/// Looks again and again for an item that the engine runs twice at the same time. It reads its partitions one after another, so
-/// that only what it says two times in succession is true.
+/// Searches repeatedly for an item that the engine runs twice at the same time. The engine reads its partitions one after
+/// another, so only a result that it returns twice in succession counts.
 async fn never_twice(server: &Server) -> Infallible {
     let mut before = HashSet::new();
     loop {
@@ -247,7 +247,7 @@ async fn restate_rule_2_a_handler_that_is_registered_a_while_after_an_outage_is_
     server.kill();
     server.lose_everything();
     server.revive().await;
-    // By the end of this one's time, the others have been told the same.
+    // At the end of this one's time, the others have the same answer.
     let another = engine.handler::<Output>("Work", "work");
     let task = lenient(1).timeout_per_attempt(Duration::from_secs(2)).build().unwrap();
     let run = task.over([scene.item(0)]).map_with_context(|cx, item| another.call(cx, item));

@@ -1,4 +1,4 @@
-//! Rule 2: what a handler refuses is the item's failure; what the machines do is not.
+//! Rule 2: a refusal by a handler is a failure of the item; an outage of the machines is not.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn work(engine: &Restate, scene: &Scene) -> Handler<Output> {
     engine.handler("Work", "work").run_id(scene.run_id)
 }
 
-/// Why an item has failed, and after how many attempts.
+/// Returns the error of an item, and the number of its attempts.
 fn failure(result: &MapTaskResult<Output, RestateError>, index: usize) -> (&RestateError, u32) {
     match &result.errors[&index] {
         ItemError::Failed { error, attempts } => (error, *attempts),
@@ -96,7 +96,7 @@ async fn restate_rule_2_a_worker_that_is_away_is_the_engines_to_retry() {
     assert_eq!(scene.keys(&server).await, ["0.1", "1.1", "2.1"]);
 }
 
-/// A run whose items are all held at the gate.
+/// Starts a run with all items held at the gate.
 async fn held_run(scene: &Scene, engine: &Restate) -> JoinHandle<MapTaskResult<Output, RestateError>> {
     let items = (0..4).map(|index| scene.held(index)).collect();
     let running = tokio::spawn(run(at_once(4).retries(3), items, work(engine, scene)));
@@ -110,7 +110,7 @@ async fn restate_rule_2_a_call_survives_the_cut_of_its_connection() {
     let mut way = Relay::to_url(&server.ingress()).await;
     let engine = Restate::builder(way.url()).build().unwrap();
 
-    // The handlers end while nobody can be told.
+    // The handlers end while no caller can be reached.
     let scene = Scene::new("failures-cut-ended");
     let running = held_run(&scene, &engine).await;
     way.cut().await;
@@ -122,7 +122,7 @@ async fn restate_rule_2_a_call_survives_the_cut_of_its_connection() {
     assert_eq!((result.results, result.summary.retries), (outputs(4), 0));
     assert_eq!(scene.began(4), [1; 4]);
 
-    // They run on, and are waited for again.
+    // They continue, and are waited for again.
     let scene = Scene::new("failures-cut-running");
     let running = held_run(&scene, &engine).await;
     way.cut().await;
@@ -136,7 +136,7 @@ async fn restate_rule_2_a_call_survives_the_cut_of_its_connection() {
     assert_eq!(scene.keys(server).await, ["0.1", "1.1", "2.1", "3.1"]);
 }
 
-/// No connection can be made to it, and the system says so at once, so that the clock may be paused.
+/// No connection can be made to it, and the system reports so immediately, so the clock may be paused.
 const NOWHERE: &str = "http://255.255.255.255:8080";
 
 #[tokio::test(start_paused = true)]
@@ -153,7 +153,7 @@ async fn restate_rule_2_an_ingress_that_stays_away_is_unavailable() {
         else {
             panic!("{:?}", result.errors);
         };
-        // The longest wait is 7.5 s, which is all that may be missing.
+        // The longest delay is 7.5 s, so at most that can be missing.
         assert!(*since <= limit && *since > limit - Duration::from_millis(7_500), "{since:?}");
         assert!((16..64).contains(tries), "{tries}");
         assert!(source.to_string().contains("Network is unreachable"), "{source}");
@@ -254,7 +254,7 @@ async fn restate_rule_2_a_503_of_a_handler_is_a_failure() {
 async fn restate_rule_2_an_outage_is_one_warning() {
     let server = server::shared().await;
     let mut way = Relay::to_url(&server.ingress()).await;
-    // While the way is cut, it takes every call and hangs up, and so counts the tries.
+    // While the way is cut, the relay accepts every call and hangs up, and so counts the tries.
     let tries = Relay::to(way.port()).await;
     let engine = Restate::builder(tries.url()).build().unwrap();
     let (warnings, _listening) = Warnings::listen();

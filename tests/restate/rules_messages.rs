@@ -1,4 +1,4 @@
-//! Rule 4: items and outputs are JSON, and have a limit that is checked before anything is sent.
+//! Rule 4: items and outputs are JSON, and have a limit that is checked before they are sent.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -13,7 +13,7 @@ use crate::scene::{Scene, engine, outputs};
 use crate::server;
 use crate::work::{Item, Output};
 
-/// Calls a handler with each item, and judges nothing.
+/// Calls a handler with each item, and accepts every result.
 async fn run<I, T>(items: Vec<I>, handler: &Handler<T>) -> MapTaskResult<T, RestateError>
 where
     I: Serialize + Clone,
@@ -24,7 +24,7 @@ where
     run.retry_if(RestateError::is_retryable).await.unwrap()
 }
 
-/// Why an item has failed, in its only attempt.
+/// Returns the error of an item that has failed in its only attempt.
 fn failure<T>(result: &MapTaskResult<T, RestateError>, index: usize) -> &RestateError {
     match &result.errors[&index] {
         ItemError::Failed { error, attempts: 1 } => error,
@@ -93,7 +93,7 @@ async fn restate_rule_4_no_output_is_the_output_of_a_handler_that_returns_nothin
     assert_eq!(run(vec![1, 2], &nothing).await.results, [Some(None), Some(None)]);
 }
 
-/// An engine with a limit, and a handler of it.
+/// Returns a handler of an engine with a limit.
 async fn limited<T>(limit: usize, service: &str, handler: &str, run_id: &str) -> Handler<T> {
     let builder = Restate::builder(odd::shared().await.ingress()).message_limit(limit);
     builder.build().unwrap().handler(service, handler).run_id(run_id)
@@ -103,7 +103,7 @@ async fn limited<T>(limit: usize, service: &str, handler: &str, run_id: &str) ->
 async fn restate_rule_4_an_item_above_the_limit_is_not_sent() {
     let (server, scene) = (server::shared().await, Scene::new("messages-limit"));
     let echo = limited::<String>(1_000, "Work", "echo", scene.run_id).await;
-    // With its two quotes each is two bytes longer.
+    // With its two quotes, each is two bytes longer.
     let texts: Vec<_> = [997, 998, 999, 5_000].iter().map(|length| "x".repeat(*length)).collect();
     let result = run(texts.clone(), &echo).await;
     assert_eq!(result.results, [Some(texts[0].clone()), Some(texts[1].clone()), None, None]);
@@ -129,7 +129,7 @@ async fn restate_rule_4_an_output_above_the_limit_is_too_large() {
     );
     assert_eq!(error.to_string(), "the output must have at most 1000 bytes of JSON, got 1001");
 
-    // It is not lost: with a higher limit it comes from the engine, under the same key.
+    // The output is not lost: with a higher limit, the engine returns it under the same key.
     let text = limited::<String>(1_001, "Odd", "text", scene.run_id).await;
     let result = run(vec![998, 999], &text).await;
     assert_eq!(result.results, [Some("x".repeat(998)), Some("x".repeat(999))]);

@@ -1,4 +1,4 @@
-//! Rule 3: what `settled` waits for, and what it says.
+//! Rule 3: the calls that `settled` waits for, and the result that it returns.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,10 +29,10 @@ use crate::warnings::Warnings;
 use crate::work::{Event, Output};
 use crate::worker;
 
-/// Far more than the calls that are cancelled at the same time.
+/// Far more than the number of calls that are cancelled at the same time.
 const MANY: u64 = 600;
 
-/// As the library says it.
+/// The number that the library documents.
 const CANCELLED_AT_ONCE: usize = 64;
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn restate_rule_3_an_admin_that_is_away_is_waited_for_once_and_not_for_eac
 #[tokio::test]
 async fn restate_rule_3_many_are_cancelled_a_few_at_a_time() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    // The first ones are held until as many are there as may be, and a while longer, in which no other may come.
+    // The first calls are held until the limit is reached, and a while longer, in which no other call may come.
     let (full, _) = watch::channel(false);
     let (full, counted) = (Arc::new(full), (Arc::clone(&now), Arc::clone(&most)));
     let hold = move |is_cancel: bool| {
@@ -211,7 +211,7 @@ fn restate_rule_3_a_call_that_is_dropped_with_its_runtime_or_after_it_does_not_p
         let run = task.over(place.deaf(8)).map_with_context(move |cx, item| work.call(cx, item));
         WatchedDrop { run: Some(run.into_future().map(drop).boxed()), panics: sender.clone() }
     };
-    // Both call the same, so that each has eight calls that the engine has.
+    // Both call the same items, so each has eight calls that the engine has.
     let (with_it, mut after_it) = (run(), run());
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
@@ -224,7 +224,7 @@ fn restate_rule_3_a_call_that_is_dropped_with_its_runtime_or_after_it_does_not_p
     outer.block_on(clear_away(&place));
 }
 
-/// A run that says whether it panicked when it was dropped.
+/// A run that logs if it panicked when it was dropped.
 struct WatchedDrop {
     run: Option<BoxFuture<'static, ()>>,
     panics: mpsc::Sender<bool>,
@@ -246,7 +246,7 @@ impl Drop for WatchedDrop {
     }
 }
 
-/// Stops a run whose invocations its engine cannot cancel. Says how long that took.
+/// Stops a run in an engine that cannot cancel its invocations. Returns the time that this took.
 async fn stop(place: &Place<'_>, count: usize) -> Duration {
     let token = CancellationToken::new();
     let task = AsyncMapTask::builder().concurrency(count).build().unwrap();
@@ -261,7 +261,7 @@ async fn stop(place: &Place<'_>, count: usize) -> Duration {
     ended.1 - began
 }
 
-/// Stops what was left behind, as anybody can who knows the run: by stopping it once more.
+/// Stops the remaining invocations by stopping the run once more, which is possible with its id alone.
 async fn clear_away(place: &Place<'_>) {
     let engine = builder(place.server).admin(place.server.admin()).build().unwrap();
     let work = engine.handler::<Output>("Work", "work").run_id(&place.run_id);
@@ -278,7 +278,7 @@ async fn clear_away(place: &Place<'_>) {
     assert_eq!(place.server.in_flight(&place.run_id).await, Vec::<Value>::new());
 }
 
-/// Has an admin API of a test's own, at this URL.
+/// Serves an admin API of the test at this URL.
 async fn serve_admin(app: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! Rule 3: whatever stops a run or an item, nothing of it goes on in the engine.
+//! Rule 3: a stopped run or item, whatever stopped it, leaves nothing running in the engine.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{Place, builder, drop_after, is_stopped, lenient, until};
 use crate::work::{Event, Item, output};
 
-/// Time enough for the handlers to begin, of which nothing depends.
+/// Enough time for the handlers to begin. No result depends on it.
 const LIMIT: Duration = Duration::from_millis(700);
 
 #[tokio::test]
@@ -45,7 +45,7 @@ async fn restate_rule_3_an_attempt_that_times_out_has_its_grace_to_end_in_the_en
     let run = task.over(place.heeding(8)).map_with_context(|cx, item| place.work.call(cx, item));
     let result = run.await.unwrap();
     assert_eq!(result.summary.timeouts, 8);
-    // It was no settling that ended them.
+    // They were not ended by settling.
     assert_eq!(place.server.in_flight(&place.run_id).await, Vec::<Value>::new());
     place.nothing_goes_on().await;
     assert_eq!(place.kept().await, [""; 0]);
@@ -223,7 +223,7 @@ async fn restate_rule_3_a_run_that_is_dropped_after_its_first_poll_leaves_nothin
 async fn restate_rule_3_a_run_that_is_dropped_at_any_instant_leaves_nothing() {
     let place = Place::new("any-instant").await;
     let task = AsyncMapTask::builder().concurrency(64).build().unwrap();
-    // From before anything is sent until long after the last handler has begun.
+    // From before the first request is sent until long after the last handler has begun.
     for round in 0..24 {
         let work = place.work.clone().run_id(format!("{}.{round}", place.run_id));
         let run = task.over(place.heeding(64)).map_with_context(|cx, item| work.call(cx, item));
@@ -244,7 +244,7 @@ async fn restate_rule_3_a_call_with_a_grace_ends_when_its_invocation_has() {
         place.begun(16).await;
         token.cancel();
     });
-    // It was no settling that ended them.
+    // They were not ended by settling.
     assert_eq!(place.server.in_flight(&place.run_id).await, Vec::<Value>::new());
     let error = ended.unwrap_err();
     assert_eq!((error.summary().failures, error.summary().cancelled), (16, 0), "{error}");

@@ -1,4 +1,4 @@
-//! Rule 5: what was in flight may run twice, and nothing else.
+//! Rule 5: a call that was in flight may run twice, and no other may.
 
 use async_map_task::AsyncMapTask;
 use async_map_task::restate::RestateError;

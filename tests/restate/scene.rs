@@ -1,4 +1,4 @@
-//! What a test has to itself: a run, a log of what its items did, and a gate that holds them.
+//! The parts that belong to one test: a run, a log of the events of its items, and a gate that holds them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// The run id is the test's own, and without `_` and `%`, which mean something to the introspection.
+    /// The run id is unique to the test. It does not contain `_` and `%`, which have a meaning for the introspection.
     pub(crate) fn new(run_id: &'static str) -> Self {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("scene-{run_id}"));
         let _ = fs::remove_dir_all(&folder);
@@ -31,7 +31,7 @@ impl Scene {
         &self.folder
     }
 
-    /// An item that ends at once.
+    /// Returns an item that ends immediately.
     pub(crate) fn item(&self, index: u64) -> Item {
         Item { index, log: self.log.path(), ..Item::default() }
     }
@@ -40,7 +40,7 @@ impl Scene {
         (0..count).map(|index| self.item(index)).collect()
     }
 
-    /// An item that ends when the gate is open.
+    /// Returns an item that ends when the gate is open.
     pub(crate) fn held(&self, index: u64) -> Item {
         Item { gate: Some(self.folder.join("gate")), ..self.item(index) }
     }
@@ -49,7 +49,7 @@ impl Scene {
         fs::write(self.folder.join("gate"), "").unwrap();
     }
 
-    /// How often each of the first items began.
+    /// Returns how often each of the first items began.
     pub(crate) fn began(&self, count: u64) -> Vec<u64> {
         self.log.counts(Event::Began, count)
     }
@@ -59,7 +59,7 @@ impl Scene {
         until(&format!("{count} times {event:?} in {}", self.run_id), async || seen() >= count).await;
     }
 
-    /// The idempotency keys under which the engine has this run, without the run id, in order.
+    /// Returns the idempotency keys under which the engine has this run, in order and without the run id.
     pub(crate) async fn keys(&self, server: &Server) -> Vec<String> {
         let sql = format!(
             "SELECT idempotency_key FROM sys_invocation WHERE idempotency_key LIKE '{}.%' ORDER BY 1",
@@ -73,7 +73,7 @@ impl Scene {
         rows.iter().map(key).collect()
     }
 
-    /// What the engine calls the invocation that has a key, given without the run id.
+    /// Returns the engine's id of the invocation with a key, which is given without the run id.
     pub(crate) async fn invocation_id(&self, server: &Server, key: &str) -> String {
         let key = format!("{}.{key}", self.run_id);
         let rows =
@@ -83,17 +83,17 @@ impl Scene {
     }
 }
 
-/// An engine that cancels nothing.
+/// Returns an engine that cancels nothing.
 pub(crate) fn engine(server: &Server) -> Restate {
     Restate::builder(server.ingress()).build().unwrap()
 }
 
-/// So many items at once, which are soon tried again.
+/// Returns a task with this concurrency and short retry delays.
 pub(crate) fn at_once(concurrency: usize) -> AsyncMapTaskBuilder {
     AsyncMapTask::builder().concurrency(concurrency).retry_delay(Duration::from_millis(1))
 }
 
-/// A run that judges nothing.
+/// Executes a run that accepts every result.
 pub(crate) async fn run(
     task: AsyncMapTaskBuilder,
     items: Vec<Item>,
@@ -104,12 +104,12 @@ pub(crate) async fn run(
     run.retry_if(RestateError::is_retryable).await.unwrap()
 }
 
-/// What a run over so many items comes to where all of them succeed.
+/// Returns the result of a run over so many items if all of them succeed.
 pub(crate) fn outputs(count: u64) -> Vec<Option<Output>> {
     (0..count).map(|index| Some(output(index))).collect()
 }
 
-/// Waits for something that other threads or other processes do.
+/// Waits for a change by other threads or other processes.
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !is_so().await {

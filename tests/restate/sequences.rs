@@ -1,11 +1,13 @@
-//! A small model: in sequences made at random, attempts end, time out and are killed by hand, coordinators die, come back and are
-//! two at a time, the worker and the server die, and the deployment goes. The log of the handlers says whether an item began
-//! after its success was told, or after `settled` had said that nothing of its run goes on. Each item is accounted for, and a last
-//! coordinator has the outcomes of all.
+//! A small model of random sequences of events. Attempts end, time out and are killed by hand. Coordinators die, come back
+//! and run two at a time. The worker and the server die, and the deployment is removed. The log of the handlers shows if an
+//! item began after its success was reported, or after `settled` had returned that nothing of its run continues. Each item
+//! is accounted for, and a last coordinator has the outcomes of all.
 //!
-//! There is no slow way to the ingress in it: a call that comes more than 5 s after its run was stopped begins, as the guide says.
+//! The model has no slow way to the ingress: a call that arrives more than 5 s after its run was stopped begins, as the
+//! guide says.
 //!
-//! `MODEL_SEQUENCES` is their number, a dozen by default; `MODEL_SEED` is the seed of a single one, to repeat it.
+//! `MODEL_SEQUENCES` is the number of sequences, a dozen by default. `MODEL_SEED` is the seed of a single sequence, to
+//! repeat it.
 
 mod coordinator;
 mod steps;
@@ -25,12 +27,12 @@ use crate::random::{Random, mix};
 use crate::server::Server;
 use crate::work::Item;
 
-/// Where the seeds begin.
+/// The first seed.
 const SEED: u64 = 20_261_130;
 
 const SEQUENCES: u64 = 12;
 
-/// More attempts than an item can have used up.
+/// More attempts than an item can have used.
 const LAST: Ways = Ways {
     concurrency: 8,
     retries: 9,
@@ -39,7 +41,7 @@ const LAST: Ways = Ways {
     kill_after: Duration::from_millis(100),
 };
 
-/// The parts that sequences break, and mend again.
+/// The parts that sequences break, and repair again.
 struct Parts {
     server: Server,
     worker: Worker,
@@ -73,7 +75,7 @@ async fn what_is_told_and_what_is_settled_never_begins_again() {
     assert!(sum.starts > 0 && sum.told > 0, "nothing was tried");
 }
 
-/// What sequences have come to.
+/// The results of the sequences.
 #[derive(Debug, Default)]
 struct Account {
     steps: BTreeMap<String, usize>,

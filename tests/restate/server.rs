@@ -1,4 +1,4 @@
-//! A Restate server of the tests' own.
+//! A Restate server for the tests.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,10 +13,10 @@ use crate::guarded::Guarded;
 use crate::ports;
 use crate::worker;
 
-/// Longer than anything takes that a test waits for.
+/// Longer than any event that a test waits for.
 pub(crate) const LONGEST: Duration = Duration::from_secs(60);
 
-/// A server with its data in a folder of its own, reached on the loopback.
+/// A server with its data in its own folder, reached on the loopback.
 #[derive(Debug)]
 pub(crate) struct Server {
     folder: PathBuf,
@@ -26,7 +26,7 @@ pub(crate) struct Server {
 
 /// The server of all tests that do not kill it. Its worker is a thread of this process, see [`crate::worker`].
 pub(crate) async fn shared() -> &'static Server {
-    // It is started by a thread of its own, because a runtime cannot be waited for inside of another.
+    // It is started by a separate thread, because a runtime cannot block inside another runtime.
     static SHARED: LazyLock<Server> = LazyLock::new(|| {
         let start = async {
             let server = Server::start().await;
@@ -103,7 +103,7 @@ impl Server {
         format!("http://127.0.0.1:{}", self.ports[1])
     }
 
-    /// Makes the services of a worker known.
+    /// Registers the services of a worker.
     pub(crate) async fn register(&self, worker_port: u16) {
         let uri = format!("http://127.0.0.1:{worker_port}");
         let request = reqwest::Client::new().post(self.admin() + "/deployments").json(&json!({ "uri": uri }));
@@ -111,7 +111,7 @@ impl Server {
         assert!(reply.status().is_success(), "{}", reply.text().await.unwrap());
     }
 
-    /// Asks the engine's introspection. A server that has just come back may fail to answer at first.
+    /// Queries the engine's introspection. A server that has just been restarted may fail to answer at first.
     pub(crate) async fn query(&self, sql: &str) -> Vec<Value> {
         let began = Instant::now();
         loop {
@@ -123,7 +123,7 @@ impl Server {
         }
     }
 
-    /// The rows, or what it says instead.
+    /// Returns the rows, or the error.
     async fn ask(&self, sql: &str) -> Result<Vec<Value>, String> {
         let request =
             reqwest::Client::new().post(self.admin() + "/query").header("accept", "application/json");
@@ -136,7 +136,7 @@ impl Server {
         }
     }
 
-    /// The invocations of a run that have not ended, whatever their state: scheduled, running, suspended, paused.
+    /// Returns the invocations of a run that have not ended, in any state: scheduled, running, suspended, paused.
     pub(crate) async fn in_flight(&self, run_id: &str) -> Vec<Value> {
         let sql = format!(
             "SELECT id, status, idempotency_key FROM sys_invocation
@@ -153,7 +153,7 @@ impl Drop for Server {
     }
 }
 
-/// Where `tests/all.sh` installs the server.
+/// The path at which `tests/all.sh` installs the server.
 fn program() -> PathBuf {
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned();
     let package = format!("restate-server-{}-{}", os(), arch());
@@ -162,12 +162,12 @@ fn program() -> PathBuf {
     program
 }
 
-/// As npm calls it.
+/// The name of the operating system for npm.
 fn os() -> &'static str {
     if env::consts::OS == "macos" { "darwin" } else { env::consts::OS }
 }
 
-/// As npm calls it.
+/// The name of the architecture for npm.
 fn arch() -> &'static str {
     if env::consts::ARCH == "aarch64" { "arm64" } else { "x64" }
 }

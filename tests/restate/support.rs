@@ -1,4 +1,4 @@
-//! What the tests of stopped runs share.
+//! The parts that the tests of stopped runs share.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use tokio::time::{sleep, timeout};
 use crate::server::{self, LONGEST, Server};
 use crate::work::{Event, Item, Log, Output};
 
-/// An item that takes so long never comes to its end.
+/// An item that takes this long never ends.
 pub(crate) const FOR_EVER: u64 = 3_600_000;
 
-/// One run id, the engine that has its items, and the log of what the workers do with them.
+/// A run id, the engine that has its items, and the log of their workers.
 #[derive(Debug)]
 pub(crate) struct Place<'s> {
     pub(crate) server: &'s Server,
@@ -29,7 +29,7 @@ pub(crate) struct Place<'s> {
 }
 
 impl Place<'static> {
-    /// A place on the server of all tests. Deaf handlers are soon killed.
+    /// Returns a place on the server of all tests. Deaf handlers are soon killed.
     pub(crate) async fn new(name: &str) -> Self {
         let engine = |server: &Server| builder(server).admin(server.admin()).build().unwrap();
         Self::with(name, engine).await
@@ -41,7 +41,7 @@ impl Place<'static> {
 }
 
 impl<'s> Place<'s> {
-    /// A place on this server, under a name that no other test has.
+    /// Returns a place on this server, under a name that no other test has.
     pub(crate) fn on(server: &'s Server, name: &str, engine: impl FnOnce(&Server) -> Restate) -> Self {
         let engine = engine(server);
         let run_id = format!("stopping-{name}");
@@ -52,18 +52,18 @@ impl<'s> Place<'s> {
         Self { server, engine, work, log, run_id, gate }
     }
 
-    /// Items that never end, in handlers that do not heed a cancelling.
+    /// Returns items that never end, in handlers that ignore a cancellation.
     pub(crate) fn deaf(&self, count: u64) -> Vec<Item> {
         let item = |index| Item { index, log: self.log.path(), millis: FOR_EVER, ..Item::default() };
         (0..count).map(item).collect()
     }
 
-    /// Items that never end, in handlers that end when they are cancelled.
+    /// Returns items that never end, in handlers that end when they are cancelled.
     pub(crate) fn heeding(&self, count: u64) -> Vec<Item> {
         self.deaf(count).into_iter().map(|item| Item { heeds: true, ..item }).collect()
     }
 
-    /// Items of which these wait for the gate, and end when it is open; the others never do.
+    /// Returns items of which these wait for the gate, and end when it is open. The others never end.
     pub(crate) fn some_at_the_gate(&self, count: u64, at_the_gate: &[u64]) -> Vec<Item> {
         let mut items = self.deaf(count);
         for index in at_the_gate {
@@ -94,8 +94,8 @@ impl<'s> Place<'s> {
         }
     }
 
-    /// No invocation of the run goes on or will: the engine says so, the log does not grow, and every handler that began
-    /// has ended. Says how many of them were dropped before their end.
+    /// Checks that no invocation of the run continues or will begin: the engine has none, the log does not grow, and every
+    /// handler that began has ended. Returns the number of handlers that were dropped before their end.
     pub(crate) async fn nothing_goes_on(&self) -> usize {
         let settled = timeout(LONGEST, self.engine.settled()).await;
         assert_eq!(settled.expect("what was stopped is cancelled in time"), 0);
@@ -108,7 +108,8 @@ impl<'s> Place<'s> {
         self.count(Event::Dropped)
     }
 
-    /// The keys of the run whose outcomes the engine keeps, without the id of the run. That a call was stopped is none.
+    /// Returns the keys with outcomes that the engine keeps for the run, without the run id. A record of a stopped call
+    /// does not count.
     pub(crate) async fn kept(&self) -> Vec<String> {
         self.completed(
             "completion_failure IS NULL OR completion_failure NOT IN ('[409] cancelled', '[409] killed')",
@@ -116,7 +117,7 @@ impl<'s> Place<'s> {
         .await
     }
 
-    /// The keys of the run under which a call was stopped.
+    /// Returns the keys of the run under which a call was stopped.
     pub(crate) async fn stopped(&self) -> Vec<String> {
         self.completed("completion_failure IN ('[409] cancelled', '[409] killed')").await
     }
@@ -134,17 +135,17 @@ impl<'s> Place<'s> {
     }
 }
 
-/// An engine on this server, which soon kills deaf handlers, and has no admin API yet.
+/// Returns an engine on this server, which soon kills deaf handlers, and has no admin API yet.
 pub(crate) fn builder(server: &Server) -> RestateBuilder {
     Restate::builder(server.ingress()).kill_after(Duration::from_millis(100))
 }
 
-/// A task that begins so many items at once and waits for all of them, however many fail.
+/// Returns a task that begins so many items at once, and waits for all of them even if many fail.
 pub(crate) fn lenient(concurrency: usize) -> AsyncMapTaskBuilder {
     AsyncMapTask::builder().concurrency(concurrency).min_success_ratio(0.0)
 }
 
-/// Waits until something is so.
+/// Waits until the condition holds.
 pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
@@ -153,7 +154,7 @@ pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Polls a run until this time has passed, at least once, and drops it. Tokio's own timers are too coarse for that.
+/// Polls a run at least once until this time has passed, and drops it. Tokio's own timers are too coarse for that.
 pub(crate) async fn drop_after<R: Future>(time: Duration, run: R) {
     let mut run = Box::pin(run);
     let began = Instant::now();
@@ -166,7 +167,7 @@ pub(crate) async fn drop_after<R: Future>(time: Duration, run: R) {
     }
 }
 
-/// Whether an item has failed because its invocation was cancelled or killed.
+/// Returns `true` if an item has failed because its invocation was cancelled or killed.
 pub(crate) fn is_stopped(error: &ItemError<RestateError>) -> bool {
     matches!(error, ItemError::Failed { error: RestateError::Cancelled { .. }, .. })
 }

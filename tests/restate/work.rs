@@ -1,4 +1,4 @@
-//! What the items are, and what a worker does with one.
+//! The items, and the work of a worker on one item.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// An item, which says what shall become of it.
+/// An item, which says how it is to run and end.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Item {
     pub(crate) index: u64,
-    /// Where the worker writes what it does.
+    /// The log that the worker writes to.
     pub(crate) log: PathBuf,
-    /// How long it takes.
+    /// The time that it takes.
     pub(crate) millis: u64,
-    /// Whether the handler waits in a way in which the engine can cancel it.
+    /// `true` if the handler waits in a way in which the engine can cancel it.
     pub(crate) heeds: bool,
-    /// It waits until there is such a file.
+    /// It waits until this file exists.
     pub(crate) gate: Option<PathBuf>,
-    /// How many of its executions end with a terminal error.
+    /// The number of its executions that end with a terminal error.
     pub(crate) fails: u64,
-    /// How many of its executions end with an error that the engine tries again by itself.
+    /// The number of its executions that end with an error that the engine retries.
     pub(crate) stumbles: u64,
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn output(index: u64) -> Output {
     Output { index, square: index * index }
 }
 
-/// What workers have done, in a file that they all append to. A line is an event and an index.
+/// The events in the workers, in a file that they all append to. A line is an event and an index.
 #[derive(Debug, Clone)]
 pub(crate) struct Log(PathBuf);
 
@@ -42,11 +42,11 @@ pub(crate) struct Log(PathBuf);
 pub(crate) enum Event {
     /// The handler was called.
     Began,
-    /// It came to its end, good or bad.
+    /// It returned, with a success or an error.
     Ended,
-    /// It was dropped before.
+    /// It was dropped before it returned.
     Dropped,
-    /// A test has noted something of its own, under this number.
+    /// A test has added a note, with this number.
     Noted,
 }
 
@@ -73,7 +73,8 @@ impl Log {
         self.0.clone()
     }
 
-    /// One write at the end of the file, so that it is whole, whoever else writes, and there if the process dies next.
+    /// Writes once at the end of the file. So the line is complete even if others write, and remains if the process dies
+    /// next.
     pub(crate) fn write(&self, event: Event, index: u64) {
         let mut file = OpenOptions::new().append(true).open(&self.0).unwrap();
         file.write_all(format!("{} {index}\n", event.name()).as_bytes()).unwrap();
@@ -86,7 +87,7 @@ impl Log {
             Some((*event, index.parse().ok()?))
         };
         let text = fs::read_to_string(&self.0).unwrap();
-        // The last line may be half written yet.
+        // The last line may be incomplete.
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         text[..whole]
             .lines()
@@ -94,7 +95,7 @@ impl Log {
             .collect()
     }
 
-    /// How often this happened to each of the first items.
+    /// Returns how often this event happened to each of the first items.
     pub(crate) fn counts(&self, event: Event, items: u64) -> Vec<u64> {
         let mut counts = vec![0; items as usize];
         for (_, index) in self.events().into_iter().filter(|(found, _)| *found == event) {

@@ -15,12 +15,12 @@ pub(crate) struct Work;
 
 #[service]
 impl Work {
-    /// Does what the item says.
+    /// Does the work that the item describes.
     #[handler]
     async fn work(&self, ctx: Context<'_>, item: Json<Item>) -> HandlerResult<Json<work::Output>> {
         let Json(item) = item;
         let log = Log::of(&item);
-        // Only where it matters, because the log of many items is long.
+        // Only if it matters, because the log of many items is long.
         let before = match item.fails.max(item.stumbles) {
             0 => 0,
             _ => log.events().iter().filter(|event| **event == (Event::Began, item.index)).count() as u64,
@@ -45,7 +45,7 @@ impl Work {
         Ok(Json(work::output(item.index)))
     }
 
-    /// Gives back what it gets.
+    /// Returns its input.
     #[handler]
     async fn echo(
         &self,
@@ -55,14 +55,14 @@ impl Work {
         Ok(value)
     }
 
-    /// Gives nothing back.
+    /// Returns nothing.
     #[handler]
     async fn nothing(&self, _ctx: Context<'_>, _value: Json<serde_json::Value>) -> HandlerResult<()> {
         Ok(())
     }
 }
 
-/// Writes to the log how the handler came to its end.
+/// Logs how the handler ended.
 struct Course<'a> {
     log: &'a Log,
     index: u64,
@@ -81,7 +81,7 @@ pub(crate) async fn serve(listener: TcpListener) {
     HttpServer::new(Endpoint::builder().bind(Work).build()).serve(listener).await;
 }
 
-/// The port of a worker in this process, on a thread and a runtime of its own, because those of tests come and go.
+/// Returns the port of a worker in this process, on a separate thread and runtime, because those of tests do not last.
 pub(crate) fn here() -> u16 {
     static PORT: LazyLock<u16> = LazyLock::new(|| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

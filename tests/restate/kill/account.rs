@@ -1,11 +1,11 @@
-//! What the workers have logged of a run.
+//! The account of a run: the events that its workers have logged.
 
 use std::fmt;
 use std::ops::Range;
 
 use crate::work::Event;
 
-/// How often each item was begun and has ended.
+/// The number of times that each item began and ended.
 #[derive(Debug)]
 pub(super) struct Account {
     began: Vec<u64>,
@@ -34,7 +34,7 @@ impl Account {
         items.all(|index| self.began[index as usize] > 0)
     }
 
-    /// How many executions there were of items that had been begun before.
+    /// Returns the number of executions of items that had begun before.
     pub(super) fn reruns(&self) -> u64 {
         self.began.iter().map(|began| began.saturating_sub(1)).sum()
     }
@@ -43,12 +43,12 @@ impl Account {
         self.ended.iter().filter(|ended| **ended > 0).count() as u64
     }
 
-    /// How many items have begun, and none of their executions has ended.
+    /// Returns the number of items that have begun, and of which no execution has ended.
     pub(super) fn unfinished(&self) -> u64 {
         self.began.iter().zip(&self.ended).filter(|(began, ended)| **began > 0 && **ended == 0).count() as u64
     }
 
-    /// Some items have ended, and some have not begun.
+    /// Returns `true` if some items have ended, and some have not begun.
     pub(super) fn is_in_the_middle(&self) -> bool {
         self.ended() > 0 && self.began.contains(&0)
     }

@@ -1,4 +1,4 @@
-//! All that takes part in a run, each a process of its own.
+//! All parts of a run, each in its own process.
 
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
@@ -9,7 +9,7 @@ use crate::process::{Coordinator, Map, Worker, wait_for};
 use crate::server::Server;
 use crate::work::Event;
 
-/// What is killed.
+/// The part to kill.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Part {
     Worker,
@@ -17,18 +17,18 @@ pub(super) enum Part {
     Coordinator,
 }
 
-/// A server of its own with a worker, and a run.
+/// A server with a worker, and a run.
 pub(super) struct Cluster {
     pub(super) server: Server,
     pub(super) workers: Vec<Worker>,
     pub(super) map: Map,
-    // The last ones, so that they are dropped after all that uses them.
+    // Last, so that they are dropped after everything that uses them.
     pub(super) folder: Folder,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Cluster {
-    /// Waits for its turn: two of them would take each other's time.
+    /// Waits until no other cluster runs: two of them would slow each other down.
     pub(super) async fn start(run_id: &str, items: u64) -> Self {
         static TURN: Mutex<()> = Mutex::const_new(());
         let turn = TURN.lock().await;
@@ -47,7 +47,7 @@ impl Cluster {
         Coordinator::start(map, self.folder.path())
     }
 
-    /// Kills it and starts it again at once. Says how far the run was.
+    /// Kills a part and starts it again immediately. Returns the progress of the run at that time.
     pub(super) async fn kill(&mut self, part: Part, coordinator: &mut Option<Coordinator>) -> Account {
         match part {
             Part::Worker => self.workers[0].kill(),
@@ -67,7 +67,7 @@ impl Cluster {
         Account::new(self.map.items, self.workers.iter().flat_map(|worker| worker.log().events()))
     }
 
-    /// Waits until half of the items have ended, and all have begun that are held.
+    /// Waits until half of the items have ended, and all held items have begun.
     pub(super) async fn until_half_way(&self) {
         self.until_ended(self.map.items / 2).await;
         let are_held = || self.account().have_begun(self.map.held.clone());
@@ -79,18 +79,18 @@ impl Cluster {
         wait_for("items that end", async || (self.account().ended() >= items).then_some(())).await;
     }
 
-    /// How many executions have ended in a worker.
+    /// Returns the number of executions that have ended in a worker.
     pub(super) fn ended_by(&self, worker: usize) -> usize {
         self.workers[worker].log().events().iter().filter(|(event, _)| *event == Event::Ended).count()
     }
 
-    /// Waits until so many more have ended in it.
+    /// Waits until so many more executions have ended in a worker.
     pub(super) async fn until_ended_by(&self, worker: usize, more: usize) {
         let enough = self.ended_by(worker) + more;
         wait_for("a worker's work", async || (self.ended_by(worker) >= enough).then_some(())).await;
     }
 
-    /// The engine has no invocation that has not ended.
+    /// Checks that the engine has no invocation that has not ended.
     pub(super) async fn check_nothing_is_left(&self) {
         assert_eq!(self.server.in_flight(&self.map.run_id).await, Vec::<Value>::new());
     }

@@ -1,4 +1,4 @@
-//! What the processes do.
+//! The jobs of the processes.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -20,29 +20,28 @@ use crate::server::Server;
 use crate::work::{Item, Output, output};
 use crate::worker;
 
-/// The name of the test that is none.
+/// The name of the test that runs the job.
 pub(super) const TEST: &str = "process::job::is_done";
 
-/// In the folder of a worker, so that each has its own.
+/// In the folder of a worker, so that each has its own log.
 pub(super) const LOG: &str = "work.log";
 pub(super) const GATE: &str = "gate";
 
-/// How many items of a run are under way at the same time.
+/// The number of items of a run that run at the same time.
 pub(crate) const CONCURRENCY: u64 = 50;
 
-/// How long an item takes.
+/// The time that an item takes.
 const MILLIS: u64 = 50;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Job {
     /// Serves until it is killed.
     Work { port: u16, folder: PathBuf },
-    /// Maps, and writes how that ended.
+    /// Runs the map, and writes a report of its end.
     Map { map: Map, report: PathBuf },
 }
 
-/// This tests nothing. It is where a process begins that a test has started; without a job there is nothing
-/// to do.
+/// This tests nothing. A process that a test has started begins here; without a job, there is nothing to do.
 #[test]
 fn is_done() {
     let Ok(job) = env::var(JOB) else { return };
@@ -55,14 +54,14 @@ fn is_done() {
             });
         }
         Job::Map { map, report } => {
-            // Opened before the run, which may use all descriptors.
+            // Opened before the run, which may use up all descriptors.
             let part = report.with_extension("part");
             let file = File::create(&part).unwrap();
             let log = Mutex::new(File::create(report.with_extension("log")).unwrap());
             tracing_subscriber::fmt().with_ansi(false).with_max_level(Level::WARN).with_writer(log).init();
             let ended = runtime.block_on(map.over_the_engine());
             serde_json::to_writer(file, &ended).unwrap();
-            // The report is complete before it has its name.
+            // The report is complete before the file has its final name.
             fs::rename(part, report).unwrap();
         }
     }
@@ -75,19 +74,19 @@ pub(crate) struct Map {
     pub(crate) admin: String,
     pub(crate) run_id: String,
     pub(crate) items: u64,
-    /// Where the workers write what they do.
+    /// The log of the workers.
     pub(crate) log: PathBuf,
-    /// One of so many items fails, however often it is tried.
+    /// One of so many items fails in each attempt.
     pub(crate) one_bad_of: Option<u64>,
-    /// These do not end before the gate is open.
+    /// These items do not end before the gate is open.
     pub(crate) held: Range<u64>,
 }
 
-/// How a run has ended.
+/// The end of a run.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) results: Vec<Option<Output>>,
-    /// What is said of the items that failed.
+    /// The errors of the items that failed.
     pub(crate) errors: BTreeMap<usize, String>,
     pub(crate) retries: usize,
 }
@@ -102,14 +101,14 @@ impl Map {
         self.one_bad_of.is_some_and(|of| index % of == of / 2)
     }
 
-    /// As workers do it.
+    /// Runs the items over the engine, in the workers.
     async fn over_the_engine(self) -> Result<Report, String> {
         let engine = Restate::builder(&self.ingress).admin(&self.admin).build().unwrap();
         let work = engine.handler("Work", "work").run_id(&self.run_id);
         self.run(|cx, item| work.call(cx, item)).await
     }
 
-    /// As nothing disturbs it: in this process.
+    /// Runs the items in this process, where no kill disturbs them.
     pub(crate) async fn undisturbed(&self) -> Report {
         let work = async |item: Item| {
             if item.fails == 0 {
@@ -121,7 +120,7 @@ impl Map {
         self.run(|_, item| work(item)).await.unwrap()
     }
 
-    /// The one run that all do, each with a function of its own.
+    /// The run that all jobs execute, each with its own function.
     async fn run<F>(&self, function: impl Fn(ItemContext, Item) -> F) -> Result<Report, String>
     where
         F: Future<Output = Result<Output, RestateError>>,

@@ -1,4 +1,4 @@
-//! A coordinator that a sequence starts, and that it stops or has die.
+//! A coordinator that a sequence starts, and then stops or lets die.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::server::Server;
 use crate::support::builder;
 use crate::work::{Item, Output};
 
-/// Longer than a server may be away, and an invocation takes that is killed.
+/// Longer than a server may be down, and longer than a killed invocation takes.
 const LONGEST: Duration = Duration::from_secs(200);
 
-/// What differs between coordinators.
+/// The differences between coordinators.
 #[derive(Debug, Clone)]
 pub(super) struct Ways {
     pub(super) concurrency: usize,
@@ -30,11 +30,11 @@ pub(super) struct Ways {
     pub(super) kill_after: Duration,
 }
 
-/// Why an attempt has no output.
+/// The reason that an attempt has no output.
 #[derive(Debug)]
 pub(super) enum Failure {
     Restate(RestateError),
-    /// The sequence has given it up.
+    /// The sequence has given up the attempt.
     GivenUp,
 }
 
@@ -47,10 +47,10 @@ impl fmt::Display for Failure {
     }
 }
 
-/// How a run has ended; nothing if it was dropped.
+/// The end of a run. `None` if it was dropped.
 pub(super) type Ended = Option<Result<MapTaskResult<Output, Failure>, MapTaskError<Output, Failure>>>;
 
-/// A program of its own, as far as the engine can tell: it has a runtime of its own, with which it dies.
+/// A separate program, as far as the engine can see: it has its own runtime, which dies with it.
 pub(super) struct Coordinator {
     pub(super) number: usize,
     runtime: Option<Runtime>,
@@ -100,7 +100,7 @@ impl Coordinator {
                 };
                 match &called {
                     Ok(_) => trace.note(Note::IsTold(number, index)),
-                    // Its call is dropped, as that of an attempt which has timed out.
+                    // Its call is dropped, like that of an attempt that has timed out.
                     Err(Failure::GivenUp) => {}
                     Err(error) => trace.note(Note::Fails(number, index, error.to_string())),
                 }
@@ -121,7 +121,7 @@ impl Coordinator {
         Self { number, runtime: Some(runtime), run: Some(run), give_up, cancel, drop }
     }
 
-    /// Drops the call of an item, and has its attempt fail.
+    /// Drops the call of an item, so that its attempt fails.
     pub(super) fn give_up(&self, item: usize) {
         self.give_up[item].notify_waiters();
     }
@@ -130,10 +130,10 @@ impl Coordinator {
         if by_drop { self.drop.cancel() } else { self.cancel.cancel() }
     }
 
-    /// Ends all of it where it stands. It tells the engine nothing.
+    /// Stops all of it at its current point. It sends no message to the engine.
     pub(super) async fn die(mut self, trace: &Trace) {
         self.end_runtime().await;
-        // If it was over before, it is settled, and its death changes nothing.
+        // If the run was over before, it is settled, and the death changes nothing.
         trace.note(Note::Dies(self.number));
     }
 

@@ -1,4 +1,4 @@
-//! What is done to the parts of a sequence, step by step, and how it ends.
+//! The steps of a sequence, which change its parts, and its end.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::work::{Item, output};
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// A coordinator comes, or comes back, or a second one does.
+    /// A coordinator starts: a new one, one that comes back, or a second one.
     Comes,
     /// The gate of an item is opened, so that an attempt ends.
     Opens,
@@ -28,18 +28,18 @@ enum Step {
     Dies,
     /// A run is stopped, and settled in the background.
     Stops,
-    /// What is stopped is waited for.
+    /// The stopped runs are waited for.
     Settles,
-    /// The worker dies, or is back.
+    /// The worker dies, or is restarted.
     Worker,
-    /// The server dies, or is back.
+    /// The server dies, or is restarted.
     Server,
-    /// The deployment goes, or is back.
+    /// The deployment is removed, or is restored.
     Deployment,
 }
 
 impl Step {
-    /// The more often a step is here, the more often it is taken.
+    /// A step that is listed more often is taken more often.
     const CHOICE: [Self; 22] = [
         Self::Comes,
         Self::Comes,
@@ -66,7 +66,7 @@ impl Step {
     ];
 }
 
-/// A sequence that is under way.
+/// A sequence in progress.
 pub(super) struct Sequence<'a> {
     run_id: String,
     parts: &'a mut Parts,
@@ -77,9 +77,9 @@ pub(super) struct Sequence<'a> {
     server_is_dead: bool,
     worker_is_dead: bool,
     is_unregistered: bool,
-    /// How many coordinators there were.
+    /// The number of coordinators so far.
     pub(super) coordinators: usize,
-    /// How often each step was taken.
+    /// The number of times that each step was taken.
     pub(super) taken: BTreeMap<String, usize>,
 }
 
@@ -100,7 +100,7 @@ impl<'a> Sequence<'a> {
         }
     }
 
-    /// Takes so many steps, and ends.
+    /// Takes so many steps, and then ends.
     pub(super) async fn take(&mut self, steps: u64, random: &mut Random) -> Result<(), String> {
         self.comes(random);
         for _ in 0..steps {
@@ -113,7 +113,7 @@ impl<'a> Sequence<'a> {
         self.end(random).await
     }
 
-    /// Takes a step. Returns `false` if there was nothing to do.
+    /// Takes a step. Returns `false` if the step was not possible.
     async fn step(&mut self, step: Step, random: &mut Random) -> Result<bool, String> {
         match step {
             Step::Comes if self.going.len() < 2 => self.comes(random),
@@ -126,7 +126,7 @@ impl<'a> Sequence<'a> {
             }
             Step::Killed if !self.server_is_dead => return Ok(self.kill_by_hand(random).await),
             Step::Dies if !self.going.is_empty() => {
-                // One that is stopped may die, too, before it is settled.
+                // A stopped coordinator may die, too, before it is settled.
                 let of = if self.stopped.is_empty() || random.below(2) == 0 {
                     &mut self.going
                 } else {
@@ -163,7 +163,7 @@ impl<'a> Sequence<'a> {
         Ok(true)
     }
 
-    /// Mends all parts, and has the items end: what is settled leaves nothing, and a last coordinator has each success.
+    /// Repairs all parts, and lets the items end. A settled run leaves nothing, and a last coordinator has each success.
     async fn end(&mut self, random: &mut Random) -> Result<(), String> {
         self.mend().await;
         for coordinator in std::mem::take(&mut self.going) {
@@ -216,7 +216,7 @@ impl<'a> Sequence<'a> {
         }
     }
 
-    /// Waits for the end of the runs that were stopped. If no other goes on, nothing of them does.
+    /// Waits for the end of the stopped runs. If no other run continues, no item of them does.
     async fn settle(&mut self) -> Result<(), String> {
         for coordinator in std::mem::take(&mut self.stopped) {
             let ended = coordinator.end().await?;
@@ -225,7 +225,7 @@ impl<'a> Sequence<'a> {
         if self.going.is_empty() { self.nothing_is_left().await } else { Ok(()) }
     }
 
-    /// Each item is accounted for.
+    /// Checks that each item is accounted for.
     fn account(&self, ended: Ended) -> Result<Ended, String> {
         let summary = match &ended {
             None => return Ok(ended),
@@ -240,7 +240,7 @@ impl<'a> Sequence<'a> {
         }
     }
 
-    /// The engine has no invocation of an item but for a coordinator that is dead.
+    /// Checks that the engine has no invocation of an item, except for a dead coordinator.
     async fn nothing_is_left(&self) -> Result<(), String> {
         let history = self.trace.history();
         let left = self.parts.server.in_flight(&self.run_id).await;
@@ -278,7 +278,7 @@ impl<'a> Sequence<'a> {
         self.is_unregistered = true;
     }
 
-    /// Mends what is broken, for this sequence and the next one.
+    /// Repairs the broken parts, for this sequence and the next one.
     pub(super) async fn mend(&mut self) {
         if self.server_is_dead {
             self.mend_server().await;
@@ -304,7 +304,7 @@ impl<'a> Sequence<'a> {
     }
 
     async fn mend_deployment(&mut self) {
-        // The engine asks the worker what it has.
+        // The engine asks the worker for its handlers.
         if self.worker_is_dead {
             self.mend_worker().await;
         }
@@ -314,7 +314,7 @@ impl<'a> Sequence<'a> {
     }
 }
 
-/// The item of an invocation, from its key.
+/// Returns the item of an invocation, from its key.
 fn item_of(invocation: &Value) -> usize {
     let key = invocation["idempotency_key"].as_str().unwrap();
     key.split('.').nth(1).unwrap().parse().unwrap()

@@ -1,4 +1,4 @@
-//! What has happened in a sequence, in its order, and which of it must not have happened.
+//! The events of a sequence, in order, and the check for events that must not happen.
 
 use std::fmt::{self, Write};
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::sync::Mutex;
 
 use crate::work::{Event, Log};
 
-/// What a sequence notes about itself, between the lines of the handlers. A coordinator has a number.
+/// The notes of a sequence, between the lines of the handlers. A coordinator has a number.
 #[derive(Debug, Clone)]
 pub(super) enum Note {
-    /// Something is done to the parts.
+    /// A step changes the parts.
     Step(String),
     /// A coordinator makes an attempt at an item.
     Calls(usize, u64),
@@ -17,7 +17,7 @@ pub(super) enum Note {
     IsTold(usize, u64),
     /// The attempt has failed.
     Fails(usize, u64, String),
-    /// The coordinator is gone, and has told the engine nothing.
+    /// The coordinator is dead, and has sent no message to the engine.
     Dies(usize),
     /// `settled` has returned this.
     Settled(usize, usize),
@@ -56,7 +56,7 @@ impl Trace {
         self.log.write(Event::Noted, notes.len() as u64 - 1);
     }
 
-    /// All that has happened, a line each.
+    /// Returns all events, one per line.
     pub(super) fn text(&self) -> String {
         let notes = self.notes.lock().unwrap();
         self.log.events().into_iter().fold(String::new(), |mut text, (event, number)| {
@@ -68,7 +68,7 @@ impl Trace {
         })
     }
 
-    /// What the log says so far.
+    /// Returns the events of the log so far.
     pub(super) fn history(&self) -> History {
         let mut history = History::new(self.items);
         let notes = self.notes.lock().unwrap();
@@ -84,11 +84,11 @@ impl Trace {
     }
 }
 
-/// What a coordinator has done to an item.
+/// The dealings of a coordinator with an item.
 #[derive(Debug, Clone, Copy, Default)]
 struct Part {
     attempts: u32,
-    /// When the last attempt began.
+    /// The time at which the last attempt began.
     called_at: usize,
     /// The last attempt has neither succeeded nor failed.
     is_pending: bool,
@@ -103,10 +103,10 @@ struct Side {
     died_at: Option<usize>,
 }
 
-/// What has become of the items.
+/// The state of the items.
 #[derive(Debug)]
 pub(super) struct History {
-    /// How many lines there were.
+    /// The number of lines.
     now: usize,
     is_told: Vec<bool>,
     sides: Vec<Side>,
@@ -129,7 +129,7 @@ impl History {
         }
     }
 
-    /// Whether some coordinator has called the item, and may not have ended it.
+    /// Returns `true` if some coordinator has called the item, and may not have ended it.
     pub(super) fn may_go_on(&self, item: usize) -> bool {
         self.sides.iter().any(|side| {
             let part = side.parts[item];
@@ -173,7 +173,7 @@ impl History {
         for dead in &mut self.sides {
             let Some(died_at) = dead.died_at else { continue };
             for (part, other) in dead.parts.iter_mut().zip(&cancelled) {
-                // What the first attempt of a dead coordinator has left is what the other one attaches to.
+                // The other coordinator attaches to the call of the first attempt that a dead coordinator has left.
                 let is_same_call = part.attempts == 1 && died_at < other.called_at;
                 part.is_ended_by_another |= is_same_call && other.is_pending;
             }
