@@ -288,7 +288,7 @@ fn measures_postgres(runtimes: [(&str, &Runtime); 2]) -> bool {
     true
 }
 
-/// Returns the time of a disk write in microseconds: the median for so many bytes appended to a file and synced.
+/// Returns the time of a disk write in microseconds: the median for this many bytes appended to a file and synced.
 fn wait_for_disk(folder: &Folder, bytes: usize) -> f64 {
     let mut file = File::create(folder.file("waits")).expect("a new file");
     let block = vec![0x5a; bytes];

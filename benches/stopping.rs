@@ -127,7 +127,7 @@ impl Scene {
         })
     }
 
-    /// Stops the run. The measured time starts here.
+    /// Records the time of the stop, from which the latency is measured.
     fn stop(&self) {
         self.stopped.set(Instant::now()).expect("a run is stopped once");
     }

@@ -25,7 +25,7 @@ const MANY: u64 = 100_000;
 /// The slots that are reserved ahead; beyond them the results grow by doubling.
 const RESERVED: u64 = 1 << 16;
 
-/// Every setting of a task.
+/// A task with every setting.
 fn everything() -> AsyncMapTaskBuilder {
     AsyncMapTask::builder()
         .name("everything")
@@ -156,7 +156,7 @@ fn without_a_subscriber_the_spans_allocate_nothing() {
     });
 }
 
-/// A source of ten items whose size hint is larger than the memory.
+/// A source of ten items with a size hint that is larger than the memory.
 struct Boastful(u64, (usize, Option<usize>));
 
 impl Iterator for Boastful {
@@ -292,7 +292,7 @@ fn elapsed_times_allocate_nothing() {
 fn retries_allocate_nothing() {
     let task = everything().build().unwrap();
     assert_a_few_for_a_worker("retries", async |items| {
-        // The waits of the retries take no real time.
+        // The delays of the retries take no real time.
         pause();
         let run = task.over(0..items).map_with_context(async |cx, n| {
             yield_now().await;
@@ -307,7 +307,7 @@ fn retries_allocate_nothing() {
 
 #[test]
 fn a_shared_limit_allocates_nothing() {
-    // Above the task's own concurrency no item waits for the limit; below it nearly all items do.
+    // Above the task's own concurrency, no item waits for the limit; below it, nearly all items do.
     for permits in [100, 16, 1] {
         assert_a_few_for_a_worker("a shared limit", async |items| {
             let limiter = Limiter::new(permits);
@@ -321,7 +321,7 @@ fn a_shared_limit_allocates_nothing() {
 
 #[test]
 fn runs_that_share_one_permit_allocate_nothing() {
-    // Nearly each item waits in the queue of the limiter.
+    // Nearly every item waits in the queue of the limiter.
     assert_a_few_for_a_worker("runs in turn", async |items| {
         let limiter = Limiter::new(1);
         let task = everything().concurrency(4).limiter(&limiter).build().unwrap();

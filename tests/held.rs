@@ -1,5 +1,5 @@
-//! The memory of held items: the bytes for each of 100,000 items that wait for their retries, or whose outcomes wait
-//! for an earlier one.
+//! The memory of held items: the bytes for each of 100,000 items that wait for their retries, or that have outcomes which
+//! wait for an earlier one.
 //!
 //! The counts are those of the test's own thread, so the tests may run side by side.
 
@@ -15,9 +15,9 @@ use tokio::time::sleep;
 const HELD: usize = 100_000;
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// The most bytes that one held item may take at the peak, for an index and a `u64`. At the peak all delays end at
-/// once: the items move from one queue to another, and a queue that doubles exists twice, half empty. So this is
-/// about four times the size of an entry.
+/// The maximum bytes that one held item may take at the peak, for an index and a `u64`. At the peak all delays end at once:
+/// the items move from one queue to another, and a queue that doubles exists twice, half empty. So this is about four times
+/// the size of an entry.
 const MOST_BYTES: u64 = 640;
 
 fn task() -> AsyncMapTaskBuilder {

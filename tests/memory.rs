@@ -1,7 +1,7 @@
 //! The allocations of a run on several threads: a few for each worker, and none for an item.
 //!
-//! The counts are those of the whole process, so that no thread is left out. This is why the binary has only one
-//! test. `alloc.rs` counts one thread, and more precisely.
+//! The counts are those of the whole process, so that no thread is left out. So the binary has only one test. `alloc.rs`
+//! counts one thread, and is more precise.
 
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
@@ -20,7 +20,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const ITEMS: u64 = 100_000;
 const CONCURRENCY: usize = 64;
 
-/// Checks that a run in a spawned task allocates a few times for each worker, whatever the number of items.
+/// Checks that a run in a spawned task allocates a few times for each worker, regardless of the number of items.
 fn assert_a_few_for_a_worker(what: &str, runtime: &Runtime, run: impl Future<Output = u64> + Send + 'static) {
     let region = Region::new(ALLOCATOR);
     let sum = runtime.block_on(runtime.spawn(run)).unwrap();

@@ -24,7 +24,7 @@ impl Cost {
     }
 }
 
-/// Returns the cost of one of so many items.
+/// Returns the cost of one of these items.
 impl Div<u64> for Cost {
     type Output = Self;
 

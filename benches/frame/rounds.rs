@@ -8,7 +8,7 @@ pub(crate) fn turns(round: usize, contenders: usize) -> Vec<usize> {
     if round % 2 == 0 { turns.collect() } else { turns.rev().collect() }
 }
 
-/// Returns the medians of so many rounds, after a round that warms up.
+/// Returns the medians of this many rounds, after a round that warms up.
 pub(crate) fn interleaved<C>(
     rounds: usize,
     contenders: &[C],

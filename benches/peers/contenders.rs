@@ -64,7 +64,7 @@ pub(crate) struct Contender {
     pub(crate) run: Run,
 }
 
-/// Makes the future of a run over so many items, so many at once.
+/// Makes the future of a run over this many items, this many at once.
 pub(crate) enum Run {
     /// It stays on its thread, so its items share state without atomics.
     Local(Box<dyn Fn(u64, usize) -> LocalBoxFuture<'static, Output>>),

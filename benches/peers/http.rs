@@ -19,7 +19,7 @@ static SERVER: LazyLock<SocketAddr> = LazyLock::new(start);
 /// One for each runtime: a pooled connection makes progress only while the runtime that opened it runs.
 static CLIENTS: [LazyLock<Client>; 2] = [const { LazyLock::new(client) }; 2];
 
-/// Asks the server for twice the number.
+/// Requests twice the number from the server.
 pub(crate) async fn fetches(n: u64) -> ItemResult {
     let client = &CLIENTS[usize::from(Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread)];
     let response = client.get(format!("http://{}/{n}", *SERVER)).send().await.map_err(|_| 1_u32)?;

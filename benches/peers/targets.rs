@@ -33,9 +33,9 @@ enum Clock {
 
 #[derive(Clone, Copy)]
 enum Aim {
-    /// Our cost is at most so many times the cost of the peer.
+    /// Our cost is at most this many times the cost of the peer.
     AtMost,
-    /// The cost of the peer is at least so many times our cost.
+    /// The cost of the peer is at least this many times our cost.
     Cheaper,
 }
 

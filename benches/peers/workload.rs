@@ -94,7 +94,7 @@ async fn fails(n: u64) -> ItemResult {
     black_box(Ok(n * 2))
 }
 
-/// The part that peers leave to the item: up to three retries, with delays that double and are as long as ours.
+/// The part that peers leave to the item: up to three retries, with delays that double and spread as widely as ours.
 async fn retries(n: u64) -> ItemResult {
     let mut wait = Duration::from_micros(500 + n % 1_000);
     for _ in 0..3 {

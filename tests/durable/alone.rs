@@ -1,4 +1,4 @@
-//! Tests in a process of their own, because they change the process: its directory, its limits, its libraries.
+//! Tests that run in their own process, because they change it: its directory, its limits, its libraries.
 
 use std::env;
 use std::process::{Child, Command, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 /// The environment variable that names the test of a process.
 const ALONE: &str = "ASYNC_MAP_TASK_ALONE";
 
-/// Runs this test again in a process of its own, and returns `true` there. The test is identified by its path in this
+/// Runs this test again in its own process, and returns `true` there. The test is identified by its path in this
 /// binary.
 pub(crate) fn is_alone(test: &str, prepare: impl FnOnce(&mut Command)) -> bool {
     if is_here(test) {

@@ -16,7 +16,7 @@ pub(crate) struct Cluster {
     script: Mutex<Script>,
 }
 
-/// `cluster.sh`, which stops the server when this process ends, in whatever way: its end of the pipe is closed then.
+/// `cluster.sh`, which stops the server when this process ends for any reason, because its end of the pipe is then closed.
 struct Script {
     child: Child,
     orders: Option<ChildStdin>,
@@ -34,7 +34,7 @@ impl Cluster {
     pub(crate) fn start() -> Self {
         let mut command = unprivileged("sh");
         command.args(["-c", include_str!("cluster.sh"), "cluster.sh"]).arg(programs());
-        // In a process group of its own, so that after an interrupt from the keyboard it has time to clean up.
+        // In its own process group, so that after an interrupt from the keyboard it has time to clean up.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).current_dir("/");
         let mut child = command.spawn().expect("sh, and as root setpriv, are there");
         let orders = child.stdin.take();

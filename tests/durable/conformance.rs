@@ -15,10 +15,10 @@ use crate::{cluster, pgbouncer};
 mod faults;
 mod faulty;
 
-/// How many cases the suite has. A case that is lost fails the tests of the stores.
+/// The number of cases in the suite. A missing case fails the tests of the stores.
 const CASES: usize = 53;
 
-/// An output of so many bytes.
+/// Returns an output of this many bytes.
 fn succeeded(index: u64, bytes: usize) -> Record {
     let output = checksummed(&format!("\"{}\"", "x".repeat(bytes - 2)));
     Record {
@@ -85,7 +85,7 @@ async fn the_postgres_store_behind_pgbouncer_conforms() {
     promises_of_the_crate(behind_pooler).await;
 }
 
-/// The common guarantees of the crate's stores that the trait does not require.
+/// Checks the common guarantees of the crate's stores that the trait does not require.
 async fn promises_of_the_crate<S: Store, F: Future<Output = S>>(mut new_store: impl FnMut() -> F) {
     longer_names_are_refused_by_name(&new_store().await).await;
     a_page_ends_once_it_has_4_mib(&new_store().await).await;

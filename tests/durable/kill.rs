@@ -27,13 +27,13 @@ const LEASE: Duration = Duration::from_secs(30);
 /// The progress of a process when it is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// It has given no outcome and run no item.
+    /// It has given out no outcome and run no item.
     Opening,
-    /// It has given outcomes of earlier processes, and run no item.
+    /// It has given out outcomes of earlier processes, and run no item.
     Reading,
-    /// It has run items, whose outcomes are being written.
+    /// It has run items, and is writing their outcomes.
     Running,
-    /// It has given all outcomes.
+    /// It has given out all outcomes.
     Closing,
 }
 
@@ -68,7 +68,7 @@ impl Seen {
 /// The time at which a process is killed: in a phase, and a little later.
 struct Instant {
     phase: Phase,
-    /// The number of outcomes that it gives before, if it comes so far.
+    /// The number of outcomes that it gives out before, if it comes so far.
     outcomes: u64,
     later: Duration,
 }
@@ -121,7 +121,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// How the runs are durable.
+/// The way in which the runs are durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Recover,
@@ -129,7 +129,7 @@ enum Kind {
     Together,
 }
 
-/// A run of one id, by as many processes as it takes.
+/// A run with one id, by as many processes as it takes.
 struct Scene<'a> {
     folder: &'a Folder,
     place: &'a Place,
@@ -190,7 +190,7 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Kills so many processes, and finishes each run with a last one.
+/// Kills this many processes, and finishes each run with a last one.
 fn kill_and_resume(place: &Place, kind: Kind, kills: u32) -> Figures {
     let (folder, mut random, mut figures) = (Folder::new(), Random(SEED), Figures::default());
     let mut whole = Scene::new(&folder, place, kind, "whole".to_owned());
@@ -223,7 +223,7 @@ fn kill_and_resume(place: &Place, kind: Kind, kills: u32) -> Figures {
     figures
 }
 
-/// Every run has succeeded, according to the store.
+/// Checks that every run has succeeded, according to the store.
 async fn check_store(store: &impl Store, figures: &Figures) {
     let runs = store.runs().await.unwrap();
     assert_eq!(runs.len() as u64, figures.runs + 1);

@@ -22,8 +22,8 @@ const TEST: &str = "large_outputs::resumes_in_another_process";
 /// daily test.
 const SIZE: &str = "ASYNC_MAP_TASK_LARGE_OUTPUTS_SIZE";
 
-/// The most memory that a process may use: without outputs, and for a number of outputs or pages of 4 MiB, whichever
-/// is more. The allocator of glibc keeps memory for each thread that has had a large output.
+/// The maximum memory that a process may use: without outputs, and for a number of outputs or of pages of 4 MiB, whichever
+/// is larger. The allocator of glibc keeps memory for each thread that has had a large output.
 const MOST_KIB: u64 = 20_000;
 const MOST_OUTPUTS: u64 = 14;
 const PAGE_KIB: u64 = 4_096;
@@ -46,7 +46,7 @@ async fn groups_are_bounded_in_bytes() {
     assert!(groups.iter().all(|outcomes| *outcomes <= 4), "{groups:?}");
 }
 
-/// Continues a run of large outputs, and returns the most memory that this has taken, in KiB.
+/// Continues a run of large outputs, and returns the peak of the memory that this has taken, in KiB.
 fn go_on_elsewhere(place: &str) -> u64 {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args([TEST, "--exact", "--nocapture"]).env(PLACE, place);
@@ -100,7 +100,7 @@ fn check_peak(place: &str, peak: u64) {
     assert!(peak < most, "{peak} KiB");
 }
 
-/// A run whose items have all succeeded.
+/// Runs items that all succeed.
 async fn finish(store: &impl Store) {
     let task = AsyncMapTask::builder().name("large").concurrency(2).build().unwrap();
     task.over(0..size().0).map(large).recover(store, "large").for_each(|_| async {}).await.unwrap();

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use crate::cluster::{self, Cluster, unprivileged};
 use crate::folder::Folder;
 
-/// How many sessions of the server are shared by all connections to one database.
+/// The number of server sessions that all connections to one database share.
 const SESSIONS: u32 = 4;
 
-/// Ends with its standard input, however the process at the other end ended.
+/// Ends with its standard input, regardless of how the process at the other end ended.
 const SCRIPT: &str = "pgbouncer -q \"$1\" & trap 'kill $!' EXIT; read -r _ || true";
 
 /// A running PgBouncer, reached through a socket in the server's own folder.
@@ -25,7 +25,7 @@ pub(crate) struct PgBouncer {
     _folder: Folder,
 }
 
-/// One in transaction mode, before the server of all tests that do not restart it.
+/// A pooler in transaction mode, in front of the server of all tests that do not restart it.
 pub(crate) fn shared() -> &'static PgBouncer {
     static SHARED: LazyLock<PgBouncer> =
         LazyLock::new(|| PgBouncer::start(cluster::shared(), "transaction", 6_432));
@@ -33,7 +33,7 @@ pub(crate) fn shared() -> &'static PgBouncer {
 }
 
 impl PgBouncer {
-    /// Blocks for as long as it takes to start.
+    /// Blocks until it has started.
     pub(crate) fn start(cluster: &Cluster, mode: &str, port: u16) -> Self {
         let (folder, socket) = (Folder::new(), cluster.folder());
         let config = folder.file("pgbouncer.ini");
@@ -59,7 +59,7 @@ impl PgBouncer {
         pgbouncer
     }
 
-    /// The URL of a database of the server, through this pooler.
+    /// Returns the URL of a database of the server, through this pooler.
     pub(crate) fn before(&self, url: &str) -> String {
         format!("{url}&port={}", self.port)
     }

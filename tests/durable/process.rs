@@ -1,4 +1,4 @@
-//! Processes that a test starts, stops and kills: this program itself, with a job to do.
+//! Processes that a test starts, stops and kills: this program itself, with a job.
 
 mod child;
 mod job;

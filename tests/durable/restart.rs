@@ -1,4 +1,4 @@
-//! A server that is restarted in the middle of a run: the run does not notice.
+//! A server that is restarted in the middle of a run, without an effect on the run.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -35,14 +35,14 @@ pub(crate) enum Step {
     Hang,
     /// It does nothing, and fails: the disk is full.
     Fail,
-    /// The same, once a permit is there.
+    /// The same, once a permit is available.
     FailAfter(Arc<Semaphore>),
-    /// It does the request once a permit is there.
+    /// It does the request once a permit is available.
     After(Arc<Semaphore>),
-    /// It does the request, but answers only once a permit is there.
+    /// It does the request, but answers only once a permit is available.
     Answer(Arc<Semaphore>),
-    /// It does the request in a task, once a permit is there, even if its caller has dropped the call by then. Only
-    /// for saves of checkpoints.
+    /// It does the request in a task, once a permit is available, even if its caller has dropped the call by then. Only for
+    /// saves of checkpoints.
     Later(Arc<Semaphore>),
 }
 
@@ -98,12 +98,12 @@ impl Rigged {
         self.calls.lock().unwrap().iter().filter(|call| **call == what).count()
     }
 
-    /// The indices of the successes whose commit has returned.
+    /// Returns the indices of the successes in the commits that have returned.
     pub(crate) fn durable(&self) -> Vec<u64> {
         self.commits.lock().unwrap().concat()
     }
 
-    /// How many successes each commit had.
+    /// Returns the number of successes in each commit.
     pub(crate) fn groups(&self) -> Vec<usize> {
         self.commits.lock().unwrap().iter().map(Vec::len).collect()
     }

@@ -21,7 +21,7 @@ impl Dice {
     }
 }
 
-/// The observations of a case: which numbers were computed, how often, and for which index they were given.
+/// The observations of a case: the computed numbers, how often each was computed, and the index that it was given out for.
 #[derive(Debug, Clone, Default)]
 struct Seen {
     calls: Arc<Mutex<BTreeMap<usize, usize>>>,
@@ -101,7 +101,7 @@ async fn run(
         tokio::join!(plan.run(items, end), stop).0
     };
     let report = if is_dropped { timeout(stops_at, run).await.ok() } else { Some(run.await) };
-    // A run that was dropped writes its outcomes in a task of its own.
+    // A dropped run writes its outcomes in a separate task.
     sleep(secs(1)).await;
     (store, report)
 }

@@ -163,7 +163,7 @@ async fn durable_rule_5_a_failing_store_only_causes_warnings() {
             assert_eq!(calls.take().len(), computed, "{end:?}");
             assert_eq!(warnings.count(what), 5, "{end:?}, {call:?}: one for each item");
             assert!(report.outputs.iter().map(|(_, output)| *output).eq((0..5).map(|n| 3 * n)), "{end:?}");
-            // And nothing is wrong once the store works again.
+            // The cache works again once the store does.
             store.rig(|_| Step::Go);
             plan.clone().run(0..5, end).await;
             calls.take();
@@ -316,7 +316,7 @@ async fn durable_rule_5_signals_apply_during_lookups() {
         sleep(secs(5)).await;
         assert_eq!(calls.take().len(), 9, "{end:?}");
         assert_eq!(in_time(handle).await.unwrap().successes(), 9, "{end:?}: no limit ran meanwhile");
-        // All is cached; items that a drained run is still looking up were never started.
+        // All is cached. Items that a drained run is still looking up were never started.
         store.rig(|call| if call == Call::Cached { Step::Hang } else { Step::Go });
         let handle = thrice(&task, &store, &calls, NEVER).cache(v1()).spawn(0..9, end);
         sleep(secs(1)).await;

@@ -1,4 +1,4 @@
-//! Rule 8 of durable runs: an item continues from the state that was saved last.
+//! Rule 8 of durable runs: an item continues from the last saved state.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -84,7 +84,7 @@ async fn durable_rule_8_the_state_survives_every_end_of_an_attempt() {
                 sleep(millis(4_400)).await;
                 match how {
                     "cancel" => token.cancel(),
-                    // A spawned run goes on when its handle is dropped, so it is stopped as well.
+                    // A spawned run continues when its handle is dropped, so it is stopped as well.
                     "drop" => {
                         run.abort();
                         token.cancel();
@@ -139,7 +139,7 @@ async fn durable_rule_8_a_changed_item_has_no_state() {
         let mut states = take(&found);
         states.sort_unstable();
         assert_eq!(states, [(1, 1, Some(3)), (2, 1, Some(3)), (4, 1, Some(3)), (22, 1, None)], "{end:?}");
-        // An item that was changed back starts anew as well: its state was replaced.
+        // An item that was changed back also starts anew: its state was replaced.
         counting(&task, &store, &found, 1).recover("r").run([1, 2, 2], end).await;
         let mut states = take(&found);
         states.sort_unstable();
@@ -160,7 +160,7 @@ async fn durable_rule_8_a_success_deletes_the_state() {
             assert_eq!(left, None, "{end:?}");
         }
         assert_eq!(records.len(), 2, "{end:?}");
-        // An item that had succeeded and is changed, and then changed back, finds nothing.
+        // An item that had succeeded, was changed, and then changed back, finds no state.
         take(&found);
         counting(&task, &store, &found, 0).recover("r").run([9, 9], end).await;
         counting(&task, &store, &found, 0).recover("other").run([7, 8], end).await;
@@ -185,7 +185,7 @@ async fn durable_rule_8_a_checkpoint_without_recover_is_an_error() {
     assert_eq!(cached.results, plain.results);
 }
 
-/// A holder that has lost its run changes nothing that its successor has saved.
+/// A holder that has lost its run does not change the state that its successor has saved.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_8_a_lost_lease_prevents_saves() {
     let store = Rigged::willing();

@@ -145,7 +145,7 @@ async fn durable_rule_8_a_success_deletes_a_dropped_save() {
                 let checkpoint = cx.checkpoint();
                 assert!(timeout(secs(1), checkpoint.save(&1_u64)).await.is_err());
             } else {
-                // The run goes on until the save could have come.
+                // The run continues until the save could have come.
                 sleep(secs(5)).await;
                 latch.add_permits(1);
                 sleep(secs(5)).await;
@@ -175,7 +175,7 @@ async fn durable_rule_8_a_checkpoint_of_an_ended_run_is_an_error() {
     }
 }
 
-/// Attempts that stop in the middle of a read of PostgreSQL, at each step of it, keep no connection from the others.
+/// Attempts that stop in the middle of a read of PostgreSQL, at each step of it, withhold no connection from the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn durable_rule_8_a_load_that_is_not_polled_keeps_no_connection() {
     const ATTEMPTS: usize = 64;

@@ -17,14 +17,14 @@ use crate::support::{
     Calls, End, HOUR, NEVER, Plan, Terminal, at_once, in_time, lenient, millis, secs, thrice,
 };
 
-/// How many outcomes may be settled and not durable.
+/// The maximum number of settled outcomes that are not durable.
 const MOST_UNKEPT: usize = 1_024;
 
 fn latch() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(0))
 }
 
-/// Each commit takes a second. A callback that receives a success checks whether its commit had returned.
+/// Each commit takes a second. A callback that receives a success checks that its commit has returned.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_2_an_outcome_is_given_out_when_it_is_durable() {
     for end in End::all() {
@@ -85,8 +85,8 @@ async fn durable_rule_2_observers_see_a_success_when_it_is_durable() {
     }
 }
 
-/// While nothing becomes durable, items go on until the maximum waits for it; then nothing more starts. All goes on
-/// once something is durable.
+/// While nothing becomes durable, items continue until the maximum waits for it; then nothing more starts. All continues
+/// once an outcome is durable.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_2_outcomes_that_are_not_durable_are_bounded() {
     for (concurrency, is_parallel) in [(1, false), (1, true), (64, false), (64, true), (3_000, true)] {
@@ -110,7 +110,7 @@ async fn durable_rule_2_outcomes_that_are_not_durable_are_bounded() {
     }
 }
 
-/// A sink is so slow that the store is idle: there is no reason to write items together, and each is durable
+/// A sink is so slow that the store is idle. Then there is no reason to write items together, and each is durable
 /// immediately.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_2_each_outcome_of_a_slow_sink_is_written_alone() {
@@ -149,7 +149,7 @@ async fn durable_rule_2_an_endless_source_takes_bounded_memory() {
 /// The run is dropped with successes in progress: they are written, and the run is given back.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_2_a_dropped_run_writes_its_successes() {
-    // One that is spawned goes on without its handle.
+    // A spawned run continues without its handle.
     for end in End::all().filter(|end| end.terminal != Terminal::Spawn) {
         let latch = latch();
         let store = Rigged::on(Call::Commit, Step::After(Arc::clone(&latch)));
@@ -174,8 +174,8 @@ async fn durable_rule_2_a_dropped_run_writes_its_successes() {
     }
 }
 
-/// However a run stops, all that has succeeded is durable when it has ended. After its time limit, a run waits a
-/// second for that.
+/// All successes are durable when a run has ended, regardless of how it stopped. After its time limit, a run waits a second
+/// for that.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_2_a_stopped_run_waits_for_its_commits() {
     for end in End::all() {

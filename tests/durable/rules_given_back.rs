@@ -1,4 +1,4 @@
-//! Rule 4 of durable runs: a run that has ended is given back, immediately or as soon as possible.
+//! Rule 4 of durable runs: an ended run is given back, immediately or as soon as possible.
 
 use std::future::{IntoFuture, pending, poll_fn};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::rigged::{Call, Rigged, Step};
 use crate::support::{Calls, End, NEVER, Plan, Terminal, at_once, in_time, millis, secs, thrice};
 use crate::warnings::Warnings;
 
-/// A run whose first item is done and whose other items never are.
+/// Starts a run in which only the first item ends.
 fn stuck(store: &Rigged) -> Plan {
     let call = |_, n| async move { if n == 0 { Ok(n) } else { pending().await } };
     Plan::new(&at_once(2).build().unwrap(), store, call).recover("r")
@@ -23,7 +23,7 @@ fn stuck(store: &Rigged) -> Plan {
 
 #[tokio::test(start_paused = true)]
 async fn durable_rule_4_a_dropped_run_can_be_resumed_immediately() {
-    // A run that was spawned goes on when its handle is dropped.
+    // A spawned run continues when its handle is dropped.
     for end in End::all().filter(|end| end.terminal != Terminal::Spawn) {
         // Its last writes take a second, and so does giving it back.
         for slow in [Call::Commit, Call::CloseRun] {
@@ -61,7 +61,7 @@ async fn durable_rule_4_a_dropped_run_can_be_resumed_from_a_file() {
     assert_eq!(run.recover(&store, "r").await.unwrap().successes(), 100);
 }
 
-/// A run that goes on is refused immediately, because it is not about to be given back.
+/// A run in progress is refused immediately, because it is not about to be given back.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_4_a_running_run_is_refused_immediately() {
     let (store, calls) = (Rigged::willing(), Calls::default());
@@ -104,7 +104,7 @@ async fn durable_rule_4_a_run_is_released_when_the_disk_has_room() {
     }
 }
 
-/// Another run wants the id before the store is asked once more, and gives it back first.
+/// Another run needs the id before the store is called once more, and gives it back first.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_4_the_next_run_releases_the_lease_itself() {
     let (warnings, _listening) = Warnings::listen();

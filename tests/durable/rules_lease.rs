@@ -16,7 +16,7 @@ use crate::support::{
     store_error, thrice, workers,
 };
 
-/// A run whose items take an hour each.
+/// Returns a run with items that take an hour each.
 fn slow(store: &Rigged) -> Plan {
     let task = at_once(2).build().unwrap();
     Plan::new(&task, store, |_, n| async move { Ok(sleep(HOUR).map(|()| n).await) })
@@ -28,7 +28,7 @@ async fn durable_rule_4_a_second_run_gets_an_error_with_the_holder() {
         let (store, calls) = (Rigged::willing(), Calls::default());
         let before = SystemTime::now();
         let first = tokio::spawn(slow(&store).recover("r").run(0..4, end));
-        // Its lease is renewed as long as it lives, so it is held after many leases, too.
+        // Its lease is renewed while it exists, so it is still held after many leases.
         for wait in [secs(1), 50 * DEFAULT_LEASE] {
             sleep(wait).await;
             let task = at_once(2).build().unwrap();
@@ -115,7 +115,7 @@ async fn durable_rule_4_a_dead_holder_loses_the_run_with_its_lease() {
     let second = thrice(&task, &store, &calls, NEVER).recover(recovery).run(0..5, end).await;
     assert_eq!((second.reason, second.summary.recovered, calls.take()), (None, 2, vec![2, 3, 4]));
     assert!((secs(19)..=secs(21)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
-    // A holder that was taken for dead cannot change the run any more.
+    // A holder that was taken for dead can no longer change the run.
     let late = store.renew_run("r", &holder, HOUR).await.unwrap_err();
     assert!(matches!(late, StoreError::LeaseLost { .. }), "{late}");
 }
@@ -195,7 +195,7 @@ async fn durable_rule_4_a_holder_with_an_expired_lease_stops() {
     }
 }
 
-/// After one renewal that fails the next succeeds, without an effect on the run.
+/// After one failed renewal the next succeeds, without an effect on the run.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_4_a_failed_renewal_is_retried() {
     for end in End::all() {

@@ -19,14 +19,14 @@ use crate::support::{
 };
 use crate::warnings::Warnings;
 
-/// The longest wait before another process is asked again.
+/// The longest delay before the store is checked again for another process.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 fn serialized() -> Cache {
     Cache::version("1").serialized()
 }
 
-/// Each number takes so many seconds.
+/// Each number takes this many seconds.
 fn taking(seconds: u64, store: &Rigged, calls: &Calls, concurrency: usize) -> Plan {
     let calls = calls.clone();
     let task = lenient(concurrency).build().unwrap();
@@ -61,7 +61,7 @@ async fn durable_rule_6_concurrent_runs_compute_each_key_once() {
     for end in End::all() {
         let (memory, calls) = (MemoryStore::new(), Calls::default());
         let runs = (0..4).map(|shift| {
-            // Each begins at another item, so that each holds claims for which others wait.
+            // Each begins at another item, so each holds claims that others wait for.
             let items = (0..40).map(move |n| (n + 10 * shift) % 40);
             let store = Rigged::over(&memory, |_| Step::Go);
             tokio::spawn(taking(1, &store, &calls, 3).run(items, end))
@@ -121,7 +121,7 @@ async fn durable_rule_6_a_failed_holder_releases_its_claim() {
             let calls = Calls::default();
             let run = tokio::spawn(taking(1, &store, &calls, 1).run([7], end));
             if how == "drop" && end.terminal == Terminal::Spawn {
-                // It goes on without its handle.
+                // It continues without its handle.
                 run.abort();
                 continue;
             }
@@ -145,7 +145,7 @@ async fn durable_rule_6_a_failed_holder_releases_its_claim() {
     }
 }
 
-/// Within one run the store is not even asked again: no time passes.
+/// Within one run, the store is not even checked again: no time passes.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_6_an_equal_item_of_the_run_is_next_immediately() {
     for end in End::all() {
@@ -195,7 +195,7 @@ async fn durable_rule_6_a_dead_holder_loses_its_claim_with_its_lease() {
     assert!((secs(19)..=secs(22)).contains(&elapsed), "after the lease of 20 s and 1 s of work: {elapsed:?}");
 }
 
-/// A computation of many leases keeps its claim as long as it lives: while it runs, and while it waits for its retry.
+/// A computation of many leases keeps its claim: while it runs, and while it waits for its retry.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_6_a_claim_is_renewed_while_its_item_runs() {
     for end in End::all() {
@@ -218,7 +218,7 @@ async fn durable_rule_6_a_claim_is_renewed_while_its_item_runs() {
     }
 }
 
-/// A renewal that fails at times is repeated; an item that has lost its claim computes to its end, with a warning.
+/// A failed renewal is repeated. An item that has lost its claim computes to its end, with a warning.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_6_a_lost_claim_fails_no_item() {
     let (warnings, _listening) = Warnings::listen();
@@ -284,7 +284,7 @@ async fn durable_rule_6_an_ended_run_releases_a_late_claim() {
     }
 }
 
-/// Weights and a shared limit: the item with the claim gets its permits, whatever the others wait for.
+/// Weights and a shared limit: the item with the claim gets its permits, regardless of what the others wait for.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_6_weights_and_a_shared_limit_do_not_deadlock() {
     let limiter = async_map_task::Limiter::new(5);

@@ -10,7 +10,7 @@ use futures::executor::block_on;
 use crate::rigged::{Call, Rigged, Step};
 use crate::support::workers;
 
-/// A run whose three successes never become durable. The channel receives a message for each attempt.
+/// A run with three successes that never become durable. The channel receives a message for each attempt.
 macro_rules! hanging {
     () => {{
         let store = Rigged::on(Call::Commit, Step::Hang);

@@ -68,8 +68,8 @@ async fn durable_rule_3_an_unreadable_page_stops_the_run() {
     }
 }
 
-/// The item that ends is the first to learn that the next page cannot be read, and the store's error is still the
-/// reason. Durable outcomes are given out, although their commit and the failure are learnt at the same time.
+/// The item that ends is the first to detect that the next page cannot be read, and the store's error is still the reason.
+/// Durable outcomes are given out, although their commit and the failure are detected at the same time.
 #[tokio::test(start_paused = true)]
 async fn durable_rule_3_an_item_that_fails_first_has_the_stores_error() {
     for end in End::all().filter(|end| !end.ordered) {
@@ -174,7 +174,7 @@ async fn durable_rule_3_the_reason_is_the_error_of_the_store() {
     let info = store.run("r").await.unwrap().unwrap();
     assert!(matches!(&info.status, RunStatus::Failed { reason } if reason.contains("disk full")), "{info:?}");
     assert_eq!(info.lease, None);
-    // It is the same if the outcomes are taken as they come.
+    // The same holds if the outcomes are taken as they come.
     let store = Rigged::failing_from(Call::Commit, 1);
     let run = task.over(0..3_u64).map(|n| async move { Ok::<_, String>(n) });
     let error = in_time(run.recover(&store, "r").for_each(|_| async {})).await.unwrap_err();

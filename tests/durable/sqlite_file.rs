@@ -94,7 +94,7 @@ async fn a_store_without_its_file_refuses_every_call() {
     }
 }
 
-/// Everything that a run needs, while not one more file can be opened.
+/// A run has everything it needs, even if not one more file can be opened.
 #[test]
 fn an_open_store_needs_no_more_file_descriptors() {
     if !is_alone("sqlite_file::an_open_store_needs_no_more_file_descriptors", |_| {}) {

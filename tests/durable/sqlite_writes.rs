@@ -1,4 +1,4 @@
-//! How a store in a file writes: in groups, whatever its callers do, and in turn with other processes.
+//! The writes of a store in a file: in groups, regardless of its callers, and in turn with other processes.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ async fn a_call_that_is_not_polled_delays_no_other() {
     for call in &mut left_alone {
         assert!(call.now_or_never().is_none());
     }
-    // The calls that have begun go on meanwhile.
+    // The calls that have begun continue meanwhile.
     pass(millis(50));
     let other = SqliteStore::open(folder.file("runs.db")).await.unwrap();
     let others = async {
@@ -194,7 +194,7 @@ const PATH: &str = "ASYNC_MAP_TASK_PATH";
 const RUN: &str = "ASYNC_MAP_TASK_RUN";
 const SECONDS: &str = "ASYNC_MAP_TASK_SECONDS";
 
-/// `ASYNC_MAP_TASK_SECONDS` sets how long they go on; the default is eight.
+/// `ASYNC_MAP_TASK_SECONDS` sets their duration. The default is eight.
 #[test]
 fn six_processes_in_one_file_keep_their_leases() {
     let seconds = env::var(SECONDS).map_or(8, |seconds| seconds.parse().unwrap());
@@ -218,7 +218,7 @@ fn six_processes_in_one_file_keep_their_leases() {
     }
 }
 
-/// A run whose items save a checkpoint each, a hundred at once, until it is cancelled.
+/// Executes a run with items that save a checkpoint each, a hundred at a time, until it is cancelled.
 async fn save_for(time: Duration) {
     let store = SqliteStore::open(env::var(PATH).unwrap()).await.unwrap();
     let (run, token) = (env::var(RUN).unwrap(), CancellationToken::new());

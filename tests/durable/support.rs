@@ -45,13 +45,13 @@ pub(crate) fn pass(time: Duration) {
     }
 }
 
-/// The error of the store that is the reason of a failed run.
+/// Returns the store's error in the reason of a failed run.
 pub(crate) fn store_error(reason: &FailureReason) -> &StoreError {
     let FailureReason::Store(error) = reason else { panic!("it is not the store: {reason:?}") };
     error.downcast_ref().expect("it is an error of the store")
 }
 
-/// A value whose checksum nobody computes again.
+/// Returns a value with a fixed checksum.
 pub(crate) fn checksummed(json: &str) -> Checksummed {
     Checksummed { json: json.to_owned(), checksum: "0123456789abcdef".to_owned() }
 }
@@ -60,7 +60,7 @@ pub(crate) fn key(item: impl Display) -> CacheKey {
     CacheKey { task: "embed".to_owned(), version: "3".to_owned(), item_hash: item.to_string() }
 }
 
-/// A success whose output is its index.
+/// Returns a success with its index as its output.
 pub(crate) fn record(index: u64) -> Record {
     Record {
         index,
@@ -94,13 +94,13 @@ pub(crate) struct Plan {
     watch: Watch,
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) summary: Summary,
     /// The reason of its failure, as `{:?}` shows it.
     pub(crate) reason: Option<String>,
-    /// The successes that were given out, by index. If all are given at the end, their origins are not known.
+    /// The successes that were given out, by index. If all are given out at the end, their origins are not known.
     pub(crate) outputs: Vec<(usize, u64)>,
     pub(crate) origins: Vec<(usize, Origin)>,
 }
@@ -198,7 +198,7 @@ impl Plan {
         Self { watch: Arc::new(watch), ..self }
     }
 
-    /// The whole run. Dropped, it drops the run.
+    /// Executes the run to its end. If this future is dropped, so is the run.
     pub(crate) async fn run(
         self,
         items: impl IntoIterator<Item = u64, IntoIter: Send + 'static>,
@@ -207,7 +207,7 @@ impl Plan {
         in_time(self.finish(stream::iter(items).boxed(), end)).await
     }
 
-    /// The run in the background; the end's terminal does not count.
+    /// Starts the run in the background. The end's terminal is ignored.
     pub(crate) fn spawn(
         self,
         items: impl IntoIterator<Item = u64, IntoIter: Send + 'static>,
@@ -252,7 +252,7 @@ impl Plan {
     }
 }
 
-/// The partial result of a run that its store has ended, and the store's error.
+/// Returns the partial result of a run that its store has ended, and the store's error.
 pub(crate) fn ended_by_store<T, E>(
     ended: Result<MapTaskResult<T, E>, MapTaskError<T, E>>,
 ) -> (MapTaskResult<T, E>, String) {
@@ -263,7 +263,7 @@ pub(crate) fn ended_by_store<T, E>(
     (result, why)
 }
 
-/// The numbers that a function was called with, in that order.
+/// The numbers that a function was called with, in order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Calls(Arc<Mutex<Vec<u64>>>);
 

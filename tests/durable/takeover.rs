@@ -17,7 +17,7 @@ use crate::process::{Event, IfHeld, Job, Keeping, Line, Log, Output, Place, Proc
 const ITEMS: u64 = 300;
 const CONCURRENCY: usize = 8;
 
-/// Longer than a busy machine stalls a process, because a process that lives must keep its leases.
+/// Longer than a busy machine stalls a process, because a running process must keep its leases.
 const LEASE: Duration = Duration::from_secs(2);
 
 const RUN: &str = "nightly";
@@ -129,8 +129,8 @@ impl Seen<'_> {
             .as_deref()
     }
 
-    /// The run of this process has succeeded, and each output is correct and from the process that has run the item
-    /// last.
+    /// Checks that the run of this process has succeeded, and that each output is correct and from the process that has run
+    /// the item last.
     fn check_all_outputs(&self, process: u32) {
         assert_eq!(self.end(process), None);
         let (settled, beginners) = (self.settled(process), self.beginners());
@@ -143,8 +143,8 @@ impl Seen<'_> {
     }
 }
 
-/// Starts so many processes at once, each with a different item. When all of them have begun, they go on through the
-/// items of one another.
+/// Starts this many processes at once, each with a different item. When all of them have begun, they continue with the items
+/// of one another.
 fn share(mut scene: Scene, processes: usize) {
     let started: Vec<Process> = (0..processes)
         .map(|process| {
@@ -170,7 +170,7 @@ fn share(mut scene: Scene, processes: usize) {
     );
 }
 
-/// One process is killed while it computes; the others have waited for its items and take them over.
+/// One process is killed while it computes. The others have waited for its items, and take them over.
 fn take_over_keys(mut scene: Scene, others: usize) {
     let gate = ITEMS / 3;
     let begun: Range<u64> = gate..gate + CONCURRENCY as u64;
@@ -178,7 +178,7 @@ fn take_over_keys(mut scene: Scene, others: usize) {
     let holder_id = holder.id();
     scene.until(|seen| begun.clone().all(|item| seen.began(holder_id).contains(&item)));
 
-    // They wait for its items, and have permits for the rest. Nothing else is kept from them.
+    // They wait for its items, and have permits for the rest. Nothing else is withheld from them.
     let job = Job { concurrency: 2 * CONCURRENCY, ..scene.job(Keeping::Cache) };
     let others: Vec<Process> = (0..others).map(|_| Process::start(&job)).collect();
     let ids: Vec<u32> = others.iter().map(Process::id).collect();
@@ -187,7 +187,7 @@ fn take_over_keys(mut scene: Scene, others: usize) {
     };
     scene.until(|seen| ids.iter().all(|id| is_settled(&seen.settled(*id))));
 
-    // The holder lives, and renews its claims.
+    // The holder is running, and renews its claims.
     let now = Instant::now();
     scene.until(|_| now.elapsed() > LEASE * 3 / 2);
     let is_waited_for = |id: &u32| scene.seen().began(*id).iter().all(|item| !begun.contains(item));
@@ -227,7 +227,7 @@ fn start_holder(scene: &mut Scene, gate: u64) -> Process {
     holder
 }
 
-/// A second process is refused; one that waits has the run once the first was killed.
+/// A second process is refused. One that waits gets the run once the first was killed.
 fn take_over_run(mut scene: Scene) {
     let gate = ITEMS / 3;
     let holder = start_holder(&mut scene, gate);
@@ -356,7 +356,7 @@ async fn a_killed_process_is_replaced_for_its_run_in_postgres() {
     take_over_run(Scene::in_postgres().await);
 }
 
-/// A process is suspended for longer than its lease, and no other wants the run: it goes on.
+/// A process is suspended for longer than its lease, and no other process needs the run. It continues when it is resumed.
 async fn outlive_lease_alone(mut scene: Scene, store: &impl Store) {
     let gate = ITEMS / 3;
     let holder = start_holder(&mut scene, gate);

@@ -1,4 +1,5 @@
-//! Stores that do not answer: every call of a run has a time limit, and a run whose time is over does not wait for its store.
+//! Stores that do not answer: every call of a run has a time limit, and a run past its time limit does not wait for its
+//! store.
 
 use async_map_task::store::{DEFAULT_TIME_LIMIT, StoreError};
 use async_map_task::{Cache, Origin};
@@ -74,7 +75,7 @@ async fn the_time_limit_of_a_run_includes_its_store() {
                     || report.outputs.iter().all(|(_, n)| durable.contains(n)),
                 "what was given out is durable: {case}"
             );
-            // The run has ended in time if only its end hangs, or a call for which nothing waits.
+            // The run has ended in time if only its end hangs, or a call that nothing waits for.
             let has_time_limit = report.reason.is_some_and(|reason| reason.contains("TimedOut"));
             let is_done = report.summary.successes == ITEMS as usize;
             assert!(has_time_limit || is_done, "{case}");
@@ -116,7 +117,7 @@ async fn a_cache_that_never_answers_only_causes_delays() {
     }
 }
 
-/// The next run of the id waits for none of it: outcomes that were finished in time are recovered.
+/// The next run with the id does not wait for the hanging calls: outcomes that were finished in time are recovered.
 #[tokio::test(start_paused = true)]
 async fn durable_outcomes_of_a_timed_out_run_are_recovered() {
     let store = hanging_from(Call::Commit, 2);

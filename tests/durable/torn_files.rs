@@ -93,12 +93,12 @@ async fn move_log(path: &Path) {
     connection.close().await.unwrap();
 }
 
-/// A number below this one.
+/// Returns a number below this one.
 fn below(random: &mut Random, bound: usize) -> usize {
     random.below(bound as u64) as usize
 }
 
-/// Cuts the bytes off, flips one bit, writes over a few bytes, or clears a sector: somewhere.
+/// Cuts the bytes off, flips one bit, overwrites a few bytes, or clears a sector, at a random position.
 fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
     let place = below(random, bytes.len());
     match random.below(4) {
@@ -116,7 +116,7 @@ fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-/// Checks one damaged store. An output that is read with its checksum is the one that was written.
+/// Checks one damaged store. An output that is read with its checksum equals the written one.
 async fn read(path: &Path, counts: &mut Counts) {
     let store = match SqliteStore::open(path).await {
         Ok(store) => store,
@@ -143,7 +143,7 @@ async fn read(path: &Path, counts: &mut Counts) {
     }
 }
 
-/// The number of outputs that were there as they were written, and the number that were refused by their checksums.
+/// Returns the number of outputs that are as they were written, and the number that were refused by their checksums.
 async fn everything(store: &SqliteStore) -> Result<(u64, u64), StoreError> {
     let (mut found, mut refused) = (0, 0);
     store.runs().await?;

@@ -100,7 +100,7 @@ async fn different_items_have_different_hashes() {
     each_is_another(vec![BTreeMap::from([(vec![1], 1)]), BTreeMap::from([(vec![2], 1)])]).await;
 }
 
-/// The items of the second run are made anew: another order of the keys, and other widths.
+/// The items of the second run are created anew: another order of the keys, and other widths.
 #[tokio::test]
 async fn the_order_of_keys_does_not_change_the_hash() {
     let store = MemoryStore::new();
@@ -120,7 +120,7 @@ async fn the_order_of_keys_does_not_change_the_hash() {
     }
 }
 
-/// JSON gives it back as another value, or it cannot be read.
+/// JSON changes its value, or it cannot be read back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind")]
 enum Tagged {
@@ -171,7 +171,7 @@ fn tree(depth: usize) -> Tree {
     (1..depth).fold(Tree { kids: Vec::new() }, |kid, _| Tree { kids: vec![kid] })
 }
 
-/// Read through a buffer, at each level anew.
+/// Read through a buffer, once more at each level.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Bush {
@@ -253,7 +253,7 @@ async fn an_output_that_cannot_be_read_back_is_refused() {
     is_refused(tree(129), tree(128), "nested at most 256 levels deep, got 258").await;
 }
 
-/// No value is refused that comes back, and every value that is written is found again.
+/// A value that can be read back is never refused, and every written value is found again.
 #[tokio::test(start_paused = true)]
 async fn an_output_that_can_be_read_back_is_kept() {
     async fn is_kept<T>(output: T)
@@ -315,7 +315,7 @@ async fn a_state_that_cannot_be_loaded_is_not_saved() {
     is_refused(&[Some(None::<u8>)], "a Some(..) that JSON writes as null").await;
     is_refused(&flat(1, &[("a", 2)]), "the key `a` more than once").await;
     is_refused(&tree(129), "nested at most 256 levels deep, got 258").await;
-    // JSON has all of it, but serde does not read it again.
+    // JSON can represent all of it, but serde cannot read it back.
     is_refused(&TaggedState::Large { number: 7 }, "u128").await;
     is_refused(&FlatState { by_number: BTreeMap::from([(7, 1)]) }, "invalid type").await;
 }
@@ -360,7 +360,7 @@ fn seal(json: &str, belongs_to: &[&str]) -> Checksummed {
     Checksummed { json: json.to_owned(), checksum: hexadecimal(&hash.finalize()[..8]) }
 }
 
-/// Writes the records of a program that knows version 1 of the tables: the items are 0, 1 and 2, and the outputs 100
+/// Writes the records of a program for version 1 of the tables: the items are 0, 1 and 2, and the outputs 100
 /// and so on.
 async fn keep_with_first_hashes(store: &impl Store) {
     let record = |index: u64, recorded| Record {

@@ -16,8 +16,8 @@ pub(crate) struct Warnings(Arc<Mutex<Vec<String>>>);
 impl Warnings {
     /// Records the warnings of this thread.
     pub(crate) fn listen() -> (Self, DefaultGuard) {
-        // With only one subscriber in the process, `tracing` asks the thread that first reaches an event whether it
-        // is enabled, and caches the answer for all threads. That may be the thread of another test.
+        // With only one subscriber in the process, the thread that first reaches an event decides if it is enabled, and
+        // `tracing` caches the answer for all threads. That may be the thread of another test.
         static COMPANY: LazyLock<[Dispatch; 2]> =
             LazyLock::new(|| [(); 2].map(|()| Dispatch::new(Registry::default())));
         LazyLock::force(&COMPANY);

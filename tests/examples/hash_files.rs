@@ -11,8 +11,8 @@ use rustix::process::{Signal, geteuid};
 
 use crate::harness::{Ended, Sandbox, lines, without_reader};
 
-/// Names that a list of checksums must escape, names that a shell would change, and a name that is not UTF-8. Here are links
-/// to files, too. Sorted by path: the files of a folder stand where the folder does.
+/// Names that a list of checksums must escape, names that a shell would change, and a name that is not UTF-8. Some are
+/// links to files. Sorted by path: the files of a folder are at the position of the folder.
 const FILES: [&[u8]; 13] = [
     b"./*",
     b"./-c",
@@ -128,7 +128,7 @@ fn hash_files_lists_what_it_may_not_read() {
     let (dir, file) = (sandbox.folder("locked/dir"), sandbox.file("locked/file", "good"));
     let set_mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     let program = if geteuid().is_root() {
-        // Root may read everything, and nobody else may reach the target folder.
+        // Root may read everything, and no other user may reach the target folder.
         let copy = sandbox.path("hash_files");
         fs::copy(crate::harness::example("hash_files"), &copy).unwrap();
         set_mode(&sandbox.path("."), 0o755);

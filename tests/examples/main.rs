@@ -1,4 +1,5 @@
-//! The examples as their users see them: their output, their exit codes, and their answers to signals. A module an example.
+//! The examples as their users see them: their output, their exit codes, and their reactions to signals. A module per
+//! example.
 //!
 //! `cargo test --all-features --test examples` runs these tests. They need Linux with `sha256sum`, and they wait in real time.
 

@@ -30,7 +30,7 @@ impl<'s> Pictures<'s> {
         self.sandbox.example("picture_hashes").arg(&self.folder).arg("--store").arg(store)
     }
 
-    /// Breaks all whole pictures. Their sizes and times are those of the samples, by which the cache knows them.
+    /// Breaks all whole pictures. They keep the sizes and times of the samples, by which the cache identifies them.
     fn break_all(&self) {
         for name in names(&self.folder).iter().filter(|name| name.starts_with("picture-")) {
             let (path, sample) = (self.folder.join(name), self.samples.file(name));
@@ -52,7 +52,7 @@ impl<'s> Pictures<'s> {
     }
 }
 
-/// How many hashes came from the cache.
+/// Returns the number of hashes that came from the cache.
 fn cached(ended: &Ended) -> usize {
     let before = ended.err.split_once(" cached").map(|(before, _)| before);
     before.map_or(0, |before| before.rsplit(' ').next().unwrap().parse().unwrap())

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 use crate::folder::Folder;
 use crate::harness::Sandbox;
 
-/// How many of the 60 samples are whole.
+/// The number of the 60 samples that are whole.
 pub(crate) const WHOLE: usize = 57;
 
 /// The samples, in a folder that the tests share while one of them needs it.
@@ -68,7 +68,7 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The folder has so many pictures of this size and nothing else, and all of them are whole.
+/// Checks that the folder has this many pictures of this size and nothing else, and that all of them are whole.
 #[track_caller]
 pub(crate) fn assert_whole(folder: &Path, (width, height): (u16, u16), count: usize) {
     let names = names(folder);
@@ -79,7 +79,7 @@ pub(crate) fn assert_whole(folder: &Path, (width, height): (u16, u16), count: us
     }
 }
 
-/// The file is a PNG or a JPEG of this size, and it has its end.
+/// Returns `true` if the file is a PNG or a JPEG of this size, and is complete.
 fn is_whole(path: &Path, width: u16, height: u16) -> bool {
     let bytes = fs::read(path).unwrap();
     match path.extension().map(OsStrExt::as_bytes) {

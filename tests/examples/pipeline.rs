@@ -34,7 +34,7 @@ impl<'s> Folders<'s> {
         self.reports.join(name).with_extension("json")
     }
 
-    /// Makes a pipe of a report. It is not written before somebody reads it, so the second task waits.
+    /// Makes a report a pipe. A write to it blocks until it is read, so the second task waits.
     pub(crate) fn hold_report(&self, name: &str) -> PathBuf {
         self.sandbox.fifo(&format!("reports/{name}.json"))
     }

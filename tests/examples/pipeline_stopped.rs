@@ -1,4 +1,4 @@
-//! The example `pipeline`: the end of one task is the end of the other, and nothing is lost.
+//! The example `pipeline`: if one task ends, so does the other, and nothing is lost.
 
 use std::fs;
 use std::ops::Deref;
@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::harness::{Running, Sandbox, has_reader, lines, open_and_close};
 use crate::pipeline::Folders;
 
-/// Two lines of progress that say so: a file is being reported, and another one waits.
+/// Two lines of progress with this state: a file is being reported, and another one waits.
 const HELD: &str = "files ahead: 2 of at most 2\nfiles ahead: 2 of at most 2\n";
 
 /// Starts a pipeline with one permit for each task, and waits until both wait for the report of the first file.
@@ -57,7 +57,7 @@ fn pipeline_ends_immediately_at_a_second_ctrl_c() {
     hold(&held_at_both_ends(&sandbox), &[]).interrupt_until_it_ends().exits(130);
 }
 
-/// No file may fail, and the third does. The report of the first is a pipe.
+/// No file may fail, but the third does. The report of the first is a pipe.
 const ONE_TOO_MANY: [&str; 6] = ["--parsers", "1", "--writers", "2", "--max-failures", "0"];
 
 fn with_a_broken_file<'s>(sandbox: &'s Sandbox) -> Folders<'s> {

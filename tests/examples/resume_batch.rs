@@ -1,4 +1,4 @@
-//! The example `resume_batch`: what it verifies and what it refuses.
+//! The example `resume_batch`: the files that it verifies and the input that it refuses.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::harness::{Program, Sandbox, without_reader};
 
-/// How much of a large file the example reads between two checkpoints.
+/// The number of bytes of a large file that the example reads between two checkpoints.
 pub(crate) const SECTION: usize = 64 << 20;
 
-/// What a large file has a section of, before its last line.
+/// The content of a large file, repeated up to a section, before its last line.
 pub(crate) const CONTENT: &[u8] = &[b'a'; 1 << 20];
 
 /// Another large file of the same size.
@@ -77,7 +77,7 @@ impl<'s> Batch<'s> {
         fs::write(&self.list, list.lines().map(line).collect::<String>()).unwrap();
     }
 
-    /// What `sha256sum` says of all files.
+    /// Returns the output of `sha256sum` for all files.
     pub(crate) fn verified(&self) -> Vec<u8> {
         self.sandbox.program("sha256sum").arg("--check").arg(&self.list).run().out
     }

@@ -1,4 +1,4 @@
-//! The example `resume_batch`: it continues where it was stopped or killed.
+//! The example `resume_batch`: it continues after it was stopped or killed.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::harness::{Ended, Sandbox, hold_fifo};
 use crate::resume_batch::{Batch, CONTENT, OTHER_CONTENT, SECTION};
 
-/// Starts a batch whose files 24 and 25 are pipes, and stops it when it has verified the 14 files before them and has read a
+/// Starts a batch in which files 24 and 25 are pipes. Stops it when it has verified the 14 files before them and has read a
 /// section of 25. While it is halfway, the test can do something else. Then 24 is a file again, and 25 has this content.
 fn stop_halfway(batch: &Batch<'_>, signal: Signal, content: &[u8], meanwhile: impl FnOnce(i32)) -> Ended {
     let names = [24, 25].map(|number| batch.file(number));
@@ -28,7 +28,7 @@ fn stop_halfway(batch: &Batch<'_>, signal: Signal, content: &[u8], meanwhile: im
     ended
 }
 
-/// For how many seconds a killed process keeps its run. The next process must start before that to see it.
+/// The seconds for which a killed process keeps its run. The next process must start before that to see it.
 const LEASE: &str = "4";
 
 /// After a stop, the batch continues: it reads neither the first 14 files again nor the first section of 25.
@@ -69,7 +69,7 @@ fn resume_batch_continues_after_ctrl_c() {
 fn resume_batch_verifies_again_what_has_changed_in_its_list() {
     let sandbox = Sandbox::new();
     let batch = Batch::with_large_file(&sandbox);
-    // The checkpoint of 25 is of another file than the one that is there now.
+    // The checkpoint of 25 belongs to another file than the current one.
     stop_halfway(&batch, Signal::INT, OTHER_CONTENT, |_| {}).exits(1);
     batch.list_sum(25, &batch.sum(25));
     batch.write(10, "file 10 has changed\n");

@@ -1,4 +1,4 @@
-//! The example `run_commands`: what it prints.
+//! The example `run_commands`: its output.
 
 use std::ffi::OsStr;
 use std::fmt::Write;
@@ -62,7 +62,7 @@ fn run_commands_reads_lines_of_its_input() {
     let ended = sandbox.example("run_commands").input(commands).run();
     ended.out_is("one\nsh 0\n").err_has("-c: failed after 1 attempt: exit code 127");
     sandbox.example("run_commands").run().exits(0);
-    // A command has no input of its own.
+    // A command has an empty input.
     sandbox.example("run_commands").input("cat").run().exits(0);
 }
 

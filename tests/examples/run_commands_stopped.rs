@@ -1,4 +1,4 @@
-//! The example `run_commands`: it leaves no process behind, however its commands end.
+//! The example `run_commands`: it leaves no process behind, regardless of how its commands end.
 
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{Running, Sandbox, without_reader};
 
-/// A time that no other process sleeps for, so that what is left of the commands of a test can be found.
+/// A time that no other process sleeps for, so that the remaining processes of a test's commands can be found.
 struct SleepTime(String);
 
 impl SleepTime {
@@ -34,7 +34,7 @@ impl SleepTime {
     }
 }
 
-/// A process that the test has left behind must not outlive it.
+/// Processes that the test has left behind must not outlive it.
 impl Drop for SleepTime {
     fn drop(&mut self) {
         for pid in self.sleepers() {
@@ -142,7 +142,7 @@ fn start_four<'s>(
 /// Commands that end at SIGTERM.
 const OBEDIENT: [&str; 2] = ["", "wait"];
 
-/// Commands whose processes ignore SIGTERM. Their shell notes it in a file, and continues to wait.
+/// Commands with processes that ignore SIGTERM. Their shell notes it in a file, and continues to wait.
 const STUBBORN: [&str; 2] = ["trap '' TERM", "trap 'echo {} >>told' TERM; while :; do wait; done"];
 
 #[test]

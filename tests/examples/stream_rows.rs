@@ -41,7 +41,7 @@ fn stream_rows_streams_a_million_rows_in_constant_memory() {
     };
     let memory: Vec<_> = ended.err.lines().filter_map(memory).collect();
     ended.check(memory.len() == 10, "it prints the memory ten times");
-    // 900,000 rows follow the first line. One byte kept of each would be 879 kB.
+    // 900,000 rows follow the first line. One byte kept for each would be 879 kB.
     let growth = memory.iter().max().unwrap() - memory[0];
     ended.check(growth < 800, format_args!("the memory is constant, it has grown by {growth} kB"));
 }
@@ -49,7 +49,7 @@ fn stream_rows_streams_a_million_rows_in_constant_memory() {
 #[test]
 fn stream_rows_runs_without_proc() {
     let sandbox = Sandbox::new();
-    // A user namespace may have a /proc of its own, and this one is empty.
+    // A user namespace may have its own /proc, and this one is empty.
     let unshare = |program: &str| {
         let mount = "mount -t tmpfs none /proc && exec \"$0\" \"$@\"";
         let namespace = ["--user", "--map-root-user", "--mount", "sh", "-c", mount];
@@ -64,7 +64,7 @@ fn stream_rows_runs_without_proc() {
     run.exits(0).err_has("1000 rows, the resident memory is unknown");
 }
 
-/// A pipe whose reader does not read yet.
+/// Returns a pipe with a reader that does not read yet.
 fn pipe() -> (File, Stdio) {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     (reader.into(), writer.into())

@@ -41,7 +41,7 @@ impl Attempts {
         Arc::new(Self { seen, begun: case.items.iter().map(|_| Flag::default()).collect() })
     }
 
-    /// Notes a `concurrency` before it is set.
+    /// Records a `concurrency` before it is set.
     pub(crate) fn allow(&self, bound: usize) {
         let mut seen = self.seen.lock().unwrap();
         seen.bound = seen.bound.max(bound);

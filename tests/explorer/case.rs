@@ -47,7 +47,7 @@ pub(crate) enum Wait {
     Elsewhere,
     /// The attempt ends when its token is cancelled.
     Cancelled,
-    /// The attempt ends once the next item has begun, which has permits of its own.
+    /// The attempt ends once the next item has begun, which has its own permits.
     Next,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct Case {
     pub(crate) items: Vec<Item>,
     /// The permits of a shared limiter.
     pub(crate) limiter: Option<usize>,
-    /// Whether a second run shares the limiter.
+    /// `true` if a second run shares the limiter.
     pub(crate) rival: bool,
     pub(crate) end: End,
     pub(crate) ordered: bool,
@@ -75,13 +75,13 @@ pub(crate) struct Case {
     pub(crate) early_success: Option<usize>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) grace: Duration,
-    /// Whether the source never ends, so that the run ends only if it is stopped.
+    /// `true` if the source never ends, so that the run ends only if it is stopped.
     pub(crate) endless: bool,
-    /// Whether the source waits for each item.
+    /// `true` if the source waits for each item.
     pub(crate) slow_source: bool,
-    /// Whether the source has an exact size hint.
+    /// `true` if the source has an exact size hint.
     pub(crate) known_total: bool,
-    /// Whether the consumer of the outcomes waits after each.
+    /// `true` if the consumer of the outcomes waits after each.
     pub(crate) slow_sink: bool,
     pub(crate) orders: Vec<Order>,
     pub(crate) stop: Stop,
@@ -94,7 +94,7 @@ pub(crate) struct Case {
 /// The cases that a test draws from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Range {
-    /// Whether the items of a run differ in weight.
+    /// `true` if the items of a run differ in weight.
     pub(crate) mixed_weights: bool,
 }
 
@@ -113,10 +113,10 @@ impl Case {
         let stops = [Stop::Token, Stop::Drop, Stop::Cancel, Stop::Drain];
         let stop =
             if chance(40) { stops[size(0, if end == End::Spawn { 3 } else { 1 })] } else { Stop::Never };
-        // A run that drains waits for its attempts, and does not tell them to end.
+        // A run that drains waits for its attempts, and does not cancel them.
         let cancels = !matches!(stop, Stop::Never | Stop::Drain);
         let endless = stop != Stop::Never && chance(50);
-        // Two items can always run at once, and a run that stops tells them to end.
+        // Two items can always run at once, and a run that stops cancels them.
         let pairs =
             !has_limiter && !range.mixed_weights && concurrency >= 2 * heaviest && stop != Stop::Drain;
         let item = |index: u64| Item {

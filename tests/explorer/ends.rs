@@ -21,12 +21,12 @@ use crate::result::{MapTaskResult, Summary};
 use crate::rt::world;
 use crate::task::AsyncMapTask;
 
-/// Runs whose items weigh the same.
+/// Runs with items of equal weight.
 pub(crate) fn run_case() {
     explore(Range { mixed_weights: false });
 }
 
-/// Runs whose items differ in weight.
+/// Runs with items of different weights.
 pub(crate) fn run_case_of_mixed_weights() {
     explore(Range { mixed_weights: true });
 }
@@ -39,7 +39,7 @@ struct Scene {
     attempts: Arc<Attempts>,
     limiter: Limiter,
     token: CancellationToken,
-    /// Set to have the run dropped.
+    /// Set to drop the run.
     is_dropped: Flag,
 }
 
@@ -170,7 +170,7 @@ impl Scene {
         .await
     }
 
-    /// Gives the orders that need no handle, from another task.
+    /// Sends the orders that need no handle, from another task.
     fn steer(self: &Arc<Self>) {
         let scene = Arc::clone(self);
         drop(future::spawn(async move {
@@ -188,7 +188,7 @@ impl Scene {
         }));
     }
 
-    /// Gives all orders to a run in the background, then awaits it.
+    /// Sends all orders to a run in the background, then awaits it.
     async fn steer_handle(&self, handle: MapHandle<usize, &'static str>) -> Option<Ended> {
         for order in &self.case.orders {
             match *order {

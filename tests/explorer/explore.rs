@@ -1,4 +1,4 @@
-//! Runs each test under several schedulers and prints how many schedules were explored.
+//! Runs each test under several schedulers and prints the number of explored schedules.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{catch_unwind, set_hook};
@@ -30,7 +30,7 @@ pub(crate) fn describe(case: String) {
     CASE.set(case);
 }
 
-/// Explores the tests whose names contain a word of the command line, or all tests if there is no word.
+/// Explores the tests with a word of the command line in their names, or all tests if there is no word.
 pub(crate) fn all(tests: &[Test]) {
     set_hook(Box::new(|panic| {
         let (schedule, case) = (SCHEDULES.get(), CASE.take());

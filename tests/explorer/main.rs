@@ -8,7 +8,7 @@
 //! ```text
 //! cargo test --test explorer                                       a few thousand schedules, as in each `cargo test`
 //! EXPLORER_SCHEDULES=100000 cargo test --release --test explorer   100,000 schedules of each test
-//! cargo test --test explorer -- limiter                            only tests whose names contain a word
+//! cargo test --test explorer -- limiter                            only tests with a word in their names
 //! EXPLORER_REPLAY=file cargo test --test explorer -- limiter       replays a schedule that a failure has printed
 //! ```
 //!

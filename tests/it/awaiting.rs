@@ -1,4 +1,4 @@
-//! Places in which a run is awaited: a task, a handler, a static, another run, beside another, a loop.
+//! The places in which a run can be awaited: a task, a handler, a static, another run, beside another, a loop.
 
 use std::sync::LazyLock;
 use std::time::Duration;

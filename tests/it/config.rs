@@ -147,8 +147,8 @@ fn setters_never_panic() {
     assert_eq!(built, 24 + 30 + 12 + 5);
 }
 
-/// A run that uses every setting: items that succeed, that succeed at their third attempt if there are retries, that
-/// fail for good, that panic, and that take an hour.
+/// A run that uses every setting. Its items succeed, succeed at their third attempt if there are retries, fail for good,
+/// panic, and take an hour.
 async fn exercise(task: &AsyncMapTask) -> MapTaskResult<u32, &'static str> {
     let run = task
         .over(0..12_u32)
@@ -275,7 +275,7 @@ async fn a_retry_after_the_deadline_is_not_waited_for() {
         .max_failures(1)
         .build()
         .unwrap();
-    // A jittered delay may be as short as nothing, so the jitter is off in the run that is judged by its time.
+    // A jittered delay may be zero, so the jitter is off in the run that is judged by its time.
     let exact = AsyncMapTask::builder()
         .retries(u32::MAX)
         .retry_delay(Duration::MAX)
@@ -329,7 +329,7 @@ async fn unbounded_concurrency_starts_everything() {
 
 // The defaults, by their effects.
 
-/// The waits between the attempts of one item that never succeeds.
+/// Returns the delays between the attempts of one item that never succeeds.
 async fn waits(builder: AsyncMapTaskBuilder) -> Vec<Duration> {
     let task = builder.max_failures(1).build().unwrap();
     let starts = RefCell::new(Vec::new());
@@ -446,7 +446,7 @@ fn rule_06_the_default_window_is_256_or_16_per_permit() {
         assert_eq!(built(builder()), built(builder().look_ahead(default)), "at {concurrency}");
         assert_ne!(built(builder()), built(builder().look_ahead(default - 1)), "at {concurrency}");
     }
-    // It follows the concurrency with which the task is built, in whichever order the two are set.
+    // It follows the concurrency of the built task, regardless of the order in which the two are set.
     let window_first = AsyncMapTask::builder().look_ahead(7).concurrency(64);
     assert_eq!(built(window_first), built(AsyncMapTask::builder().concurrency(64).look_ahead(7)));
 }

@@ -12,7 +12,7 @@ use tracing::level_filters::LevelFilter;
 use crate::recorded_trace::listen;
 use crate::support::at_once;
 
-/// Everything is in one test, because each run of the process gets the signal.
+/// Everything is in one test, because each run of the process receives the signal.
 #[tokio::test]
 async fn rule_37_ctrl_c_drains_and_then_cancels() {
     let (memory, _guard) = listen(LevelFilter::INFO);

@@ -12,7 +12,7 @@ use crate::model::real::{Log, drive};
 use crate::model::script::{self, Case};
 use crate::support::{Woken, paused, poll_times};
 
-/// Polls a run so many times and drops it. Returns `true` if it had ended before.
+/// Polls a run this many times and drops it. Returns `true` if it had ended before.
 fn drop_at_poll(case: &Case, polls: usize) -> bool {
     paused().block_on(async {
         let log = Log::new();

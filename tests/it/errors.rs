@@ -57,7 +57,7 @@ async fn too_many_failures() {
         error.to_string(),
         "resize: 3 of 10 items failed, 2 allowed; item 1 failed first, after 1 attempt: odd"
     );
-    // An endless source is stopped too, and the total is the number of items that were taken from it.
+    // An endless source is stopped too, and the total is the number of items that were pulled from it.
     let endless = resize().concurrency(1).max_failures(2).build().unwrap().over_stream(count_to(u32::MAX));
     let error = endless.map(odd_fails).await.unwrap_err();
     assert_eq!(
@@ -314,7 +314,7 @@ async fn debug_of_an_error_omits_the_results() {
     assert!(shown.contains(r#"first_failure: Some((1, Failed { error: "odd", attempts: 1 }))"#), "{shown}");
     assert!(shown.contains("summary: Summary { total: 3, successes: 1, failures: 1, "), "{shown}");
 
-    /// An error that has only `Debug`: `unwrap` on the result of its run compiles all the same.
+    /// An error that has only `Debug`: `unwrap` on the result of its run still compiles.
     #[derive(Debug)]
     struct Mute;
 

@@ -19,7 +19,7 @@ use crate::support::{Alive, Gauge, Log, after, check_account};
 pub(crate) use crate::support::{End, Terminal};
 
 impl End {
-    /// The ends that give out each outcome while the run goes on.
+    /// The ends that give out each outcome while the run continues.
     pub(crate) fn giving() -> impl Iterator<Item = Self> {
         Self::all().filter(|end| end.gives_outcomes())
     }
@@ -57,13 +57,13 @@ pub(crate) struct Plan {
     pub(crate) results: Gauge,
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) summary: Summary,
     /// The reason of its failure, as `{:?}` shows it.
     pub(crate) reason: Option<String>,
-    /// The index and the result of each item that settled, in the order in which they were given, or by index.
+    /// The index and the result of each item that settled, in the order in which they were given out, or by index.
     pub(crate) outcomes: Vec<Outcome>,
 }
 
@@ -172,7 +172,7 @@ macro_rules! finish {
     }};
 }
 
-/// Makes the run of a plan, in both of its types.
+/// Builds the run of a plan, in both of its types.
 macro_rules! with_run {
     ($plan:expr, $end:expr, $run:ident => $then:expr) => {{
         let Plan { task, source, call, weight, token, items, results, .. } = $plan;
@@ -221,7 +221,7 @@ impl Plan {
         }
     }
 
-    /// Items that end when the latch is opened for one of them. The gauge counts those that run.
+    /// Items that end when the latch is opened for one of them. The gauge counts the running ones.
     pub(crate) fn behind_a_latch(task: &AsyncMapTask, items: u64) -> (Self, Gauge, Arc<Semaphore>) {
         let (running, latch) = (Gauge::default(), Arc::new(Semaphore::new(0)));
         let (gauge, opened) = (running.clone(), Arc::clone(&latch));
@@ -236,7 +236,7 @@ impl Plan {
         (Self::new(task, stream::iter(0..items), call), running, latch)
     }
 
-    /// Items whose values are their weights, and that take so long each. The log has their starts.
+    /// Items with their weights as values, which take this long each. The log has their starts.
     pub(crate) fn of_weights(task: &AsyncMapTask, items: &[u64], wait: Duration) -> (Self, Log<u64>) {
         let log = Log::open();
         let notes = log.clone();
@@ -264,18 +264,18 @@ impl Plan {
         Self { token: token.clone(), ..self }
     }
 
-    /// The whole run. Dropped, it drops the run.
+    /// Executes the run to its end. If this future is dropped, so is the run.
     pub(crate) async fn run(self, end: End) -> Report {
         let sink = Arc::clone(&self.sink);
         with_run!(self, end, run => finish!(run, end, sink))
     }
 
-    /// The run as a stream; the end's terminal does not count.
+    /// Returns the run as a stream. The end's terminal is ignored.
     pub(crate) fn stream(self, end: End) -> MapStream<Given, &'static str> {
         with_run!(self, end, run => run.stream())
     }
 
-    /// The run in the background; the end's terminal does not count.
+    /// Starts the run in the background. The end's terminal is ignored.
     pub(crate) fn spawn(self, end: End) -> MapHandle<Given, &'static str> {
         with_run!(self, end, run => run.spawn())
     }

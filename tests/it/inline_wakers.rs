@@ -1,5 +1,5 @@
-//! An executor whose wakers poll: waking a task polls it within that call, on that thread. A run that wakes while it
-//! holds a lock which the task wants then deadlocks.
+//! An executor with wakers that poll: waking a task polls it within that call, on that thread. So a run that wakes a task
+//! while it holds a lock that the task needs would deadlock.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -112,7 +112,7 @@ fn rule_07_wakers_are_called_without_a_lock() {
     }
 }
 
-/// A task that is dropped with its waker may use the limiter for which its waker waits.
+/// A task that is dropped with its waker may use the limiter that its waker waits for.
 #[test]
 fn rule_07_wakers_are_dropped_without_a_lock() {
     struct Owner(Mutex<Option<Box<dyn FnOnce() + Send>>>);

@@ -1,7 +1,7 @@
 //! The engine against a plain simulation of the rules, over random runs under a paused clock.
 //!
-//! `MODEL_CASES=1000000 cargo test --release --test it model` tries a million; the default is 10,000 runs that are
-//! awaited and 5,000 plans of each further kind.
+//! `MODEL_CASES=1000000 cargo test --release --test it model` tries a million. The default is 10,000 awaited runs and 5,000
+//! plans of each further kind.
 
 mod plan;
 pub(crate) mod real;
@@ -47,12 +47,12 @@ enum Ended {
 /// Milliseconds since the start of the run.
 type Millis = u64;
 
-/// Everything that is compared. Two runs that agree in this agree in every rule that the model knows.
+/// The compared observations. Two runs that agree in them agree in every rule of the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Observed {
     ended: Ended,
     end: Millis,
-    /// The time at which the caller learnt that the run has ended: later, if the outcomes wait for a consumer.
+    /// The time at which the caller received the end of the run. It is later if the outcomes wait for a consumer.
     closed: Millis,
     /// The number of items or, if the total is not known, of the items that have started.
     total: usize,
@@ -62,7 +62,7 @@ struct Observed {
     starts: Vec<(usize, u32, Millis)>,
     /// Every settled item in the order of settling, with its time.
     settled: Vec<(usize, Millis)>,
-    /// Every item whose outcome was given to a sink or a consumer, in this order, with its time.
+    /// Every item with an outcome that was given to a sink or a consumer, in this order, with its time.
     given: Vec<(usize, Millis)>,
     /// The progress of the run at each request.
     looks: Vec<Look>,
@@ -106,19 +106,19 @@ impl Observed {
     }
 }
 
-/// The order in which attempts ended that ended at one instant. The rules do not define it, so the simulation takes
-/// it from the real run.
+/// The order of attempts that ended at one instant. The rules do not define it, so the simulation takes it from the real
+/// run.
 #[derive(Debug, Default)]
 struct TieBreak {
     /// The attempts in the order in which they ended.
     ends: Vec<(usize, u32)>,
-    /// Those that ended as timed out.
+    /// The attempts that ended as timed out.
     timed_out: Vec<(usize, u32)>,
-    /// Those that ended, and whose items were to be retried.
+    /// The attempts that ended, and after which their items were to be retried.
     retried: Vec<(usize, u32)>,
-    /// The items that were given up while they waited for a retry, and how many attempts had ended before.
+    /// The items that were given up while they waited for a retry, and the number of attempts that had ended before.
     given_up: Vec<(usize, usize)>,
-    /// All that have begun.
+    /// All attempts that have begun.
     begun: Vec<(usize, u32)>,
     /// The items that were reported as started, including those that were stopped before their function was called.
     announced: Vec<usize>,

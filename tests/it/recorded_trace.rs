@@ -12,7 +12,7 @@ use tracing::{Dispatch, Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 
-/// A layer that remembers all spans and events.
+/// A layer that records all spans and events.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Memory(Arc<Mutex<Recorded>>);
 
@@ -84,7 +84,7 @@ impl Memory {
         self.lock().spans.iter().filter(|span| span.name == name).cloned().collect()
     }
 
-    /// The events whose message begins with this.
+    /// Returns the events with messages that start with this.
     pub(crate) fn events(&self, message: &str) -> Vec<Told> {
         let begins = |told: &&Told| told.fields.get("message").is_some_and(|text| text.starts_with(message));
         self.lock().events.iter().filter(begins).cloned().collect()
@@ -151,15 +151,15 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Memory {
     }
 }
 
-/// Keeps two more subscribers in the process. With only one, `tracing` asks the thread that first reaches a span or an
-/// event whether it is enabled, and caches the answer for all threads. That may be the thread of another test.
+/// Keeps two more subscribers in the process. With only one, the thread that first reaches a span or an event decides if it
+/// is enabled, and `tracing` caches the answer for all threads. That may be the thread of another test.
 pub(crate) fn keep_company() {
     static COMPANY: LazyLock<[Dispatch; 2]> =
         LazyLock::new(|| [(); 2].map(|()| Dispatch::new(Registry::default())));
     LazyLock::force(&COMPANY);
 }
 
-/// Listens in this thread up to a level.
+/// Records in this thread up to a level.
 pub(crate) fn listen(level: LevelFilter) -> (Memory, DefaultGuard) {
     keep_company();
     let memory = Memory::default();

@@ -1,4 +1,4 @@
-//! Rule 27: every item is accounted for, however its run ends and whatever its source has promised.
+//! Rule 27: every item is accounted for, regardless of how its run ends and of what its source has promised.
 
 use std::cell::Cell;
 use std::future::pending;

@@ -1,4 +1,4 @@
-//! Rules 1 to 5: which items start, when, and how many at most.
+//! Rules 1 to 5: the items that start, the time of their start, and their maximum number.
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -271,7 +271,7 @@ async fn rule_04_every_end_of_an_attempt_returns_its_permit() {
         async move {
             let _alive = alive;
             if n >= 60 {
-                // These are many and slow enough to use every permit that is left.
+                // These are many, and slow enough to use every permit that is left.
                 let _alive = late.enter();
                 sleep(millis(900)).await;
                 return Ok(());

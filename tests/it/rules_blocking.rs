@@ -42,7 +42,7 @@ impl Blocker {
         (Self { begun, gates, running }, handle)
     }
 
-    /// Waits until so many more have begun, and returns them.
+    /// Waits until this many more have begun, and returns them.
     async fn begun(&mut self, count: usize) -> Vec<u64> {
         let mut begun = Vec::new();
         for _ in 0..count {
@@ -56,13 +56,13 @@ impl Blocker {
         self.gates[n].add_permits(1);
     }
 
-    /// Returns `true` if nothing more begins, however often the run is polled.
+    /// Returns `true` if nothing more begins, no matter how often the run is polled.
     async fn is_quiet(&mut self) -> bool {
         let_others_run().await;
         self.begun.try_recv().is_err()
     }
 
-    /// Waits until so many functions run.
+    /// Waits until this many functions run.
     async fn wait_for_running(&self, count: usize) {
         while self.running.now() != count {
             yield_now().await;
@@ -71,7 +71,7 @@ impl Blocker {
     }
 }
 
-/// A runtime waits for its blocked threads, so a test that fails must release them.
+/// A runtime waits for its blocked threads, so a failing test must release them.
 impl Drop for Blocker {
     fn drop(&mut self) {
         self.gates.iter().for_each(|gate| gate.add_permits(100));

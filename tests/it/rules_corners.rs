@@ -131,7 +131,8 @@ async fn rule_14_busy_items_do_not_delay_a_result() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_16_a_panicking_destructor_keeps_the_result() {
-    // The value with the panicking destructor belongs to the future and not to its last poll, so it panics after the
+    // The value with the panicking destructor belongs to the future and not to its last poll. So it panics after the result
+    // is there.
     // result is there.
     let run = lenient().build().unwrap();
     let run = run.run([7], |n| {

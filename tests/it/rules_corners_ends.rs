@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::{HOUR, at_once, millis, retrying, secs, task, workers};
 
-/// Permits of a shared limit were returned before the attempt began to which they were granted.
+/// Permits of a shared limit were returned before the attempt that they were granted to began.
 #[tokio::test(start_paused = true)]
 async fn rule_04_sharing_runs_return_no_permit_unused() {
     for (concurrency, permits) in [(2, 1), (4, 1), (4, 2)] {
@@ -54,7 +54,7 @@ async fn rule_04_an_idle_run_leaves_the_queue() {
     timeout(HOUR, heavy).await.expect("a place that nobody uses is kept from it").unwrap();
 }
 
-/// The same when as many items wait for a retry as may.
+/// The same when the maximum number of items waits for a retry.
 #[tokio::test(start_paused = true)]
 async fn rule_06_delayed_retries_hold_no_shared_permit() {
     let limiter = Limiter::new(1);
@@ -93,7 +93,7 @@ async fn rule_04_a_raised_limit_applies_to_the_next_item() {
     }
 }
 
-/// The driver was woken by a worker that went on with a long item, on the one thread that could poll it.
+/// The driver was woken by a worker that continued with a long item, on the only thread that could poll the driver.
 #[test]
 fn rule_07_a_blocking_item_does_not_delay_the_sink() {
     let runtime = workers(2);
@@ -153,7 +153,7 @@ fn rule_44_a_shutdown_cancels_a_spawned_run() {
     assert!((1..=4).contains(&error.summary().cancelled) && error.summary().failures == 0, "{error:?}");
 }
 
-/// The pool kept the permits of functions that it had not begun and never would.
+/// The pool kept the permits of functions that it had not called and never would.
 #[test]
 fn rule_28_a_queued_blocking_function_returns_its_permits() {
     // A pool of one thread, which is busy.
@@ -171,7 +171,7 @@ fn rule_28_a_queued_blocking_function_returns_its_permits() {
         drop(run);
         assert_eq!(limiter.in_use(), 0);
 
-        // Nor its permit: each of three items starts in turn and times out in the queue.
+        // Its permit is returned, too: each of three items starts in turn and times out in the queue.
         let limits = at_once(1).timeout_per_attempt(millis(20)).min_success_ratio(0.0).limiter(&limiter);
         let queued = limits.build().unwrap().over(0..3).map_blocking(|_| Ok::<(), String>(()));
         let result = queued.await.unwrap();

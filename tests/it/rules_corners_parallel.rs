@@ -70,7 +70,7 @@ async fn rule_01_nothing_is_pulled_while_a_lowered_limit_is_full() {
     handle.await.unwrap();
 }
 
-/// A worker that learned of a lowered limit in its own poll ignored it.
+/// A worker that received a lowered limit in its own poll ignored it.
 #[tokio::test(start_paused = true)]
 async fn rule_02_an_item_can_lower_the_limit() {
     for parallel in [false, true] {
@@ -112,7 +112,7 @@ impl Hog {
     }
 }
 
-/// A worker with spare permits woke the driver and went on with an item that blocked their thread.
+/// A worker with spare permits woke the driver and continued with an item that blocked their thread.
 #[test]
 fn rule_07_a_blocking_item_keeps_no_spare_permits() {
     let (end, hog) = Hog::new();
@@ -134,8 +134,8 @@ fn rule_07_a_blocking_item_keeps_no_spare_permits() {
     assert_eq!(result.unwrap().successes(), 4);
 }
 
-/// A worker in the middle of a poll went on with the next item after its run was dropped, and the run kept its
-/// permits of a shared limit until the poll ended.
+/// After its run was dropped, a worker in the middle of a poll continued with the next item. The run kept its permits of a
+/// shared limit until the poll ended.
 #[test]
 fn rule_28_a_run_dropped_during_a_blocking_poll_is_gone() {
     let runtime = workers(2);

@@ -1,4 +1,4 @@
-//! Rule 45: an attempt for which no thread can be started is `Faulted`, costs no permit and never runs.
+//! Rule 45: an attempt without a thread to run on is `Faulted`, costs no permit and never runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 
 use crate::support::{at_once, check_account, lenient, millis};
 
-/// A runtime whose threads would need a larger stack than there is address space.
+/// Returns a runtime with threads that would need a larger stack than there is address space.
 fn without_threads() -> Runtime {
     Builder::new_current_thread().enable_all().thread_stack_size(1 << 46).build().unwrap()
 }
@@ -29,7 +29,7 @@ fn retrying(retries: u32) -> AsyncMapTaskBuilder {
 fn rule_45_a_faulted_attempt_returns_its_permits() {
     for parallel in [false, true] {
         without_threads().block_on(async {
-            // Fewer permits than items: each permit that is lost would block the run and all others.
+            // Fewer permits than items: each lost permit would block the run and all others.
             let limiter = Limiter::new(2);
             let task = lenient().concurrency(3).limiter(&limiter).build().unwrap();
             let run = task.over(0..4).map_blocking(Ok::<i32, String>);

@@ -1,4 +1,4 @@
-//! Rule 35: items that were pulled and did not settle go back to the caller.
+//! Rule 35: items that were pulled and did not settle are given back to the caller.
 
 use std::cell::{Cell, RefCell};
 use std::future::{pending, ready};
@@ -181,7 +181,7 @@ async fn rule_35_a_dropped_run_gives_nothing_back() {
     assert_eq!(calls.load(SeqCst), 0);
 }
 
-/// An item that was given back comes back with a handle, too, whatever order the options are set in.
+/// An item that was given back comes back with a handle, too, regardless of the order of the options.
 #[tokio::test(start_paused = true)]
 async fn rule_35_the_order_of_the_options_does_not_matter() {
     let task = at_once(3).build().unwrap();
@@ -201,7 +201,8 @@ async fn rule_35_the_order_of_the_options_does_not_matter() {
     }
 }
 
-/// The behaviour of an item: how many of its attempts fail, the time of each, whether the last one panics, and its weight.
+/// The behaviour of an item: the number of failing attempts, the time of each, a flag for a panic of the last one, and its
+/// weight.
 #[derive(Debug, Clone)]
 struct Plan {
     failures: u32,
@@ -216,7 +217,7 @@ fn plans() -> impl Strategy<Value = Vec<Plan>> {
     prop::collection::vec(plan, 0..24)
 }
 
-/// How a run ends.
+/// The end of a run.
 #[derive(Debug, Clone, Copy)]
 enum End {
     Awaited,
@@ -226,7 +227,7 @@ enum End {
     Stream,
 }
 
-/// What stops a run.
+/// The cause that stops a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Cause {
     Cancelled,
@@ -235,7 +236,7 @@ enum Cause {
     Failures,
 }
 
-/// How many random runs there are. `DRAINS=100000` is the full count.
+/// The number of random runs. `DRAINS=100000` is the full count.
 fn cases() -> u32 {
     std::env::var("DRAINS").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1_000)
 }

@@ -1,4 +1,4 @@
-//! Rule 13: the end of an attempt whose time is over, with a grace and without one.
+//! Rule 13: the end of an attempt that has reached its limit, with a grace and without one.
 
 use std::cell::RefCell;
 use std::future::pending;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Log, after, failed, lenient, secs, timed_out};
 
-/// Notes the time at which it is dropped.
+/// Records the time at which it is dropped.
 struct NotesItsDrop(Log<&'static str>);
 
 impl Drop for NotesItsDrop {
@@ -18,7 +18,7 @@ impl Drop for NotesItsDrop {
     }
 }
 
-/// One item with a limit of 10 s and a retry, which goes on for some time after its token is cancelled.
+/// One item with a limit of 10 s and a retry, which continues for some time after its token is cancelled.
 async fn overdue(
     grace: u64,
     goes_on: Option<u64>,
@@ -138,7 +138,7 @@ async fn rule_13_a_retry_has_a_token_of_its_own() {
     let task = lenient().retries(1).timeout_per_attempt(secs(10)).cancel_grace(secs(1)).build().unwrap();
     let kept = RefCell::new(Vec::new());
     let run = task.over([()]).map_with_context(|cx, ()| {
-        // The context of the first attempt lives on.
+        // The context outlives the first attempt.
         kept.borrow_mut().push(cx.clone());
         async move {
             if cx.attempt() == 1 {

@@ -124,7 +124,7 @@ async fn rule_02_a_new_concurrency_applies_as_items_end() {
         let (plan, running, latch) = Plan::behind_a_latch(&at_once(2).build().unwrap(), 100);
         let handle = plan.spawn(end);
         let mut done = 0;
-        // The new concurrency, how many items end then, and how many run after that.
+        // The new concurrency, the number of items that end then, and the number that run after that.
         for (concurrency, ends, expected) in [
             (2, 0, 2),
             (7, 0, 7),

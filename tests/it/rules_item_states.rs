@@ -92,7 +92,7 @@ async fn rule_34_an_item_that_waits_for_its_retry_was_cancelled() {
     assert_eq!(states(error.partial())[0], ItemState::Failed);
 }
 
-/// How an item behaves: its attempts that fail, the time of each, and how it ends.
+/// The behaviour of an item: the number of failing attempts, the time of each, and its end.
 #[derive(Debug, Clone)]
 struct Plan {
     failures: u32,

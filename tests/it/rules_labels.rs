@@ -150,7 +150,7 @@ async fn rule_46_observers_of_the_task_see_every_run() {
     );
 }
 
-/// A context tells a blocking function to end.
+/// A blocking function can ask its context if it should end.
 #[tokio::test]
 async fn rule_28_a_blocking_function_can_end_early() {
     let (ended, has_ended) = std::sync::mpsc::channel();

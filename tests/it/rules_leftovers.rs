@@ -1,4 +1,4 @@
-//! Rule 28: a run that is gone leaves nothing behind.
+//! Rule 28: a run that has ended or was dropped leaves nothing behind.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -123,7 +123,7 @@ async fn rule_28_a_drop_cancels_the_tokens_of_running_attempts() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_28_an_ended_run_has_no_running_attempts() {
-    // Neither after it was dropped by a timeout, nor after it has ended.
+    // Not after it was dropped by a timeout, and not after it has ended.
     let (alive, steps) = (Gauge::default(), Cell::new(0));
     let (alive, steps) = (&alive, &steps);
     let task = lenient().concurrency(5).min_successes(1).early_success(true).build().unwrap();

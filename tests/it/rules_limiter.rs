@@ -1,4 +1,4 @@
-//! Rule 47 for the shared limit: lowering it never ends a run. And the effect of a run that is not polled on others.
+//! Rule 47 for the shared limit: lowering it never ends a run. Also the effect of an unpolled run on others.
 
 use std::pin::pin;
 
@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::every_end::{End, Plan};
 use crate::support::{HOUR, Log, after, at_once, millis, secs};
 
-/// Items whose values are their weights and that take ten seconds each. The log has their starts.
+/// Returns items with their weights as values, which take ten seconds each. The log has their starts.
 fn heavy_items(limiter: &Limiter, items: &[u64]) -> (Plan, Log<u64>) {
     Plan::of_weights(&at_once(9).limiter(limiter).build().unwrap(), items, secs(10))
 }
@@ -117,7 +117,7 @@ async fn rule_47_a_limiter_that_never_had_a_permit_is_an_error() {
     );
 }
 
-/// A run of that many items, each of which takes a second. Returns how many succeeded.
+/// Executes a run of that many items, each of which takes a second. Returns the number of successes.
 async fn run_items(count: usize, limiter: Limiter) -> usize {
     let task = at_once(4).limiter(&limiter).build().unwrap();
     task.run(0..count, |_| after(secs(1), Ok::<_, String>(()))).await.unwrap().successes()
@@ -133,7 +133,7 @@ async fn rule_40_a_run_that_is_not_polled_blocks_its_limiter() {
         assert!(poll!(&mut first).is_pending());
         assert_eq!(holder.await.unwrap(), 1);
         assert_eq!(limiter.in_use(), 1, "the first run was granted the permit, and it was not polled since");
-        // As in the body of a branch of `select!`, nothing polls the first run meanwhile.
+        // As in the body of a branch of `select!`, the first run is not polled meanwhile.
         let mut second = pin!(run_items(10, limiter.clone()));
         assert!(timeout(HOUR, &mut second).await.is_err(), "the second run waits for the first");
         let begun = Instant::now();

@@ -65,7 +65,7 @@ async fn rule_12_the_item_timeout_includes_attempts_and_delays() {
     // In the middle of the third attempt, and just before its end.
     assert_eq!(at(millis(5_500)).await, (timed_out(millis(5_500), TimeoutScope::Item, 3), millis(5_500), 3));
     assert_eq!(at(millis(5_999)).await, (timed_out(millis(5_999), TimeoutScope::Item, 3), millis(5_999), 3));
-    // At its end, and in the delay after it: the retry is not waited for.
+    // At its end, and in the delay after it: the run does not wait for the retry.
     assert_eq!(at(secs(6)).await, (failed("no", 3), secs(6), 3));
     assert_eq!(at(secs(7)).await, (failed("no", 3), secs(6), 3));
     assert_eq!(at(millis(9_999)).await, (failed("no", 3), secs(6), 3));
@@ -205,7 +205,7 @@ async fn rule_12_no_retry_waits_beyond_the_run_timeout() {
         assert_eq!(result.errors[&0], failed("no", attempts), "limit {limit:?}");
         assert_eq!(result.summary.elapsed, millis(elapsed), "limit {limit:?}");
     }
-    // The same with the delay that the error asks for.
+    // The same with the delay that the error requests.
     let task = lenient().retries(9).max_retry_delay(Duration::MAX).run_timeout(HOUR).build().unwrap();
     for wait in [HOUR, Duration::MAX] {
         let run = task.run([()], |()| async { Err::<(), _>("no") }).retry_after(|_| Some(wait));

@@ -1,4 +1,4 @@
-//! Rule 16: a panic whose payload panics as well, when it is dropped, affects its item and nothing else.
+//! Rule 16: a panic with a payload that panics when it is dropped affects its item and nothing else.
 
 use std::future::{pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -13,7 +13,7 @@ use tokio::task::yield_now;
 
 use crate::support::{Gauge, check_account, lenient, millis, secs, workers};
 
-/// The payload of a panic; its destructor panics with a payload of the same kind.
+/// The payload of a panic. Its destructor panics with a payload of the same kind.
 struct Payload;
 
 impl Drop for Payload {
@@ -87,7 +87,7 @@ async fn rule_16_a_panicking_payload_of_a_blocking_function() {
     }
 }
 
-/// The panic of a function whose item has timed out is dropped.
+/// The panic of a function is dropped if its item has timed out.
 #[tokio::test]
 async fn rule_16_a_late_panicking_payload_has_no_effect() {
     for parallel in [false, true] {

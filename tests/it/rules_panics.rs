@@ -1,4 +1,4 @@
-//! Rule 16: a panic of an item ends that item, a panic of the caller's ends the run.
+//! Rule 16: a panic of an item ends that item, and a panic of the caller's code ends the run.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Debug;

@@ -24,7 +24,7 @@ fn ends() -> impl Iterator<Item = End> {
     End::all().filter(|end| end.parallel)
 }
 
-/// Keeps its thread busy until this is `true`, and gives up after far longer than it can take.
+/// Keeps its thread busy until the condition holds, and gives up after far longer than that can take.
 fn spin_until(holds: impl Fn() -> bool) -> Result<(), &'static str> {
     let begun = std::time::Instant::now();
     while !holds() {
@@ -38,8 +38,8 @@ fn spin_until(holds: impl Fn() -> bool) -> Result<(), &'static str> {
 
 /// Wakes an idle worker of a runtime every millisecond, until the returned guard is dropped.
 ///
-/// A worker of Tokio that goes to sleep can miss a task that another worker queues at that moment. It looks again
-/// when the next task is spawned. Without one, a task waits behind an item that keeps its thread busy.
+/// A worker of Tokio that goes to sleep can miss a task that another worker queues at that moment. It checks again when the
+/// next task is spawned. Without one, a task waits behind an item that keeps its thread busy.
 fn keep_awake(runtime: &Runtime) -> Arc<()> {
     let alive = Arc::new(());
     let (weak, handle) = (Arc::downgrade(&alive), runtime.handle().clone());
@@ -67,7 +67,7 @@ fn rule_07_two_items_run_at_the_same_time() {
             }
         };
         let plan = Plan::new(&at_once(2).build().unwrap(), stream::iter(0..40), call);
-        // The run is awaited beside the runtime's workers, by a thread that is none of them.
+        // The run is awaited beside the runtime's workers, on a thread that is not one of them.
         let runtime = workers(2);
         let _awake = keep_awake(&runtime);
         let report = runtime.block_on(plan.run(end));
@@ -96,7 +96,7 @@ fn rule_07_a_blocking_item_delays_no_other_core() {
                 }
             };
             let plan = Plan::new(&at_once(concurrency).build().unwrap(), stream::iter(0..20), call);
-            // In a task of the runtime, whose thread the first item may block.
+            // In a task of the runtime, because the first item may block its thread.
             let runtime = workers(2);
             let _awake = keep_awake(&runtime);
             let report = runtime.block_on(async { tokio::spawn(plan.run(end)).await.unwrap() });
@@ -130,7 +130,7 @@ fn rule_28_a_dropped_parallel_run_leaves_nothing() {
         let run = runtime.spawn(async move { plan.run(end).await.summary.successes });
         spin_until(|| alive.ever() > 1_000).unwrap();
         run.abort();
-        // A run in the background goes on without its handle, until its runtime ends.
+        // A run in the background continues without its handle, until its runtime ends.
         if end.terminal != Terminal::Spawn {
             let tasks = runtime.metrics();
             spin_until(|| tasks.num_alive_tasks() == 0).unwrap();
@@ -224,7 +224,7 @@ async fn rule_16_a_panic_of_a_parallel_item_fails_that_item() {
     }
 }
 
-/// Notes the names of the spans that a thread is in, for code within them.
+/// Records the names of the spans that a thread is in, for code within them.
 #[derive(Clone, Default)]
 struct Spans(Arc<Mutex<Vec<(&'static str, u64)>>>);
 
@@ -234,7 +234,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
     }
 }
 
-/// The name of the span that is current on this thread, if this subscriber is active.
+/// Returns the name of the span that is current on this thread, if this subscriber is active.
 fn current_span() -> Option<&'static str> {
     tracing::Span::current().metadata().map(|metadata| metadata.name())
 }
@@ -298,8 +298,7 @@ async fn rule_33_a_paused_clock_takes_no_real_time_in_parallel() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_08_a_parallel_run_goes_on_after_its_first_poll() {
-    // The items have tasks of their own, so they go on while the run is not polled, up to the items that were
-    // assigned.
+    // The items have separate tasks, so they continue while the run is not polled, up to the items that were assigned.
     let done = Gauge::default();
     let gauge = done.clone();
     let run = at_once(3).timeout_per_attempt(secs(2)).build().unwrap();

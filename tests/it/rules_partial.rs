@@ -1,4 +1,4 @@
-//! Rule 37: a run that was asked to end, or whose time is up, ends with what it has.
+//! Rule 37: a run that was told to end, or that reaches its time limit, ends with the finished results.
 
 use std::future::pending;
 

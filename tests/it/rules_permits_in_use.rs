@@ -12,7 +12,7 @@ use crate::support::{End, Terminal, lenient, secs};
 
 const CONCURRENCY: [usize; 3] = [4, 16, 64];
 
-/// The duration of an attempt, unless it is one of the slow ones.
+/// The duration of an attempt, except for the slow ones.
 const ATTEMPT: Duration = Duration::from_millis(100);
 
 /// Prints a row, and keeps it if its ratio is above the bound.
@@ -25,7 +25,7 @@ fn row(too_long: &mut Vec<String>, text: &str, took: Duration, least: Duration, 
     }
 }
 
-/// A run in which some items fail for good: how long it takes, and how many attempts it makes.
+/// Executes a run in which some items fail for good. Returns its duration and the number of attempts.
 async fn run_with_failures(
     parallel: bool,
     concurrency: usize,

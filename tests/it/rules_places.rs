@@ -10,8 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::{at_once, lenient, millis, secs};
 
-/// The driver asked the limiter for the weight of a later item than the worker did, and each gave up the other's
-/// position.
+/// The driver queued with the weight of a later item than the worker did, and each gave up the other's position.
 #[tokio::test(start_paused = true)]
 async fn rule_04_a_new_weight_keeps_the_position_in_the_queue() {
     const ITEMS: usize = 600;

@@ -1,4 +1,4 @@
-//! Rules 7 and 9: nothing that has started stands still, in the run or beside it.
+//! Rules 7 and 9: everything that has started makes progress, in the run and beside it.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -120,7 +120,7 @@ async fn rule_07_a_freed_permit_wakes_the_source() {
     assert_eq!(log.timed(), [(0, 5), (0, 1), (1_000, 1), (2_000, 1), (20_000, 2)]);
 }
 
-/// Runs beside a run in one thread and counts how often it is polled, and how many items at most started between two
+/// Runs beside a run in one thread and counts its own polls, and the maximum number of items that started between two
 /// polls. After `turns` polls it cancels the run.
 async fn take_turns(turns: usize, items: Rc<Cell<usize>>, stop: CancellationToken) -> usize {
     let (mut widest, mut before) = (0, items.get());
@@ -134,7 +134,7 @@ async fn take_turns(turns: usize, items: Rc<Cell<usize>>, stop: CancellationToke
 }
 
 const MANY: usize = 10_000_000;
-/// How many items may start before another task is polled: a few times Tokio's own budget of 128.
+/// The maximum number of items that may start before another task is polled: a few times Tokio's own budget of 128.
 const STRETCH: usize = 1_000;
 const TURNS: usize = 300;
 

@@ -14,7 +14,7 @@ fn decimal(text: &str) -> (u128, u32) {
     (format!("{whole}{fraction}").parse().unwrap(), u32::try_from(scale).unwrap())
 }
 
-/// The least `k` with `k / total >= ratio`, by whole numbers.
+/// Returns the least `k` with `k / total >= ratio`, computed in integers.
 fn least(text: &str, total: usize) -> usize {
     let (digits, scale) = decimal(text);
     (0..=total).find(|k| *k as u128 * 10_u128.pow(scale) >= digits * total as u128).unwrap()
@@ -40,7 +40,7 @@ async fn rule_18_the_ratio_is_the_decimal_that_was_written() {
         let ratio: f64 = text.parse().unwrap();
         for total in [1, 3, 7, 10, 30, 100] {
             let required = least(text, total);
-            // All items fail, so the run ends at the failure after the last that is allowed.
+            // All items fail, so the run ends at the first failure beyond the allowed ones.
             let outcome = run(one_by_one().min_success_ratio(ratio), Total::Known, &vec![false; total]).await;
             if required == 0 {
                 assert_eq!(outcome.expect("none is required").failures(), total, "{text} of {total}");
@@ -100,7 +100,7 @@ async fn rule_18_the_required_number_is_exact() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_18_large_totals_are_exact() {
-    // Not all items run: the first failure too many ends the run.
+    // Not all items run: the first failure beyond the allowed ones ends the run.
     let cases: [(f64, u64, usize); 8] = [
         (0.999_999_999_999, 1_000_000_000_000, 1),
         (0.999_999_999_999, 999_999_999_999, 0),

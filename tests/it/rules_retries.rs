@@ -1,4 +1,4 @@
-//! Rules 10 and 11: what is retried, how often, and after which delay.
+//! Rules 10 and 11: the errors that are retried, the number of retries, and their delays.
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
@@ -141,7 +141,7 @@ async fn rule_10_a_stopping_run_retries_nothing() {
     assert_eq!(result.errors[&2], failed("stopped", 1));
 }
 
-/// When the attempts of one item that always fails begin, in milliseconds.
+/// Returns the times at which the attempts of an item that always fails begin, in milliseconds.
 async fn attempts_of(builder: AsyncMapTaskBuilder) -> Vec<u64> {
     let log = Log::open();
     let run = builder.min_success_ratio(0.0).build().unwrap();
@@ -190,7 +190,7 @@ async fn rule_11_the_delay_cannot_overflow() {
     assert_eq!(starts.last(), Some(&1_999_001));
     let starts = attempts_of(builder().retries(3).retry_delay(Duration::MAX)).await;
     assert_eq!(starts, [0, 1_000, 2_000, 3_000]);
-    // A delay of zero stays zero, however often it is multiplied: it is not infinity times zero.
+    // A delay of zero stays zero after any number of multiplications: it is not infinity times zero.
     let starts =
         attempts_of(builder().retries(2_000).retry_delay(Duration::ZERO).retry_multiplier(1e300)).await;
     assert_eq!(starts.last(), Some(&0));
@@ -218,7 +218,7 @@ async fn rule_11_an_endless_delay_ends_with_the_run() {
     }
 }
 
-/// The waits before the first retry of many items, in nanoseconds.
+/// Returns the delays before the first retry of many items, in nanoseconds.
 async fn first_waits(builder: AsyncMapTaskBuilder) -> Vec<u128> {
     let waits = RefCell::new(Vec::new());
     let task = builder.concurrency(4_000).retries(1).min_success_ratio(0.0).build().unwrap();
@@ -252,7 +252,7 @@ async fn rule_11_jitter_is_uniform_around_the_delay() {
         let waits = first_waits(AsyncMapTask::builder().retry_delay(secs(10)).retry_jitter(jitter)).await;
         assert_eq!(waits.len(), 4_000);
         assert!(waits.iter().all(|wait| (least..=most).contains(wait)), "jitter {jitter}");
-        // Each tenth of the range holds a tenth of 4,000 waits, give or take ten standard deviations.
+        // Each tenth of the range has a tenth of 4,000 delays, within ten standard deviations.
         for tenth in 0..10 {
             let width = (most - least) / 10;
             let (from, to) = (least + tenth * width, least + (tenth + 1) * width);
@@ -269,7 +269,7 @@ async fn rule_11_jitter_never_exceeds_the_maximum() {
     assert!(waits.iter().all(|wait| (5_000_000_000..=10_000_000_000).contains(wait)));
     let at_the_cap = waits.iter().filter(|wait| **wait == 10_000_000_000).count();
     assert!((1_500..=2_500).contains(&at_the_cap), "{at_the_cap} of 4000 are at the cap");
-    // Capped before the jitter: a wait far above the longest still spreads below it.
+    // Capped before the jitter: a delay far above the maximum still spreads below it.
     let builder = AsyncMapTask::builder().retry_delay(secs(1_000)).max_retry_delay(secs(10));
     let waits = first_waits(builder.retry_jitter(0.5)).await;
     assert!(waits.iter().all(|wait| (5_000_000_000..=10_000_000_000).contains(wait)));

@@ -1,4 +1,4 @@
-//! Rules 44 and 46: a runtime that shuts down cancels its runs, and a run that is gone is not reported as running.
+//! Rules 44 and 46: a runtime that shuts down cancels its runs, and a run that no longer exists is not reported as running.
 
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -30,12 +30,12 @@ fn counts(summary: &Summary) -> [usize; 4] {
     [successes, failures, cancelled, not_started]
 }
 
-/// Waits until so many items have begun.
+/// Waits until this many items have begun.
 fn wait_for(begun: &mpsc::Receiver<u32>, count: usize) {
     assert_eq!(begun.iter().take(count).count(), count);
 }
 
-/// For a run that is gone: nothing runs, and nothing changes any more.
+/// Checks the progress of a run that no longer exists: nothing runs, and nothing changes any more.
 fn assert_closed(progress: &Progress, later: &Progress) {
     assert_eq!((progress.running, progress.waiting_for_retry, progress.eta), (0, 0, Some(secs(0))));
     assert_eq!(progress, later);
@@ -78,7 +78,7 @@ fn rule_44_a_shutdown_causes_no_failures_in_a_blocking_run() {
         runtime.shutdown_background();
         let before = pulled.load(SeqCst);
         drop(let_go);
-        // Either the run noticed it, or it was dropped before it could.
+        // Either the run detected it, or it was dropped before it could.
         match block_on(run) {
             Ok(ended) => {
                 let error = ended.unwrap_err();
@@ -125,7 +125,7 @@ fn rule_44_a_blocking_function_that_cannot_begin_is_cancelled() {
         let run = async move { if parallel { run.parallel().await } else { run.await } };
         let error = outlive(workers(1), run, || has_begun.recv().unwrap(), || drop(let_go)).unwrap_err();
         assert_cancelled(&error);
-        // The workers of a run on several cores are gone, with the results of the function.
+        // The workers of a run on several cores are gone, and so are the results of the function.
         let expected = if parallel { [0, 0, 1, 8] } else { [1, 0, 1, 7] };
         assert_eq!(counts(error.summary()), expected, "parallel: {parallel}");
         while limiter.in_use() > 0 {
@@ -134,7 +134,7 @@ fn rule_44_a_blocking_function_that_cannot_begin_is_cancelled() {
     }
 }
 
-/// Tokio panics if a timer is polled whose runtime is gone.
+/// Tokio panics if a timer is polled after its runtime is gone.
 #[test]
 fn rule_44_a_timer_without_its_runtime_cancels_the_run() {
     #[derive(Debug, Clone, Copy, PartialEq)]
@@ -173,7 +173,7 @@ fn rule_44_a_timer_without_its_runtime_cancels_the_run() {
                 Ok(n)
             }
         });
-        // A poll of the run may end before all items have begun that can.
+        // A poll of the run may end before every item that can begin has begun.
         let begin = match timer {
             Timer::Retry => 5,
             Timer::RetryArmedLater => 4,
@@ -288,7 +288,7 @@ fn settling(retries: u32) -> AsyncMapTask {
     lenient().concurrency(2).retries(retries).retry_delay(HOUR).max_retry_delay(HOUR).build().unwrap()
 }
 
-/// Starts a run whose last two items never end.
+/// Starts a run in which the last two items never end.
 macro_rules! start {
     ($end:ident, $parallel:expr) => {{
         let runtime = workers(2);

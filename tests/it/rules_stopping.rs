@@ -50,8 +50,8 @@ async fn rule_25_each_cause_is_the_reason() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_25_the_first_cause_wins() {
-    // Five causes, each at its own time, within the grace of whichever is first. Item 0 fails at the given time; the
-    // token and the limit of the run come at their own times.
+    // Five causes, each at its own time, within the grace of the first one. Item 0 fails at the given time; the token and
+    // the limit of the run have their own times.
     let reason = async |failure: u64, token: u64, limit: u64, fail_fast: bool| {
         let task = AsyncMapTask::builder()
             .concurrency(3)
@@ -148,7 +148,7 @@ async fn rule_25_a_cancelled_token_starts_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_25_a_token_is_checked_between_items() {
-    // Ready items, so that there is no pause in which the run could notice it.
+    // Ready items, so that there is no pause in which the run could detect it.
     for stop_at in [0, 1, 2, 3, 50, 127, 128, 129, 1_000] {
         let token = CancellationToken::new();
         let started = Cell::new(0);

@@ -21,7 +21,7 @@ fn as_many(end: End, found: usize, most: usize, least: usize) -> bool {
     if end.parallel { (least..=most).contains(&found) } else { found == most }
 }
 
-/// Each item takes so long, and notes its index when it is done.
+/// Each item takes this long, and records its index when it is done.
 fn each_takes(
     wait: std::time::Duration,
     log: &Log<u64>,
@@ -47,8 +47,8 @@ async fn rule_08_a_slow_consumer_delays_no_item() {
         let mut stream = Plan::new(&task, stream::iter(0..12), each_takes(secs(2), &done)).stream(end);
         assert_eq!(stream.next().await.unwrap().unwrap().index, 0);
         sleep(HOUR).await;
-        // Four ran. Three of the others began when these ended, and the fourth because one outcome had been taken by
-        // then. The rest waits for capacity among the outcomes that are not taken.
+        // Four items ran. Three others began when these ended, and the fourth because one outcome had been taken by then.
+        // The rest waits for capacity among the outcomes that are not taken.
         let times: Vec<_> = done.timed().into_iter().map(|(at, _)| at).collect();
         assert!(as_many(end, times.len(), 8, 5), "{end:?}: {times:?}");
         assert_eq!(times, [[2_000; 4], [4_000; 4]].concat()[..times.len()], "{end:?}");
@@ -71,8 +71,8 @@ async fn rule_07_a_slow_sink_delays_no_running_item() {
         let results = plan.results.clone();
         let mut run = tokio::spawn(plan.run(end));
         assert!(timeout(HOUR, &mut run).await.is_err());
-        // From the 2nd second on, the sink has one outcome. Of those that came with it and after it, four were too
-        // many, and the other three that ran by then could still join.
+        // From the 2nd second on, the sink has one outcome. Of the outcomes that came with it and after it, four were too
+        // many, and the other three items that ran by then could still add theirs.
         let times: Vec<_> = done.timed().into_iter().map(|(at, _)| at).collect();
         assert!(as_many(end, times.len(), 8, 5), "{end:?}: {times:?}");
         assert_eq!(times, [[2_000; 4], [4_000; 4]].concat()[..times.len()], "{end:?}");
@@ -87,8 +87,8 @@ async fn rule_07_a_slow_sink_delays_no_running_item() {
 #[tokio::test(start_paused = true)]
 async fn rule_08_a_consumer_that_never_reads_stops_admission() {
     for end in End::of(Terminal::Stream) {
-        // The duration of each item, and the most that are done if none is taken. Items that are ready immediately
-        // fill the buffer exactly; of those that wait, all that ran when it was full still join.
+        // The duration of each item, and the maximum number of held outcomes if none is taken. Items that are ready
+        // immediately fill the buffer exactly. Of items that wait, all that ran when it was full still add theirs.
         for (concurrency, wait, held) in [(1, 0, 1), (4, 0, 4), (1, 5, 1), (4, 5, 7), (64, 5, 127)] {
             let done = Log::open();
             let wait = millis(wait);
@@ -111,9 +111,9 @@ async fn rule_08_a_consumer_that_never_reads_stops_admission() {
             assert!(as_many(end, results.now(), most, concurrency), "{what}: {} held", results.now());
             assert_eq!(stream.progress().successes, results.now(), "{what}");
             assert_eq!((stream.progress().running, stream.summary()), (0, None), "{what}");
-            // Items that were pulled beside them had their permits when the buffer got full.
+            // Other items that were pulled had their permits when the buffer became full.
             assert!(items.now() < concurrency, "{what}: {} items", items.now());
-            // Every outcome that is taken makes room, and those that come are still given once.
+            // Every outcome that is taken makes room, and later ones are still given out once.
             for _ in 0..200 {
                 stream.next().await.unwrap().unwrap();
             }
@@ -189,7 +189,7 @@ async fn rule_01_an_endless_source_takes_bounded_memory() {
             assert_eq!(report.reason.as_deref(), Some("Cancelled"));
             let what = format!("{end:?}, {concurrency} at once");
             assert!(items.ever() >= 5_000, "{what}");
-            // Those that run, and those that were pulled and have their permits.
+            // The running items, and those that were pulled and have their permits.
             assert!(items.peak() <= concurrency + 1, "{what}: {} items at once", items.peak());
             assert!(results.peak() < 2 * concurrency, "{what}: {} results at once", results.peak());
             assert_eq!(report.outcomes.len(), count.load(SeqCst), "{what}");
@@ -215,8 +215,8 @@ async fn rule_31_a_slow_head_stops_admission_at_the_window() {
         let results = plan.results.clone();
         let run = tokio::spawn(plan.run(end));
         sleep(millis(HOUR.as_millis() as u64 - 1)).await;
-        // 0 to 2 are given at once. Behind 3, of 4 to 9 three ended in the 2nd second; the 4th to be held was the last
-        // one that was waited for, and the two that ran beside it joined.
+        // 0 to 2 are given out immediately. Behind 3, of 4 to 9 three ended in the 2nd second. The 4th held outcome was the
+        // last one that was waited for, and the two items that ran beside it added theirs.
         let what = format!("{end:?}");
         assert_eq!(given.lines(), [0, 1, 2], "{what}");
         assert!(as_many(end, results.now(), 6, 4), "{what}: {} held", results.now());
@@ -323,7 +323,7 @@ async fn rule_07_items_may_share_a_lock_with_the_sink() {
     }
 }
 
-/// Not only at times, when as many outcomes wait as may: it receives each before the next item begins.
+/// A free sink receives each outcome before the next item begins, not only when the maximum number of outcomes waits.
 #[tokio::test(start_paused = true)]
 async fn rule_30_a_free_sink_receives_each_outcome_immediately() {
     let log = Log::open();
@@ -369,7 +369,7 @@ async fn rule_30_an_error_of_the_sink_stops_the_run() {
             let summary = &report.summary;
             assert_eq!(summary.successes + summary.failures + summary.cancelled + summary.not_started, 20);
             assert_eq!(summary.failures, usize::from(fails_before), "{end:?}: {summary}");
-            // Those that were ready immediately made room for as many others, until the first that failed.
+            // Items that were ready immediately made room for as many others, until the first that failed.
             let not_started = if fails_before { 20 - summary.cancelled - 3 } else { 10 };
             assert_eq!(summary.not_started, not_started, "{end:?}: {summary}");
         }

@@ -1,4 +1,4 @@
-//! The rules that apply to every end of a run, however its items are polled.
+//! The rules that apply to every end of a run, regardless of how its items are polled.
 
 use std::future::pending;
 use std::pin::pin;
@@ -18,7 +18,7 @@ use crate::support::{
     secs,
 };
 
-/// Lets every task go as far as it can.
+/// Lets every task proceed as far as it can.
 async fn settle() {
     sleep(millis(1)).await;
 }
@@ -64,7 +64,7 @@ async fn rule_04_no_item_overtakes_a_heavy_one() {
                     Ok(n)
                 }
             };
-            // The items are their weights; 0 counts as 1.
+            // The items are their weights. 0 counts as 1.
             let plan = Plan::new(&task, stream::iter([3, 2, 1, 4, 0, 6, 1]), call);
             let run = tokio::spawn(plan.weight(|n| n as u32).run(end));
             let mut seen = Vec::new();
@@ -75,8 +75,8 @@ async fn rule_04_no_item_overtakes_a_heavy_one() {
                 latch.add_permits(1);
             }
             let what = format!("{end:?}, {concurrency} and {permits:?}");
-            // The item of 4 starts when 3 and 2 have gone, and a light one with it; the one of 6 waits for all others
-            // to end, and the last one waits behind it.
+            // The item of weight 4 starts when 3 and 2 have ended, and a light one with it. The item of weight 6 waits for
+            // all others to end, and the last one waits behind it.
             let expected = [(3, 6), (3, 3), (5, 6), (5, 5), (5, 1), (6, 6), (7, 1)];
             assert_eq!(seen, expected.map(|(started, used)| (started, permits.map(|_| used))), "{what}");
             assert_eq!(run.await.unwrap().summary.successes, 7, "{what}");
@@ -105,7 +105,7 @@ async fn rule_06_a_due_retry_starts_before_a_new_item() {
         let task = retrying(2).look_ahead(2).limiter(&limiter).build().unwrap();
         let run = tokio::spawn(Plan::new(&task, stream::iter(0..9), call).run(end));
         sleep(millis(500)).await;
-        // Two may wait; a third one may have been on its way when the second joined the first.
+        // Two may wait. A third one may have been on its way when the second joined the first.
         let mut first = log.lines();
         first.sort_unstable();
         assert!(first == [(0, 1), (1, 1), (2, 1)] || (end.parallel && first == [(0, 1), (1, 1)]), "{end:?}");
@@ -123,7 +123,7 @@ async fn rule_06_a_due_retry_starts_before_a_new_item() {
 #[tokio::test(start_paused = true)]
 async fn rule_07_items_that_wait_for_one_another_are_all_polled() {
     for end in End::all() {
-        // Each four meet; then they share a lock over an await, while the source stalls and the limit of each
+        // Four items meet at a time. Then they share a lock over an await, while the source stalls and the limit of each
         // attempt runs.
         let (barrier, lock) = (Arc::new(Barrier::new(4)), Arc::new(Mutex::new(())));
         let call = move |_: ItemContext, n| {
@@ -174,7 +174,7 @@ async fn rule_24_a_failure_behind_a_slow_head_stops_the_run() {
 #[tokio::test(start_paused = true)]
 async fn rule_28_a_run_dropped_at_any_poll_leaves_nothing() {
     for end in End::all() {
-        // The run of a dropped handle goes on; `rules_handle.rs` tests it when it is cancelled.
+        // The run of a dropped handle continues. `rules_handle.rs` tests it when it is cancelled.
         if end.terminal == Terminal::Spawn {
             continue;
         }

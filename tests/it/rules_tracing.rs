@@ -57,7 +57,7 @@ async fn rule_32_the_span_of_a_run_is_within_that_of_the_caller() {
     assert_eq!(recorded.spans[run.parent.unwrap()].name, "request");
 }
 
-/// Checks in which span it is dropped.
+/// Checks the span in which it is dropped.
 struct DropsWithin<'a>(&'a Memory, usize);
 
 impl Drop for DropsWithin<'_> {
@@ -139,7 +139,7 @@ async fn rule_32_every_poll_of_an_item_enters_its_span() {
         assert_eq!((item.fields.get("index"), item.parent), (Some(n.to_string().as_str()), Some(run_at)));
         let (polls, calls) = (polls.lock().unwrap()[n], calls.lock().unwrap()[n]);
         assert!(polls > 0 && item.enters >= polls + calls, "{n}: {} enters, {polls} polls", item.enters);
-        // For each attempt at most its end, its retry and its drop besides.
+        // Besides the polls and the calls: at most the end, the retry and the drop of each attempt.
         assert!(item.enters <= polls + 4 * calls, "{n}: {} enters, {polls} polls", item.enters);
     }
 }
@@ -362,7 +362,7 @@ async fn rule_32_items_have_no_span_at_level_info() {
         let (memory, _guard) = listen(level);
         task.over(0..5).map_with_context(fails_once).await.unwrap();
         assert_eq!((memory.spans("map_task").len(), memory.spans("item").len()), (runs, items), "{level}");
-        // The events have levels of their own.
+        // The events have their own levels.
         let retries = if level >= LevelFilter::DEBUG { 5 } else { 0 };
         assert_eq!(memory.events("attempt failed").len(), retries, "{level}");
         assert_eq!(memory.events("quiet succeeded").len(), runs, "{level}");

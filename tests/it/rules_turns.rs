@@ -1,4 +1,4 @@
-//! Rule 9: how much the driver does in one poll.
+//! Rule 9: the bound on the work of the driver in one poll.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -14,8 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{at_once, millis};
 
-/// An endless run is cancelled after so many polls of another task. Returns how often `count` grew at most between
-/// two.
+/// Cancels an endless run after this many polls of another task. Returns the maximum growth of `count` between two polls.
 async fn widest_turn(turns: usize, count: Rc<Cell<usize>>, stop: CancellationToken) -> usize {
     let (mut widest, mut before) = (0, count.get());
     for _ in 0..turns {

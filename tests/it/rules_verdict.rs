@@ -1,4 +1,4 @@
-//! Rules 17 and 19 to 24: when a run has succeeded, when it has failed, and how early it can decide.
+//! Rules 17 and 19 to 24: the conditions for success and failure of a run, and how early it can decide.
 
 use std::cell::Cell;
 
@@ -24,7 +24,7 @@ async fn rule_17_any_criterion_replaces_the_ratio_of_1() {
         assert!(run(one_by_one().min_successes(0), total, &of(0, 100)).await.is_ok());
         assert!(run(one_by_one().max_failures(97), total, &of(3, 97)).await.is_ok());
         assert!(run(one_by_one().max_failures(usize::MAX), total, &of(0, 9)).await.is_ok());
-        // Options that are no criterion leave it in force.
+        // Options that are not a criterion leave it in force.
         assert!(run(one_by_one().fail_fast(true), total, &of(2, 1)).await.is_err());
     }
 }
@@ -34,7 +34,7 @@ async fn rule_17_every_criterion_that_is_set_must_hold() {
     for total in [Total::Known, Total::Unknown] {
         let all = || one_by_one().min_success_ratio(0.5).min_successes(4).max_failures(3);
         assert!(run(all(), total, &script(4, 3)).await.is_ok());
-        // Each of them alone fails it, and the narrowest is the one that is reported.
+        // Each of them alone fails the run, and the narrowest is the one that is reported.
         let (_, allowed, _) = too_many(run(all(), total, &script(10, 4)).await);
         assert_eq!(allowed, 3, "max_failures");
         let (_, allowed, _) = too_many(run(all(), total, &script(3, 2)).await);
@@ -46,7 +46,7 @@ async fn rule_17_every_criterion_that_is_set_must_hold() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_19_a_known_total_stops_at_the_decisive_failure() {
-    // 100 items, 95 required: the sixth failure decides, wherever it comes.
+    // 100 items, 95 required: the sixth failure decides, in any position.
     let mixed: Vec<_> = (0..100).map(|index| index % 3 != 1).collect();
     let error = run(one_by_one().min_success_ratio(0.95), Total::Known, &mixed).await.unwrap_err();
     assert!(matches!(error.reason(), FailureReason::TooManyFailures { failures: 6, allowed: 5 }));

@@ -39,8 +39,8 @@ async fn rule_06_a_delayed_retry_holds_no_permit() {
     assert_eq!(running.peak(), 2);
 }
 
-/// The start of each attempt if every item fails immediately and only once: the time, the item, its attempt, and how
-/// many items had been pulled by then.
+/// The start of each attempt if every item fails immediately and only once: the time, the item, its attempt, and the number
+/// of items that had been pulled by then.
 async fn starts_where_each_fails_once(concurrency: usize, items: usize) -> Vec<(u64, (usize, u32, usize))> {
     let (log, pulled) = (Log::open(), Cell::new(0));
     let task = retrying(concurrency).look_ahead(concurrency).build().unwrap();
@@ -163,7 +163,7 @@ async fn rule_06_a_full_window_admits_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn rule_06_a_due_retry_precedes_a_new_item() {
-    // Both retries become due while every permit is taken; the one that was due first starts first.
+    // Both retries become due while every permit is in use. The one that was due first starts first.
     let (log, running) = (Log::open(), Gauge::default());
     let task = retrying(3).build().unwrap();
     let run = task
@@ -256,7 +256,7 @@ async fn rule_06_an_immediate_retry_needs_no_stalled_source() {
     assert_eq!(log.timed(), [at(0, 0, 1), at(0, 0, 2), at(0, 0, 3), at(5, 1, 1), at(5, 1, 2), at(5, 1, 3)]);
 }
 
-/// Items 0 to 2 fail until item 3 has run. When they did so in one worker, item 3 never started.
+/// Items 0 to 2 fail until item 3 has run. When one worker ran all of them, item 3 never started.
 #[tokio::test]
 async fn rule_06_immediate_retries_starve_no_item() {
     for parallel in [false, true] {

@@ -17,7 +17,7 @@ async fn rule_04_light_items_do_not_starve_a_heavy_one() {
     for end in End::of(Terminal::Await) {
         let limiter = Limiter::new(4);
         let task = at_once(4).limiter(&limiter).build().unwrap();
-        // The light ones come and go one by one, so that all four permits are never free without a queue.
+        // The light items come and go one by one, so that all four permits are never free without a queue.
         let light = |_: ItemContext, n| after(millis(400 + 100 * (n % 4)), Ok(n));
         let busy = tokio::spawn(Plan::new(&task, stream::iter(0..400), light).run(end));
         sleep(secs(10)).await;
@@ -61,7 +61,7 @@ async fn rule_04_the_shared_limit_can_change_during_runs() {
         let task = at_once(50).limiter(&limiter).build().unwrap();
         let (plan, running, latch) = Plan::behind_a_latch(&task, 60);
         let run = tokio::spawn(plan.run(end));
-        // The permits, how many items end then, and how many run after that.
+        // The permits, the number of items that end then, and the number that run after that.
         for (permits, ends, expected) in [
             (2, 0, 2),
             (6, 0, 6),
@@ -148,8 +148,8 @@ async fn rule_47_an_item_above_the_limit_has_its_whole_weight() {
     }
 }
 
-/// A run of items whose values are their weights, and whose attempts take as many seconds. The first attempts of some
-/// of them fail. The log has the index and the number of each attempt.
+/// A run of items with their weights as values, and with attempts that take as many seconds. The first attempts of some of
+/// them fail. The log has the index and the number of each attempt.
 fn failing_first(
     builder: AsyncMapTaskBuilder,
     items: &[u64],
@@ -283,7 +283,7 @@ async fn rule_07_two_runs_in_one_task_share_a_full_limit() {
         let begun = Instant::now();
         let mut both = Box::pin(async { tokio::join!(plan(0).run(end), plan(1).run(end)) });
         let mut polls = 0;
-        // Two runs that wake each other without a reason would prevent a paused clock from advancing.
+        // Two runs that wake each other without a reason would keep a paused clock from advancing.
         let both = future::poll_fn(|cx| {
             polls += 1;
             assert!(polls < 100_000, "{end:?}: the runs spin");
@@ -329,7 +329,7 @@ fn rule_04_a_limit_holds_across_two_runtimes_in_two_threads() {
     assert_eq!((running.ever(), running.now(), limiter.in_use()), (8_000, 0, 0));
 }
 
-/// Runs over the items in a runtime of this thread, and returns how many succeeded.
+/// Runs over the items in a runtime of this thread, and returns the number of successes.
 fn run_here<Fut>(
     limiter: &Limiter,
     items: std::ops::Range<u64>,
@@ -350,7 +350,7 @@ fn rule_04_a_returned_permit_wakes_a_run_in_another_thread() {
     let end = End::of(Terminal::Await).next().unwrap();
     let (limit, seen) = (limiter.clone(), limiter.clone());
     let first = thread::spawn(move || {
-        // Its one item goes on until another run waits for its permit.
+        // Its one item continues until another run waits for its permit.
         let call = move |_: ItemContext, n| {
             let seen = seen.clone();
             async move {

@@ -44,7 +44,7 @@ fn from_pairs<'a, V: IntoDeserializer<'a, PlainError>>(
     MapTaskConfig::deserialize(map).map_err(|error| error.to_string())
 }
 
-/// One field, written in TOML and in JSON; they agree on how text, numbers and booleans are written.
+/// One field, written in TOML and in JSON. The two agree on the syntax of text, numbers and booleans.
 fn from_both(field: &str, value: &str) -> [Parsed; 2] {
     [from_toml(&format!("{field} = {value}")), from_json(&format!(r#"{{ "{field}": {value} }}"#))]
 }

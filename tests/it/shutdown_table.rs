@@ -56,7 +56,7 @@ struct Seen {
     called: AtomicUsize,
     /// Set once the runtime is gone.
     is_shut: AtomicBool,
-    /// How many items were pulled after that.
+    /// The number of items that were pulled after that.
     late: AtomicUsize,
     has_total: bool,
     counts_calls: bool,
@@ -237,8 +237,8 @@ fn start(mode: Mode, end: Terminal, task: &AsyncMapTask, source: Source, handle:
     }
 }
 
-/// Shuts a runtime down in the middle of a run. Returns how the run has ended, how many items were pulled too late,
-/// and `true` if nothing of it is left.
+/// Shuts a runtime down in the middle of a run. Returns the end of the run, the number of items that were pulled too late,
+/// and `true` if nothing of the run is left.
 fn shut_down(mode: Mode, end: Terminal, dice: &mut Random) -> (Ended, usize, bool) {
     let workers = 1 + dice.below(3) as usize;
     let runtime =

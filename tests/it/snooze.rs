@@ -81,8 +81,8 @@ async fn a_source_that_waits_for_an_item() {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_waits_while_others_hold_every_permit() {
-    // Item 0 fails. While it waits, the others take every permit and hold a lock that it wants. Its retry starts when
-    // a permit is free, and they must be polled until then.
+    // Item 0 fails. While it waits, the others take every permit and hold a lock that it needs. Its retry starts when a
+    // permit is free, and they must be polled until then.
     let lock = Mutex::new(());
     let task = AsyncMapTask::builder().concurrency(2).retries(1).retry_jitter(0.0).build().unwrap();
     let start = Instant::now();

@@ -1,5 +1,5 @@
-//! What the tests share: the tasks they begin with, sources that say of their length what they are told to say, and the
-//! words for how items and runs end.
+//! The parts that the tests share: their usual tasks, sources with any size hint, and short functions for the ends of items
+//! and runs.
 
 mod notes;
 mod random;
@@ -19,7 +19,7 @@ pub(crate) use self::notes::*;
 pub(crate) use self::random::Random;
 pub(crate) use self::shared::*;
 
-/// The value, after some time.
+/// Returns the value after some time.
 pub(crate) async fn after<T>(wait: Duration, value: T) -> T {
     sleep(wait).await;
     value
@@ -27,7 +27,7 @@ pub(crate) async fn after<T>(wait: Duration, value: T) -> T {
 
 pub(crate) const SECOND: Duration = secs(1);
 
-/// Sets something of a task.
+/// Sets an option of a task.
 pub(crate) type Set = fn(AsyncMapTaskBuilder) -> AsyncMapTaskBuilder;
 
 /// The default task.
@@ -35,7 +35,7 @@ pub(crate) fn task() -> AsyncMapTask {
     AsyncMapTask::default()
 }
 
-/// So many places, and everything else as it comes.
+/// A task with this concurrency and the defaults.
 pub(crate) fn at_once(concurrency: usize) -> AsyncMapTaskBuilder {
     AsyncMapTask::builder().concurrency(concurrency)
 }
@@ -50,12 +50,12 @@ pub(crate) fn one_by_one() -> AsyncMapTaskBuilder {
     AsyncMapTask::builder().concurrency(1)
 }
 
-/// Any number of failures is fine, and nothing is left to chance.
+/// Any number of failures is fine, and retries have no jitter.
 pub(crate) fn lenient() -> AsyncMapTaskBuilder {
     AsyncMapTask::builder().retry_jitter(0.0).min_success_ratio(0.0)
 }
 
-/// An iterator with the size hint that it was given, whatever the truth is.
+/// An iterator with a given size hint, which may be wrong.
 #[derive(Debug)]
 pub(crate) struct Hinted<I> {
     pub(crate) items: I,
@@ -88,8 +88,8 @@ pub(crate) async fn double(n: u32) -> Result<u32, String> {
     Ok(n * 2)
 }
 
-/// Has the task polled again. Tokio's `yield_now` would put it where no other worker can take it from, and does not work with
-/// wakers that poll their task.
+/// Makes the task be polled again. Tokio's `yield_now` would put it where no other worker can take it, and does not work
+/// with wakers that poll their task.
 pub(crate) async fn once_more() {
     let mut again = true;
     std::future::poll_fn(|cx| {
@@ -102,39 +102,39 @@ pub(crate) async fn once_more() {
     .await;
 }
 
-/// A runtime of one thread, whose clock is paused.
+/// Returns a runtime of one thread with a paused clock.
 pub(crate) fn paused() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
-/// How many random cases there are: the variable says it, or this is the number.
+/// Returns the number of random cases: the value of the variable, or this default.
 pub(crate) fn cases(variable: &str, default: u32) -> u32 {
     std::env::var(variable).map_or(default, |cases| cases.parse().unwrap())
 }
 
-/// Lets all other tasks go on, again and again, until they wait.
+/// Lets all other tasks continue, repeatedly, until they wait.
 pub(crate) async fn let_others_run() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
 }
 
-/// The error of an item whose last attempt gave this error.
+/// Returns the error of an item if its last attempt returned this error.
 pub(crate) fn failed(error: &'static str, attempts: u32) -> ItemError<&'static str> {
     ItemError::Failed { error, attempts }
 }
 
-/// The error of an item that was out of time.
+/// Returns the error of an item that timed out.
 pub(crate) fn timed_out(limit: Duration, scope: TimeoutScope, attempts: u32) -> ItemError<&'static str> {
     ItemError::TimedOut { limit, scope, attempts }
 }
 
-/// The error of an item that panicked.
+/// Returns the error of an item that panicked.
 pub(crate) fn panicked(message: &str, attempts: u32) -> ItemError<&'static str> {
     ItemError::Panicked { message: message.to_owned(), attempts }
 }
 
-/// Panics when it is dropped, unless something panics already.
+/// Panics when it is dropped, except during another panic.
 #[derive(Debug)]
 pub(crate) struct PanicsOnDrop;
 
@@ -144,7 +144,7 @@ impl Drop for PanicsOnDrop {
     }
 }
 
-/// A token that is cancelled after some time.
+/// Returns a token that is cancelled after some time.
 pub(crate) fn cancelled_after(wait: Duration) -> CancellationToken {
     let token = CancellationToken::new();
     let stop = token.clone();
@@ -155,17 +155,17 @@ pub(crate) fn cancelled_after(wait: Duration) -> CancellationToken {
     token
 }
 
-/// What a run by [`run`] ends with.
+/// The end of a run by [`run`].
 pub(crate) type Outcome = Result<MapTaskResult<usize, &'static str>, MapTaskError<usize, &'static str>>;
 
-/// Whether the source says how many items it has.
+/// `Known` if the source has an exact size hint.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Total {
     Known,
     Unknown,
 }
 
-/// Runs over items that succeed where the script says so, one after another.
+/// Runs over items that succeed if the script has `true` for them, one after another.
 pub(crate) async fn run(builder: AsyncMapTaskBuilder, total: Total, script: &[bool]) -> Outcome {
     let task = builder.build().unwrap();
     let items = script.iter().copied().enumerate();
@@ -181,7 +181,7 @@ pub(crate) fn script(successes: usize, failures: usize) -> Vec<bool> {
     (0..successes + failures).map(|index| index < successes).collect()
 }
 
-/// The failures at the end, the failures allowed, and the items that were started.
+/// Returns the failures at the end, the failures allowed, and the items that were started.
 pub(crate) fn too_many(outcome: Outcome) -> (usize, usize, usize) {
     let error = outcome.expect_err("too many have failed");
     let started = error.summary().total - error.summary().not_started;

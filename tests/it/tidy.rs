@@ -1,6 +1,6 @@
 //! Checks the structure of the code: imports, lengths of files, words, and the names of tests.
 //!
-//! Every check prints to standard error how many things it looked at, and fails if there are none.
+//! Every check prints the number of checked things to standard error, and fails if there are none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -191,7 +191,7 @@ fn end_of_block_comment(chars: &[char], start: usize) -> usize {
     i
 }
 
-/// The index after the closing quote of the string whose opening quote is at `quote`.
+/// Returns the index after the closing quote of a string. `quote` is the index of its opening quote.
 fn end_of_string(chars: &[char], quote: usize) -> usize {
     let mut i = quote + 1;
     while i < chars.len() && chars[i] != '"' {
@@ -200,7 +200,7 @@ fn end_of_string(chars: &[char], quote: usize) -> usize {
     (i + 1).min(chars.len())
 }
 
-/// The index after the raw string whose `r` is at `start`, or `start` if there is none.
+/// Returns the index after the raw string with its `r` at `start`, or `start` if there is none.
 fn end_of_raw_string(chars: &[char], start: usize) -> usize {
     let hashes = chars[start + 1..].iter().take_while(|c| **c == '#').count();
     let quote = start + 1 + hashes;
@@ -316,7 +316,7 @@ fn circle(edges: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
     })
 }
 
-/// Prints how many things a check has looked at, and fails if some are wrong.
+/// Prints the number of things that a check has looked at, and fails if some are wrong.
 fn report(check: &str, looked_at: usize, things: &str, wrong: &[String]) {
     eprintln!("{check}: looked at {looked_at} {things}");
     assert!(looked_at > 0, "{check}: there were no {things} to look at, so nothing was held");

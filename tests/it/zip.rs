@@ -1,11 +1,11 @@
-//! Several lists as one, if they have one length.
+//! Several lists as one, if they have the same length.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use async_map_task::{AsyncMapTask, FailureReason, LengthMismatch, zip_exact, zip3_exact};
 
-/// A list that counts what is taken from it.
+/// A list that counts the items that are taken from it.
 struct Counted<'a> {
     left: usize,
     taken: &'a Cell<usize>,

@@ -25,7 +25,7 @@ impl Odd {
         Err(TerminalError::new_with_code(418, message.into_inner()).into())
     }
 
-    /// Returns a text of so many bytes.
+    /// Returns a text of this many bytes.
     #[handler]
     async fn text(&self, _ctx: Context<'_>, bytes: Json<usize>) -> HandlerResult<Json<String>> {
         Ok(Json("x".repeat(bytes.into_inner())))

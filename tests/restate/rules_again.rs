@@ -15,7 +15,7 @@ fn work(server: &Server, scene: &Scene) -> Handler<Output> {
     engine(server).handler("Work", "work").run_id(scene.run_id)
 }
 
-/// Simulates the death of a coordinator: drops the run when so many executions have begun, without a message to the engine.
+/// Simulates the death of a coordinator: drops the run when this many executions have begun, without a message to the engine.
 async fn run_and_die(task: AsyncMapTaskBuilder, items: Vec<Item>, server: &Server, scene: &Scene, at: usize) {
     let coordinator = tokio::spawn(run(task, items, work(server, scene)));
     scene.until(Event::Began, at).await;

@@ -1,4 +1,4 @@
-//! Rule 2: an answer is an outcome only if the engine says so, whatever its status.
+//! Rule 2: an answer is an outcome only if the engine says so, regardless of its status.
 
 use std::fmt::Debug;
 use std::time::Duration;

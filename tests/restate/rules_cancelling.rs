@@ -1,4 +1,4 @@
-//! Rule 3: the end of an invocation that no caller waits for any more, in whatever state it is at that moment.
+//! Rule 3: the end of an invocation that no caller waits for any more, in each state that it can be in at that moment.
 
 use std::future::pending;
 use std::time::Duration;
@@ -215,7 +215,7 @@ fn stumbling(place: &Place<'_>, count: u64) -> Vec<Item> {
     place.deaf(count).into_iter().map(stumble).collect()
 }
 
-/// Waits until so many invocations of a run are in this state.
+/// Waits until this many invocations of a run are in this state.
 async fn in_state(place: &Place<'_>, state: &str, count: usize) {
     let is_so = |invocation: &&Value| invocation["status"] == state;
     let wait = async {

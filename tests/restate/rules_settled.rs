@@ -224,7 +224,7 @@ fn restate_rule_3_a_call_that_is_dropped_with_its_runtime_or_after_it_does_not_p
     outer.block_on(clear_away(&place));
 }
 
-/// A run that logs if it panicked when it was dropped.
+/// A run that sends `true` if it panics when it is dropped.
 struct WatchedDrop {
     run: Option<BoxFuture<'static, ()>>,
     panics: mpsc::Sender<bool>,

@@ -1,4 +1,4 @@
-//! Rule 3: a stopped run or item, whatever stopped it, leaves nothing running in the engine.
+//! Rule 3: a stopped run or item leaves nothing running in the engine, regardless of the cause of the stop.
 
 use std::cell::Cell;
 use std::time::Duration;

@@ -104,7 +104,7 @@ pub(crate) async fn run(
     run.retry_if(RestateError::is_retryable).await.unwrap()
 }
 
-/// Returns the result of a run over so many items if all of them succeed.
+/// Returns the result of a run over this many items if all of them succeed.
 pub(crate) fn outputs(count: u64) -> Vec<Option<Output>> {
     (0..count).map(|index| Some(output(index))).collect()
 }

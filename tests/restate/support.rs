@@ -81,12 +81,12 @@ impl<'s> Place<'s> {
         self.log.events().iter().filter(|(found, _)| *found == event).count()
     }
 
-    /// Waits until so many handlers have been called.
+    /// Waits until this many handlers have been called.
     pub(crate) async fn begun(&self, count: usize) {
         until("as many handlers begin as there are items", || self.count(Event::Began) == count).await;
     }
 
-    /// Polls a run until so many handlers have been called, and drops it.
+    /// Polls a run until this many handlers have been called, and drops it.
     pub(crate) async fn drop_when_begun<R: Future>(&self, count: usize, run: R) {
         let begun = pin!(self.begun(count));
         if let Either::Left(_) = select(Box::pin(run), begun).await {
@@ -140,7 +140,7 @@ pub(crate) fn builder(server: &Server) -> RestateBuilder {
     Restate::builder(server.ingress()).kill_after(Duration::from_millis(100))
 }
 
-/// Returns a task that begins so many items at once, and waits for all of them even if many fail.
+/// Returns a task that begins this many items at once, and waits for all of them even if many fail.
 pub(crate) fn lenient(concurrency: usize) -> AsyncMapTaskBuilder {
     AsyncMapTask::builder().concurrency(concurrency).min_success_ratio(0.0)
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// An item, which says how it is to run and end.
+/// An item, which defines how it runs and ends.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Item {
     pub(crate) index: u64,

@@ -1,4 +1,4 @@
-//! One test for each promise of the service, each with a service of its own.
+//! One test for each promise of the service, each with its own service.
 
 use std::time::Duration;
 

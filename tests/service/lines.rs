@@ -1,4 +1,4 @@
-//! Reads the results of a job as a client would: line by line, while they come.
+//! Reads the results of a job as a client would: line by line, as they arrive.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ impl Results {
         Self { response, rest: Vec::new(), lines: Vec::new() }
     }
 
-    /// Waits for some more; `false` says that it was all.
+    /// Waits for some more. Returns `false` at the end.
     pub(crate) async fn more(&mut self) -> bool {
         let Some(chunk) = self.response.chunk().await.unwrap() else {
             assert!(self.rest.is_empty(), "the last line is whole");

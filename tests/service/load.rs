@@ -1,4 +1,4 @@
-//! Two hundred clients at once, a third of which leave in the middle. Afterwards nothing of it is left.
+//! Two hundred clients at once, a third of which leave in the middle. Afterwards, nothing of the load is left.
 
 use std::ops::AddAssign;
 use std::sync::Arc;
@@ -14,19 +14,19 @@ use crate::server::{Health, Server, client, json, until};
 
 const CLIENTS: usize = 200;
 
-/// How long the clients begin anew until everything is warm, and then again.
+/// The time for which the clients repeat their visits until everything is warm, and then again.
 const WARM_UP: Duration = Duration::from_secs(5);
 const LOAD: Duration = Duration::from_secs(12);
 
-/// The test as a whole.
+/// The time limit of the whole test.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How much more memory may be resident after the load than after the warm-up. The warm-up makes what is kept for
-/// good: the allocator's arenas, the threads, and as many ended jobs as the service keeps. What is allowed on top
-/// is the allocator's unrest.
+/// The growth of the resident memory that is allowed from the warm-up to the end of the load. The warm-up creates
+/// everything permanent: the arenas of the allocator, the threads, and as many ended jobs as the service keeps. The rest is
+/// the variation of the allocator.
 const ALLOWED_KIB: u64 = 8 * 1024;
 
-/// The shares of a generated list that go wrong.
+/// The shares of a generated list that fail in each way.
 const MOODS: &str = "busy=0.03&hang=0.002&drop=0.05&gone=0.05";
 
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ async fn two_hundred_clients_leave_nothing_behind() {
 async fn load() {
     let server = Arc::new(Server::start(&["--permits", "100"]).await);
     let start = Instant::now();
-    // The first request begins what a service has for good, and the first health is that of a quiet one.
+    // The first request creates the permanent parts of a service. The first health is that of an idle service.
     server.get("/map?generate=1").await;
     let first =
         until("the first connections end", async || server.health().await, |health| health.tasks <= 3).await;
@@ -84,13 +84,13 @@ async fn load() {
     assert!(after_kib <= before_kib + ALLOWED_KIB, "memory grew from {before_kib} to {after_kib} KiB");
 }
 
-/// Waits until nothing runs and no more tasks are alive than were at first.
+/// Waits until nothing runs and no more tasks are alive than at the start.
 async fn quiet(server: &Server, first: Health) -> Health {
     let is_quiet = |health: &Health| health.in_use == 0 && health.alive == 0 && health.tasks <= first.tasks;
     until("nothing is left of the load", async || server.health().await, is_quiet).await
 }
 
-/// Lets all clients visit the service again and again, and begin no other visit after `time`.
+/// Lets all clients visit the service repeatedly, and begin no other visit after `time`.
 async fn clients(server: &Arc<Server>, time: Duration) -> Tally {
     let end = Instant::now() + time;
     let mut clients = JoinSet::new();
@@ -116,7 +116,7 @@ async fn clients(server: &Arc<Server>, time: Duration) -> Tally {
     sum
 }
 
-/// One client from its first connection to its last.
+/// A visit of one client, from its first connection to its last.
 struct Visit<'a> {
     server: &'a Server,
     client: Client,
@@ -124,7 +124,7 @@ struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    /// Every third client leaves, each time in another way or at another time.
+    /// Every third client leaves, each in a different way or at a different time.
     async fn go(&mut self, number: usize, round: usize) {
         let turn = number / 3 + round;
         match (number % 3, turn % 4) {
@@ -146,7 +146,7 @@ impl Visit<'_> {
         self.tally.items += 20;
     }
 
-    /// The run would take two seconds at least.
+    /// The run would take at least two seconds.
     async fn leave_a_map(&mut self, after: Duration) {
         let path = "/map?generate=320&delay_ms=100";
         assert!(timeout(after, self.get(path)).await.is_err(), "the map was there before the client left");
@@ -160,7 +160,7 @@ impl Visit<'_> {
         self.tally.items += 20;
     }
 
-    /// The job goes on without its client, who has seen half of it.
+    /// The job continues without its client, which has read half of it.
     async fn leave_the_results(&mut self) {
         let id = self.start(20, 40).await;
         let mut results = self.results(id).await;
@@ -211,7 +211,7 @@ impl Visit<'_> {
             if job.status() != StatusCode::SERVICE_UNAVAILABLE {
                 return json(job, StatusCode::CREATED).await["id"].as_u64().unwrap();
             }
-            // So many jobs are running that the service takes no other.
+            // The maximum number of jobs runs, so the service accepts no other.
             sleep(Duration::from_millis(100)).await;
         }
     }

@@ -1,9 +1,9 @@
-//! The example `axum_service` as its clients see it: its endpoints, and itself under load.
+//! The example `axum_service` as its clients see it: its endpoints, and its behaviour under load.
 //!
-//! It is a test of its own, because the service must be a process of its own: what is measured is the tasks of
-//! its runtime and its resident memory, and in one process those of two hundred clients would be among them. It
-//! builds the example as it was built itself, so `cargo test --release --test service` tests the release build.
-//! It needs Linux, where a process has its account in `/proc`.
+//! It is a separate test, because the service must be a separate process. The test measures the tasks of its runtime and
+//! its resident memory, which in one process would include those of two hundred clients. It builds the example as the test
+//! itself was built, so `cargo test --release --test service` tests the release build. It needs Linux, because it reads the
+//! account of a process in `/proc`.
 
 #![cfg(target_os = "linux")]
 #![allow(

@@ -1,4 +1,4 @@
-//! The example as a process of its own, and what a client asks of it.
+//! The example as a separate process, and the requests of a client.
 
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::binary;
 
-/// How long anything may take that should happen soon.
+/// The maximum time for anything that should happen soon.
 const SOON: Duration = Duration::from_secs(15);
 
 /// The binary, built as this test is.
@@ -27,7 +27,7 @@ pub(crate) struct Server {
     pub(crate) origin: String,
 }
 
-/// What an operator sees.
+/// The state of the service, as an operator sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Health {
     pub(crate) in_use: u64,
@@ -52,7 +52,7 @@ impl Server {
         Self { child, out, origin }
     }
 
-    /// Asks on a connection of its own, so that it makes no difference to what is counted.
+    /// Uses a separate connection, so that the request does not affect the counts.
     pub(crate) async fn health(&self) -> Health {
         let health = self.get("/health").await;
         let number = |pointer: &str| health.pointer(pointer).and_then(Value::as_u64).unwrap();
@@ -113,7 +113,7 @@ pub(crate) async fn json(response: Response, expected: StatusCode) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// Asks again and again until the answer will do.
+/// Repeats a request until the answer is accepted.
 pub(crate) async fn until<T: std::fmt::Debug>(
     what: &str,
     mut ask: impl AsyncFnMut() -> T,

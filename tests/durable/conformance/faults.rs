@@ -1,4 +1,4 @@
-//! The suite reports what is wrong with a store.
+//! The suite reports the faults of a store.
 
 use std::collections::BTreeSet;
 

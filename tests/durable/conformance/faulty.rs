@@ -19,7 +19,7 @@ pub(super) enum Fault {
     KeepsCheckpoints,
     /// A checkpoint is found by its index alone.
     IgnoresContentOfCheckpoints,
-    /// A page begins with the first record, whatever is requested.
+    /// A page begins with the first record, regardless of the request.
     StartsEachPageAnew,
     /// Each renewal is granted.
     RenewsLostLeases,
@@ -27,7 +27,7 @@ pub(super) enum Fault {
     ClosesForAnyHolder,
     /// A closed run keeps its lease.
     KeepsLeasesOfClosedRuns,
-    /// A run that is forgotten is only closed.
+    /// A forgotten run is only closed.
     ForgetsNothing,
     /// The version is not part of the key.
     IgnoresVersions,
@@ -35,9 +35,9 @@ pub(super) enum Fault {
     NeverExpires,
     /// Each caller is granted the claim.
     GrantsEachClaim,
-    /// It checks whether a claim is held, and takes it later.
+    /// It checks if a claim is held, and takes it later.
     ClaimsInTwoSteps,
-    /// A claim that was released stays held.
+    /// A released claim stays held.
     KeepsReleasedClaims,
     /// JSON is serialized again.
     RewritesJson,

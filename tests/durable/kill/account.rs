@@ -5,19 +5,20 @@ use async_map_task::Origin;
 use super::ITEMS;
 use crate::process::{Event, Line, STEPS, output};
 
-/// How many outcomes may wait for their commit, beside those of the running items: a limit documented for `recover`.
+/// The number of outcomes that may wait for their commit, besides those of the running items: a limit documented for
+/// `recover`.
 const MOST_UNCOMMITTED: u64 = 1_024;
 
 pub(super) struct Account {
-    /// How often each item was run, by any process.
+    /// The number of executions of each item, by any process.
     executions: Vec<u32>,
-    /// The items whose outcome was reported, and so committed.
+    /// The items with a reported, and so committed, outcome.
     is_reported: Vec<bool>,
-    /// Those that ran again nevertheless.
+    /// The reported items that ran again.
     again_after_report: Vec<u64>,
-    /// How many steps of each item were saved.
+    /// The number of saved steps of each item.
     saved: Vec<u64>,
-    /// How often an item has continued from a state that was saved before.
+    /// The number of times that an item has continued from a saved state.
     resumed: u64,
     /// The outcomes of each item from the latest process.
     outputs: Vec<Option<u64>>,
@@ -78,7 +79,7 @@ impl Account {
         }
     }
 
-    /// The outcomes of a process that was killed are forgotten: the next process must give all of them again.
+    /// Forgets the outcomes of a killed process: the next process must give out all of them again.
     pub(super) fn process_is_over(&mut self, was_killed: bool) {
         if was_killed && !self.has_ended {
             self.outputs.fill(None);
@@ -93,18 +94,18 @@ impl Account {
         &self.executions
     }
 
-    /// How often an item has continued from a state that was saved before.
+    /// Returns the number of times that an item has continued from a saved state.
     pub(super) fn resumed(&self) -> u64 {
         self.resumed
     }
 
-    /// Those of the process that has ended the run.
+    /// Returns the outputs of the process that has ended the run.
     pub(super) fn outputs(&self) -> Vec<u64> {
         assert!(self.has_ended, "no process has ended the run");
         self.outputs.iter().map(|output| output.expect("every item has an output")).collect()
     }
 
-    /// Checks the rules for a run whose process was killed so many times.
+    /// Checks the rules for a run after this number of kills.
     pub(super) fn check(&self, kills: u32, concurrency: u64) {
         assert_eq!(self.again_after_report, [0; 0], "run again after their commit was reported");
         assert!(self.executions.iter().all(|executions| (1..=1 + kills).contains(executions)));

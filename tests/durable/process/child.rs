@@ -1,4 +1,4 @@
-//! The process that does the job.
+//! The process that executes the job.
 
 use std::convert::Infallible;
 use std::env;
@@ -65,7 +65,7 @@ async fn report<E: Debug>(job: &Job, log: &Log, outcome: ItemOutcome<Output, E>)
     log.write(&Event::Settled(job.item(outcome.index), outcome.origin, outcome.result.unwrap()));
 }
 
-/// A run whose holder is known to be dead.
+/// Awaits a run. Its holder is known to be dead, so the run is given back meanwhile.
 async fn given_back<T>(
     store: &impl Store,
     run_id: &str,

@@ -32,7 +32,7 @@ pub(crate) enum Place {
     Postgres(String),
 }
 
-/// How the run is durable.
+/// The way in which the run is durable.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Keeping {
     Recover {
@@ -46,7 +46,7 @@ pub(crate) enum Keeping {
     },
 }
 
-/// How often an item saves its checkpoint.
+/// The number of times that an item saves its checkpoint.
 pub(crate) const STEPS: u64 = 3;
 
 /// The behaviour if another process holds the run.

@@ -33,11 +33,11 @@ pub(crate) struct Line {
 pub(crate) enum Event {
     /// The function was called for an item.
     Began(u64),
-    /// The function has loaded the state of an item: how many of its steps are done.
+    /// The function has loaded the state of an item: the number of its completed steps.
     Loaded(u64, u64),
     /// The function has saved the state of an item.
     Saved(u64, u64),
-    /// The run has given the outcome of an item.
+    /// The run has given out the outcome of an item.
     Settled(u64, Origin, Output),
     /// The run has ended, for this reason if it did not succeed.
     Ended(Option<String>),
@@ -62,7 +62,7 @@ impl Log {
             Event::Ended(None) => format!("{process} ended\n"),
             Event::Ended(Some(reason)) => format!("{process} failed {reason}\n"),
         };
-        // One write for all of it, so that no other process's lines come between.
+        // One write for all lines, so that no other process's lines come between.
         assert_eq!((&self.file).write(line.as_bytes()).unwrap(), line.len());
     }
 

@@ -1,4 +1,5 @@
-//! What the tests of the examples share: a sandbox with an empty folder and a time limit, and the programs that run in it.
+//! The parts that the tests of the examples share: a sandbox with an empty folder and a time limit, and the programs that
+//! run in it.
 
 mod pipes;
 mod program;
@@ -15,7 +16,7 @@ pub(crate) use self::program::{Ended, Program, Running, example};
 use self::time_limit::TimeLimit;
 use crate::folder::Folder;
 
-/// Where one test takes place: an empty folder of its own, which is removed with the sandbox, and a time limit for everything
+/// The environment of one test: its own empty folder, which is removed with the sandbox, and a time limit for everything
 /// that the test waits for.
 pub(crate) struct Sandbox {
     folder: Folder,
@@ -28,7 +29,7 @@ impl Sandbox {
         Self { folder: Folder::new(), time_limit: TimeLimit::start(), programs: Cell::new(0) }
     }
 
-    /// A path in the folder. Nothing need be there.
+    /// Returns a path in the folder. It need not exist.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.file(name)
     }
@@ -54,7 +55,7 @@ impl Sandbox {
         path
     }
 
-    /// Waits until something is so, and fails at the time limit of the test.
+    /// Waits until the condition holds, and fails at the time limit of the test.
     #[track_caller]
     pub(crate) fn until(&self, what: &str, is_so: impl FnMut() -> bool) {
         self.time_limit.until(what, is_so);
@@ -83,7 +84,7 @@ impl Sandbox {
     }
 }
 
-/// How many lines there are.
+/// Returns the number of lines.
 pub(crate) fn lines(text: impl AsRef<[u8]>) -> usize {
     text.as_ref().iter().filter(|byte| **byte == b'\n').count()
 }

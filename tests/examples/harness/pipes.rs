@@ -38,7 +38,7 @@ impl Sandbox {
         self.read_fifos(&[path.to_owned()]).remove(0)
     }
 
-    /// Writes these bytes, so many times, to a named pipe that [`hold_fifo`] has opened.
+    /// Writes these bytes, this many times, to a named pipe that [`hold_fifo`] has opened.
     #[track_caller]
     pub(crate) fn feed(&self, pipe: &mut File, bytes: &[u8], times: usize) {
         let mut left = bytes.len() * times;
@@ -57,7 +57,7 @@ impl Sandbox {
     }
 }
 
-/// Reads what there is, and returns `true` if a writer came and went.
+/// Reads the available bytes, and returns `true` if a writer came and went.
 fn read_available(pipe: &mut File, content: &mut Vec<u8>) -> bool {
     match pipe.read_to_end(content) {
         // Without a writer, a pipe is at its end.
@@ -88,7 +88,7 @@ pub(crate) fn has_reader(path: &Path) -> bool {
     nonblocking().write(true).open(path).is_ok()
 }
 
-/// A pipe whose reader has gone away.
+/// Returns a pipe without a reader.
 pub(crate) fn without_reader() -> Stdio {
     let (_reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     writer.into()

@@ -53,7 +53,7 @@ impl<'s> Program<'s> {
         self
     }
 
-    /// Where it runs.
+    /// Sets the folder in which it runs.
     pub(crate) fn folder(mut self, folder: &Path) -> Self {
         self.command.current_dir(folder);
         self
@@ -65,7 +65,7 @@ impl<'s> Program<'s> {
         self
     }
 
-    /// What it reads.
+    /// Sets its standard input.
     pub(crate) fn input(mut self, input: impl AsRef<[u8]>) -> Self {
         let file = self.out.with_extension("in");
         fs::write(&file, input).unwrap();
@@ -73,19 +73,19 @@ impl<'s> Program<'s> {
         self
     }
 
-    /// Its standard output, instead of a file.
+    /// Sets its standard output, instead of a file.
     pub(crate) fn stdout(mut self, out: impl Into<Stdio>) -> Self {
         self.command.stdout(out);
         self
     }
 
-    /// Its standard error, instead of a file.
+    /// Sets its standard error, instead of a file.
     pub(crate) fn stderr(mut self, err: impl Into<Stdio>) -> Self {
         self.command.stderr(err);
         self
     }
 
-    /// Its standard output is a disk without space.
+    /// Sets its standard output to a disk without space.
     pub(crate) fn with_full_disk(self) -> Self {
         self.stdout(File::create("/dev/full").unwrap())
     }
@@ -104,7 +104,7 @@ impl<'s> Program<'s> {
     }
 }
 
-/// A program at work. It is killed when this is dropped.
+/// A running program. It is killed when this is dropped.
 pub(crate) struct Running<'s> {
     sandbox: &'s Sandbox,
     child: Child,
@@ -118,12 +118,12 @@ impl Running<'_> {
         Pid::from_child(&self.child)
     }
 
-    /// What it has written so far.
+    /// Returns its output so far.
     pub(crate) fn out(&self) -> Vec<u8> {
         fs::read(&self.out).unwrap()
     }
 
-    /// What it has written to its standard error so far.
+    /// Returns its standard error so far.
     pub(crate) fn err(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.err).unwrap()).into_owned()
     }
@@ -133,12 +133,12 @@ impl Running<'_> {
         kill_process(self.pid(), signal).unwrap_or_else(|error| panic!("{}: {error}", self.what));
     }
 
-    /// Waits until something is so, and fails if the program ends before that.
+    /// Waits until the condition holds, and fails if the program ends before that.
     #[track_caller]
     pub(crate) fn until(&mut self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
         let mut found = false;
         let is_over = self.sandbox.time_limit.comes(|| {
-            // The order matters: the last thing that it does may be what the test waits for.
+            // The order matters: the test may wait for the last action of the program.
             let has_ended = self.has_ended();
             found = is_so(self);
             found || has_ended
@@ -174,7 +174,7 @@ impl Running<'_> {
         Ended { status, what: self.what.clone(), out: self.out(), err: self.err() }
     }
 
-    /// Sends SIGINT again and again, until it has ended. Two of them at one moment could be taken for one.
+    /// Sends SIGINT repeatedly, until it has ended. Two signals at one moment could be taken for one.
     #[track_caller]
     pub(crate) fn interrupt_until_it_ends(mut self) -> Ended {
         let sandbox = self.sandbox;
@@ -204,7 +204,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// A program that has ended, and what it has written.
+/// A program that has ended, and its output.
 pub(crate) struct Ended {
     status: ExitStatus,
     what: String,
@@ -249,7 +249,8 @@ impl Ended {
         self.check(!self.err.contains(text), format_args!("its standard error does not have `{text}`"))
     }
 
-    /// It refuses its arguments: it exits with 2, says why, and prints nothing.
+    /// Checks that it refuses its arguments: it exits with 2, prints the reason to its standard error, and prints no
+    /// output.
     #[track_caller]
     pub(crate) fn is_refused(&self, why: &str) -> &Self {
         self.exits(2).err_has(why).out_is("")
@@ -266,7 +267,7 @@ impl Ended {
     }
 }
 
-/// A program, and the first lines of what it has written.
+/// Describes a program, with the first lines of its output.
 fn story(what: &str, out: &[u8], err: &str) -> String {
     let mut story = what.to_owned();
     for (kind, text) in [("stdout", excerpt(out)), ("stderr", excerpt(err.as_bytes()))] {

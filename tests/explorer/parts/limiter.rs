@@ -24,7 +24,7 @@ const HEAVIEST: usize = 3;
 /// Several tasks acquire permits, release them and leave the queue, while the number of permits changes.
 pub(crate) fn permits_come_back() {
     let draw = |most: usize| thread_rng().gen_range(1..=most);
-    // The requests of each task: a weight, and whether the task leaves the queue instead of waiting.
+    // The requests of each task: a weight, and a flag that makes the task leave the queue instead of waiting.
     let asked: Vec<Vec<(u32, bool)>> =
         (0..4).map(|_| (0..draw(3)).map(|_| (draw(HEAVIEST) as u32, draw(5) == 1)).collect()).collect();
     let sizes: Vec<usize> = (0..draw(4)).map(|_| thread_rng().gen_range(1..=MOST)).collect();

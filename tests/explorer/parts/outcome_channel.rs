@@ -21,9 +21,9 @@ use crate::explore::describe;
 use crate::flag::Flag;
 use crate::outcome::{ItemOutcome, Origin};
 
-/// One task pushes outcomes while there is room, and hands them over in groups; another takes them: all of them, once each,
-/// and in order if the channel is ordered. An ordered channel gets the last of a group first. One outcome may be missing, as
-/// that of a cancelled item is.
+/// One task pushes outcomes while there is room, and flushes them in groups. Another takes them: all of them, once each,
+/// and in order if the channel is ordered. An ordered channel gets the last of a group first. One outcome may be missing,
+/// like that of a cancelled item.
 pub(crate) fn every_outcome_is_taken() {
     let draw = |most: usize| thread_rng().gen_range(0..=most);
     let (ordered, capacity, items) = (draw(1) == 1, draw(2) + 1, draw(7));

@@ -10,7 +10,7 @@ use shuttle::thread;
 use crate::progress::Control;
 use crate::rt::world;
 
-/// A task waits until it has seen the effect of all orders. Three threads give them; a lost wake is a deadlock.
+/// A task waits until it has seen the effect of all orders. Three threads send them. A lost wake is a deadlock.
 pub(crate) fn orders_are_heard() {
     world::begin(std::time::Duration::ZERO, 0);
     let (control, reporter) = Control::new(None);

@@ -49,7 +49,7 @@ pub(crate) fn exhaustion() -> u32 {
     with(|world| world.exhaustion)
 }
 
-/// Counts a task for as long as it lives.
+/// Counts a task until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Alive(());
 

@@ -14,7 +14,7 @@ pub(super) struct Plan {
     pub(super) shared: Option<Shared>,
 }
 
-/// The shared limit: its permits, and how many there are later.
+/// The shared limit: its permits, and their later numbers.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub(super) permits: usize,
@@ -28,12 +28,12 @@ pub(super) struct Run {
     pub(super) case: Case,
     /// The weight of each item.
     pub(super) weights: Vec<u32>,
-    /// Whether its items run on tasks of their own.
+    /// `true` if its items run on separate tasks.
     pub(super) parallel: bool,
     pub(super) end: End,
 }
 
-/// How a run is started and how its outcomes are used.
+/// The way in which a run is started and its outcomes are used.
 #[derive(Debug, Clone)]
 pub(super) enum End {
     Await,
@@ -47,7 +47,7 @@ pub(super) enum End {
 #[derive(Debug, Clone)]
 pub(super) struct Taker {
     pub(super) ordered: bool,
-    /// How long each outcome keeps it busy, repeatedly. If this is empty, no outcome does.
+    /// The time that each outcome keeps it busy, repeatedly. If this is empty, no outcome does.
     pub(super) naps: Vec<Millis>,
     /// The outcome at which it fails, after its delay. The consumer of a stream does not fail.
     pub(super) fails_at: Option<usize>,
@@ -60,7 +60,7 @@ pub(super) enum Order {
     Resume,
     Drain,
     Cancel,
-    /// Asks for the progress of the run.
+    /// Requests the progress of the run.
     Look,
 }
 
@@ -139,14 +139,14 @@ fn orders() -> impl Strategy<Value = Vec<(Millis, Order)>> {
     })
 }
 
-/// The parts of a run beside its case.
+/// The parts of a run besides its case.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
     /// Anything.
     Any,
-    /// While it waits for permits, nothing but these can be the next event for it.
+    /// While it waits for permits, its next event can only be that it gets them.
     Steady,
-    /// As steady, and it never wants permits at the instant at which it gets some.
+    /// As steady, and it never requests permits at the instant at which it gets some.
     Modest,
 }
 
@@ -209,7 +209,7 @@ fn shared() -> impl Strategy<Value = Shared> {
     let permits = || prop_oneof![40 => 4..8_usize, 8 => 1..4_usize, 1 => Just(0), 4 => Just(30)];
     (permits(), vec((1..4 * LONG, permits()), 0..4)).prop_map(|(permits, mut changes)| {
         changes.sort_by_key(|(at, _)| *at);
-        // A limit that stays at 0 holds its runs back for ever.
+        // A limit that stays at 0 would block its runs for ever.
         changes.push((5 * LONG, HEAVY as usize));
         Shared { permits, changes }
     })

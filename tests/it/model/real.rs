@@ -30,7 +30,7 @@ pub(crate) struct Scripted {
 
 pub(crate) type Outcome = Result<MapTaskResult<usize, Scripted>, MapTaskError<usize, Scripted>>;
 
-/// A list that items add to while the run goes on, on whatever thread.
+/// A list that items append to while the run continues, on any thread.
 #[derive(Debug)]
 pub(crate) struct Notes<T>(Mutex<T>);
 
@@ -46,7 +46,7 @@ impl<T: Default> Default for Notes<T> {
     }
 }
 
-/// Records whether something has happened.
+/// Records that something has happened.
 #[derive(Debug, Default)]
 pub(crate) struct Flag(AtomicBool);
 
@@ -71,17 +71,17 @@ pub(crate) struct Log {
     /// The error of each item that settled as failed.
     failures: Notes<Vec<(usize, FailureKind)>>,
     given: Notes<Vec<(usize, Millis)>>,
-    /// The items that were given back, and how many attempts each had.
+    /// The items that were given back, and the number of attempts of each.
     back: Notes<Vec<(usize, u32)>>,
-    /// How many items the source has given.
+    /// The number of items that the source has yielded.
     pulled: AtomicUsize,
     looks: Notes<Vec<Look>>,
     ties: Notes<TieBreak>,
-    /// The running attempts, as long as their futures live.
+    /// The running attempts, counted until their futures are dropped.
     running: Gauge,
     /// The parts of the run that are alive: its source, its function, its items and their clones.
     alive: Gauge,
-    /// The token of every attempt, and whether the attempt has returned.
+    /// The token of every attempt, and a flag that is set when the attempt has returned.
     pub(crate) tokens: Notes<Vec<(CancellationToken, Arc<Flag>)>>,
 }
 
@@ -181,7 +181,7 @@ async fn finish(index: usize, later: Millis, end: End, ended: &Flag) -> Result<u
         End::Err { retryable, retry_after } => {
             Err(Scripted { retryable, retry_after: retry_after.map(Duration::from_millis) })
         }
-        // This bypasses the panic hook, so that a million of them print nothing.
+        // This bypasses the panic hook, so that a million panics print nothing.
         End::Panic | End::PanicWhileBuilding => resume_unwind(Box::new("scripted")),
         End::Never => pending().await,
     }

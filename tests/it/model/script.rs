@@ -6,7 +6,7 @@ use proptest::sample::select;
 
 use super::Millis;
 
-/// How an attempt ends.
+/// The end of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Ok,
@@ -19,8 +19,8 @@ pub(crate) enum End {
 /// The script of one attempt.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attempt {
-    /// How often it yields before it sleeps. An attempt that does not sleep does not yield either, so two attempts
-    /// end at one instant only if a common limit ends them.
+    /// The number of times that it yields before it sleeps. An attempt that does not sleep does not yield either, so two
+    /// attempts end at one instant only if a common limit ends them.
     pub(super) yields: u8,
     pub(super) sleep: Millis,
     pub(super) end: End,
@@ -33,9 +33,9 @@ pub(crate) struct Attempt {
 pub(crate) enum Source {
     /// A list of known length.
     List,
-    /// A list whose length is not known before its end.
+    /// A list with a length that is not known before its end.
     UnsizedList,
-    /// A stream: item `i` comes at least this much after item `i - 1`.
+    /// A stream: item `i` arrives at least this much after item `i - 1`.
     Stream { gaps: Vec<Millis> },
     /// A stream that ends with an error instead of the item at this index.
     Failing { gaps: Vec<Millis>, at: usize },

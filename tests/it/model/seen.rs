@@ -1,10 +1,10 @@
-//! Counts of the cases that the model has tried, so that a model that tries nothing fails.
+//! Counts of the cases that the model has tried, so that a model without cases fails.
 
 use super::plan::{End, Order, Plan, Run};
 use super::script::Case;
 use super::{Ended, Observed, Status};
 
-/// How often each relevant case has occurred in awaited runs.
+/// The number of times that each relevant case has occurred in awaited runs.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     succeeded: u32,
@@ -79,7 +79,7 @@ impl Seen {
     }
 }
 
-/// How often each relevant case has occurred in runs of every end.
+/// The number of times that each relevant case has occurred in runs of every end.
 #[derive(Debug, Default)]
 pub(super) struct SeenOfPlans {
     awaited: u32,

@@ -27,27 +27,27 @@ struct Simulation<'a> {
     /// The largest capacity so far.
     most: usize,
     paused: bool,
-    /// The next attempt waits for the shared limit, and for nothing else.
+    /// The next attempt waits only for the shared limit.
     queues: bool,
     pulled: usize,
     started: usize,
-    /// The source has come to its end.
+    /// The source has ended.
     exhausted: bool,
     running: Vec<Running>,
     /// In the order in which they began to wait.
     waiting: Vec<Waiting>,
-    /// How many new items had been admitted when the last retry without a delay was.
+    /// The number of new items that had been admitted when the last retry without a delay was admitted.
     last_immediate: usize,
     first_start: HashMap<usize, Millis>,
     stop: Option<Ended>,
     stop_at: Millis,
-    /// Running attempts that have not been told yet that the run is stopping.
+    /// Running attempts that have not been notified yet that the run is stopping.
     untold: bool,
     /// The run is stopping, and running attempts may return.
     draining: bool,
-    /// Nothing runs any more, or nothing may run.
+    /// Nothing runs any more, or may run.
     over: bool,
-    /// Settled items that were not taken yet, in the order of settling.
+    /// Settled items that the taker has not taken yet, in the order of settling.
     held: Vec<usize>,
     /// The time until which the taker is busy with the last outcome.
     busy: Option<Millis>,
@@ -66,7 +66,7 @@ pub(super) fn run(plan: &Plan, ties: &[TieBreak]) -> Vec<Observed> {
     let mut changes = shared.map_or(&[][..], |shared| &shared.changes).iter().peekable();
     // The runs begin, and each continues at its next event.
     let next = |runs: &[Simulation<'_>]| runs.iter().filter_map(Simulation::next_instant).min();
-    // Without permits, a run may wait for nothing but a change of the limit.
+    // Without permits, a run may be able to wait only for a change of the limit.
     while let Some(now) = next(&runs).into_iter().chain(changes.peek().map(|(at, _)| *at)).min() {
         if let (Some((_, permits)), Some(limit)) = (changes.next_if(|(at, _)| *at == now), &limit) {
             limit.borrow_mut().set_permits(*permits);
@@ -148,7 +148,7 @@ impl<'a> Simulation<'a> {
         always.chain(waits).chain(arrival).filter(ahead).min()
     }
 
-    /// Everything that is due at one instant.
+    /// Handles everything that is due at one instant.
     fn happen(&mut self, now: Millis) {
         self.begun = true;
         self.now = now - self.run.begin;
@@ -177,7 +177,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Numbers of which some change with every event.
+    /// Returns numbers of which some change with every event.
     fn progress(&self) -> (usize, usize, usize, bool, bool, bool) {
         let Observed { starts, settled, given, .. } = &self.seen;
         (starts.len(), settled.len(), given.len(), self.stop.is_some(), self.taker_failed, self.over)
@@ -223,14 +223,14 @@ impl<'a> Simulation<'a> {
         false
     }
 
-    /// The attempt that begins next, after those that were `called` to begin, with its permits. If a stop of the run
-    /// may come before it, only if it `has_begun`.
+    /// Returns the attempt that begins next, after those that were `called` to begin, with its permits. If a stop of the
+    /// run may come before it, only if it `has_begun`.
     fn next_start(&mut self, called: &[(usize, u32)], has_begun: bool) -> Option<(usize, u32)> {
         if self.stop.is_some() {
             return None;
         }
         let Some((index, number)) = self.head(called, has_begun) else {
-            // No item is left for which the run would have to be resumed.
+            // No item is left, so the run need not be resumed.
             self.exhausted |= self.paused && self.all_are_settled();
             return None;
         };
@@ -244,10 +244,10 @@ impl<'a> Simulation<'a> {
         Some((index, number))
     }
 
-    /// The next attempt: a retry whose delay is over, then alternately a new item and a retry without a delay. An
+    /// Returns the next attempt: a retry after its delay, then alternately a new item and a retry without a delay. An
     /// attempt in the queue of the shared limit keeps its position, while the run's own limit has permits for it. If
-    /// `has_begun` is set, a task of the run may come before the task with the timer of the delays. A retry that is
-    /// due at this instant then counts only if it began next.
+    /// `has_begun` is set, a task of the run may come before the task with the timer of the delays. A retry that is due at
+    /// this instant then counts only if it began next.
     fn head(&mut self, called: &[(usize, u32)], has_begun: bool) -> Option<(usize, u32)> {
         if self.is_closed_to_all(called) || self.outcomes_are_in_the_way() {
             return None;
@@ -284,7 +284,7 @@ impl<'a> Simulation<'a> {
         pulled.or_else(|| self.pull()).or(immediate)
     }
 
-    /// Asks the source for its next item.
+    /// Pulls the next item from the source.
     fn pull(&mut self) -> Option<(usize, u32)> {
         match (self.arrival(), self.source_fails_here()) {
             (Some(arrival), _) if arrival > self.now => None,
@@ -303,7 +303,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// The number of new items that have been admitted, including those that were `called`.
+    /// Returns the number of new items that have been admitted, including those that were `called`.
     fn admitted(&self, called: &[(usize, u32)]) -> usize {
         self.started + called.iter().filter(|(_, number)| *number == 1).count()
     }
@@ -319,7 +319,7 @@ impl<'a> Simulation<'a> {
         self.start(index, number);
     }
 
-    /// Returns `true` if nothing may start, because the run is paused or has no free permit of its own.
+    /// Returns `true` if nothing may start, because the run is paused or has no free permit.
     fn is_closed_to_all(&self, called: &[(usize, u32)]) -> bool {
         self.paused || self.in_use(called) >= self.capacity
     }
@@ -328,7 +328,8 @@ impl<'a> Simulation<'a> {
         self.run.taker().is_some_and(|taker| taker.ordered)
     }
 
-    /// Returns `true` if as many outcomes wait for their taker as may run. With `ordered`, outcomes prevent no start.
+    /// Returns `true` if the number of outcomes that wait for their taker has reached the capacity. With `ordered`,
+    /// outcomes prevent no start.
     fn outcomes_are_in_the_way(&self) -> bool {
         !self.is_ordered() && self.held.len() >= self.capacity
     }
@@ -352,8 +353,8 @@ impl<'a> Simulation<'a> {
         all.map(|index| self.run.weight(index) as usize).sum()
     }
 
-    /// Takes the permits of an item, from the run's own limit and then from the shared one. If it needs more than a
-    /// limit can ever give, the run is stopped.
+    /// Takes the permits of an item, from the run's own limit and then from the shared one. If it needs more than a limit
+    /// can ever grant, the run is stopped.
     fn take_permits(&mut self, index: usize, called: &[(usize, u32)]) -> bool {
         let needed = self.run.weight(index) as usize;
         if needed > self.most {
@@ -390,14 +391,14 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Among those whose delay is over, the one whose delay was over first.
+    /// Returns the first of these items to become due for its retry.
     fn first_due(&self, of: impl Fn(&Waiting) -> bool) -> Option<usize> {
         let due = self.waiting.iter().enumerate();
         let due = due.filter(|(_, waiting)| waiting.due <= self.now && of(waiting));
         due.min_by_key(|(order, waiting)| (waiting.due, *order)).map(|(at, _)| at)
     }
 
-    /// The time at which the source gives its next item; `None` at its end.
+    /// Returns the time at which the source yields its next item; `None` at its end.
     fn arrival(&self) -> Option<Millis> {
         let at_end = self.pulled == self.run.case.items.len();
         match &self.run.case.source {
@@ -451,7 +452,7 @@ impl<'a> Simulation<'a> {
             self.halt(Ended::Cancelled);
         }
         if self.run.case.per_run == Some(self.now) {
-            // When the last item has settled, nothing is late; only the outcomes wait for their taker.
+            // When the last item has settled, no limit applies any more; only the outcomes wait for their taker.
             if self.stop.is_none() && self.all_are_settled() {
                 self.exhausted = true;
             } else {
@@ -470,7 +471,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Among those that wait for a retry, the first whose time is up.
+    /// Returns the first item that reaches its time limit while it waits for a retry.
     fn first_to_give_up(&self) -> Option<usize> {
         self.first_due(|waiting| self.item_deadline(waiting.index).is_some_and(|limit| limit <= self.now))
     }

@@ -1,11 +1,11 @@
-//! A gauge of what is alive, and a log of what happened when.
+//! A gauge of live values, and a log of events with their times.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
-/// Counts guards: how many are alive, how many were alive at most, and how many there ever were.
+/// Counts guards: the live ones, the maximum of live ones, and the total.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Gauge {
     counts: Arc<Counts>,
@@ -18,7 +18,7 @@ struct Counts {
     ever: AtomicUsize,
 }
 
-/// One that is alive, as long as this is.
+/// Counts as alive until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Alive(Gauge);
 
@@ -55,7 +55,7 @@ impl Drop for Alive {
     }
 }
 
-/// What happened, in its order, each with the milliseconds since the log was opened.
+/// Events in order, each with the milliseconds since the log was opened.
 #[derive(Debug)]
 pub(crate) struct Log<T> {
     opened: Instant,

@@ -15,7 +15,7 @@ impl Random {
     }
 }
 
-/// A different number for each number, which looks random.
+/// Maps each number to a different one, which looks random.
 pub(crate) fn mix(n: u64) -> u64 {
     let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

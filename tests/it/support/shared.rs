@@ -1,4 +1,5 @@
-//! What the tests of durable runs need as well: spans of time, the ends of a run, and futures that are polled so often.
+//! The parts that the tests of durable runs share, too: durations, the ends of a run, and futures that are polled a set
+//! number of times.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
     timeout(24 * HOUR, future).await.expect("it hangs")
 }
 
-/// A runtime with so many workers.
+/// Returns a runtime with this many workers.
 pub(crate) fn workers(count: usize) -> Runtime {
     Builder::new_multi_thread().worker_threads(count).enable_all().build().unwrap()
 }
@@ -62,13 +63,13 @@ impl End {
         Self::all().filter(move |end| end.terminal == terminal)
     }
 
-    /// Returns `true` if each outcome is given out while the run goes on.
+    /// Returns `true` if each outcome is given out while the run continues.
     pub(crate) fn gives_outcomes(self) -> bool {
         !matches!(self.terminal, Terminal::Await | Terminal::Spawn)
     }
 }
 
-/// Checks what every result promises, however its run ended.
+/// Checks the properties of every result, regardless of how its run ended.
 pub(crate) fn check_account<T, E>(result: &MapTaskResult<T, E>) {
     check_summary(&result.summary);
     assert_eq!(result.results.len(), result.total());
@@ -82,7 +83,7 @@ pub(crate) fn check_summary(summary: &Summary) {
     assert_eq!(total, successes + failures + cancelled + not_started, "{summary}");
 }
 
-/// A waker whose clones can be counted: every future, timer, token and source that still waits holds one.
+/// A waker with clones that can be counted: every future, timer, token and source that still waits holds one.
 #[derive(Debug, Default)]
 pub(crate) struct Woken(pub(crate) Notify);
 
@@ -92,7 +93,7 @@ impl Wake for Woken {
     }
 }
 
-/// Polls a future at most so often, each time after it was woken, and then no more.
+/// Polls a future at most this many times, each time after it was woken, and then no more.
 pub(crate) async fn poll_times<F: Future>(
     mut future: Pin<&mut F>,
     times: usize,

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use async_map_task::AsyncMapTask;
 
-/// An item of a type of its own for each call site.
+/// An item, with a distinct type for each call site.
 #[derive(Debug, Clone)]
 pub struct Item<const SITE: usize>(pub u64);
 
-/// An output of a type of its own for each call site.
+/// An output, with a distinct type for each call site.
 #[derive(Debug)]
 pub struct Output<const SITE: usize>(pub u64);
 
@@ -30,7 +30,7 @@ pub fn items<const SITE: usize>(count: u64) -> Vec<Item<SITE>> {
     (0..count).map(Item).collect()
 }
 
-/// What each call site runs.
+/// The map function of each call site.
 pub async fn work<const SITE: usize>(item: Item<SITE>) -> Result<Output<SITE>, Error> {
     tokio::task::yield_now().await;
     if item.0 % 1_000 == 999 { Err(Error(item.0)) } else { Ok(Output(item.0)) }
@@ -48,19 +48,19 @@ pub fn task() -> AsyncMapTask {
         .expect("the settings are valid")
 }
 
-/// Runs a program, whose sum keeps the compiler from leaving anything out.
+/// Runs a program. Its sum keeps the compiler from removing any part of it.
 pub fn run(program: impl Future<Output = u64>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().expect("a runtime");
     println!("{}", runtime.block_on(program));
 }
 
-/// As many items as the first argument says.
+/// Returns the first argument: the number of items.
 pub fn count() -> u64 {
     std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(10)
 }
 
-/// Calls a generic function once for each call site, and adds up what it returns. There are twenty call sites or, with the
-/// feature `one`, one.
+/// Calls a generic function once for each call site, and adds up the returned values. There are twenty call sites, or one
+/// with the feature `one`.
 #[macro_export]
 macro_rules! sites {
     ($site:ident, $count:expr) => {{

@@ -74,7 +74,7 @@ impl Cluster {
         wait_for("items that are held", async || are_held().then_some(())).await;
     }
 
-    /// Waits until so many items have ended.
+    /// Waits until this many items have ended.
     pub(super) async fn until_ended(&self, items: u64) {
         wait_for("items that end", async || (self.account().ended() >= items).then_some(())).await;
     }
@@ -84,7 +84,7 @@ impl Cluster {
         self.workers[worker].log().events().iter().filter(|(event, _)| *event == Event::Ended).count()
     }
 
-    /// Waits until so many more executions have ended in a worker.
+    /// Waits until this many more executions have ended in a worker.
     pub(super) async fn until_ended_by(&self, worker: usize, more: usize) {
         let enough = self.ended_by(worker) + more;
         wait_for("a worker's work", async || (self.ended_by(worker) >= enough).then_some(())).await;

@@ -76,7 +76,7 @@ pub(crate) struct Map {
     pub(crate) items: u64,
     /// The log of the workers.
     pub(crate) log: PathBuf,
-    /// One of so many items fails in each attempt.
+    /// The number of items of which one fails in each attempt.
     pub(crate) one_bad_of: Option<u64>,
     /// These items do not end before the gate is open.
     pub(crate) held: Range<u64>,

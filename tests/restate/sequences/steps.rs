@@ -100,7 +100,7 @@ impl<'a> Sequence<'a> {
         }
     }
 
-    /// Takes so many steps, and then ends.
+    /// Takes this many steps, and then ends.
     pub(super) async fn take(&mut self, steps: u64, random: &mut Random) -> Result<(), String> {
         self.comes(random);
         for _ in 0..steps {

@@ -84,7 +84,7 @@ impl Trace {
     }
 }
 
-/// The dealings of a coordinator with an item.
+/// The actions of a coordinator on an item.
 #[derive(Debug, Clone, Copy, Default)]
 struct Part {
     attempts: u32,

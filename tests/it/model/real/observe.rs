@@ -16,7 +16,7 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// Notes an outcome. Returns how long it keeps the taker busy, and whether the taker fails with it.
+    /// Records an outcome. Returns how long it keeps the taker busy, and `true` if the taker fails with it.
     pub(super) fn note(
         &mut self,
         outcome: ItemOutcome<usize, Scripted>,
@@ -110,7 +110,7 @@ fn status(result: Result<(), &ItemError<Scripted>>) -> Status {
     }
 }
 
-/// The result of an item whose outcome was not given out, as the observer knows it.
+/// Returns the result of an item without a given outcome, as the observer recorded it.
 fn status_as_observed(log: &Log, index: usize) -> Option<Status> {
     log.settled.borrow().iter().find(|(settled, _)| *settled == index)?;
     let failure = log.failures.borrow().iter().find(|(failed, _)| *failed == index).map(|(_, kind)| *kind);
@@ -165,7 +165,7 @@ pub(super) fn observe(run: &Run, log: &Log, seen: Seen) -> Observed {
     let given = log.given.borrow().clone();
     let settled = log.settled.borrow().clone();
     let looks = log.looks.borrow().clone();
-    // If the source does not know its length, an item can have been pulled that was never started.
+    // If the source does not know its length, an item may have been pulled but never started.
     let known = matches!(run.case.source, Source::List);
     let total = if known { summary.total } else { announced };
     let most = if run.parallel { announced + run.case.concurrency.max(8) } else { announced + 1 };

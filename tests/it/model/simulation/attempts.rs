@@ -36,7 +36,7 @@ pub(super) struct Waiting {
 }
 
 impl Running {
-    /// Its next event. If several are at one instant, a result comes first.
+    /// Returns its next event. If several are at one instant, a result comes first.
     pub(super) fn next(&self) -> Option<(Millis, Next)> {
         let ends = [self.by_itself, self.told].into_iter().flatten();
         let ends = ends.map(|(at, end)| (at, Next::Ends(end)));
@@ -93,12 +93,12 @@ impl Simulation<'_> {
                 let rank = self.ties.ends.iter().position(|ended| *ended == attempt);
                 let is_out_of_time = matches!(next, Next::OutOfTime(_));
                 let ended_so = self.ties.timed_out.contains(&attempt);
-                // If its limit and the end of the run are at one instant, it did not end as timed out if the run told
-                // it first.
+                // If its limit and the end of the run are at one instant, it did not end as timed out if the run cancelled
+                // its token first.
                 if is_out_of_time && self.untold && !ended_so {
                     return None;
                 }
-                // An attempt that ended as timed out was told so before anything else stopped the run.
+                // The token of an attempt that ended as timed out was cancelled before anything else stopped the run.
                 let told_first = is_out_of_time && grace.is_some() && ended_so;
                 let order = (!told_first, rank.unwrap_or(usize::MAX));
                 (when <= self.now).then_some((order, at, next))
@@ -132,7 +132,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// Ends the attempts whose time is up, if they are among the first `ends` that have ended.
+    /// Ends the attempts that reach their limit, if they are among the first `ends` that have ended.
     pub(super) fn time_out_before(&mut self, ends: usize) {
         let has_grace = self.run.case.grace.is_some();
         let failure = |running: &Running| {
@@ -155,7 +155,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// Tells the running attempts to end. They have until the end of the grace.
+    /// Cancels the tokens of the running attempts. They have until the end of the grace.
     pub(super) fn tell_all(&mut self) {
         self.untold = false;
         self.stop_at = self.now + self.run.case.grace.unwrap_or(0);
@@ -165,7 +165,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// Ends an attempt; `out_of_time` means in the grace after its limit.
+    /// Ends an attempt. `out_of_time` is set in the grace after its limit.
     fn end(&mut self, index: usize, number: u32, end: End, out_of_time: Option<Status>) {
         match (end, out_of_time) {
             (End::Ok, _) => self.succeed(index),

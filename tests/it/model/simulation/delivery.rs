@@ -5,7 +5,7 @@ use crate::model::Ended;
 use crate::model::plan::End;
 
 impl Simulation<'_> {
-    /// The taker takes one outcome after another, until it is busy or there is none for it.
+    /// The taker takes one outcome after another, until it is busy or none is left for it.
     pub(super) fn give(&mut self) {
         let Some(taker) = self.run.taker() else { return };
         while self.busy.is_none_or(|until| until <= self.now) && !self.taker_failed && !self.closed {
@@ -26,8 +26,8 @@ impl Simulation<'_> {
         }
     }
 
-    /// A taker that is free takes an outcome before the permits of its item are used again. This is so for a sink in
-    /// the task of the items, and with `parallel()` for each taker, because a task that has woken it yields.
+    /// A free taker takes an outcome before the permits of its item are used again. This holds for a sink in the task of
+    /// the items, and with `parallel()` for each taker, because a task that has woken it yields.
     pub(super) fn give_at_once(&mut self) {
         let comes_first = self.run.parallel || matches!(self.run.end, End::ForEach(_));
         if comes_first && self.busy.is_none() {
@@ -35,7 +35,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// In the order of settling, or of the input. Cancelled items are skipped when the run is over.
+    /// Returns the next item in the order of settling, or of the input. Cancelled items are skipped when the run is over.
     fn next_to_give(&self, ordered: bool) -> Option<usize> {
         if !ordered {
             return (!self.held.is_empty()).then_some(0);

@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 
 pub(super) struct Limit {
     permits: usize,
-    /// The most permits so far.
+    /// The maximum number of permits so far.
     most: usize,
     in_use: usize,
-    /// The runs that wait, and for how many permits, in the order in which they came. Each run is here at most once.
+    /// The waiting runs and the permits that each needs, in the order in which they came. Each run is here at most once.
     queue: Vec<(usize, usize)>,
     /// The permits that each run was granted and has not taken.
     served: Vec<Option<usize>>,
-    /// The runs that were granted permits and have not looked, in this order.
+    /// The runs that were granted permits and have not checked, in this order.
     answered: VecDeque<usize>,
 }
 
@@ -28,7 +28,7 @@ impl Limit {
         Self { permits, most: permits, in_use: 0, queue, served, answered }
     }
 
-    /// A run wants so many permits. It keeps its position in the queue as long as it wants the same number.
+    /// Requests this many permits for a run. The run keeps its position in the queue as long as it requests the same number.
     pub(super) fn ask(&mut self, run: usize, needed: usize) -> Answer {
         if self.served[run] == Some(needed) {
             self.served[run] = None;
@@ -49,20 +49,20 @@ impl Limit {
         }
     }
 
-    /// The number of permits for which a run is in the queue, or that it was granted and has not taken.
+    /// Returns the number of permits that a run queues for, or that it was granted and has not taken.
     pub(super) fn queued(&self, run: usize) -> Option<usize> {
         let waiting = self.queue.iter().find(|(waiting, _)| *waiting == run).map(|(_, needed)| *needed);
         self.served[run].or(waiting)
     }
 
-    /// A run wants nothing any more.
+    /// Removes a run that needs nothing any more.
     pub(super) fn leave(&mut self, run: usize) {
         self.queue.retain(|(waiting, _)| *waiting != run);
         self.in_use -= self.served[run].take().unwrap_or(0);
         self.serve();
     }
 
-    /// The run that should look next.
+    /// Returns the run that should check next.
     pub(super) fn next_answered(&mut self) -> Option<usize> {
         self.answered.pop_front()
     }
@@ -79,14 +79,14 @@ impl Limit {
         self.serve();
     }
 
-    /// Returns `true` if there are enough. More permits than the limit are granted only to a run that has all of it
+    /// Returns `true` if there are enough permits. More permits than the limit are granted only to a run that has all of it
     /// alone.
     fn fits(&self, needed: usize) -> bool {
         let alone = needed > self.permits && self.in_use == 0 && self.permits > 0;
         alone || self.in_use + needed <= self.permits
     }
 
-    /// The first is served as soon as possible, and no other before it.
+    /// Serves the first run as soon as possible, and no other before it.
     fn serve(&mut self) {
         while let Some((run, needed)) = self.queue.first().copied() {
             if !self.fits(needed) {

@@ -9,7 +9,7 @@ impl Simulation<'_> {
         matches!(self.run.case.source, Source::List).then_some(self.run.case.items.len())
     }
 
-    /// Returns `true` if nothing is left: the source has ended, or has given as many items as it promised.
+    /// Returns `true` if no item is left: the source has ended, or has yielded as many items as it promised.
     pub(super) fn all_are_settled(&self) -> bool {
         self.running.is_empty()
             && self.waiting.is_empty()
@@ -17,7 +17,7 @@ impl Simulation<'_> {
             && (self.exhausted || self.total() == Some(self.pulled))
     }
 
-    /// The fewest successes and the most failures among `total` items.
+    /// Returns the minimum successes and the maximum failures among `total` items.
     fn criteria(&self, total: usize) -> (usize, usize) {
         let case = &self.run.case;
         let none = case.min_successes.is_none() && case.max_failures.is_none();
@@ -73,11 +73,11 @@ impl Simulation<'_> {
         self.give_at_once();
     }
 
-    /// The first cause counts. Waiting items are given up, running ones are told.
+    /// Stops the run. The first cause counts. Waiting items are given up, and running ones are notified.
     pub(super) fn stop(&mut self, cause: Ended) {
         if self.stop.is_none() {
             self.give_up_waiting(cause);
-            // With `parallel()`, attempts that end at the same instant are told too late.
+            // With `parallel()`, attempts that end at the same instant are notified too late.
             self.untold = self.run.parallel;
             self.stop_at = self.now + self.run.case.grace.unwrap_or(0);
             if !self.untold {
@@ -86,7 +86,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// As `stop`, and running attempts have no more time.
+    /// Like `stop`, but running attempts have no more time.
     pub(super) fn halt(&mut self, cause: Ended) {
         self.stop(cause);
         if std::mem::take(&mut self.draining) {
@@ -94,7 +94,7 @@ impl Simulation<'_> {
         }
     }
 
-    /// Waiting items are given up, running ones may return.
+    /// Gives up waiting items. Running ones may return.
     pub(super) fn drain(&mut self) {
         if self.stop.is_none() {
             self.give_up_waiting(Ended::Cancelled);
@@ -120,7 +120,7 @@ impl Simulation<'_> {
             self.seen.starts.sort_by_key(|(index, number, at)| (*at, *index, *number));
         }
         self.seen.total = self.total().unwrap_or(self.started);
-        // Which of its limits an item has passed is known from its outcome alone.
+        // Only the outcome of an item shows which of its limits it has passed.
         if self.run.taker().is_some() {
             for (index, (status, _)) in self.seen.items.iter_mut().enumerate() {
                 let given = self.seen.given.iter().any(|(given, _)| *given == index);

@@ -1,4 +1,4 @@
-//! Awaited runs, each with a map function and a future of its own.
+//! Awaited runs, each with its own map function and future.
 
 async fn site<const SITE: usize>(count: u64) -> u64 {
     let items = price::items::<0>(count);

@@ -1,4 +1,4 @@
-//! Awaited runs, with items and outputs of a type of their own for each call site.
+//! Awaited runs, with distinct types of items and outputs for each call site.
 
 async fn site<const SITE: usize>(count: u64) -> u64 {
     let items = price::items::<SITE>(count);

@@ -1,4 +1,4 @@
-//! Awaited runs on several cores, each with a map function and a future of its own.
+//! Awaited runs on several cores, each with its own map function and future.
 
 async fn site<const SITE: usize>(count: u64) -> u64 {
     let items = price::items::<0>(count);
