@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
+use std::future::{poll_fn, ready};
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::pin;
 use std::task::{Context, Poll};
 
@@ -133,7 +133,6 @@ async fn rule_14_busy_items_do_not_delay_a_result() {
 async fn rule_16_a_panicking_destructor_keeps_the_result() {
     // The value with the panicking destructor belongs to the future and not to its last poll. So it panics after the result
     // is there.
-    // result is there.
     let run = lenient().build().unwrap();
     let run = run.run([7], |n| {
         let mut bomb = Some(PanicsOnDrop);
@@ -143,6 +142,33 @@ async fn rule_16_a_panicking_destructor_keeps_the_result() {
         })
     });
     assert_eq!(run.await.unwrap().results, [Some(7)]);
+}
+
+/// An item, or a copy of it that was made for a retry. The destructor of a copy panics.
+struct PanickingCopy(bool);
+
+impl Clone for PanickingCopy {
+    fn clone(&self) -> Self {
+        Self(true)
+    }
+}
+
+impl Drop for PanickingCopy {
+    fn drop(&mut self) {
+        if self.0 {
+            resume_unwind(Box::new("the copy panics"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_16_a_panicking_copy_does_not_fail_the_next_item() {
+    for parallel in [false, true] {
+        let run = lenient().retries(1).concurrency(1).build().unwrap();
+        let run = run.over([false; 3].map(PanickingCopy)).map(|item| ready(Ok::<_, String>(item.0)));
+        let result = if parallel { run.parallel().await } else { run.await }.unwrap();
+        assert_eq!((result.successes(), result.summary.panics), (3, 0), "{parallel}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

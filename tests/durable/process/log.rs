@@ -15,8 +15,11 @@ use super::{LONGEST, Output};
 /// The interval at which the log is read.
 const PATIENCE: Duration = Duration::from_micros(200);
 
+/// The end of a complete line. A process that is killed within a write may leave a part of its line behind.
+const COMPLETE: &str = " .";
+
 /// A file to which several processes append. The lines of a process stay even if it is killed immediately, and their
-/// order is that of the writes.
+/// order is that of the writes. A line begins with a line break, so that it is whole even behind a part of another line.
 pub(crate) struct Log {
     file: File,
     /// The part of a line that was read before the line was complete.
@@ -53,24 +56,27 @@ impl Log {
     pub(crate) fn write(&self, event: &Event) {
         let process = process::id();
         let line = match event {
-            Event::Began(item) => format!("{process} began {item}\n"),
-            Event::Loaded(item, step) => format!("{process} loaded {item} {step}\n"),
-            Event::Saved(item, step) => format!("{process} saved {item} {step}\n"),
+            Event::Began(item) => format!("{process} began {item}"),
+            Event::Loaded(item, step) => format!("{process} loaded {item} {step}"),
+            Event::Saved(item, step) => format!("{process} saved {item} {step}"),
             Event::Settled(item, origin, Output { value, by }) => {
-                format!("{process} {} {item} {value} {by}\n", word(*origin))
+                format!("{process} {} {item} {value} {by}", word(*origin))
             }
-            Event::Ended(None) => format!("{process} ended\n"),
-            Event::Ended(Some(reason)) => format!("{process} failed {reason}\n"),
+            Event::Ended(None) => format!("{process} ended"),
+            Event::Ended(Some(reason)) => format!("{process} failed {reason}"),
         };
         // One write for all lines, so that no other process's lines come between.
+        let line = format!("\n{line}{COMPLETE}");
         assert_eq!((&self.file).write(line.as_bytes()).unwrap(), line.len());
     }
 
     /// The lines that have been written since the last time.
     pub(crate) fn read(&mut self) -> Vec<Line> {
         self.file.read_to_string(&mut self.rest).unwrap();
-        let end = self.rest.rfind('\n').map_or(0, |last| last + 1);
-        let lines = self.rest[..end].lines().map(|line| line.parse().unwrap()).collect();
+        let is_complete = self.rest.ends_with(COMPLETE);
+        let end = if is_complete { self.rest.len() } else { self.rest.rfind('\n').unwrap_or(0) };
+        let complete = self.rest[..end].lines().filter_map(|line| line.strip_suffix(COMPLETE));
+        let lines = complete.map(|line| line.parse().unwrap()).collect();
         self.rest.drain(..end);
         lines
     }
