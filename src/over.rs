@@ -198,7 +198,7 @@ impl<S: Source> Over<S> {
 
     /// Like [`map_blocking`](Self::map_blocking), and also passes an [`ItemContext`] to the function.
     ///
-    /// Nothing can stop a blocking function, but it can end by itself: the
+    /// Nothing can stop a blocking function, but it can end early: the
     /// [`cancellation_token`](ItemContext::cancellation_token) of its context is cancelled when its time limit has passed,
     /// and when the run is stopped or dropped. A long function checks it from time to time.
     ///
@@ -230,7 +230,7 @@ impl<S: Source> Over<S> {
         f: F,
     ) -> MapRun<Mapped<S, BlockingWithContext<F>, S::Item, BlockingAttempt<T, E>, T, E>>
     where
-        S::Item: Clone + Send + 'static,
+        S::Item: CloneItem + Send + 'static,
         F: Fn(ItemContext, S::Item) -> Result<T, E> + Send + Sync + 'static,
         T: Send + 'static,
         E: Send + 'static,

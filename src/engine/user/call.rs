@@ -169,7 +169,7 @@ pub struct BlockingWithContext<F>(pub(crate) Arc<F>);
 
 impl<I, F, T, E> Call<I> for BlockingWithContext<F>
 where
-    I: Clone + Send + 'static,
+    I: CloneItem + Send + 'static,
     F: Fn(ItemContext, I) -> Result<T, E> + Send + Sync + 'static,
     T: Send + 'static,
     E: Send + 'static,
