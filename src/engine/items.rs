@@ -101,7 +101,7 @@ impl<W: Work> Items for ItemsOf<W> {
         let waiting = self.waiting.take(slot);
         if W::Hooks::GIVES_BACK {
             if let Some(Kept { item, job, .. }) = waiting {
-                self.leave(&job, Some(item));
+                self.leave((job.index, job.attempt), Some(item));
             }
         }
     }

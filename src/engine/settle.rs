@@ -68,7 +68,7 @@ impl<W: Work> ItemsOf<W> {
         let (mut job, mut item) = (job.take(), item.take());
         let failure = Failure::from(&error);
         if !scheduler.count_failed_attempt(&failure) {
-            return self.leave(&job, item);
+            return self.leave((job.index, job.attempt), item);
         }
         if W::Hooks::LABELS && job.label.is_none() {
             job.label = item.as_ref().and_then(|item| self.hooks.label(item));
@@ -129,10 +129,10 @@ impl<W: Work> ItemsOf<W> {
     }
 
     /// Keeps an item that has started and does not settle, if it is to be given back.
-    pub(super) fn leave(&mut self, job: &Job, item: Option<W::Item>) {
+    pub(super) fn leave(&mut self, (index, attempts): (usize, u32), item: Option<W::Item>) {
         if W::Hooks::GIVES_BACK {
             if let Some(item) = item {
-                self.hooks.leave(LeftOver { item, index: job.index, attempts: job.attempt });
+                self.hooks.leave(LeftOver { item, index, attempts });
             }
         }
     }

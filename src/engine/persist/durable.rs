@@ -18,7 +18,7 @@ use super::lookups::Lookups;
 use super::previous::Previous;
 use crate::count::Count;
 use crate::error::{BoxError, ConfigError, FailureReason};
-use crate::outcome::{ItemError, LeftOver, Origin};
+use crate::outcome::{ItemError, Origin};
 
 /// How many items one call pulls at most before other work continues.
 const MOST_AT_ONCE: usize = 256;
@@ -256,9 +256,8 @@ impl<W: Work> ItemsOf<W> {
     fn rescue(&mut self, scheduler: &mut Scheduler, success: Success<W::Item, W::Output>) {
         if W::Outcomes::ARE_RESULTS {
             self.count_kept(scheduler, success);
-        } else if let (true, Some(item)) = (W::Hooks::GIVES_BACK, success.item) {
-            let Success { index, attempts, .. } = success;
-            self.hooks.leave(LeftOver { item, index, attempts });
+        } else {
+            self.leave((success.index, success.attempts), success.item);
         }
     }
 
