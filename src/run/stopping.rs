@@ -102,7 +102,7 @@ impl<R: Plan> MapRun<R> {
     /// [`accept_partial`](crate::AsyncMapTaskBuilder::accept_partial). By convention, a program that Ctrl-C has ended returns
     /// the exit code 130; that is up to the program.
     ///
-    /// Once such a run was polled, Ctrl-C no longer ends the process by itself, also after the run: Tokio has [replaced the
+    /// Once such a run was polled, Ctrl-C alone no longer ends the process, also after the run: Tokio has [replaced the
     /// default](https://docs.rs/tokio/1/tokio/signal/fn.ctrl_c.html#caveats). A run sees it only while it is polled: a source
     /// that blocks its thread, such as the lines of a terminal, holds it up. After the second Ctrl-C, a further one has no
     /// effect. Blocking functions that still run keep the process alive until they return, unless it ends with

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use async_map_task::AsyncMapTask;
-use async_map_task::store::{CacheKey, Checksummed, PostgresStore, Record, Store, StoreError};
+use async_map_task::store::{PostgresStore, Record, Store, StoreError};
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 
 use crate::cluster::{self, Cluster};
-use crate::support::{HOUR, record};
+use crate::support::{HOUR, checksummed, key, record};
 
 fn records(first: u64, count: u64) -> Vec<Record> {
     (first..first + count).map(record).collect()
@@ -141,12 +141,11 @@ async fn the_server_keeps_the_plans_of_single_calls() {
     .await
     .unwrap();
     store.open_run("nightly", "resize", "a", HOUR).await.unwrap();
-    let value = Checksummed { json: "1".to_owned(), checksum: "0".repeat(16) };
+    let value = checksummed("1");
     for index in 0..200 {
         store.save_checkpoint("nightly", "a", index, "hash", &value).await.unwrap();
         store.commit("nightly", "a", &records(index, 1)).await.unwrap();
-        let key =
-            CacheKey { task: "resize".to_owned(), version: "1".to_owned(), item_hash: index.to_string() };
+        let key = key(index);
         store.claim(&key, "a", HOUR, false).await.unwrap();
         store.put_cached(&key, &value, (index % 2 == 0).then_some(HOUR)).await.unwrap();
         assert_eq!(store.cached(&key).await.unwrap(), Some(value.clone()));
