@@ -116,34 +116,38 @@ fn run_commands_ends_the_commands_if_nobody_reads_their_output() {
     time.none_left(&sandbox);
 }
 
-/// Starts a run of four commands, and waits until one has ended and two are running, with three processes each. Before and
-/// after their start, the shell of a command runs these commands.
+/// Starts a run of four commands, and waits until one has ended and two are running, with three processes each. The shell of
+/// a command runs the three parts: before it starts them, after that, and to wait for them.
 fn start_four<'s>(
     sandbox: &'s Sandbox,
     time: &SleepTime,
     grace: &str,
-    [before, after]: [&str; 2],
+    [before, after, wait]: [&str; 3],
 ) -> Running<'s> {
     let sleep = format!("sleep {}", time.0);
     let template = format!(
         "case {{}} in quick) echo done; exit ;; esac
         {before}
         (exec {sleep} >/dev/null 2>&1) & sh -c '{sleep} & wait' & {sleep} &
-        {after}"
+        {after}
+        echo {{}} >>ready
+        {wait}"
     );
     let options = ["--jobs", "2", "--grace", grace, &template, "quick", "a", "b", "c"];
+    let ready = sandbox.path("ready");
     let mut run = sandbox.example("run_commands").folder(&sandbox.path(".")).args(options).start();
-    run.until("six processes, and the output of a command", |run| {
-        time.sleepers().len() == 6 && run.out() == b"done\n"
+    run.until("six processes, two shells that wait, and the output of a command", |run| {
+        let shells_wait = fs::read(&ready).is_ok_and(|ready| ready.len() == 4);
+        shells_wait && time.sleepers().len() == 6 && run.out() == b"done\n"
     });
     run
 }
 
 /// Commands that end at SIGTERM.
-const OBEDIENT: [&str; 2] = ["", "wait"];
+const OBEDIENT: [&str; 3] = ["", "", "wait"];
 
 /// Commands with processes that ignore SIGTERM. Their shell notes it in a file, and continues to wait.
-const STUBBORN: [&str; 2] = ["trap '' TERM", "trap 'echo {} >>told' TERM; while :; do wait; done"];
+const STUBBORN: [&str; 3] = ["trap '' TERM", "trap 'echo {} >>told' TERM", "while :; do wait; done"];
 
 #[test]
 fn run_commands_ends_its_commands_at_a_signal() {
