@@ -22,7 +22,11 @@ pub struct MapTaskResult<T, E> {
     /// The account of the run.
     pub summary: Summary,
     pub(crate) started: Started,
+    pub(crate) labels: Labels,
 }
+
+/// The labels of the items without a result, by input index.
+pub(crate) type Labels = BTreeMap<usize, String>;
 
 /// Which items of a run have started: all that were pulled, except these.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,6 +92,43 @@ impl<T, E> MapTaskResult<T, E> {
         let is_unfinished =
             |index: &usize| matches!(self.state(*index), ItemState::Cancelled | ItemState::NotStarted);
         (0..self.total()).filter(is_unfinished)
+    }
+
+    /// Returns the [label](crate::MapRun::label) of an item without a result: one that failed, was cancelled, or was pulled and
+    /// not started. `None` for all other items.
+    ///
+    /// # Examples
+    ///
+    /// The services that have not answered within the time of a request, and those that have failed:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    /// use std::time::Duration;
+    ///
+    /// # async fn ask(service: &str) -> Result<u32, String> {
+    /// #     match service {
+    /// #         "prices" => Ok(7),
+    /// #         "stock" => Err("down".to_owned()),
+    /// #         _ => std::future::pending().await,
+    /// #     }
+    /// # }
+    /// let task = AsyncMapTask::builder()
+    ///     .allow_failures()
+    ///     .accept_partial(true)
+    ///     .run_timeout(Duration::from_millis(200))
+    ///     .build()?;
+    /// let services = ["prices", "stock", "reviews"];
+    /// let answers = task.over(services).map(ask).label(|service| service.to_string()).await?;
+    /// let late: Vec<_> = answers.unfinished().filter_map(|index| answers.label(index)).collect();
+    /// let failed: Vec<_> = answers.errors.keys().filter_map(|index| answers.label(*index)).collect();
+    /// assert_eq!((late, failed), (vec!["reviews"], vec!["stock"]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn label(&self, index: usize) -> Option<&str> {
+        self.labels.get(&index).map(String::as_str)
     }
 
     /// Returns the number of items that succeeded.
@@ -272,8 +313,14 @@ mod tests {
         assert_eq!(durable.to_string(), more);
         let errors = BTreeMap::from([(1, ItemError::Failed { error: "no", attempts: 1 })]);
         let started = Started { may_be_more: false, pulled: 3, except: Vec::new() };
-        let result =
-            MapTaskResult { results: vec![Some(None), None, Some(Some('c'))], errors, summary, started };
+        let labels = Labels::from([(1, "b".to_owned())]);
+        let result = MapTaskResult {
+            results: vec![Some(None), None, Some(Some('c'))],
+            errors,
+            summary,
+            started,
+            labels,
+        };
         let counts = [result.successes(), result.failures(), result.cancelled(), result.not_started()];
         assert_eq!((counts, result.total()), ([5, 8, 3, 4], 20));
         assert!((result.success_ratio() - 0.25).abs() < 1e-12);

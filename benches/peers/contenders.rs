@@ -34,7 +34,7 @@ impl<Fut: Future<Output = ItemResult> + Send + 'static> ItemFuture for Fut {}
 /// The result of a contender.
 pub(crate) enum Output {
     Results(Vec<ItemResult>),
-    Account(MapTaskResult<u64, u32>),
+    Account(Box<MapTaskResult<u64, u32>>),
     Sum(u64),
 }
 
@@ -254,7 +254,7 @@ async fn roughage<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> 
 }
 
 async fn ours_bare<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
-    Output::Account(bare(c).over(0..items).map(f).await.expect("no item fails"))
+    Output::Account(Box::new(bare(c).over(0..items).map(f).await.expect("no item fails")))
 }
 
 /// A run with every protection. It is a macro, because the type of a run cannot be named.
@@ -269,13 +269,13 @@ macro_rules! full_run {
 }
 
 async fn ours_full<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
-    Output::Account(full_run!(items, c, f).await.expect("no item fails"))
+    Output::Account(Box::new(full_run!(items, c, f).await.expect("no item fails")))
 }
 
 /// The duration of each item is received, so the clock is read for it.
 async fn ours_elapsed<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
     let run = full_run!(items, c, f).observe(|_: &Event<'_>| ());
-    Output::Account(run.await.expect("no item fails"))
+    Output::Account(Box::new(run.await.expect("no item fails")))
 }
 
 async fn ours_for_each<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
@@ -298,5 +298,5 @@ async fn ours_stream<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) 
 }
 
 async fn ours_parallel<Fut: ItemFuture>(items: u64, c: usize, f: impl MapFn<Fut>) -> Output {
-    Output::Account(full_run!(items, c, f).parallel().await.expect("no item fails"))
+    Output::Account(Box::new(full_run!(items, c, f).parallel().await.expect("no item fails")))
 }

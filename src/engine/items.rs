@@ -50,10 +50,10 @@ pub(super) trait Items: Release {
     /// Takes the job of a waiting item, whose attempt starts now.
     fn take_job(&mut self, slot: usize) -> Job;
 
-    /// Drops a waiting item that will not be tried again, unless it is to be given back.
+    /// Drops a waiting item that will not be tried again, unless it is to be given back. Keeps its label.
     fn discard(&mut self, slot: usize);
 
-    /// Gives the items that did not settle back to the caller, if it wants them.
+    /// Gives the items that did not settle back to the caller, if it wants them. Keeps their labels.
     fn give_back(&mut self);
 
     /// Returns `true` if fewer than `capacity` outcomes wait to be taken; see [`Outcomes::has_room`].
@@ -99,15 +99,15 @@ impl<W: Work> Items for ItemsOf<W> {
 
     fn discard(&mut self, slot: usize) {
         let waiting = self.waiting.take(slot);
-        if W::Hooks::GIVES_BACK {
+        if W::Hooks::GIVES_BACK || W::Hooks::LABELS {
             if let Some(Kept { item, job, .. }) = waiting {
-                self.leave((job.index, job.attempt), Some(item));
+                self.leave(job, Some(item));
             }
         }
     }
 
     fn give_back(&mut self) {
-        if W::Hooks::GIVES_BACK {
+        if W::Hooks::GIVES_BACK || W::Hooks::LABELS {
             (0..self.waiting.len()).for_each(|slot| self.discard(slot));
             self.hooks.give_back();
         }

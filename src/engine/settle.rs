@@ -44,14 +44,11 @@ impl<W: Work> ItemsOf<W> {
         self.emit_outcome(scheduler, job.outcome(elapsed, label, Ok(output)));
     }
 
-    /// Sets the label of an item whose first attempt starts, if it can be needed before a failed attempt, or if that attempt
-    /// takes the last copy of the item.
+    /// Sets the label of an item whose first attempt starts.
     #[inline(always)]
-    pub(super) fn label_early(&self, scheduler: &Scheduler, job: &mut Job, item: &W::Item) {
+    pub(super) fn set_label(&self, job: &mut Job, item: &W::Item) {
         if W::Hooks::LABELS && job.attempt == 1 {
-            let is_needed =
-                scheduler.timed || !scheduler.config.retry.allows_after(1) || !job.span.is_disabled();
-            job.label = if is_needed { self.hooks.label(item) } else { None };
+            job.label = self.hooks.label(item);
             trace::record_label(&job.span, job.label.as_deref());
         }
     }
@@ -68,10 +65,7 @@ impl<W: Work> ItemsOf<W> {
         let (mut job, mut item) = (job.take(), item.take());
         let failure = Failure::from(&error);
         if !scheduler.count_failed_attempt(&failure) {
-            return self.leave((job.index, job.attempt), item);
-        }
-        if W::Hooks::LABELS && job.label.is_none() {
-            job.label = item.as_ref().and_then(|item| self.hooks.label(item));
+            return self.leave(job, item);
         }
         if W::Hooks::GIVES_BACK && !scheduler.config.retry.allows_after(job.attempt) {
             // The item was kept only to be given back.
@@ -125,11 +119,19 @@ impl<W: Work> ItemsOf<W> {
             self.keep_failure(scheduler, job.index, elapsed, &error);
         }
         let label = job.label.take();
+        if W::Hooks::LABELS {
+            self.outcomes.keep_label(job.index, label.as_deref());
+        }
         self.emit_rare_outcome(scheduler, job.outcome(elapsed, label, Err(error)));
     }
 
-    /// Keeps an item that has started and does not settle, if it is to be given back.
-    pub(super) fn leave(&mut self, (index, attempts): (usize, u32), item: Option<W::Item>) {
+    /// Keeps the label of an item that was pulled and does not settle, and the item, if it is to be given back.
+    pub(super) fn leave(&mut self, job: Job, item: Option<W::Item>) {
+        let Job { index, attempt: attempts, label, .. } = job;
+        if W::Hooks::LABELS && W::Outcomes::ARE_RESULTS {
+            let label = label.or_else(|| item.as_ref().and_then(|item| self.hooks.label(item)));
+            self.outcomes.keep_label(index, label.as_deref());
+        }
         if W::Hooks::GIVES_BACK {
             if let Some(item) = item {
                 self.hooks.leave(LeftOver { item, index, attempts });

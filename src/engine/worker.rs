@@ -23,6 +23,7 @@ use self::start_at_once::start_at_once;
 use self::time_slice::TimeSlice;
 use super::items::{Items, ItemsOf};
 use super::job::Job;
+use super::output::outcomes::Outcomes;
 use super::slots::Kept;
 use super::state::State;
 use super::state_guard::StateGuard;
@@ -49,7 +50,7 @@ pin_project! {
 
     impl<W: Plan> PinnedDrop for Worker<W> {
         fn drop(this: Pin<&mut Self>) {
-            if W::Hooks::GIVES_BACK {
+            if W::Hooks::GIVES_BACK || W::Hooks::LABELS {
                 this.project().leave_item();
             }
         }
@@ -57,12 +58,15 @@ pin_project! {
 }
 
 impl<W: Plan> WorkerProjection<'_, W> {
-    /// Drops an attempt that is running, and leaves its item to be given back.
+    /// Drops an attempt that is running. Keeps its label, and leaves its item to be given back.
     fn leave_item(&mut self) {
         let mut slot = self.slot.as_mut().project();
         slot.clear();
-        if let Some(item) = slot.kept.take() {
-            let Job { index, attempt: attempts, .. } = slot.control.job;
+        let Job { index, attempt: attempts, label, .. } = slot.control.job.take();
+        if let Some(label) = label.filter(|_| W::Hooks::LABELS) {
+            lock(self.state).items.outcomes.keep_label(index, Some(&label));
+        }
+        if let Some(item) = slot.kept.take().filter(|_| W::Hooks::GIVES_BACK) {
             lock(self.state).items.hooks.leave(LeftOver { item, index, attempts });
         }
     }
@@ -221,9 +225,9 @@ fn begin_waiting<W: Work>(
     cx: &Context<'_>,
 ) -> ControlFlow<Poll<()>> {
     while let Step::Begin { slot: from, after_yield } = step {
-        let State { scheduler, items } = &mut *guard.get();
+        let items = &mut guard.get().items;
         let Some(Kept { item, .. }) = items.waiting.take(from) else { break };
-        items.label_early(scheduler, &mut slot.control.job, &item);
+        items.set_label(&mut slot.control.job, &item);
         let parallel = parallel.as_mut().map(|(parallel, slice)| (&**parallel, &mut **slice));
         match begin(parallel, config, guard, slot, item) {
             Ok(()) if after_yield => {

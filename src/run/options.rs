@@ -141,11 +141,9 @@ impl<R: Plan> MapRun<R> {
     /// Names each item by a text, for people: a URL, a file, the number of an order. The default is no label.
     ///
     /// The label is in the log lines about the item, in its `tracing` span, in the message of the run's error, in the
-    /// [`ItemOutcome`](crate::ItemOutcome) and in the events. The function is called at most once per item. If no
-    /// attempt of the item can be followed by another, it is called before the attempt, which consumes the item. So a run
-    /// without retries calls it for every item, and an awaited run with retries only for items with a failed attempt. It is
-    /// called for every item, too, if the outcomes are delivered one by one, the run has an observer or a store, or the span
-    /// of the item is enabled.
+    /// [`ItemOutcome`](crate::ItemOutcome) and in the events. The result of an awaited run has the
+    /// [labels](crate::MapTaskResult::label) of the items without a result. The function is called once per item, at the latest
+    /// when its first attempt starts.
     ///
     /// # Panics
     ///

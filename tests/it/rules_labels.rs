@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_map_task::{Event, MapTaskError};
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 
 use crate::recorded_trace::listen;
@@ -63,10 +64,8 @@ async fn rule_32_outcomes_and_their_error_have_labels() {
     unlabelled.for_each(async |outcome| assert_eq!(outcome.label, None)).await.unwrap();
 }
 
-/// A label is computed at most once per item, and only if it is needed: for a failed item, or before an attempt that takes
-/// the last copy of the item.
 #[tokio::test(start_paused = true)]
-async fn rule_32_a_label_is_computed_when_it_is_needed() {
+async fn rule_32_a_label_is_computed_once_per_item() {
     let calls = Cell::new(0);
     let label = |n: &u32| {
         calls.set(calls.get() + 1);
@@ -75,12 +74,82 @@ async fn rule_32_a_label_is_computed_when_it_is_needed() {
     let fails = |n| ready(if n % 10 == 0 { Err("no") } else { Ok(n) });
     let run = retrying(3).build().unwrap().over(0..100_u32).map(fails).label(label);
     run.await.unwrap();
-    assert_eq!(calls.take(), 10, "only items that failed, which can be retried");
+    assert_eq!(calls.take(), 100);
     lenient().build().unwrap().over(0..100_u32).map(fails).label(label).await.unwrap();
-    assert_eq!(calls.take(), 100, "each attempt takes the last copy");
+    assert_eq!(calls.take(), 100);
     let run = retrying(3).build().unwrap().over(0..100_u32).map(fails).label(label);
     run.for_each(|_| ready(())).await.unwrap();
-    assert_eq!(calls.take(), 100, "each outcome has a label");
+    assert_eq!(calls.take(), 100);
+}
+
+/// How the items of the test below end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Succeeds,
+    Fails,
+    /// Fails once, and waits for its retry.
+    Waits,
+    Hangs,
+}
+
+/// An item without a result has its label in the result: also one that was cancelled, one that waits for a retry, and one that
+/// was pulled and has not started.
+#[tokio::test(start_paused = true)]
+async fn rule_32_a_result_has_the_labels_of_the_items_without_a_result() {
+    use End::{Fails, Hangs, Succeeds, Waits};
+    let ends = [Succeeds, Fails, Waits, Hangs, Hangs, Succeeds, Hangs];
+    // The last item needs all permits, so it is pulled and does not start.
+    let weight = |(index, _): &(usize, End)| if *index == 6 { 5 } else { 1 };
+    let map = |cx: async_map_task::ItemContext, (index, end): (usize, End)| async move {
+        match end {
+            Succeeds => Ok(index),
+            Fails => Err("final"),
+            Waits => Err("again"),
+            Hangs => {
+                cx.cancellation_token().cancelled().await;
+                std::future::pending().await
+            }
+        }
+    };
+    let task = at_once(5).retries(1).retry_delay(secs(60)).allow_failures();
+    let task = task.accept_partial(true).build().unwrap();
+    let run = || {
+        let token = CancellationToken::new();
+        let canceller = token.clone();
+        tokio::spawn(async move {
+            sleep(secs(1)).await;
+            canceller.cancel();
+        });
+        let run = task.over(ends.into_iter().enumerate()).map_with_context(map);
+        run.cancellation_token(token)
+            .retry_if(|error| *error == "again")
+            .weight(weight)
+            .label(|(index, end)| format!("{index}: {end:?}"))
+    };
+    let results = [
+        run().await.unwrap(),
+        run().parallel().await.unwrap(),
+        run().give_back(drop).await.unwrap(),
+        run().give_back(drop).parallel().await.unwrap(),
+        run().spawn().await.unwrap(),
+    ];
+    for result in results {
+        assert_eq!((result.successes(), result.failures(), result.not_started()), (2, 1, 1));
+        let labels: Vec<_> = (0..8).map(|index| result.label(index)).collect();
+        let expected = [
+            None,
+            Some("1: Fails"),
+            Some("2: Waits"),
+            Some("3: Hangs"),
+            Some("4: Hangs"),
+            None,
+            Some("6: Hangs"),
+            None,
+        ];
+        assert_eq!(labels, expected);
+    }
+    let unlabelled = lenient().build().unwrap().over([1]).map(|_| ready(Err::<(), _>("no"))).await.unwrap();
+    assert_eq!(unlabelled.label(0), None);
 }
 
 /// An item that starts after a labelled one in the same worker does not inherit its label.

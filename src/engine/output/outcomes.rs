@@ -8,6 +8,7 @@ use super::super::outlined::Outlined;
 use super::outcome_channel::Inlet;
 use super::outcome_queue::OutcomeQueue;
 use crate::outcome::{ItemError, ItemOutcome};
+use crate::result::Labels;
 
 /// The most bytes of result slots that are reserved ahead, however many slots the source promises.
 const RESERVED_BYTES: usize = 1 << 20;
@@ -31,6 +32,9 @@ pub trait Outcomes<T, E> {
 
     /// Takes the outcome of an item.
     fn settle(&mut self, outcome: ItemOutcome<T, E>);
+
+    /// Keeps the label of an item that has failed, or was pulled and does not settle.
+    fn keep_label(&mut self, _index: usize, _label: Option<&str>) {}
 
     /// Returns `true` if an outcome can go directly to the sink, because no other outcome must come before it.
     #[inline(always)]
@@ -89,13 +93,19 @@ pub trait Outcomes<T, E> {
 pub struct Results<T, E> {
     results: Outlined<Vec<Option<T>>>,
     errors: Outlined<BTreeMap<usize, ItemError<E>>>,
+    labels: Labels,
     /// The first index after those of all errors.
     errors_end: usize,
 }
 
 impl<T, E> Default for Results<T, E> {
     fn default() -> Self {
-        Self { results: Outlined::default(), errors: Outlined::default(), errors_end: 0 }
+        Self {
+            results: Outlined::default(),
+            errors: Outlined::default(),
+            labels: Labels::new(),
+            errors_end: 0,
+        }
     }
 }
 
@@ -123,10 +133,17 @@ impl<T, E> Outcomes<T, E> for Results<T, E> {
         }
     }
 
+    fn keep_label(&mut self, index: usize, label: Option<&str>) {
+        self.labels.extend(label.map(|label| (index, label.to_owned())));
+    }
+
     fn take_rest(&mut self) -> Self {
         mem::take(self)
     }
 }
+
+/// The outcomes of a run by input index, and the labels of the items without a result.
+type Parts<T, E> = (Vec<Option<T>>, BTreeMap<usize, ItemError<E>>, Labels);
 
 impl<T, E> Results<T, E> {
     /// Inserts a result at its index, in any order.
@@ -146,19 +163,15 @@ impl<T, E> Results<T, E> {
         }
     }
 
-    /// Returns the results and the errors. There is a slot for each of the `total` items or, if these take too many bytes,
+    /// Returns the results, the errors and the labels. There is a slot for each of the `total` items or, if these take too many bytes,
     /// for each item that has `started` or settled. An item with a known output settles without a start, possibly before
     /// earlier items have started.
-    pub(in super::super) fn into_parts(
-        mut self,
-        started: usize,
-        total: usize,
-    ) -> (Vec<Option<T>>, BTreeMap<usize, ItemError<E>>) {
+    pub(in super::super) fn into_parts(mut self, started: usize, total: usize) -> Parts<T, E> {
         let settled = self.errors_end.max(self.results.len());
         let missing = (total - started).saturating_mul(size_of::<Option<T>>().max(1));
         let slots = if missing <= UNSTARTED_BYTES { total } else { started.max(settled) };
         self.extend_to(slots);
-        (Outlined::take(&mut self.results), Outlined::take(&mut self.errors))
+        (Outlined::take(&mut self.results), Outlined::take(&mut self.errors), self.labels)
     }
 }
 

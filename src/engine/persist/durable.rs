@@ -257,7 +257,8 @@ impl<W: Work> ItemsOf<W> {
         if W::Outcomes::ARE_RESULTS {
             self.count_kept(scheduler, success);
         } else {
-            self.leave((success.index, success.attempts), success.item);
+            let Success { index, attempts: attempt, label, item, .. } = success;
+            self.leave(Job { attempt, label, ..Job::new(index, 0) }, item);
         }
     }
 

@@ -13,9 +13,6 @@ pub trait Hooks<I, E>: Leftovers<I> {
     /// The hooks below these.
     type Below: Hooks<I, E>;
 
-    /// `true` if items have labels. The compiler removes code that other runs do not need.
-    const LABELS: bool = Self::Below::LABELS;
-
     /// Returns the hooks below these.
     fn below(&self) -> &Self::Below;
 
@@ -95,8 +92,6 @@ pub struct NoHooks;
 impl<I, E> Hooks<I, E> for NoHooks {
     type Below = Self;
 
-    const LABELS: bool = false;
-
     fn below(&self) -> &Self {
         self
     }
@@ -137,6 +132,7 @@ impl<I, E> Hooks<I, E> for NoHooks {
 
 impl<I> Leftovers<I> for NoHooks {
     const GIVES_BACK: bool = false;
+    const LABELS: bool = false;
 
     fn leave(&mut self, _left: LeftOver<I>) {}
 }
@@ -144,6 +140,9 @@ impl<I> Leftovers<I> for NoHooks {
 /// Declares hooks that answer one question themselves, and the plan of a run with this option.
 macro_rules! hook {
     ($plan:ident: $doc:literal, $hook:ident) => {
+        hook!($plan: $doc, $hook, labels: H::LABELS);
+    };
+    ($plan:ident: $doc:literal, $hook:ident, labels: $labels:expr) => {
         wraps! {
             #[doc = $doc]
             $plan<W, F> {
@@ -162,7 +161,7 @@ macro_rules! hook {
             pub(crate) function: F,
         }
 
-        passes_leftovers!($hook);
+        passes_leftovers!($hook, labels: $labels);
 
         impl<H, F> fmt::Debug for $hook<H, F> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -203,12 +202,10 @@ impl<I, E, H: Hooks<I, E>, F: Fn(&I) -> u32> Hooks<I, E> for OnWeight<H, F> {
     }
 }
 
-hook!(Label: "A run with [`label`](crate::MapRun::label).", OnLabel);
+hook!(Label: "A run with [`label`](crate::MapRun::label).", OnLabel, labels: true);
 
 impl<I, E, H: Hooks<I, E>, F: Fn(&I) -> String> Hooks<I, E> for OnLabel<H, F> {
     below!(with observer);
-
-    const LABELS: bool = true;
 
     fn label(&self, item: &I) -> Option<String> {
         Some((self.function)(item))

@@ -6,7 +6,7 @@ use std::mem;
 use super::super::wraps::wraps;
 use crate::outcome::LeftOver;
 
-/// Collects the items that were pulled and did not settle.
+/// Collects the items that were pulled and did not settle, and tells if items have labels.
 ///
 /// It is separate from the other hooks, because a worker that is dropped needs it: a plan has no bounds about functions of the
 /// caller.
@@ -14,15 +14,19 @@ pub trait Leftovers<I> {
     /// `true` if these items are given back. The compiler removes code that other runs do not need.
     const GIVES_BACK: bool;
 
+    /// `true` if items have labels.
+    const LABELS: bool;
+
     /// Takes an item that did not settle.
     fn leave(&mut self, left: LeftOver<I>);
 }
 
 /// Declares that hooks pass these items on to the hooks below them.
 macro_rules! passes_leftovers {
-    ($hook:ident) => {
+    ($hook:ident, labels: $labels:expr) => {
         impl<I, H: Leftovers<I>, F> Leftovers<I> for $hook<H, F> {
             const GIVES_BACK: bool = H::GIVES_BACK;
+            const LABELS: bool = $labels;
 
             fn leave(&mut self, left: LeftOver<I>) {
                 self.below.leave(left);
@@ -51,8 +55,9 @@ pub struct OnGiveBack<H, F, I> {
     left: Vec<LeftOver<I>>,
 }
 
-impl<H, F, I> Leftovers<I> for OnGiveBack<H, F, I> {
+impl<I, H: Leftovers<I>, F> Leftovers<I> for OnGiveBack<H, F, I> {
     const GIVES_BACK: bool = true;
+    const LABELS: bool = H::LABELS;
 
     fn leave(&mut self, left: LeftOver<I>) {
         self.left.push(left);

@@ -31,7 +31,7 @@ pub(in super::super) fn start_at_once<W: Work>(
     }
     slot.control.job.renew(index, weight);
     slot.control.begin(scheduler, items.hooks.observer(), true, W::Mode::PARALLEL);
-    items.label_early(scheduler, &mut slot.control.job, &item);
+    items.set_label(&mut slot.control.job, &item);
     scheduler.report_at_once(W::Mode::PARALLEL);
     Some(item)
 }
