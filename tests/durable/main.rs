@@ -19,6 +19,7 @@ mod large_outputs;
 mod pgbouncer;
 mod pooled;
 mod postgres_connections;
+mod postgres_groups;
 mod postgres_store;
 mod process;
 #[path = "../it/support/random.rs"]
