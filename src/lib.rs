@@ -37,6 +37,8 @@ mod recover;
 pub mod restate;
 mod result;
 mod retry;
+#[cfg(feature = "http")]
+mod retry_after_header;
 mod rt;
 mod run;
 #[cfg(feature = "store")]
@@ -68,6 +70,8 @@ pub use progress::Progress;
 #[cfg(feature = "store")]
 pub use recover::Recovery;
 pub use result::{Completion, ItemState, MapTaskResult, Summary};
+#[cfg(feature = "http")]
+pub use retry_after_header::retry_after_header;
 pub use run::MapRun;
 pub use stream::MapStream;
 pub use task::AsyncMapTask;
