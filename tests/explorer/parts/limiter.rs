@@ -69,7 +69,7 @@ async fn permit(limiter: &Limiter, weight: u32) -> Permit {
         if let Some(ticket) = &ticket {
             return Poll::Ready(ready!(ticket.poll(cx.waker())).unwrap());
         }
-        match limiter.acquire(weight, cx.waker()).unwrap() {
+        match limiter.request(weight, cx.waker()).unwrap() {
             Acquired::Now(permit) => Poll::Ready(permit),
             Acquired::Later(later) => {
                 ticket = Some(later);
@@ -82,7 +82,7 @@ async fn permit(limiter: &Limiter, weight: u32) -> Permit {
 
 /// Joins the queue and leaves it later, even if the permits were granted meanwhile.
 async fn leave(limiter: &Limiter, weight: u32) {
-    let acquired = poll_fn(|cx| Poll::Ready(limiter.acquire(weight, cx.waker()))).await;
+    let acquired = poll_fn(|cx| Poll::Ready(limiter.request(weight, cx.waker()))).await;
     again().await;
     drop(acquired);
 }
