@@ -288,12 +288,13 @@ impl Limiter {
         loop {
             let mut state = self.lock();
             state.check(weight)?;
-            if state.take_at_once(weight) {
+            let now = state.now();
+            if state.take_at_once(weight, now) {
                 return Ok(Acquired::Now(Permit::new(self.clone(), weight)));
             }
             if let Some(waker) = own_waker.take() {
                 let number = state.join(Request { weight, waker });
-                state.tell(number);
+                state.tell(number, now);
                 return Ok(Acquired::Later(Ticket::new(self.clone(), number, weight)));
             }
             drop(state);
@@ -310,7 +311,9 @@ impl Limiter {
     /// Grants permits to the requests that wait, as far as there are enough, and wakes their tasks. If the first that is left
     /// waits for a time, its task is woken as well, unless it knows that time.
     fn serve<'a>(&'a self, mut state: MutexGuard<'a, State>) {
-        while let Some(waker) = state.grant_next().or_else(|| state.untold()) {
+        loop {
+            let now = state.now();
+            let Some(waker) = state.grant_next(now).or_else(|| state.untold(now)) else { return };
             drop(state);
             waker.wake();
             state = self.lock();

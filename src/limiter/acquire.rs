@@ -64,7 +64,10 @@ impl Limiter {
 
     /// Takes one permit if it is free now and no request waits.
     pub fn try_acquire(&self) -> Option<Permit> {
-        let is_taken = self.lock().take_at_once(1);
+        let mut state = self.lock();
+        let now = state.now();
+        let is_taken = state.take_at_once(1, now);
+        drop(state);
         is_taken.then(|| Permit::new(self.clone(), 1))
     }
 }

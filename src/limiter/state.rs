@@ -106,7 +106,8 @@ impl State {
         Instant::now().saturating_duration_since(self.origin)
     }
 
-    /// Returns the time, if a grant depends on it.
+    /// Returns the time, if a grant depends on it. All decisions under one lock use one reading: a request that was not due yet
+    /// could otherwise count as due a moment later, and nobody would wait for its time.
     pub(super) fn now(&self) -> Duration {
         if self.rate.is_none() && self.hold.is_none() { Duration::ZERO } else { self.read_clock() }
     }
@@ -132,8 +133,7 @@ impl State {
     }
 
     /// Takes permits at once, if no other request waits.
-    pub(super) fn take_at_once(&mut self, weight: u32) -> bool {
-        let now = self.now();
+    pub(super) fn take_at_once(&mut self, weight: u32, now: Duration) -> bool {
         let can_take = self.waiting.is_empty() && self.fits(weight) && self.due(weight) <= now;
         if can_take {
             // A limiter that was idle dates from now. One that has just granted what was due continues from there.
@@ -165,9 +165,8 @@ impl State {
     }
 
     /// Grants the first request its permits, if there are enough. Returns its waker.
-    pub(super) fn grant_next(&mut self) -> Option<Waker> {
+    pub(super) fn grant_next(&mut self, now: Duration) -> Option<Waker> {
         let weight = self.waiting.first()?.weight;
-        let now = self.now();
         if !self.fits(weight) || self.due(weight) > now {
             return None;
         }
@@ -179,9 +178,9 @@ impl State {
     }
 
     /// Returns the waker of the first request, if its task does not know when it is due. It learns that when it asks again.
-    pub(super) fn untold(&mut self) -> Option<Waker> {
+    pub(super) fn untold(&mut self, now: Duration) -> Option<Waker> {
         let number = self.waiting.first_number()?;
-        let due = self.due_in_future(number)?;
+        let due = self.due_after(now, number)?;
         if self.told.replace((number, due)) == Some((number, due)) {
             return None;
         }
@@ -189,16 +188,15 @@ impl State {
         Some(mem::replace(&mut request.waker, Waker::noop().clone()))
     }
 
-    fn due_in_future(&mut self, number: u64) -> Option<Duration> {
+    fn due_after(&mut self, now: Duration, number: u64) -> Option<Duration> {
         let weight = self.waiting.get_mut(number)?.weight;
-        let due = self.due(weight);
-        (due > self.now()).then_some(due)
+        Some(self.due(weight)).filter(|due| *due > now)
     }
 
     /// Tells the task of a request that is the first when it must ask again.
-    pub(super) fn tell(&mut self, number: u64) {
+    pub(super) fn tell(&mut self, number: u64, now: Duration) {
         if self.waiting.first_number() == Some(number) {
-            self.told = self.due_in_future(number).map(|due| (number, due));
+            self.told = self.due_after(now, number).map(|due| (number, due));
         }
     }
 

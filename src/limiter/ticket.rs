@@ -42,10 +42,18 @@ impl Ticket {
 
     /// Takes the permits if they are granted, and replaces the waker if they are not.
     pub(crate) fn poll(&self, waker: &Waker) -> Poll<Result<Permit, AlreadyTaken>> {
-        self.grant_if_due();
         let mut own_waker = None;
         loop {
             let mut state = self.limiter.lock();
+            let now = state.now();
+            if state.waiting.first_number() == Some(self.number) {
+                // Its time may have come. No other task need notice that.
+                if let Some(old) = state.grant_next(now) {
+                    self.limiter.serve(state);
+                    drop(old);
+                    continue;
+                }
+            }
             if state.take_granted(self.number) {
                 return Poll::Ready(Ok(Permit::new(self.limiter.clone(), self.weight)));
             }
@@ -53,31 +61,18 @@ impl Ticket {
                 return Poll::Ready(Err(AlreadyTaken));
             };
             if request.waker.will_wake(waker) {
-                state.tell(self.number);
+                state.tell(self.number, now);
                 return Poll::Pending;
             }
             if let Some(new) = own_waker.take() {
                 let old = mem::replace(&mut request.waker, new);
-                state.tell(self.number);
+                state.tell(self.number, now);
                 drop(state);
                 drop(old);
                 return Poll::Pending;
             }
             drop(state);
             own_waker = Some(waker.clone());
-        }
-    }
-}
-
-impl Ticket {
-    /// Grants the permits if their time has come, which no other task need notice.
-    fn grant_if_due(&self) {
-        let mut state = self.limiter.lock();
-        if state.waiting.first_number() == Some(self.number) {
-            if let Some(own_waker) = state.grant_next() {
-                self.limiter.serve(state);
-                drop(own_waker);
-            }
         }
     }
 }
