@@ -33,6 +33,10 @@ const MAX_HOLD: Duration = Duration::from_secs(300);
 /// [`weight`](crate::MapRun::weight) of the item, by default 1. The attempt returns them when it ends, before the delay of a
 /// retry. An attempt of [`map_blocking`](crate::Over::map_blocking) returns them when its function has returned.
 ///
+/// Besides the number of attempts at once, or instead of it, a limiter can bound how many begin per second; see
+/// [`builder`](Self::builder). It can hold everything back after a refusal; see [`hold_back`](Self::hold_back). Code outside of
+/// runs takes permits by hand; see [`acquire`](Self::acquire). The guide helps to [choose](crate::guide::limits).
+///
 /// It is fair: first come, first served. An attempt that needs many permits is not starved by attempts that need few. While
 /// it waits, the requests behind it wait, too. A run waits in the queue with one item at a time. So a run of many items gets
 /// no more turns than a run of few.
@@ -46,7 +50,9 @@ const MAX_HOLD: Duration = Duration::from_secs(300);
 ///
 /// **A run that is not polled.** When its turn in the queue comes, the limiter grants permits to the run. They are in use
 /// from then on. A run that is not polled neither starts its item nor returns these permits, and its running items keep
-/// theirs. If these are all permits, every other run of the limiter waits until the run is polled again or dropped.
+/// theirs. If these are all permits, every other run of the limiter waits until the run is polled again or dropped. If the
+/// limiter has a rate, all requests behind that run wait, because it does not take its turn when the time has come. The same
+/// holds for a future of [`acquire`](Self::acquire) that is not polled.
 ///
 /// This happens easily in `select!`. While the body of one branch runs, the other branches are not polled:
 ///
@@ -103,9 +109,10 @@ const MAX_HOLD: Duration = Duration::from_secs(300);
 /// One limit for all requests of a service, however many tasks they run:
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use async_map_task::{AsyncMapTask, Limiter};
+/// use std::time::Duration;
 ///
 /// let limiter = Limiter::new(100);
 /// let thumbnails = AsyncMapTask::builder().concurrency(64).limiter(&limiter).build()?;
@@ -116,7 +123,7 @@ const MAX_HOLD: Duration = Duration::from_secs(300);
 /// let note = |n: u32| {
 ///     peak.set(peak.get().max(watch.in_use()));
 ///     async move {
-///         tokio::task::yield_now().await;
+///         tokio::time::sleep(Duration::from_millis(1)).await;
 ///         Ok::<_, String>(n)
 ///     }
 /// };
