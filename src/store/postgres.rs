@@ -3,6 +3,7 @@
 mod cache;
 mod calls;
 mod claims;
+mod connections;
 mod group;
 mod items;
 mod link;
@@ -14,13 +15,14 @@ mod schema;
 use std::fmt;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
 
 use self::cache::{LookUp, Put};
-use self::calls::{Broken, Call, Calls, MAX_TRY, Retry};
+use self::calls::{Call, Calls, MAX_TRY, Retry};
 use self::claims::NewClaim;
+use self::connections::Connections;
 use self::group::Grouped;
 use self::items::Save;
 use self::link::{Scope, with_link};
@@ -28,12 +30,6 @@ use super::fault::Fault;
 use super::{
     CacheKey, Checksummed, Claim, MAX_DURATION, Record, RunInfo, RunStatus, Store, StoreError, names, rows,
 };
-
-/// The maximum number of connections of a store.
-const CONNECTIONS: u32 = 8;
-
-/// How long one try waits for a connection.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Stores everything in a PostgreSQL database, for many machines. Supports version 12 of the server and later.
 ///
@@ -133,10 +129,9 @@ impl PostgresStore {
         schema::migrate(&mut connection).await?;
         let is_pooled = pooler::is_between(&mut connection, &options).await?;
         connection.close().await?;
-        let broken = Broken::default();
-        let pool = pool(options, is_pooled, broken.clone());
+        let connections = Connections::new(options, is_pooled);
         let retry = Retry { time: Self::DEFAULT_RETRY_TIME };
-        let calls = Calls { pool, is_pooled, broken, retry };
+        let calls = Calls { connections, is_pooled, retry };
         let (look_ups, puts, claims, saves) = Default::default();
         Ok(Self { calls, look_ups, puts, claims, saves })
     }
@@ -168,36 +163,6 @@ impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresStore").field("retry_time", &self.calls.retry.time).finish_non_exhaustive()
     }
-}
-
-/// Returns the connections of a store. They are not tested before use, because a failed operation is retried on another one.
-fn pool(options: PgConnectOptions, is_pooled: bool, broken: Broken) -> PgPool {
-    let pool = PgPoolOptions::new()
-        .max_connections(CONNECTIONS)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .test_before_acquire(false)
-        .before_acquire(move |_, connection| {
-            let is_sound = !broken.includes(connection.age);
-            Box::pin(async move { Ok(is_sound) })
-        });
-    let pool = if is_pooled {
-        pool
-    } else {
-        pool.after_connect(|connection, _| Box::pin(prepare_session(connection)))
-    };
-    pool.connect_lazy_with(options)
-}
-
-/// Switches durable commits on, because committed data must survive a crash of the server, even if its configuration
-/// differs. Switches plans off that read whole tables: the plan of a prepared statement stays when the tables grow. A
-/// statement without another plan would be compiled because of its high cost, so that is off, too.
-async fn prepare_session(connection: &mut PgConnection) -> sqlx::Result<()> {
-    let set = "SELECT set_config('synchronous_commit', 'on', false)
-               WHERE current_setting('synchronous_commit') = 'off'
-               UNION ALL SELECT set_config('enable_seqscan', 'off', false)
-               UNION ALL SELECT set_config('jit', 'off', false)";
-    sqlx::query(set).execute(connection).await?;
-    Ok(())
 }
 
 /// Returns a lease or an expiry in microseconds.

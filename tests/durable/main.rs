@@ -18,6 +18,8 @@ mod kill;
 mod large_outputs;
 mod pgbouncer;
 mod pooled;
+mod postgres_connections;
+mod postgres_groups;
 mod postgres_store;
 mod process;
 #[path = "../it/support/random.rs"]

@@ -19,6 +19,9 @@ pub(super) fn cases<S: Store>() -> Vec<Case<S>> {
         of_many_claims_one_is_granted,
         a_value_is_computed_once,
         calls_at_once_have_answers_of_their_own,
+        of_many_that_save_only_the_holder_does,
+        of_many_that_look_up_none_finds_an_expired_value,
+        of_many_claims_each_has_its_holder_and_its_end,
         readers_never_find_nothing_while_a_value_is_overwritten,
         nothing_comes_back_of_a_run_forgotten_amid_commits,
     ]
@@ -168,6 +171,71 @@ async fn calls_at_once_have_answers_of_their_own<S: Store>(store: S) -> Checked 
     ended.await.into_iter().collect::<Checked>()?;
     let other = store.claim(&key("other"), "the next", HOUR, true).await?;
     ensure!(matches!(other, Claim::Held { .. }), "found {other:?}, expected the claim of another holder");
+    Ok(())
+}
+
+/// A store that saves several states at once must check the holder of each.
+async fn of_many_that_save_only_the_holder_does<S: Store>(store: S) -> Checked {
+    open(&store, "a").await?;
+    let index = |caller: &str| caller.trim_start_matches("holder ").parse::<u64>().unwrap_or(u64::MAX);
+    let ended = at_once(&store, |store, caller| async move {
+        let index = index(&caller);
+        let holder = if index % 2 == 0 { "a" } else { "b" };
+        let saved = store.save_checkpoint("nightly", holder, index, "hash", &checksummed(&caller)).await;
+        if holder == "a" { Ok(saved?) } else { lost(saved, "nightly", "b") }
+    });
+    ended.await.into_iter().collect::<Checked>()?;
+    for caller in (0..MANY).map(|number| format!("holder {number}")) {
+        let index = index(&caller);
+        let expected = (index % 2 == 0).then(|| checksummed(&caller));
+        ensure_eq!(store.checkpoint("nightly", index, "hash").await?, expected, "item {index}");
+    }
+    Ok(())
+}
+
+async fn of_many_that_look_up_none_finds_an_expired_value<S: Store>(store: S) -> Checked {
+    store.put_cached(&key("kept"), &checksummed("1"), None).await?;
+    store.put_cached(&key("new"), &checksummed("2"), Some(HOUR)).await?;
+    // The last one: a store may delete an expired value when the next one is stored.
+    store.put_cached(&key("old"), &checksummed("3"), Some(EXPIRED)).await?;
+    let ended = at_once(&store, |store, _| async move {
+        ensure_eq!(store.cached(&key("old")).await?, None);
+        ensure_eq!(store.cached(&key("kept")).await?, Some(checksummed("1")));
+        ensure_eq!(store.cached(&key("new")).await?, Some(checksummed("2")));
+        ensure_eq!(store.cached(&key("old")).await?, None);
+        Ok(())
+    });
+    ended.await.into_iter().collect::<Checked>()?;
+    Ok(())
+}
+
+/// Each caller claims four keys, and stores a value of one of them. The others differ in one part of the key.
+async fn of_many_claims_each_has_its_holder_and_its_end<S: Store>(store: S) -> Checked {
+    let keys = |holder: &str| {
+        let ended = key(holder);
+        let of_task = CacheKey { task: "other".to_owned(), ..ended.clone() };
+        let of_version = CacheKey { version: "4".to_owned(), ..ended.clone() };
+        let of_item = key(&format!("other item of {holder}"));
+        (ended, [of_task, of_version, of_item])
+    };
+    let ended = at_once(&store, |store, holder| async move {
+        let (ended, others) = keys(&holder);
+        for key in others.iter().chain([&ended]) {
+            ensure_eq!(store.claim(key, &holder, HOUR, false).await?, Claim::Granted);
+        }
+        ensure!(!store.renew_claim(&ended, "another", HOUR).await?, "another holder has renewed the claim");
+        ensure!(store.renew_claim(&ended, &holder, HOUR).await?, "`{holder}` does not have its claim");
+        store.put_cached(&ended, &checksummed("1"), None).await?;
+        Ok(())
+    });
+    ended.await.into_iter().collect::<Checked>()?;
+    for holder in (0..MANY).map(|number| format!("holder {number}")) {
+        let (ended, others) = keys(&holder);
+        ensure!(!store.renew_claim(&ended, &holder, HOUR).await?, "the claim outlives the value");
+        for key in others {
+            ensure!(store.renew_claim(&key, &holder, HOUR).await?, "the value of {ended:?} ended {key:?}");
+        }
+    }
     Ok(())
 }
 

@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgPool;
 use tokio::time::{sleep, timeout};
 
+use super::connections::Connections;
 use super::link::{Link, Scope};
-use crate::lock::lock;
 use crate::store::StoreError;
 use crate::store::fault::Fault;
 
@@ -44,28 +43,12 @@ impl Call {
     }
 }
 
-/// When a connection last failed. Connections that were open at that time are not used again.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Broken(Arc<Mutex<Option<std::time::Instant>>>);
-
-impl Broken {
-    fn note(&self) {
-        *lock(&self.0) = Some(std::time::Instant::now());
-    }
-
-    /// Returns `true` if a connection of this age may have failed, too.
-    pub(super) fn includes(&self, age: Duration) -> bool {
-        lock(&self.0).is_some_and(|failed| failed.elapsed() <= age)
-    }
-}
-
 /// Makes calls, and retries them if the connection or the server fails.
 #[derive(Debug, Clone)]
 pub(super) struct Calls {
-    pub(super) pool: PgPool,
+    pub(super) connections: Arc<Connections>,
     /// `true` if the server's sessions are shared with other connections.
     pub(super) is_pooled: bool,
-    pub(super) broken: Broken,
     pub(super) retry: Retry,
 }
 
@@ -89,14 +72,14 @@ impl Calls {
         F: Future<Output = Result<T, Fault>>,
     {
         let once = async {
-            let mut link = Link::new(self.pool.acquire().await?, self.is_pooled);
+            let mut link = Link::acquire(&self.connections, self.is_pooled).await?;
             link.begin(call.scope).await?;
             operation(link).await
         };
         let tried = timeout(call.max_try, once).await;
         let tried = tried.unwrap_or_else(|_| Err(no_answer(call.max_try)));
         if tried.as_ref().is_err_and(is_of_all_connections) {
-            self.broken.note();
+            self.connections.note_broken();
         }
         tried
     }

@@ -1,10 +1,12 @@
 //! A connection for the duration of one call.
 
-use sqlx::pool::PoolConnection;
+use std::sync::Arc;
+
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
 use sqlx::{FromRow, Postgres};
 
+use super::connections::{Connections, Loan};
 use crate::store::fault::Fault;
 
 pub(super) type Statement<'q> = Query<'q, Postgres, PgArguments>;
@@ -35,17 +37,19 @@ macro_rules! with_link {
 }
 pub(super) use with_link;
 
-/// A connection that returns to its pool when the call has ended. It is closed if the call failed or was dropped.
+/// A connection that is given back when the call has ended. It is closed if the call failed or was dropped.
 pub(super) struct Link {
-    connection: Option<PoolConnection<Postgres>>,
+    loan: Loan,
+    connections: Arc<Connections>,
     /// `true` if the server's sessions are shared with other connections, so that nothing may stay in a session.
     is_pooled: bool,
     is_in_transaction: bool,
 }
 
 impl Link {
-    pub(super) fn new(connection: PoolConnection<Postgres>, is_pooled: bool) -> Self {
-        Self { connection: Some(connection), is_pooled, is_in_transaction: false }
+    pub(super) async fn acquire(connections: &Arc<Connections>, is_pooled: bool) -> Result<Self, Fault> {
+        let loan = connections.acquire().await?;
+        Ok(Self { loan, connections: Arc::clone(connections), is_pooled, is_in_transaction: false })
     }
 
     /// Begins the scope of the call. Single statements need a transaction if a pooler would send each message to another
@@ -62,7 +66,7 @@ impl Link {
         Ok(())
     }
 
-    /// Ends the call, and returns the connection to the pool. The effects are durable, or undone if the store has refused
+    /// Ends the call, and gives the connection back. The effects are durable, or undone if the store has refused
     /// the call.
     pub(super) async fn end<T>(mut self, done: Result<T, Fault>) -> Result<T, Fault> {
         let end = match &done {
@@ -73,7 +77,7 @@ impl Link {
         if self.is_in_transaction {
             sqlx::raw_sql(end).execute(self.connection()?).await?;
         }
-        self.connection = None;
+        self.connections.give_back(self.loan);
         done
     }
 
@@ -99,16 +103,6 @@ impl Link {
     }
 
     fn connection(&mut self) -> Result<&mut PgConnection, Fault> {
-        self.connection.as_deref_mut().ok_or(Fault::Sql(sqlx::Error::PoolClosed))
-    }
-}
-
-/// Closes a connection that was dropped in the middle of a call. If it were returned, the pool would wait for the call's
-/// end.
-impl Drop for Link {
-    fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            drop(connection.detach());
-        }
+        self.loan.connection().ok_or(Fault::Sql(sqlx::Error::PoolClosed))
     }
 }
