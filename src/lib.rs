@@ -60,7 +60,7 @@ pub use config::{
 pub use context::ItemContext;
 pub use error::{BoxError, ConfigError, FailureReason, MapTaskError, RunError};
 pub use handle::MapHandle;
-pub use limiter::Limiter;
+pub use limiter::{Limiter, LimiterBuilder, Permit};
 #[cfg(feature = "serde")]
 pub use map_task_config::MapTaskConfig;
 pub use observe::{Event, Observer};

@@ -1,15 +1,29 @@
 //! A limit that several tasks and requests share.
 
+mod acquire;
+mod builder;
+mod hold;
 mod numbered;
+mod rate;
+mod state;
+mod ticket;
 
 use std::fmt;
-use std::mem;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Waker;
+use std::time::Duration;
 
-use self::numbered::Numbered;
+pub use self::builder::LimiterBuilder;
+use self::rate::Rate;
+use self::state::{Request, State};
+pub use self::ticket::Permit;
+pub(crate) use self::ticket::{Acquired, AlreadyTaken, Ticket};
+use crate::error::ConfigError;
 use crate::lock::lock;
-use crate::rt::{Mutex, MutexGuard};
+use crate::rt::{Instant, Mutex, MutexGuard};
+
+/// The longest hold, unless [`LimiterBuilder::max_hold`] sets another.
+const MAX_HOLD: Duration = Duration::from_secs(300);
 
 /// A limit on running attempts that several tasks, runs and requests share; see
 /// [`limiter`](crate::AsyncMapTaskBuilder::limiter).
@@ -18,6 +32,10 @@ use crate::rt::{Mutex, MutexGuard};
 /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency), and as many permits of the limiter. Their number is the
 /// [`weight`](crate::MapRun::weight) of the item, by default 1. The attempt returns them when it ends, before the delay of a
 /// retry. An attempt of [`map_blocking`](crate::Over::map_blocking) returns them when its function has returned.
+///
+/// Besides the number of attempts at once, or instead of it, a limiter can bound how many begin per second; see
+/// [`builder`](Self::builder). It can hold everything back after a refusal; see [`hold_back`](Self::hold_back). Code outside of
+/// runs takes permits by hand; see [`acquire`](Self::acquire). The guide helps to [choose](crate::guide::limits).
 ///
 /// It is fair: first come, first served. An attempt that needs many permits is not starved by attempts that need few. While
 /// it waits, the requests behind it wait, too. A run waits in the queue with one item at a time. So a run of many items gets
@@ -32,7 +50,9 @@ use crate::rt::{Mutex, MutexGuard};
 ///
 /// **A run that is not polled.** When its turn in the queue comes, the limiter grants permits to the run. They are in use
 /// from then on. A run that is not polled neither starts its item nor returns these permits, and its running items keep
-/// theirs. If these are all permits, every other run of the limiter waits until the run is polled again or dropped.
+/// theirs. If these are all permits, every other run of the limiter waits until the run is polled again or dropped. If the
+/// limiter has a rate, all requests behind that run wait, because it does not take its turn when the time has come. The same
+/// holds for a future of [`acquire`](Self::acquire) that is not polled.
 ///
 /// This happens easily in `select!`. While the body of one branch runs, the other branches are not polled:
 ///
@@ -89,9 +109,10 @@ use crate::rt::{Mutex, MutexGuard};
 /// One limit for all requests of a service, however many tasks they run:
 ///
 /// ```
-/// # #[tokio::main(flavor = "current_thread")]
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use async_map_task::{AsyncMapTask, Limiter};
+/// use std::time::Duration;
 ///
 /// let limiter = Limiter::new(100);
 /// let thumbnails = AsyncMapTask::builder().concurrency(64).limiter(&limiter).build()?;
@@ -102,7 +123,7 @@ use crate::rt::{Mutex, MutexGuard};
 /// let note = |n: u32| {
 ///     peak.set(peak.get().max(watch.in_use()));
 ///     async move {
-///         tokio::task::yield_now().await;
+///         tokio::time::sleep(Duration::from_millis(1)).await;
 ///         Ok::<_, String>(n)
 ///     }
 /// };
@@ -117,40 +138,55 @@ pub struct Limiter {
     state: Arc<Mutex<State>>,
 }
 
-/// No code of the caller's runs while this is locked: a waker is cloned, woken and dropped after the lock is released.
-struct State {
-    permits: usize,
-    /// The largest number of permits so far.
-    most: usize,
-    /// The permits of running attempts, and of grants that were not taken. It is above `permits` after these were lowered,
-    /// and while a heavier attempt runs alone.
-    in_use: usize,
-    /// The number of the next request that has to wait.
-    next_number: u64,
-    /// The requests that wait, in the order in which they were made.
-    waiting: Numbered<Request>,
-    /// The requests that were granted permits and have not taken them, in the same order.
-    granted: Numbered<()>,
-    /// How many requests have left the queue without permits.
-    given_up: u64,
-}
-
-/// A request for permits that has to wait.
-struct Request {
-    weight: u32,
-    waker: Waker,
-}
-
 impl Limiter {
-    /// Creates a limiter with this many permits.
+    /// Creates a limiter with this many permits, and no rate.
     ///
     /// With 0 permits, it refuses every attempt until [`set_permits`](Self::set_permits) gives it some: a run ends
     /// with [`FailureReason::Config`](crate::FailureReason::Config) when its first item is due to start. To begin with
     /// a limiter that holds all runs back instead, create it with permits and then call `set_permits(0)`.
     pub fn new(permits: usize) -> Self {
-        let (waiting, granted) = (Numbered::new(), Numbered::new());
-        let state =
-            State { permits, most: permits, in_use: 0, next_number: 0, waiting, granted, given_up: 0 };
+        Self::with_state(State::new(permits, "Limiter::new(0)"))
+    }
+
+    /// Creates a limiter that lets this many attempts begin per second, evenly spaced. Any number of them may run at once.
+    ///
+    /// It is the short form of [`builder().rate(n, one second)`](LimiterBuilder::rate). With 0, it refuses every attempt, as
+    /// [`new(0)`](Self::new) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::{AsyncMapTask, Limiter};
+    ///
+    /// let task = AsyncMapTask::builder().concurrency(100).limiter(&Limiter::per_second(50)).build()?;
+    /// let result = task.run(0..101, async |n: u32| Ok::<_, String>(n)).await?;
+    /// assert_eq!(result.summary.elapsed.as_secs(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn per_second(count: u32) -> Self {
+        let rate = Rate::new(count, Duration::from_secs(1), 1);
+        let permits = if rate.is_ok() { usize::MAX } else { 0 };
+        let mut state = State::new(permits, "Limiter::per_second(0)");
+        rate.into_iter().for_each(|rate| state.set_rate(rate));
+        Self::with_state(state)
+    }
+
+    /// Returns a builder for a limiter with a rate, permits, or both.
+    pub fn builder() -> LimiterBuilder {
+        LimiterBuilder::default()
+    }
+
+    /// Creates the limiter of a run that can hold its own items back: it bounds nothing else.
+    pub(crate) fn for_holds(concurrency: usize) -> Self {
+        let mut state = State::new(usize::MAX, "");
+        state.starts_after_hold = Some(concurrency);
+        Self::with_state(state)
+    }
+
+    fn with_state(state: State) -> Self {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -173,7 +209,60 @@ impl Limiter {
         self.serve(state);
     }
 
-    /// Returns the number of permits.
+    /// Changes the rate immediately, or gives the limiter a rate: at most `count` attempts begin per `period`; see
+    /// [`LimiterBuilder::rate`]. The burst stays as it is, by default 1.
+    ///
+    /// Attempts that have begun are still counted: after a burst of 10, the first start under the new rate comes ten of the
+    /// new intervals later.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if `count` is 0, or `period` is 0 or above 24 hours. The rate does not change then.
+    pub fn set_rate(&self, count: u32, period: Duration) -> Result<(), ConfigError> {
+        let mut state = self.lock();
+        let rate = Rate::new(count, period, state.burst())?;
+        state.set_rate(rate);
+        self.serve(state);
+        Ok(())
+    }
+
+    /// Holds everything back: no attempt begins under this limiter until the time has passed, in any run. Running attempts
+    /// continue.
+    ///
+    /// This is what a `429 Too Many Requests` with a `Retry-After` asks of a client: not only the item that got the answer
+    /// waits, but all that would get the same. A run does it with [`hold_back`](crate::MapRun::hold_back).
+    ///
+    /// A hold can extend another, but not shorten it. Each lasts at most [`max_hold`](LimiterBuilder::max_hold), by default 300
+    /// s. In the tenth of that time that follows, attempts start one after another, as many as there are permits, so that they
+    /// do not all come at once. A limiter with a rate starts without a burst.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::{AsyncMapTask, Limiter};
+    /// use std::time::Duration;
+    ///
+    /// let api = Limiter::new(10);
+    /// api.hold_back(Duration::from_secs(30));
+    /// let task = AsyncMapTask::builder().limiter(&api).build()?;
+    /// let result = task.run([1], async |n: u32| Ok::<_, String>(n)).await?;
+    /// assert_eq!(result.summary.elapsed.as_secs(), 30);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn hold_back(&self, time: Duration) {
+        self.begin_hold(time);
+    }
+
+    /// Holds everything back. Returns the length of the hold if nothing was held back before.
+    // It wakes nobody: a grant only becomes later by it. A task that asks too early learns its new time then.
+    pub(crate) fn begin_hold(&self, time: Duration) -> Option<Duration> {
+        self.lock().hold_back(time)
+    }
+
+    /// Returns the number of permits; `usize::MAX` if there is no bound.
     pub fn permits(&self) -> usize {
         self.lock().permits
     }
@@ -186,21 +275,34 @@ impl Limiter {
         self.lock().in_use
     }
 
+    /// Returns the number of requests that wait: at most one of each run, and those of [`acquire`](Self::acquire).
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// Returns the earliest time of the next grant, if it is in the future: because of the rate or a hold.
+    pub(crate) fn next_grant(&self) -> Option<Instant> {
+        self.lock().next_grant()
+    }
+
     /// Requests permits. They are granted immediately if they are free and no other request waits.
-    pub(crate) fn acquire(&self, weight: u32, waker: &Waker) -> Result<Acquired, TooHeavy> {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the weight is above the largest number of permits that the limiter has ever had.
+    pub(crate) fn request(&self, weight: u32, waker: &Waker) -> Result<Acquired, ConfigError> {
         let mut own_waker = None;
         loop {
             let mut state = self.lock();
-            if weight as usize > state.most {
-                return Err(TooHeavy { most: state.most });
-            }
-            if state.waiting.is_empty() && state.fits(weight) {
-                state.in_use += weight as usize;
-                return Ok(Acquired::Now(Permit { limiter: self.clone(), weight }));
+            state.check(weight)?;
+            let now = state.now();
+            if state.take_at_once(weight, now) {
+                return Ok(Acquired::Now(Permit::new(self.clone(), weight)));
             }
             if let Some(waker) = own_waker.take() {
                 let number = state.join(Request { weight, waker });
-                return Ok(Acquired::Later(Ticket { limiter: self.clone(), number, weight }));
+                state.tell(number, now);
+                return Ok(Acquired::Later(Ticket::new(self.clone(), number, weight)));
             }
             drop(state);
             own_waker = Some(waker.clone());
@@ -213,9 +315,12 @@ impl Limiter {
         self.serve(state);
     }
 
-    /// Grants permits to the requests that wait, as far as there are enough, and wakes their tasks.
+    /// Grants permits to the requests that wait, as far as there are enough, and wakes their tasks. If the first that is left
+    /// waits for a time, its task is woken as well, unless it knows that time.
     fn serve<'a>(&'a self, mut state: MutexGuard<'a, State>) {
-        while let Some(waker) = state.grant_next() {
+        loop {
+            let now = state.now();
+            let Some(waker) = state.grant_next(now).or_else(|| state.untold(now)) else { return };
             drop(state);
             waker.wake();
             state = self.lock();
@@ -224,122 +329,6 @@ impl Limiter {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
-    }
-}
-
-impl State {
-    /// Returns `true` if there are enough permits now. A weight above the limit needs all permits to be free.
-    fn fits(&self, weight: u32) -> bool {
-        let is_free = self.in_use == 0 || self.in_use.saturating_add(weight as usize) <= self.permits;
-        self.permits > 0 && is_free
-    }
-
-    fn join(&mut self, request: Request) -> u64 {
-        let number = self.next_number;
-        self.next_number += 1;
-        self.waiting.push(number, request);
-        number
-    }
-
-    /// Grants the first request its permits, if there are enough, and returns its waker.
-    fn grant_next(&mut self) -> Option<Waker> {
-        let weight = self.waiting.first()?.weight;
-        if !self.fits(weight) {
-            return None;
-        }
-        let (number, request) = self.waiting.remove_first()?;
-        self.in_use += weight as usize;
-        self.granted.push(number, ());
-        Some(request.waker)
-    }
-}
-
-/// Permits, or a position in the queue for them.
-#[derive(Debug)]
-pub(crate) enum Acquired {
-    Now(Permit),
-    Later(Ticket),
-}
-
-/// A position in the queue of a limiter. When it is dropped, it leaves the queue, and returns permits that were granted and
-/// not taken.
-#[derive(Debug)]
-pub(crate) struct Ticket {
-    limiter: Limiter,
-    number: u64,
-    weight: u32,
-}
-
-/// The weight is above `most`, the largest number of permits that the limiter has ever had.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct TooHeavy {
-    pub(crate) most: usize,
-}
-
-/// The permits of a ticket were taken before.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct AlreadyTaken;
-
-impl Ticket {
-    pub(crate) fn weight(&self) -> u32 {
-        self.weight
-    }
-
-    /// Takes the permits if they are granted, and replaces the waker if they are not.
-    pub(crate) fn poll(&self, waker: &Waker) -> Poll<Result<Permit, AlreadyTaken>> {
-        let mut own_waker = None;
-        loop {
-            let mut state = self.limiter.lock();
-            if state.granted.remove(self.number).is_some() {
-                return Poll::Ready(Ok(Permit { limiter: self.limiter.clone(), weight: self.weight }));
-            }
-            let Some(request) = state.waiting.get_mut(self.number) else {
-                return Poll::Ready(Err(AlreadyTaken));
-            };
-            if request.waker.will_wake(waker) {
-                return Poll::Pending;
-            }
-            if let Some(new) = own_waker.take() {
-                let old = mem::replace(&mut request.waker, new);
-                drop(state);
-                drop(old);
-                return Poll::Pending;
-            }
-            drop(state);
-            own_waker = Some(waker.clone());
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let mut state = self.limiter.lock();
-        if state.granted.remove(self.number).is_some() {
-            state.in_use -= self.weight as usize;
-        }
-        // Its waker is dropped at the end of this function, after the lock was released.
-        let request = state.waiting.remove(self.number);
-        state.given_up += u64::from(request.is_some());
-        self.limiter.serve(state);
-    }
-}
-
-/// Permits that are in use until this is dropped.
-#[derive(Debug)]
-pub struct Permit {
-    limiter: Limiter,
-    weight: u32,
-}
-
-impl Permit {
-    pub(crate) fn weight(&self) -> u32 {
-        self.weight
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.limiter.release(self.weight);
     }
 }
 

@@ -62,6 +62,8 @@ pub(super) struct Setting {
     pub(super) timed: bool,
     pub(super) observed: bool,
     pub(super) is_durable: bool,
+    /// `true` if errors of the run can hold back its items.
+    pub(super) holds: bool,
     /// The error of a setting that does not fit the run.
     pub(super) invalid_setting: Option<ConfigError>,
 }
@@ -170,7 +172,7 @@ pub(super) enum Queue {
 
 impl Scheduler {
     pub(super) fn new(setting: Setting, now: Instant, parallel: bool) -> Self {
-        let Setting { options, promised, timed, observed, is_durable, invalid_setting } = setting;
+        let Setting { options, promised, timed, observed, is_durable, holds, invalid_setting } = setting;
         let Options { config, function, token, drain_token, listen, reporter, .. } = options;
         if let Some(reporter) = &reporter {
             reporter.start(now);
@@ -178,7 +180,7 @@ impl Scheduler {
         Self {
             name: config.name.as_deref().unwrap_or(function).to_owned(),
             run_deadline: config.run_timeout.map(|limit| deadline(now, limit)),
-            permits: Permits::new(config.concurrency, config.limiter.clone()),
+            permits: Permits::new(config.concurrency, config.limiter.clone(), holds),
             look_ahead: config.look_ahead,
             timed,
             observed,

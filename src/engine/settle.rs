@@ -71,6 +71,11 @@ impl<W: Work> ItemsOf<W> {
             // The item was kept only to be given back.
             item = None;
         }
+        if let (ItemError::Failed { error, .. }, true) = (&error, W::Hooks::HOLDS) {
+            if let Some(time) = self.hooks.hold_back(error) {
+                scheduler.hold_back(&job, time);
+            }
+        }
         let mut end = AttemptEnd::Refused;
         if let (ItemError::Failed { error, .. }, true) = (&error, item.is_some() && scheduler.stop.is_none())
         {
@@ -178,6 +183,13 @@ impl<W: Work> ItemsOf<W> {
 }
 
 impl Scheduler {
+    /// Lets nothing start until the time has passed.
+    fn hold_back(&mut self, job: &Job, time: Duration) {
+        if let Some(hold) = self.permits.hold_back(time) {
+            trace::hold(&self.name, job.name(), hold);
+        }
+    }
+
     /// Returns the time since an item or an attempt has started.
     pub(super) fn since(&mut self, started: Option<Instant>) -> Duration {
         let now = self.clock.read();

@@ -67,6 +67,11 @@ pub(super) fn retry(
     );
 }
 
+/// Logs that nothing starts for some time, because the error of an item asks for it.
+pub(super) fn hold(task: &str, (index, label): ItemName<'_>, hold: Duration) {
+    info!(target: "async_map_task", task, index, label, ?hold, "an error holds back all items");
+}
+
 /// How many failed items of a run are logged as warnings. The others are logged for debugging: a run over thousands of items
 /// does not fill the log with one fact.
 const WARNINGS: usize = 10;

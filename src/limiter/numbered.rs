@@ -42,6 +42,10 @@ impl<T> Numbered<T> {
         self.entries.front()?.1.as_ref()
     }
 
+    pub(super) fn first_number(&self) -> Option<u64> {
+        self.entries.front().map(|(number, _)| *number)
+    }
+
     pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
         let at = self.position(number)?;
         self.entries.get_mut(at)?.1.as_mut()

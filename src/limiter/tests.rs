@@ -3,6 +3,8 @@
 mod order;
 mod wakers;
 
+use std::task::Poll;
+
 use super::*;
 
 /// Returns numbers below a bound that look random and are the same in every test run.
@@ -22,14 +24,14 @@ fn granted(ticket: &Ticket) -> Option<Permit> {
 }
 
 fn at_once(limiter: &Limiter, weight: u32) -> Permit {
-    match limiter.acquire(weight, Waker::noop()) {
+    match limiter.request(weight, Waker::noop()) {
         Ok(Acquired::Now(permit)) => permit,
         other => panic!("{other:?}"),
     }
 }
 
 fn ask(limiter: &Limiter, weight: u32) -> Ticket {
-    match limiter.acquire(weight, Waker::noop()) {
+    match limiter.request(weight, Waker::noop()) {
         Ok(Acquired::Later(ticket)) => ticket,
         other => panic!("{other:?}"),
     }
@@ -107,17 +109,21 @@ fn rule_47_a_weight_above_the_lowered_limit_starts_alone_and_in_its_turn() {
 #[test]
 fn rule_47_only_a_weight_above_the_most_permits_there_ever_were_is_refused() {
     let limiter = Limiter::new(4);
-    let refused = |weight| limiter.acquire(weight, Waker::noop()).unwrap_err().most;
-    assert_eq!(refused(5), 4);
+    let refused = |weight| limiter.request(weight, Waker::noop()).unwrap_err().to_string();
+    let above = |most| format!("at most {most}, the largest number of permits that the limiter has had");
+    assert_eq!(refused(5), format!("weight must be {}, got 5", above(4)));
     limiter.set_permits(6);
     limiter.set_permits(1);
-    assert_eq!(refused(7), 6);
+    assert_eq!(refused(7), format!("weight must be {}, got 7", above(6)));
     drop(at_once(&limiter, 6));
     assert_eq!((limiter.in_use(), limiter.permits()), (0, 1));
     let limiter = Limiter::new(0);
-    assert_eq!(limiter.acquire(1, Waker::noop()).unwrap_err().most, 0);
+    let error = limiter.request(1, Waker::noop()).unwrap_err();
+    assert_eq!(error.to_string(), "limiter must be created with at least 1 permit, got Limiter::new(0)");
     limiter.set_permits(1);
     drop(at_once(&limiter, 1));
+    let error = Limiter::per_second(0).request(1, Waker::noop()).unwrap_err();
+    assert_eq!(error.found(), "Limiter::per_second(0)");
 }
 
 #[test]

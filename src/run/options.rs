@@ -10,7 +10,8 @@ use crate::engine::running::Parts;
 use crate::engine::user::bounds::Transferable;
 use crate::engine::user::call::Shared;
 use crate::engine::user::hooks::{
-    Label, Observe, OnLabel, OnObserve, OnRetryAfter, OnRetryIf, OnWeight, RetryAfter, RetryIf, Weight,
+    HoldBack, Label, Observe, OnHoldBack, OnLabel, OnObserve, OnRetryAfter, OnRetryIf, OnWeight, RetryAfter,
+    RetryIf, Weight,
 };
 use crate::engine::wraps::wraps;
 use crate::observe::Observer;
@@ -102,6 +103,53 @@ impl<R: Plan> MapRun<R> {
         F: Fn(&R::Error) -> Option<Duration>,
     {
         hook!(self, below => OnRetryAfter { below, function })
+    }
+
+    /// Holds everything back after an error that asks for it, such as a `429 Too Many Requests`: no attempt begins until the
+    /// time that this function returns has passed. Running attempts continue. `None` holds nothing back.
+    ///
+    /// With a [`limiter`](crate::AsyncMapTaskBuilder::limiter), it is the limiter that holds, so all its runs wait; see
+    /// [`Limiter::hold_back`](crate::Limiter::hold_back) for the longest time, and for the starts after it. Without one, only
+    /// this run waits, and `concurrency` counts as its permits.
+    ///
+    /// The function does not decide if the item is tried again; [`retry_if`](Self::retry_if) does. It is called for each error
+    /// of the map function, also for one that is not retried, and not for timeouts and panics. A hold is a time at which no
+    /// retry can start: if it ends after the deadline of the item or of the run, the item fails immediately with this error. The
+    /// first hold is logged at INFO, those that extend it are not.
+    ///
+    /// # Examples
+    ///
+    /// One refusal, and all four items wait:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    /// use std::time::Duration;
+    ///
+    /// #[derive(Debug)]
+    /// struct Refused { retry_after: Duration }
+    ///
+    /// let task = AsyncMapTask::builder().concurrency(2).retries(1).retry_delay(Duration::ZERO).build()?;
+    /// let result = task
+    ///     .over(0..4)
+    ///     .map_with_context(|cx, n| async move {
+    ///         tokio::time::sleep(Duration::from_secs(1)).await;
+    ///         if n == 0 && cx.attempt() == 1 { Err(Refused { retry_after: Duration::from_secs(60) }) } else { Ok(n) }
+    ///     })
+    ///     .hold_back(|error: &Refused| Some(error.retry_after))
+    ///     .await
+    ///     .unwrap();
+    /// assert_eq!(result.successes(), 4);
+    /// assert!(result.summary.elapsed >= Duration::from_secs(1 + 60 + 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn hold_back<F>(self, function: F) -> MapRun<HoldBack<R, F>>
+    where
+        F: Fn(&R::Error) -> Option<Duration>,
+    {
+        hook!(self, below => OnHoldBack { below, function })
     }
 
     /// Passes every event of the run to an observer; see [`Observer`]. The default is no observer.

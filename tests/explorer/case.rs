@@ -34,6 +34,9 @@ pub(crate) enum Order {
     Resume,
     SetConcurrency(usize),
     SetPermits(usize),
+    /// The interval between two starts under the limiter.
+    SetRate(Duration),
+    HoldBack(Duration),
     Progress,
     Nothing,
 }
@@ -65,6 +68,8 @@ pub(crate) struct Case {
     pub(crate) items: Vec<Item>,
     /// The permits of a shared limiter.
     pub(crate) limiter: Option<usize>,
+    /// The interval between two starts under the limiter.
+    pub(crate) rate: Option<Duration>,
     /// `true` if a second run shares the limiter.
     pub(crate) rival: bool,
     pub(crate) end: End,
@@ -132,18 +137,21 @@ impl Case {
         };
         // A limit may be set below the weight of an item, which then runs alone.
         let least = if pairs { 2 * heaviest } else { 1 };
-        let order = |_| match size(0, 5) {
+        let order = |_| match size(0, 7) {
             0 => Order::Pause,
             1 => Order::Resume,
             2 => Order::SetConcurrency(size(least, 5)),
             3 if has_limiter => Order::SetPermits(size(1, 4)),
             4 => Order::Progress,
+            5 if has_limiter => Order::SetRate(micros(&[1, 20, 200])),
+            6 if has_limiter => Order::HoldBack(micros(&[10, 100])),
             _ => Order::Nothing,
         };
         Self {
             concurrency,
             items: (0..up_to(7)).map(item).collect(),
             limiter,
+            rate: (has_limiter && chance(40)).then(|| micros(&[1, 20, 200])),
             rival: has_limiter && chance(30),
             end,
             ordered: chance(30),

@@ -49,7 +49,7 @@ fn explore(range: Range) {
     world::begin(case.tick, case.exhaustion);
     let scene = Arc::new(Scene {
         attempts: Attempts::new(&case),
-        limiter: Limiter::new(case.limiter.unwrap_or(1)),
+        limiter: limiter(&case),
         token: CancellationToken::new(),
         is_dropped: Flag::default(),
         case: Arc::new(case),
@@ -68,7 +68,25 @@ fn explore(range: Range) {
     assert!(limiter.contains("in_use: 0") && limiter.contains("waiting: 0"), "{limiter}");
 }
 
+fn limiter(case: &Case) -> Limiter {
+    let limiter = Limiter::new(case.limiter.unwrap_or(1));
+    if let Some(interval) = case.rate {
+        limiter.set_rate(1, interval).unwrap();
+    }
+    limiter
+}
+
 impl Scene {
+    /// Gives an order that needs no handle.
+    fn steer_limiter(&self, order: &Order) {
+        match *order {
+            Order::SetPermits(permits) => self.limiter.set_permits(permits),
+            Order::SetRate(interval) => self.limiter.set_rate(1, interval).unwrap(),
+            Order::HoldBack(time) => self.limiter.hold_back(time),
+            _ => {}
+        }
+    }
+
     fn task(&self) -> AsyncMapTask {
         let case = &self.case;
         let mut builder = AsyncMapTask::builder()
@@ -175,9 +193,7 @@ impl Scene {
         let scene = Arc::clone(self);
         drop(future::spawn(async move {
             for order in &scene.case.orders {
-                if let Order::SetPermits(permits) = order {
-                    scene.limiter.set_permits(*permits);
-                }
+                scene.steer_limiter(order);
                 again().await;
             }
             match scene.case.stop {
@@ -198,7 +214,7 @@ impl Scene {
                     self.attempts.allow(concurrency);
                     handle.set_concurrency(concurrency);
                 }
-                Order::SetPermits(permits) => self.limiter.set_permits(permits),
+                Order::SetPermits(_) | Order::SetRate(_) | Order::HoldBack(_) => self.steer_limiter(order),
                 Order::Progress => {
                     let progress = handle.progress();
                     assert!(progress.successes + progress.failures <= self.case.items.len(), "{progress:?}");

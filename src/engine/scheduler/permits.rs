@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use crate::error::ConfigError;
-use crate::limiter::{Acquired, Limiter, Permit, Ticket, TooHeavy};
-use crate::rt::{OwnedSemaphorePermit, Semaphore};
+use crate::limiter::{Acquired, Limiter, Permit, Ticket};
+use crate::rt::{Instant, OwnedSemaphorePermit, Semaphore};
 
 /// The permits that an attempt holds while it runs.
 #[derive(Debug, Default)]
@@ -51,7 +52,9 @@ pub(in super::super) enum Released {
 }
 
 impl Permits {
-    pub(in super::super) fn new(concurrency: usize, limiter: Option<Limiter>) -> Self {
+    /// If the run `holds` its items back and has no limiter, it gets one of its own, with holds only.
+    pub(in super::super) fn new(concurrency: usize, limiter: Option<Limiter>, holds: bool) -> Self {
+        let limiter = limiter.or_else(|| holds.then(|| Limiter::for_holds(concurrency)));
         let capacity = concurrency.min(Semaphore::MAX_PERMITS);
         let is_simple = limiter.is_none();
         Self {
@@ -114,7 +117,11 @@ impl Permits {
     fn take_own(&mut self, held: &mut HeldPermits, weight: u32) -> Result<bool, ConfigError> {
         let needed = weight as usize;
         if needed > self.most {
-            return Err(too_heavy(weight, self.most, "concurrency"));
+            return Err(ConfigError::new(
+                "weight",
+                weight,
+                format!("at most {}, the concurrency", self.most),
+            ));
         }
         let count = held.own_permits();
         if count > needed {
@@ -162,8 +169,6 @@ impl Permits {
             return Ok(true);
         }
         self.released.extend(held.shared.take().map(|permit| Released::Permit { _permit: permit }));
-        let too_heavy =
-            |TooHeavy { most }| too_heavy(weight, most, "largest number of permits that the limiter has had");
         if self.ticket.as_ref().is_some_and(|ticket| ticket.weight() != weight) {
             self.released.extend(self.ticket.take().map(|ticket| Released::Ticket { _ticket: ticket }));
         }
@@ -171,12 +176,10 @@ impl Permits {
             Some((Poll::Ready(Ok(permit)), _)) => held.shared = Some(permit),
             Some((Poll::Pending, ticket)) => self.ticket = Some(ticket),
             // Nothing was requested yet, or the permits of the request were taken.
-            Some((Poll::Ready(Err(_)), _)) | None => {
-                match limiter.acquire(weight, waker).map_err(too_heavy)? {
-                    Acquired::Now(permit) => held.shared = Some(permit),
-                    Acquired::Later(ticket) => self.ticket = Some(ticket),
-                }
-            }
+            Some((Poll::Ready(Err(_)), _)) | None => match limiter.request(weight, waker)? {
+                Acquired::Now(permit) => held.shared = Some(permit),
+                Acquired::Later(ticket) => self.ticket = Some(ticket),
+            },
         }
         Ok(held.shared.is_some())
     }
@@ -235,6 +238,21 @@ impl Permits {
         self.ticket.as_ref().map(Ticket::weight)
     }
 
+    /// Returns the time at which the shared limit must be asked again, if it does not wake the driver before.
+    pub(in super::super) fn next_due(&self) -> Option<Instant> {
+        self.ticket.as_ref().and_then(Ticket::due)
+    }
+
+    /// Lets nothing start until the time has passed. Returns the length of the hold if nothing was held back before.
+    pub(in super::super) fn hold_back(&self, time: Duration) -> Option<Duration> {
+        self.limiter.as_ref()?.begin_hold(time)
+    }
+
+    /// Returns the earliest time at which the shared limit lets an attempt start, if that is in the future.
+    pub(in super::super) fn next_grant(&self) -> Option<Instant> {
+        self.limiter.as_ref().and_then(Limiter::next_grant)
+    }
+
     /// Leaves the queue of the shared limit.
     pub(in super::super) fn leave_queue(&mut self) {
         self.released.extend(self.ticket.take().map(|ticket| Released::Ticket { _ticket: ticket }));
@@ -251,12 +269,4 @@ impl Permits {
     pub(in super::super) fn released(&mut self) -> &mut Vec<Released> {
         &mut self.released
     }
-}
-
-fn too_heavy(weight: u32, most: usize, limit: &str) -> ConfigError {
-    if most == 0 {
-        // Only a limiter can have had no permits. The run need not have weights, so the error does not name them.
-        return ConfigError::new("limiter", "Limiter::new(0)", "created with at least 1 permit");
-    }
-    ConfigError::new("weight", weight, format!("at most {most}, the {limit}"))
 }

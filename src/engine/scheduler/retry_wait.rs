@@ -54,7 +54,8 @@ impl Scheduler {
             (Some(limit), Some(started)) => Some(deadline(self.clock.latest_start(started), limit)),
             _ => None,
         };
-        let too_late = |limit: Option<Instant>| limit.is_some_and(|limit| until >= limit);
+        let start = self.permits.next_grant().map_or(until, |grant| grant.max(until));
+        let too_late = |limit: Option<Instant>| limit.is_some_and(|limit| start >= limit);
         if too_late(give_up) || too_late(self.run_deadline) {
             return Err("a retry could not start before a time limit");
         }

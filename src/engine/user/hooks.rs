@@ -13,6 +13,9 @@ pub trait Hooks<I, E>: Leftovers<I> {
     /// The hooks below these.
     type Below: Hooks<I, E>;
 
+    /// `true` if errors can hold back other items. The compiler removes code that other runs do not need.
+    const HOLDS: bool = Self::Below::HOLDS;
+
     /// Returns the hooks below these.
     fn below(&self) -> &Self::Below;
 
@@ -29,6 +32,12 @@ pub trait Hooks<I, E>: Leftovers<I> {
     #[inline]
     fn retry_after(&self, error: &E) -> Option<Duration> {
         self.below().retry_after(error)
+    }
+
+    /// Returns for how long nothing may start, if the error asks for it.
+    #[inline]
+    fn hold_back(&self, error: &E) -> Option<Duration> {
+        self.below().hold_back(error)
     }
 
     /// Returns how many permits an item takes.
@@ -84,13 +93,15 @@ macro_rules! below {
     };
 }
 
-/// No hooks: every error is retried, no error names a delay, every item takes one permit and has no label, and there is no
+/// No hooks: every error is retried, no error names a delay or a hold, every item takes one permit and has no label, and there is no
 /// observer.
 #[derive(Debug)]
 pub struct NoHooks;
 
 impl<I, E> Hooks<I, E> for NoHooks {
     type Below = Self;
+
+    const HOLDS: bool = false;
 
     fn below(&self) -> &Self {
         self
@@ -105,6 +116,10 @@ impl<I, E> Hooks<I, E> for NoHooks {
     }
 
     fn retry_after(&self, _error: &E) -> Option<Duration> {
+        None
+    }
+
+    fn hold_back(&self, _error: &E) -> Option<Duration> {
         None
     }
 
@@ -187,6 +202,18 @@ impl<I, E, H: Hooks<I, E>, F: Fn(&E) -> Option<Duration>> Hooks<I, E> for OnRetr
     below!(with observer);
 
     fn retry_after(&self, error: &E) -> Option<Duration> {
+        (self.function)(error)
+    }
+}
+
+hook!(HoldBack: "A run with [`hold_back`](crate::MapRun::hold_back).", OnHoldBack);
+
+impl<I, E, H: Hooks<I, E>, F: Fn(&E) -> Option<Duration>> Hooks<I, E> for OnHoldBack<H, F> {
+    below!(with observer);
+
+    const HOLDS: bool = true;
+
+    fn hold_back(&self, error: &E) -> Option<Duration> {
         (self.function)(error)
     }
 }

@@ -108,6 +108,10 @@ impl State<dyn Items + '_> {
                 return Step::Retire;
             }
             control.held = HeldPermits::default();
+            if parallel && self.scheduler.permits.next_due().is_some() {
+                // Its timer wakes the run at the time of the next start.
+                self.scheduler.notify_driver();
+            }
             self.scheduler.workers.go_idle(id, waker);
             return Step::Idle;
         };

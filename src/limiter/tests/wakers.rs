@@ -1,6 +1,7 @@
 //! Wakers that use the limiter themselves, when they are woken and when they are dropped.
 
 use std::fmt::Write;
+use std::mem;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::Wake;
 
@@ -36,7 +37,7 @@ impl Reentrant {
         }
         let ticket = self.ticket.lock().unwrap().take();
         drop(ticket);
-        drop(self.limiter.acquire(1, Waker::noop()));
+        drop(self.limiter.request(1, Waker::noop()));
         self.limiter.set_permits(self.limiter.permits());
         assert!(self.limiter.in_use() <= 4);
     }
@@ -73,7 +74,7 @@ fn count_calls(steps: impl FnOnce(&Limiter, Permit, &dyn Fn(Option<Ticket>) -> W
 }
 
 fn ask_with(limiter: &Limiter, waker: Waker) -> Ticket {
-    match limiter.acquire(1, &waker) {
+    match limiter.request(1, &waker) {
         Ok(Acquired::Later(ticket)) => ticket,
         other => panic!("{other:?}"),
     }

@@ -4,7 +4,8 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
-use std::task::{Poll, ready};
+use std::task::Poll;
+use std::time::Duration;
 
 use shuttle::future::{block_on, spawn, yield_now};
 use shuttle::rand::{Rng, thread_rng};
@@ -12,7 +13,8 @@ use shuttle::thread;
 
 use crate::attempts::again;
 use crate::explore::describe;
-use crate::limiter::{Acquired, Limiter, Permit, Ticket};
+use crate::limiter::Limiter;
+use crate::rt::world;
 
 /// The most permits that the limiter ever has.
 const MOST: usize = 5;
@@ -21,14 +23,18 @@ const MOST: usize = 5;
 /// alone.
 const HEAVIEST: usize = 3;
 
-/// Several tasks acquire permits, release them and leave the queue, while the number of permits changes.
+/// Several tasks acquire permits, release them and leave the queue, while the permits and the rate change, and holds begin.
 pub(crate) fn permits_come_back() {
     let draw = |most: usize| thread_rng().gen_range(1..=most);
     // The requests of each task: a weight, and a flag that makes the task leave the queue instead of waiting.
     let asked: Vec<Vec<(u32, bool)>> =
         (0..4).map(|_| (0..draw(3)).map(|_| (draw(HEAVIEST) as u32, draw(5) == 1)).collect()).collect();
-    let sizes: Vec<usize> = (0..draw(4)).map(|_| thread_rng().gen_range(1..=MOST)).collect();
-    describe(format!("asked (weight, leaves): {asked:?}; sizes {sizes:?}"));
+    let orders: Vec<(usize, usize)> = (0..draw(4)).map(|_| (draw(MOST), draw(4))).collect();
+    let tick = Duration::from_micros([0, 1, 30][draw(3) - 1]);
+    describe(format!(
+        "asked (weight, leaves): {asked:?}; orders (permits or time, kind): {orders:?}; tick {tick:?}"
+    ));
+    world::begin(tick, 0);
 
     let (limiter, used) = (Limiter::new(HEAVIEST), Arc::new(AtomicUsize::new(0)));
     let tasks: Vec<_> = asked
@@ -41,7 +47,7 @@ pub(crate) fn permits_come_back() {
                         leave(&limiter, weight).await;
                         continue;
                     }
-                    let _permit = permit(&limiter, weight).await;
+                    let _permit = limiter.acquire_many(weight).await.unwrap();
                     let in_use = used.fetch_add(weight as usize, SeqCst) + weight as usize;
                     assert!(in_use <= MOST, "{in_use} permits in use");
                     yield_now().await;
@@ -52,8 +58,13 @@ pub(crate) fn permits_come_back() {
         .collect();
     let resized = limiter.clone();
     let resizing = thread::spawn(move || {
-        for size in sizes {
-            resized.set_permits(size);
+        for (size, kind) in orders {
+            let time = Duration::from_micros(20 * size as u64);
+            match kind {
+                1 | 2 => resized.set_permits(size),
+                3 => resized.set_rate(1, time).unwrap(),
+                _ => resized.hold_back(time),
+            }
             thread::yield_now();
         }
     });
@@ -63,26 +74,9 @@ pub(crate) fn permits_come_back() {
     assert!(limiter.contains("in_use: 0") && limiter.contains("waiting: 0"), "{limiter}");
 }
 
-async fn permit(limiter: &Limiter, weight: u32) -> Permit {
-    let mut ticket: Option<Ticket> = None;
-    poll_fn(|cx| {
-        if let Some(ticket) = &ticket {
-            return Poll::Ready(ready!(ticket.poll(cx.waker())).unwrap());
-        }
-        match limiter.acquire(weight, cx.waker()).unwrap() {
-            Acquired::Now(permit) => Poll::Ready(permit),
-            Acquired::Later(later) => {
-                ticket = Some(later);
-                Poll::Pending
-            }
-        }
-    })
-    .await
-}
-
 /// Joins the queue and leaves it later, even if the permits were granted meanwhile.
 async fn leave(limiter: &Limiter, weight: u32) {
-    let acquired = poll_fn(|cx| Poll::Ready(limiter.acquire(weight, cx.waker()))).await;
+    let acquired = poll_fn(|cx| Poll::Ready(limiter.request(weight, cx.waker()))).await;
     again().await;
     drop(acquired);
 }

@@ -1,0 +1,118 @@
+//! Permits for code that is not a run.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use super::{Acquired, AlreadyTaken, Limiter, Permit, Ticket};
+use crate::error::ConfigError;
+use crate::rt::{Instant, Sleep, sleep_until};
+
+/// # Your own code under the same limit
+impl Limiter {
+    /// Waits for one permit, in the same queue as the runs. It counts like that of an attempt, toward the permits and the rate,
+    /// and is returned when it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the limiter has never had a permit.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it has to wait for a rate or a hold outside a Tokio runtime that has its time enabled.
+    ///
+    /// # Cancel safety
+    ///
+    /// It is cancel safe. A future that is dropped leaves the queue, and has consumed nothing.
+    ///
+    /// While a future of `acquire` is neither polled nor dropped, all requests behind it wait; see [what holds up other
+    /// runs](Self#what-holds-up-other-runs). Await it, or drop it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::Limiter;
+    ///
+    /// let api = Limiter::new(10);
+    /// let permit = api.acquire().await?;
+    /// assert_eq!(api.in_use(), 1); // a request to the server belongs here
+    /// drop(permit);
+    /// assert_eq!(api.in_use(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn acquire(&self) -> Result<Permit, ConfigError> {
+        self.acquire_many(1).await
+    }
+
+    /// Waits for this many permits, as an attempt with this [`weight`](crate::MapRun::weight) does; see
+    /// [`acquire`](Self::acquire). 0 counts as 1.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the number is above the largest number of permits that the limiter has ever had.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it has to wait for a rate or a hold outside a Tokio runtime that has its time enabled.
+    pub async fn acquire_many(&self, permits: u32) -> Result<Permit, ConfigError> {
+        let mut request = Acquire { limiter: self, weight: permits.max(1), ticket: None, timer: None };
+        poll_fn(|cx| request.poll(cx)).await
+    }
+
+    /// Takes one permit if it is free now and no request waits.
+    pub fn try_acquire(&self) -> Option<Permit> {
+        let mut state = self.lock();
+        let now = state.now();
+        let is_taken = state.take_at_once(1, now);
+        drop(state);
+        is_taken.then(|| Permit::new(self.clone(), 1))
+    }
+}
+
+/// A request that waits in a task of the caller.
+struct Acquire<'a> {
+    limiter: &'a Limiter,
+    weight: u32,
+    ticket: Option<Ticket>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Acquire<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Permit, ConfigError>> {
+        loop {
+            if let Poll::Ready(ready) = self.poll_ticket(cx.waker()) {
+                return Poll::Ready(ready);
+            }
+            let Some(due) = self.ticket.as_ref().and_then(Ticket::due) else { return Poll::Pending };
+            ready!(self.poll_timer(due, cx));
+        }
+    }
+
+    fn poll_ticket(&mut self, waker: &Waker) -> Poll<Result<Permit, ConfigError>> {
+        if let Some(ticket) = &mut self.ticket {
+            match ready!(ticket.poll(waker)) {
+                Ok(permit) => return Poll::Ready(Ok(permit)),
+                Err(AlreadyTaken) => self.ticket = None,
+            }
+        }
+        match self.limiter.request(self.weight, waker) {
+            Ok(Acquired::Now(permit)) => Poll::Ready(Ok(permit)),
+            Ok(Acquired::Later(ticket)) => {
+                self.ticket = Some(ticket);
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    fn poll_timer(&mut self, due: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if timer.deadline() != due {
+            timer.as_mut().reset(due);
+        }
+        timer.as_mut().poll(cx)
+    }
+}
