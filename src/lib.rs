@@ -11,6 +11,7 @@ mod context;
 mod count;
 #[cfg(feature = "signal")]
 mod ctrl_c;
+mod decimal;
 mod engine;
 mod error;
 mod for_each;

@@ -47,6 +47,7 @@ mod library {
     pub mod count;
     #[cfg(feature = "signal")]
     pub mod ctrl_c;
+    pub mod decimal;
     pub mod engine;
     pub mod error;
     pub mod for_each;

@@ -42,6 +42,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("zip", 1),
     ("outcome", 0),
     ("count", 0),
+    ("decimal", 0),
     ("panic_payload", 0),
     ("random", 0),
 ];
