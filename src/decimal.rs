@@ -37,6 +37,11 @@ impl Decimal {
         }
     }
 
+    /// Returns the greatest integer that is not above this number times `count`.
+    pub(crate) fn floor_of(self, count: u64) -> u128 {
+        if self.scale >= VANISHING_SCALE { 0 } else { self.product(count) / 10_u128.pow(self.scale) }
+    }
+
     /// Returns the least integer that is not below this number times `count`.
     pub(crate) fn ceiling_of(self, count: u64) -> u128 {
         if self.scale >= VANISHING_SCALE {
@@ -74,5 +79,32 @@ mod tests {
         for number in [-0.1, 10.000_000_000_000_002, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert_eq!(Decimal::within(number, 10.0), None, "{number}");
         }
+    }
+
+    #[test]
+    fn products_are_exact() {
+        let of = |number: f64| Decimal::within(number, 10.0).unwrap();
+        // In floats, 0.29 * 100 is below 29 and 0.07 * 100 above 7.
+        assert_eq!((of(0.29).floor_of(100), of(0.07).ceiling_of(100)), (29, 7));
+        assert_eq!((of(0.3).floor_of(9), of(0.3).ceiling_of(9), of(0.3).floor_of(10)), (2, 3, 3));
+        assert_eq!(
+            (of(10.0).floor_of(u64::MAX), of(0.0).ceiling_of(u64::MAX)),
+            (10 * u128::from(u64::MAX), 0)
+        );
+        for tiny in [5e-324, 1e-37, 1.234_567_890_123_456_7e-21] {
+            assert_eq!((of(tiny).floor_of(u64::MAX), of(tiny).ceiling_of(u64::MAX)), (0, 1), "{tiny}");
+        }
+    }
+
+    #[test]
+    fn the_scale_from_which_a_decimal_vanishes_is_the_least_that_is_right() {
+        // The largest product of all, 17 digits of 9 and `u64::MAX`, is below 10^37 and above 10^36.
+        let largest = 99_999_999_999_999_999 * u128::from(u64::MAX);
+        assert!(largest < 10_u128.pow(VANISHING_SCALE) && largest > 10_u128.pow(VANISHING_SCALE - 1));
+        let at_the_edge = |scale| {
+            let decimal = Decimal { mantissa: 99_999_999_999_999_999, scale };
+            (decimal.floor_of(u64::MAX), decimal.ceiling_of(u64::MAX))
+        };
+        assert_eq!((at_the_edge(36), at_the_edge(37)), ((1, 2), (0, 1)));
     }
 }

@@ -1,10 +1,13 @@
-//! The pages of the guide: services, batch jobs, CPU work, streaming, durable runs, runs on more than one machine, and the rules
-//! that every run keeps.
+//! The pages of the guide: services, limits, batch jobs, CPU work, streaming, durable runs, runs on more than one machine, and
+//! the rules that every run keeps.
 //!
 //! These modules contain only documentation. They exist while the documentation is built, and cannot be imported.
 
 #[doc = include_str!("guide/services.md")]
 pub mod services {}
+
+#[doc = include_str!("guide/limits.md")]
+pub mod limits {}
 
 #[doc = include_str!("guide/batch_jobs.md")]
 pub mod batch_jobs {}

@@ -38,6 +38,7 @@ mod recover;
 pub mod restate;
 mod result;
 mod retry;
+mod retry_budget;
 mod rt;
 mod run;
 #[cfg(feature = "store")]
@@ -69,6 +70,7 @@ pub use progress::Progress;
 #[cfg(feature = "store")]
 pub use recover::Recovery;
 pub use result::{Completion, ItemState, MapTaskResult, Summary};
+pub use retry_budget::{RetryBudget, RetryBudgetBuilder, WhenSpent};
 pub use run::MapRun;
 pub use stream::MapStream;
 pub use task::AsyncMapTask;

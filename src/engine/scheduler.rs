@@ -178,7 +178,7 @@ impl Scheduler {
         Self {
             name: config.name.as_deref().unwrap_or(function).to_owned(),
             run_deadline: config.run_timeout.map(|limit| deadline(now, limit)),
-            permits: Permits::new(config.concurrency, config.limiter.clone()),
+            permits: Permits::new(config.concurrency, config.limiter.clone(), config.retry_budget.is_some()),
             look_ahead: config.look_ahead,
             timed,
             observed,

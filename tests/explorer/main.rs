@@ -61,6 +61,7 @@ mod library {
     pub mod progress;
     pub mod result;
     pub mod retry;
+    pub mod retry_budget;
     pub mod run;
     pub mod signals;
     pub mod stream;

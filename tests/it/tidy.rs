@@ -28,6 +28,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("checkpoint", 2),
     ("signals", 2),
     ("limiter", 2),
+    ("retry_budget", 2),
     ("progress", 2),
     ("observe", 2),
     ("config", 2),

@@ -26,7 +26,7 @@ impl HeldPermits {
 #[derive(Debug)]
 pub(in super::super) struct Permits {
     semaphore: Arc<Semaphore>,
-    /// `true` if there is no shared limit, and has been no debt since permits were last taken.
+    /// `true` if there is no shared limit and no retry budget, and has been no debt since permits were last taken.
     is_simple: bool,
     /// The current concurrency.
     capacity: usize,
@@ -36,6 +36,8 @@ pub(in super::super) struct Permits {
     /// permits than that runs alone.
     debt: usize,
     limiter: Option<Limiter>,
+    /// `true` if a retry budget counts the first attempts, so that each must be checked.
+    is_budgeted: bool,
     /// The position in the queue of the shared limit, while the next attempt waits only for that limit.
     ticket: Option<Ticket>,
     /// Parts of the shared limit that are no longer needed. Dropping them wakes other tasks, so they are dropped after the
@@ -51,9 +53,9 @@ pub(in super::super) enum Released {
 }
 
 impl Permits {
-    pub(in super::super) fn new(concurrency: usize, limiter: Option<Limiter>) -> Self {
+    pub(in super::super) fn new(concurrency: usize, limiter: Option<Limiter>, is_budgeted: bool) -> Self {
         let capacity = concurrency.min(Semaphore::MAX_PERMITS);
-        let is_simple = limiter.is_none();
+        let is_simple = limiter.is_none() && !is_budgeted;
         Self {
             is_simple,
             semaphore: Arc::new(Semaphore::new(capacity)),
@@ -61,6 +63,7 @@ impl Permits {
             most: capacity,
             debt: 0,
             limiter,
+            is_budgeted,
             ticket: None,
             released: Vec::new(),
         }
@@ -75,8 +78,8 @@ impl Permits {
         self.semaphore.available_permits() == 0
     }
 
-    /// Returns `true` if only the run's own permits have to be checked. Then there is no shared limit, and no permit has
-    /// paid the debt of a lowered limit.
+    /// Returns `true` if only the run's own permits have to be checked. Then there is no shared limit, no retry budget, and no
+    /// permit has paid the debt of a lowered limit.
     #[inline]
     pub(in super::super) fn is_simple(&self) -> bool {
         self.is_simple
@@ -101,7 +104,7 @@ impl Permits {
         weight: u32,
         waker: &Waker,
     ) -> Result<bool, ConfigError> {
-        self.is_simple = self.debt == 0 && self.limiter.is_none();
+        self.is_simple = self.debt == 0 && self.limiter.is_none() && !self.is_budgeted;
         let taken = self.take_own(held, weight)? && self.take_shared(held, weight, waker)?;
         if !taken {
             // Permits that were lent to an attempt that has to wait are taken back, so that other attempts cannot use them
