@@ -133,8 +133,8 @@ impl RetryBudget {
         lock(&self.shared.window).grant(self.millis(now))
     }
 
-    /// Returns the next time at which the budget has room if no other event is counted until then. `None` if it never has room
-    /// without a first attempt.
+    /// Returns the time from which the budget has room if no other event is counted until then. It has passed if the budget has
+    /// room now. `None` if it never has room without a first attempt.
     pub(crate) fn next_room(&self) -> Option<Instant> {
         let room = lock(&self.shared.window).next_room();
         room.map(|millis| self.shared.origin + Duration::from_millis(millis))

@@ -55,10 +55,13 @@ impl Window {
         has_room
     }
 
-    /// Returns the first millisecond, after the latest time so far, at which the budget has room if no other event is counted
+    /// Returns the first millisecond, from the latest time so far on, at which the budget has room if no other event is counted
     /// until then. `None` if it never has room without a first attempt.
     pub(crate) fn next_room(&self) -> Option<u64> {
         let (mut first_attempts, mut retries) = (self.first_attempts, self.retries);
+        if self.allows(first_attempts, retries) {
+            return Some(self.now);
+        }
         for entry in &self.entries {
             first_attempts -= entry.first_attempts;
             retries -= entry.retries;

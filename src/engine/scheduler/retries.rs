@@ -17,7 +17,8 @@ pub(in super::super) struct RetrySchedule {
     immediate: VecDeque<Ticket>,
     /// Retries that the retry budget has not granted, in the order in which their last attempts ended.
     refused: VecDeque<Delayed>,
-    /// The time at which the retry budget is asked again, at the latest, if there are refused retries.
+    /// The time at which the retry budget is asked again, at the latest, if there are refused retries. `None` if it has to be
+    /// computed: a retry was granted or has joined the empty queue, so the former time does not count any more.
     next_grant: Option<Instant>,
     /// How many retries wait.
     held: usize,
@@ -135,6 +136,9 @@ impl RetrySchedule {
     ) {
         let order = self.next_order();
         self.next_give_up = earliest(self.next_give_up, give_up);
+        if self.refused.is_empty() {
+            self.next_grant = None;
+        }
         let ticket = Ticket { slot, weight, give_up, immediate: None, before: 0, order };
         self.refused.push_back(Delayed { until, ticket });
     }
@@ -147,6 +151,7 @@ impl RetrySchedule {
     /// Marks the first refused retry as granted. Returns `true` if its delay is not over.
     pub(in super::super) fn grant_first(&mut self, now: Instant) -> bool {
         let Some(granted) = self.refused.pop_front() else { return false };
+        self.next_grant = None;
         let is_early = granted.until > now;
         if is_early {
             self.delayed.push(granted);
@@ -362,6 +367,7 @@ mod tests {
         assert_eq!(retries.next_deadline(), Some(now + second));
         assert!(retries.grant_first(now), "its delay is not over");
         assert!(!retries.grant_first(now));
+        assert_eq!(retries.next_grant(), None, "it has to be computed again");
         assert_eq!((retries.pop_due().unwrap().slot, retries.pop_due()), (8, None));
         retries.release(now + second);
         assert_eq!((retries.pop_due().unwrap().slot, retries.len()), (7, 1));

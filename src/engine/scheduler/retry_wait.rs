@@ -95,18 +95,19 @@ impl Scheduler {
             self.retries.set_next_grant(None);
             return;
         }
-        let mut must_wait = false;
+        let mut has_deadline = false;
         while self.retries.has_refused() {
             if !budget.grant(now) {
                 if self.retries.next_grant().is_none_or(|next| next <= now) {
                     self.retries.set_next_grant(budget.next_room());
+                    has_deadline = true;
                 }
                 break;
             }
-            must_wait |= self.retries.grant_first(now);
+            has_deadline |= self.retries.grant_first(now);
         }
-        if must_wait {
-            // The driver has to set its timer for their delays.
+        if has_deadline {
+            // The driver has to set its timer.
             self.notify_driver();
         }
     }

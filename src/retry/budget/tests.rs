@@ -81,8 +81,11 @@ fn rule_42_the_minimum_is_that_of_whole_windows() {
 fn time_does_not_go_back() {
     let mut budget = window(0.0, 1, 1_000);
     assert!(budget.grant(5_000));
+    assert_eq!(budget.next_room(), Some(6_000));
     assert!(!budget.grant(0) && !budget.grant(5_999));
     assert_eq!(budget.next_room(), Some(6_000));
+    assert_eq!(budget.counts(6_000), (0, 0));
+    assert_eq!(budget.next_room(), Some(6_000), "it has room now");
     assert!(budget.grant(6_000));
 }
 
