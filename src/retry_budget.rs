@@ -64,7 +64,7 @@ struct Shared {
     window: Mutex<Window>,
 }
 
-/// What happens to an item that could be retried while the [`RetryBudget`] is spent; see
+/// Decides if an item that could be retried fails or waits while the [`RetryBudget`] is spent; see
 /// [`when_spent`](RetryBudgetBuilder::when_spent).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -239,7 +239,7 @@ impl RetryBudgetBuilder {
         self
     }
 
-    /// Sets what happens to an item that could be retried while the budget is spent.
+    /// Sets if an item that could be retried fails or waits while the budget is spent.
     ///
     /// The default is [`WhenSpent::Fail`].
     ///
