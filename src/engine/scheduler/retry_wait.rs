@@ -68,6 +68,7 @@ impl Scheduler {
 
     /// Asks the retry budget, if there is one, for a retry. Returns `false` if the retry has to wait until it is granted, or the
     /// reason why there is none.
+    #[inline(never)]
     fn ask_budget(&mut self, now: Instant) -> Result<bool, &'static str> {
         if self.config.retry_budget.is_none() {
             return Ok(true);
@@ -89,6 +90,7 @@ impl Scheduler {
 
     /// Asks the retry budget for the retries that it has refused, in their order. A run that is paused does not ask: it could not
     /// start them.
+    #[cold]
     pub(in super::super) fn grant_retries(&mut self, now: Instant) {
         let Some(budget) = &self.config.retry_budget else { return };
         if self.signals.raised().is_paused() {
@@ -113,6 +115,7 @@ impl Scheduler {
     }
 
     /// Counts a first attempt that begins now, if there is a retry budget. That may let retries start.
+    #[cold]
     pub(in super::super) fn count_first_attempt(&mut self) {
         if self.config.retry_budget.is_none() {
             return;
