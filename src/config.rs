@@ -11,6 +11,7 @@ use crate::limiter::Limiter;
 use crate::observe::Observers;
 use crate::outcome::TimeoutScope;
 use crate::retry::RetryPolicy;
+use crate::retry_budget::RetryBudget;
 use crate::verdict::{Criteria, Ratio};
 
 /// The default of [`concurrency`](crate::AsyncMapTaskBuilder::concurrency): 4 attempts at once.
@@ -47,6 +48,7 @@ pub(crate) struct Settings {
     pub(crate) concurrency: usize,
     pub(crate) look_ahead: Option<usize>,
     pub(crate) retry: RetryPolicy,
+    pub(crate) retry_budget: Option<RetryBudget>,
     pub(crate) timeout_per_attempt: Option<Duration>,
     pub(crate) timeout_per_item: Option<Duration>,
     pub(crate) run_timeout: Option<Duration>,
@@ -75,6 +77,7 @@ impl Default for Settings {
                 jitter: DEFAULT_RETRY_JITTER,
                 timeouts: true,
             },
+            retry_budget: None,
             timeout_per_attempt: None,
             timeout_per_item: None,
             run_timeout: None,
@@ -108,6 +111,7 @@ pub(crate) struct Config {
     /// While this many items are held, no new item is admitted.
     pub(crate) look_ahead: usize,
     pub(crate) retry: RetryPolicy,
+    pub(crate) retry_budget: Option<RetryBudget>,
     pub(crate) timeout_per_attempt: Option<Duration>,
     pub(crate) timeout_per_item: Option<Duration>,
     pub(crate) run_timeout: Option<Duration>,
@@ -209,6 +213,7 @@ impl Config {
             concurrency: settings.concurrency,
             look_ahead: settings.look_ahead.unwrap_or_else(|| default_look_ahead(settings.concurrency)),
             retry: settings.retry,
+            retry_budget: settings.retry_budget,
             timeout_per_attempt: settings.timeout_per_attempt,
             timeout_per_item: settings.timeout_per_item,
             run_timeout: settings.run_timeout,

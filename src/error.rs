@@ -398,6 +398,10 @@ impl fmt::Display for Headline<'_> {
             (FailureReason::Sink(_), _) => write!(f, "the sink failed after {settled}"),
             (FailureReason::Store(_), _) => write!(f, "the store failed after {settled}"),
             (FailureReason::Config(_), _) => write!(f, "{reason}"),
+        }?;
+        if reason.is_about_items() && summary.retries_refused > 0 {
+            write!(f, ", the retry budget refused {}", Count(summary.retries_refused, "retry"))?;
         }
+        Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! The pages of the guide: services, limits, batch jobs, CPU work, streaming, durable runs, runs on more than one machine, and the rules
-//! that every run keeps.
+//! The pages of the guide: services, limits, batch jobs, CPU work, streaming, durable runs, runs on more than one machine, and
+//! the rules that every run keeps.
 //!
 //! These modules contain only documentation. They exist while the documentation is built, and cannot be imported.
 

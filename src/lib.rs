@@ -11,6 +11,7 @@ mod context;
 mod count;
 #[cfg(feature = "signal")]
 mod ctrl_c;
+mod decimal;
 mod engine;
 mod error;
 mod for_each;
@@ -39,6 +40,7 @@ mod result;
 mod retry;
 #[cfg(feature = "http")]
 mod retry_after_header;
+mod retry_budget;
 mod rt;
 mod run;
 #[cfg(feature = "store")]
@@ -72,6 +74,7 @@ pub use recover::Recovery;
 pub use result::{Completion, ItemState, MapTaskResult, Summary};
 #[cfg(feature = "http")]
 pub use retry_after_header::retry_after_header;
+pub use retry_budget::{RetryBudget, RetryBudgetBuilder, WhenSpent};
 pub use run::MapRun;
 pub use stream::MapStream;
 pub use task::AsyncMapTask;

@@ -29,7 +29,7 @@ macro_rules! fields {
             set: |config, found| $read(found).map(|value| config.$field = Some(value)),
         }),*];
 
-        /// A limiter cannot be in a file: use `AsyncMapTaskBuilder::from(config).limiter(&limiter).build()`.
+        /// A limiter or a retry budget cannot be in a file: use `AsyncMapTaskBuilder::from(config).limiter(&limiter).build()`.
         impl From<$config> for AsyncMapTaskBuilder {
             fn from(config: $config) -> Self {
                 let builder = AsyncMapTask::builder();

@@ -50,7 +50,8 @@ pub enum Event<'a> {
         label: Option<&'a str>,
         /// The kind of the failure.
         kind: FailureKind,
-        /// The delay before the next attempt. `None` if this failure is the item's last.
+        /// The delay before the next attempt. `None` if this failure is the item's last. The wait for a permit, or for a
+        /// [`RetryBudget`](crate::RetryBudget) with [`WhenSpent::Wait`](crate::WhenSpent::Wait), is not included.
         retry_in: Option<Duration>,
     },
     /// An item has succeeded or failed for good.

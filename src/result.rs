@@ -193,6 +193,9 @@ pub struct Summary {
     pub not_started: usize,
     /// The number of retries: all attempts after the first of their item.
     pub retries: usize,
+    /// The number of items that failed with the error they had because the
+    /// [`retry_budget`](crate::AsyncMapTaskBuilder::retry_budget) was spent.
+    pub retries_refused: usize,
     /// The number of attempts that exceeded a time limit.
     pub timeouts: usize,
     /// The number of attempts that panicked.
@@ -274,6 +277,7 @@ impl fmt::Display for Summary {
             Count(*panics, "panic"),
         )?;
         for (count, what) in [
+            (self.retries_refused, "refused a retry"),
             (self.recovered, "recovered"),
             (self.carried, "carried over"),
             (self.cached, "cached"),
@@ -308,6 +312,8 @@ mod tests {
         let text = "20 items in 1.235s: 5 succeeded, 8 failed, 3 cancelled, 4 not started; \
                     5 retries, 6 timeouts, 7 panics";
         assert_eq!(summary.to_string(), text);
+        let refused = Summary { retries_refused: 2, recovered: 1, ..summary.clone() };
+        assert_eq!(refused.to_string(), format!("{text}, 2 refused a retry, 1 recovered"));
         let durable = Summary { recovered: 1, carried: 4, cached: 2, changed: 3, ..summary.clone() };
         let more = format!("{text}, 1 recovered, 4 carried over, 2 cached, 3 changed since an earlier run");
         assert_eq!(durable.to_string(), more);

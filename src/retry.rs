@@ -1,5 +1,7 @@
 //! The retry policy: the wait before each retry. This is the only file that names the `backoff` crate.
 
+pub(crate) mod budget;
+
 use std::time::Duration;
 
 use backoff::ExponentialBackoff;

@@ -1,49 +1,24 @@
 //! The success criteria in exact integers: numbers in, a decision out.
 
-/// A success ratio as the decimal that was written: exactly `mantissa / 10^scale`.
-///
-/// A binary float cannot represent 0.07, so `0.07 * 100.0` is a little more than 7 and its ceiling is 8. The shortest
-/// decimal that reads back as the same float is the number that the caller wrote. All further steps are integer arithmetic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ratio {
-    mantissa: u64,
-    scale: u32,
-}
+use crate::decimal::Decimal;
 
-/// From this scale on, `mantissa * total < 10^scale` for every 17-digit mantissa and every `u64` total.
-const VANISHING_SCALE: u32 = 37;
+/// A success ratio, from 0 to 1, as the decimal that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ratio(Decimal);
 
 impl Ratio {
     /// The ratio that requires every item.
-    pub(crate) const ONE: Self = Self { mantissa: 1, scale: 0 };
+    pub(crate) const ONE: Self = Self(Decimal::ONE);
 
     /// Returns `None` unless `ratio` is within 0 and 1.
     pub(crate) fn new(ratio: f64) -> Option<Self> {
-        if !(0.0..=1.0).contains(&ratio) {
-            return None;
-        }
-        // The exponent form is `d.ddde-x` with the fewest digits that read back as the same number.
-        let text = format!("{:e}", ratio.abs());
-        let (digits, exponent) = text.split_once('e')?;
-        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        let mantissa = format!("{whole}{fraction}").parse().ok()?;
-        let exponent: i32 = exponent.parse().ok()?;
-        let scale = u32::try_from(fraction.len()).ok()?.checked_add_signed(-exponent)?;
-        Some(Self { mantissa, scale })
+        Decimal::within(ratio, 1.0).map(Self)
     }
 
     /// Returns the least number of successes `k` with `k / total >= ratio`.
     pub(crate) fn required(self, total: usize) -> usize {
-        let product = u128::from(self.mantissa) * (total as u128);
-        if product == 0 {
-            return 0;
-        }
-        if self.scale >= VANISHING_SCALE {
-            return 1;
-        }
-        let required = product.div_ceil(10_u128.pow(self.scale));
         // A ratio is at most 1, so this fits if `total` does.
-        usize::try_from(required).unwrap_or(total)
+        usize::try_from(self.0.ceiling_of(total as u64)).unwrap_or(total)
     }
 }
 
@@ -168,15 +143,6 @@ mod tests {
         ] {
             assert_eq!(Ratio::new(ratio).unwrap().required(total), required, "{ratio} of {total}");
         }
-    }
-
-    #[test]
-    fn the_scale_from_which_a_ratio_vanishes_is_the_least_that_is_right() {
-        // The largest product of all, 17 digits of 9 and `u64::MAX`, is below 10^37 and above 10^36.
-        let largest = 99_999_999_999_999_999 * u128::from(u64::MAX);
-        assert!(largest < 10_u128.pow(VANISHING_SCALE) && largest > 10_u128.pow(VANISHING_SCALE - 1));
-        let at_the_edge = |scale| Ratio { mantissa: 99_999_999_999_999_999, scale }.required(usize::MAX);
-        assert_eq!((at_the_edge(36), at_the_edge(37)), (2, 1));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::AsyncMapTaskBuilder;
+use crate::retry_budget::RetryBudget;
 
 /// # Retries
 impl AsyncMapTaskBuilder {
@@ -154,6 +155,33 @@ impl AsyncMapTaskBuilder {
     /// ```
     pub fn retry_jitter(mut self, jitter: f64) -> Self {
         self.settings.retry.jitter = jitter;
+        self
+    }
+
+    /// Sets a limit on the retries of all items, which this task can share with other tasks: a [`RetryBudget`].
+    ///
+    /// The default is none. [`retries`](Self::retries) still limits the attempts at each item, and the budget is only asked
+    /// for a retry that everything else allows. So it has no effect if `retries` is 0.
+    ///
+    /// If the budget is spent, the item fails with the error that it has, and counts in
+    /// [`Summary::retries_refused`](crate::Summary::retries_refused). With [`WhenSpent::Wait`](crate::WhenSpent::Wait), it
+    /// waits until the budget grants the retry. Its [`timeout_per_item`](Self::timeout_per_item) and the
+    /// [`run_timeout`](Self::run_timeout) continue meanwhile. The delay of a retry begins when its attempt has failed, so the
+    /// wait for the budget is not added to it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use async_map_task::{AsyncMapTask, RetryBudget};
+    /// // Whatever happens to the database, at most one retry for five first attempts of both, and 10 a second more.
+    /// let budget = RetryBudget::builder().build()?;
+    /// let read = AsyncMapTask::builder().retries(3).retry_budget(&budget).build()?;
+    /// let write = AsyncMapTask::builder().retries(1).retry_budget(&budget).build()?;
+    /// # let _ = (read, write);
+    /// # Ok::<_, async_map_task::ConfigError>(())
+    /// ```
+    pub fn retry_budget(mut self, budget: &RetryBudget) -> Self {
+        self.settings.retry_budget = Some(budget.clone());
         self
     }
 }

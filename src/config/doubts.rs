@@ -14,7 +14,7 @@ impl Config {
     pub(crate) fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
         if self.retry.retries == 0 {
-            doubts.extend(without_retries(&self.retry));
+            doubts.extend(without_retries(&self.retry, self.retry_budget.is_some()));
         } else {
             doubts.extend(delays(&self.retry));
             doubts.extend(self.no_retry_starts());
@@ -56,7 +56,7 @@ impl Config {
     }
 }
 
-fn without_retries(retry: &RetryPolicy) -> Option<String> {
+fn without_retries(retry: &RetryPolicy, has_budget: bool) -> Option<String> {
     let default = Settings::default().retry;
     no_effect(
         &[
@@ -65,6 +65,7 @@ fn without_retries(retry: &RetryPolicy) -> Option<String> {
             ("retry_multiplier", differ(retry.multiplier, default.multiplier)),
             ("retry_jitter", differ(retry.jitter, default.jitter)),
             ("retry_timeouts", retry.timeouts != default.timeouts),
+            ("retry_budget", has_budget),
         ],
         "retries is 0",
     )
@@ -156,6 +157,7 @@ fn no_effect(fields: &[(&str, bool)], why: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::retry_budget::RetryBudget;
 
     const NO_DOUBT: &[&str] = &[];
 
@@ -172,13 +174,17 @@ mod tests {
 
     #[test]
     fn retry_settings() {
-        let table: [(fn(&mut Settings), &[&str]); 14] = [
+        let table: [(fn(&mut Settings), &[&str]); 15] = [
             (|_| {}, NO_DOUBT),
             (|s| s.retry.delay = secs(5), &["retry_delay: no effect, because retries is 0"]),
             (|s| s.retry.max_delay = secs(5), &["max_retry_delay: no effect, because retries is 0"]),
             (
                 |s| (s.retry.multiplier, s.retry.jitter) = (3.0, 0.0),
                 &["retry_multiplier, retry_jitter: no effect, because retries is 0"],
+            ),
+            (
+                |s| s.retry_budget = RetryBudget::builder().build().ok(),
+                &["retry_budget: no effect, because retries is 0"],
             ),
             (|s| (s.retry.retries, s.retry.delay, s.retry.multiplier) = (2, secs(5), 3.0), NO_DOUBT),
             (|s| (s.retry.retries, s.retry.max_delay) = (3, Duration::ZERO), NO_DOUBT),

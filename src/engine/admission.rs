@@ -4,6 +4,7 @@ use std::task::{Poll, Waker};
 
 use super::items::Items;
 use super::scheduler::permits::HeldPermits;
+use super::scheduler::retries::GivenUp;
 use super::scheduler::{Admission, Assignment, Next, Pulled, Queue, Scheduler, SourceState, Stop};
 use super::state::State;
 use super::worker::attempt_control::AttemptControl;
@@ -231,8 +232,17 @@ impl State<dyn Items + '_> {
         }
         let stopped = self.scheduler.stop.is_some();
         self.scheduler.retries.release(now);
-        while let Some(slot) = self.scheduler.retries.pop_given_up(now) {
-            self.items.fail_late(&mut self.scheduler, slot);
+        while let Some(GivenUp { slot, is_refused }) = self.scheduler.retries.pop_given_up(now) {
+            self.scheduler.tally.retries_refused += usize::from(is_refused);
+            let why = if is_refused {
+                "the retry budget was spent until the item's time limit had passed"
+            } else {
+                "no permit was free before the item's time limit had passed"
+            };
+            self.items.fail_late(&mut self.scheduler, slot, why);
+        }
+        if self.scheduler.retries.has_refused() {
+            self.scheduler.grant_retries(now);
         }
         stopped
     }

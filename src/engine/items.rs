@@ -74,8 +74,8 @@ pub(super) trait Items: Release {
     /// Delivers outcomes to a sink that the workers can reach. Pending while the sink is busy.
     fn deliver(&mut self, scheduler: &mut Scheduler) -> Poll<()>;
 
-    /// Fails an item that did not start its retry before its time was up.
-    fn fail_late(&mut self, scheduler: &mut Scheduler, slot: usize);
+    /// Fails an item that did not start its retry before its time was up. `why` is the reason.
+    fn fail_late(&mut self, scheduler: &mut Scheduler, slot: usize, why: &str);
 
     /// Returns the operations of a run with a store, if it has one.
     fn durable(&mut self) -> Option<&mut dyn DurableItems>;
@@ -140,14 +140,9 @@ impl<W: Work> Items for ItemsOf<W> {
         self.poll_sink(scheduler, &mut W::Outcomes::take)
     }
 
-    fn fail_late(&mut self, scheduler: &mut Scheduler, slot: usize) {
+    fn fail_late(&mut self, scheduler: &mut Scheduler, slot: usize, why: &str) {
         if let Some(Kept { mut job, error: Some(error), .. }) = self.waiting.take(slot) {
-            self.fail(
-                scheduler,
-                &mut job,
-                error,
-                "no permit was free before the item's time limit had passed",
-            );
+            self.fail(scheduler, &mut job, error, why);
         }
     }
 

@@ -180,7 +180,7 @@ impl Scheduler {
         Self {
             name: config.name.as_deref().unwrap_or(function).to_owned(),
             run_deadline: config.run_timeout.map(|limit| deadline(now, limit)),
-            permits: Permits::new(config.concurrency, config.limiter.clone(), holds),
+            permits: Permits::new(&config, holds),
             look_ahead: config.look_ahead,
             timed,
             observed,

@@ -233,14 +233,18 @@ impl Scheduler {
     }
 
     /// Adds an item to those that wait for their next attempt.
-    fn park(&mut self, slot: usize, weight: u32, &Wait { length, until, give_up }: &Wait) {
-        if length.is_zero() {
+    fn park(&mut self, slot: usize, weight: u32, &Wait { length, until, give_up, is_granted }: &Wait) {
+        if !is_granted {
+            self.retries.park_refused(slot, weight, until, give_up);
+            let now = self.clock.read();
+            self.grant_retries(now);
+        } else if length.is_zero() {
             let admitted = self.admitted();
             self.retries.park_immediate(slot, weight, give_up, admitted);
         } else {
             self.retries.park(slot, weight, until, give_up);
         }
-        if !length.is_zero() || give_up.is_some() {
+        if !length.is_zero() || give_up.is_some() || !is_granted {
             // The driver has to set its timer for this retry.
             self.notify_driver();
         }

@@ -47,6 +47,7 @@ mod library {
     pub mod count;
     #[cfg(feature = "signal")]
     pub mod ctrl_c;
+    pub mod decimal;
     pub mod engine;
     pub mod error;
     pub mod for_each;
@@ -60,6 +61,7 @@ mod library {
     pub mod progress;
     pub mod result;
     pub mod retry;
+    pub mod retry_budget;
     pub mod run;
     pub mod signals;
     pub mod stream;

@@ -48,6 +48,8 @@ mod rules_ratio;
 mod rules_redo;
 mod rules_results;
 mod rules_retries;
+mod rules_retry_budget;
+mod rules_retry_budget_waits;
 mod rules_retry_settings;
 mod rules_shutdown;
 mod rules_stopping;

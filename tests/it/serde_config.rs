@@ -347,8 +347,9 @@ fn an_optional_value_may_be_absent() {
 #[test]
 fn every_setter_has_its_field() {
     // Lifting the limit is a value of `concurrency`, accepting all failures one of `min_success_ratio`, and a file cannot
-    // contain a limiter or an observer.
-    let without_field = ["unbounded_concurrency", "allow_failures", "limiter", "observer", "build"];
+    // contain a limiter, a retry budget or an observer.
+    let without_field =
+        ["unbounded_concurrency", "allow_failures", "limiter", "retry_budget", "observer", "build"];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files: Vec<_> =
         fs::read_dir(root.join("builder")).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -28,6 +28,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("checkpoint", 2),
     ("signals", 2),
     ("limiter", 2),
+    ("retry_budget", 2),
     ("progress", 2),
     ("observe", 2),
     ("config", 2),
@@ -43,6 +44,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("zip", 1),
     ("outcome", 0),
     ("count", 0),
+    ("decimal", 0),
     ("panic_payload", 0),
     ("random", 0),
 ];

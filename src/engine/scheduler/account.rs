@@ -16,6 +16,7 @@ pub(in super::super) struct Tally {
     /// Includes attempts that the shutdown of their runtime has interrupted.
     pub(in super::super) failed_attempts: usize,
     pub(in super::super) retries: usize,
+    pub(in super::super) retries_refused: usize,
     pub(in super::super) timeouts: usize,
     pub(in super::super) panics: usize,
     pub(in super::super) recovered: usize,
@@ -117,7 +118,17 @@ impl Scheduler {
     /// Returns the current account.
     fn summary(&self) -> Summary {
         let Tally {
-            successes, failures, retries, timeouts, panics, recovered, carried, cached, changed, ..
+            successes,
+            failures,
+            retries,
+            retries_refused,
+            timeouts,
+            panics,
+            recovered,
+            carried,
+            cached,
+            changed,
+            ..
         } = self.tally;
         let total = self.final_total();
         let started = self.started();
@@ -128,6 +139,7 @@ impl Scheduler {
             cancelled: started - successes - failures,
             not_started: total - started,
             retries,
+            retries_refused,
             timeouts,
             panics,
             recovered,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use crate::config::Config;
 use crate::error::ConfigError;
 use crate::limiter::{Acquired, Limiter, Permit, Ticket};
 use crate::rt::{Instant, OwnedSemaphorePermit, Semaphore};
@@ -27,7 +28,7 @@ impl HeldPermits {
 #[derive(Debug)]
 pub(in super::super) struct Permits {
     semaphore: Arc<Semaphore>,
-    /// `true` if there is no shared limit, and has been no debt since permits were last taken.
+    /// `true` if there is no shared limit and no retry budget, and has been no debt since permits were last taken.
     is_simple: bool,
     /// The current concurrency.
     capacity: usize,
@@ -37,6 +38,8 @@ pub(in super::super) struct Permits {
     /// permits than that runs alone.
     debt: usize,
     limiter: Option<Limiter>,
+    /// `true` if a retry budget counts the first attempts, so that each must be checked.
+    is_budgeted: bool,
     /// The position in the queue of the shared limit, while the next attempt waits only for that limit.
     ticket: Option<Ticket>,
     /// Parts of the shared limit that are no longer needed. Dropping them wakes other tasks, so they are dropped after the
@@ -53,10 +56,12 @@ pub(in super::super) enum Released {
 
 impl Permits {
     /// If the run `holds` its items back and has no limiter, it gets one of its own, with holds only.
-    pub(in super::super) fn new(concurrency: usize, limiter: Option<Limiter>, holds: bool) -> Self {
-        let limiter = limiter.or_else(|| holds.then(|| Limiter::for_holds(concurrency)));
+    pub(in super::super) fn new(config: &Config, holds: bool) -> Self {
+        let &Config { concurrency, ref limiter, ref retry_budget, .. } = config;
+        let limiter = limiter.clone().or_else(|| holds.then(|| Limiter::for_holds(concurrency)));
+        let is_budgeted = retry_budget.is_some();
         let capacity = concurrency.min(Semaphore::MAX_PERMITS);
-        let is_simple = limiter.is_none();
+        let is_simple = limiter.is_none() && !is_budgeted;
         Self {
             is_simple,
             semaphore: Arc::new(Semaphore::new(capacity)),
@@ -64,6 +69,7 @@ impl Permits {
             most: capacity,
             debt: 0,
             limiter,
+            is_budgeted,
             ticket: None,
             released: Vec::new(),
         }
@@ -78,8 +84,8 @@ impl Permits {
         self.semaphore.available_permits() == 0
     }
 
-    /// Returns `true` if only the run's own permits have to be checked. Then there is no shared limit, and no permit has
-    /// paid the debt of a lowered limit.
+    /// Returns `true` if only the run's own permits have to be checked. Then there is no shared limit, no retry budget, and no
+    /// permit has paid the debt of a lowered limit.
     #[inline]
     pub(in super::super) fn is_simple(&self) -> bool {
         self.is_simple
@@ -104,7 +110,7 @@ impl Permits {
         weight: u32,
         waker: &Waker,
     ) -> Result<bool, ConfigError> {
-        self.is_simple = self.debt == 0 && self.limiter.is_none();
+        self.is_simple = self.debt == 0 && self.limiter.is_none() && !self.is_budgeted;
         let taken = self.take_own(held, weight)? && self.take_shared(held, weight, waker)?;
         if !taken {
             // Permits that were lent to an attempt that has to wait are taken back, so that other attempts cannot use them

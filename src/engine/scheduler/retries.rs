@@ -15,11 +15,16 @@ pub(in super::super) struct RetrySchedule {
     due: VecDeque<Ticket>,
     /// Retries without a delay, in the order in which their last attempts ended.
     immediate: VecDeque<Ticket>,
+    /// Retries that the retry budget has not granted, in the order in which their last attempts ended.
+    refused: VecDeque<Delayed>,
+    /// The time at which the retry budget is asked again, at the latest, if there are refused retries. `None` if it has to be
+    /// computed: a retry was granted or has joined the empty queue, so the former time does not count any more.
+    next_grant: Option<Instant>,
     /// How many retries wait.
     held: usize,
     /// The number of admitted new items when the last immediate retry was taken.
     last_immediate: usize,
-    /// The earliest `give_up` of the retries that may start, or an earlier time.
+    /// The earliest `give_up` of the retries that may start and of those that were refused, or an earlier time.
     next_give_up: Option<Instant>,
     order: u64,
 }
@@ -28,6 +33,14 @@ pub(in super::super) struct RetrySchedule {
 struct Delayed {
     until: Instant,
     ticket: Ticket,
+}
+
+/// A retry that did not start before its `give_up`.
+#[derive(Debug, PartialEq, Eq)]
+pub(in super::super) struct GivenUp {
+    pub(in super::super) slot: usize,
+    /// `true` if the retry budget has not granted it.
+    pub(in super::super) is_refused: bool,
 }
 
 /// The position of a retry in the schedule.
@@ -113,6 +126,51 @@ impl RetrySchedule {
         });
     }
 
+    /// Adds a retry that the retry budget has not granted. Once it is, the retry may start at `until`.
+    pub(in super::super) fn park_refused(
+        &mut self,
+        slot: usize,
+        weight: u32,
+        until: Instant,
+        give_up: Option<Instant>,
+    ) {
+        let order = self.next_order();
+        self.next_give_up = earliest(self.next_give_up, give_up);
+        if self.refused.is_empty() {
+            self.next_grant = None;
+        }
+        let ticket = Ticket { slot, weight, give_up, immediate: None, before: 0, order };
+        self.refused.push_back(Delayed { until, ticket });
+    }
+
+    /// Returns `true` if there are retries that the retry budget has not granted.
+    pub(in super::super) fn has_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
+    /// Marks the first refused retry as granted. Returns `true` if its delay is not over.
+    pub(in super::super) fn grant_first(&mut self, now: Instant) -> bool {
+        let Some(granted) = self.refused.pop_front() else { return false };
+        self.next_grant = None;
+        let is_early = granted.until > now;
+        if is_early {
+            self.delayed.push(granted);
+        } else {
+            self.push_due(granted.ticket);
+        }
+        is_early
+    }
+
+    /// Returns the time at which the retry budget is asked again.
+    pub(in super::super) fn next_grant(&self) -> Option<Instant> {
+        self.next_grant
+    }
+
+    /// Sets the time at which the retry budget is asked again.
+    pub(in super::super) fn set_next_grant(&mut self, next: Option<Instant>) {
+        self.next_grant = next;
+    }
+
     fn next_order(&mut self) -> u64 {
         self.held += 1;
         self.order += 1;
@@ -123,12 +181,16 @@ impl RetrySchedule {
     pub(in super::super) fn release(&mut self, now: Instant) {
         while self.delayed.peek().is_some_and(|next| next.until <= now) {
             if let Some(Delayed { ticket, .. }) = self.delayed.pop() {
-                self.next_give_up = earliest(self.next_give_up, ticket.give_up);
-                let order = self.next_order();
-                self.held -= 1;
-                self.due.push_back(Ticket { order, ..ticket });
+                self.push_due(ticket);
             }
         }
+    }
+
+    fn push_due(&mut self, ticket: Ticket) {
+        self.next_give_up = earliest(self.next_give_up, ticket.give_up);
+        let order = self.next_order();
+        self.held -= 1;
+        self.due.push_back(Ticket { order, ..ticket });
     }
 
     /// Takes the retry that has been due for longest.
@@ -160,8 +222,8 @@ impl RetrySchedule {
         self.held += 1;
     }
 
-    /// Takes a retry that did not start before its `give_up`. Returns its slot.
-    pub(in super::super) fn pop_given_up(&mut self, now: Instant) -> Option<usize> {
+    /// Takes a retry that did not start before its `give_up`.
+    pub(in super::super) fn pop_given_up(&mut self, now: Instant) -> Option<GivenUp> {
         if self.next_give_up.is_none_or(|give_up| give_up > now) {
             return None;
         }
@@ -173,23 +235,34 @@ impl RetrySchedule {
         let first = late.min_by_key(|(order, ..)| *order);
         if let Some(ticket) = first.and_then(|(_, at, queue)| queue.remove(at)) {
             self.held -= 1;
-            return Some(ticket.slot);
+            return Some(GivenUp { slot: ticket.slot, is_refused: false });
         }
-        let left = self.due.iter().chain(&self.immediate);
+        let late = self.refused.iter().position(|refused| is_late(&refused.ticket));
+        if let Some(Delayed { ticket, .. }) = late.and_then(|at| self.refused.remove(at)) {
+            self.held -= 1;
+            return Some(GivenUp { slot: ticket.slot, is_refused: true });
+        }
+        let refused = self.refused.iter().map(|refused| &refused.ticket);
+        let left = self.due.iter().chain(&self.immediate).chain(refused);
         self.next_give_up = left.fold(None, |next, ticket| earliest(next, ticket.give_up));
         None
     }
 
-    /// Returns the time at which [`release`](Self::release) or [`pop_given_up`](Self::pop_given_up) must be called next.
+    /// Returns the time at which [`release`](Self::release) or [`pop_given_up`](Self::pop_given_up) must be called next, or the
+    /// retry budget must be asked again.
     pub(in super::super) fn next_deadline(&self) -> Option<Instant> {
+        if self.held == 0 {
+            return None;
+        }
         // It may be the time of a retry that has started since.
-        let give_up = self.next_give_up.filter(|_| self.ready() > 0);
-        earliest(self.delayed.peek().map(|next| next.until), give_up)
+        let give_up = self.next_give_up.filter(|_| self.ready() > 0 || self.has_refused());
+        let grant = self.next_grant.filter(|_| self.has_refused());
+        earliest(self.delayed.peek().map(|next| next.until), earliest(give_up, grant))
     }
 
     /// Drops all retries. Returns the slots of their items.
     pub(in super::super) fn clear(&mut self) -> Vec<usize> {
-        let delayed = self.delayed.drain().map(|delayed| delayed.ticket);
+        let delayed = self.delayed.drain().chain(self.refused.drain(..)).map(|delayed| delayed.ticket);
         let tickets = delayed.chain(self.due.drain(..)).chain(self.immediate.drain(..));
         let slots = tickets.map(|ticket| ticket.slot).collect();
         self.held = 0;
@@ -223,6 +296,10 @@ mod tests {
 
     fn take(retries: &mut RetrySchedule, admitted: usize) -> usize {
         retries.pop_immediate(admitted).unwrap().slot
+    }
+
+    fn given_up(slot: usize) -> GivenUp {
+        GivenUp { slot, is_refused: false }
     }
 
     #[test]
@@ -261,7 +338,7 @@ mod tests {
         retries.park(8, 1, now, Some(now + 2 * second));
         retries.release(now);
         assert_eq!((retries.pop_given_up(now), retries.next_deadline()), (None, Some(now + second)));
-        assert_eq!(retries.pop_given_up(now + second), Some(7));
+        assert_eq!(retries.pop_given_up(now + second), Some(given_up(7)));
         assert_eq!(retries.pop_given_up(now + second), None);
         assert_eq!((retries.len(), retries.next_deadline()), (1, Some(now + 2 * second)));
     }
@@ -275,6 +352,30 @@ mod tests {
         assert_eq!(retries.pop_given_up(now + second), None, "it is to start");
         retries.put_back(taken);
         assert_eq!(retries.next_deadline(), Some(now + second));
-        assert_eq!(retries.pop_given_up(now + second), Some(7));
+        assert_eq!(retries.pop_given_up(now + second), Some(given_up(7)));
+    }
+
+    #[test]
+    fn refused_retries_are_held_and_granted_in_their_order() {
+        let (now, second) = (Instant::now(), std::time::Duration::from_secs(1));
+        let mut retries = RetrySchedule::default();
+        retries.park_refused(7, 1, now + second, None);
+        retries.park_refused(8, 1, now, None);
+        retries.park_refused(9, 1, now, Some(now + 3 * second));
+        assert_eq!((retries.len(), retries.ready(), retries.next_deadline()), (3, 0, Some(now + 3 * second)));
+        retries.set_next_grant(Some(now + second));
+        assert_eq!(retries.next_deadline(), Some(now + second));
+        assert!(retries.grant_first(now), "its delay is not over");
+        assert!(!retries.grant_first(now));
+        assert_eq!(retries.next_grant(), None, "it has to be computed again");
+        assert_eq!((retries.pop_due().unwrap().slot, retries.pop_due()), (8, None));
+        retries.release(now + second);
+        assert_eq!((retries.pop_due().unwrap().slot, retries.len()), (7, 1));
+        assert_eq!(retries.pop_given_up(now + 2 * second), None);
+        assert_eq!(retries.pop_given_up(now + 3 * second), Some(GivenUp { slot: 9, is_refused: true }));
+        assert_eq!((retries.len(), retries.has_refused(), retries.next_deadline()), (0, false, None));
+        assert!(!retries.grant_first(now));
+        retries.park_refused(6, 1, now, None);
+        assert_eq!((retries.clear(), retries.len(), retries.next_deadline()), (vec![6], 0, None));
     }
 }

@@ -1,10 +1,11 @@
-//! Decides if and when an attempt is followed by another.
+//! Decides if and when an attempt is followed by another, and asks the retry budget.
 
 use std::time::Duration;
 
 use super::Scheduler;
 use super::clock::deadline;
 use crate::outcome::TimeoutScope;
+use crate::retry_budget::WhenSpent;
 use crate::rt::Instant;
 
 /// The end of an attempt that did not succeed.
@@ -26,6 +27,8 @@ pub(in super::super) struct Wait {
     pub(in super::super) until: Instant,
     /// After this time, the attempt is not made any more.
     pub(in super::super) give_up: Option<Instant>,
+    /// `false` if the retry budget has not granted the attempt yet.
+    pub(in super::super) is_granted: bool,
 }
 
 impl Scheduler {
@@ -49,7 +52,8 @@ impl Scheduler {
             AttemptEnd::TimedOut(TimeoutScope::Item) => return Err("the item's time limit has passed"),
             AttemptEnd::Panicked => return Err("a panic is not retried"),
         };
-        let until = deadline(self.clock.read(), length);
+        let now = self.clock.read();
+        let until = deadline(now, length);
         let give_up = match (self.config.timeout_per_item, started) {
             (Some(limit), Some(started)) => Some(deadline(self.clock.latest_start(started), limit)),
             _ => None,
@@ -59,6 +63,68 @@ impl Scheduler {
         if too_late(give_up) || too_late(self.run_deadline) {
             return Err("a retry could not start before a time limit");
         }
-        Ok(Wait { length, until, give_up })
+        let is_granted = self.ask_budget(now)?;
+        Ok(Wait { length, until, give_up, is_granted })
+    }
+
+    /// Asks the retry budget, if there is one, for a retry. Returns `false` if the retry has to wait until it is granted, or the
+    /// reason why there is none.
+    #[inline(never)]
+    fn ask_budget(&mut self, now: Instant) -> Result<bool, &'static str> {
+        if self.config.retry_budget.is_none() {
+            return Ok(true);
+        }
+        self.grant_retries(now);
+        let Some(budget) = &self.config.retry_budget else { return Ok(true) };
+        // The retries that wait come first.
+        if !self.retries.has_refused() && budget.grant(now) {
+            return Ok(true);
+        }
+        match budget.when_spent() {
+            WhenSpent::Wait => Ok(false),
+            WhenSpent::Fail => {
+                self.tally.retries_refused += 1;
+                Err("the retry budget is spent")
+            }
+        }
+    }
+
+    /// Asks the retry budget for the retries that it has refused, in their order. A run that is paused does not ask: it could not
+    /// start them.
+    #[cold]
+    pub(in super::super) fn grant_retries(&mut self, now: Instant) {
+        let Some(budget) = &self.config.retry_budget else { return };
+        if self.signals.raised().is_paused() {
+            self.retries.set_next_grant(None);
+            return;
+        }
+        let mut has_deadline = false;
+        while self.retries.has_refused() {
+            if !budget.grant(now) {
+                if self.retries.next_grant().is_none_or(|next| next <= now) {
+                    self.retries.set_next_grant(budget.next_room());
+                    has_deadline = true;
+                }
+                break;
+            }
+            has_deadline |= self.retries.grant_first(now);
+        }
+        if has_deadline {
+            // The driver has to set its timer.
+            self.notify_driver();
+        }
+    }
+
+    /// Counts a first attempt that begins now, if there is a retry budget. That may let retries start.
+    #[cold]
+    pub(in super::super) fn count_first_attempt(&mut self) {
+        if self.config.retry_budget.is_none() {
+            return;
+        }
+        let now = self.clock.read();
+        if let Some(budget) = &self.config.retry_budget {
+            budget.count_first_attempt(now);
+        }
+        self.grant_retries(now);
     }
 }

@@ -119,6 +119,10 @@ impl State<dyn Items + '_> {
             self.scheduler.workers.set_waker_if_missing(id, waker);
         }
         control.job.resume(self.items.take_job(next.slot()));
+        // A run with a retry budget is never simple.
+        if !self.scheduler.permits.is_simple() && control.job.attempt == 1 {
+            self.scheduler.count_first_attempt();
+        }
         let observer = if self.scheduler.observed { self.items.observer() } else { None };
         control.begin(&mut self.scheduler, observer, false, parallel);
         Step::Begin { slot: next.slot(), after_yield: false }
