@@ -61,8 +61,8 @@ fn assert_nothing_for_an_item<R>(what: &str, run: impl AsyncFn(u64) -> R) {
     let many = measure_run(MANY, &run);
     eprintln!("{what}: {} allocations for {FEW} items, {} for {MANY}", few.count_total, many.count_total);
     let doublings = u64::from(MANY.div_ceil(RESERVED).next_power_of_two().ilog2());
-    // Tokio's list of deferred wakers may double once more.
-    assert!(many.count_total <= few.count_total + doublings + 1, "{what}: {few:?} grew to {many:?}");
+    // Tokio's list of deferred wakers may double a few times more, if the machine is busy.
+    assert!(many.count_total <= few.count_total + doublings + 4, "{what}: {few:?} grew to {many:?}");
     assert!(few.count_total < 64 * 3 + 32, "{what}: a few for a lane and a few for the run: {few:?}");
 }
 
