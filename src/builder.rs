@@ -232,8 +232,9 @@ impl AsyncMapTaskBuilder {
     /// [`concurrency`](Self::concurrency) *and* permits of the [`Limiter`]. It takes as many of each as the item's
     /// [`weight`](crate::MapRun::weight), which is 1 by default.
     ///
-    /// The default is no shared limit. The guide shows [a limiter in a
-    /// service](crate::guide::services#one-limit-over-many-requests).
+    /// The limiter may also have a rate, and can hold everything back after a refusal; see [`Limiter`]. A task has one limiter: a
+    /// second call replaces the first. The default is none. The guide shows [a limiter in a
+    /// service](crate::guide::services#one-limit-over-many-requests), and helps to [choose the limits](crate::guide::limits).
     ///
     /// # Examples
     ///

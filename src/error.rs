@@ -394,7 +394,7 @@ impl fmt::Display for Headline<'_> {
                 write!(f, "{reason} after {} of {total}", settled.0)
             }
             // The error itself is the `source()`.
-            (FailureReason::Source(_), _) => write!(f, "the source failed after {settled}"),
+            (FailureReason::Source(_), _) => write!(f, "the source failed after {total}"),
             (FailureReason::Sink(_), _) => write!(f, "the sink failed after {settled}"),
             (FailureReason::Store(_), _) => write!(f, "the store failed after {settled}"),
             (FailureReason::Config(_), _) => write!(f, "{reason}"),

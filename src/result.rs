@@ -95,7 +95,8 @@ impl<T, E> MapTaskResult<T, E> {
     }
 
     /// Returns the [label](crate::MapRun::label) of an item without a result: one that failed, was cancelled, or was pulled and
-    /// not started. `None` for all other items.
+    /// not started. `None` for all other items. A success keeps no label: `results[i]` belongs to input `i`, so `zip` joins the
+    /// results with the names that they were made from.
     ///
     /// # Examples
     ///

@@ -141,8 +141,8 @@ impl AsyncMapTaskBuilder {
     ///
     /// The default is `false`: such a run returns an error. It applies to the run's
     /// [`cancellation_token`](crate::MapRun::cancellation_token) and [`drain_token`](crate::MapRun::drain_token), to
-    /// [`cancel`](crate::MapHandle::cancel) and [`drain`](crate::MapHandle::drain) of its handle, and to
-    /// [`run_timeout`](Self::run_timeout). The success ratio is not judged then. [`min_successes`](Self::min_successes)
+    /// [`cancel`](crate::MapHandle::cancel) and [`drain`](crate::MapHandle::drain) of its handle, to `cancel_on_ctrl_c`, and to
+    /// [`run_timeout`](Self::run_timeout). It does not apply to an error of the source or of a sink. The success ratio is not judged then. [`min_successes`](Self::min_successes)
     /// is: if fewer items have succeeded, the run returns the error. Failed criteria and a shutdown of the runtime stay
     /// errors.
     ///

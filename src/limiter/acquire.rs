@@ -62,7 +62,8 @@ impl Limiter {
         poll_fn(|cx| request.poll(cx)).await
     }
 
-    /// Takes one permit if it is free now and no request waits.
+    /// Takes one permit if an attempt could begin now: a permit is free, the rate and a hold allow it, and no request waits.
+    /// Returns `None` otherwise. A permit counts as a start of the rate, also if it is dropped at once.
     pub fn try_acquire(&self) -> Option<Permit> {
         let mut state = self.lock();
         let now = state.now();

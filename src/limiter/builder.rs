@@ -53,7 +53,8 @@ impl LimiterBuilder {
     /// Sets how many attempts may begin per period, retries included. The default is no bound.
     ///
     /// Starts are evenly spaced: with `rate(3_000, 60 s)`, one every 20 ms. An attempt of weight w counts as w starts. The wait
-    /// for the rate comes before the attempt: it holds no permit of the run, and counts toward no time limit of the attempt.
+    /// for the rate comes before the attempt. It holds no permit of the run, and does not count toward the time limits of an
+    /// item's first attempt. The wait of a retry counts toward [`timeout_per_item`](crate::AsyncMapTaskBuilder::timeout_per_item).
     ///
     /// The rate is exact: in any time t, at most `burst + (t + 10 ms) x count / period` attempts begin. The 10 ms let a start
     /// that a timer has delayed make up for it, so that the rate is also used, whether it is one per hour or 100,000 per second.

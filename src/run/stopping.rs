@@ -100,7 +100,8 @@ impl<R: Plan> MapRun<R> {
     /// one acts as [`cancellation_token`](Self::cancellation_token). Both are logged at INFO. The run ends with
     /// [`FailureReason::Cancelled`](crate::FailureReason::Cancelled), or with its partial result; see
     /// [`accept_partial`](crate::AsyncMapTaskBuilder::accept_partial). By convention, a program that Ctrl-C has ended returns
-    /// the exit code 130; that is up to the program.
+    /// the exit code 130; that is up to the program. For SIGTERM, cancel a [`drain_token`](Self::drain_token) in a handler of your
+    /// own; the guide has [the code](crate::guide::batch_jobs#a-machine-that-may-be-taken-away).
     ///
     /// Once such a run was polled, Ctrl-C alone no longer ends the process, also after the run: Tokio has [replaced the
     /// default](https://docs.rs/tokio/1/tokio/signal/fn.ctrl_c.html#caveats). A run sees it only while it is polled: a source

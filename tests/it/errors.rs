@@ -155,6 +155,11 @@ async fn the_source_failed() {
     let error =
         task.over_try_stream(stream::iter([Err::<u32, _>("at once")])).map(odd_fails).await.unwrap_err();
     assert_eq!(error.to_string(), "resize: the source failed after 0 items");
+    // The position in the source, and not the number of items that have settled.
+    let busy = resize().concurrency(9).build().unwrap();
+    let pending = |_| std::future::pending::<Result<u32, String>>();
+    let error = busy.over_try_stream(torn()).map(pending).await.unwrap_err();
+    assert_eq!(error.to_string(), "resize: the source failed after 2 items");
 }
 
 #[tokio::test]
