@@ -1,5 +1,6 @@
 //! A position in the queue of a limiter, and the permits that it leads to.
 
+use std::cell::Cell;
 use std::mem;
 use std::task::{Poll, Waker};
 
@@ -20,6 +21,18 @@ pub(crate) struct Ticket {
     limiter: Limiter,
     number: u64,
     weight: u32,
+    at_drop: Cell<AtDrop>,
+}
+
+/// What a ticket does when it is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AtDrop {
+    /// Leaves the queue, because its permits were not taken.
+    Leave,
+    /// Serves the requests behind it, because it has granted the permits to itself.
+    Serve,
+    /// Nothing: the grant of its permits has served them.
+    Nothing,
 }
 
 /// The permits of a ticket were taken before.
@@ -28,7 +41,7 @@ pub(crate) struct AlreadyTaken;
 
 impl Ticket {
     pub(super) fn new(limiter: Limiter, number: u64, weight: u32) -> Self {
-        Self { limiter, number, weight }
+        Self { limiter, number, weight, at_drop: Cell::new(AtDrop::Leave) }
     }
 
     pub(crate) fn weight(&self) -> u32 {
@@ -40,7 +53,13 @@ impl Ticket {
         self.limiter.lock().told(self.number)
     }
 
-    /// Takes the permits if they are granted, and replaces the waker if they are not.
+    /// Returns `true` if other tasks may be woken when the ticket is dropped, although its permits were taken.
+    pub(crate) fn serves_others(&self) -> bool {
+        self.at_drop.get() == AtDrop::Serve
+    }
+
+    /// Takes the permits if they are granted, and replaces the waker if they are not. It wakes no other task, because the
+    /// caller may have locked something.
     pub(crate) fn poll(&self, waker: &Waker) -> Poll<Result<Permit, AlreadyTaken>> {
         let mut own_waker = None;
         loop {
@@ -48,13 +67,17 @@ impl Ticket {
             let now = state.now();
             if state.waiting.first_number() == Some(self.number) {
                 // Its time may have come. No other task need notice that.
-                if let Some(old) = state.grant_next(now) {
-                    self.limiter.serve(state);
-                    drop(old);
+                if let Some(own) = state.grant_next(now) {
+                    drop(state);
+                    drop(own);
+                    self.at_drop.set(AtDrop::Serve);
                     continue;
                 }
             }
             if state.take_granted(self.number) {
+                if self.at_drop.get() == AtDrop::Leave {
+                    self.at_drop.set(AtDrop::Nothing);
+                }
                 return Poll::Ready(Ok(Permit::new(self.limiter.clone(), self.weight)));
             }
             let Some(request) = state.waiting.get_mut(self.number) else {
@@ -79,6 +102,9 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        if self.at_drop.get() == AtDrop::Nothing {
+            return;
+        }
         let mut state = self.limiter.lock();
         // Its waker is dropped at the end of this function, after the lock was released.
         let _request = state.leave(self.number, self.weight);

@@ -91,8 +91,11 @@ fn slow(items: u64) -> impl Stream<Item = u64> + Send {
 fn rule_07_wakers_are_called_without_a_lock() {
     let runtime = workers(2);
     for end in End::all() {
-        for is_limited in [false, true] {
+        for (is_limited, has_rate) in [(false, false), (true, false), (true, true)] {
             let limiter = Limiter::new(3);
+            if has_rate {
+                limiter.set_rate(10_000, secs(1)).unwrap();
+            }
             let task = lenient().concurrency(4).retries(1).retry_delay(secs(0));
             let task = if is_limited { task.limiter(&limiter) } else { task }.build().unwrap();
             let sink = |_| async {

@@ -179,7 +179,12 @@ impl Permits {
             self.released.extend(self.ticket.take().map(|ticket| Released::Ticket { _ticket: ticket }));
         }
         match self.ticket.take().map(|ticket| (ticket.poll(waker), ticket)) {
-            Some((Poll::Ready(Ok(permit)), _)) => held.shared = Some(permit),
+            Some((Poll::Ready(Ok(permit)), ticket)) => {
+                held.shared = Some(permit);
+                if ticket.serves_others() {
+                    self.released.push(Released::Ticket { _ticket: ticket });
+                }
+            }
             Some((Poll::Pending, ticket)) => self.ticket = Some(ticket),
             // Nothing was requested yet, or the permits of the request were taken.
             Some((Poll::Ready(Err(_)), _)) | None => match limiter.request(weight, waker)? {
