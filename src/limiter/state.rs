@@ -1,4 +1,4 @@
-//! The state of a limiter: who waits, what was granted, and when the next grant is due.
+//! The state of a limiter: the requests that wait, the grants, and the time of the next one.
 
 use std::mem;
 use std::task::Waker;

@@ -391,7 +391,7 @@ async fn rule_40_a_caller_that_leaves_has_consumed_nothing() {
     assert!(limiter.try_acquire().is_none());
 }
 
-/// The first in the queue learns a new time although it has registered another: whoever is first is always told.
+/// The request that becomes the first in the queue is told its time.
 #[tokio::test(start_paused = true)]
 async fn rule_40_the_next_in_the_queue_is_told_its_time() {
     let limiter = Limiter::builder().permits(2).rate(1, secs(1)).build().unwrap();

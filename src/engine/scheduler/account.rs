@@ -63,6 +63,13 @@ impl Scheduler {
     #[inline(always)]
     pub(in super::super) fn count_success(&mut self) {
         self.tally.successes += 1;
+        if self.config.criteria.early_success {
+            self.stop_if_enough();
+        }
+    }
+
+    #[cold]
+    fn stop_if_enough(&mut self) {
         if self.config.criteria.enough(self.tally.successes, self.total()) {
             self.stop(Stop::EarlySuccess);
         }
