@@ -11,10 +11,6 @@ use crate::every_end::{End, Plan};
 use crate::recorded_trace::listen;
 use crate::support::{HOUR, Log, at_once, lenient, millis, retrying, secs};
 
-fn times<T: Clone>(log: &Log<T>) -> Vec<u64> {
-    log.timed().iter().map(|(at, _)| *at).collect()
-}
-
 #[tokio::test(start_paused = true)]
 async fn rule_39_nothing_begins_in_a_hold_and_what_runs_continues() {
     for end in End::all() {
@@ -30,10 +26,10 @@ async fn rule_39_nothing_begins_in_a_hold_and_what_runs_continues() {
             let report = run.await.unwrap();
             assert_eq!((report.reason, report.summary.cancelled), (None, 0), "{end:?}");
         }
-        assert_eq!(times(&one_log)[..2], [0, 0], "{end:?}");
+        assert_eq!(one_log.times()[..2], [0, 0], "{end:?}");
         // The hold ends at 41 s. In the 4 s after it, four permits make one start a second.
-        let mut starts = times(&one_log)[2..].to_vec();
-        starts.extend(times(&two_log));
+        let mut starts = one_log.times()[2..].to_vec();
+        starts.extend(two_log.times());
         starts.sort_unstable();
         assert_eq!(starts, [41_000, 42_000, 43_000, 44_000], "{end:?}");
     }
@@ -81,7 +77,7 @@ async fn rule_39_a_hold_delays_requests_that_wait() {
     sleep(secs(10)).await;
     drop(permit);
     waiting.await.unwrap();
-    assert_eq!((begun.elapsed(), times(&log)), (secs(25), vec![25_000]));
+    assert_eq!((begun.elapsed(), log.times()), (secs(25), vec![25_000]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,11 +87,11 @@ async fn rule_39_a_rate_has_no_burst_after_a_hold() {
     let task = at_once(9).limiter(&limiter).build().unwrap();
     let (plan, log) = Plan::of_weights(&task, &[1; 7], millis(1));
     plan.run(End::all().next().unwrap()).await;
-    assert_eq!(times(&log), [60_000, 60_100, 60_200, 60_300, 60_400, 60_500, 60_600]);
+    assert_eq!(log.times(), [60_000, 60_100, 60_200, 60_300, 60_400, 60_500, 60_600]);
     sleep(HOUR).await;
     let (plan, log) = Plan::of_weights(&task, &[1; 7], millis(1));
     plan.run(End::all().next().unwrap()).await;
-    assert_eq!(times(&log), [0, 0, 0, 0, 0, 100, 200], "a pause without a hold gives the burst");
+    assert_eq!(log.times(), [0, 0, 0, 0, 0, 100, 200], "a pause without a hold gives the burst");
 }
 
 /// One item is refused at its first attempt.
@@ -125,7 +121,7 @@ async fn rule_39_an_error_holds_back_its_run() {
         drop(guard);
         assert_eq!((result.successes(), result.summary.retries), (8, 1));
         // Item 2 ends at 1 s. Items 0 and 1 have ended before it in the same instant, so their successors may have started.
-        let late: Vec<_> = times(&log).into_iter().filter(|at| *at > 1_000).collect();
+        let late: Vec<_> = log.times().into_iter().filter(|at| *at > 1_000).collect();
         let first = late[0];
         assert_eq!(first, 41_000, "{:?}", log.timed());
         let gaps: Vec<_> = late.iter().map(|at| at - first).collect();

@@ -14,10 +14,6 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::every_end::{End, Plan};
 use crate::support::{HOUR, Log, Random, after, at_once, lenient, let_others_run, millis, paused, secs};
 
-fn times<T: Clone>(log: &Log<T>) -> Vec<u64> {
-    log.timed().iter().map(|(at, _)| *at).collect()
-}
-
 /// Returns how many of these times, in milliseconds, are in the fullest window of this length, both ends included.
 fn most_within(times: &[u64], window: u64) -> usize {
     (0..times.len())
@@ -44,7 +40,7 @@ async fn rule_38_attempts_begin_one_interval_apart() {
         let (plan, log) = Plan::of_weights(&task, &[1; 9], millis(1));
         let report = plan.run(end).await;
         assert_eq!((report.reason, report.summary.successes), (None, 9), "{end:?}");
-        assert_eq!(times(&log), [0, 20, 40, 60, 80, 100, 120, 140, 160], "{end:?}");
+        assert_eq!(log.times(), [0, 20, 40, 60, 80, 100, 120, 140, 160], "{end:?}");
     }
 }
 
@@ -68,7 +64,7 @@ async fn rule_38_retries_count_and_a_burst_comes_at_once() {
         sleep(HOUR).await;
         let (plan, log) = Plan::of_weights(&task, &[1; 5], millis(1));
         plan.run(end).await;
-        assert_eq!(times(&log), [0, 0, 0, 100, 200], "{end:?}");
+        assert_eq!(log.times(), [0, 0, 0, 100, 200], "{end:?}");
     }
 }
 
@@ -132,7 +128,7 @@ async fn rule_38_a_run_that_waits_for_the_rate_can_be_stopped_and_leaves_the_que
         let task = at_once(4).limiter(&limiter).build().unwrap();
         let (plan, log) = Plan::of_weights(&task, &[1], millis(1));
         plan.run(end).await;
-        assert_eq!(times(&log), [3_600_000 - 5_000], "{end:?}");
+        assert_eq!(log.times(), [3_600_000 - 5_000], "{end:?}");
     }
 }
 
@@ -147,10 +143,10 @@ async fn rule_38_a_paused_run_does_not_hold_up_another() {
         handle.pause();
         let (other, other_log) = Plan::of_weights(&task, &[1; 2], millis(1));
         other.run(end).await;
-        assert_eq!(times(&other_log), [500, 1_500], "{end:?}");
+        assert_eq!(other_log.times(), [500, 1_500], "{end:?}");
         handle.resume();
         assert_eq!(handle.await.unwrap().successes(), 3);
-        assert_eq!(times(&log), [0, 3_000, 4_000], "{end:?}");
+        assert_eq!(log.times(), [0, 3_000, 4_000], "{end:?}");
     }
 }
 
@@ -165,7 +161,7 @@ async fn rule_38_a_new_rate_takes_effect_at_once() {
         limiter.set_rate(10, secs(1)).unwrap();
         run.await.unwrap();
         // The start an hour ahead is one interval of 100 ms, of which a second's part has passed.
-        let starts = times(&log);
+        let starts = log.times();
         assert_eq!(starts[0], 0);
         assert!((1_099..=1_101).contains(&starts[1]), "{end:?}: {starts:?}");
         assert_eq!([starts[2] - starts[1], starts[3] - starts[2]], [100, 100], "{end:?}");
@@ -245,7 +241,7 @@ async fn rule_38_any_window_is_within_the_rate_and_the_rate_is_used() {
             .collect();
         let last_caller = 300;
         join_all(runs.into_iter().chain(callers)).await.into_iter().for_each(Result::unwrap);
-        let starts = times(&log);
+        let starts = log.times();
         check_rate(&starts, burst, count, period);
         let needed = (starts.len() as u64).saturating_sub(burst) * period / count;
         let took = starts.last().unwrap() - starts[0];
@@ -356,7 +352,7 @@ async fn rule_40_runs_and_callers_wait_in_one_queue() {
         sleep(secs(5)).await;
         drop(permit);
         run.await.unwrap();
-        assert_eq!(times(&log), [0, 10_000, 25_000], "{end:?}");
+        assert_eq!(log.times(), [0, 10_000, 25_000], "{end:?}");
     }
 }
 

@@ -49,7 +49,7 @@ async fn rule_08_a_slow_consumer_delays_no_item() {
         sleep(HOUR).await;
         // Four items ran. Three others began when these ended, and the fourth because one outcome had been taken by then.
         // The rest waits for capacity among the outcomes that are not taken.
-        let times: Vec<_> = done.timed().into_iter().map(|(at, _)| at).collect();
+        let times = done.times();
         assert!(as_many(end, times.len(), 8, 5), "{end:?}: {times:?}");
         assert_eq!(times, [[2_000; 4], [4_000; 4]].concat()[..times.len()], "{end:?}");
         assert_eq!(stream.progress().running, 0, "{end:?}");
@@ -73,7 +73,7 @@ async fn rule_07_a_slow_sink_delays_no_running_item() {
         assert!(timeout(HOUR, &mut run).await.is_err());
         // From the 2nd second on, the sink has one outcome. Of the outcomes that came with it and after it, four were too
         // many, and the other three items that ran by then could still add theirs.
-        let times: Vec<_> = done.timed().into_iter().map(|(at, _)| at).collect();
+        let times = done.times();
         assert!(as_many(end, times.len(), 8, 5), "{end:?}: {times:?}");
         assert_eq!(times, [[2_000; 4], [4_000; 4]].concat()[..times.len()], "{end:?}");
         assert_eq!(results.now(), times.len() - 1, "{end:?}");

@@ -86,6 +86,11 @@ impl<T: Clone> Log<T> {
         self.lines.lock().unwrap().clone()
     }
 
+    /// The milliseconds of each event.
+    pub(crate) fn times(&self) -> Vec<u64> {
+        self.lines.lock().unwrap().iter().map(|(at, _)| *at).collect()
+    }
+
     /// The milliseconds since the log was opened.
     pub(crate) fn millis(&self) -> u64 {
         u64::try_from(self.opened.elapsed().as_millis()).unwrap()
