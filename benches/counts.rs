@@ -29,13 +29,16 @@ use std::hint::black_box;
 use std::io::ErrorKind;
 use std::pin::Pin;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use tokio::runtime::Builder;
 use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
-use self::frame::{Table, full};
+use async_map_task::{KeyedLimiter, Limiter};
+
+use self::frame::{Table, full, full_builder};
 
 /// The lengths of the two runs that are counted.
 const FEW: u64 = 10_000;
@@ -45,7 +48,7 @@ const CONCURRENCY: [usize; 2] = [64, 1024];
 
 /// The limits: a tenth above the measured figure, so that a fifth more instructions fail and the next compiler does not;
 /// and never above the promised figure.
-const LIMITS: [Limit; 8] = [
+const LIMITS: [Limit; 10] = [
     Limit { ours: "awaited", work: "W0", peer: BUFFER, measured: [0.59, 0.59], promised: Some(0.6) },
     Limit { ours: "awaited", work: "W1", peer: BUFFER, measured: [0.91, 0.88], promised: Some(0.95) },
     Limit { ours: "for_each", work: "W0", peer: FOR_EACH, measured: [1.17, 1.17], promised: None },
@@ -54,6 +57,8 @@ const LIMITS: [Limit; 8] = [
     Limit { ours: "stream", work: "W1", peer: BUFFER, measured: [1.47, 1.41], promised: None },
     Limit { ours: "parallel", work: "W0", peer: BUFFER, measured: [0.98, 1.20], promised: None },
     Limit { ours: "parallel", work: "W1", peer: BUFFER, measured: [2.01, 2.05], promised: None },
+    Limit { ours: "limited", work: "W0", peer: "awaited", measured: [14.9, 14.9], promised: None },
+    Limit { ours: "limited", work: "W1", peer: "awaited", measured: [5.83, 5.96], promised: None },
 ];
 const TOLERANCE: f64 = 1.1;
 
@@ -218,6 +223,7 @@ fn run(name: &str, work: &str, size: Size) {
         "for_each" => sum!(for_each),
         "stream" => sum!(stream),
         "parallel" => sum!(parallel),
+        "limited" => sum!(limited),
         _ => panic!("there is no contender {name}"),
     };
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
@@ -274,6 +280,21 @@ macro_rules! full_run {
 async fn awaited<Fut: Future<Output = ItemResult>>(size: Size, f: impl Fn(u64) -> Fut) -> u64 {
     let result = full_run!(size, f).await.expect("no item fails");
     result.into_successful_results().into_iter().sum()
+}
+
+/// As `awaited`, with a limiter that has a rate, and a key for each item. Neither makes an item wait.
+async fn limited<Fut: Future<Output = ItemResult>>(size: Size, f: impl Fn(u64) -> Fut) -> u64 {
+    const MANY: u32 = 1_000_000_000;
+    let rate = Limiter::builder().rate(MANY, Duration::from_secs(1)).burst(MANY).build().expect("a rate");
+    let hosts = KeyedLimiter::new(size.concurrency);
+    let task = full_builder(size.concurrency).limiter(&rate).build().expect("the configuration is valid");
+    let run = task
+        .over(0..size.items)
+        .map(f)
+        .retry_if(|error| *error != 0)
+        .cancellation_token(CancellationToken::new())
+        .limit_per(|n| n % 16, &hosts);
+    run.await.expect("no item fails").into_successful_results().into_iter().sum()
 }
 
 async fn for_each<Fut: Future<Output = ItemResult>>(size: Size, f: impl Fn(u64) -> Fut) -> u64 {

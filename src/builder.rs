@@ -232,9 +232,17 @@ impl AsyncMapTaskBuilder {
     /// [`concurrency`](Self::concurrency) *and* permits of the [`Limiter`]. It takes as many of each as the item's
     /// [`weight`](crate::MapRun::weight), which is 1 by default.
     ///
-    /// The limiter may also have a rate, and can hold everything back after a refusal; see [`Limiter`]. A task has one limiter: a
-    /// second call replaces the first. The default is none. The guide shows [a limiter in a
-    /// service](crate::guide::services#one-limit-over-many-requests), and helps to [choose the limits](crate::guide::limits).
+    /// The limiter may also have a rate, and can hold everything back after a refusal; see [`Limiter`]. The default is none. The
+    /// guide shows [a limiter in a service](crate::guide::services#one-limit-over-many-requests), and helps to [choose the
+    /// limits](crate::guide::limits).
+    ///
+    /// A second call adds another limiter: an attempt needs permits of all of them, as many of each. It holds none until all can
+    /// grant it, and takes all at once. While only one limiter keeps it waiting, the requests behind it at the others do not
+    /// wait for it. So the order of the calls does not matter, and no order can deadlock. The first limiter is the one that
+    /// [`hold_back`](crate::MapRun::hold_back) holds. A limiter that is named twice counts once.
+    ///
+    /// There is no reservation. If other tasks always use all permits of one limiter, and others all of a second one, a task
+    /// that needs both waits until both are free at the same moment.
     ///
     /// # Examples
     ///
@@ -247,7 +255,9 @@ impl AsyncMapTaskBuilder {
     /// # Ok::<_, async_map_task::ConfigError>(())
     /// ```
     pub fn limiter(mut self, limiter: &Limiter) -> Self {
-        self.settings.limiter = Some(limiter.clone());
+        let limiters = self.settings.limiters.take();
+        self.settings.limiters =
+            Some(limiters.map_or_else(|| limiter.clone().into(), |named| named.and(limiter)));
         self
     }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::ConfigError;
-use crate::limiter::Limiter;
+use crate::limiter::LimiterSet;
 use crate::observe::Observers;
 use crate::outcome::TimeoutScope;
 use crate::retry::RetryPolicy;
@@ -59,7 +59,7 @@ pub(crate) struct Settings {
     pub(crate) early_success: bool,
     pub(crate) fail_fast: bool,
     pub(crate) accept_partial: bool,
-    pub(crate) limiter: Option<Limiter>,
+    pub(crate) limiters: Option<LimiterSet>,
     pub(crate) observers: Observers,
 }
 
@@ -88,7 +88,7 @@ impl Default for Settings {
             early_success: false,
             fail_fast: false,
             accept_partial: false,
-            limiter: None,
+            limiters: None,
             observers: Observers::default(),
         }
     }
@@ -117,7 +117,7 @@ pub(crate) struct Config {
     pub(crate) run_timeout: Option<Duration>,
     pub(crate) cancel_grace: Duration,
     pub(crate) criteria: Criteria,
-    pub(crate) limiter: Option<Limiter>,
+    pub(crate) limiters: Option<LimiterSet>,
     /// The observers of all runs of the task.
     pub(crate) observers: Observers,
     /// `true` if a run that was cancelled or has timed out ends with its partial result.
@@ -208,7 +208,7 @@ impl Config {
             accept_partial: settings.accept_partial,
             first_limit: of_attempt.into_iter().chain(of_item).min_by_key(|(limit, _)| *limit),
             name: settings.name,
-            limiter: settings.limiter,
+            limiters: settings.limiters,
             observers: settings.observers,
             concurrency: settings.concurrency,
             look_ahead: settings.look_ahead.unwrap_or_else(|| default_look_ahead(settings.concurrency)),

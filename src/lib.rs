@@ -20,6 +20,7 @@ mod signals;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod handle;
+mod keyed_limiter;
 mod limiter;
 mod lock;
 #[cfg(feature = "serde")]
@@ -62,6 +63,7 @@ pub use config::{
 pub use context::ItemContext;
 pub use error::{BoxError, ConfigError, FailureReason, MapTaskError, RunError};
 pub use handle::MapHandle;
+pub use keyed_limiter::{KeyedLimiter, KeyedLimiterBuilder};
 pub use limiter::{Limiter, LimiterBuilder, Permit};
 #[cfg(feature = "serde")]
 pub use map_task_config::MapTaskConfig;

@@ -3,8 +3,12 @@
 mod acquire;
 mod builder;
 mod hold;
+mod joint;
+mod key;
 mod numbered;
 mod rate;
+mod room;
+mod set;
 mod state;
 mod ticket;
 
@@ -13,11 +17,16 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+pub(crate) use self::acquire::Acquire;
 pub use self::builder::LimiterBuilder;
+pub(crate) use self::key::KeyLimiter;
+use self::key::KeyUse;
 use self::rate::Rate;
-use self::state::{Request, State};
+pub(crate) use self::room::{KeyId, Room, Wakers};
+pub(crate) use self::set::LimiterSet;
+use self::state::{Request, State, Task};
 pub use self::ticket::Permit;
-pub(crate) use self::ticket::{Acquired, AlreadyTaken, Ticket};
+pub(crate) use self::ticket::{Acquired, SharedPermits, Ticket, Turn};
 use crate::error::ConfigError;
 use crate::lock::lock;
 use crate::rt::{Instant, Mutex, MutexGuard};
@@ -136,6 +145,9 @@ const MAX_HOLD: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 pub struct Limiter {
     state: Arc<Mutex<State>>,
+    /// Set for the limiter of a key of a keyed limiter. Such a key is not forgotten before all clones are dropped.
+    #[allow(dead_code, reason = "it only has to be cloned and dropped")]
+    key_use: Option<KeyUse>,
 }
 
 impl Limiter {
@@ -187,7 +199,7 @@ impl Limiter {
     }
 
     fn with_state(state: State) -> Self {
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { state: Arc::new(Mutex::new(state)), key_use: None }
     }
 
     /// Changes the number of permits immediately.
@@ -262,6 +274,11 @@ impl Limiter {
         self.lock().hold_back(time)
     }
 
+    /// Returns `true` if a hold is active.
+    pub(crate) fn is_held(&self) -> bool {
+        self.lock().is_held()
+    }
+
     /// Returns the number of permits; `usize::MAX` if there is no bound.
     pub fn permits(&self) -> usize {
         self.lock().permits
@@ -296,13 +313,15 @@ impl Limiter {
             let mut state = self.lock();
             state.check(weight)?;
             let now = state.now();
-            if state.take_at_once(weight, now) {
-                return Ok(Acquired::Now(Permit::new(self.clone(), weight)));
+            if state.can_take_at_once(weight, now) {
+                state.take_at_once(weight, now);
+                return Ok(Acquired::Now(Permit::new(self.clone().into(), weight)));
             }
             if let Some(waker) = own_waker.take() {
-                let number = state.join(Request { weight, waker });
-                state.tell(number, now);
-                return Ok(Acquired::Later(Ticket::new(self.clone(), number, weight)));
+                let number = state.next_number();
+                state.join(number, Request::new(weight, waker));
+                let owes_turn = state.tell(number, now);
+                return Ok(Acquired::Later(Ticket::of_one(self.clone(), number, weight, owes_turn)));
             }
             drop(state);
             own_waker = Some(waker.clone());
@@ -317,12 +336,24 @@ impl Limiter {
 
     /// Grants permits to the requests that wait, as far as there are enough, and wakes their tasks. If the first that is left
     /// waits for a time, its task is woken as well, unless it knows that time.
-    fn serve<'a>(&'a self, mut state: MutexGuard<'a, State>) {
+    fn serve<'a>(&'a self, state: MutexGuard<'a, State>) {
+        let mut others = self.serve_own(state);
+        while let Some(other) = others.pop() {
+            others.extend(other.serve_own(other.lock()));
+        }
+    }
+
+    /// Serves the requests of this limiter. Returns other limiters that have to serve theirs.
+    fn serve_own<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Vec<Self> {
+        let mut others = Vec::new();
         loop {
             let now = state.now();
-            let Some(waker) = state.grant_next(now).or_else(|| state.untold(now)) else { return };
+            let Some(task) = state.next_task(now) else { return others };
             drop(state);
-            waker.wake();
+            match task {
+                Task::Wake(waker) => waker.wake(),
+                Task::Try(joint) => joint.serve(&mut others),
+            }
             state = self.lock();
         }
     }

@@ -261,11 +261,11 @@ pub trait HasFunction {}
 /// Declares the options and the ends of a run for `Over`, where a call is a mistake. Nothing implements [`HasFunction`], so
 /// each call is an error that names the cure.
 macro_rules! after_the_function {
-    ($($option:ident$(<$argument:ident>)?)*) => {
+    ($($option:ident$(<$($argument:ident),+>)?)*) => {
         impl<S> Over<S> {
             $(
                 #[doc(hidden)]
-                pub fn $option$(<$argument>)?(self $(, _: $argument)?) -> Self
+                pub fn $option$(<$($argument),+>)?(self $($(, _: $argument)+)?) -> Self
                 where
                     Self: HasFunction,
                 {
@@ -277,8 +277,8 @@ macro_rules! after_the_function {
 }
 
 after_the_function! {
-    retry_if<A> retry_after<A> hold_back<A> weight<A> label<A> observe<A> cancellation_token<A> drain_token<A> cancel_on_ctrl_c
-    redo<A> give_back<A> ordered parallel for_each<A> try_for_each<A> stream spawn
+    retry_if<A> retry_after<A> hold_back<A> weight<A> limit_per<A, B> label<A> observe<A> cancellation_token<A> drain_token<A>
+    cancel_on_ctrl_c redo<A> give_back<A> ordered parallel for_each<A> try_for_each<A> stream spawn
 }
 
 impl<S> fmt::Debug for Over<S> {

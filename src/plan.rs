@@ -83,7 +83,9 @@ pub use crate::engine::persist::durability::Durable;
 pub use crate::engine::persist::durability::Redo;
 pub use crate::engine::plan::{Mapped, Plan};
 pub use crate::engine::user::bounds::{CloneItem, ItemList, ResultFuture, Transferable};
-pub use crate::engine::user::hooks::{HoldBack, Label, Observe, RetryAfter, RetryIf, Weight};
+pub use crate::engine::user::hooks::{
+    HoldBack, Label, LimitPer, Observe, PerKey, RetryAfter, RetryIf, Weight,
+};
 pub use crate::engine::user::leftovers::GiveBack;
 pub use crate::for_each::Delivering;
 pub use crate::handle::SpawnPlan;

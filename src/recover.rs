@@ -19,7 +19,7 @@ use crate::engine::persist::commit_log::{Codec, CommitLog};
 use crate::engine::persist::durability::{Durable, Persist};
 use crate::engine::running::Parts;
 use crate::engine::user::call::Call;
-use crate::limiter::Permit;
+use crate::limiter::SharedPermits;
 use crate::outcome::ItemError;
 use crate::run::MapRun;
 use crate::store::Store;
@@ -205,9 +205,9 @@ impl<I: Serialize, C: Call<I>> Call<I> for Recovering<C> {
     const TAKES_CONTEXT: bool = C::TAKES_CONTEXT;
     const LINGERS: bool = C::LINGERS;
 
-    fn call(&self, context: impl FnOnce() -> ItemContext, item: I, permit: &mut Option<Permit>) -> C::Future {
+    fn call(&self, context: impl FnOnce() -> ItemContext, item: I, permits: &mut SharedPermits) -> C::Future {
         if !C::TAKES_CONTEXT {
-            return self.call.call(context, item, permit);
+            return self.call.call(context, item, permits);
         }
         // The run has already hashed the item, so this cannot fail.
         let item_hash = item_hash(&item).unwrap_or_default();
@@ -216,7 +216,7 @@ impl<I: Serialize, C: Call<I>> Call<I> for Recovering<C> {
             let checkpoint = Checkpoint::new(Arc::clone(&self.checkpoints), context.index, item_hash);
             ItemContext { checkpoint, ..context }
         };
-        self.call.call(context, item, permit)
+        self.call.call(context, item, permits)
     }
 
     fn clone_item(&self, item: &I) -> Option<I> {

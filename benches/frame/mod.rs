@@ -20,6 +20,11 @@ pub(crate) use table::Table;
 
 /// A task with every protection.
 pub(crate) fn full(concurrency: usize) -> AsyncMapTask {
+    full_builder(concurrency).build().expect("the configuration is valid")
+}
+
+/// The builder of a task with every protection.
+pub(crate) fn full_builder(concurrency: usize) -> AsyncMapTaskBuilder {
     builder(concurrency)
         .retries(3)
         .retry_delay(Duration::from_millis(1))
@@ -29,8 +34,6 @@ pub(crate) fn full(concurrency: usize) -> AsyncMapTask {
         .min_success_ratio(0.95)
         .max_failures(1_000)
         .cancel_grace(Duration::from_secs(1))
-        .build()
-        .expect("the configuration is valid")
 }
 
 /// A task with a bound on the concurrency, and nothing else.

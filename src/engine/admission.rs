@@ -1,5 +1,6 @@
 //! Decides which attempt starts next, and in which worker. Also the checks that begin a poll of the driver.
 
+use std::mem;
 use std::task::{Poll, Waker};
 
 use super::items::Items;
@@ -9,6 +10,7 @@ use super::scheduler::{Admission, Assignment, Next, Pulled, Queue, Scheduler, So
 use super::state::State;
 use super::worker::attempt_control::AttemptControl;
 use crate::error::{BoxError, FailureReason};
+use crate::rt::Instant;
 
 impl State<dyn Items + '_> {
     /// Assigns the attempt that starts next to a worker, or returns the reason why nothing starts.
@@ -58,6 +60,9 @@ impl State<dyn Items + '_> {
     /// Takes the attempt that starts next out of its queue, and its permits into `held`. Returns `None` if no attempt may
     /// start now, or if the permits of the next one are not available.
     fn next_start(&mut self, held: &mut HeldPermits) -> Option<Next> {
+        if self.scheduler.keys.is_some() {
+            return self.next_keyed_start(held);
+        }
         let queue = loop {
             let Some((queue, weight)) = self.choose() else {
                 // A run that has nothing to start does not block other runs.
@@ -74,15 +79,63 @@ impl State<dyn Items + '_> {
                 return None;
             }
         };
-        let admitted = self.scheduler.admitted();
-        match queue {
-            Queue::Due => self.scheduler.retries.pop_due().map(Next::Retry),
-            Queue::Immediate => self.scheduler.retries.pop_immediate(admitted).map(Next::Retry),
-            Queue::New => self.scheduler.backlog.pop_front().map(Next::New),
+        self.scheduler.pop(queue)
+    }
+
+    /// As [`next_start`](Self::next_start), in a run with items that have keys. The attempt gets the permit of its key first.
+    #[cold]
+    fn next_keyed_start(&mut self, held: &mut HeldPermits) -> Option<Next> {
+        let Some(weight) = self.make_ready() else {
+            self.scheduler.permits.leave_queue();
+            return None;
+        };
+        if !self.take(held, weight) {
+            self.scheduler.keys.as_mut()?.note_wait();
+            return None;
+        }
+        let (next, limiters, permit) = self.scheduler.keys.as_mut()?.pop_ready()?;
+        self.scheduler.uncount_keyed(&next);
+        held.shared.of_key = Some(permit);
+        let former = held.key.replace(limiters);
+        self.scheduler.permits.later().limiters(former);
+        Some(next)
+    }
+
+    /// Makes sure that the attempt that starts next has the permit of its key. Returns its weight, or `None` if no attempt can
+    /// start.
+    fn make_ready(&mut self) -> Option<u32> {
+        loop {
+            if self.scheduler.stop.is_some() || !self.has_room_for_outcomes() {
+                return None;
+            }
+            let keys = self.scheduler.keys.as_mut()?;
+            keys.serve_lines(self.scheduler.permits.later());
+            if let Some(next) = keys.ready() {
+                return Some(next.weight());
+            }
+            // The first one that had no room comes first. New keys do not pass it.
+            let entering = keys.pop_outside();
+            let may_add = entering.is_some() || !keys.has_outside();
+            let next = match entering {
+                Some(next) => next,
+                None => {
+                    let (queue, _) = self.choose()?;
+                    let next = self.scheduler.pop(queue)?;
+                    self.scheduler.count_keyed(&next);
+                    next
+                }
+            };
+            let limiters = self.items.key_limiters(next.slot(), may_add, self.scheduler.permits.later())?;
+            let keys = self.scheduler.keys.as_mut()?;
+            match limiters {
+                Ok(limiters) => keys.join(limiters, next),
+                Err(room) => keys.wait_outside(next, room),
+            }
         }
     }
 
     /// Returns the queue and the weight of the attempt that starts next. Pulls the next item if necessary.
+    #[inline(always)]
     fn choose(&mut self) -> Option<(Queue, u32)> {
         match self.head()? {
             (queue, Some(weight)) => Some((queue, weight)),
@@ -115,6 +168,7 @@ impl State<dyn Items + '_> {
 
     /// Makes `held` fit for an attempt. Returns `false` if the permits are not available now. A weight that can never be
     /// satisfied stops the run.
+    #[inline(always)]
     fn take(&mut self, held: &mut HeldPermits, weight: u32) -> bool {
         if self.scheduler.permits.is_reusable(held, weight) {
             return true;
@@ -135,12 +189,18 @@ impl State<dyn Items + '_> {
             return None;
         }
         if let Some(Assignment { held, next }) = self.scheduler.pop_assigned() {
-            control.held = held;
+            let former = mem::replace(&mut control.held, held);
+            self.scheduler.permits.abandon(former);
             return Some(next);
         }
         // Its permits have paid the debt of a lowered limit.
         if control.held.own_permits() == 0 && self.scheduler.permits.is_full() {
             return None;
+        }
+        // Only a worker in parallel gets here without the checks of the driver's poll.
+        if self.scheduler.is_parallel() && self.scheduler.may_be_late() {
+            let now = self.scheduler.clock.read();
+            self.fail_given_up(now);
         }
         self.next_start(&mut control.held)
     }
@@ -173,6 +233,9 @@ impl State<dyn Items + '_> {
         if !self.scheduler.is_parallel() {
             return false;
         }
+        if self.scheduler.keys.as_ref().is_some_and(|keys| keys.has_new_requests()) {
+            return self.scheduler.notify_driver();
+        }
         if self.scheduler.is_paused() {
             // The last running attempt may have ended.
             return self.scheduler.running() == 0 && self.scheduler.notify_driver();
@@ -184,9 +247,11 @@ impl State<dyn Items + '_> {
         {
             return false;
         }
-        let has_room =
-            |(_, weight): (Queue, Option<u32>)| self.scheduler.permits.has_room(weight.unwrap_or(1));
-        self.head().is_some_and(has_room) && self.scheduler.notify_driver()
+        let has_room = |weight| self.scheduler.permits.has_room(weight);
+        let can_serve =
+            self.scheduler.keys.as_ref().is_some_and(|keys| keys.can_serve_lines()) && has_room(1);
+        let can_start = can_serve || self.head().is_some_and(|(_, weight)| has_room(weight.unwrap_or(1)));
+        can_start && self.scheduler.notify_driver()
     }
 
     /// Returns `true` if this poll of the driver may start another attempt, or poll another worker.
@@ -218,12 +283,18 @@ impl State<dyn Items + '_> {
         self.scheduler.wake_taker_later(self.items.flush());
     }
 
+    /// Returns the permits of keys for attempts that cannot start now.
+    pub(super) fn return_unused_keys(&mut self) {
+        let has_room = self.has_room_for_outcomes();
+        self.scheduler.return_unused_keys(has_room);
+    }
+
     /// Begins a poll of the driver: checks the time, the caller's token and the signals. Returns `true` if these, or an
     /// earlier cause, have stopped the run.
     pub(super) fn begin_poll(&mut self) -> bool {
         self.scheduler.begin_poll();
         self.scheduler.apply_signals();
-        if self.scheduler.run_deadline.is_none() && self.scheduler.retries.len() == 0 {
+        if self.scheduler.run_deadline.is_none() && !self.scheduler.has_retries() {
             return self.scheduler.stop.is_some();
         }
         let now = self.scheduler.clock.coarse();
@@ -232,6 +303,17 @@ impl State<dyn Items + '_> {
         }
         let stopped = self.scheduler.stop.is_some();
         self.scheduler.retries.release(now);
+        if self.scheduler.has_retries() {
+            self.fail_given_up(now);
+        }
+        if self.scheduler.retries.has_refused() {
+            self.scheduler.grant_retries(now);
+        }
+        stopped
+    }
+
+    /// Fails the items whose time limits have passed while they waited for the start of a retry.
+    fn fail_given_up(&mut self, now: Instant) {
         while let Some(GivenUp { slot, is_refused }) = self.scheduler.retries.pop_given_up(now) {
             self.scheduler.tally.retries_refused += usize::from(is_refused);
             let why = if is_refused {
@@ -241,14 +323,25 @@ impl State<dyn Items + '_> {
             };
             self.items.fail_late(&mut self.scheduler, slot, why);
         }
-        if self.scheduler.retries.has_refused() {
-            self.scheduler.grant_retries(now);
+        while let Some(slot) = self.scheduler.pop_keyed_given_up(now) {
+            let why = "no permit of its key was free before the item's time limit had passed";
+            self.items.fail_late(&mut self.scheduler, slot, why);
         }
-        stopped
     }
 }
 
 impl Scheduler {
+    /// Takes the attempt that starts next out of its queue.
+    #[inline(always)]
+    fn pop(&mut self, queue: Queue) -> Option<Next> {
+        let admitted = self.admitted();
+        match queue {
+            Queue::Due => self.retries.pop_due().map(Next::Retry),
+            Queue::Immediate => self.retries.pop_immediate(admitted).map(Next::Retry),
+            Queue::New => self.backlog.pop_front().map(Next::New),
+        }
+    }
+
     /// Records why the source has not given an item.
     #[cold]
     pub(super) fn count_no_item(&mut self, polled: Poll<Option<BoxError>>) {

@@ -1,6 +1,7 @@
 //! The poll loop of a run. It is compiled once for all runs: it reaches the items and the workers through traits.
 
 mod closing;
+mod key_requests;
 mod stopping;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -12,6 +13,7 @@ use std::task::{Context, Poll, Waker, ready};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::Span;
 
+use self::key_requests::KeyRequests;
 use self::stopping::Stopping;
 use super::items::Items;
 use super::relay::Relay;
@@ -41,6 +43,8 @@ pub(super) struct DriverCore {
     /// Raises signals of the run, if an option asks for it.
     signal_source: Option<SignalSource>,
     timers: Timers,
+    /// The requests for permits of keys, if items have keys.
+    key_requests: Option<KeyRequests>,
     /// The time until which the run waits for its store. Set once nothing runs any more, if the run has a time limit.
     store_until: Option<Instant>,
     /// `true` once nothing runs any more, or may run.
@@ -103,6 +107,7 @@ impl DriverCore {
             _cancelled: cancelled,
             signal_source: listen,
             timers: Timers::default(),
+            key_requests: scheduler.keys.is_some().then(KeyRequests::default),
             store_until: None,
             is_over: false,
             verdict: None,
@@ -174,13 +179,18 @@ impl DriverCore {
             let (former, stopped) = (state.scheduler.set_driver(cx.waker()), state.begin_poll());
             (former, stopped, stopped || state.scheduler.stop.is_none())
         };
+        self.has_key_grants(cx, state);
         self.relay.begin_poll(workers.count());
         let mut must_yield = false;
         loop {
             if polls_workers {
                 self.poll_workers(cx, state, workers, stopped);
             }
-            let Some(admission) = self.admit(cx, state, workers) else {
+            let admission = self.admit(cx, state, workers);
+            if matches!(admission, None | Some(Admission::Wait)) && self.has_key_grants(cx, state) {
+                continue;
+            }
+            let Some(admission) = admission else {
                 match self.poll_stopping(cx, state, workers) {
                     Stopping::Notified => {
                         (stopped, polls_workers) = (true, true);
@@ -293,6 +303,9 @@ impl DriverCore {
 
     /// Ends a poll: makes sure that the driver is woken in time.
     fn end_poll(&mut self, cx: &mut Context<'_>, state: &AnyState<'_>, workers: &mut dyn Workers) {
+        if self.key_requests.is_some() {
+            self.end_key_requests(cx, state);
+        }
         let mut guard = DriverGuard::new(state);
         let state = guard.get();
         state.publish();

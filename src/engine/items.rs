@@ -12,12 +12,15 @@ use super::output::sink::Deliver;
 use super::persist::commit_log::CommitLog;
 use super::persist::durability::Persist;
 use super::persist::durable::DurableItems;
+use super::scheduler::key_request::Room;
+use super::scheduler::later::Later;
 use super::scheduler::{Pulled, Scheduler, SourceState};
 use super::slots::{Kept, Slots};
 use super::user::hooks::Hooks;
 use super::user::leftovers::Leftovers;
 use super::user::source::Source;
 use super::{Ending, Plan, Rest, Work};
+use crate::limiter::LimiterSet;
 use crate::observe::Observer;
 
 /// The items of a run, their outcomes, and the caller's code.
@@ -46,6 +49,15 @@ pub(super) trait Items: Release {
 
     /// Pulls the next item, and keeps it until its attempt starts.
     fn pull(&mut self, scheduler: &mut Scheduler) -> Option<Pulled>;
+
+    /// Returns the limiters of the keys of a waiting item, if its run has keys. If a keyed limiter has no room for a key, or is not
+    /// to add one, returns when it may have room.
+    fn key_limiters(
+        &mut self,
+        slot: usize,
+        may_add: bool,
+        later: &mut Later,
+    ) -> Option<Result<LimiterSet, Room>>;
 
     /// Takes the job of a waiting item, whose attempt starts now.
     fn take_job(&mut self, slot: usize) -> Job;
@@ -91,6 +103,16 @@ impl<W: Work> Items for ItemsOf<W> {
 
     fn pull(&mut self, scheduler: &mut Scheduler) -> Option<Pulled> {
         self.pull_item(scheduler).map(|(index, item, weight)| self.keep_waiting(index, item, weight))
+    }
+
+    fn key_limiters(
+        &mut self,
+        slot: usize,
+        may_add: bool,
+        later: &mut Later,
+    ) -> Option<Result<LimiterSet, Room>> {
+        let waiting = self.waiting.get_mut(slot)?;
+        self.hooks.key_limiters(&waiting.item, may_add, later).transpose()
     }
 
     fn take_job(&mut self, slot: usize) -> Job {

@@ -6,6 +6,9 @@ mod account;
 mod backlog;
 pub(super) mod clock;
 mod control;
+pub(super) mod key_request;
+mod keys;
+pub(super) mod later;
 mod options;
 pub(super) mod permits;
 mod poll_budget;
@@ -26,6 +29,8 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::account::{Tally, Verdict};
 pub(super) use self::backlog::{Assignment, Next, Pulled};
 use self::clock::{Clock, deadline};
+use self::keys::Keys;
+pub(super) use self::later::Later;
 pub(crate) use self::options::Options;
 use self::permits::Permits;
 use self::poll_budget::PollBudget;
@@ -64,6 +69,8 @@ pub(super) struct Setting {
     pub(super) is_durable: bool,
     /// `true` if errors of the run can hold back its items.
     pub(super) holds: bool,
+    /// `true` if the items have keys with limiters of their own.
+    pub(super) keyed: bool,
     /// The error of a setting that does not fit the run.
     pub(super) invalid_setting: Option<ConfigError>,
 }
@@ -101,6 +108,12 @@ pub(super) struct Scheduler {
     pub(super) assigned: VecDeque<Assignment>,
     /// How many of the assigned attempts belong to items that have not started.
     pub(super) assigned_new: usize,
+    /// The attempts that need a permit of their item's key, if items have keys.
+    pub(super) keys: Option<Box<Keys>>,
+    /// How many items that have not started wait for a permit of their key.
+    pub(super) keyed_new: usize,
+    /// How many items wait for a permit of their key for their next attempt.
+    pub(super) keyed_retries: usize,
     /// The items that were pulled and have not started, because they are looked up in a cache.
     pub(super) looked_up: BTreeMap<usize, Pulled>,
     /// How many successes are not durable yet, and do not count.
@@ -172,7 +185,8 @@ pub(super) enum Queue {
 
 impl Scheduler {
     pub(super) fn new(setting: Setting, now: Instant, parallel: bool) -> Self {
-        let Setting { options, promised, timed, observed, is_durable, holds, invalid_setting } = setting;
+        let Setting { options, promised, timed, observed, is_durable, holds, keyed, invalid_setting } =
+            setting;
         let Options { config, function, token, drain_token, listen, reporter, .. } = options;
         if let Some(reporter) = &reporter {
             reporter.start(now);
@@ -180,7 +194,7 @@ impl Scheduler {
         Self {
             name: config.name.as_deref().unwrap_or(function).to_owned(),
             run_deadline: config.run_timeout.map(|limit| deadline(now, limit)),
-            permits: Permits::new(&config, holds),
+            permits: Permits::new(&config, holds, keyed),
             look_ahead: config.look_ahead,
             timed,
             observed,
@@ -203,6 +217,9 @@ impl Scheduler {
             backlog: VecDeque::new(),
             assigned: VecDeque::new(),
             assigned_new: 0,
+            keys: keyed.then(Box::default),
+            keyed_new: 0,
+            keyed_retries: 0,
             looked_up: BTreeMap::new(),
             unkept_successes: 0,
             starts_left: 0,
@@ -252,12 +269,31 @@ impl Scheduler {
         if parallel { self.starts_left > 0 } else { self.budget.is_left() }
     }
 
-    /// Returns how many outcomes may be held for their order besides the items that wait for a retry. `None` if these fill
-    /// the window, so that no new item may start.
-    #[inline(always)]
+    /// Returns how many outcomes may be held for their order besides the items that wait for a retry or for their key. `None` if
+    /// these fill the window, so that no new item may start.
     pub(super) fn window(&self) -> Option<usize> {
-        let retries = self.retries.len();
-        (retries < self.look_ahead).then(|| self.look_ahead - retries)
+        self.window_besides(self.retries.len() + self.keyed_new + self.keyed_retries)
+    }
+
+    /// As [`window`](Self::window), in a run without keys.
+    #[inline(always)]
+    pub(super) fn window_without_keys(&self) -> Option<usize> {
+        self.window_besides(self.retries.len())
+    }
+
+    #[inline(always)]
+    fn window_besides(&self, held: usize) -> Option<usize> {
+        (held < self.look_ahead).then(|| self.look_ahead - held)
+    }
+
+    /// Returns `true` if items wait for retries.
+    pub(super) fn has_retries(&self) -> bool {
+        self.retries.len() + self.keyed_retries > 0
+    }
+
+    /// Returns `true` if a retry that may start, or waits for its key, may have a time after which it is not made.
+    pub(super) fn may_be_late(&self) -> bool {
+        self.retries.may_be_late() || self.keyed_retries > 0
     }
 
     /// Reads the clock. Returns `true` if there is budget left in this poll.

@@ -16,6 +16,7 @@ use super::user::hooks::Hooks;
 use super::user::leftovers::Leftovers;
 use super::{Mode, Work, trace};
 use crate::error::{BoxError, FailureReason};
+use crate::limiter::LimiterSet;
 use crate::observe::Observer;
 use crate::outcome::{FailureKind, ItemError, ItemOutcome, LeftOver, Origin};
 use crate::rt::Instant;
@@ -60,6 +61,7 @@ impl<W: Work> ItemsOf<W> {
         scheduler: &mut Scheduler,
         job: &mut Job,
         item: &mut Option<W::Item>,
+        key: Option<&LimiterSet>,
         error: ItemError<W::Error>,
     ) {
         let (mut job, mut item) = (job.take(), item.take());
@@ -73,7 +75,7 @@ impl<W: Work> ItemsOf<W> {
         }
         if let (ItemError::Failed { error, .. }, true) = (&error, W::Hooks::HOLDS) {
             if let Some(time) = self.hooks.hold_back(error) {
-                scheduler.hold_back(&job, time);
+                scheduler.hold_back(&job, key, time);
             }
         }
         let mut end = AttemptEnd::Refused;
@@ -88,7 +90,7 @@ impl<W: Work> ItemsOf<W> {
             scheduler.emit_failed(observer, &job, &failure, None);
             return self.fail(scheduler, &mut job, error, "no retries left");
         };
-        match scheduler.end_attempt(&job, &failure, failure.end(end), observer) {
+        match scheduler.end_attempt(&job, &failure, failure.end(end), key, observer) {
             Ok(wait) => {
                 let weight = job.weight;
                 let slot = self.waiting.keep(Kept { item, job, error: Some(error) });
@@ -183,9 +185,13 @@ impl<W: Work> ItemsOf<W> {
 }
 
 impl Scheduler {
-    /// Lets nothing start until the time has passed.
-    fn hold_back(&mut self, job: &Job, time: Duration) {
-        if let Some(hold) = self.permits.hold_back(time) {
+    /// Lets nothing start until the time has passed: nothing of the item's key, if it has one.
+    fn hold_back(&mut self, job: &Job, key: Option<&LimiterSet>, time: Duration) {
+        let hold = match key {
+            Some(key) => key.first().begin_hold(time),
+            None => self.permits.hold_back(time),
+        };
+        if let Some(hold) = hold {
             trace::hold(&self.name, job.name(), hold);
         }
     }
@@ -218,11 +224,12 @@ impl Scheduler {
         job: &Job,
         failure: &Failure<'_>,
         end: AttemptEnd,
+        key: Option<&LimiterSet>,
         observer: Option<&dyn Observer>,
     ) -> Result<Wait, &'static str> {
         let wait = match self.stop {
             Some(_) => Err("the run is stopping"),
-            None => self.wait_before_retry(job.attempt, job.started, end),
+            None => self.wait_before_retry(job.attempt, job.started, end, key),
         };
         let retry_in = wait.as_ref().ok().map(|wait| wait.length);
         if let Some(delay) = retry_in {

@@ -79,8 +79,9 @@ impl<W: Work> State<ItemsOf<W>> {
             promised,
             store.durability().map(|store| &*store),
         );
-        let (is_durable, holds) = (W::Store::KEEPS, W::Hooks::HOLDS);
-        let setting = Setting { options, promised, timed, observed, is_durable, holds, invalid_setting };
+        let (is_durable, holds, keyed) = (W::Store::KEEPS, W::Hooks::HOLDS, W::Hooks::KEYED);
+        let setting =
+            Setting { options, promised, timed, observed, is_durable, holds, keyed, invalid_setting };
         let is_invalid = setting.invalid_setting.is_some();
         let mut scheduler = Scheduler::new(setting, now, W::Mode::PARALLEL);
         if let (true, Some(previous)) =

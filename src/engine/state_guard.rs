@@ -4,8 +4,8 @@ use std::mem;
 use std::task::Waker;
 
 use super::items::{Items, Release};
+use super::scheduler::Later;
 use super::scheduler::Scheduler;
-use super::scheduler::permits::Released;
 use super::state::{AnyState, State};
 use crate::lock::{BackOff, lock_with_back_off, try_lock};
 use crate::rt::{Mutex, MutexGuard};
@@ -63,14 +63,14 @@ impl<'a, I: Release + ?Sized> StateGuard<'a, I> {
 
 /// The work that has to be done after the state is unlocked.
 struct Wakes {
-    released: Vec<Released>,
+    later: Later,
     wakers: [Option<Waker>; 2],
 }
 
 impl Wakes {
     #[cold]
     fn finish(self) {
-        drop(self.released);
+        drop(self.later);
         self.wakers.into_iter().flatten().for_each(Waker::wake);
     }
 }
@@ -78,15 +78,15 @@ impl Wakes {
 impl Scheduler {
     #[inline]
     fn take_wakes(&mut self) -> Option<Wakes> {
-        let is_due = self.wakes_driver || self.wakes_taker.is_some() || !self.permits.released().is_empty();
+        let is_due = self.wakes_driver || self.wakes_taker.is_some() || !self.permits.later().is_empty();
         is_due.then(|| self.collect_wakes())
     }
 
     #[cold]
     fn collect_wakes(&mut self) -> Wakes {
         let driver = mem::take(&mut self.wakes_driver).then(|| self.driver.clone());
-        let released = mem::take(self.permits.released());
-        Wakes { released, wakers: [self.wakes_taker.take(), driver] }
+        let later = mem::take(self.permits.later());
+        Wakes { later, wakers: [self.wakes_taker.take(), driver] }
     }
 }
 

@@ -155,7 +155,7 @@ impl<W: Work> Future for Worker<W> {
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(output)) => {
-                    let slice_is_over = end_attempt(&mut slice, &mut guard, &mut slot);
+                    let slice_is_over = end_attempt(&mut slice, &mut guard);
                     let State { scheduler, items } = &mut *guard.get();
                     scheduler.apply_alarm_and_signals(W::Mode::PARALLEL);
                     let item = slot.take_copy();
@@ -171,7 +171,7 @@ impl<W: Work> Future for Worker<W> {
                         }
                     }
                 }
-                Poll::Ready(Err(error)) => (Some(error), end_attempt(&mut slice, &mut guard, &mut slot)),
+                Poll::Ready(Err(error)) => (Some(error), end_attempt(&mut slice, &mut guard)),
             };
             let step = step_after_attempt(error, id, slice_is_over, &mut guard, &mut slot, cx);
             let parallel = parts::<W>(parallel, &mut slice);
@@ -207,8 +207,10 @@ fn step_after_attempt<W: Work>(
     if let Some(error) = error {
         let State { scheduler, items } = &mut *guard.get();
         scheduler.apply_alarm_and_signals(W::Mode::PARALLEL);
-        items.fail_attempt(scheduler, &mut slot.control.job, slot.kept, error);
+        let AttemptControl { job, held, .. } = &mut *slot.control;
+        items.fail_attempt(scheduler, job, slot.kept, held.key.as_ref(), error);
     }
+    release_shared_permit(guard, slot);
     let state: &mut State<dyn Items + '_> = guard.get();
     state.step_after_attempt(id, slice_is_over, slot.control, cx.waker())
 }
@@ -237,7 +239,6 @@ fn begin_waiting<W: Work>(
             }
             Ok(()) => return Continue(()),
             Err(error) => {
-                release_shared_permit(guard, slot);
                 step = step_after_attempt(Some(error), id, false, guard, slot, cx);
             }
         }
@@ -289,23 +290,20 @@ fn count_poll(state: &mut State<dyn Items + '_>, cx: &Context<'_>) {
 
 /// Prepares the access to the state after an attempt has ended. Returns `true` if the time slice of the worker is over.
 #[inline(always)]
-fn end_attempt<W: Work>(
-    slice: &mut Option<TimeSlice>,
-    guard: &mut StateGuard<'_, ItemsOf<W>>,
-    slot: &mut SlotProjection<'_, W>,
-) -> bool {
+fn end_attempt<W: Work>(slice: &mut Option<TimeSlice>, guard: &mut StateGuard<'_, ItemsOf<W>>) -> bool {
     let Some(slice) = slice else { return false };
     let slice_is_over = slice.is_over();
     guard.set_back_off(slice.back_off());
-    release_shared_permit(guard, slot);
     slice_is_over
 }
 
 /// Releases the permits of the shared limit that an ended attempt held. This wakes other tasks, so the state is not locked
-/// then.
+/// then. The task that waits for the outcome of the attempt is woken before them.
 #[inline]
 fn release_shared_permit<W: Work>(guard: &mut StateGuard<'_, ItemsOf<W>>, slot: &mut SlotProjection<'_, W>) {
-    if W::Mode::PARALLEL && slot.control.release_shared() {
+    if W::Mode::PARALLEL && !slot.control.held.shared.is_empty() {
+        guard.unlock();
+        slot.control.release_shared();
         guard.get().scheduler.has_notified = true;
     }
 }

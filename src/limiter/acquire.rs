@@ -1,10 +1,9 @@
 //! Permits for code that is not a run.
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use super::{Acquired, AlreadyTaken, Limiter, Permit, Ticket};
+use super::{Acquired, Limiter, LimiterSet, Permit, Ticket};
 use crate::error::ConfigError;
 use crate::rt::{Instant, Sleep, sleep_until};
 
@@ -58,8 +57,7 @@ impl Limiter {
     ///
     /// Panics if it has to wait for a rate or a hold outside a Tokio runtime that has its time enabled.
     pub async fn acquire_many(&self, permits: u32) -> Result<Permit, ConfigError> {
-        let mut request = Acquire { limiter: self, weight: permits.max(1), ticket: None, timer: None };
-        poll_fn(|cx| request.poll(cx)).await
+        LimiterSet::from(self.clone()).acquire(permits.max(1)).await
     }
 
     /// Takes one permit if an attempt could begin now: a permit is free, the rate and a hold allow it, and no request waits.
@@ -67,22 +65,35 @@ impl Limiter {
     pub fn try_acquire(&self) -> Option<Permit> {
         let mut state = self.lock();
         let now = state.now();
-        let is_taken = state.take_at_once(1, now);
+        let can_take = state.can_take_at_once(1, now);
+        if can_take {
+            state.take_at_once(1, now);
+        }
         drop(state);
-        is_taken.then(|| Permit::new(self.clone(), 1))
+        can_take.then(|| Permit::new(self.clone().into(), 1))
     }
 }
 
-/// A request that waits in a task of the caller.
-struct Acquire<'a> {
-    limiter: &'a Limiter,
+impl LimiterSet {
+    /// Waits for permits of all limiters. The errors are those of [`request`](Self::request).
+    pub(crate) fn acquire(self, weight: u32) -> Acquire {
+        Acquire { limiters: self, weight, ticket: None, timer: None }
+    }
+}
+
+/// A request that waits in a task of its own.
+#[derive(Debug)]
+pub(crate) struct Acquire {
+    limiters: LimiterSet,
     weight: u32,
     ticket: Option<Ticket>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Acquire<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Permit, ConfigError>> {
+impl Future for Acquire {
+    type Output = Result<Permit, ConfigError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             if let Poll::Ready(ready) = self.poll_ticket(cx.waker()) {
                 return Poll::Ready(ready);
@@ -91,21 +102,22 @@ impl Acquire<'_> {
             ready!(self.poll_timer(due, cx));
         }
     }
+}
 
+impl Acquire {
     fn poll_ticket(&mut self, waker: &Waker) -> Poll<Result<Permit, ConfigError>> {
-        if let Some(ticket) = &mut self.ticket {
-            match ready!(ticket.poll(waker)) {
-                Ok(permit) => return Poll::Ready(Ok(permit)),
-                Err(AlreadyTaken) => self.ticket = None,
-            }
+        if let Some(ticket) = &self.ticket {
+            let polled = ticket.poll(waker);
+            drop(ticket.turn());
+            return polled.map(Ok);
         }
-        match self.limiter.request(self.weight, waker) {
-            Ok(Acquired::Now(permit)) => Poll::Ready(Ok(permit)),
-            Ok(Acquired::Later(ticket)) => {
+        match self.limiters.request(self.weight, waker)? {
+            Acquired::Now(permit) => Poll::Ready(Ok(permit)),
+            Acquired::Later(ticket) => {
+                drop(ticket.turn());
                 self.ticket = Some(ticket);
                 Poll::Pending
             }
-            Err(error) => Poll::Ready(Err(error)),
         }
     }
 

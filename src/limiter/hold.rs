@@ -29,9 +29,14 @@ impl Hold {
         self.end + Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX))
     }
 
+    /// Returns the time from which it delays nothing any more.
+    pub(super) fn over_at(&self) -> Duration {
+        self.end.saturating_add(self.length / 10)
+    }
+
     /// Returns `true` if it delays nothing any more.
     pub(super) fn is_over(&self, now: Duration) -> bool {
-        now >= self.end.saturating_add(self.length / 10)
+        now >= self.over_at()
     }
 
     /// Counts a start.

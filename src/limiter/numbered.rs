@@ -27,10 +27,6 @@ impl<T> Numbered<T> {
         self.len
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Adds a value at the end. Its number must be above all numbers before it.
     pub(super) fn push(&mut self, number: u64, value: T) {
         debug_assert!(self.entries.back().is_none_or(|(last, _)| *last < number), "the numbers ascend");
@@ -38,22 +34,18 @@ impl<T> Numbered<T> {
         self.len += 1;
     }
 
-    pub(super) fn first(&self) -> Option<&T> {
-        self.entries.front()?.1.as_ref()
-    }
-
     pub(super) fn first_number(&self) -> Option<u64> {
         self.entries.front().map(|(number, _)| *number)
+    }
+
+    /// Returns the values with their numbers, in ascending order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
+        self.entries.iter().filter_map(|(number, value)| Some((*number, value.as_ref()?)))
     }
 
     pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
         let at = self.position(number)?;
         self.entries.get_mut(at)?.1.as_mut()
-    }
-
-    pub(super) fn remove_first(&mut self) -> Option<(u64, T)> {
-        let number = self.entries.front()?.0;
-        self.remove(number).map(|value| (number, value))
     }
 
     pub(super) fn remove(&mut self, number: u64) -> Option<T> {
@@ -120,8 +112,11 @@ mod tests {
                         plain.push((number, value));
                     }
                     9 => {
-                        let first = (!plain.is_empty()).then(|| plain.remove(0));
-                        assert_eq!(queue.remove_first(), first, "seed {seed}");
+                        let first = queue.iter().next().map(|(number, _)| number);
+                        assert_eq!(first, plain.first().map(|(number, _)| *number), "seed {seed}");
+                        if let Some(first) = first {
+                            assert_eq!(queue.remove(first), Some(plain.remove(0).1), "seed {seed}");
+                        }
                     }
                     chance => {
                         // Some of these numbers are not in the queue.
@@ -136,8 +131,9 @@ mod tests {
                         }
                     }
                 }
-                let plainly = (plain.len(), plain.is_empty(), plain.first().map(|(_, value)| value));
-                assert_eq!((queue.len(), queue.is_empty(), queue.first()), plainly, "seed {seed}");
+                let plainly = plain.iter().map(|(number, value)| (*number, value));
+                assert!(queue.iter().eq(plainly), "seed {seed}");
+                assert_eq!(queue.len(), plain.len(), "seed {seed}");
                 check(&queue);
             }
         }
@@ -168,6 +164,6 @@ mod tests {
             queue.remove(number).unwrap();
             check(&queue);
         }
-        assert_eq!((queue.len(), queue.remove_first(), queue.remove_first()), (1, Some((0, ())), None));
+        assert_eq!((queue.len(), queue.remove(0), queue.remove(0)), (1, Some(()), None));
     }
 }

@@ -52,6 +52,16 @@ impl Rate {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
+    /// Returns the time from which a whole burst may start, as if none had been counted.
+    pub(super) fn recovered_at(&self) -> Duration {
+        self.due(self.burst)
+    }
+
+    /// Counts the attempt that was counted last as one that starts at this time, which is later.
+    pub(super) fn redate(&mut self, at: Duration) {
+        self.next = self.next.max(self.scaled(at) + self.interval());
+    }
+
     /// Counts an attempt of this weight that starts at this time.
     pub(super) fn take(&mut self, weight: u32, at: Duration) {
         self.next = self.next.max(self.scaled(at)) + u128::from(weight) * self.interval();

@@ -1,9 +1,12 @@
 //! The state of a limiter: the requests that wait, the grants, and the time of the next one.
 
+use std::collections::BTreeSet;
 use std::mem;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+use super::Limiter;
 use super::hold::Hold;
 use super::numbered::Numbered;
 use super::rate::Rate;
@@ -28,8 +31,10 @@ pub(super) struct State {
     next_number: u64,
     /// The requests that wait, in the order in which they were made.
     pub(super) waiting: Numbered<Request>,
-    /// The requests that were granted permits and have not taken them, in the same order.
-    pub(super) granted: Numbered<()>,
+    /// How many of these need permits of other limiters as well.
+    joint: usize,
+    /// The requests that were granted permits and have not taken them.
+    pub(super) granted: BTreeSet<u64>,
     /// How many requests have left the queue without permits.
     pub(super) given_up: u64,
     /// The time from which `rate` and `hold` count.
@@ -41,7 +46,7 @@ pub(super) struct State {
     pub(super) starts_after_hold: Option<usize>,
     /// The time of the last grant that was waited for.
     last_waited: Option<Duration>,
-    /// The number of the first request, and the time at which it is due, if its task knows that time.
+    /// The number of the head of the queue, and the time at which it is due, if its task knows that time.
     told: Option<(u64, Duration)>,
 }
 
@@ -49,6 +54,34 @@ pub(super) struct State {
 pub(super) struct Request {
     pub(super) weight: u32,
     pub(super) waker: Waker,
+    /// Only if it needs permits of other limiters as well.
+    pub(super) joint: Option<Arc<dyn JointRequest>>,
+    /// `true` if this limiter could grant it when it was last tried, and another could not. The requests behind it do not wait
+    /// for it then.
+    pub(super) waits_for_others: bool,
+}
+
+/// A request that waits in the queues of several limiters.
+pub(super) trait JointRequest: Send + Sync {
+    /// Returns its number, which is the same in all queues.
+    fn number(&self) -> u64;
+
+    /// Tries it on behalf of a limiter that has changed. Adds other limiters that have to serve their requests.
+    fn serve(&self, others: &mut Vec<Limiter>);
+}
+
+impl Request {
+    pub(super) fn new(weight: u32, waker: Waker) -> Self {
+        Self { weight, waker, joint: None, waits_for_others: false }
+    }
+}
+
+/// What has to be done after a limiter has changed, while it is not locked.
+pub(super) enum Task {
+    /// Wakes the task of a request that was granted, or must ask again.
+    Wake(Waker),
+    /// Tries to grant a request that needs other limiters as well.
+    Try(Arc<dyn JointRequest>),
 }
 
 impl State {
@@ -60,7 +93,8 @@ impl State {
             in_use: 0,
             next_number: 0,
             waiting: Numbered::new(),
-            granted: Numbered::new(),
+            joint: 0,
+            granted: BTreeSet::new(),
             given_up: 0,
             origin: Instant::now(),
             rate: None,
@@ -70,6 +104,23 @@ impl State {
             last_waited: None,
             told: None,
         }
+    }
+
+    /// Returns the state of a new limiter with the same settings, if this one was never used.
+    pub(super) fn new_like_this(&self) -> Self {
+        Self {
+            max_hold: self.max_hold,
+            rate: self.rate.clone(),
+            starts_after_hold: self.starts_after_hold,
+            ..Self::new(self.permits, self.created)
+        }
+    }
+
+    /// Returns the time from which the rate and the hold are as in a new limiter. `None` if it has neither.
+    pub(super) fn recovered_at(&self) -> Option<Instant> {
+        let rate = self.rate.as_ref().map(Rate::recovered_at);
+        let hold = self.hold.as_ref().map(Hold::over_at);
+        rate.max(hold).map(|time| self.origin + time)
     }
 
     /// Sets the rate. Starts that the rate before it has counted are still counted.
@@ -102,6 +153,19 @@ impl State {
         if before.is_none() { Some(length) } else { None }
     }
 
+    /// Dates the last grant, which has waited for something else, at the start of its attempt.
+    pub(super) fn date_start(&mut self) {
+        let now = self.now();
+        if let Some(rate) = &mut self.rate {
+            rate.redate(now);
+        }
+    }
+
+    /// Returns `true` if a hold is active.
+    pub(super) fn is_held(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.end() > self.read_clock())
+    }
+
     fn read_clock(&self) -> Duration {
         Instant::now().saturating_duration_since(self.origin)
     }
@@ -110,6 +174,11 @@ impl State {
     /// could otherwise count as due a moment later, and nobody would wait for its time.
     pub(super) fn now(&self) -> Duration {
         if self.rate.is_none() && self.hold.is_none() { Duration::ZERO } else { self.read_clock() }
+    }
+
+    /// Returns the time of one reading of the clock, for decisions under the locks of several limiters.
+    pub(super) fn time_at(&self, reading: Instant) -> Duration {
+        reading.saturating_duration_since(self.origin)
     }
 
     /// Returns the earliest time of a grant of this weight, apart from the permits.
@@ -132,22 +201,58 @@ impl State {
         self.permits > 0 && is_free
     }
 
-    /// Takes permits at once, if no other request waits.
-    pub(super) fn take_at_once(&mut self, weight: u32, now: Duration) -> bool {
-        let can_take = self.waiting.is_empty() && self.fits(weight) && self.due(weight) <= now;
-        if can_take {
-            // A limiter that was idle dates from now. One that has just granted what was due continues from there.
-            let is_busy = self.last_waited.is_some_and(|last| now.saturating_sub(last) <= LATEST);
-            self.count(weight, now, is_busy);
-        }
-        can_take
+    /// Returns `true` if a request of this weight could be granted now, apart from the queue.
+    fn is_free(&self, weight: u32, now: Duration) -> bool {
+        self.fits(weight) && self.due(weight) <= now
     }
 
-    pub(super) fn join(&mut self, request: Request) -> u64 {
-        let number = self.next_number;
-        self.next_number += 1;
+    /// Returns `true` if the requests behind this one do not wait for it: only other limiters keep it waiting.
+    fn is_passed(&self, request: &Request, now: Duration) -> bool {
+        request.waits_for_others && self.is_free(request.weight, now)
+    }
+
+    /// Returns the first request that those behind it wait for.
+    fn head(&self, now: Duration) -> Option<(u64, &Request)> {
+        self.waiting.iter().find(|(_, request)| !self.is_passed(request, now))
+    }
+
+    /// Returns `true` if a new request could be granted at once.
+    pub(super) fn can_take_at_once(&self, weight: u32, now: Duration) -> bool {
+        self.head(now).is_none() && self.is_free(weight, now)
+    }
+
+    /// Takes permits that can be taken at once.
+    pub(super) fn take_at_once(&mut self, weight: u32, now: Duration) {
+        // A limiter that was idle dates from now. One that has just granted what was due continues from there.
+        let is_busy = self.last_waited.is_some_and(|last| now.saturating_sub(last) <= LATEST);
+        self.count(weight, now, is_busy);
+    }
+
+    /// Returns `true` if a request that waits could be granted now: it is its turn, and there are enough permits.
+    pub(super) fn can_grant(&self, number: u64, now: Duration) -> bool {
+        let mut until_it = self
+            .waiting
+            .iter()
+            .skip_while(|(before, request)| *before < number && self.is_passed(request, now));
+        until_it.next().is_some_and(|(next, request)| next == number && self.is_free(request.weight, now))
+    }
+
+    /// Adds a request at the end of the queue. Its number is at least [`next_number`](Self::next_number).
+    pub(super) fn join(&mut self, number: u64, request: Request) {
+        self.next_number = number + 1;
+        self.joint += usize::from(request.joint.is_some());
         self.waiting.push(number, request);
-        number
+    }
+
+    /// Returns the lowest number of the next request that joins the queue.
+    pub(super) fn next_number(&self) -> u64 {
+        self.next_number
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Request> {
+        let request = self.waiting.remove(number)?;
+        self.joint -= usize::from(request.joint.is_some());
+        Some(request)
     }
 
     /// Counts a grant at this time. One that was due before is dated then.
@@ -164,23 +269,48 @@ impl State {
         }
     }
 
-    /// Grants the first request its permits, if there are enough. Returns its waker.
-    pub(super) fn grant_next(&mut self, now: Duration) -> Option<Waker> {
-        let weight = self.waiting.first()?.weight;
-        if !self.fits(weight) || self.due(weight) > now {
-            return None;
+    /// Grants the head of the queue its permits, if there are enough. If it waits for a time, its task is woken, unless it knows
+    /// that time.
+    pub(super) fn next_task(&mut self, now: Duration) -> Option<Task> {
+        let (number, request) = self.head(now)?;
+        if !self.is_free(request.weight, now) {
+            return self.untold(now).map(Task::Wake);
         }
-        let (number, request) = self.waiting.remove_first()?;
-        self.count(weight, now, true);
-        self.last_waited = Some(now);
-        self.granted.push(number, ());
-        Some(request.waker)
+        match &request.joint {
+            Some(joint) => Some(Task::Try(Arc::clone(joint))),
+            None => self.grant(number, now).map(|request| Task::Wake(request.waker)),
+        }
     }
 
-    /// Returns the waker of the first request, if its task does not know when it is due. It learns that when it asks again.
+    /// Returns the requests at the head of the queue that this limiter could grant and that need other limiters as well.
+    pub(super) fn joint_heads(&self, now: Duration) -> Vec<Arc<dyn JointRequest>> {
+        let heads = self
+            .waiting
+            .iter()
+            .map_while(|(_, request)| request.joint.clone().filter(|_| self.is_free(request.weight, now)));
+        heads.collect()
+    }
+
+    /// Grants a request its permits.
+    pub(super) fn grant(&mut self, number: u64, now: Duration) -> Option<Request> {
+        let request = self.remove(number)?;
+        self.count(request.weight, now, true);
+        self.last_waited = Some(now);
+        self.granted.insert(number);
+        Some(request)
+    }
+
+    /// Notes if only other limiters keep a request waiting. Returns `true` if the requests behind it do not wait for it from now
+    /// on.
+    pub(super) fn set_waits_for_others(&mut self, number: u64, waits: bool) -> bool {
+        let Some(request) = self.waiting.get_mut(number) else { return false };
+        let waited = mem::replace(&mut request.waits_for_others, waits);
+        waits && !waited
+    }
+
+    /// Returns the waker of the head of the queue, if its task does not know when it is due. It learns that when it asks again.
     pub(super) fn untold(&mut self, now: Duration) -> Option<Waker> {
-        let number = self.waiting.first_number()?;
-        let due = self.due_after(now, number)?;
+        let (number, due) = self.head_due(now)?;
         if self.told.replace((number, due)) == Some((number, due)) {
             return None;
         }
@@ -188,19 +318,28 @@ impl State {
         Some(mem::replace(&mut request.waker, Waker::noop().clone()))
     }
 
-    fn due_after(&mut self, now: Duration, number: u64) -> Option<Duration> {
-        let weight = self.waiting.get_mut(number)?.weight;
-        Some(self.due(weight)).filter(|due| *due > now)
+    /// Returns the head of the queue and the time at which it is due, if that is in the future.
+    fn head_due(&self, now: Duration) -> Option<(u64, Duration)> {
+        let (number, request) = self.head(now)?;
+        Some((number, self.due(request.weight))).filter(|(_, due)| *due > now)
     }
 
-    /// Tells the task of a request that is the first when it must ask again.
-    pub(super) fn tell(&mut self, number: u64, now: Duration) {
-        if self.waiting.first_number() == Some(number) {
-            self.told = self.due_after(now, number).map(|due| (number, due));
+    /// Tells the task of a request when it must ask again, if that is the head of the queue. Returns `true` if another request
+    /// is the head, and nobody has served it: a request that it waited for waits only for other limiters now.
+    pub(super) fn tell(&mut self, number: u64, now: Duration) -> bool {
+        let due = self.head_due(now);
+        let head = self.head(now).map(|(head, request)| (head, self.is_free(request.weight, now)));
+        if head.is_some_and(|(head, _)| head == number) {
+            self.told = due;
+            return false;
         }
+        // The time that it was told has passed.
+        self.told = self.told.filter(|(told, _)| *told != number);
+        let is_free = head.is_some_and(|(_, is_free)| is_free);
+        self.joint > 0 && (is_free || (due.is_some() && due != self.told))
     }
 
-    /// Returns the time at which the task of a request must ask again. `None` if it is woken, or is not the first.
+    /// Returns the time at which the task of a request must ask again. `None` if it is woken, or is not the head.
     pub(super) fn told(&self, number: u64) -> Option<Instant> {
         let (_, due) = self.told.filter(|(told, _)| *told == number)?;
         Some(self.origin + due)
@@ -208,7 +347,7 @@ impl State {
 
     /// Takes permits that were granted.
     pub(super) fn take_granted(&mut self, number: u64) -> bool {
-        self.granted.remove(number).is_some()
+        self.granted.remove(&number)
     }
 
     /// Removes a request, and returns permits that were granted to it. What leaves has consumed nothing.
@@ -222,7 +361,7 @@ impl State {
                 hold.untake();
             }
         }
-        let request = self.waiting.remove(number);
+        let request = self.remove(number);
         self.given_up += u64::from(request.is_some());
         request
     }

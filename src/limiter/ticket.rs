@@ -2,9 +2,11 @@
 
 use std::cell::Cell;
 use std::mem;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use super::Limiter;
+use super::joint::Joint;
+use super::{Limiter, LimiterSet};
 use crate::rt::Instant;
 
 /// Permits, or a position in the queue for them.
@@ -14,34 +16,35 @@ pub(crate) enum Acquired {
     Later(Ticket),
 }
 
-/// A position in the queue of a limiter. When it is dropped, it leaves the queue, and returns permits that were granted and
-/// not taken.
+/// A position in the queue of a limiter, or of several. When it is dropped, it leaves the queue, and returns permits that were
+/// granted and not taken.
 #[derive(Debug)]
 pub(crate) struct Ticket {
-    limiter: Limiter,
-    number: u64,
+    place: Place,
     weight: u32,
-    at_drop: Cell<AtDrop>,
+    /// `true` if its permits were taken, so that it is not in the queue any more.
+    is_taken: Cell<bool>,
+    /// `true` if the requests behind it have to be served.
+    owes_turn: Cell<bool>,
 }
 
-/// What a ticket does when it is dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum AtDrop {
-    /// Leaves the queue, because its permits were not taken.
-    Leave,
-    /// Serves the requests behind it, because it has granted the permits to itself.
-    Serve,
-    /// Nothing: the grant of its permits has served them.
-    Nothing,
+#[derive(Debug)]
+enum Place {
+    One { limiter: Limiter, number: u64 },
+    Several(Arc<Joint>),
 }
-
-/// The permits of a ticket were taken before.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct AlreadyTaken;
 
 impl Ticket {
-    pub(super) fn new(limiter: Limiter, number: u64, weight: u32) -> Self {
-        Self { limiter, number, weight, at_drop: Cell::new(AtDrop::Leave) }
+    pub(super) fn of_one(limiter: Limiter, number: u64, weight: u32, owes_turn: bool) -> Self {
+        Self::new(Place::One { limiter, number }, weight, owes_turn)
+    }
+
+    pub(super) fn of_several(joint: Arc<Joint>, weight: u32, owes_turn: bool) -> Self {
+        Self::new(Place::Several(joint), weight, owes_turn)
+    }
+
+    fn new(place: Place, weight: u32, owes_turn: bool) -> Self {
+        Self { place, weight, is_taken: Cell::new(false), owes_turn: Cell::new(owes_turn) }
     }
 
     pub(crate) fn weight(&self) -> u32 {
@@ -50,65 +53,114 @@ impl Ticket {
 
     /// Returns the time at which the ticket must be polled again, if nothing wakes its task before.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.limiter.lock().told(self.number)
+        match &self.place {
+            Place::One { limiter, number } => limiter.lock().told(*number),
+            Place::Several(joint) => joint.due(),
+        }
     }
 
-    /// Returns `true` if other tasks may be woken when the ticket is dropped, although its permits were taken.
-    pub(crate) fn serves_others(&self) -> bool {
-        self.at_drop.get() == AtDrop::Serve
+    /// Returns the turn of the requests behind it, if they have to be served. It is dropped where other tasks may be woken.
+    pub(crate) fn turn(&self) -> Option<Turn> {
+        self.owes_turn.take().then(|| Turn(self.limiters()))
+    }
+
+    fn limiters(&self) -> LimiterSet {
+        match &self.place {
+            Place::One { limiter, .. } => limiter.clone().into(),
+            Place::Several(joint) => joint.limiters(),
+        }
     }
 
     /// Takes the permits if they are granted, and replaces the waker if they are not. It wakes no other task, because the
-    /// caller may have locked something.
-    pub(crate) fn poll(&self, waker: &Waker) -> Poll<Result<Permit, AlreadyTaken>> {
+    /// caller may have locked something; see [`turn`](Self::turn).
+    pub(crate) fn poll(&self, waker: &Waker) -> Poll<Permit> {
+        match &self.place {
+            Place::One { limiter, number } => self.poll_one(limiter, *number, waker),
+            Place::Several(joint) => self.poll_several(joint, waker),
+        }
+    }
+
+    fn take(&self) -> Permit {
+        self.is_taken.set(true);
+        Permit::new(self.limiters(), self.weight)
+    }
+
+    fn poll_one(&self, limiter: &Limiter, number: u64, waker: &Waker) -> Poll<Permit> {
         let mut own_waker = None;
         loop {
-            let mut state = self.limiter.lock();
+            let mut state = limiter.lock();
             let now = state.now();
-            if state.waiting.first_number() == Some(self.number) {
-                // Its time may have come. No other task need notice that.
-                if let Some(own) = state.grant_next(now) {
-                    drop(state);
-                    drop(own);
-                    self.at_drop.set(AtDrop::Serve);
-                    continue;
-                }
-            }
-            if state.take_granted(self.number) {
-                if self.at_drop.get() == AtDrop::Leave {
-                    self.at_drop.set(AtDrop::Nothing);
-                }
-                return Poll::Ready(Ok(Permit::new(self.limiter.clone(), self.weight)));
-            }
-            let Some(request) = state.waiting.get_mut(self.number) else {
-                return Poll::Ready(Err(AlreadyTaken));
-            };
-            if request.waker.will_wake(waker) {
-                state.tell(self.number, now);
-                return Poll::Pending;
-            }
-            if let Some(new) = own_waker.take() {
-                let old = mem::replace(&mut request.waker, new);
-                state.tell(self.number, now);
+            // Its time may have come. No other task need notice that.
+            let granted = if state.can_grant(number, now) { state.grant(number, now) } else { None };
+            self.owes_turn.set(self.owes_turn.get() || granted.is_some());
+            if state.take_granted(number) {
                 drop(state);
-                drop(old);
-                return Poll::Pending;
+                return Poll::Ready(self.take());
             }
+            // After its permits were taken, it is pending like a future that has ended.
+            let Some(request) = state.waiting.get_mut(number) else { return Poll::Pending };
+            let mut old = None;
+            if !request.waker.will_wake(waker) {
+                let Some(new) = own_waker.take() else {
+                    drop(state);
+                    own_waker = Some(waker.clone());
+                    continue;
+                };
+                old = Some(mem::replace(&mut request.waker, new));
+            }
+            self.owes_turn.set(state.tell(number, now) || self.owes_turn.get());
             drop(state);
-            own_waker = Some(waker.clone());
+            drop(old);
+            return Poll::Pending;
+        }
+    }
+
+    fn poll_several(&self, joint: &Joint, waker: &Waker) -> Poll<Permit> {
+        let mut own_wakers = Vec::new();
+        loop {
+            let mut states = joint.lock();
+            let reading = Instant::now();
+            let granted = joint.grant(&mut states, reading);
+            self.owes_turn.set(self.owes_turn.get() || !granted.is_empty());
+            if joint.take_granted(&mut states) {
+                drop(states);
+                return Poll::Ready(self.take());
+            }
+            if !joint.is_woken_by(&mut states, waker) && own_wakers.is_empty() {
+                drop(states);
+                own_wakers = joint.wakers(waker);
+                continue;
+            }
+            joint.swap_wakers(&mut states, &mut own_wakers);
+            self.owes_turn.set(joint.wait(&mut states, reading) || self.owes_turn.get());
+            // The wakers that were replaced are dropped after the limiters are unlocked.
+            drop(states);
+            return Poll::Pending;
         }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if self.at_drop.get() == AtDrop::Nothing {
-            return;
+        if !self.is_taken.get() {
+            // The wakers are dropped after the limiters are unlocked.
+            let _requests = match &self.place {
+                Place::One { limiter, number } => Vec::from_iter(limiter.lock().leave(*number, self.weight)),
+                Place::Several(joint) => joint.leave(self.weight),
+            };
+            self.owes_turn.set(true);
         }
-        let mut state = self.limiter.lock();
-        // Its waker is dropped at the end of this function, after the lock was released.
-        let _request = state.leave(self.number, self.weight);
-        self.limiter.serve(state);
+        drop(self.turn());
+    }
+}
+
+/// The turn of requests that wait behind one that was granted, or lets them pass. They are served when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn(LimiterSet);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.serve();
     }
 }
 
@@ -116,13 +168,13 @@ impl Drop for Ticket {
 #[derive(Debug)]
 #[must_use = "the permits are returned when this is dropped"]
 pub struct Permit {
-    limiter: Limiter,
+    limiters: LimiterSet,
     weight: u32,
 }
 
 impl Permit {
-    pub(super) fn new(limiter: Limiter, weight: u32) -> Self {
-        Self { limiter, weight }
+    pub(super) fn new(limiters: LimiterSet, weight: u32) -> Self {
+        Self { limiters, weight }
     }
 
     pub(crate) fn weight(&self) -> u32 {
@@ -130,8 +182,27 @@ impl Permit {
     }
 }
 
+/// The permits that an attempt holds besides those of its run.
+#[derive(Debug, Default)]
+pub struct SharedPermits {
+    pub(crate) of_limiters: Option<Permit>,
+    pub(crate) of_key: Option<Permit>,
+}
+
+impl SharedPermits {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.of_limiters.is_none() && self.of_key.is_none()
+    }
+
+    /// Takes all permits.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Permit> + Send + use<> {
+        let Self { of_limiters, of_key } = mem::take(self);
+        of_limiters.into_iter().chain(of_key)
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.limiter.release(self.weight);
+        self.limiters.release(self.weight);
     }
 }

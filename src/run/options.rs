@@ -10,8 +10,7 @@ use crate::engine::running::Parts;
 use crate::engine::user::bounds::Transferable;
 use crate::engine::user::call::Shared;
 use crate::engine::user::hooks::{
-    HoldBack, Label, Observe, OnHoldBack, OnLabel, OnObserve, OnRetryAfter, OnRetryIf, OnWeight, RetryAfter,
-    RetryIf, Weight,
+    Label, Observe, OnLabel, OnObserve, OnRetryAfter, OnRetryIf, RetryAfter, RetryIf,
 };
 use crate::engine::wraps::wraps;
 use crate::observe::Observer;
@@ -105,53 +104,6 @@ impl<R: Plan> MapRun<R> {
         hook!(self, below => OnRetryAfter { below, function })
     }
 
-    /// Holds everything back after an error that asks for it, such as a `429 Too Many Requests`: no attempt begins until the
-    /// time that this function returns has passed. Running attempts continue. `None` holds nothing back.
-    ///
-    /// With a [`limiter`](crate::AsyncMapTaskBuilder::limiter), it is the limiter that holds, so all its runs wait; see
-    /// [`Limiter::hold_back`](crate::Limiter::hold_back) for the longest time, and for the starts after it. Without one, only
-    /// this run waits, and `concurrency` counts as its permits.
-    ///
-    /// The function does not decide if the item is tried again; [`retry_if`](Self::retry_if) does. It is called for each error
-    /// of the map function, also for one that is not retried, and not for timeouts and panics. A hold is a time at which no
-    /// retry can start: if it ends after the deadline of the item or of the run, the item fails immediately with this error. The
-    /// first hold is logged at INFO, those that extend it are not.
-    ///
-    /// # Examples
-    ///
-    /// One refusal, and all four items wait:
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use async_map_task::AsyncMapTask;
-    /// use std::time::Duration;
-    ///
-    /// #[derive(Debug)]
-    /// struct Refused { retry_after: Duration }
-    ///
-    /// let task = AsyncMapTask::builder().concurrency(2).retries(1).retry_delay(Duration::ZERO).build()?;
-    /// let result = task
-    ///     .over(0..4)
-    ///     .map_with_context(|cx, n| async move {
-    ///         tokio::time::sleep(Duration::from_secs(1)).await;
-    ///         if n == 0 && cx.attempt() == 1 { Err(Refused { retry_after: Duration::from_secs(60) }) } else { Ok(n) }
-    ///     })
-    ///     .hold_back(|error: &Refused| Some(error.retry_after))
-    ///     .await
-    ///     .unwrap();
-    /// assert_eq!(result.successes(), 4);
-    /// assert!(result.summary.elapsed >= Duration::from_secs(1 + 60 + 1));
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn hold_back<F>(self, function: F) -> MapRun<HoldBack<R, F>>
-    where
-        F: Fn(&R::Error) -> Option<Duration>,
-    {
-        hook!(self, below => OnHoldBack { below, function })
-    }
-
     /// Passes every event of the run to an observer; see [`Observer`]. The default is no observer.
     ///
     /// If the observer is a closure, write the type of its parameter: `|event: &Event<'_>| ..`. Without it, the
@@ -224,57 +176,6 @@ impl<R: Plan> MapRun<R> {
     {
         hook!(self, below => OnLabel { below, function })
     }
-
-    /// Sets how many permits an item takes from the run's own limit,
-    /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency), and from the shared
-    /// [`limiter`](crate::AsyncMapTaskBuilder::limiter). The default is 1, and 0 counts as 1.
-    ///
-    /// With weights, both limits count an amount of any scarce resource instead of items: megabytes, connections,
-    /// cores. Items still start in their order. A heavy item waits until enough permits are free, and the items
-    /// behind it wait, too, so it is not starved. The function is called once per item, when the item is pulled.
-    ///
-    /// With weights, set `concurrency` to the available amount: the default of 4 lets no item of weight 5 start.
-    ///
-    /// # Errors
-    ///
-    /// An item that weighs more than the largest value that a limit has had can never start. It ends the run with
-    /// [`FailureReason::Config`](crate::FailureReason::Config) when all items before it have started.
-    ///
-    /// # Examples
-    ///
-    /// At most 100 megabytes at once:
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use async_map_task::AsyncMapTask;
-    ///
-    /// #[derive(Clone)]
-    /// struct Image { megabytes: u32 }
-    ///
-    /// let images = [40, 80, 20, 60].map(|megabytes| Image { megabytes });
-    /// let in_memory = &std::cell::Cell::new(0);
-    /// let task = AsyncMapTask::builder().concurrency(100).build()?;
-    /// task.over(images)
-    ///     .map(|image| async move {
-    ///         in_memory.set(in_memory.get() + image.megabytes);
-    ///         assert!(in_memory.get() <= 100);
-    ///         tokio::task::yield_now().await;
-    ///         in_memory.set(in_memory.get() - image.megabytes);
-    ///         Ok::<_, String>(())
-    ///     })
-    ///     .weight(|image| image.megabytes)
-    ///     .await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn weight<F>(self, function: F) -> MapRun<Weight<R, F>>
-    where
-        F: Fn(&R::Item) -> u32,
-    {
-        hook!(self, below => OnWeight { below, function })
-    }
-
     /// Delivers the outcomes of [`for_each`](Self::for_each), [`try_for_each`](Self::try_for_each) or
     /// [`stream`](Self::stream) in input order. The default is the order of completion. The results of a run that is
     /// awaited or [spawned](Self::spawn) are in input order anyway.

@@ -62,6 +62,14 @@ pub(crate) struct Item {
     pub(crate) failures: u32,
 }
 
+/// The limiter of the keys of items. The key of an item is the remainder of its index.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keys {
+    pub(crate) count: usize,
+    pub(crate) permits: usize,
+    pub(crate) max_keys: usize,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Case {
     pub(crate) concurrency: usize,
@@ -70,8 +78,14 @@ pub(crate) struct Case {
     pub(crate) limiter: Option<usize>,
     /// The interval between two starts under the limiter.
     pub(crate) rate: Option<Duration>,
-    /// `true` if a second run shares the limiter.
+    /// The permits of a second shared limiter.
+    pub(crate) second: Option<usize>,
+    /// `true` if a second run shares the limiter, and the second one, if there is one.
     pub(crate) rival: bool,
+    /// `true` if a third run shares only the second limiter.
+    pub(crate) second_rival: bool,
+    /// If items have keys. The rival has the same ones.
+    pub(crate) keys: Option<Keys>,
     pub(crate) end: End,
     pub(crate) ordered: bool,
     pub(crate) retries: u32,
@@ -113,6 +127,8 @@ impl Case {
         let concurrency = size(1, 4);
         let has_limiter = chance(if range.mixed_weights { 70 } else { 40 });
         let limiter = has_limiter.then(|| size(2, 3));
+        let second = (has_limiter && chance(40)).then(|| size(2, 3));
+        let keys = chance(30).then(|| Keys { count: size(1, 3), permits: size(1, 2), max_keys: size(1, 3) });
         let heaviest = if range.mixed_weights || chance(40) { concurrency.min(2) } else { 1 };
         let end = [End::Await, End::Spawn, End::ForEach, End::Stream][size(0, 3)];
         let stops = [Stop::Token, Stop::Drop, Stop::Cancel, Stop::Drain];
@@ -122,8 +138,11 @@ impl Case {
         let cancels = !matches!(stop, Stop::Never | Stop::Drain);
         let endless = stop != Stop::Never && chance(50);
         // Two items can always run at once, and a run that stops cancels them.
-        let pairs =
-            !has_limiter && !range.mixed_weights && concurrency >= 2 * heaviest && stop != Stop::Drain;
+        let pairs = !has_limiter
+            && keys.is_none()
+            && !range.mixed_weights
+            && concurrency >= 2 * heaviest
+            && stop != Stop::Drain;
         let item = |index: u64| Item {
             weight: size(if range.mixed_weights { 1 } else { heaviest }, heaviest) as u32,
             wait: match size(0, if cancels { 3 } else { 2 }) {
@@ -152,7 +171,10 @@ impl Case {
             items: (0..up_to(7)).map(item).collect(),
             limiter,
             rate: (has_limiter && chance(40)).then(|| micros(&[1, 20, 200])),
+            second,
             rival: has_limiter && chance(30),
+            second_rival: second.is_some() && chance(50),
+            keys,
             end,
             ordered: chance(30),
             retries: size(0, 2) as u32,

@@ -11,11 +11,12 @@ use shuttle::future::{self, block_on};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempts::{Attempts, Source, again, elsewhere};
-use crate::case::{Case, End, Order, Range, Stop};
+use crate::case::{Case, End, Keys, Order, Range, Stop};
 use crate::error::{FailureReason, MapTaskError};
 use crate::explore::describe;
 use crate::flag::Flag;
 use crate::handle::MapHandle;
+use crate::keyed_limiter::KeyedLimiter;
 use crate::limiter::Limiter;
 use crate::result::{MapTaskResult, Summary};
 use crate::rt::world;
@@ -38,6 +39,9 @@ struct Scene {
     case: Arc<Case>,
     attempts: Arc<Attempts>,
     limiter: Limiter,
+    second: Limiter,
+    /// The number of keys, and their limiter.
+    keyed: Option<(usize, KeyedLimiter<usize>)>,
     token: CancellationToken,
     /// Set to drop the run.
     is_dropped: Flag,
@@ -50,22 +54,34 @@ fn explore(range: Range) {
     let scene = Arc::new(Scene {
         attempts: Attempts::new(&case),
         limiter: limiter(&case),
+        second: Limiter::new(case.second.unwrap_or(1)),
+        keyed: case.keys.map(keyed),
         token: CancellationToken::new(),
         is_dropped: Flag::default(),
         case: Arc::new(case),
     });
     block_on(async {
-        let rival = scene.case.rival.then(|| scene.spawn_rival());
+        let both = scene.case.rival.then(|| scene.spawn_rival(scene.limiters()));
+        let second = scene.case.second_rival.then(|| scene.spawn_rival(vec![&scene.second]));
         scene.run().await;
         scene.attempts.check();
-        if let Some(rival) = rival {
+        for rival in both.into_iter().chain(second) {
             assert_eq!(rival.await.unwrap().successes(), 3);
         }
         world::until_no_task_is_left().await;
     });
     scene.attempts.check_over();
-    let limiter = format!("{:?}", scene.limiter);
-    assert!(limiter.contains("in_use: 0") && limiter.contains("waiting: 0"), "{limiter}");
+    for limiter in [&scene.limiter, &scene.second] {
+        assert_eq!((limiter.in_use(), limiter.waiting()), (0, 0), "{limiter:?}");
+    }
+    if let Some((_, keyed)) = &scene.keyed {
+        assert_eq!(keyed.keys(), 0);
+    }
+}
+
+fn keyed(Keys { count, permits, max_keys }: Keys) -> (usize, KeyedLimiter<usize>) {
+    let keyed = KeyedLimiter::builder().permits(permits).max_keys(max_keys).build().unwrap();
+    (count, keyed)
 }
 
 fn limiter(case: &Case) -> Limiter {
@@ -74,6 +90,49 @@ fn limiter(case: &Case) -> Limiter {
         limiter.set_rate(1, interval).unwrap();
     }
     limiter
+}
+
+/// Ends a run as its case says.
+macro_rules! finish {
+    ($scene:expr, $run:expr) => {
+        match $scene.case.end {
+            End::Await => {
+                $scene.steer();
+                $scene.check_end($scene.unless_dropped($run).await);
+            }
+            End::Spawn => $scene.check_end($scene.steer_handle($run.spawn()).await),
+            End::ForEach => {
+                $scene.steer();
+                let mut given = Given::new($scene);
+                let sink = |outcome: crate::outcome::ItemOutcome<_, _>| {
+                    given.take(outcome.index);
+                    async { $scene.be_slow().await }
+                };
+                let ended = $scene.unless_dropped($run.for_each(sink)).await;
+                if let Some(ended) = &ended {
+                    let summary = ended.as_ref().unwrap_or_else(|error| error.summary());
+                    $scene.check_summary(summary, ended.as_ref().err().map(|error| error.reason()));
+                    given.check(summary);
+                }
+            }
+            End::Stream => {
+                $scene.steer();
+                let (mut given, mut reason) = (Given::new($scene), None);
+                let mut stream = $run.stream();
+                while let Some(Some(next)) = $scene.unless_dropped(stream.next()).await {
+                    match next {
+                        Ok(outcome) => given.take(outcome.index),
+                        Err(error) => reason = Some(error),
+                    }
+                    $scene.be_slow().await;
+                }
+                if let Some(summary) = stream.summary() {
+                    $scene.check_summary(summary, reason.as_ref().map(|error| error.reason()));
+                    given.check(summary);
+                }
+            }
+        }
+    };
 }
 
 impl Scene {
@@ -96,8 +155,8 @@ impl Scene {
             .retry_jitter(0.0)
             .cancel_grace(case.grace)
             .min_success_ratio(0.0);
-        if case.limiter.is_some() {
-            builder = builder.limiter(&self.limiter);
+        for limiter in self.limiters() {
+            builder = builder.limiter(limiter);
         }
         if case.fail_fast {
             builder = builder.fail_fast(true);
@@ -111,14 +170,33 @@ impl Scene {
         builder.build().unwrap()
     }
 
-    /// Another run under the same limiter.
-    fn spawn_rival(&self) -> MapHandle<usize, &'static str> {
-        let task = AsyncMapTask::builder().concurrency(2).limiter(&self.limiter).build().unwrap();
+    /// The limiters of the task. A rival names them in the other order.
+    fn limiters(&self) -> Vec<&Limiter> {
+        let first = self.case.limiter.map(|_| &self.limiter);
+        first.into_iter().chain(self.case.second.map(|_| &self.second)).collect()
+    }
+
+    /// Another run under these limiters.
+    fn spawn_rival(&self, limiters: Vec<&Limiter>) -> MapHandle<usize, &'static str> {
+        let builder = AsyncMapTask::builder().concurrency(2);
+        let task = limiters
+            .into_iter()
+            .rev()
+            .fold(builder, |builder, limiter| builder.limiter(limiter))
+            .build()
+            .unwrap();
         let function = |n| async move {
             again().await;
             Ok(n)
         };
-        task.over(0..3_usize).map(function).parallel().spawn()
+        let run = task.over(0..3_usize).map(function).parallel();
+        match &self.keyed {
+            Some((count, keyed)) => {
+                let count = *count;
+                run.limit_per(move |n: &usize| n % count, keyed).spawn()
+            }
+            None => run.spawn(),
+        }
     }
 
     async fn run(self: &Arc<Self>) {
@@ -133,42 +211,12 @@ impl Scene {
             .cancellation_token(self.token.clone())
             .parallel();
         let run = if self.case.ordered { run.ordered() } else { run };
-        match self.case.end {
-            End::Await => {
-                self.steer();
-                self.check_end(self.unless_dropped(run).await);
+        match &self.keyed {
+            Some((count, keyed)) => {
+                let count = *count;
+                finish!(self, run.limit_per(move |index: &usize| index % count, keyed));
             }
-            End::Spawn => self.check_end(self.steer_handle(run.spawn()).await),
-            End::ForEach => {
-                self.steer();
-                let mut given = Given::new(self);
-                let sink = |outcome: crate::outcome::ItemOutcome<_, _>| {
-                    given.take(outcome.index);
-                    async { self.be_slow().await }
-                };
-                let ended = self.unless_dropped(run.for_each(sink)).await;
-                if let Some(ended) = &ended {
-                    let summary = ended.as_ref().unwrap_or_else(|error| error.summary());
-                    self.check_summary(summary, ended.as_ref().err().map(|error| error.reason()));
-                    given.check(summary);
-                }
-            }
-            End::Stream => {
-                self.steer();
-                let (mut given, mut reason) = (Given::new(self), None);
-                let mut stream = run.stream();
-                while let Some(Some(next)) = self.unless_dropped(stream.next()).await {
-                    match next {
-                        Ok(outcome) => given.take(outcome.index),
-                        Err(error) => reason = Some(error),
-                    }
-                    self.be_slow().await;
-                }
-                if let Some(summary) = stream.summary() {
-                    self.check_summary(summary, reason.as_ref().map(|error| error.reason()));
-                    given.check(summary);
-                }
-            }
+            None => finish!(self, run),
         }
     }
 

@@ -52,6 +52,7 @@ mod library {
     pub mod error;
     pub mod for_each;
     pub mod handle;
+    pub mod keyed_limiter;
     pub mod limiter;
     pub mod lock;
     pub mod observe;
@@ -76,6 +77,7 @@ fn main() {
         ("runs", ends::run_case, 4_000),
         ("mixed weights", ends::run_case_of_mixed_weights, 4_000),
         ("limiter", parts::limiter::permits_come_back, 1_000),
+        ("keyed limiter", parts::keyed_limiter::keys_are_forgotten, 1_000),
         ("outcome channel", parts::outcome_channel::every_outcome_is_taken, 1_000),
         ("signals", parts::signals::orders_are_heard, 1_000),
         ("lock", parts::lock::one_at_a_time, 1_000),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_map_task::{
-    AsyncMapTask, FailureReason, ItemContext, ItemError, ItemOutcome, MapHandle, MapStream, MapTaskError,
-    MapTaskResult, RunError, Summary,
+    AsyncMapTask, FailureReason, ItemContext, ItemError, ItemOutcome, KeyedLimiter, MapHandle, MapStream,
+    MapTaskError, MapTaskResult, RunError, Summary,
 };
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -268,6 +268,14 @@ impl Plan {
     pub(crate) async fn run(self, end: End) -> Report {
         let sink = Arc::clone(&self.sink);
         with_run!(self, end, run => finish!(run, end, sink))
+    }
+
+    /// As [`run`](Self::run), with a limit for each key.
+    pub(crate) async fn run_per(self, end: End, key: fn(u64) -> u64, limiter: &KeyedLimiter<u64>) -> Report {
+        let (sink, limiter) = (Arc::clone(&self.sink), limiter.clone());
+        with_run!(self, end, run => {
+            finish!(run.limit_per(move |item: &Item| key(item.n), &limiter), end, sink)
+        })
     }
 
     /// Returns the run as a stream. The end's terminal is ignored.

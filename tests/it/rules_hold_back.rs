@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_map_task::{ItemContext, ItemError, Limiter};
+use async_map_task::{ItemContext, ItemError, KeyedLimiter, Limiter};
 use futures::stream;
 use tokio::time::{Instant, sleep};
 use tracing::level_filters::LevelFilter;
@@ -188,5 +188,37 @@ async fn rule_39_a_hold_does_not_delay_the_end_of_a_run() {
         let report = plan.run(end).await;
         assert_eq!((begun.elapsed(), report.summary.not_started >= 1), (secs(10), true), "{end:?}");
         assert_eq!((limiter.waiting(), limiter.in_use()), (0, 0), "{end:?}");
+    }
+}
+
+/// An attempt can have the permit of its key while it waits for one of a limiter. Then a hold of its key still delays it.
+#[tokio::test(start_paused = true)]
+async fn rule_39_a_hold_of_a_key_delays_an_attempt_that_waits_for_a_limiter() {
+    let rate = Limiter::builder().rate(1, secs(1)).build().unwrap();
+    for (all, other) in [(rate, None), (Limiter::new(1), None), (Limiter::new(1), Some(millis(100)))] {
+        let keys = KeyedLimiter::new(2);
+        let task = lenient().concurrency(8).limiter(&all).retries(1).build().unwrap();
+        let log = &Log::open();
+        // Without `other`, the run itself holds the key.
+        let is_refused = |n, attempt| n == 0 && attempt == 1 && other.is_none();
+        let run = task
+            .over(0..3)
+            .map_with_context(|cx, n| async move {
+                log.note(n);
+                sleep(millis(500)).await;
+                if is_refused(n, cx.attempt()) { Err("429") } else { Ok(()) }
+            })
+            .limit_per(|_| "key", &keys)
+            .hold_back(|_| Some(secs(10)));
+        let hold = async {
+            if let Some(time) = other {
+                sleep(time).await;
+                keys.hold_back(&"key", secs(10));
+            }
+        };
+        let (result, ()) = tokio::join!(run, hold);
+        assert_eq!(result.unwrap().successes(), 3);
+        let begun = log.times();
+        assert!(begun[0] == 0 && begun[1] >= 10_100, "{begun:?}");
     }
 }

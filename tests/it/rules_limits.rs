@@ -8,6 +8,7 @@ use async_map_task::{AsyncMapTask, Event, FailureKind, FailureReason, TimeoutSco
 use futures::{FutureExt, StreamExt, stream};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::every_end::{End, Plan};
 use crate::support::{HOUR, Log, after, failed, lenient, millis, secs, timed_out};
 
 #[tokio::test(start_paused = true)]
@@ -167,6 +168,32 @@ async fn rule_12_a_waiting_item_keeps_the_timeout_as_its_error() {
     let result = run.await.unwrap();
     assert_eq!(result.errors[&0], timed_out(secs(3), TimeoutScope::Attempt, 1));
     assert_eq!((result.summary.timeouts, result.summary.retries), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_12_a_permit_at_the_time_limit_of_an_item_comes_too_late() {
+    // The retry of item 0 is due at 25 ms. The permit is free again at 30 ms, which is the time limit of the item.
+    for end in End::all() {
+        for ends in [Some(Ok(2)), Some(Err("failed")), None] {
+            let (log, task) = (Log::open(), lenient().concurrency(1).retries(3).retry_delay(millis(15)));
+            let task = task.timeout_per_attempt(millis(10)).timeout_per_item(millis(30)).build().unwrap();
+            let notes = log.clone();
+            let plan = Plan::new(&task, stream::iter(0..3), move |cx, n| {
+                notes.note((n, cx.attempt()));
+                async move {
+                    match ends.filter(|_| n == 2) {
+                        Some(result) => after(millis(10), result).await,
+                        None => pending().await,
+                    }
+                }
+            });
+            let report = plan.run(end).await;
+            let first = report.outcomes.iter().find(|(index, _)| *index == 0);
+            let expected = timed_out(millis(10), TimeoutScope::Attempt, 1);
+            assert_eq!(first, Some(&(0, Err(expected))), "{end:?}, {ends:?}");
+            assert_eq!(log.timed()[..3], [(0, (0, 1)), (10, (1, 1)), (20, (2, 1))], "{end:?}, {ends:?}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,6 +27,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("context", 2),
     ("checkpoint", 2),
     ("signals", 2),
+    ("keyed_limiter", 2),
     ("limiter", 2),
     ("retry_budget", 2),
     ("progress", 2),

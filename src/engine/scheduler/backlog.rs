@@ -6,6 +6,7 @@ use super::retries::Ticket;
 use super::{Scheduler, SourceState, Stop};
 use crate::error::FailureReason;
 use crate::result::Started;
+use crate::rt::Instant;
 
 /// An item that was pulled and has not started.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +36,30 @@ impl Next {
 
     pub(in super::super) fn is_new(&self) -> bool {
         matches!(self, Self::New(_))
+    }
+
+    /// Returns the index of an item that has not started.
+    pub(super) fn new_index(&self) -> Option<usize> {
+        match self {
+            Self::New(pulled) => Some(pulled.index),
+            Self::Retry(_) => None,
+        }
+    }
+
+    /// Returns how many permits it needs.
+    pub(in super::super) fn weight(&self) -> u32 {
+        match self {
+            Self::New(pulled) => pulled.weight,
+            Self::Retry(ticket) => ticket.weight,
+        }
+    }
+
+    /// Returns the time after which it is not made any more.
+    pub(super) fn give_up(&self) -> Option<Instant> {
+        match self {
+            Self::New(_) => None,
+            Self::Retry(ticket) => ticket.give_up,
+        }
     }
 }
 
@@ -78,6 +103,7 @@ impl Scheduler {
     pub(in super::super) fn abandon(&mut self) {
         self.permits.leave_queue();
         self.take_back_assigned();
+        self.clear_keys();
     }
 
     /// Stops the run: nothing more starts. Only the first cause counts.
@@ -114,12 +140,12 @@ impl Scheduler {
 
     /// Returns how many items were pulled and have not started: they are looked up, or wait for permits or for their worker.
     pub(in super::super) fn not_started(&self) -> usize {
-        self.backlog.len() + self.assigned_new + self.looked_up.len()
+        self.backlog.len() + self.keyed_new + self.assigned_new + self.looked_up.len()
     }
 
     /// Returns how many items have started and wait for their next attempt, or for the worker that makes it.
     pub(in super::super) fn waiting_for_retry(&self) -> usize {
-        self.retries.len() + self.assigned.len() - self.assigned_new
+        self.retries.len() + self.keyed_retries + self.assigned.len() - self.assigned_new
     }
 
     /// Returns how many items have started.

@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use super::later::Later;
 use crate::config::Config;
 use crate::error::ConfigError;
-use crate::limiter::{Acquired, Limiter, Permit, Ticket};
+use crate::limiter::{Acquired, Limiter, LimiterSet, SharedPermits, Ticket};
 use crate::rt::{Instant, OwnedSemaphorePermit, Semaphore};
 
 /// The permits that an attempt holds while it runs.
 #[derive(Debug, Default)]
 pub(in super::super) struct HeldPermits {
     own: Option<OwnedSemaphorePermit>,
-    pub(in super::super) shared: Option<Permit>,
+    pub(in super::super) shared: SharedPermits,
+    /// The limiters of the key of the last attempt.
+    pub(in super::super) key: Option<LimiterSet>,
 }
 
 impl HeldPermits {
@@ -25,10 +28,9 @@ impl HeldPermits {
 }
 
 /// Grants permits to attempts, one at a time, in their order.
-#[derive(Debug)]
 pub(in super::super) struct Permits {
     semaphore: Arc<Semaphore>,
-    /// `true` if there is no shared limit and no retry budget, and has been no debt since permits were last taken.
+    /// `true` if there is no shared limit, no retry budget and no key, and has been no debt since permits were last taken.
     is_simple: bool,
     /// The current concurrency.
     capacity: usize,
@@ -37,41 +39,33 @@ pub(in super::super) struct Permits {
     /// How many permits are to be forgotten when they are returned: `capacity` was lowered, or an attempt that needs more
     /// permits than that runs alone.
     debt: usize,
-    limiter: Option<Limiter>,
-    /// `true` if a retry budget counts the first attempts, so that each must be checked.
-    is_budgeted: bool,
+    limiters: Option<LimiterSet>,
+    /// `true` if a retry budget counts the first attempts, or items have keys, so that each start must be checked.
+    checks_starts: bool,
     /// The position in the queue of the shared limit, while the next attempt waits only for that limit.
     ticket: Option<Ticket>,
-    /// Parts of the shared limit that are no longer needed. Dropping them wakes other tasks, so they are dropped after the
-    /// state is unlocked.
-    released: Vec<Released>,
-}
-
-/// A part of the shared limit that is no longer needed.
-#[derive(Debug)]
-pub(in super::super) enum Released {
-    Ticket { _ticket: Ticket },
-    Permit { _permit: Permit },
+    /// Parts of the shared limits that are no longer needed.
+    later: Later,
 }
 
 impl Permits {
     /// If the run `holds` its items back and has no limiter, it gets one of its own, with holds only.
-    pub(in super::super) fn new(config: &Config, holds: bool) -> Self {
-        let &Config { concurrency, ref limiter, ref retry_budget, .. } = config;
-        let limiter = limiter.clone().or_else(|| holds.then(|| Limiter::for_holds(concurrency)));
-        let is_budgeted = retry_budget.is_some();
+    pub(in super::super) fn new(config: &Config, holds: bool, keyed: bool) -> Self {
+        let &Config { concurrency, ref limiters, ref retry_budget, .. } = config;
+        let limiters = limiters.clone().or_else(|| holds.then(|| Limiter::for_holds(concurrency).into()));
+        let checks_starts = keyed || retry_budget.is_some();
         let capacity = concurrency.min(Semaphore::MAX_PERMITS);
-        let is_simple = limiter.is_none() && !is_budgeted;
+        let is_simple = limiters.is_none() && !checks_starts;
         Self {
             is_simple,
             semaphore: Arc::new(Semaphore::new(capacity)),
             capacity,
             most: capacity,
             debt: 0,
-            limiter,
-            is_budgeted,
+            limiters,
+            checks_starts,
             ticket: None,
-            released: Vec::new(),
+            later: Later::default(),
         }
     }
 
@@ -84,8 +78,8 @@ impl Permits {
         self.semaphore.available_permits() == 0
     }
 
-    /// Returns `true` if only the run's own permits have to be checked. Then there is no shared limit, no retry budget, and no
-    /// permit has paid the debt of a lowered limit.
+    /// Returns `true` if only the run's own permits have to be checked. Then there is no shared limit, no retry budget and no
+    /// key, and no permit has paid the debt of a lowered limit.
     #[inline]
     pub(in super::super) fn is_simple(&self) -> bool {
         self.is_simple
@@ -110,7 +104,7 @@ impl Permits {
         weight: u32,
         waker: &Waker,
     ) -> Result<bool, ConfigError> {
-        self.is_simple = self.debt == 0 && self.limiter.is_none() && !self.is_budgeted;
+        self.is_simple = self.debt == 0 && self.limiters.is_none() && !self.checks_starts;
         let taken = self.take_own(held, weight)? && self.take_shared(held, weight, waker)?;
         if !taken {
             // Permits that were lent to an attempt that has to wait are taken back, so that other attempts cannot use them
@@ -170,29 +164,34 @@ impl Permits {
         weight: u32,
         waker: &Waker,
     ) -> Result<bool, ConfigError> {
-        let Some(limiter) = &self.limiter else { return Ok(true) };
-        if held.shared.as_ref().is_some_and(|permit| permit.weight() == weight) {
+        if self.limiters.is_none() {
             return Ok(true);
         }
-        self.released.extend(held.shared.take().map(|permit| Released::Permit { _permit: permit }));
+        if held.shared.of_limiters.as_ref().is_some_and(|permit| permit.weight() == weight) {
+            return Ok(true);
+        }
+        self.later.permits(held.shared.of_limiters.take());
         if self.ticket.as_ref().is_some_and(|ticket| ticket.weight() != weight) {
-            self.released.extend(self.ticket.take().map(|ticket| Released::Ticket { _ticket: ticket }));
+            self.later.tickets(self.ticket.take());
         }
-        match self.ticket.take().map(|ticket| (ticket.poll(waker), ticket)) {
-            Some((Poll::Ready(Ok(permit)), ticket)) => {
-                held.shared = Some(permit);
-                if ticket.serves_others() {
-                    self.released.push(Released::Ticket { _ticket: ticket });
-                }
+        let ticket = if let Some(ticket) = self.ticket.take() {
+            if let Poll::Ready(permit) = ticket.poll(waker) {
+                held.shared.of_limiters = Some(permit);
             }
-            Some((Poll::Pending, ticket)) => self.ticket = Some(ticket),
-            // Nothing was requested yet, or the permits of the request were taken.
-            Some((Poll::Ready(Err(_)), _)) | None => match limiter.request(weight, waker)? {
-                Acquired::Now(permit) => held.shared = Some(permit),
-                Acquired::Later(ticket) => self.ticket = Some(ticket),
-            },
-        }
-        Ok(held.shared.is_some())
+            ticket
+        } else {
+            let Some(limiters) = &self.limiters else { return Ok(true) };
+            match limiters.request(weight, waker)? {
+                Acquired::Now(permit) => {
+                    held.shared.of_limiters = Some(permit);
+                    return Ok(true);
+                }
+                Acquired::Later(ticket) => ticket,
+            }
+        };
+        self.later.turns(ticket.turn());
+        self.ticket = held.shared.of_limiters.is_none().then_some(ticket);
+        Ok(held.shared.of_limiters.is_some())
     }
 
     /// Takes back permits of an ended attempt while there is debt. The next attempt may reuse the rest.
@@ -256,28 +255,29 @@ impl Permits {
 
     /// Lets nothing start until the time has passed. Returns the length of the hold if nothing was held back before.
     pub(in super::super) fn hold_back(&self, time: Duration) -> Option<Duration> {
-        self.limiter.as_ref()?.begin_hold(time)
+        self.limiters.as_ref()?.first().begin_hold(time)
     }
 
     /// Returns the earliest time at which the shared limit lets an attempt start, if that is in the future.
     pub(in super::super) fn next_grant(&self) -> Option<Instant> {
-        self.limiter.as_ref().and_then(Limiter::next_grant)
+        self.limiters.as_ref().and_then(LimiterSet::next_grant)
     }
 
     /// Leaves the queue of the shared limit.
     pub(in super::super) fn leave_queue(&mut self) {
-        self.released.extend(self.ticket.take().map(|ticket| Released::Ticket { _ticket: ticket }));
+        self.later.tickets(self.ticket.take());
     }
 
-    /// Takes back the permits of an attempt that does not start.
+    /// Takes back permits that no attempt holds any more.
     pub(in super::super) fn abandon(&mut self, mut held: HeldPermits) {
         self.give_back(&mut held);
-        self.released.extend(held.shared.map(|permit| Released::Permit { _permit: permit }));
+        self.later.permits(held.shared.take());
+        self.later.limiters(held.key);
     }
 
-    /// Returns the parts of the shared limit that must be dropped after the state is unlocked.
+    /// Returns what is dropped after the state is unlocked.
     #[inline]
-    pub(in super::super) fn released(&mut self) -> &mut Vec<Released> {
-        &mut self.released
+    pub(in super::super) fn later(&mut self) -> &mut Later {
+        &mut self.later
     }
 }

@@ -49,9 +49,9 @@ pub(in super::super) struct Ticket {
     /// The slot in which its item is kept.
     pub(in super::super) slot: usize,
     /// How many permits it needs.
-    weight: u32,
+    pub(super) weight: u32,
     /// After this time, the retry is not made any more.
-    give_up: Option<Instant>,
+    pub(super) give_up: Option<Instant>,
     /// The number of admitted new items when its last attempt ended, if it has no delay.
     immediate: Option<usize>,
     /// The value of `last_immediate` before it was taken.
@@ -220,6 +220,12 @@ impl RetrySchedule {
         let at = queue.partition_point(|other| other.order < ticket.order);
         queue.insert(at, ticket);
         self.held += 1;
+    }
+
+    /// Returns `true` if a retry that may start has a time after which it is not made.
+    #[inline]
+    pub(in super::super) fn may_be_late(&self) -> bool {
+        self.next_give_up.is_some() && self.ready() > 0
     }
 
     /// Takes a retry that did not start before its `give_up`.

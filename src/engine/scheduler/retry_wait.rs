@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Scheduler;
 use super::clock::deadline;
+use crate::limiter::LimiterSet;
 use crate::outcome::TimeoutScope;
 use crate::retry_budget::WhenSpent;
 use crate::rt::Instant;
@@ -39,6 +40,7 @@ impl Scheduler {
         attempt: u32,
         started: Option<Instant>,
         ended: AttemptEnd,
+        key: Option<&LimiterSet>,
     ) -> Result<Wait, &'static str> {
         let policy = &self.config.retry;
         let length = match ended {
@@ -58,7 +60,8 @@ impl Scheduler {
             (Some(limit), Some(started)) => Some(deadline(self.clock.latest_start(started), limit)),
             _ => None,
         };
-        let start = self.permits.next_grant().map_or(until, |grant| grant.max(until));
+        let grants = [self.permits.next_grant(), key.and_then(LimiterSet::next_grant)];
+        let start = grants.into_iter().flatten().fold(until, Instant::max);
         let too_late = |limit: Option<Instant>| limit.is_some_and(|limit| start >= limit);
         if too_late(give_up) || too_late(self.run_deadline) {
             return Err("a retry could not start before a time limit");

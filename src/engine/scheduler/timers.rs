@@ -36,7 +36,8 @@ impl Scheduler {
 
     /// Returns the time at which the driver must be polled again, if nothing wakes it before.
     fn next_deadline(&self) -> Option<Instant> {
-        earliest(earliest(self.run_deadline, self.retries.next_deadline()), self.permits.next_due())
+        let retry = earliest(self.retries.next_deadline(), self.next_keyed_give_up());
+        earliest(earliest(self.run_deadline, retry), self.permits.next_due())
     }
 
     /// Ends a poll of the driver with `running` attempts: makes sure that the driver is woken in time. Returns the wakers of

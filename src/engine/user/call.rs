@@ -1,5 +1,6 @@
 //! The forms of the map function.
 
+use std::mem;
 use std::sync::Arc;
 
 use tracing::Span;
@@ -8,7 +9,7 @@ use super::super::in_context::{current_dispatch, in_context};
 use super::super::worker::blocking::BlockingAttempt;
 use super::bounds::{CloneItem, ResultFuture};
 use crate::context::ItemContext;
-use crate::limiter::Permit;
+use crate::limiter::SharedPermits;
 
 /// A function that makes one attempt at an item.
 pub trait Call<I> {
@@ -28,13 +29,13 @@ pub trait Call<I> {
     /// `true` if an attempt that was given up can still run; see [`still_running`](Self::still_running).
     const LINGERS: bool = false;
 
-    /// Starts an attempt. The context is created only if the function takes one. The permit of the shared limit is left in
-    /// `permit`, unless the attempt may outlive its run.
+    /// Starts an attempt. The context is created only if the function takes one. The permits of the shared limits are left in
+    /// `permits`, unless the attempt may outlive its run.
     fn call(
         &self,
         context: impl FnOnce() -> ItemContext,
         item: I,
-        permit: &mut Option<Permit>,
+        permits: &mut SharedPermits,
     ) -> Self::Future;
 
     /// Clones an item for a later attempt. Returns `None` if it cannot be cloned.
@@ -68,7 +69,7 @@ where
     type Future = Fut;
 
     #[inline]
-    fn call(&self, _context: impl FnOnce() -> ItemContext, item: I, _permit: &mut Option<Permit>) -> Fut {
+    fn call(&self, _context: impl FnOnce() -> ItemContext, item: I, _permits: &mut SharedPermits) -> Fut {
         (self.0)(item)
     }
 
@@ -94,7 +95,7 @@ where
     const ONE_ATTEMPT: bool = true;
 
     #[inline]
-    fn call(&self, _context: impl FnOnce() -> ItemContext, item: I, _permit: &mut Option<Permit>) -> Fut {
+    fn call(&self, _context: impl FnOnce() -> ItemContext, item: I, _permits: &mut SharedPermits) -> Fut {
         (self.0)(item)
     }
 
@@ -118,7 +119,7 @@ where
 
     const TAKES_CONTEXT: bool = true;
 
-    fn call(&self, context: impl FnOnce() -> ItemContext, item: I, _permit: &mut Option<Permit>) -> Fut {
+    fn call(&self, context: impl FnOnce() -> ItemContext, item: I, _permits: &mut SharedPermits) -> Fut {
         (self.0)(context(), item)
     }
 
@@ -148,10 +149,10 @@ where
         &self,
         _context: impl FnOnce() -> ItemContext,
         item: I,
-        permit: &mut Option<Permit>,
+        permits: &mut SharedPermits,
     ) -> BlockingAttempt<T, E> {
         let function = Arc::clone(&self.0);
-        begin_blocking(permit, move || function(item))
+        begin_blocking(permits, move || function(item))
     }
 
     fn clone_item(&self, item: &I) -> Option<I> {
@@ -185,10 +186,10 @@ where
         &self,
         context: impl FnOnce() -> ItemContext,
         item: I,
-        permit: &mut Option<Permit>,
+        permits: &mut SharedPermits,
     ) -> BlockingAttempt<T, E> {
         let (function, context) = (Arc::clone(&self.0), context());
-        begin_blocking(permit, move || function(context, item))
+        begin_blocking(permits, move || function(context, item))
     }
 
     fn clone_item(&self, item: &I) -> Option<I> {
@@ -202,14 +203,14 @@ where
 
 /// Starts a function on the blocking pool, in the current span.
 fn begin_blocking<T: Send + 'static, E: Send + 'static>(
-    permit: &mut Option<Permit>,
+    permits: &mut SharedPermits,
     function: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> BlockingAttempt<T, E> {
     let (span, dispatch) = (Span::current(), current_dispatch());
-    // The limit counts functions that still run, so the permit stays with the function.
-    let permit = permit.take();
+    // The limit counts functions that still run, so the permits stay with the function.
+    let permits = mem::take(permits);
     BlockingAttempt::begin(move || {
-        let _permit = permit;
+        let _permits = permits;
         in_context(dispatch.as_ref(), || span.in_scope(function))
     })
 }
@@ -227,8 +228,8 @@ impl<I, C: Call<I>> Call<I> for Shared<C> {
     const TAKES_CONTEXT: bool = C::TAKES_CONTEXT;
     const LINGERS: bool = C::LINGERS;
 
-    fn call(&self, context: impl FnOnce() -> ItemContext, item: I, permit: &mut Option<Permit>) -> C::Future {
-        self.0.call(context, item, permit)
+    fn call(&self, context: impl FnOnce() -> ItemContext, item: I, permits: &mut SharedPermits) -> C::Future {
+        self.0.call(context, item, permits)
     }
 
     fn clone_item(&self, item: &I) -> Option<I> {

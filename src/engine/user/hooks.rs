@@ -1,10 +1,15 @@
 //! The options of a run that are functions of the caller. Each wraps the hooks that were there before.
 
 use std::fmt;
+use std::hash::Hash;
 use std::time::Duration;
 
+use super::super::scheduler::key_request::Room;
+use super::super::scheduler::later::Later;
 use super::super::wraps::wraps;
 use super::leftovers::{Leftovers, OnGiveBack, passes_leftovers};
+use crate::keyed_limiter::KeyedLimiter;
+use crate::limiter::LimiterSet;
 use crate::observe::Observer;
 use crate::outcome::LeftOver;
 
@@ -15,6 +20,9 @@ pub trait Hooks<I, E>: Leftovers<I> {
 
     /// `true` if errors can hold back other items. The compiler removes code that other runs do not need.
     const HOLDS: bool = Self::Below::HOLDS;
+
+    /// `true` if items have keys with limiters of their own.
+    const KEYED: bool = Self::Below::KEYED;
 
     /// Returns the hooks below these.
     fn below(&self) -> &Self::Below;
@@ -38,6 +46,12 @@ pub trait Hooks<I, E>: Leftovers<I> {
     #[inline]
     fn hold_back(&self, error: &E) -> Option<Duration> {
         self.below().hold_back(error)
+    }
+
+    /// Returns the limiters of the keys of an item, if it has keys. If a keyed limiter has no room for a key, or is not to add one,
+    /// returns when it may have room. What may wake other tasks is dropped later.
+    fn key_limiters(&self, item: &I, may_add: bool, later: &mut Later) -> Result<Option<LimiterSet>, Room> {
+        self.below().key_limiters(item, may_add, later)
     }
 
     /// Returns how many permits an item takes.
@@ -102,6 +116,7 @@ impl<I, E> Hooks<I, E> for NoHooks {
     type Below = Self;
 
     const HOLDS: bool = false;
+    const KEYED: bool = false;
 
     fn below(&self) -> &Self {
         self
@@ -121,6 +136,15 @@ impl<I, E> Hooks<I, E> for NoHooks {
 
     fn hold_back(&self, _error: &E) -> Option<Duration> {
         None
+    }
+
+    fn key_limiters(
+        &self,
+        _item: &I,
+        _may_add: bool,
+        _later: &mut Later,
+    ) -> Result<Option<LimiterSet>, Room> {
+        Ok(None)
     }
 
     #[inline(always)]
@@ -215,6 +239,43 @@ impl<I, E, H: Hooks<I, E>, F: Fn(&E) -> Option<Duration>> Hooks<I, E> for OnHold
 
     fn hold_back(&self, error: &E) -> Option<Duration> {
         (self.function)(error)
+    }
+}
+
+hook!(LimitPer: "A run with [`limit_per`](crate::MapRun::limit_per).", OnLimitPer);
+
+/// A function that returns the key of an item, and the limiter of the keys.
+#[derive(Debug)]
+pub struct PerKey<F, K> {
+    pub(crate) key: F,
+    pub(crate) limiter: KeyedLimiter<K>,
+}
+
+impl<I, E, H, F, K> Hooks<I, E> for OnLimitPer<H, PerKey<F, K>>
+where
+    H: Hooks<I, E>,
+    F: Fn(&I) -> K,
+    K: Eq + Hash + Clone + Send + 'static,
+{
+    below!(with observer);
+
+    const KEYED: bool = true;
+
+    fn key_limiters(&self, item: &I, may_add: bool, later: &mut Later) -> Result<Option<LimiterSet>, Room> {
+        let below = self.below.key_limiters(item, may_add, later)?;
+        let PerKey { key, limiter } = &self.function;
+        let key = key(item);
+        let mut own = limiter.known(&key);
+        if own.is_none() && may_add {
+            let (added, wakers) = limiter.limiter(&key).unzip();
+            later.wakers(wakers);
+            own = added;
+        }
+        let Some(own) = own else {
+            later.limiters(below);
+            return Err(Box::pin(limiter.room()));
+        };
+        Ok(Some(below.map_or_else(|| own.clone().into(), |below| below.and(&own))))
     }
 }
 

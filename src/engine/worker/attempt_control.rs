@@ -13,6 +13,7 @@ use super::attempt::{AttemptDeadline, Limit};
 use super::time_slice::TimeSlice;
 use crate::config::Config;
 use crate::context::{ItemContext, Signal};
+use crate::limiter::SharedPermits;
 use crate::observe::Observer;
 use crate::rt::Instant;
 
@@ -54,7 +55,11 @@ impl AttemptControl {
     /// tasks, so a parallel worker calls it while the state is not locked.
     #[inline]
     pub(in super::super) fn release_shared(&mut self) -> bool {
-        self.held.shared.take().is_some()
+        let holds = !self.held.shared.is_empty();
+        if holds {
+            self.held.shared = SharedPermits::default();
+        }
+        holds
     }
 
     /// Records when an attempt starts.

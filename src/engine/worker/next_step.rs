@@ -5,7 +5,6 @@ use std::task::Waker;
 
 use super::super::items::Items;
 use super::super::scheduler::Scheduler;
-use super::super::scheduler::permits::HeldPermits;
 use super::super::state::State;
 use super::attempt_control::AttemptControl;
 
@@ -107,7 +106,7 @@ impl State<dyn Items + '_> {
             if self.scheduler.stop.is_some() || self.scheduler.is_exhausted() {
                 return Step::Retire;
             }
-            control.held = HeldPermits::default();
+            self.scheduler.permits.abandon(mem::take(&mut control.held));
             if parallel && self.scheduler.permits.next_due().is_some() {
                 // Its timer wakes the run at the time of the next start.
                 self.scheduler.notify_driver();

@@ -45,7 +45,7 @@ fn can_start_directly<W: Work>(scheduler: &Scheduler, items: &ItemsOf<W>) -> boo
         && (W::Mode::PARALLEL || scheduler.budget.is_left())
         && (scheduler.retries.ready() | scheduler.backlog.len() | scheduler.assigned.len()) == 0
         && scheduler.permits.is_simple()
-        && scheduler.window().is_some_and(|window| {
+        && scheduler.window_without_keys().is_some_and(|window| {
             items.outcomes.has_room(scheduler.permits.capacity(), &scheduler.driver)
                 && items.outcomes.is_within_window(window, &scheduler.driver)
         })
