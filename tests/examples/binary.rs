@@ -7,10 +7,12 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 /// The features of this test.
-const FEATURES: [(&str, bool); 6] = [
+const FEATURES: [(&str, bool); 8] = [
+    ("http", cfg!(feature = "http")),
     ("postgres", cfg!(feature = "postgres")),
     ("restate", cfg!(feature = "restate")),
     ("serde", cfg!(feature = "serde")),
+    ("signal", cfg!(feature = "signal")),
     ("sqlite", cfg!(feature = "sqlite")),
     ("store", cfg!(feature = "store")),
     ("store-conformance", cfg!(feature = "store-conformance")),

@@ -19,6 +19,7 @@ mod folder;
 mod harness;
 mod hash_files;
 mod hyperparameter_search;
+mod link_checker;
 mod load_shards;
 mod picture_hashes;
 mod pictures;
