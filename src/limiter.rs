@@ -328,9 +328,9 @@ impl Limiter {
         }
     }
 
-    fn release(&self, weight: u32) {
+    fn release(&self, weight: u32, is_unused: bool) {
         let mut state = self.lock();
-        state.in_use -= weight as usize;
+        state.release(weight, is_unused);
         self.serve(state);
     }
 

@@ -85,11 +85,11 @@ impl LimiterSet {
     }
 
     /// Returns permits. All are returned before the first request gets them.
-    pub(super) fn release(&self, weight: u32) {
+    pub(super) fn release(&self, weight: u32, is_unused: bool) {
         match self {
-            Self::One(limiter) => limiter.release(weight),
+            Self::One(limiter) => limiter.release(weight, is_unused),
             Self::Several(several) => {
-                several.lock().iter_mut().for_each(|state| state.in_use -= weight as usize);
+                several.lock().iter_mut().for_each(|state| state.release(weight, is_unused));
                 self.serve();
             }
         }

@@ -350,16 +350,23 @@ impl State {
         self.granted.remove(&number)
     }
 
-    /// Removes a request, and returns permits that were granted to it. What leaves has consumed nothing.
-    pub(super) fn leave(&mut self, number: u64, weight: u32) -> Option<Request> {
-        if self.take_granted(number) {
-            self.in_use -= weight as usize;
+    /// Returns permits. Those with which nothing has begun were no start.
+    pub(super) fn release(&mut self, weight: u32, is_unused: bool) {
+        self.in_use -= weight as usize;
+        if is_unused {
             if let Some(rate) = &mut self.rate {
                 rate.untake(weight);
             }
             if let Some(hold) = &mut self.hold {
                 hold.untake();
             }
+        }
+    }
+
+    /// Removes a request, and returns permits that were granted to it. What leaves has consumed nothing.
+    pub(super) fn leave(&mut self, number: u64, weight: u32) -> Option<Request> {
+        if self.take_granted(number) {
+            self.release(weight, true);
         }
         let request = self.remove(number);
         self.given_up += u64::from(request.is_some());

@@ -170,15 +170,23 @@ impl Drop for Turn {
 pub struct Permit {
     limiters: LimiterSet,
     weight: u32,
+    /// `true` if nothing has begun with it, so that it does not count as a start.
+    is_unused: bool,
 }
 
 impl Permit {
     pub(super) fn new(limiters: LimiterSet, weight: u32) -> Self {
-        Self { limiters, weight }
+        Self { limiters, weight, is_unused: false }
     }
 
     pub(crate) fn weight(&self) -> u32 {
         self.weight
+    }
+
+    /// Marks the permit as one with which nothing has begun.
+    pub(crate) fn unused(mut self) -> Self {
+        self.is_unused = true;
+        self
     }
 }
 
@@ -203,6 +211,6 @@ impl SharedPermits {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.limiters.release(self.weight);
+        self.limiters.release(self.weight, self.is_unused);
     }
 }

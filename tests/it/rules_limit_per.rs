@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use async_map_task::{AsyncMapTask, FailureReason, KeyedLimiter};
+use async_map_task::{AsyncMapTask, FailureReason, KeyedLimiter, Limiter};
 use futures::{StreamExt, stream};
 use tokio::time::sleep;
 
@@ -158,6 +158,34 @@ async fn rule_41_a_run_that_cannot_start_keeps_no_key() {
         in_time(run).await.unwrap();
         assert_eq!(log.timed(), [(0, 10), (20_000, 1)], "{end:?}");
         check_idle(&hosts);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_41_a_permit_that_is_returned_was_no_start() {
+    for end in End::all() {
+        let hosts = KeyedLimiter::builder().rate(1, secs(10)).build().unwrap();
+        drop(hosts.try_acquire(1));
+        // At 10 s, the item of key 1 may start, but the other one has the only permit of the run until 15 s.
+        let (narrow, log, _) = plan(&at_once(1).build().unwrap(), [1, 10], |n| secs(n + 5));
+        in_time(narrow.run_per(end, last_digit, &hosts)).await;
+        assert_eq!(log.timed(), [(0, 10), (15_000, 1)], "{end:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_41_the_rate_of_a_key_counts_from_the_start_of_an_attempt() {
+    for end in End::all() {
+        let (hosts, slow) = (KeyedLimiter::builder().rate(1, secs(1)).build().unwrap(), Limiter::new(1));
+        let held = slow.acquire().await.unwrap();
+        let task = at_once(4).limiter(&slow).build().unwrap();
+        let (plan, log, _) = plan(&task, [0, 10, 20], |_| millis(1));
+        let shared = hosts.clone();
+        let run = tokio::spawn(async move { plan.run_per(end, last_digit, &shared).await });
+        sleep(millis(5_900)).await;
+        drop(held);
+        in_time(run).await.unwrap();
+        assert_eq!(log.times(), [5_900, 6_900, 7_900], "{end:?}");
     }
 }
 

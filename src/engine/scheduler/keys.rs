@@ -159,7 +159,7 @@ impl Keys {
     fn use_permit(&mut self, limiters: LimiterSet, permit: Permit, later: &mut Later) {
         let next = self.lines.get_mut(&limiters).and_then(VecDeque::pop_front);
         let Some(next) = next else {
-            later.permits([permit]);
+            later.unused_permits([permit]);
             later.limiters([limiters]);
             return;
         };
@@ -197,7 +197,7 @@ impl Keys {
     fn return_unused(&mut self, all: bool, later: &mut Later) {
         for (limiters, permit) in mem::take(&mut self.granted) {
             self.idle.push_back(limiters);
-            later.permits([permit]);
+            later.unused_permits([permit]);
         }
         if let Some(Ready { next, limiters, permit, .. }) = self.ready.take_if(|_| all) {
             let line = self.lines.entry(limiters.clone()).or_default();
@@ -207,7 +207,7 @@ impl Keys {
                 later.limiters([limiters]);
             }
             line.push_front(next);
-            later.permits([permit]);
+            later.unused_permits([permit]);
         }
     }
 
@@ -235,7 +235,7 @@ impl Keys {
         }
         let is_late = |next: &Next| next.give_up().is_some_and(|give_up| give_up <= now);
         if let Some(Ready { next, limiters, permit, .. }) = self.ready.take_if(|ready| is_late(&ready.next)) {
-            later.permits([permit]);
+            later.unused_permits([permit]);
             later.limiters([limiters]);
             return Some(next);
         }

@@ -37,6 +37,11 @@ impl Later {
         self.all.extend(permits.into_iter().map(Released::Permit));
     }
 
+    /// Permits with which nothing has begun.
+    pub(in super::super) fn unused_permits(&mut self, permits: impl IntoIterator<Item = Permit>) {
+        self.permits(permits.into_iter().map(Permit::unused));
+    }
+
     pub(in super::super) fn tickets(&mut self, tickets: impl IntoIterator<Item = Ticket>) {
         self.all.extend(tickets.into_iter().map(Released::Ticket));
     }

@@ -268,10 +268,10 @@ impl Permits {
         self.later.tickets(self.ticket.take());
     }
 
-    /// Takes back permits that no attempt holds any more.
+    /// Takes back the permits of an attempt that does not start.
     pub(in super::super) fn abandon(&mut self, mut held: HeldPermits) {
         self.give_back(&mut held);
-        self.later.permits(held.shared.take());
+        self.later.unused_permits(held.shared.take());
         self.later.limiters(held.key);
     }
 
