@@ -1,7 +1,7 @@
 //! Requests for permits of several limiters: all are granted at the same time, and none before.
 //!
 //! Such a request waits in the queues of all its limiters. Each of them notes if it could grant the request and another could
-//! not; those behind the request do not wait for it then. Whoever changes a limiter so that it can grant the request tries it
+//! not; those behind the request do not wait for it then. A change of a limiter after which it can grant the request tries it
 //! again with all of them locked. They are always locked in the same order.
 
 use std::sync::Arc;
@@ -140,7 +140,7 @@ impl Joint {
 
     /// Notes in each limiter that could grant the request that others keep it waiting. Returns those whose next requests do not
     /// wait for it from now on.
-    fn note_who_waits(&self, states: &mut [MutexGuard<'_, State>], reading: Instant) -> Vec<Limiter> {
+    fn note_waiting(&self, states: &mut [MutexGuard<'_, State>], reading: Instant) -> Vec<Limiter> {
         let mut passed = Vec::new();
         for (state, limiter) in states.iter_mut().zip(&self.several.limiters) {
             let can_grant = state.can_grant(self.number, state.time_at(reading));
@@ -154,7 +154,7 @@ impl Joint {
     /// Notes that the request waits, and tells its task when it must be tried again. Returns `true` if a limiter has to serve
     /// other requests.
     pub(super) fn wait(&self, states: &mut [MutexGuard<'_, State>], reading: Instant) -> bool {
-        let lets_pass = !self.note_who_waits(states, reading).is_empty();
+        let lets_pass = !self.note_waiting(states, reading).is_empty();
         states.iter_mut().fold(lets_pass, |is_unserved, state| {
             let now = state.time_at(reading);
             state.tell(self.number, now) || is_unserved
@@ -177,7 +177,7 @@ impl JointRequest for Joint {
             others.extend_from_slice(&self.several.limiters);
             return;
         }
-        others.extend(self.note_who_waits(&mut states, reading));
+        others.extend(self.note_waiting(&mut states, reading));
         let untold = states.iter_mut().filter_map(|state| {
             let now = state.time_at(reading);
             state.untold(now)

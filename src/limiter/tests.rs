@@ -4,7 +4,7 @@ mod order;
 mod several;
 mod wakers;
 
-use std::task::Poll;
+use std::task::{Poll, Wake};
 
 use super::*;
 
@@ -14,6 +14,17 @@ fn dice(seed: u64) -> impl FnMut(u64) -> u64 {
     move |bound| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % bound
+    }
+}
+
+/// The numbers of the requests that were granted their permits, in this order.
+type Woken = Arc<Mutex<Vec<usize>>>;
+
+struct WakeRecorder(usize, Woken);
+
+impl Wake for WakeRecorder {
+    fn wake(self: Arc<Self>) {
+        self.1.lock().unwrap().push(self.0);
     }
 }
 

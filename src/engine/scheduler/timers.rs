@@ -24,8 +24,11 @@ impl Scheduler {
     /// Makes sure that a sweep covers an attempt that has just started and waits.
     #[inline(always)]
     pub(in super::super) fn ensure_sweep(&mut self) {
-        if let (None, Some((limit, _))) = (self.next_sweep, self.config.first_limit) {
-            self.arm_sweep(limit);
+        // Nearly always there is a sweep already, and nothing else is read.
+        if self.next_sweep.is_none() {
+            if let Some((limit, _)) = self.config.first_limit {
+                self.arm_sweep(limit);
+            }
         }
     }
 

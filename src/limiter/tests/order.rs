@@ -1,21 +1,9 @@
 //! The order of the queue at random, compared with a plain model, and the cost of a long queue.
 
 use std::collections::BTreeMap;
-use std::task::Wake;
 use std::time::{Duration, Instant};
 
 use super::*;
-
-/// The numbers of the requests that were granted their permits, in this order.
-type Woken = Arc<Mutex<Vec<usize>>>;
-
-struct WakeRecorder(usize, Woken);
-
-impl Wake for WakeRecorder {
-    fn wake(self: Arc<Self>) {
-        self.1.lock().unwrap().push(self.0);
-    }
-}
 
 /// A plain model of the limiter, written from its rules.
 #[derive(Default)]

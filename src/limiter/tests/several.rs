@@ -1,19 +1,6 @@
 //! Requests for permits of several limiters: by hand, and at random, compared with their definition.
 
-use std::task::Wake;
-
 use super::*;
-
-/// The numbers of the requests that were granted their permits, in this order.
-type Woken = Arc<Mutex<Vec<usize>>>;
-
-struct WakeRecorder(usize, Woken);
-
-impl Wake for WakeRecorder {
-    fn wake(self: Arc<Self>) {
-        self.1.lock().unwrap().push(self.0);
-    }
-}
 
 fn set(limiters: &[&Limiter]) -> LimiterSet {
     let (first, others) = limiters.split_first().unwrap();

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::mem;
 use std::sync::atomic::Ordering::SeqCst;
-use std::task::Wake;
 
 use super::*;
 use crate::rt::AtomicUsize;
