@@ -36,7 +36,9 @@ impl DriverCore {
         while let Poll::Ready(Some(grant)) = requests.poll_next_unpin(cx) {
             grants.push(grant);
         }
-        let has_grants = !grants.is_empty();
+        if grants.is_empty() {
+            return false;
+        }
         let mut guard = DriverGuard::new(state);
         let scheduler = &mut guard.get().scheduler;
         for grant in grants {
@@ -45,7 +47,7 @@ impl DriverCore {
                 scheduler.stop(Stop::Failed(FailureReason::Config(error)));
             }
         }
-        has_grants
+        true
     }
 
     /// Ends a poll of the driver: returns the permits of keys for attempts that cannot start now. A paused run leaves the queues.

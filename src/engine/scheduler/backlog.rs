@@ -35,7 +35,7 @@ impl Next {
     }
 
     pub(in super::super) fn is_new(&self) -> bool {
-        matches!(self, Self::New(_))
+        self.new_index().is_some()
     }
 
     /// Returns the index of an item that has not started.
