@@ -6,11 +6,13 @@
 
 mod admission;
 pub(crate) mod background;
+mod batch;
 mod driver;
 mod drop_notice;
 mod ending;
 mod events;
 mod failure;
+mod gather;
 pub(crate) mod in_context;
 mod items;
 mod job;

@@ -11,6 +11,7 @@ use crate::engine::output::sink::NoSink;
 use crate::engine::persist::durability::NoStore;
 use crate::engine::plan::Mapped;
 use crate::engine::running::{Options, Parts, Setup};
+use crate::engine::user::batches::{Batches, BatchesWithContext};
 use crate::engine::user::bounds::{CloneItem, ResultFuture};
 use crate::engine::user::call::{Blocking, BlockingWithContext, Once, Plain, WithContext};
 use crate::engine::user::hooks::NoHooks;
@@ -236,6 +237,109 @@ impl<S: Source> Over<S> {
         E: Send + 'static,
     {
         self.start_with(BlockingWithContext(Arc::new(f)), type_name::<F>())
+    }
+
+    /// Runs an async function over batches of up to `size` items, with an outcome for each item. Use it for calls that take
+    /// many items at once: an embeddings API, a bulk insert, the batch calls of a queue.
+    ///
+    /// The function returns one result for each item, in their order, or an error if the call has failed as a whole. Everything
+    /// else is about items, as with [`map`](Self::map): the account, the success criteria, retries,
+    /// [`recover`](crate::MapRun::recover) and [`cache`](crate::MapRun::cache).
+    /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency), a [`limiter`](crate::AsyncMapTaskBuilder::limiter) and
+    /// [`timeout_per_attempt`](crate::AsyncMapTaskBuilder::timeout_per_attempt) are about calls. So `concurrency(4)` with
+    /// batches of 96 has up to 384 items in flight.
+    ///
+    /// A batch is called as soon as nothing more can join it without waiting;
+    /// [`batch_wait`](crate::MapRun::batch_wait) lets it wait for a slow stream.
+    /// [`batch_weight`](crate::MapRun::batch_weight) bounds a batch by tokens or bytes. Items that wait for a retry lead the
+    /// next batch.
+    ///
+    /// # A call that fails as a whole
+    ///
+    /// An error, a timeout or a panic of the call is one failed attempt of each of its items. The call is made again for all of
+    /// them while they have retries left. Then it is split in halves, until the items that fail alone are known, so
+    /// one bad item does not cost its batch. These smaller calls start before any other, also if the task has no retries, and are
+    /// no attempts. One bad item of n costs at most 2 x log2(n) of them, rounded up;
+    /// [`split_failed(false)`](crate::MapRun::split_failed) switches this off.
+    ///
+    /// # Errors
+    ///
+    /// - An answer with another number of results than items fails each of its items as
+    ///   [`Faulted`](crate::ItemError::Faulted), with both numbers. They are not tried again.
+    /// - A `size` of 0, [`weight`](crate::MapRun::weight) and [`limit_per`](crate::MapRun::limit_per) end the run with
+    ///   [`FailureReason::Config`](crate::FailureReason::Config) before any item starts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// let texts = (0..100).map(|n| if n == 42 { String::new() } else { format!("text {n}") });
+    /// let task = AsyncMapTask::builder().allow_failures().build()?;
+    /// let result = task
+    ///     .over(texts)
+    ///     .map_batches(32, |texts: Vec<String>| async move {
+    ///         // One request. It refuses single texts, and can fail as a whole.
+    ///         Ok(texts
+    ///             .iter()
+    ///             .map(|text| if text.is_empty() { Err("empty text") } else { Ok(text.len()) })
+    ///             .collect())
+    ///     })
+    ///     .await?;
+    /// assert_eq!((result.successes(), result.failures()), (99, 1));
+    /// assert!(result.errors.contains_key(&42));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "chunks")]
+    #[doc(alias = "bulk")]
+    pub fn map_batches<F, Fut, T, E>(
+        self,
+        size: usize,
+        f: F,
+    ) -> MapRun<Mapped<S, Batches<F>, S::Item, Fut, T, E>>
+    where
+        F: Fn(Vec<S::Item>) -> Fut,
+        Fut: ResultFuture<Ok = Vec<Result<T, E>>, Error = E>,
+        S::Item: CloneItem,
+    {
+        self.start_with(Batches(f), type_name::<F>()).with_options(|options| options.set_batch_size(size))
+    }
+
+    /// Like [`map_batches`](Self::map_batches), and also passes an [`ItemContext`] to the function: that of the first item of
+    /// the batch, with the deadline and the cancellation token of the call. It has no checkpoint.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// let starts = AsyncMapTask::default()
+    ///     .over(0..10)
+    ///     .map_batches_with_context(4, |cx, items: Vec<u32>| async move {
+    ///         Ok::<_, String>(items.iter().map(|_| Ok(cx.index())).collect())
+    ///     })
+    ///     .await?;
+    /// assert_eq!(starts.into_successful_results(), [0, 0, 0, 0, 4, 4, 4, 4, 8, 8]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn map_batches_with_context<F, Fut, T, E>(
+        self,
+        size: usize,
+        f: F,
+    ) -> MapRun<Mapped<S, BatchesWithContext<F>, S::Item, Fut, T, E>>
+    where
+        F: Fn(ItemContext, Vec<S::Item>) -> Fut,
+        Fut: ResultFuture<Ok = Vec<Result<T, E>>, Error = E>,
+        S::Item: CloneItem,
+    {
+        self.start_with(BatchesWithContext(f), type_name::<F>())
+            .with_options(|options| options.set_batch_size(size))
     }
 
     fn start_with<C, T, E, Fut>(

@@ -199,11 +199,13 @@ impl<C> fmt::Debug for Recovering<C> {
 impl<I: Serialize, C: Call<I>> Call<I> for Recovering<C> {
     type Output = C::Output;
     type Error = C::Error;
+    type Answer = C::Answer;
     type Future = C::Future;
 
     const ONE_ATTEMPT: bool = C::ONE_ATTEMPT;
     const TAKES_CONTEXT: bool = C::TAKES_CONTEXT;
     const LINGERS: bool = C::LINGERS;
+    const BATCHES: bool = C::BATCHES;
 
     fn call(&self, context: impl FnOnce() -> ItemContext, item: I, permits: &mut SharedPermits) -> C::Future {
         if !C::TAKES_CONTEXT {
@@ -217,6 +219,22 @@ impl<I: Serialize, C: Call<I>> Call<I> for Recovering<C> {
             ItemContext { checkpoint, ..context }
         };
         self.call.call(context, item, permits)
+    }
+
+    // A checkpoint belongs to one item, so a call for a batch has none.
+    fn call_batch(
+        &self,
+        context: impl FnOnce() -> ItemContext,
+        first: I,
+        others: Vec<I>,
+        permits: &mut SharedPermits,
+    ) -> C::Future {
+        self.call.call_batch(context, first, others, permits)
+    }
+
+    #[inline(always)]
+    fn open(answer: C::Answer) -> Opened<C::Output, C::Error> {
+        C::open(answer)
     }
 
     fn clone_item(&self, item: &I) -> Option<I> {

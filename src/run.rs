@@ -1,5 +1,6 @@
 //! One run of a task, and the future of its result.
 
+mod batches;
 mod limits;
 pub(crate) mod options;
 mod stopping;

@@ -6,7 +6,7 @@ use std::task::{Poll, Waker};
 use super::items::Items;
 use super::scheduler::permits::HeldPermits;
 use super::scheduler::retries::GivenUp;
-use super::scheduler::{Admission, Assignment, Next, Pulled, Queue, Scheduler, SourceState, Stop};
+use super::scheduler::{Admission, Assignment, Next, Pulled, Queue, Scheduler, SourceState, Start, Stop};
 use super::state::State;
 use super::worker::attempt_control::AttemptControl;
 use crate::error::{BoxError, FailureReason};
@@ -27,11 +27,11 @@ impl State<dyn Items + '_> {
             return Admission::Yield;
         }
         let mut held = HeldPermits::default();
-        let Some(next) = self.next_start(&mut held) else { return self.admit_nothing() };
+        let Some(start) = self.next_start(&mut held) else { return self.admit_nothing() };
         if self.scheduler.is_parallel() {
             self.scheduler.starts_left -= 1;
         }
-        self.scheduler.assign(Assignment { held, next });
+        self.scheduler.assign(Assignment { held, start });
         self.scheduler.workers.find()
     }
 
@@ -59,9 +59,13 @@ impl State<dyn Items + '_> {
 
     /// Takes the attempt that starts next out of its queue, and its permits into `held`. Returns `None` if no attempt may
     /// start now, or if the permits of the next one are not available.
-    fn next_start(&mut self, held: &mut HeldPermits) -> Option<Next> {
+    fn next_start(&mut self, held: &mut HeldPermits) -> Option<Start> {
         if self.scheduler.keys.is_some() {
-            return self.next_keyed_start(held);
+            return self.next_keyed_start(held).map(Start::from);
+        }
+        if self.scheduler.batches.is_some() && !self.is_batch_ready() {
+            self.scheduler.permits.leave_queue();
+            return None;
         }
         let queue = loop {
             let Some((queue, weight)) = self.choose() else {
@@ -79,7 +83,8 @@ impl State<dyn Items + '_> {
                 return None;
             }
         };
-        self.scheduler.pop(queue)
+        let first = self.scheduler.pop(queue)?;
+        Some(if self.scheduler.batches.is_some() { self.gather(first) } else { first.into() })
     }
 
     /// As [`next_start`](Self::next_start), in a run with items that have keys. The attempt gets the permit of its key first.
@@ -183,15 +188,15 @@ impl State<dyn Items + '_> {
     }
 
     /// Returns the attempt that starts next in a worker that asks for one.
-    pub(super) fn next_item(&mut self, control: &mut AttemptControl) -> Option<Next> {
+    pub(super) fn next_item(&mut self, control: &mut AttemptControl) -> Option<Start> {
         if self.scheduler.is_paused() || !self.has_room_for_outcomes() {
             self.scheduler.take_back_assigned();
             return None;
         }
-        if let Some(Assignment { held, next }) = self.scheduler.pop_assigned() {
+        if let Some(Assignment { held, start }) = self.scheduler.pop_assigned() {
             let former = mem::replace(&mut control.held, held);
             self.scheduler.permits.abandon(former);
-            return Some(next);
+            return Some(start);
         }
         // Its permits have paid the debt of a lowered limit.
         if control.held.own_permits() == 0 && self.scheduler.permits.is_full() {
@@ -208,7 +213,7 @@ impl State<dyn Items + '_> {
     /// Returns `true` if so few items are held that another may be admitted. Held items are those that wait for a retry and,
     /// in the order of the input, settled items with outcomes that were not taken. If they fill the window, the driver is
     /// woken when an outcome is taken.
-    fn admits_new_items(&self) -> bool {
+    pub(super) fn admits_new_items(&self) -> bool {
         let is_within = |window| self.items.is_within_window(window, &self.scheduler.driver);
         self.scheduler.window().is_some_and(is_within)
     }
@@ -220,7 +225,7 @@ impl State<dyn Items + '_> {
     }
 
     /// Pulls the next item that is to run.
-    fn pull(&mut self) -> Option<Pulled> {
+    pub(super) fn pull(&mut self) -> Option<Pulled> {
         match self.items.durable() {
             Some(items) => items.pull_unknown(&mut self.scheduler),
             None => self.items.pull(&mut self.scheduler),
@@ -336,6 +341,7 @@ impl Scheduler {
     fn pop(&mut self, queue: Queue) -> Option<Next> {
         let admitted = self.admitted();
         match queue {
+            Queue::Part => self.retries.pop_part().map(Next::Retry),
             Queue::Due => self.retries.pop_due().map(Next::Retry),
             Queue::Immediate => self.retries.pop_immediate(admitted).map(Next::Retry),
             Queue::New => self.backlog.pop_front().map(Next::New),

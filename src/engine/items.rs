@@ -16,6 +16,7 @@ use super::scheduler::key_request::Room;
 use super::scheduler::later::Later;
 use super::scheduler::{Pulled, Scheduler, SourceState};
 use super::slots::{Kept, Slots};
+use super::user::call::Call;
 use super::user::hooks::Hooks;
 use super::user::leftovers::Leftovers;
 use super::user::source::Source;
@@ -58,6 +59,9 @@ pub(super) trait Items: Release {
         may_add: bool,
         later: &mut Later,
     ) -> Option<Result<LimiterSet, Room>>;
+
+    /// Returns the weight of a waiting item.
+    fn weight(&self, slot: usize) -> u32;
 
     /// Takes the job of a waiting item, whose attempt starts now.
     fn take_job(&mut self, slot: usize) -> Job;
@@ -113,6 +117,10 @@ impl<W: Work> Items for ItemsOf<W> {
     ) -> Option<Result<LimiterSet, Room>> {
         let waiting = self.waiting.get_mut(slot)?;
         self.hooks.key_limiters(&waiting.item, may_add, later).transpose()
+    }
+
+    fn weight(&self, slot: usize) -> u32 {
+        self.waiting.get(slot).map_or(1, |waiting| waiting.job.weight)
     }
 
     fn take_job(&mut self, slot: usize) -> Job {
@@ -203,8 +211,13 @@ impl<W: Work> ItemsOf<W> {
     /// Keeps a pulled item until its attempt starts.
     pub(super) fn keep_waiting(&mut self, index: usize, item: W::Item, weight: u32) -> Pulled {
         let slot = self.waiting.keep(Kept { item, job: Job::new(index, weight), error: None });
-        Pulled { index, slot, weight }
+        Pulled { index, slot, weight: permits::<W>(weight) }
     }
+}
+
+/// Returns how many permits an attempt at an item of this weight takes. A call for a batch takes one.
+pub(super) fn permits<W: Work>(weight: u32) -> u32 {
+    if W::Call::BATCHES { 1 } else { weight }
 }
 
 // Without the bounds of `Work`, because dropping a run needs it as well.

@@ -54,6 +54,11 @@ impl Job {
         }
     }
 
+    /// Replaces the job by one whose last attempt continues in a call for a part of its batch.
+    pub(super) fn continue_attempt(&mut self, waiting: Self) {
+        *self = waiting;
+    }
+
     /// Returns the outcome of the item, which has run for this long.
     #[inline(always)]
     pub(super) fn outcome<T, E>(

@@ -94,7 +94,7 @@ pub trait Work:
         Source: Source<Item = Self::Item>,
         Call: Call<Self::Item, Output = Self::Output, Error = Self::Error, Future = Self::Future>,
         Hooks: Hooks<Self::Item, Self::Error>,
-        Future: ResultFuture<Ok = Self::Output, Error = Self::Error>,
+        Future: ResultFuture<Ok = <Self::Call as Call<Self::Item>>::Answer, Error = Self::Error>,
         Sink: Deliver<Self::Output, Self::Error>,
     >
 {
@@ -105,7 +105,7 @@ impl<W> Work for W where
             Source: Source<Item = W::Item>,
             Call: Call<W::Item, Output = W::Output, Error = W::Error, Future = W::Future>,
             Hooks: Hooks<W::Item, W::Error>,
-            Future: ResultFuture<Ok = W::Output, Error = W::Error>,
+            Future: ResultFuture<Ok = <W::Call as Call<W::Item>>::Answer, Error = W::Error>,
             Sink: Deliver<W::Output, W::Error>,
         >
 {

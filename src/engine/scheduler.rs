@@ -4,6 +4,7 @@
 
 mod account;
 mod backlog;
+pub(super) mod batches;
 pub(super) mod clock;
 mod control;
 pub(super) mod key_request;
@@ -27,7 +28,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::account::{Tally, Verdict};
-pub(super) use self::backlog::{Assignment, Next, Pulled};
+pub(super) use self::backlog::{Assignment, Next, Pulled, Start};
+use self::batches::Batches;
 use self::clock::{Clock, deadline};
 use self::keys::Keys;
 pub(super) use self::later::Later;
@@ -106,8 +108,12 @@ pub(super) struct Scheduler {
     /// Attempts for which a worker was woken or opened, in their order. The first worker that asks makes the first of them,
     /// so that they start in this order. The worker that was woken for it then takes the next one.
     pub(super) assigned: VecDeque<Assignment>,
-    /// How many of the assigned attempts belong to items that have not started.
+    /// How many items of the assigned attempts have not started.
     pub(super) assigned_new: usize,
+    /// How many of them have started before.
+    pub(super) assigned_retries: usize,
+    /// The batches, if one call takes several items.
+    pub(super) batches: Option<Box<Batches>>,
     /// The attempts that need a permit of their item's key, if items have keys.
     pub(super) keys: Option<Box<Keys>>,
     /// How many items that have not started wait for a permit of their key.
@@ -175,6 +181,8 @@ pub(super) enum Admission {
 /// A queue in which an attempt waits for its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Queue {
+    /// Parts of batches that have failed as a whole.
+    Part,
     /// Retries with a delay that is over.
     Due,
     /// Retries without a delay.
@@ -187,7 +195,7 @@ impl Scheduler {
     pub(super) fn new(setting: Setting, now: Instant, parallel: bool) -> Self {
         let Setting { options, promised, timed, observed, is_durable, holds, keyed, invalid_setting } =
             setting;
-        let Options { config, function, token, drain_token, listen, reporter, .. } = options;
+        let Options { config, function, token, drain_token, listen, reporter, batches, .. } = options;
         if let Some(reporter) = &reporter {
             reporter.start(now);
         }
@@ -217,6 +225,8 @@ impl Scheduler {
             backlog: VecDeque::new(),
             assigned: VecDeque::new(),
             assigned_new: 0,
+            assigned_retries: 0,
+            batches: batches.map(|options| Box::new(Batches::new(options))),
             keys: keyed.then(Box::default),
             keyed_new: 0,
             keyed_retries: 0,
@@ -312,19 +322,24 @@ impl Scheduler {
         admitted: usize,
         admits_new: &dyn Fn() -> bool,
     ) -> Option<(Queue, Option<u32>)> {
-        let (due, immediate) = (self.retries.due(), self.retries.immediate());
-        let heads = [(Queue::Due, due), (Queue::Immediate, immediate), (Queue::New, backlog)];
+        let (part, due, immediate) = (self.retries.part(), self.retries.due(), self.retries.immediate());
+        let retries = [(Queue::Part, part), (Queue::Due, due), (Queue::Immediate, immediate)];
+        let [first, second, immediate] = retries;
+        let new = (Queue::New, backlog);
         if let Some(queued) = self.permits.queued_weight() {
             // The waiting attempt keeps its position in the queue of the shared limit. Only an attempt of the same weight
             // can take it over.
-            let first = heads.into_iter().find(|(_, weight)| *weight == Some(queued));
+            let mut heads = retries.into_iter().chain([new]);
+            let first = heads.find(|(_, weight)| *weight == Some(queued));
             if first.is_some() {
                 return first;
             }
         }
-        let [first, immediate, new] = heads;
-        if due.is_some() {
+        if part.is_some() {
             return Some(first);
+        }
+        if due.is_some() {
+            return Some(second);
         }
         let immediate = Some(immediate).filter(|(_, weight)| weight.is_some());
         if self.retries.is_turn_of_immediate(admitted) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::events::Settled;
 use super::failure::Failure;
-use super::items::ItemsOf;
+use super::items::{ItemsOf, permits};
 use super::job::Job;
 use super::output::outcomes::Outcomes;
 use super::output::sink::Deliver;
@@ -92,7 +92,7 @@ impl<W: Work> ItemsOf<W> {
         };
         match scheduler.end_attempt(&job, &failure, failure.end(end), key, observer) {
             Ok(wait) => {
-                let weight = job.weight;
+                let weight = permits::<W>(job.weight);
                 let slot = self.waiting.keep(Kept { item, job, error: Some(error) });
                 scheduler.park(slot, weight, &wait);
             }
@@ -186,7 +186,7 @@ impl<W: Work> ItemsOf<W> {
 
 impl Scheduler {
     /// Lets nothing start until the time has passed: nothing of the item's key, if it has one.
-    fn hold_back(&mut self, job: &Job, key: Option<&LimiterSet>, time: Duration) {
+    pub(super) fn hold_back(&mut self, job: &Job, key: Option<&LimiterSet>, time: Duration) {
         let hold = match key {
             Some(key) => key.first().begin_hold(time),
             None => self.permits.hold_back(time),
@@ -204,7 +204,7 @@ impl Scheduler {
 
     /// Counts an attempt without an output. Returns `false` if the shutdown of the runtime has interrupted it, which stops
     /// the run.
-    fn count_failed_attempt(&mut self, failure: &Failure<'_>) -> bool {
+    pub(super) fn count_failed_attempt(&mut self, failure: &Failure<'_>) -> bool {
         self.tally.failed_attempts += 1;
         if failure.is_interruption() {
             self.halt_for_shutdown();
@@ -240,7 +240,12 @@ impl Scheduler {
     }
 
     /// Adds an item to those that wait for their next attempt.
-    fn park(&mut self, slot: usize, weight: u32, &Wait { length, until, give_up, is_granted }: &Wait) {
+    pub(super) fn park(
+        &mut self,
+        slot: usize,
+        weight: u32,
+        &Wait { length, until, give_up, is_granted }: &Wait,
+    ) {
         if !is_granted {
             self.retries.park_refused(slot, weight, until, give_up);
             let now = self.clock.read();

@@ -3,6 +3,7 @@
 use super::items::{Items, ItemsOf, Release};
 use super::output::outcomes::Outcomes;
 use super::running::{Parts, Setup};
+use super::scheduler::batches::BatchOptions;
 use super::scheduler::{Scheduler, Setting};
 use super::user::source::Source;
 use super::{Mode, Work};
@@ -39,16 +40,38 @@ impl<I: Release + ?Sized> Drop for State<I> {
     }
 }
 
+/// Returns an error if an option does not fit a run of batches.
+fn invalid_batches(options: &BatchOptions, keyed: bool) -> Option<ConfigError> {
+    let &BatchOptions { size, most_weight, is_weighted, .. } = options;
+    if size == 0 {
+        return Some(ConfigError::new("map_batches", "a size of 0", "a size of at least 1"));
+    }
+    if most_weight == Some(0) {
+        return Some(ConfigError::new("batch_weight", "a weight of 0", "a weight of at least 1"));
+    }
+    if is_weighted {
+        let allowed = "batch_weight, because concurrency counts the calls of a run of batches";
+        return Some(ConfigError::new("weight", "a run of batches", allowed));
+    }
+    let allowed = "used without batches, because one call has items of several keys";
+    keyed.then(|| ConfigError::new("limit_per", "a run of batches", allowed))
+}
+
 /// Returns an error if a setting of the task does not fit the run.
 fn invalid_setting<I, T, E>(
     config: &Config,
     one_attempt: bool,
     promised: Option<usize>,
+    keyed: bool,
+    batches: Option<&BatchOptions>,
     store: Option<&Durability<I, T, E>>,
 ) -> Option<ConfigError> {
     if one_attempt && config.retry.retries > 0 {
         let allowed = "0 with map_once, because its items cannot be retried";
         return Some(ConfigError::new("retries", config.retry.retries, allowed));
+    }
+    if let Some(error) = batches.and_then(|options| invalid_batches(options, keyed)) {
+        return Some(error);
     }
     let store = store?;
     if store.is_named() && config.name.as_deref().unwrap_or_default().is_empty() {
@@ -77,6 +100,8 @@ impl<W: Work> State<ItemsOf<W>> {
             &options.config,
             W::Call::ONE_ATTEMPT,
             promised,
+            W::Hooks::KEYED,
+            options.batches.as_ref(),
             store.durability().map(|store| &*store),
         );
         let (is_durable, holds, keyed) = (W::Store::KEEPS, W::Hooks::HOLDS, W::Hooks::KEYED);

@@ -77,6 +77,25 @@ pub(super) fn hold(task: &str, (index, label): ItemName<'_>, hold: Duration) {
 const WARNINGS: usize = 10;
 
 /// Logs the failure of an item, the run's failure number `failures`. `why` is the reason why it was not tried again.
+/// A call for several items that is made again.
+pub(super) fn call_retry(task: &str, items: usize, attempt: u32, kind: FailureKind, delay: Duration) {
+    debug!(
+        target: "async_map_task",
+        task,
+        items,
+        attempt,
+        kind = kind.as_str(),
+        ?delay,
+        "the call for a batch failed as a whole and will be made again"
+    );
+}
+
+/// A call for several items that is split.
+pub(super) fn split(task: &str, items: usize, first: usize, second: usize, kind: FailureKind) {
+    let kind = kind.as_str();
+    debug!(target: "async_map_task", task, items, kind, first, second, "the call for a batch failed as a whole and is split");
+}
+
 pub(super) fn failure(
     task: &str,
     failures: usize,

@@ -4,6 +4,7 @@ pub(super) mod attempt;
 pub(super) mod attempt_control;
 pub(super) mod attempt_slot;
 pub(crate) mod blocking;
+mod call_of_several;
 mod next_step;
 pub(super) mod start_at_once;
 pub(super) mod time_slice;
@@ -21,12 +22,14 @@ use self::attempt_slot::{AttemptSlot, SlotProjection};
 use self::next_step::Step;
 use self::start_at_once::start_at_once;
 use self::time_slice::TimeSlice;
+use super::batch::{Member, take_members};
 use super::items::{Items, ItemsOf};
 use super::job::Job;
 use super::output::outcomes::Outcomes;
 use super::slots::Kept;
 use super::state::State;
 use super::state_guard::StateGuard;
+use super::user::call::{Call, Opened};
 use super::user::leftovers::Leftovers;
 use super::{Mode, Plan, Work};
 use crate::config::Config;
@@ -58,16 +61,18 @@ pin_project! {
 }
 
 impl<W: Plan> WorkerProjection<'_, W> {
-    /// Drops an attempt that is running. Keeps its label, and leaves its item to be given back.
+    /// Drops an attempt that is running. Keeps the labels, and leaves the items to be given back.
     fn leave_item(&mut self) {
         let mut slot = self.slot.as_mut().project();
         slot.clear();
-        let Job { index, attempt: attempts, label, .. } = slot.control.job.take();
-        if let Some(label) = label.filter(|_| W::Hooks::LABELS) {
-            lock(self.state).items.outcomes.keep_label(index, Some(&label));
-        }
-        if let Some(item) = slot.kept.take().filter(|_| W::Hooks::GIVES_BACK) {
-            lock(self.state).items.hooks.leave(LeftOver { item, index, attempts });
+        for Member { job, item } in take_members(slot.control, slot.kept, slot.copies) {
+            let Job { index, attempt: attempts, label, .. } = job;
+            if let Some(label) = label.filter(|_| W::Hooks::LABELS) {
+                lock(self.state).items.outcomes.keep_label(index, Some(&label));
+            }
+            if let Some(item) = item.filter(|_| W::Hooks::GIVES_BACK) {
+                lock(self.state).items.hooks.leave(LeftOver { item, index, attempts });
+            }
         }
     }
 }
@@ -83,7 +88,11 @@ pub(super) struct ParallelParts<C> {
 
 impl<C> ParallelParts<C> {
     /// Returns the parts for another worker. `None` if workers cannot share the map function.
-    pub(super) fn new<W: Work<Call = C>>(State { scheduler, items }: &State<ItemsOf<W>>) -> Option<Self> {
+    pub(super) fn new<W>(State { scheduler, items }: &State<ItemsOf<W>>) -> Option<Self>
+    where
+        W: Work<Call = C>,
+        C: Call<W::Item>,
+    {
         let (call, alarm) = (items.call.clone_fn()?, Arc::clone(scheduler.alarm.as_ref()?));
         Some(Self { call, alarm, run_deadline: scheduler.run_deadline, timed: scheduler.timed })
     }
@@ -154,19 +163,28 @@ impl<W: Work> Future for Worker<W> {
                     }
                     return Poll::Pending;
                 }
-                Poll::Ready(Ok(output)) => {
+                Poll::Ready(Ok(answer)) => {
                     let slice_is_over = end_attempt(&mut slice, &mut guard);
                     let State { scheduler, items } = &mut *guard.get();
                     scheduler.apply_alarm_and_signals(W::Mode::PARALLEL);
-                    let item = slot.take_copy();
-                    items.succeed(scheduler, &mut slot.control.job, item, output);
-                    match start_at_once(scheduler, items, &mut slot, slice_is_over) {
-                        None => (None, slice_is_over),
-                        Some(item) => {
-                            let parallel = parts::<W>(parallel, &mut slice);
-                            match begin(parallel, config, &mut guard, &mut slot, item) {
-                                Ok(()) => continue,
-                                Err(error) => (Some(error), slice_is_over),
+                    match W::Call::open(answer) {
+                        Opened::Batch(results) => {
+                            let members = take_members(slot.control, slot.kept, slot.copies);
+                            items.settle_batch(scheduler, members, results);
+                            (None, slice_is_over)
+                        }
+                        Opened::One(output) => {
+                            let item = slot.take_copy();
+                            items.succeed(scheduler, &mut slot.control.job, item, output);
+                            match start_at_once(scheduler, items, &mut slot, slice_is_over) {
+                                None => (None, slice_is_over),
+                                Some(item) => {
+                                    let parallel = parts::<W>(parallel, &mut slice);
+                                    match begin(parallel, config, &mut guard, &mut slot, item, Vec::new()) {
+                                        Ok(()) => continue,
+                                        Err(error) => (Some(error), slice_is_over),
+                                    }
+                                }
                             }
                         }
                     }
@@ -207,8 +225,13 @@ fn step_after_attempt<W: Work>(
     if let Some(error) = error {
         let State { scheduler, items } = &mut *guard.get();
         scheduler.apply_alarm_and_signals(W::Mode::PARALLEL);
-        let AttemptControl { job, held, .. } = &mut *slot.control;
-        items.fail_attempt(scheduler, job, slot.kept, held.key.as_ref(), error);
+        let AttemptControl { job, others, held, .. } = &mut *slot.control;
+        if W::Call::BATCHES && !others.is_empty() {
+            let members = take_members(slot.control, slot.kept, slot.copies);
+            items.fail_batch(scheduler, members, error);
+        } else {
+            items.fail_attempt(scheduler, job, slot.kept, held.key.as_ref(), error);
+        }
     }
     release_shared_permit(guard, slot);
     let state: &mut State<dyn Items + '_> = guard.get();
@@ -230,8 +253,9 @@ fn begin_waiting<W: Work>(
         let items = &mut guard.get().items;
         let Some(Kept { item, .. }) = items.waiting.take(from) else { break };
         items.set_label(&mut slot.control.job, &item);
+        let others = if W::Call::BATCHES { items.take_others(&mut slot.control.others) } else { Vec::new() };
         let parallel = parallel.as_mut().map(|(parallel, slice)| (&**parallel, &mut **slice));
-        match begin(parallel, config, guard, slot, item) {
+        match begin(parallel, config, guard, slot, item, others) {
             Ok(()) if after_yield => {
                 slot.control.is_unpolled = true;
                 cx.waker().wake_by_ref();
@@ -245,12 +269,14 @@ fn begin_waiting<W: Work>(
     }
     guard.release(W::Mode::PARALLEL);
     *slot.kept = None;
+    slot.copies.clear();
     Break(rest(&step, slot.control, cx))
 }
 
 /// Ends the poll of a worker without an attempt.
 fn rest(step: &Step, control: &mut AttemptControl, cx: &Context<'_>) -> Poll<()> {
     control.job = Job::none();
+    control.others.clear();
     match step {
         Step::Retire => return Poll::Ready(()),
         Step::Yield => cx.waker().wake_by_ref(),
@@ -267,16 +293,17 @@ fn begin<W: Work>(
     guard: &mut StateGuard<'_, ItemsOf<W>>,
     slot: &mut SlotProjection<'_, W>,
     item: W::Item,
+    others: Vec<W::Item>,
 ) -> Result<(), ItemError<W::Error>> {
     match parallel {
         Some((parallel, slice)) if W::Mode::PARALLEL => {
             guard.unlock();
             slot.control.record_start(config, slice.start_attempt(parallel.timed));
-            slot.begin(&parallel.call, config, parallel.run_deadline, item)
+            slot.begin(&parallel.call, config, parallel.run_deadline, item, others)
         }
         _ => {
             let state = guard.get();
-            slot.begin(&state.items.call, config, state.scheduler.run_deadline, item)
+            slot.begin(&state.items.call, config, state.scheduler.run_deadline, item, others)
         }
     }
 }

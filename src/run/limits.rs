@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::MapRun;
 use super::options::hook;
 use crate::engine::Plan;
-use crate::engine::running::Parts;
+use crate::engine::running::{Options, Parts};
 use crate::engine::user::hooks::{HoldBack, LimitPer, OnHoldBack, OnLimitPer, OnWeight, PerKey, Weight};
 use crate::keyed_limiter::KeyedLimiter;
 
@@ -59,7 +59,8 @@ impl<R: Plan> MapRun<R> {
     where
         F: Fn(&R::Item) -> u32,
     {
-        hook!(self, below => OnWeight { below, function })
+        let run = self.with_options(Options::note_weights);
+        hook!(run, below => OnWeight { below, function })
     }
 
     /// Limits the attempts at items with the same key, such as the requests to one host: each key has a limiter of its own in the

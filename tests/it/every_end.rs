@@ -57,6 +57,12 @@ pub(crate) struct Plan {
     pub(crate) results: Gauge,
 }
 
+impl Given {
+    pub(crate) fn new(n: u64, results: &Gauge) -> Self {
+        Self { n, _alive: results.enter() }
+    }
+}
+
 /// The end of a run.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -70,7 +76,7 @@ pub(crate) struct Report {
 type Outcome = (usize, Result<u64, ItemError<&'static str>>);
 
 /// Keeps the index of an outcome and its number. The result itself is dropped.
-fn remember(outcome: ItemOutcome<Given, &'static str>) -> Outcome {
+pub(crate) fn remember(outcome: ItemOutcome<Given, &'static str>) -> Outcome {
     let ItemOutcome { index, attempts, result, .. } = outcome;
     let result = result.map(|given| given.n);
     assert_eq!(attempts, result.as_ref().err().map_or(attempts, ItemError::attempts));
@@ -88,7 +94,7 @@ impl Report {
         indices
     }
 
-    fn of_results(
+    pub(crate) fn of_results(
         result: Result<MapTaskResult<Given, &'static str>, MapTaskError<Given, &'static str>>,
     ) -> Self {
         let (result, reason) = match result {
@@ -107,7 +113,7 @@ impl Report {
         Self { summary, reason, outcomes }
     }
 
-    fn of_outcomes(ending: Result<Summary, RunError>, outcomes: Vec<Outcome>) -> Self {
+    pub(crate) fn of_outcomes(ending: Result<Summary, RunError>, outcomes: Vec<Outcome>) -> Self {
         let (summary, reason) = match ending {
             Ok(summary) => (summary, None),
             Err(error) => (error.summary().clone(), Some(reason(error.reason()))),
@@ -172,6 +178,8 @@ macro_rules! finish {
     }};
 }
 
+pub(crate) use finish;
+
 /// Builds the run of a plan, in both of its types.
 macro_rules! with_run {
     ($plan:expr, $end:expr, $run:ident => $then:expr) => {{
@@ -181,7 +189,7 @@ macro_rules! with_run {
             let (attempt, results) = (call(cx, item.n), results.clone());
             async move {
                 let _item = item;
-                attempt.await.map(|n| Given { n, _alive: results.enter() })
+                attempt.await.map(|n| Given::new(n, &results))
             }
         };
         let run = task

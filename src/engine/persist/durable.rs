@@ -262,11 +262,11 @@ impl<W: Work> ItemsOf<W> {
         }
     }
 
-    /// Returns `true` if another item may be pulled. No more items are looked up than there are free permits, because other
+    /// Returns `true` if another item may be pulled. No more items are looked up than can start, because other
     /// runs may wait for the items that this run claims.
     fn may_pull_more(&mut self, scheduler: &Scheduler) -> bool {
         let busy = scheduler.backlog.len() + scheduler.running() - scheduler.unkept_successes;
-        let free = scheduler.permits.capacity().saturating_sub(busy);
+        let free = scheduler.item_capacity().saturating_sub(busy);
         let is_within = |window| self.outcomes.is_within_window(window, &scheduler.driver);
         scheduler.source_state == SourceState::Open
             && scheduler.window().is_some_and(is_within)

@@ -16,6 +16,8 @@ pub(in super::super) struct Tally {
     /// Includes attempts that the shutdown of their runtime has interrupted.
     pub(in super::super) failed_attempts: usize,
     pub(in super::super) retries: usize,
+    /// How many items were in the calls for parts of batches: such a call continues attempts that count as failed.
+    pub(in super::super) parts: usize,
     pub(in super::super) retries_refused: usize,
     pub(in super::super) timeouts: usize,
     pub(in super::super) panics: usize,

@@ -54,6 +54,14 @@ impl Next {
         }
     }
 
+    /// If it is a part of a batch that has failed as a whole, returns the slots of its other items.
+    pub(in super::super) fn part(&self) -> Option<&[usize]> {
+        match self {
+            Self::New(_) => None,
+            Self::Retry(ticket) => ticket.part(),
+        }
+    }
+
     /// Returns the time after which it is not made any more.
     pub(super) fn give_up(&self) -> Option<Instant> {
         match self {
@@ -63,38 +71,70 @@ impl Next {
     }
 }
 
+/// An attempt that is to start: at one item or, in a run of batches, at several.
+pub(in super::super) struct Start {
+    pub(in super::super) first: Next,
+    pub(in super::super) others: Vec<Next>,
+}
+
+impl From<Next> for Start {
+    fn from(first: Next) -> Self {
+        Self { first, others: Vec::new() }
+    }
+}
+
+impl Start {
+    fn items(&self) -> impl Iterator<Item = &Next> {
+        self.others.iter().chain([&self.first])
+    }
+
+    /// Returns how many of its items have not started, and how many wait for a retry.
+    fn counts(&self) -> (usize, usize) {
+        let new = self.items().filter(|next| next.is_new()).count();
+        (new, self.others.len() + 1 - new)
+    }
+}
+
 /// An attempt that is to start, with the permits that were taken for it.
 pub(in super::super) struct Assignment {
     pub(in super::super) held: HeldPermits,
-    pub(in super::super) next: Next,
+    pub(in super::super) start: Start,
 }
 
 impl Scheduler {
     /// Assigns an attempt to the first worker that asks.
     pub(in super::super) fn assign(&mut self, assignment: Assignment) {
-        self.assigned_new += usize::from(assignment.next.is_new());
+        let (new, retries) = assignment.start.counts();
+        self.assigned_new += new;
+        self.assigned_retries += retries;
         self.assigned.push_back(assignment);
     }
 
     /// Takes the first assigned attempt.
     pub(in super::super) fn pop_assigned(&mut self) -> Option<Assignment> {
         let assignment = self.assigned.pop_front()?;
-        self.assigned_new -= usize::from(assignment.next.is_new());
+        let (new, retries) = assignment.start.counts();
+        self.assigned_new -= new;
+        self.assigned_retries -= retries;
         Some(assignment)
     }
 
     /// Takes back the attempts that were assigned and do not start now.
     pub(in super::super) fn take_back_assigned(&mut self) {
         // The last attempt is put back first, so that all keep their order.
-        while let Some(Assignment { held, next }) = self.assigned.pop_back() {
+        while let Some(Assignment { held, start: Start { first, others } }) = self.assigned.pop_back() {
             self.permits.abandon(held);
-            match next {
-                Next::New(pulled) => {
-                    self.assigned_new -= 1;
-                    self.backlog.push_front(pulled);
-                }
-                Next::Retry(ticket) => self.retries.put_back(ticket),
-            }
+            others.into_iter().rev().for_each(|next| self.put_back(next));
+            self.put_back(first);
+        }
+        (self.assigned_new, self.assigned_retries) = (0, 0);
+    }
+
+    /// Puts back an item whose attempt does not start now.
+    pub(in super::super) fn put_back(&mut self, next: Next) {
+        match next {
+            Next::New(pulled) => self.backlog.push_front(pulled),
+            Next::Retry(ticket) => self.retries.put_back(ticket),
         }
     }
 
@@ -145,7 +185,7 @@ impl Scheduler {
 
     /// Returns how many items have started and wait for their next attempt, or for the worker that makes it.
     pub(in super::super) fn waiting_for_retry(&self) -> usize {
-        self.retries.len() + self.keyed_retries + self.assigned.len() - self.assigned_new
+        self.retries.len() + self.keyed_retries + self.assigned_retries
     }
 
     /// Returns how many items have started.
@@ -161,7 +201,7 @@ impl Scheduler {
     /// Returns how many attempts are running.
     pub(in super::super) fn running(&self) -> usize {
         let tally = &self.tally;
-        self.started() + tally.retries - tally.successes - tally.failed_attempts
+        self.started() + tally.retries + tally.parts - tally.successes - tally.failed_attempts
     }
 
     /// Returns `true` if no item will ever start again.

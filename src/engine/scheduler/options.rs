@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::batches::BatchOptions;
 use crate::config::Config;
 use crate::progress::Reporter;
 use crate::signals::{SignalSource, Signals};
@@ -21,12 +22,26 @@ pub(crate) struct Options {
     pub(crate) ordered: bool,
     /// Lets a handle or a stream control the run and ask for its progress.
     pub(crate) reporter: Option<Reporter>,
+    /// The options of the batches, if one call takes several items.
+    pub(crate) batches: Option<BatchOptions>,
 }
 
 impl Options {
     pub(crate) fn new(config: Arc<Config>, function: &'static str) -> Self {
-        let (token, drain_token, listen, reporter) = Default::default();
-        Self { config, function, token, drain_token, listen, ordered: false, reporter }
+        let (token, drain_token, listen, reporter, batches) = Default::default();
+        Self { config, function, token, drain_token, listen, ordered: false, reporter, batches }
+    }
+
+    /// Makes it a run of batches of this size.
+    pub(crate) fn set_batch_size(&mut self, size: usize) {
+        self.batches = Some(BatchOptions::new(size));
+    }
+
+    /// Notes that the items have weights that count permits. A run of batches refuses them.
+    pub(crate) fn note_weights(&mut self) {
+        if let Some(batches) = &mut self.batches {
+            batches.is_weighted = true;
+        }
     }
 
     pub(crate) fn name(&self) -> &str {

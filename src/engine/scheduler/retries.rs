@@ -15,6 +15,8 @@ pub(in super::super) struct RetrySchedule {
     due: VecDeque<Ticket>,
     /// Retries without a delay, in the order in which their last attempts ended.
     immediate: VecDeque<Ticket>,
+    /// Parts of batches that have failed as a whole. The last one starts first.
+    parts: Vec<Ticket>,
     /// Retries that the retry budget has not granted, in the order in which their last attempts ended.
     refused: VecDeque<Delayed>,
     /// The time at which the retry budget is asked again, at the latest, if there are refused retries. `None` if it has to be
@@ -58,6 +60,15 @@ pub(in super::super) struct Ticket {
     before: usize,
     /// The position among the retries of its kind.
     order: u64,
+    /// If it is a part of a batch that has failed as a whole: the slots of its other items.
+    part: Option<Vec<usize>>,
+}
+
+impl Ticket {
+    /// If it is a part of a batch that has failed as a whole, returns the slots of its other items.
+    pub(in super::super) fn part(&self) -> Option<&[usize]> {
+        self.part.as_deref()
+    }
 }
 
 impl RetrySchedule {
@@ -70,7 +81,22 @@ impl RetrySchedule {
     /// Returns a number above 0 if retries may start.
     #[inline]
     pub(in super::super) fn ready(&self) -> usize {
-        self.due.len() | self.immediate.len()
+        self.due.len() | self.immediate.len() | self.parts.len()
+    }
+
+    /// Returns how many retries may start, without the parts of batches.
+    pub(in super::super) fn due_and_immediate(&self) -> usize {
+        self.due.len() + self.immediate.len()
+    }
+
+    /// Returns the slots of the retries that may start, without the parts of batches.
+    pub(in super::super) fn due_and_immediate_slots(&self) -> impl Iterator<Item = usize> {
+        self.due.iter().chain(&self.immediate).map(|ticket| ticket.slot)
+    }
+
+    /// Returns the weight of the part of a batch that starts next.
+    pub(in super::super) fn part(&self) -> Option<u32> {
+        self.parts.last().map(|ticket| ticket.weight)
     }
 
     /// Returns the weight of the retry that has been due for longest.
@@ -102,7 +128,7 @@ impl RetrySchedule {
         let order = self.next_order();
         self.delayed.push(Delayed {
             until,
-            ticket: Ticket { slot, weight, give_up, immediate: None, before: 0, order },
+            ticket: Ticket { slot, weight, give_up, immediate: None, before: 0, order, part: None },
         });
     }
 
@@ -123,7 +149,19 @@ impl RetrySchedule {
             immediate: Some(admitted),
             before: 0,
             order,
+            part: None,
         });
+    }
+
+    /// Adds a part of a batch that has failed as a whole. If the retry budget has refused it, it waits from `refused` on.
+    pub(in super::super) fn park_part(&mut self, slot: usize, others: Vec<usize>, refused: Option<Instant>) {
+        let order = self.next_order();
+        let ticket =
+            Ticket { slot, weight: 1, give_up: None, immediate: None, before: 0, order, part: Some(others) };
+        match refused {
+            None => self.parts.push(ticket),
+            Some(until) => self.push_refused(Delayed { until, ticket }),
+        }
     }
 
     /// Adds a retry that the retry budget has not granted. Once it is, the retry may start at `until`.
@@ -136,11 +174,15 @@ impl RetrySchedule {
     ) {
         let order = self.next_order();
         self.next_give_up = earliest(self.next_give_up, give_up);
+        let ticket = Ticket { slot, weight, give_up, immediate: None, before: 0, order, part: None };
+        self.push_refused(Delayed { until, ticket });
+    }
+
+    fn push_refused(&mut self, refused: Delayed) {
         if self.refused.is_empty() {
             self.next_grant = None;
         }
-        let ticket = Ticket { slot, weight, give_up, immediate: None, before: 0, order };
-        self.refused.push_back(Delayed { until, ticket });
+        self.refused.push_back(refused);
     }
 
     /// Returns `true` if there are retries that the retry budget has not granted.
@@ -187,10 +229,20 @@ impl RetrySchedule {
     }
 
     fn push_due(&mut self, ticket: Ticket) {
+        if ticket.part.is_some() {
+            return self.parts.push(ticket);
+        }
         self.next_give_up = earliest(self.next_give_up, ticket.give_up);
         let order = self.next_order();
         self.held -= 1;
         self.due.push_back(Ticket { order, ..ticket });
+    }
+
+    /// Takes the part of a batch that starts next.
+    pub(in super::super) fn pop_part(&mut self) -> Option<Ticket> {
+        let ticket = self.parts.pop()?;
+        self.held -= 1;
+        Some(ticket)
     }
 
     /// Takes the retry that has been due for longest.
@@ -210,6 +262,10 @@ impl RetrySchedule {
 
     /// Puts back a retry that was taken and has not started.
     pub(in super::super) fn put_back(&mut self, ticket: Ticket) {
+        if ticket.part.is_some() {
+            self.held += 1;
+            return self.parts.push(ticket);
+        }
         let queue = if ticket.immediate.is_some() {
             self.last_immediate = self.last_immediate.min(ticket.before);
             &mut self.immediate
@@ -270,7 +326,9 @@ impl RetrySchedule {
     pub(in super::super) fn clear(&mut self) -> Vec<usize> {
         let delayed = self.delayed.drain().chain(self.refused.drain(..)).map(|delayed| delayed.ticket);
         let tickets = delayed.chain(self.due.drain(..)).chain(self.immediate.drain(..));
-        let slots = tickets.map(|ticket| ticket.slot).collect();
+        let tickets = tickets.chain(self.parts.drain(..));
+        let slots_of = |ticket: Ticket| ticket.part.into_iter().flatten().chain([ticket.slot]);
+        let slots = tickets.flat_map(slots_of).collect();
         self.held = 0;
         self.next_give_up = None;
         slots

@@ -92,6 +92,12 @@ impl Scheduler {
         }
     }
 
+    /// As [`ask_budget`](Self::ask_budget), for a call that continues the attempts of a part of a batch.
+    pub(in super::super) fn grant_call(&mut self) -> Result<bool, &'static str> {
+        let now = self.clock.read();
+        self.ask_budget(now)
+    }
+
     /// Asks the retry budget for the retries that it has refused, in their order. A run that is paused does not ask: it could not
     /// start them.
     #[cold]

@@ -37,10 +37,20 @@ impl Scheduler {
         self.next_sweep = Some(deadline(self.clock.last(), limit / 2));
     }
 
+    /// Returns `true` if the next attempt waits for a time at which the driver's timer must wake it.
+    pub(in super::super) fn waits_for_time(&self) -> bool {
+        self.permits.next_due().is_some() || self.next_call().is_some()
+    }
+
+    /// Returns the time at which a call starts that waits for more items.
+    fn next_call(&self) -> Option<Instant> {
+        self.batches.as_ref().and_then(|batches| batches.next_start())
+    }
+
     /// Returns the time at which the driver must be polled again, if nothing wakes it before.
     fn next_deadline(&self) -> Option<Instant> {
         let retry = earliest(self.retries.next_deadline(), self.next_keyed_give_up());
-        earliest(earliest(self.run_deadline, retry), self.permits.next_due())
+        earliest(earliest(self.run_deadline, retry), earliest(self.permits.next_due(), self.next_call()))
     }
 
     /// Ends a poll of the driver with `running` attempts: makes sure that the driver is woken in time. Returns the wakers of

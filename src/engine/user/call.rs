@@ -11,14 +11,25 @@ use super::bounds::{CloneItem, ResultFuture};
 use crate::context::ItemContext;
 use crate::limiter::SharedPermits;
 
-/// A function that makes one attempt at an item.
+/// The content of an answer.
+#[derive(Debug)]
+pub enum Opened<T, E> {
+    /// The output of an attempt at one item.
+    One(T),
+    /// A result for each item of a batch, in their order.
+    Batch(Vec<Result<T, E>>),
+}
+
+/// A function that makes one attempt at an item, or at several.
 pub trait Call<I> {
     /// The output of an attempt that succeeds.
     type Output;
     /// The error of an attempt that fails.
     type Error;
+    /// What an attempt returns: the output or, for a batch, a result for each of its items.
+    type Answer;
     /// One attempt.
-    type Future: ResultFuture<Ok = Self::Output, Error = Self::Error>;
+    type Future: ResultFuture<Ok = Self::Answer, Error = Self::Error>;
 
     /// `true` if an item can be tried only once, because it cannot be cloned.
     const ONE_ATTEMPT: bool = false;
@@ -29,6 +40,9 @@ pub trait Call<I> {
     /// `true` if an attempt that was given up can still run; see [`still_running`](Self::still_running).
     const LINGERS: bool = false;
 
+    /// `true` if one attempt is a call for several items.
+    const BATCHES: bool = false;
+
     /// Starts an attempt. The context is created only if the function takes one. The permits of the shared limits are left in
     /// `permits`, unless the attempt may outlive its run.
     fn call(
@@ -38,8 +52,23 @@ pub trait Call<I> {
         permits: &mut SharedPermits,
     ) -> Self::Future;
 
+    /// As [`call`](Self::call), for a batch: the first item and the others. A function for one item has no others.
+    #[inline(always)]
+    fn call_batch(
+        &self,
+        context: impl FnOnce() -> ItemContext,
+        first: I,
+        _others: Vec<I>,
+        permits: &mut SharedPermits,
+    ) -> Self::Future {
+        self.call(context, first, permits)
+    }
+
     /// Clones an item for a later attempt. Returns `None` if it cannot be cloned.
     fn clone_item(&self, item: &I) -> Option<I>;
+
+    /// Returns the output of an attempt, or the results of a batch.
+    fn open(answer: Self::Answer) -> Opened<Self::Output, Self::Error>;
 
     /// Gives up an attempt. Returns `true` if it still runs, so that its permits stay in use until it ends.
     fn still_running(_attempt: &Self::Future) -> bool {
@@ -66,6 +95,7 @@ where
 {
     type Output = T;
     type Error = E;
+    type Answer = T;
     type Future = Fut;
 
     #[inline]
@@ -76,6 +106,11 @@ where
     #[inline]
     fn clone_item(&self, item: &I) -> Option<I> {
         Some(item.clone())
+    }
+
+    #[inline(always)]
+    fn open(answer: T) -> Opened<T, E> {
+        Opened::One(answer)
     }
 }
 
@@ -90,6 +125,7 @@ where
 {
     type Output = T;
     type Error = E;
+    type Answer = T;
     type Future = Fut;
 
     const ONE_ATTEMPT: bool = true;
@@ -101,6 +137,11 @@ where
 
     fn clone_item(&self, _item: &I) -> Option<I> {
         None
+    }
+
+    #[inline(always)]
+    fn open(answer: T) -> Opened<T, E> {
+        Opened::One(answer)
     }
 }
 
@@ -115,6 +156,7 @@ where
 {
     type Output = T;
     type Error = E;
+    type Answer = T;
     type Future = Fut;
 
     const TAKES_CONTEXT: bool = true;
@@ -125,6 +167,11 @@ where
 
     fn clone_item(&self, item: &I) -> Option<I> {
         Some(item.clone())
+    }
+
+    #[inline(always)]
+    fn open(answer: T) -> Opened<T, E> {
+        Opened::One(answer)
     }
 }
 
@@ -141,6 +188,7 @@ where
 {
     type Output = T;
     type Error = E;
+    type Answer = T;
     type Future = BlockingAttempt<T, E>;
 
     const LINGERS: bool = true;
@@ -157,6 +205,11 @@ where
 
     fn clone_item(&self, item: &I) -> Option<I> {
         Some(item.clone())
+    }
+
+    #[inline(always)]
+    fn open(answer: T) -> Opened<T, E> {
+        Opened::One(answer)
     }
 
     fn still_running(attempt: &BlockingAttempt<T, E>) -> bool {
@@ -177,6 +230,7 @@ where
 {
     type Output = T;
     type Error = E;
+    type Answer = T;
     type Future = BlockingAttempt<T, E>;
 
     const TAKES_CONTEXT: bool = true;
@@ -194,6 +248,11 @@ where
 
     fn clone_item(&self, item: &I) -> Option<I> {
         Some(item.clone())
+    }
+
+    #[inline(always)]
+    fn open(answer: T) -> Opened<T, E> {
+        Opened::One(answer)
     }
 
     fn still_running(attempt: &BlockingAttempt<T, E>) -> bool {
@@ -222,18 +281,35 @@ pub struct Shared<C>(pub(crate) Arc<C>);
 impl<I, C: Call<I>> Call<I> for Shared<C> {
     type Output = C::Output;
     type Error = C::Error;
+    type Answer = C::Answer;
     type Future = C::Future;
 
     const ONE_ATTEMPT: bool = C::ONE_ATTEMPT;
     const TAKES_CONTEXT: bool = C::TAKES_CONTEXT;
     const LINGERS: bool = C::LINGERS;
+    const BATCHES: bool = C::BATCHES;
 
     fn call(&self, context: impl FnOnce() -> ItemContext, item: I, permits: &mut SharedPermits) -> C::Future {
         self.0.call(context, item, permits)
     }
 
+    fn call_batch(
+        &self,
+        context: impl FnOnce() -> ItemContext,
+        first: I,
+        others: Vec<I>,
+        permits: &mut SharedPermits,
+    ) -> C::Future {
+        self.0.call_batch(context, first, others, permits)
+    }
+
     fn clone_item(&self, item: &I) -> Option<I> {
         self.0.clone_item(item)
+    }
+
+    #[inline(always)]
+    fn open(answer: C::Answer) -> Opened<C::Output, C::Error> {
+        C::open(answer)
     }
 
     fn still_running(attempt: &C::Future) -> bool {

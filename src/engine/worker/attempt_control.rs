@@ -1,5 +1,6 @@
 //! The control of the attempts in one slot: their starts, limits, tokens and permits.
 
+use std::iter;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -20,9 +21,20 @@ use crate::rt::Instant;
 /// Returns the time by the clock of the run, and a limit with the latest possible start.
 type ReadClock<'a> = &'a mut dyn FnMut(Limit) -> (Instant, Limit);
 
+/// An item that shares the call of another item.
+pub(in super::super) struct Other {
+    /// The slot in which it waits until the call is made.
+    pub(in super::super) slot: usize,
+    pub(in super::super) job: Job,
+}
+
 /// The part of an attempt slot that does not depend on the types of the run.
 pub(in super::super) struct AttemptControl {
     pub(in super::super) job: Job,
+    /// The other items of a call for several items.
+    pub(in super::super) others: Vec<Other>,
+    /// `true` if the call continues the last attempts of its items.
+    pub(in super::super) is_part: bool,
     /// `true` if the attempt was started before the worker had to yield, and was not polled since.
     pub(in super::super) is_unpolled: bool,
     /// `true` if the attempt counts as ended, but its function still runs.
@@ -37,6 +49,8 @@ impl AttemptControl {
     pub(in super::super) fn new() -> Self {
         Self {
             job: Job::none(),
+            others: Vec::new(),
+            is_part: false,
             is_unpolled: false,
             lingers: false,
             deadline: AttemptDeadline::Unlimited,
@@ -62,10 +76,22 @@ impl AttemptControl {
         holds
     }
 
+    fn jobs_mut(&mut self) -> impl Iterator<Item = &mut Job> {
+        iter::once(&mut self.job).chain(self.others.iter_mut().map(|other| &mut other.job))
+    }
+
+    /// Returns the start of the item whose limit passes first.
+    fn first_started(&self) -> Option<Instant> {
+        let others = self.others.iter().filter_map(|other| other.job.started);
+        others.fold(self.job.started, |first, other| earliest(first, Some(other)))
+    }
+
     /// Records when an attempt starts.
     pub(in super::super) fn record_start(&mut self, config: &Config, start: Instant) {
-        self.job.started.get_or_insert(start);
-        self.job.attempt_started = Some(start);
+        for job in self.jobs_mut() {
+            job.started.get_or_insert(start);
+            job.attempt_started = Some(start);
+        }
         if config.first_limit.is_some() {
             self.deadline = AttemptDeadline::BegunSince(start);
         }
@@ -77,10 +103,13 @@ impl AttemptControl {
         start: Instant,
         attempt_deadline: impl FnOnce(Instant) -> AttemptDeadline,
     ) {
-        if self.job.attempt == 1 {
-            self.job.started = Some(start);
+        let is_part = self.is_part;
+        for job in self.jobs_mut() {
+            if job.attempt == 1 && !is_part {
+                job.started = Some(start);
+            }
+            job.attempt_started = Some(start);
         }
-        self.job.attempt_started = Some(start);
         if let AttemptDeadline::BegunSince(_) = self.deadline {
             self.deadline = attempt_deadline(start);
         }
@@ -126,7 +155,7 @@ impl AttemptControl {
 
     pub(in super::super) fn work_out_limit(&mut self, config: &Config) {
         if let AttemptDeadline::Begun(_) = self.deadline {
-            let limit = self.deadline.limit(config, self.job.started);
+            let limit = self.deadline.limit(config, self.first_started());
             self.deadline = limit.map_or(AttemptDeadline::Unlimited, AttemptDeadline::Until);
         }
     }

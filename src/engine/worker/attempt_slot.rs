@@ -26,6 +26,8 @@ pin_project! {
         pub(in super::super) control: AttemptControl,
         // A clone of the item, if another attempt may follow.
         pub(in super::super) kept: Option<W::Item>,
+        // The same for the other items of a call.
+        pub(in super::super) copies: Vec<Option<W::Item>>,
         #[pin]
         attempt: Option<W::Future>,
     }
@@ -36,6 +38,9 @@ pin_project! {
         }
     }
 }
+
+/// What an attempt of a run returns.
+type AnswerOf<W> = <<W as Plan>::Call as Call<<W as Plan>::Item>>::Answer;
 
 impl<W: Plan> SlotProjection<'_, W> {
     /// Cancels and drops an attempt that is running.
@@ -62,7 +67,7 @@ impl<W: Plan> SlotProjection<'_, W> {
 
 impl<W: Work> AttemptSlot<W> {
     pub(in super::super) fn new() -> Self {
-        Self { control: AttemptControl::new(), kept: None, attempt: None }
+        Self { control: AttemptControl::new(), kept: None, copies: Vec::new(), attempt: None }
     }
 }
 
@@ -81,15 +86,24 @@ impl<W: Work> SlotProjection<'_, W> {
         config: &Config,
         run_deadline: Option<Instant>,
         item: W::Item,
+        others: Vec<W::Item>,
     ) -> Result<(), ItemError<W::Error>> {
         let AttemptControl { job, deadline, signal, held, .. } = &mut *self.control;
         let may_retry = config.retry.allows_after(job.attempt);
-        let (future, kept) = (&mut self.attempt, &mut *self.kept);
+        let (future, kept, copies) = (&mut self.attempt, &mut *self.kept, &mut *self.copies);
+        // A call for several items may have to be split.
+        let may_retry = may_retry || (W::Call::BATCHES && !others.is_empty());
+        let copy = |item: &W::Item| if may_retry { call.clone_item(item) } else { W::Hooks::copy(item) };
         let built = trace::in_span(&job.span, || {
             catch_unwind(AssertUnwindSafe(|| {
-                *kept = if may_retry { call.clone_item(&item) } else { W::Hooks::copy(&item) };
+                *kept = copy(&item);
                 let context = || context(job, deadline, signal, config, run_deadline);
-                future.set(Some(call.call(context, item, &mut held.shared)));
+                if W::Call::BATCHES {
+                    copies.extend(others.iter().map(copy));
+                    future.set(Some(call.call_batch(context, item, others, &mut held.shared)));
+                } else {
+                    future.set(Some(call.call(context, item, &mut held.shared)));
+                }
             }))
         });
         built.map_err(|payload| panic_error(payload, job.attempt))
@@ -102,14 +116,14 @@ impl<W: Work> SlotProjection<'_, W> {
         cx: &mut Context<'_>,
         config: &Config,
         guard: &mut StateGuard<'_, ItemsOf<W>>,
-    ) -> Poll<Result<W::Output, ItemError<W::Error>>> {
+    ) -> Poll<Result<AnswerOf<W>, ItemError<W::Error>>> {
         let control = &mut *self.control;
         if W::Mode::PARALLEL && mem::take(&mut control.is_unpolled) {
             control.correct_start(Instant::now(), AttemptDeadline::BegunSince);
         }
         let attempts = control.job.attempt;
         match trace::in_span(&control.job.span, || poll_caught(self.attempt.as_mut(), cx, attempts)) {
-            Poll::Ready(Ok(output)) => Poll::Ready(Ok(output)),
+            Poll::Ready(Ok(answer)) => Poll::Ready(Ok(answer)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.counted_error(error))),
             Poll::Pending if control.is_within_first_limit(cx, config, W::Mode::PARALLEL) => Poll::Pending,
             Poll::Pending => self.poll_limit(cx, config, guard).map(Err),

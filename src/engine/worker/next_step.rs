@@ -102,12 +102,12 @@ impl State<dyn Items + '_> {
         if !parallel && !self.may_start() {
             return Step::Yield;
         }
-        let Some(next) = self.next_item(control) else {
+        let Some(start) = self.next_item(control) else {
             if self.scheduler.stop.is_some() || self.scheduler.is_exhausted() {
                 return Step::Retire;
             }
             self.scheduler.permits.abandon(mem::take(&mut control.held));
-            if parallel && self.scheduler.permits.next_due().is_some() {
+            if parallel && self.scheduler.waits_for_time() {
                 // Its timer wakes the run at the time of the next start.
                 self.scheduler.notify_driver();
             }
@@ -117,14 +117,19 @@ impl State<dyn Items + '_> {
         if parallel {
             self.scheduler.workers.set_waker_if_missing(id, waker);
         }
-        control.job.resume(self.items.take_job(next.slot()));
+        let slot = start.first.slot();
+        if self.scheduler.batches.is_some() {
+            self.begin_call(control, &start);
+            return Step::Begin { slot, after_yield: false };
+        }
+        control.job.resume(self.items.take_job(slot));
         // A run with a retry budget is never simple.
         if !self.scheduler.permits.is_simple() && control.job.attempt == 1 {
             self.scheduler.count_first_attempt();
         }
         let observer = if self.scheduler.observed { self.items.observer() } else { None };
         control.begin(&mut self.scheduler, observer, false, parallel);
-        Step::Begin { slot: next.slot(), after_yield: false }
+        Step::Begin { slot, after_yield: false }
     }
 }
 

@@ -1,0 +1,320 @@
+//! The end of a call for several items: each settles, fails, waits for a retry, or joins a smaller call.
+
+use std::iter;
+use std::mem;
+
+use super::Work;
+use super::failure::Failure;
+use super::items::{ItemsOf, permits};
+use super::job::Job;
+use super::persist::durability::Persist;
+use super::scheduler::{AttemptEnd, Scheduler, Wait};
+use super::slots::Kept;
+use super::trace;
+use super::user::hooks::Hooks;
+use super::user::leftovers::Leftovers;
+use super::worker::attempt::drop_copy;
+use super::worker::attempt_control::{AttemptControl, Other};
+use crate::count::Count;
+use crate::outcome::{ItemError, TimeoutScope};
+
+/// An item of a call.
+pub(super) struct Member<I> {
+    pub(super) job: Job,
+    /// A clone of the item, if it may be needed again.
+    pub(super) item: Option<I>,
+}
+
+/// Takes the items of a call that has ended.
+pub(super) fn take_members<I>(
+    control: &mut AttemptControl,
+    kept: &mut Option<I>,
+    copies: &mut Vec<Option<I>>,
+) -> Vec<Member<I>> {
+    let first = Member { job: control.job.take(), item: kept.take() };
+    let copies = mem::take(copies).into_iter().chain(iter::repeat_with(|| None));
+    let others = mem::take(&mut control.others).into_iter().zip(copies);
+    iter::once(first).chain(others.map(|(other, item)| Member { job: other.job, item })).collect()
+}
+
+/// The error of a call for several items. An error of the map function cannot be cloned, so one item gets it and the others
+/// get a fault.
+struct CallError<E> {
+    original: ItemError<E>,
+    is_taken: bool,
+}
+
+impl<E> CallError<E> {
+    /// Returns the error for another item.
+    fn copy(&self, attempts: u32) -> ItemError<E> {
+        match &self.original {
+            ItemError::Failed { .. } => ItemError::Faulted {
+                message: "the call for its batch failed as a whole".to_owned(),
+                attempts,
+            },
+            ItemError::TimedOut { limit, scope, .. } => {
+                ItemError::TimedOut { limit: *limit, scope: *scope, attempts }
+            }
+            ItemError::Panicked { message, .. } => ItemError::Panicked { message: message.clone(), attempts },
+            ItemError::Faulted { message, .. } => ItemError::Faulted { message: message.clone(), attempts },
+        }
+    }
+
+    /// Returns the error itself to the first item that asks, and a copy to each other.
+    fn take(&mut self, attempts: u32) -> ItemError<E> {
+        let copy = self.copy(attempts);
+        if mem::replace(&mut self.is_taken, true) {
+            return copy;
+        }
+        let mut original = mem::replace(&mut self.original, copy);
+        if let ItemError::Failed { attempts: of_first, .. } = &mut original {
+            *of_first = attempts;
+        }
+        original
+    }
+}
+
+impl<W: Work> ItemsOf<W> {
+    /// Takes the other items of a call that begins.
+    pub(super) fn take_others(&mut self, others: &mut Vec<Other>) -> Vec<W::Item> {
+        let take = |other: &mut Other| {
+            let Kept { item, .. } = self.waiting.take(other.slot)?;
+            self.set_label(&mut other.job, &item);
+            Some(item)
+        };
+        others.iter_mut().filter_map(take).collect()
+    }
+
+    /// Settles the items of a call that has returned a result for each of them. All of them settle, also if one of them stops
+    /// the run.
+    pub(super) fn settle_batch(
+        &mut self,
+        scheduler: &mut Scheduler,
+        members: Vec<Member<W::Item>>,
+        results: Vec<Result<W::Output, W::Error>>,
+    ) {
+        if results.len() != members.len() {
+            return self.fail_unanswered(scheduler, members, results.len());
+        }
+        for (Member { mut job, mut item }, result) in members.into_iter().zip(results) {
+            let attempts = job.attempt;
+            let is_needed = match result {
+                Ok(_) => W::Hooks::GIVES_BACK && W::Store::KEEPS,
+                Err(_) => W::Hooks::GIVES_BACK || scheduler.config.retry.allows_after(attempts),
+            };
+            if item.is_some() && !is_needed {
+                drop_copy(&mut item);
+            }
+            match result {
+                Ok(output) => self.succeed(scheduler, &mut job, item, output),
+                Err(error) => {
+                    let error = ItemError::Failed { error, attempts };
+                    self.fail_attempt(scheduler, &mut job, &mut item, None, error);
+                }
+            }
+        }
+    }
+
+    /// Fails the items of a call that has returned the wrong number of results: it is not known which result is whose.
+    #[cold]
+    fn fail_unanswered(&mut self, scheduler: &mut Scheduler, members: Vec<Member<W::Item>>, found: usize) {
+        let (found, expected) = (Count(found, "result"), Count(members.len(), "item"));
+        let message = format!("the call for a batch of {expected} returned {found}");
+        for member in members {
+            let error = ItemError::Faulted { message: message.clone(), attempts: member.job.attempt };
+            self.fail_member(scheduler, member, error, "its call has answered");
+        }
+    }
+
+    /// Ends a call for several items that has failed as a whole.
+    #[cold]
+    pub(super) fn fail_batch(
+        &mut self,
+        scheduler: &mut Scheduler,
+        mut members: Vec<Member<W::Item>>,
+        error: ItemError<W::Error>,
+    ) {
+        let failure = Failure::from(&error);
+        if failure.is_interruption() {
+            return self.cancel_members(scheduler, members, &failure);
+        }
+        let called = members.len();
+        let mut end = failure.end(self.end_of_call(scheduler, &members, &error));
+        let mut error = CallError { original: error, is_taken: false };
+        if let AttemptEnd::TimedOut(TimeoutScope::Item) = end {
+            members = self.fail_late_members(scheduler, members, &error);
+            end = AttemptEnd::Faulted;
+        }
+        let members = self.retry_call(scheduler, members, &mut error, end);
+        if scheduler.splits_batches() {
+            self.split(scheduler, members, called, error);
+        } else {
+            self.fail_members(scheduler, members, error, "its call failed as a whole");
+        }
+    }
+
+    /// Returns how a call has ended, as `retry_if` and `retry_after` say. Holds the run back, if the error asks for it.
+    fn end_of_call(
+        &mut self,
+        scheduler: &mut Scheduler,
+        members: &[Member<W::Item>],
+        error: &ItemError<W::Error>,
+    ) -> AttemptEnd {
+        let ItemError::Failed { error, .. } = error else { return AttemptEnd::Refused };
+        if W::Hooks::HOLDS {
+            if let (Some(time), Some(first)) = (self.hooks.hold_back(error), members.first()) {
+                scheduler.hold_back(&first.job, None, time);
+            }
+        }
+        if scheduler.stop.is_none() && self.hooks.is_retryable(error) {
+            return AttemptEnd::Failed { retry_after: self.hooks.retry_after(error) };
+        }
+        AttemptEnd::Refused
+    }
+
+    /// Fails the items whose time limits have passed. Returns the others: their call was dropped only because of these.
+    fn fail_late_members(
+        &mut self,
+        scheduler: &mut Scheduler,
+        members: Vec<Member<W::Item>>,
+        error: &CallError<W::Error>,
+    ) -> Vec<Member<W::Item>> {
+        let now = scheduler.clock.read();
+        let is_late = |member: &Member<W::Item>| {
+            scheduler.give_up_at(member.job.started).is_some_and(|give_up| give_up <= now)
+        };
+        let (late, others): (Vec<_>, Vec<_>) = members.into_iter().partition(is_late);
+        for member in late {
+            let error = error.copy(member.job.attempt);
+            self.fail_member(scheduler, member, error, "the item's time limit has passed");
+        }
+        others
+    }
+
+    /// Makes the call again later, for all items that have retries left. Returns the others.
+    fn retry_call(
+        &mut self,
+        scheduler: &mut Scheduler,
+        members: Vec<Member<W::Item>>,
+        error: &mut CallError<W::Error>,
+        end: AttemptEnd,
+    ) -> Vec<Member<W::Item>> {
+        let retry = scheduler.config.retry;
+        let has_retries =
+            |member: &&Member<W::Item>| member.item.is_some() && retry.allows_after(member.job.attempt);
+        let Some(attempt) = members.iter().filter(has_retries).map(|member| member.job.attempt).max() else {
+            return members;
+        };
+        let Ok(wait) = scheduler.wait_before_call(attempt, end) else { return members };
+        let is_in_time = |member: &Member<W::Item>| {
+            scheduler.give_up_at(member.job.started).is_none_or(|give_up| wait.until < give_up)
+        };
+        let (retried, left): (Vec<_>, Vec<_>) =
+            members.into_iter().partition(|member| has_retries(&member) && is_in_time(member));
+        let name = &scheduler.name;
+        trace::call_retry(name, retried.len(), attempt, error.original.kind(), wait.length);
+        for Member { job, item } in retried {
+            let Some(item) = item else { continue };
+            let failure = error.copy(job.attempt);
+            let failure = Failure::from(&failure);
+            scheduler.count_failed_attempt(&failure);
+            scheduler.emit_failed(self.hooks.observer(), &job, &failure, Some(wait.length));
+            let give_up = scheduler.give_up_at(job.started);
+            let permits = permits::<W>(job.weight);
+            let error = if left.is_empty() { error.take(job.attempt) } else { error.copy(job.attempt) };
+            let slot = self.waiting.keep(Kept { item, job, error: Some(error) });
+            scheduler.park(slot, permits, &Wait { give_up, ..wait });
+        }
+        left
+    }
+
+    /// Makes smaller calls for items whose call of `called` items has failed as a whole, until those that fail alone are known.
+    fn split(
+        &mut self,
+        scheduler: &mut Scheduler,
+        members: Vec<Member<W::Item>>,
+        called: usize,
+        mut error: CallError<W::Error>,
+    ) {
+        // An item whose `clone` has panicked cannot be tried again.
+        let (mut first, lost): (Vec<_>, Vec<_>) =
+            members.into_iter().partition(|member| member.item.is_some());
+        for member in lost {
+            let error = error.take(member.job.attempt);
+            self.fail_member(scheduler, member, error, "there is no clone of it");
+        }
+        let second = if first.len() == called { first.split_off(called.div_ceil(2)) } else { Vec::new() };
+        trace::split(&scheduler.name, called, first.len(), second.len(), error.original.kind());
+        let parts = [first, second].map(|part| {
+            let is_granted = if part.is_empty() { Ok(false) } else { scheduler.grant_call() };
+            (part, is_granted)
+        });
+        // The part that is parked last starts first.
+        for (part, is_granted) in parts.into_iter().rev() {
+            match is_granted {
+                Ok(is_granted) => self.park_part(scheduler, part, is_granted),
+                Err(why) => {
+                    for member in part {
+                        let error = error.take(member.job.attempt);
+                        self.fail_member(scheduler, member, error, why);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes a call for a part of a batch that has failed as a whole. It continues the attempts of its items.
+    fn park_part(&mut self, scheduler: &mut Scheduler, part: Vec<Member<W::Item>>, is_granted: bool) {
+        scheduler.tally.failed_attempts += part.len();
+        let mut slots = part.into_iter().filter_map(|Member { job, item }| {
+            Some(self.waiting.keep(Kept { item: item?, job, error: None }))
+        });
+        if let Some(first) = slots.next() {
+            scheduler.park_part(first, slots.collect(), is_granted);
+        }
+    }
+
+    /// Ends the items of a call that has failed as a whole and is not split. If the run has stopped, it is not known which of
+    /// them would have failed alone: they are cancelled.
+    fn fail_members(
+        &mut self,
+        scheduler: &mut Scheduler,
+        members: Vec<Member<W::Item>>,
+        mut error: CallError<W::Error>,
+        why: &str,
+    ) {
+        if let (ItemError::Failed { .. }, true) = (&error.original, scheduler.stop.is_some()) {
+            return self.cancel_members(scheduler, members, &Failure::from(&error.original));
+        }
+        for member in members {
+            let error = error.take(member.job.attempt);
+            self.fail_member(scheduler, member, error, why);
+        }
+    }
+
+    fn cancel_members(
+        &mut self,
+        scheduler: &mut Scheduler,
+        members: Vec<Member<W::Item>>,
+        failure: &Failure<'_>,
+    ) {
+        for Member { job, item } in members {
+            scheduler.count_failed_attempt(failure);
+            self.leave(job, item);
+        }
+    }
+
+    fn fail_member(
+        &mut self,
+        scheduler: &mut Scheduler,
+        Member { mut job, item }: Member<W::Item>,
+        error: ItemError<W::Error>,
+        why: &str,
+    ) {
+        drop(item);
+        let failure = Failure::from(&error);
+        scheduler.count_failed_attempt(&failure);
+        scheduler.emit_failed(self.hooks.observer(), &job, &failure, None);
+        self.fail(scheduler, &mut job, error, why);
+    }
+}

@@ -1,0 +1,89 @@
+//! The begin of a call for several items.
+
+use super::super::items::Items;
+use super::super::job::Job;
+use super::super::scheduler::{Scheduler, Start};
+use super::super::state::State;
+use super::attempt::AttemptDeadline;
+use super::attempt_control::{AttemptControl, Other};
+use crate::observe::Observer;
+use crate::rt::Instant;
+
+impl State<dyn Items + '_> {
+    /// Begins a call for the items of `start`. They share its permits and its limits.
+    #[cold]
+    pub(in super::super) fn begin_call(&mut self, control: &mut AttemptControl, start: &Start) {
+        let job = self.items.take_job(start.first.slot());
+        let parallel = self.scheduler.is_parallel();
+        let part = start.first.part();
+        control.is_part = part.is_some();
+        control.others.clear();
+        if let Some(others) = part {
+            control.job.continue_attempt(job);
+            control.begin_part(&mut self.scheduler, others.len() + 1, parallel);
+            for slot in others {
+                let mut other = Other { slot: *slot, job: Job::none() };
+                other.job.continue_attempt(self.items.take_job(*slot));
+                control.others.push(other);
+            }
+            return control.work_out_limit(&self.scheduler.config);
+        }
+        control.job.resume(job);
+        if control.job.attempt == 1 {
+            self.scheduler.count_first_attempt();
+        }
+        let observer = if self.scheduler.observed { self.items.observer() } else { None };
+        control.begin(&mut self.scheduler, observer, false, parallel);
+        let started = control.started();
+        for next in &start.others {
+            let job = self.items.take_job(next.slot());
+            let observer = if self.scheduler.observed { self.items.observer() } else { None };
+            control.join(&mut self.scheduler, observer, started, Other { slot: next.slot(), job });
+        }
+    }
+}
+
+impl AttemptControl {
+    /// Returns the start of the attempt, if it was recorded.
+    fn started(&self) -> Option<Instant> {
+        match self.deadline {
+            AttemptDeadline::Begun(now) => Some(now),
+            _ => self.job.attempt_started,
+        }
+    }
+
+    /// Adds an item to a call that has `started`.
+    fn join(
+        &mut self,
+        scheduler: &mut Scheduler,
+        observer: Option<&dyn Observer>,
+        started: Option<Instant>,
+        waiting: Other,
+    ) {
+        let mut job = Job::none();
+        job.resume(waiting.job);
+        if job.attempt == 1 {
+            job.started = started;
+        } else {
+            scheduler.tally.retries += 1;
+        }
+        job.attempt_started = started;
+        if scheduler.observed {
+            scheduler.emit_started(observer, job.index, job.attempt);
+        }
+        self.others.push(Other { job, ..waiting });
+    }
+
+    /// Begins a call that continues the last attempts of its items.
+    fn begin_part(&mut self, scheduler: &mut Scheduler, items: usize, parallel: bool) {
+        scheduler.tally.parts += items;
+        self.deadline = AttemptDeadline::Unlimited;
+        // A parallel worker reads the clock itself.
+        if !parallel {
+            scheduler.budget.spend();
+            if scheduler.config.first_limit.is_some() {
+                self.deadline = AttemptDeadline::Begun(scheduler.clock.read());
+            }
+        }
+    }
+}
