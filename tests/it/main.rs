@@ -24,6 +24,7 @@ mod recorded_trace;
 mod rules_account;
 mod rules_admission;
 mod rules_batches;
+mod rules_batches_random;
 mod rules_blocking;
 mod rules_corners;
 mod rules_corners_ends;
