@@ -95,6 +95,7 @@ impl Default for Settings {
 }
 
 /// The settings of a task as they were given. They are in its configuration, which is shown without them.
+#[derive(Clone)]
 pub(crate) struct Given(pub(crate) Settings);
 
 impl fmt::Debug for Given {
@@ -104,7 +105,7 @@ impl fmt::Debug for Given {
 }
 
 /// The configuration of a task. Every value has been validated.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub(crate) name: Option<Cow<'static, str>>,
     pub(crate) concurrency: usize,

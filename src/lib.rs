@@ -1,6 +1,7 @@
 #![doc = include_str!("guide.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod batcher;
 mod builder;
 #[cfg(feature = "store")]
 mod cache;
@@ -51,6 +52,7 @@ mod task;
 mod verdict;
 mod zip;
 
+pub use batcher::Batcher;
 pub use builder::AsyncMapTaskBuilder;
 #[cfg(feature = "store")]
 pub use cache::Cache;

@@ -12,6 +12,7 @@ use crate::engine::user::source::{Fallible, FromIter, FromStream};
 use crate::error::BoxError;
 use crate::over::Over;
 use crate::run::MapRun;
+use crate::verdict::Criteria;
 
 /// The configuration of a run over many items: the concurrency, the retries, the time limits and the success
 /// criteria.
@@ -49,6 +50,12 @@ pub struct AsyncMapTask {
 impl AsyncMapTask {
     pub(crate) fn new(config: Config) -> Self {
         Self { config: Arc::new(config) }
+    }
+
+    /// Returns the same task for a run that has no end: no failure and no time limit stops it.
+    pub(crate) fn endless(&self) -> Self {
+        let criteria = Criteria { max_failures: Some(usize::MAX), ..Criteria::default() };
+        Self::new(Config { criteria, run_timeout: None, ..Config::clone(&self.config) })
     }
 
     /// Returns the settings that the task was built with.

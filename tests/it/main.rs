@@ -23,6 +23,7 @@ mod model;
 mod recorded_trace;
 mod rules_account;
 mod rules_admission;
+mod rules_batcher;
 mod rules_batches;
 mod rules_batches_random;
 mod rules_blocking;
