@@ -224,6 +224,7 @@ fn run(name: &str, work: &str, size: Size) {
         "stream" => sum!(stream),
         "parallel" => sum!(parallel),
         "limited" => sum!(limited),
+        "batched" => sum!(batched),
         _ => panic!("there is no contender {name}"),
     };
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
@@ -294,6 +295,23 @@ async fn limited<Fut: Future<Output = ItemResult>>(size: Size, f: impl Fn(u64) -
         .retry_if(|error| *error != 0)
         .cancellation_token(CancellationToken::new())
         .limit_per(|n| n % 16, &hosts);
+    run.await.expect("no item fails").into_successful_results().into_iter().sum()
+}
+
+/// As `awaited`, in batches of 96 items. A call awaits its items one after another.
+async fn batched<Fut: Future<Output = ItemResult>>(size: Size, f: impl Fn(u64) -> Fut) -> u64 {
+    let f = &f;
+    let run = full(size.concurrency)
+        .over(0..size.items)
+        .map_batches(96, |items: Vec<u64>| async move {
+            let mut results = Vec::with_capacity(items.len());
+            for n in items {
+                results.push(f(n).await);
+            }
+            Ok(results)
+        })
+        .retry_if(|error| *error != 0)
+        .cancellation_token(CancellationToken::new());
     run.await.expect("no item fails").into_successful_results().into_iter().sum()
 }
 

@@ -1,4 +1,4 @@
-//! The pages of the guide: services, limits, batch jobs, CPU work, streaming, durable runs, runs on more than one machine, and
+//! The pages of the guide: services, limits, batches, batch jobs, CPU work, streaming, durable runs, runs on more than one machine, and
 //! the rules that every run keeps.
 //!
 //! These modules contain only documentation. They exist while the documentation is built, and cannot be imported.
@@ -8,6 +8,9 @@ pub mod services {}
 
 #[doc = include_str!("guide/limits.md")]
 pub mod limits {}
+
+#[doc = include_str!("guide/batches.md")]
+pub mod batches {}
 
 #[doc = include_str!("guide/batch_jobs.md")]
 pub mod batch_jobs {}

@@ -82,6 +82,7 @@
 pub use crate::engine::persist::durability::Durable;
 pub use crate::engine::persist::durability::Redo;
 pub use crate::engine::plan::{Mapped, Plan};
+pub use crate::engine::user::batches::MapsBatches;
 pub use crate::engine::user::bounds::{CloneItem, ItemList, ResultFuture, Transferable};
 pub use crate::engine::user::hooks::{
     HoldBack, Label, LimitPer, Observe, PerKey, RetryAfter, RetryIf, Weight,
