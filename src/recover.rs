@@ -18,7 +18,7 @@ use crate::engine::Plan;
 use crate::engine::persist::commit_log::{Codec, CommitLog};
 use crate::engine::persist::durability::{Durable, Persist};
 use crate::engine::running::Parts;
-use crate::engine::user::call::Call;
+use crate::engine::user::call::{Call, Opened};
 use crate::limiter::SharedPermits;
 use crate::outcome::ItemError;
 use crate::run::MapRun;

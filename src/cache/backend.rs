@@ -139,6 +139,10 @@ impl<R: Store> CacheBackend for StoreBackend<R> {
         self.ask_to_write(Request::Release { index });
     }
 
+    fn is_looking_up(&self) -> bool {
+        self.asked.len() > self.load.waiting
+    }
+
     fn has_room(&self, free: usize) -> bool {
         let waiting = self.load.waiting.min(self.asked.len());
         self.asked.len() - waiting < free

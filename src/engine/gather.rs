@@ -36,8 +36,9 @@ impl State<dyn Items + '_> {
         if self.scheduler.retries.ready() == 0 && self.scheduler.backlog.is_empty() {
             return self.end_wait();
         }
-        // An item that is looked up joins if its output is not known.
-        if !self.scheduler.looked_up.is_empty() {
+        // The store answers soon, and an item joins if its output is not there.
+        let is_looking_up = self.items.durable().is_some_and(|items| items.is_looking_up());
+        if self.scheduler.source_state == SourceState::Loading || is_looking_up {
             return false;
         }
         let can_come = self.scheduler.source_state == SourceState::Stalled && self.admits_new_items();

@@ -59,6 +59,8 @@ pub(super) enum SourceState {
     Open,
     /// It had no item; it is not asked again in this poll of the driver.
     Stalled,
+    /// The store has to tell how the next item ended in an earlier run; it is not asked again in this poll of the driver.
+    Loading,
     Ended,
 }
 
@@ -261,7 +263,7 @@ impl Scheduler {
         if !self.is_parallel() {
             self.budget.begin_poll(self.workers.busy());
         }
-        if self.source_state == SourceState::Stalled {
+        if matches!(self.source_state, SourceState::Stalled | SourceState::Loading) {
             self.source_state = SourceState::Open;
         }
     }

@@ -27,6 +27,7 @@ mod random;
 mod restart;
 mod rigged;
 mod rules_at_random;
+mod rules_batches;
 mod rules_cache;
 mod rules_checkpoint;
 mod rules_checkpoint_order;

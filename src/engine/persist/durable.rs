@@ -31,6 +31,9 @@ pub(in super::super) trait DurableItems {
     /// Pulls the next item that is to run and needs no look-up. Items that succeeded in an earlier run settle on the way.
     fn pull_unknown(&mut self, scheduler: &mut Scheduler) -> Option<Pulled>;
 
+    /// Returns `true` if items are looked up, without those that wait for other runs.
+    fn is_looking_up(&mut self) -> bool;
+
     /// Ready once every success has counted: it is durable, or was rescued from a store that has failed.
     fn poll_settled(&mut self, scheduler: &mut Scheduler) -> Poll<()>;
 
@@ -72,6 +75,10 @@ impl<W: Work> DurableItems for ItemsOf<W> {
             scheduler.wake_driver();
         }
         None
+    }
+
+    fn is_looking_up(&mut self) -> bool {
+        self.cache().is_some_and(|cache| cache.is_looking_up())
     }
 
     fn poll_settled(&mut self, scheduler: &mut Scheduler) -> Poll<()> {
@@ -295,7 +302,7 @@ impl<W: Work> ItemsOf<W> {
                 self.take_durable(scheduler);
                 self.give_up(scheduler, error);
             }
-            Poll::Pending => scheduler.source_state = SourceState::Stalled,
+            Poll::Pending => scheduler.source_state = SourceState::Loading,
         }
         false
     }

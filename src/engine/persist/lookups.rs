@@ -25,6 +25,9 @@ pub(crate) trait CacheBackend: Send {
     /// Returns `true` if another item may be looked up while `free` permits are free.
     fn has_room(&self, free: usize) -> bool;
 
+    /// Returns `true` if an item is looked up, without those that wait for the computations of others.
+    fn is_looking_up(&self) -> bool;
+
     /// Ready once everything is written and no claim blocks other runs any more.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
@@ -57,6 +60,11 @@ impl<I, T> Lookups<I, T> {
     /// Returns `true` if another item may be looked up.
     pub(in super::super) fn has_room(&self, free: usize) -> bool {
         self.backend.has_room(free)
+    }
+
+    /// Returns `true` if an item is looked up, without those that wait for other runs.
+    pub(in super::super) fn is_looking_up(&self) -> bool {
+        self.backend.is_looking_up()
     }
 
     /// Returns the hash of an item, or `None` if it cannot be looked up.
