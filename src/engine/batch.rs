@@ -76,13 +76,15 @@ impl<E> CallError<E> {
 
 impl<W: Work> ItemsOf<W> {
     /// Takes the other items of a call that begins.
-    pub(super) fn take_others(&mut self, others: &mut Vec<Other>) -> Vec<W::Item> {
-        let take = |other: &mut Other| {
-            let Kept { item, .. } = self.waiting.take(other.slot)?;
-            self.set_label(&mut other.job, &item);
-            Some(item)
-        };
-        others.iter_mut().filter_map(take).collect()
+    pub(super) fn take_others(&mut self, others: &mut [Other]) -> Vec<W::Item> {
+        let mut items = Vec::with_capacity(others.len());
+        for other in others {
+            if let Some(Kept { item, .. }) = self.waiting.take(other.slot) {
+                self.set_label(&mut other.job, &item);
+                items.push(item);
+            }
+        }
+        items
     }
 
     /// Settles the items of a call that has returned a result for each of them. All of them settle, also if one of them stops
@@ -90,26 +92,31 @@ impl<W: Work> ItemsOf<W> {
     pub(super) fn settle_batch(
         &mut self,
         scheduler: &mut Scheduler,
-        members: Vec<Member<W::Item>>,
+        control: &mut AttemptControl,
+        kept: &mut Option<W::Item>,
+        copies: &mut Vec<Option<W::Item>>,
         results: Vec<Result<W::Output, W::Error>>,
     ) {
-        if results.len() != members.len() {
-            return self.fail_unanswered(scheduler, members, results.len());
+        if results.len() != control.others.len() + 1 {
+            return self.fail_unanswered(scheduler, take_members(control, kept, copies), results.len());
         }
-        for (Member { mut job, mut item }, result) in members.into_iter().zip(results) {
+        copies.resize_with(control.others.len(), || None);
+        let copies = iter::once(kept).chain(copies.iter_mut());
+        for ((job, item), result) in control.jobs_mut().zip(copies).zip(results) {
             let attempts = job.attempt;
             let is_needed = match result {
                 Ok(_) => W::Hooks::GIVES_BACK && W::Store::KEEPS,
                 Err(_) => W::Hooks::GIVES_BACK || scheduler.config.retry.allows_after(attempts),
             };
-            if item.is_some() && !is_needed {
-                drop_copy(&mut item);
+            if mem::needs_drop::<W::Item>() && item.is_some() && !is_needed {
+                drop_copy(item);
             }
             match result {
-                Ok(output) => self.succeed(scheduler, &mut job, item, output),
+                Ok(output) => self.succeed(scheduler, job, item.take().filter(|_| is_needed), output),
                 Err(error) => {
-                    let error = ItemError::Failed { error, attempts };
-                    self.fail_attempt(scheduler, &mut job, &mut item, None, error);
+                    let (mut item, error) =
+                        (item.take().filter(|_| is_needed), ItemError::Failed { error, attempts });
+                    self.fail_attempt(scheduler, job, &mut item, None, error);
                 }
             }
         }

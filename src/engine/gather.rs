@@ -81,18 +81,20 @@ impl State<dyn Items + '_> {
         }
         let mut room = CallRoom::new(&batches.options);
         room.take(true, || self.items.weight(first.slot()));
-        let mut joined = vec![first];
+        let mut start = Start::from(first);
         while !room.is_full() {
             let Some(next) = self.next_to_join() else { break };
             if !room.take(false, || self.items.weight(next.slot())) {
                 self.scheduler.put_back(next);
                 break;
             }
-            joined.push(next);
+            match next {
+                Next::Retry(ticket) => start.retries.push(ticket),
+                Next::New(pulled) => start.new.push(pulled),
+            }
         }
-        joined.sort_by_key(Next::is_new);
-        let first = joined.remove(0);
-        Start { first, others: joined }
+        start.put_retries_first();
+        start
     }
 
     /// Takes the next item that may join a call.

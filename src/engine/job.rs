@@ -37,6 +37,13 @@ impl Job {
         Self { index, attempt: 0, weight, started, attempt_started, label, span: Span::none() }
     }
 
+    /// Returns the job of the first attempt at an item, which has `started`.
+    pub(super) fn first(index: usize, weight: u32, started: Option<Instant>) -> Self {
+        let mut job = Self { started, attempt: 1, attempt_started: started, ..Self::new(index, weight) };
+        renew_item_span(&mut job.span, index);
+        job
+    }
+
     /// Replaces the job by one of a new item, with its first attempt.
     #[inline]
     pub(super) fn renew(&mut self, index: usize, weight: u32) {

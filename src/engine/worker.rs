@@ -169,8 +169,9 @@ impl<W: Work> Future for Worker<W> {
                     scheduler.apply_alarm_and_signals(W::Mode::PARALLEL);
                     match W::Call::open(answer) {
                         Opened::Batch(results) => {
-                            let members = take_members(slot.control, slot.kept, slot.copies);
-                            items.settle_batch(scheduler, members, results);
+                            items.settle_batch(scheduler, slot.control, slot.kept, slot.copies, results);
+                            slot.control.others.clear();
+                            slot.copies.clear();
                             (None, slice_is_over)
                         }
                         Opened::One(output) => {

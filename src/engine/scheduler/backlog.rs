@@ -74,24 +74,31 @@ impl Next {
 /// An attempt that is to start: at one item or, in a run of batches, at several.
 pub(in super::super) struct Start {
     pub(in super::super) first: Next,
-    pub(in super::super) others: Vec<Next>,
+    /// The other items that have started before.
+    pub(in super::super) retries: Vec<Ticket>,
+    /// The other items that have not started.
+    pub(in super::super) new: Vec<Pulled>,
 }
 
 impl From<Next> for Start {
     fn from(first: Next) -> Self {
-        Self { first, others: Vec::new() }
+        Self { first, retries: Vec::new(), new: Vec::new() }
     }
 }
 
 impl Start {
-    fn items(&self) -> impl Iterator<Item = &Next> {
-        self.others.iter().chain([&self.first])
+    /// Makes a retry the first item, if there is one.
+    pub(in super::super) fn put_retries_first(&mut self) {
+        if let (Next::New(pulled), false) = (&self.first, self.retries.is_empty()) {
+            self.new.insert(0, *pulled);
+            self.first = Next::Retry(self.retries.remove(0));
+        }
     }
 
     /// Returns how many of its items have not started, and how many wait for a retry.
     fn counts(&self) -> (usize, usize) {
-        let new = self.items().filter(|next| next.is_new()).count();
-        (new, self.others.len() + 1 - new)
+        let is_new = usize::from(self.first.is_new());
+        (self.new.len() + is_new, self.retries.len() + 1 - is_new)
     }
 }
 
@@ -122,9 +129,10 @@ impl Scheduler {
     /// Takes back the attempts that were assigned and do not start now.
     pub(in super::super) fn take_back_assigned(&mut self) {
         // The last attempt is put back first, so that all keep their order.
-        while let Some(Assignment { held, start: Start { first, others } }) = self.assigned.pop_back() {
+        while let Some(Assignment { held, start: Start { first, retries, new } }) = self.assigned.pop_back() {
             self.permits.abandon(held);
-            others.into_iter().rev().for_each(|next| self.put_back(next));
+            let others = retries.into_iter().map(Next::Retry).chain(new.into_iter().map(Next::New));
+            others.rev().for_each(|next| self.put_back(next));
             self.put_back(first);
         }
         (self.assigned_new, self.assigned_retries) = (0, 0);

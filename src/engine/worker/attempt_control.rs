@@ -76,7 +76,8 @@ impl AttemptControl {
         holds
     }
 
-    fn jobs_mut(&mut self) -> impl Iterator<Item = &mut Job> {
+    /// Returns the jobs of the attempt: one or, for a call for several items, one for each.
+    pub(in super::super) fn jobs_mut(&mut self) -> impl Iterator<Item = &mut Job> {
         iter::once(&mut self.job).chain(self.others.iter_mut().map(|other| &mut other.job))
     }
 

@@ -2,11 +2,10 @@
 
 use super::super::items::Items;
 use super::super::job::Job;
-use super::super::scheduler::{Scheduler, Start};
+use super::super::scheduler::{Pulled, Scheduler, Start};
 use super::super::state::State;
 use super::attempt::AttemptDeadline;
 use super::attempt_control::{AttemptControl, Other};
-use crate::observe::Observer;
 use crate::rt::Instant;
 
 impl State<dyn Items + '_> {
@@ -35,11 +34,28 @@ impl State<dyn Items + '_> {
         let observer = if self.scheduler.observed { self.items.observer() } else { None };
         control.begin(&mut self.scheduler, observer, false, parallel);
         let started = control.started();
-        for next in &start.others {
-            let job = self.items.take_job(next.slot());
-            let observer = if self.scheduler.observed { self.items.observer() } else { None };
-            control.join(&mut self.scheduler, observer, started, Other { slot: next.slot(), job });
+        control.others.reserve(start.retries.len() + start.new.len());
+        for ticket in &start.retries {
+            let mut job = Job::none();
+            job.resume(self.items.take_job(ticket.slot));
+            self.scheduler.tally.retries += 1;
+            control.others.push(Other { slot: ticket.slot, job: Job { attempt_started: started, ..job } });
         }
+        for &Pulled { index, slot, .. } in &start.new {
+            control.others.push(Other { slot, job: Job::first(index, self.weight(slot), started) });
+        }
+        if self.scheduler.observed {
+            let observer = self.items.observer();
+            for Other { job, .. } in &control.others {
+                self.scheduler.emit_started(observer, job.index, job.attempt);
+            }
+        }
+    }
+
+    /// Returns the weight of a waiting item, if the items of the run have weights.
+    fn weight(&self, slot: usize) -> u32 {
+        let options = self.scheduler.batches.as_ref().map(|batches| &batches.options);
+        options.and_then(|options| options.most_weight).map_or(1, |_| self.items.weight(slot))
     }
 }
 
@@ -50,28 +66,6 @@ impl AttemptControl {
             AttemptDeadline::Begun(now) => Some(now),
             _ => self.job.attempt_started,
         }
-    }
-
-    /// Adds an item to a call that has `started`.
-    fn join(
-        &mut self,
-        scheduler: &mut Scheduler,
-        observer: Option<&dyn Observer>,
-        started: Option<Instant>,
-        waiting: Other,
-    ) {
-        let mut job = Job::none();
-        job.resume(waiting.job);
-        if job.attempt == 1 {
-            job.started = started;
-        } else {
-            scheduler.tally.retries += 1;
-        }
-        job.attempt_started = started;
-        if scheduler.observed {
-            scheduler.emit_started(observer, job.index, job.attempt);
-        }
-        self.others.push(Other { job, ..waiting });
     }
 
     /// Begins a call that continues the last attempts of its items.
