@@ -76,15 +76,14 @@ impl<E> CallError<E> {
 
 impl<W: Work> ItemsOf<W> {
     /// Takes the other items of a call that begins.
-    pub(super) fn take_others(&mut self, others: &mut [Other]) -> Vec<W::Item> {
-        let mut items = Vec::with_capacity(others.len());
+    pub(super) fn take_others(&mut self, others: &mut [Other], items: &mut Vec<W::Item>) {
+        items.reserve(others.len());
         for other in others {
             if let Some(Kept { item, .. }) = self.waiting.take(other.slot) {
                 self.set_label(&mut other.job, &item);
                 items.push(item);
             }
         }
-        items
     }
 
     /// Settles the items of a call that has returned a result for each of them. All of them settle, also if one of them stops

@@ -181,7 +181,7 @@ impl<W: Work> Future for Worker<W> {
                                 None => (None, slice_is_over),
                                 Some(item) => {
                                     let parallel = parts::<W>(parallel, &mut slice);
-                                    match begin(parallel, config, &mut guard, &mut slot, item, Vec::new()) {
+                                    match begin(parallel, config, &mut guard, &mut slot, item) {
                                         Ok(()) => continue,
                                         Err(error) => (Some(error), slice_is_over),
                                     }
@@ -254,9 +254,11 @@ fn begin_waiting<W: Work>(
         let items = &mut guard.get().items;
         let Some(Kept { item, .. }) = items.waiting.take(from) else { break };
         items.set_label(&mut slot.control.job, &item);
-        let others = if W::Call::BATCHES { items.take_others(&mut slot.control.others) } else { Vec::new() };
+        if W::Call::BATCHES {
+            items.take_others(&mut slot.control.others, slot.joined);
+        }
         let parallel = parallel.as_mut().map(|(parallel, slice)| (&**parallel, &mut **slice));
-        match begin(parallel, config, guard, slot, item, others) {
+        match begin(parallel, config, guard, slot, item) {
             Ok(()) if after_yield => {
                 slot.control.is_unpolled = true;
                 cx.waker().wake_by_ref();
@@ -294,17 +296,16 @@ fn begin<W: Work>(
     guard: &mut StateGuard<'_, ItemsOf<W>>,
     slot: &mut SlotProjection<'_, W>,
     item: W::Item,
-    others: Vec<W::Item>,
 ) -> Result<(), ItemError<W::Error>> {
     match parallel {
         Some((parallel, slice)) if W::Mode::PARALLEL => {
             guard.unlock();
             slot.control.record_start(config, slice.start_attempt(parallel.timed));
-            slot.begin(&parallel.call, config, parallel.run_deadline, item, others)
+            slot.begin(&parallel.call, config, parallel.run_deadline, item)
         }
         _ => {
             let state = guard.get();
-            slot.begin(&state.items.call, config, state.scheduler.run_deadline, item, others)
+            slot.begin(&state.items.call, config, state.scheduler.run_deadline, item)
         }
     }
 }

@@ -26,7 +26,9 @@ pin_project! {
         pub(in super::super) control: AttemptControl,
         // A clone of the item, if another attempt may follow.
         pub(in super::super) kept: Option<W::Item>,
-        // The same for the other items of a call.
+        // The other items of a call that begins.
+        pub(in super::super) joined: Vec<W::Item>,
+        // Their clones, if another attempt may follow.
         pub(in super::super) copies: Vec<Option<W::Item>>,
         #[pin]
         attempt: Option<W::Future>,
@@ -67,7 +69,13 @@ impl<W: Plan> SlotProjection<'_, W> {
 
 impl<W: Work> AttemptSlot<W> {
     pub(in super::super) fn new() -> Self {
-        Self { control: AttemptControl::new(), kept: None, copies: Vec::new(), attempt: None }
+        Self {
+            control: AttemptControl::new(),
+            kept: None,
+            joined: Vec::new(),
+            copies: Vec::new(),
+            attempt: None,
+        }
     }
 }
 
@@ -86,11 +94,11 @@ impl<W: Work> SlotProjection<'_, W> {
         config: &Config,
         run_deadline: Option<Instant>,
         item: W::Item,
-        others: Vec<W::Item>,
     ) -> Result<(), ItemError<W::Error>> {
         let AttemptControl { job, deadline, signal, held, .. } = &mut *self.control;
         let may_retry = config.retry.allows_after(job.attempt);
         let (future, kept, copies) = (&mut self.attempt, &mut *self.kept, &mut *self.copies);
+        let others = if W::Call::BATCHES { mem::take(self.joined) } else { Vec::new() };
         // A call for several items may have to be split.
         let may_retry = may_retry || (W::Call::BATCHES && !others.is_empty());
         let copy = |item: &W::Item| if may_retry { call.clone_item(item) } else { W::Hooks::copy(item) };
