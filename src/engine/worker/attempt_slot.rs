@@ -97,19 +97,22 @@ impl<W: Work> SlotProjection<'_, W> {
     ) -> Result<(), ItemError<W::Error>> {
         let AttemptControl { job, deadline, signal, held, .. } = &mut *self.control;
         let may_retry = config.retry.allows_after(job.attempt);
-        let (future, kept, copies) = (&mut self.attempt, &mut *self.kept, &mut *self.copies);
-        let others = if W::Call::BATCHES { mem::take(self.joined) } else { Vec::new() };
-        // A call for several items may have to be split.
-        let may_retry = may_retry || (W::Call::BATCHES && !others.is_empty());
-        let copy = |item: &W::Item| if may_retry { call.clone_item(item) } else { W::Hooks::copy(item) };
+        let (future, kept) = (&mut self.attempt, &mut *self.kept);
         let built = trace::in_span(&job.span, || {
             catch_unwind(AssertUnwindSafe(|| {
-                *kept = copy(&item);
+                let copy = |may_retry, item: &W::Item| {
+                    if may_retry { call.clone_item(item) } else { W::Hooks::copy(item) }
+                };
                 let context = || context(job, deadline, signal, config, run_deadline);
                 if W::Call::BATCHES {
-                    copies.extend(others.iter().map(copy));
+                    let others = mem::take(self.joined);
+                    // A call for several items may have to be split.
+                    let may_retry = may_retry || !others.is_empty();
+                    *kept = copy(may_retry, &item);
+                    self.copies.extend(others.iter().map(|item| copy(may_retry, item)));
                     future.set(Some(call.call_batch(context, item, others, &mut held.shared)));
                 } else {
+                    *kept = copy(may_retry, &item);
                     future.set(Some(call.call(context, item, &mut held.shared)));
                 }
             }))
