@@ -35,13 +35,13 @@ fn enter(span: &Span) -> Entered<'_> {
 #[inline]
 pub(super) fn renew_item_span(span: &mut Span, index: usize) {
     if LevelFilter::current() >= LevelFilter::DEBUG || !span.is_disabled() {
-        *span = item_span(index);
+        set_item_span(span, index);
     }
 }
 
 #[cold]
-fn item_span(index: usize) -> Span {
-    debug_span!(target: "async_map_task", "item", index, label = field::Empty)
+fn set_item_span(span: &mut Span, index: usize) {
+    *span = debug_span!(target: "async_map_task", "item", index, label = field::Empty);
 }
 
 /// Adds the label of an item to its span.
