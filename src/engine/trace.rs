@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::field;
 use tracing::level_filters::LevelFilter;
+use tracing::span::Entered;
 use tracing::{Span, debug, debug_span, info, info_span, warn};
 
 use super::failure::Failure;
@@ -20,8 +21,13 @@ pub(super) fn run_span(name: &str, total: Option<usize>, concurrency: usize) -> 
 #[inline(always)]
 pub(super) fn in_span<T>(span: &Span, function: impl FnOnce() -> T) -> T {
     // The function is called in one place: it is inlined there, and a second place would double its code.
-    let _entered = if span.is_disabled() { None } else { Some(span.enter()) };
+    let _entered = if span.is_disabled() { None } else { Some(enter(span)) };
     function()
+}
+
+#[cold]
+fn enter(span: &Span) -> Entered<'_> {
+    span.enter()
 }
 
 /// Replaces the span of an item with the span of the next item. Without a subscriber there is no span, and nothing to
@@ -29,13 +35,13 @@ pub(super) fn in_span<T>(span: &Span, function: impl FnOnce() -> T) -> T {
 #[inline]
 pub(super) fn renew_item_span(span: &mut Span, index: usize) {
     if LevelFilter::current() >= LevelFilter::DEBUG || !span.is_disabled() {
-        *span = item_span(index);
+        set_item_span(span, index);
     }
 }
 
 #[cold]
-fn item_span(index: usize) -> Span {
-    debug_span!(target: "async_map_task", "item", index, label = field::Empty)
+fn set_item_span(span: &mut Span, index: usize) {
+    *span = debug_span!(target: "async_map_task", "item", index, label = field::Empty);
 }
 
 /// Adds the label of an item to its span.

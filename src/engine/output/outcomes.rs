@@ -148,19 +148,19 @@ type Parts<T, E> = (Vec<Option<T>>, BTreeMap<usize, ItemError<E>>, Labels);
 impl<T, E> Results<T, E> {
     /// Inserts a result at its index, in any order.
     fn insert(&mut self, index: usize, output: T) {
-        self.extend_to(index + 1);
+        if index >= self.results.len() {
+            self.extend_to(index + 1);
+        }
         if let Some(slot) = self.results.get_mut(index) {
             *slot = Some(output);
         }
     }
 
     /// Adds empty slots, up to this number of slots.
+    #[inline(never)]
     fn extend_to(&mut self, slots: usize) {
-        let missing = slots.saturating_sub(self.results.len());
-        self.results.reserve(missing);
-        while self.results.len() < slots {
-            self.results.push(None);
-        }
+        let slots = slots.max(self.results.len());
+        self.results.resize_with(slots, || None);
     }
 
     /// Returns the results, the errors and the labels. There is a slot for each of the `total` items or, if these take too many bytes,
