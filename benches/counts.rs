@@ -48,7 +48,7 @@ const CONCURRENCY: [usize; 2] = [64, 1024];
 
 /// The limits: a tenth above the measured figure, so that a fifth more instructions fail and the next compiler does not;
 /// and never above the promised figure.
-const LIMITS: [Limit; 10] = [
+const LIMITS: [Limit; 11] = [
     Limit { ours: "awaited", work: "W0", peer: BUFFER, measured: [0.54, 0.54], promised: Some(0.6) },
     Limit { ours: "awaited", work: "W1", peer: BUFFER, measured: [0.87, 0.84], promised: Some(0.9) },
     Limit { ours: "for_each", work: "W0", peer: FOR_EACH, measured: [1.12, 1.12], promised: None },
@@ -59,6 +59,7 @@ const LIMITS: [Limit; 10] = [
     Limit { ours: "parallel", work: "W1", peer: BUFFER, measured: [1.96, 2.00], promised: None },
     Limit { ours: "limited", work: "W0", peer: "awaited", measured: [15.4, 15.4], promised: None },
     Limit { ours: "limited", work: "W1", peer: "awaited", measured: [6.32, 6.52], promised: None },
+    Limit { ours: "batched", work: "W0", peer: "awaited", measured: [2.92, 2.92], promised: None },
 ];
 const TOLERANCE: f64 = 1.1;
 
