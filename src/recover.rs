@@ -18,7 +18,7 @@ use crate::engine::Plan;
 use crate::engine::persist::commit_log::{Codec, CommitLog};
 use crate::engine::persist::durability::{Durable, Persist};
 use crate::engine::running::Parts;
-use crate::engine::user::call::{Call, Opened};
+use crate::engine::user::call::Call;
 use crate::limiter::SharedPermits;
 use crate::outcome::ItemError;
 use crate::run::MapRun;
@@ -233,8 +233,12 @@ impl<I: Serialize, C: Call<I>> Call<I> for Recovering<C> {
     }
 
     #[inline(always)]
-    fn open(answer: C::Answer) -> Opened<C::Output, C::Error> {
-        C::open(answer)
+    fn output(answer: C::Answer) -> Option<C::Output> {
+        C::output(answer)
+    }
+
+    fn results(answer: C::Answer) -> Vec<Result<C::Output, C::Error>> {
+        C::results(answer)
     }
 
     fn clone_item(&self, item: &I) -> Option<I> {

@@ -76,14 +76,13 @@ impl<E> CallError<E> {
 
 impl<W: Work> ItemsOf<W> {
     /// Takes the other items of a call that begins.
-    pub(super) fn take_others(&mut self, others: &mut [Other], items: &mut Vec<W::Item>) {
-        items.reserve(others.len());
-        for other in others {
-            if let Some(Kept { item, .. }) = self.waiting.take(other.slot) {
-                self.set_label(&mut other.job, &item);
-                items.push(item);
-            }
-        }
+    pub(super) fn take_others(&mut self, others: &mut [Other], items: &mut Vec<Option<W::Item>>) {
+        items.clear();
+        items.extend(others.iter_mut().map(|other| {
+            let Kept { item, .. } = self.waiting.take(other.slot)?;
+            self.set_label(&mut other.job, &item);
+            Some(item)
+        }));
     }
 
     /// Settles the items of a call that has returned a result for each of them. All of them settle, also if one of them stops
@@ -100,8 +99,8 @@ impl<W: Work> ItemsOf<W> {
             return self.fail_unanswered(scheduler, take_members(control, kept, copies), results.len());
         }
         copies.resize_with(control.others.len(), || None);
-        let copies = iter::once(kept).chain(copies.iter_mut());
-        for ((job, item), result) in control.jobs_mut().zip(copies).zip(results) {
+        let items = iter::once(kept).chain(copies.iter_mut());
+        for ((job, item), result) in control.jobs_mut().zip(items).zip(results) {
             let attempts = job.attempt;
             let is_needed = match result {
                 Ok(_) => W::Hooks::GIVES_BACK && W::Store::KEEPS,
@@ -119,6 +118,8 @@ impl<W: Work> ItemsOf<W> {
                 }
             }
         }
+        control.others.clear();
+        copies.clear();
     }
 
     /// Fails the items of a call that has returned the wrong number of results: it is not known which result is whose.

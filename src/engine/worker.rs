@@ -29,7 +29,7 @@ use super::output::outcomes::Outcomes;
 use super::slots::Kept;
 use super::state::State;
 use super::state_guard::StateGuard;
-use super::user::call::{Call, Opened};
+use super::user::call::Call;
 use super::user::leftovers::Leftovers;
 use super::{Mode, Plan, Work};
 use crate::config::Config;
@@ -65,7 +65,7 @@ impl<W: Plan> WorkerProjection<'_, W> {
     fn leave_item(&mut self) {
         let mut slot = self.slot.as_mut().project();
         slot.clear();
-        for Member { job, item } in take_members(slot.control, slot.kept, slot.copies) {
+        for Member { job, item } in take_members(slot.control, slot.kept, slot.others) {
             let Job { index, attempt: attempts, label, .. } = job;
             if let Some(label) = label.filter(|_| W::Hooks::LABELS) {
                 lock(self.state).items.outcomes.keep_label(index, Some(&label));
@@ -167,27 +167,25 @@ impl<W: Work> Future for Worker<W> {
                     let slice_is_over = end_attempt(&mut slice, &mut guard);
                     let State { scheduler, items } = &mut *guard.get();
                     scheduler.apply_alarm_and_signals(W::Mode::PARALLEL);
-                    match W::Call::open(answer) {
-                        Opened::Batch(results) => {
-                            items.settle_batch(scheduler, slot.control, slot.kept, slot.copies, results);
-                            slot.control.others.clear();
-                            slot.copies.clear();
-                            (None, slice_is_over)
-                        }
-                        Opened::One(output) => {
-                            let item = slot.take_copy();
-                            items.succeed(scheduler, &mut slot.control.job, item, output);
-                            match start_at_once(scheduler, items, &mut slot, slice_is_over) {
-                                None => (None, slice_is_over),
-                                Some(item) => {
-                                    let parallel = parts::<W>(parallel, &mut slice);
-                                    match begin(parallel, config, &mut guard, &mut slot, item) {
-                                        Ok(()) => continue,
-                                        Err(error) => (Some(error), slice_is_over),
-                                    }
+                    if W::Call::BATCHES {
+                        let results = W::Call::results(answer);
+                        items.settle_batch(scheduler, slot.control, slot.kept, slot.others, results);
+                        (None, slice_is_over)
+                    } else if let Some(output) = W::Call::output(answer) {
+                        let item = slot.take_copy();
+                        items.succeed(scheduler, &mut slot.control.job, item, output);
+                        match start_at_once(scheduler, items, &mut slot, slice_is_over) {
+                            None => (None, slice_is_over),
+                            Some(item) => {
+                                let parallel = parts::<W>(parallel, &mut slice);
+                                match begin(parallel, config, &mut guard, &mut slot, item) {
+                                    Ok(()) => continue,
+                                    Err(error) => (Some(error), slice_is_over),
                                 }
                             }
                         }
+                    } else {
+                        (None, slice_is_over)
                     }
                 }
                 Poll::Ready(Err(error)) => (Some(error), end_attempt(&mut slice, &mut guard)),
@@ -228,7 +226,7 @@ fn step_after_attempt<W: Work>(
         scheduler.apply_alarm_and_signals(W::Mode::PARALLEL);
         let AttemptControl { job, others, held, .. } = &mut *slot.control;
         if W::Call::BATCHES && !others.is_empty() {
-            let members = take_members(slot.control, slot.kept, slot.copies);
+            let members = take_members(slot.control, slot.kept, slot.others);
             items.fail_batch(scheduler, members, error);
         } else {
             items.fail_attempt(scheduler, job, slot.kept, held.key.as_ref(), error);
@@ -255,7 +253,7 @@ fn begin_waiting<W: Work>(
         let Some(Kept { item, .. }) = items.waiting.take(from) else { break };
         items.set_label(&mut slot.control.job, &item);
         if W::Call::BATCHES {
-            items.take_others(&mut slot.control.others, slot.joined);
+            items.take_others(&mut slot.control.others, slot.others);
         }
         let parallel = parallel.as_mut().map(|(parallel, slice)| (&**parallel, &mut **slice));
         match begin(parallel, config, guard, slot, item) {
@@ -272,7 +270,7 @@ fn begin_waiting<W: Work>(
     }
     guard.release(W::Mode::PARALLEL);
     *slot.kept = None;
-    slot.copies.clear();
+    slot.others.clear();
     Break(rest(&step, slot.control, cx))
 }
 

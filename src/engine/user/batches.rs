@@ -1,7 +1,7 @@
 //! `map_batches`: the map function gets several items at once.
 
 use super::bounds::{CloneItem, ResultFuture};
-use super::call::{Call, Opened, Shared};
+use super::call::{Call, Shared};
 use crate::context::ItemContext;
 use crate::limiter::SharedPermits;
 
@@ -51,8 +51,12 @@ where
         Some(item.clone())
     }
 
-    fn open(answer: Vec<Result<T, E>>) -> Opened<T, E> {
-        Opened::Batch(answer)
+    fn output(_answer: Vec<Result<T, E>>) -> Option<T> {
+        None
+    }
+
+    fn results(answer: Vec<Result<T, E>>) -> Vec<Result<T, E>> {
+        answer
     }
 }
 
@@ -87,8 +91,12 @@ where
         Some(item.clone())
     }
 
-    fn open(answer: Vec<Result<T, E>>) -> Opened<T, E> {
-        Opened::Batch(answer)
+    fn output(_answer: Vec<Result<T, E>>) -> Option<T> {
+        None
+    }
+
+    fn results(answer: Vec<Result<T, E>>) -> Vec<Result<T, E>> {
+        answer
     }
 }
 

@@ -11,15 +11,6 @@ use super::bounds::{CloneItem, ResultFuture};
 use crate::context::ItemContext;
 use crate::limiter::SharedPermits;
 
-/// The content of an answer.
-#[derive(Debug)]
-pub enum Opened<T, E> {
-    /// The output of an attempt at one item.
-    One(T),
-    /// A result for each item of a batch, in their order.
-    Batch(Vec<Result<T, E>>),
-}
-
 /// A function that makes one attempt at an item, or at several.
 pub trait Call<I> {
     /// The output of an attempt that succeeds.
@@ -67,8 +58,13 @@ pub trait Call<I> {
     /// Clones an item for a later attempt. Returns `None` if it cannot be cloned.
     fn clone_item(&self, item: &I) -> Option<I>;
 
-    /// Returns the output of an attempt, or the results of a batch.
-    fn open(answer: Self::Answer) -> Opened<Self::Output, Self::Error>;
+    /// Returns the output of an attempt at one item. A call for a batch has none.
+    fn output(answer: Self::Answer) -> Option<Self::Output>;
+
+    /// Returns the results of a call for a batch. An attempt at one item has none.
+    fn results(_answer: Self::Answer) -> Vec<Result<Self::Output, Self::Error>> {
+        Vec::new()
+    }
 
     /// Gives up an attempt. Returns `true` if it still runs, so that its permits stay in use until it ends.
     fn still_running(_attempt: &Self::Future) -> bool {
@@ -109,8 +105,8 @@ where
     }
 
     #[inline(always)]
-    fn open(answer: T) -> Opened<T, E> {
-        Opened::One(answer)
+    fn output(answer: T) -> Option<T> {
+        Some(answer)
     }
 }
 
@@ -140,8 +136,8 @@ where
     }
 
     #[inline(always)]
-    fn open(answer: T) -> Opened<T, E> {
-        Opened::One(answer)
+    fn output(answer: T) -> Option<T> {
+        Some(answer)
     }
 }
 
@@ -170,8 +166,8 @@ where
     }
 
     #[inline(always)]
-    fn open(answer: T) -> Opened<T, E> {
-        Opened::One(answer)
+    fn output(answer: T) -> Option<T> {
+        Some(answer)
     }
 }
 
@@ -208,8 +204,8 @@ where
     }
 
     #[inline(always)]
-    fn open(answer: T) -> Opened<T, E> {
-        Opened::One(answer)
+    fn output(answer: T) -> Option<T> {
+        Some(answer)
     }
 
     fn still_running(attempt: &BlockingAttempt<T, E>) -> bool {
@@ -251,8 +247,8 @@ where
     }
 
     #[inline(always)]
-    fn open(answer: T) -> Opened<T, E> {
-        Opened::One(answer)
+    fn output(answer: T) -> Option<T> {
+        Some(answer)
     }
 
     fn still_running(attempt: &BlockingAttempt<T, E>) -> bool {
@@ -308,8 +304,12 @@ impl<I, C: Call<I>> Call<I> for Shared<C> {
     }
 
     #[inline(always)]
-    fn open(answer: C::Answer) -> Opened<C::Output, C::Error> {
-        C::open(answer)
+    fn output(answer: C::Answer) -> Option<C::Output> {
+        C::output(answer)
+    }
+
+    fn results(answer: C::Answer) -> Vec<Result<C::Output, C::Error>> {
+        C::results(answer)
     }
 
     fn still_running(attempt: &C::Future) -> bool {

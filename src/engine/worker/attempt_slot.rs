@@ -26,10 +26,8 @@ pin_project! {
         pub(in super::super) control: AttemptControl,
         // A clone of the item, if another attempt may follow.
         pub(in super::super) kept: Option<W::Item>,
-        // The other items of a call that begins.
-        pub(in super::super) joined: Vec<W::Item>,
-        // Their clones, if another attempt may follow.
-        pub(in super::super) copies: Vec<Option<W::Item>>,
+        // The other items of a call until it begins, and then their clones.
+        pub(in super::super) others: Vec<Option<W::Item>>,
         #[pin]
         attempt: Option<W::Future>,
     }
@@ -69,13 +67,7 @@ impl<W: Plan> SlotProjection<'_, W> {
 
 impl<W: Work> AttemptSlot<W> {
     pub(in super::super) fn new() -> Self {
-        Self {
-            control: AttemptControl::new(),
-            kept: None,
-            joined: Vec::new(),
-            copies: Vec::new(),
-            attempt: None,
-        }
+        Self { control: AttemptControl::new(), kept: None, others: Vec::new(), attempt: None }
     }
 }
 
@@ -105,11 +97,11 @@ impl<W: Work> SlotProjection<'_, W> {
                 };
                 let context = || context(job, deadline, signal, config, run_deadline);
                 if W::Call::BATCHES {
-                    let others = mem::take(self.joined);
+                    let others: Vec<_> = self.others.drain(..).flatten().collect();
                     // A call for several items may have to be split.
                     let may_retry = may_retry || !others.is_empty();
                     *kept = copy(may_retry, &item);
-                    self.copies.extend(others.iter().map(|item| copy(may_retry, item)));
+                    self.others.extend(others.iter().map(|item| copy(may_retry, item)));
                     future.set(Some(call.call_batch(context, item, others, &mut held.shared)));
                 } else {
                     *kept = copy(may_retry, &item);
