@@ -46,7 +46,7 @@ use crate::task::AsyncMapTask;
 /// .batch_wait(Duration::from_millis(2));
 /// let (one, other, none) = tokio::join!(names.call(1), names.call(2), names.call(0)); // one request
 /// assert_eq!((one?, other?), ("user 1".to_owned(), "user 2".to_owned()));
-/// assert_eq!(none.unwrap_err().to_string(), "no such id");
+/// assert_eq!(none.unwrap_err().to_string(), "failed after 1 attempt: no such id");
 /// # Ok(())
 /// # }
 /// ```
