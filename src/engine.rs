@@ -7,6 +7,7 @@
 mod admission;
 pub(crate) mod background;
 mod batch;
+mod caught_drop;
 mod driver;
 mod drop_notice;
 mod ending;

@@ -4,17 +4,16 @@ use std::iter;
 use std::mem;
 
 use super::Work;
+use super::caught_drop::drop_copy;
 use super::failure::Failure;
 use super::items::{ItemsOf, permits};
-use super::job::Job;
+use super::job::{Job, Other};
 use super::persist::durability::Persist;
 use super::scheduler::{AttemptEnd, Scheduler, Wait};
 use super::slots::Kept;
 use super::trace;
 use super::user::hooks::Hooks;
 use super::user::leftovers::Leftovers;
-use super::worker::attempt::drop_copy;
-use super::worker::attempt_control::{AttemptControl, Other};
 use crate::count::Count;
 use crate::outcome::{ItemError, TimeoutScope};
 
@@ -27,13 +26,13 @@ pub(super) struct Member<I> {
 
 /// Takes the items of a call that has ended.
 pub(super) fn take_members<I>(
-    control: &mut AttemptControl,
+    (job, others): (&mut Job, &mut Vec<Other>),
     kept: &mut Option<I>,
     copies: &mut Vec<Option<I>>,
 ) -> Vec<Member<I>> {
-    let first = Member { job: control.job.take(), item: kept.take() };
+    let first = Member { job: job.take(), item: kept.take() };
     let copies = mem::take(copies).into_iter().chain(iter::repeat_with(|| None));
-    let others = mem::take(&mut control.others).into_iter().zip(copies);
+    let others = mem::take(others).into_iter().zip(copies);
     iter::once(first).chain(others.map(|(other, item)| Member { job: other.job, item })).collect()
 }
 
@@ -90,17 +89,18 @@ impl<W: Work> ItemsOf<W> {
     pub(super) fn settle_batch(
         &mut self,
         scheduler: &mut Scheduler,
-        control: &mut AttemptControl,
+        (job, others): (&mut Job, &mut Vec<Other>),
         kept: &mut Option<W::Item>,
         copies: &mut Vec<Option<W::Item>>,
         results: Vec<Result<W::Output, W::Error>>,
     ) {
-        if results.len() != control.others.len() + 1 {
-            return self.fail_unanswered(scheduler, take_members(control, kept, copies), results.len());
+        if results.len() != others.len() + 1 {
+            return self.fail_unanswered(scheduler, take_members((job, others), kept, copies), results.len());
         }
-        copies.resize_with(control.others.len(), || None);
+        copies.resize_with(others.len(), || None);
         let items = iter::once(kept).chain(copies.iter_mut());
-        for ((job, item), result) in control.jobs_mut().zip(items).zip(results) {
+        let jobs = iter::once(job).chain(others.iter_mut().map(|other| &mut other.job));
+        for ((job, item), result) in jobs.zip(items).zip(results) {
             let attempts = job.attempt;
             let is_needed = match result {
                 Ok(_) => W::Hooks::GIVES_BACK && W::Store::KEEPS,
@@ -118,7 +118,7 @@ impl<W: Work> ItemsOf<W> {
                 }
             }
         }
-        control.others.clear();
+        others.clear();
         copies.clear();
     }
 

@@ -25,6 +25,13 @@ pub(super) struct Job {
     pub(super) span: Span,
 }
 
+/// An item that shares the call of another item.
+pub(super) struct Other {
+    /// The slot in which it waits until the call is made.
+    pub(super) slot: usize,
+    pub(super) job: Job,
+}
+
 impl Job {
     /// Returns the job of an empty attempt slot.
     pub(super) fn none() -> Self {

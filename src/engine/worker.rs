@@ -65,7 +65,7 @@ impl<W: Plan> WorkerProjection<'_, W> {
     fn leave_item(&mut self) {
         let mut slot = self.slot.as_mut().project();
         slot.clear();
-        for Member { job, item } in take_members(slot.control, slot.kept, slot.others) {
+        for Member { job, item } in take_members(slot.control.jobs(), slot.kept, slot.others) {
             let Job { index, attempt: attempts, label, .. } = job;
             if let Some(label) = label.filter(|_| W::Hooks::LABELS) {
                 lock(self.state).items.outcomes.keep_label(index, Some(&label));
@@ -169,7 +169,7 @@ impl<W: Work> Future for Worker<W> {
                     scheduler.apply_alarm_and_signals(W::Mode::PARALLEL);
                     if W::Call::BATCHES {
                         let results = W::Call::results(answer);
-                        items.settle_batch(scheduler, slot.control, slot.kept, slot.others, results);
+                        items.settle_batch(scheduler, slot.control.jobs(), slot.kept, slot.others, results);
                         (None, slice_is_over)
                     } else if let Some(output) = W::Call::output(answer) {
                         let item = slot.take_copy();
@@ -226,7 +226,7 @@ fn step_after_attempt<W: Work>(
         scheduler.apply_alarm_and_signals(W::Mode::PARALLEL);
         let AttemptControl { job, others, held, .. } = &mut *slot.control;
         if W::Call::BATCHES && !others.is_empty() {
-            let members = take_members(slot.control, slot.kept, slot.others);
+            let members = take_members(slot.control.jobs(), slot.kept, slot.others);
             items.fail_batch(scheduler, members, error);
         } else {
             items.fail_attempt(scheduler, job, slot.kept, held.key.as_ref(), error);

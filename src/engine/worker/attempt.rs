@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tracing::Span;
 
+use super::super::caught_drop::log_drop;
 use super::super::scheduler::clock::{Clock, deadline};
 use crate::config::Config;
 use crate::outcome::{ItemError, TimeoutScope};
@@ -136,24 +137,9 @@ fn drop_caught<F>(mut attempt: Pin<&mut Option<F>>) {
     }
 }
 
-/// Drops the copy of an item. A panic in its destructor is logged and does not change the result of the attempt.
-#[inline(never)]
-pub(in super::super) fn drop_copy<I>(copy: &mut Option<I>) {
-    let copy = copy.take();
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(copy))) {
-        log_drop(payload, "the copy of an item");
-    }
-}
-
 /// Drops an attempt in the span of its item.
 #[cold]
 pub(in super::super) fn drop_in_span<F>(span: &Span, attempt: Pin<&mut Option<F>>) {
     let _entered = span.enter();
     drop_caught(attempt);
-}
-
-#[cold]
-fn log_drop(payload: Payload, what: &str) {
-    let panic = into_message(payload);
-    tracing::error!(target: "async_map_task", panic, "{what} panicked when it was dropped");
 }

@@ -4,7 +4,7 @@ use std::iter;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use super::super::job::Job;
+use super::super::job::{Job, Other};
 use super::super::scheduler::Scheduler;
 use super::super::scheduler::clock::{deadline, earliest};
 use super::super::scheduler::permits::HeldPermits;
@@ -20,13 +20,6 @@ use crate::rt::Instant;
 
 /// Returns the time by the clock of the run, and a limit with the latest possible start.
 type ReadClock<'a> = &'a mut dyn FnMut(Limit) -> (Instant, Limit);
-
-/// An item that shares the call of another item.
-pub(in super::super) struct Other {
-    /// The slot in which it waits until the call is made.
-    pub(in super::super) slot: usize,
-    pub(in super::super) job: Job,
-}
 
 /// The part of an attempt slot that does not depend on the types of the run.
 pub(in super::super) struct AttemptControl {
@@ -76,8 +69,12 @@ impl AttemptControl {
         holds
     }
 
-    /// Returns the jobs of the attempt: one or, for a call for several items, one for each.
-    pub(in super::super) fn jobs_mut(&mut self) -> impl Iterator<Item = &mut Job> {
+    /// Returns the job of the first item, and those of the others.
+    pub(in super::super) fn jobs(&mut self) -> (&mut Job, &mut Vec<Other>) {
+        (&mut self.job, &mut self.others)
+    }
+
+    fn jobs_mut(&mut self) -> impl Iterator<Item = &mut Job> {
         iter::once(&mut self.job).chain(self.others.iter_mut().map(|other| &mut other.job))
     }
 

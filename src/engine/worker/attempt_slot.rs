@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
+use super::super::caught_drop::drop_copy;
 use super::super::items::ItemsOf;
 use super::super::persist::durability::Persist;
 use super::super::state_guard::StateGuard;
@@ -13,7 +14,7 @@ use super::super::user::call::Call;
 use super::super::user::hooks::Hooks;
 use super::super::user::leftovers::Leftovers;
 use super::super::{Mode, Plan, Work, trace};
-use super::attempt::{AttemptDeadline, drop_copy, drop_in_span, interrupted, panic_error, poll_caught};
+use super::attempt::{AttemptDeadline, drop_in_span, interrupted, panic_error, poll_caught};
 use super::attempt_control::{AttemptControl, context};
 use crate::config::Config;
 use crate::outcome::ItemError;

@@ -1,11 +1,11 @@
 //! The begin of a call for several items.
 
 use super::super::items::Items;
-use super::super::job::Job;
+use super::super::job::{Job, Other};
 use super::super::scheduler::{Pulled, Scheduler, Start};
 use super::super::state::State;
 use super::attempt::AttemptDeadline;
-use super::attempt_control::{AttemptControl, Other};
+use super::attempt_control::AttemptControl;
 use crate::rt::Instant;
 
 impl State<dyn Items + '_> {
