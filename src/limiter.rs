@@ -346,9 +346,10 @@ impl Limiter {
     /// Serves the requests of this limiter. Returns other limiters that have to serve theirs.
     fn serve_own<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Vec<Self> {
         let mut others = Vec::new();
-        loop {
+        // The clock is read only if a request waits.
+        while !state.waiting.is_empty() {
             let now = state.now();
-            let Some(task) = state.next_task(now) else { return others };
+            let Some(task) = state.next_task(now) else { break };
             drop(state);
             match task {
                 Task::Wake(waker) => waker.wake(),
@@ -356,6 +357,7 @@ impl Limiter {
             }
             state = self.lock();
         }
+        others
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -184,9 +184,12 @@ impl State {
     /// Returns the earliest time of a grant of this weight, apart from the permits.
     fn due(&self, weight: u32) -> Duration {
         let rate = self.rate.as_ref().map_or(Duration::ZERO, |rate| rate.due(weight));
+        rate.max(self.hold_due())
+    }
+
+    fn hold_due(&self) -> Duration {
         let starts = self.starts_after_hold.unwrap_or(self.permits);
-        let hold = self.hold.as_ref().map_or(Duration::ZERO, |hold| hold.due(starts));
-        rate.max(hold)
+        self.hold.as_ref().map_or(Duration::ZERO, |hold| hold.due(starts))
     }
 
     /// Returns the earliest time of a grant of one permit, if it is in the future.
@@ -203,7 +206,8 @@ impl State {
 
     /// Returns `true` if a request of this weight could be granted now, apart from the queue.
     fn is_free(&self, weight: u32, now: Duration) -> bool {
-        self.fits(weight) && self.due(weight) <= now
+        let is_due = self.rate.as_ref().is_none_or(|rate| rate.is_due(weight, now));
+        is_due && self.fits(weight) && self.hold_due() <= now
     }
 
     /// Returns `true` if the requests behind this one do not wait for it: only other limiters keep it waiting.
@@ -258,9 +262,9 @@ impl State {
     /// Counts a grant at this time. One that was due before is dated then.
     fn count(&mut self, weight: u32, now: Duration, was_due: bool) {
         self.in_use += weight as usize;
-        let due = self.due(weight);
+        let at = if was_due { self.due(weight).max(now.saturating_sub(LATEST)) } else { now };
         if let Some(rate) = &mut self.rate {
-            rate.take(weight, if was_due { due.max(now.saturating_sub(LATEST)) } else { now });
+            rate.take(weight, at);
         }
         match &mut self.hold {
             Some(hold) if hold.is_over(now) => self.hold = None,
