@@ -20,7 +20,7 @@ use std::time::Duration;
 pub(crate) use self::acquire::Acquire;
 pub use self::builder::LimiterBuilder;
 pub(crate) use self::key::KeyLimiter;
-use self::key::KeyUse;
+use self::key::KeyUses;
 use self::rate::Rate;
 pub(crate) use self::room::{KeyId, Room, Wakers};
 pub(crate) use self::set::LimiterSet;
@@ -142,12 +142,21 @@ const MAX_HOLD: Duration = Duration::from_secs(300);
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
 pub struct Limiter {
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
+}
+
+/// What the clones of a limiter share.
+struct Shared {
+    state: Mutex<State>,
     /// Set for the limiter of a key of a keyed limiter. Such a key is not forgotten before all clones are dropped.
-    #[allow(dead_code, reason = "it only has to be cloned and dropped")]
-    key_use: Option<KeyUse>,
+    uses: Option<KeyUses>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
 }
 
 impl Limiter {
@@ -199,7 +208,12 @@ impl Limiter {
     }
 
     fn with_state(state: State) -> Self {
-        Self { state: Arc::new(Mutex::new(state)), key_use: None }
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), uses: None }) }
+    }
+
+    fn of(shared: &Arc<Shared>) -> Self {
+        shared.uses.iter().for_each(KeyUses::add);
+        Self { shared: Arc::clone(shared) }
     }
 
     /// Changes the number of permits immediately.
@@ -361,7 +375,19 @@ impl Limiter {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+        self.shared.lock()
+    }
+}
+
+impl Clone for Limiter {
+    fn clone(&self) -> Self {
+        Self::of(&self.shared)
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.shared.uses.iter().for_each(KeyUses::remove);
     }
 }
 

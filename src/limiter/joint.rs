@@ -10,7 +10,6 @@ use std::{mem, ptr};
 
 use super::state::{JointRequest, Request, State};
 use super::{Limiter, LimiterSet};
-use crate::lock::lock;
 use crate::rt::{Instant, MutexGuard};
 
 /// Several limiters, each of them once.
@@ -46,7 +45,7 @@ impl Several {
     }
 
     pub(super) fn lock(&self) -> Vec<MutexGuard<'_, State>> {
-        self.limiters.iter().map(|limiter| lock(&limiter.state)).collect()
+        self.limiters.iter().map(Limiter::lock).collect()
     }
 
     /// Takes permits, if all limiters could grant them at once.
@@ -191,10 +190,10 @@ impl JointRequest for Joint {
 impl Limiter {
     /// Returns `true` if this is the same limiter.
     pub(super) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.state, &other.state)
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     pub(super) fn address(&self) -> usize {
-        ptr::from_ref(&*self.state).addr()
+        ptr::from_ref(&*self.shared).addr()
     }
 }
