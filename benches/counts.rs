@@ -57,8 +57,8 @@ const LIMITS: [Limit; 10] = [
     Limit { ours: "stream", work: "W1", peer: BUFFER, measured: [1.47, 1.41], promised: None },
     Limit { ours: "parallel", work: "W0", peer: BUFFER, measured: [0.98, 1.20], promised: None },
     Limit { ours: "parallel", work: "W1", peer: BUFFER, measured: [2.01, 2.05], promised: None },
-    Limit { ours: "limited", work: "W0", peer: "awaited", measured: [14.9, 14.9], promised: None },
-    Limit { ours: "limited", work: "W1", peer: "awaited", measured: [5.83, 5.96], promised: None },
+    Limit { ours: "limited", work: "W0", peer: "awaited", measured: [5.12, 5.12], promised: None },
+    Limit { ours: "limited", work: "W1", peer: "awaited", measured: [2.49, 2.51], promised: None },
 ];
 const TOLERANCE: f64 = 1.1;
 

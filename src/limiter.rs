@@ -7,6 +7,7 @@ mod joint;
 mod key;
 mod numbered;
 mod rate;
+mod request;
 mod room;
 mod set;
 mod state;
@@ -22,9 +23,10 @@ pub use self::builder::LimiterBuilder;
 pub(crate) use self::key::KeyLimiter;
 use self::key::KeyUses;
 use self::rate::Rate;
+use self::request::{Request, Task};
 pub(crate) use self::room::{KeyId, Room, Wakers};
 pub(crate) use self::set::LimiterSet;
-use self::state::{Request, State, Task};
+use self::state::State;
 pub use self::ticket::Permit;
 pub(crate) use self::ticket::{Acquired, SharedPermits, Ticket, Turn};
 use crate::error::ConfigError;
@@ -211,11 +213,6 @@ impl Limiter {
         Self { shared: Arc::new(Shared { state: Mutex::new(state), uses: None }) }
     }
 
-    fn of(shared: &Arc<Shared>) -> Self {
-        shared.uses.iter().for_each(KeyUses::add);
-        Self { shared: Arc::clone(shared) }
-    }
-
     /// Changes the number of permits immediately.
     ///
     /// Running attempts continue. If more permits are in use than there are now, nothing starts until enough of them
@@ -342,10 +339,23 @@ impl Limiter {
         }
     }
 
+    /// Takes permits, if they could be granted now.
+    fn take_at_once(&self, weight: u32) -> bool {
+        let mut state = self.lock();
+        let now = state.now();
+        let can_take = state.can_take_at_once(weight, now);
+        if can_take {
+            state.take_at_once(weight, now);
+        }
+        can_take
+    }
+
     fn release(&self, weight: u32, is_unused: bool) {
         let mut state = self.lock();
         state.release(weight, is_unused);
-        self.serve(state);
+        if !state.waiting.is_empty() {
+            self.serve(state);
+        }
     }
 
     /// Grants permits to the requests that wait, as far as there are enough, and wakes their tasks. If the first that is left
@@ -360,10 +370,9 @@ impl Limiter {
     /// Serves the requests of this limiter. Returns other limiters that have to serve theirs.
     fn serve_own<'a>(&'a self, mut state: MutexGuard<'a, State>) -> Vec<Self> {
         let mut others = Vec::new();
-        // The clock is read only if a request waits.
-        while !state.waiting.is_empty() {
+        loop {
             let now = state.now();
-            let Some(task) = state.next_task(now) else { break };
+            let Some(task) = state.next_task(now) else { return others };
             drop(state);
             match task {
                 Task::Wake(waker) => waker.wake(),
@@ -371,23 +380,10 @@ impl Limiter {
             }
             state = self.lock();
         }
-        others
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.shared.lock()
-    }
-}
-
-impl Clone for Limiter {
-    fn clone(&self) -> Self {
-        Self::of(&self.shared)
-    }
-}
-
-impl Drop for Limiter {
-    fn drop(&mut self) {
-        self.shared.uses.iter().for_each(KeyUses::remove);
     }
 }
 

@@ -208,7 +208,7 @@ fn step_after_attempt<W: Work>(
         let State { scheduler, items } = &mut *guard.get();
         scheduler.apply_alarm_and_signals(W::Mode::PARALLEL);
         let AttemptControl { job, held, .. } = &mut *slot.control;
-        items.fail_attempt(scheduler, job, slot.kept, held.key.as_ref(), error);
+        items.fail_attempt(scheduler, job, slot.kept, held.shared.key(), error);
     }
     release_shared_permit(guard, slot);
     let state: &mut State<dyn Items + '_> = guard.get();

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::{mem, ptr};
 
-use super::state::{JointRequest, Request, State};
+use super::request::{JointRequest, Request};
+use super::state::State;
 use super::{Limiter, LimiterSet};
 use crate::rt::{Instant, MutexGuard};
 
@@ -64,6 +65,19 @@ impl Several {
             }
         }
         is_free
+    }
+
+    /// Exchanges permits of an attempt that has ended for those of a new one, if no request waits and all limiters could grant them
+    /// at once.
+    pub(super) fn renew(&self, states: &mut [MutexGuard<'_, State>], weight: u32, reading: Instant) -> bool {
+        let can_renew = states.iter().all(|state| state.can_renew(weight, state.time_at(reading)));
+        if can_renew {
+            for state in states {
+                let now = state.time_at(reading);
+                state.renew(weight, now);
+            }
+        }
+        can_renew
     }
 
     pub(super) fn wakers(&self, waker: &Waker) -> Vec<Waker> {

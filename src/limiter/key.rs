@@ -93,8 +93,25 @@ impl KeyUses {
     }
 }
 
+impl Clone for Limiter {
+    fn clone(&self) -> Self {
+        Self::of(&self.shared)
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.shared.uses.iter().for_each(KeyUses::remove);
+    }
+}
+
 /// # Keys
 impl Limiter {
+    fn of(shared: &Arc<Shared>) -> Self {
+        shared.uses.iter().for_each(KeyUses::add);
+        Self { shared: Arc::clone(shared) }
+    }
+
     /// Creates the model of the limiters of [`KeyedLimiter::new`](crate::KeyedLimiter::new).
     pub(crate) fn model(permits: usize) -> Self {
         Self::with_state(State::new(permits, "KeyedLimiter::new(0)"))
