@@ -57,8 +57,8 @@ const LIMITS: [Limit; 11] = [
     Limit { ours: "stream", work: "W1", peer: BUFFER, measured: [1.47, 1.41], promised: None },
     Limit { ours: "parallel", work: "W0", peer: BUFFER, measured: [0.86, 1.09], promised: None },
     Limit { ours: "parallel", work: "W1", peer: BUFFER, measured: [1.96, 2.00], promised: None },
-    Limit { ours: "limited", work: "W0", peer: "awaited", measured: [15.4, 15.4], promised: None },
-    Limit { ours: "limited", work: "W1", peer: "awaited", measured: [6.32, 6.52], promised: None },
+    Limit { ours: "limited", work: "W0", peer: "awaited", measured: [5.26, 5.26], promised: None },
+    Limit { ours: "limited", work: "W1", peer: "awaited", measured: [2.66, 2.71], promised: None },
     Limit { ours: "batched", work: "W0", peer: "awaited", measured: [2.92, 2.92], promised: None },
 ];
 const TOLERANCE: f64 = 1.1;

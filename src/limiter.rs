@@ -7,6 +7,7 @@ mod joint;
 mod key;
 mod numbered;
 mod rate;
+mod request;
 mod room;
 mod set;
 mod state;
@@ -20,11 +21,12 @@ use std::time::Duration;
 pub(crate) use self::acquire::Acquire;
 pub use self::builder::LimiterBuilder;
 pub(crate) use self::key::KeyLimiter;
-use self::key::KeyUse;
+use self::key::KeyUses;
 use self::rate::Rate;
+use self::request::{Request, Task};
 pub(crate) use self::room::{KeyId, Room, Wakers};
 pub(crate) use self::set::LimiterSet;
-use self::state::{Request, State, Task};
+use self::state::State;
 pub use self::ticket::Permit;
 pub(crate) use self::ticket::{Acquired, SharedPermits, Ticket, Turn};
 use crate::error::ConfigError;
@@ -142,12 +144,21 @@ const MAX_HOLD: Duration = Duration::from_secs(300);
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
 pub struct Limiter {
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
+}
+
+/// What the clones of a limiter share.
+struct Shared {
+    state: Mutex<State>,
     /// Set for the limiter of a key of a keyed limiter. Such a key is not forgotten before all clones are dropped.
-    #[allow(dead_code, reason = "it only has to be cloned and dropped")]
-    key_use: Option<KeyUse>,
+    uses: Option<KeyUses>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
 }
 
 impl Limiter {
@@ -199,7 +210,7 @@ impl Limiter {
     }
 
     fn with_state(state: State) -> Self {
-        Self { state: Arc::new(Mutex::new(state)), key_use: None }
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), uses: None }) }
     }
 
     /// Changes the number of permits immediately.
@@ -328,10 +339,23 @@ impl Limiter {
         }
     }
 
+    /// Takes permits, if they could be granted now.
+    fn take_at_once(&self, weight: u32) -> bool {
+        let mut state = self.lock();
+        let now = state.now();
+        let can_take = state.can_take_at_once(weight, now);
+        if can_take {
+            state.take_at_once(weight, now);
+        }
+        can_take
+    }
+
     fn release(&self, weight: u32, is_unused: bool) {
         let mut state = self.lock();
         state.release(weight, is_unused);
-        self.serve(state);
+        if !state.waiting.is_empty() {
+            self.serve(state);
+        }
     }
 
     /// Grants permits to the requests that wait, as far as there are enough, and wakes their tasks. If the first that is left
@@ -359,7 +383,7 @@ impl Limiter {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+        self.shared.lock()
     }
 }
 

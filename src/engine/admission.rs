@@ -98,11 +98,9 @@ impl State<dyn Items + '_> {
             self.scheduler.keys.as_mut()?.note_wait();
             return None;
         }
-        let (next, limiters, permit) = self.scheduler.keys.as_mut()?.pop_ready()?;
+        let (next, permit) = self.scheduler.keys.as_mut()?.pop_ready()?;
         self.scheduler.uncount_keyed(&next);
         held.shared.of_key = Some(permit);
-        let former = held.key.replace(limiters);
-        self.scheduler.permits.later().limiters(former);
         Some(next)
     }
 

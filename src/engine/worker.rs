@@ -229,7 +229,7 @@ fn step_after_attempt<W: Work>(
             let members = take_members(slot.control.jobs(), slot.kept, slot.others);
             items.fail_batch(scheduler, members, error);
         } else {
-            items.fail_attempt(scheduler, job, slot.kept, held.key.as_ref(), error);
+            items.fail_attempt(scheduler, job, slot.kept, held.shared.key(), error);
         }
     }
     release_shared_permit(guard, slot);

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
 
 use super::table::Table;
 use crate::limiter::{KeyId, KeyLimiter, Limiter, Room};
@@ -61,13 +60,16 @@ impl<K> Keys<K> {
         self.table.len()
     }
 
-    /// Adds a key that is not remembered. Returns a counted clone of its limiter.
-    pub(super) fn insert(&mut self, hash: u64, key: K, limiter: Limiter, room: &Arc<Room>) -> Limiter {
-        let id = KeyId { hash, number: self.next_number };
+    /// Returns the id for a new key with this hash.
+    pub(super) fn new_id(&mut self, hash: u64) -> KeyId {
         self.next_number += 1;
-        let limiter = KeyLimiter::new(limiter, id, room);
+        KeyId { hash, number: self.next_number }
+    }
+
+    /// Adds a key that is not remembered. Returns a counted clone of its limiter.
+    pub(super) fn insert(&mut self, key: K, limiter: KeyLimiter) -> Limiter {
         let counted = limiter.limiter();
-        self.table.insert(hash, Entry { key, limiter, timed: None });
+        self.table.insert(limiter.id().hash, Entry { key, limiter, timed: None });
         counted
     }
 

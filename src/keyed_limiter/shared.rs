@@ -144,16 +144,17 @@ impl<K: Eq + Clone> Shared<K> {
                 return found.map(|limiter| (limiter, Wakers::default())).ok_or(next_time);
             }
             if let Some((key, limiter)) = new.take() {
-                let limiter = keys.insert(hash, key, limiter, &self.room);
+                let limiter = keys.insert(key, limiter);
                 let wakers = self.room.take_wakers_of(hash, entrance.number());
                 drop(keys);
                 drop(forgotten);
                 return Ok((limiter, wakers));
             }
+            let id = keys.new_id(hash);
             drop(keys);
             drop(forgotten);
             // The key is cloned without the lock. Much can change meanwhile, so everything is checked again.
-            new = Some((key.clone(), Limiter::like(&self.model)));
+            new = Some((key.clone(), KeyLimiter::like(&self.model, id, &self.room)));
         }
     }
 }
@@ -167,5 +168,10 @@ impl<K> Shared<K> {
     /// Returns the number of keys and of their times, without forgetting any.
     pub(super) fn sizes(&self) -> (usize, usize) {
         self.lock().sizes()
+    }
+
+    /// Returns the number of keys that are reported as unused.
+    pub(super) fn reports(&self) -> usize {
+        self.room.unused()
     }
 }

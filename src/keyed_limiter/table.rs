@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// An allocation for up to eight times this many entries is kept, even if few of them are in use.
 const SMALL: usize = 32;
@@ -11,14 +12,33 @@ const SMALL: usize = 32;
 /// Two keys with the same hash of 64 bits are rare, unless the caller's `Hash` is bad. One of them is in the map, the others are
 /// in a list. So only a bad `Hash` makes the table slow, as it does in every hash map.
 pub(super) struct Table<E> {
-    by_hash: HashMap<u64, E>,
+    by_hash: HashMap<u64, E, BuildHasherDefault<AsIs>>,
     /// Entries with a hash that another entry had when they were inserted.
     others: Vec<(u64, E)>,
 }
 
+/// Hashes a hash to itself.
+#[derive(Default)]
+struct AsIs(u64);
+
+impl Hasher for AsIs {
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    /// It is not called, because a hash is a `u64`.
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 impl<E> Table<E> {
     pub(super) fn new() -> Self {
-        Self { by_hash: HashMap::new(), others: Vec::new() }
+        Self { by_hash: HashMap::default(), others: Vec::new() }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -62,6 +62,27 @@ fn a_key_with_a_clone_of_its_limiter_is_remembered() {
     assert_eq!(limiter.keys(), 0);
 }
 
+/// A run asks for a key that is remembered in this way, and forgets none.
+#[test]
+fn a_key_that_is_found_again_and_again_is_reported_once() {
+    let limiter = of_keys(2);
+    for _ in 0..3 {
+        drop(limiter.try_acquire(1));
+        for _ in 0..1_000 {
+            drop(limiter.known(&1));
+        }
+        assert_eq!((limiter.shared.reports(), limiter.keys(), limiter.shared.reports()), (1, 0, 0));
+    }
+    let used = limiter.limiter(&1).unwrap().0;
+    let other = limiter.limiter(&2).unwrap().0;
+    drop(other);
+    drop(limiter.try_acquire(2));
+    // A key that was looked at while it was used is reported again.
+    assert_eq!((limiter.keys(), limiter.shared.reports()), (1, 0));
+    drop(used);
+    assert_eq!((limiter.shared.reports(), limiter.keys()), (1, 0));
+}
+
 #[test]
 fn room_is_a_queue_and_each_change_wakes_its_first() {
     let limiter = of_keys(1);

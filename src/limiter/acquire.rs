@@ -63,14 +63,7 @@ impl Limiter {
     /// Takes one permit if an attempt could begin now: a permit is free, the rate and a hold allow it, and no request waits.
     /// Returns `None` otherwise. A permit counts as a start of the rate, also if it is dropped at once.
     pub fn try_acquire(&self) -> Option<Permit> {
-        let mut state = self.lock();
-        let now = state.now();
-        let can_take = state.can_take_at_once(1, now);
-        if can_take {
-            state.take_at_once(1, now);
-        }
-        drop(state);
-        can_take.then(|| Permit::new(self.clone().into(), 1))
+        self.take_at_once(1).then(|| Permit::new(self.clone().into(), 1))
     }
 }
 

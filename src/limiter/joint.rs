@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::{mem, ptr};
 
-use super::state::{JointRequest, Request, State};
+use super::request::{JointRequest, Request};
+use super::state::State;
 use super::{Limiter, LimiterSet};
-use crate::lock::lock;
 use crate::rt::{Instant, MutexGuard};
 
 /// Several limiters, each of them once.
@@ -46,7 +46,7 @@ impl Several {
     }
 
     pub(super) fn lock(&self) -> Vec<MutexGuard<'_, State>> {
-        self.limiters.iter().map(|limiter| lock(&limiter.state)).collect()
+        self.limiters.iter().map(Limiter::lock).collect()
     }
 
     /// Takes permits, if all limiters could grant them at once.
@@ -65,6 +65,19 @@ impl Several {
             }
         }
         is_free
+    }
+
+    /// Exchanges permits of an attempt that has ended for those of a new one, if no request waits and all limiters could grant them
+    /// at once.
+    pub(super) fn renew(&self, states: &mut [MutexGuard<'_, State>], weight: u32, reading: Instant) -> bool {
+        let can_renew = states.iter().all(|state| state.can_renew(weight, state.time_at(reading)));
+        if can_renew {
+            for state in states {
+                let now = state.time_at(reading);
+                state.renew(weight, now);
+            }
+        }
+        can_renew
     }
 
     pub(super) fn wakers(&self, waker: &Waker) -> Vec<Waker> {
@@ -191,10 +204,10 @@ impl JointRequest for Joint {
 impl Limiter {
     /// Returns `true` if this is the same limiter.
     pub(super) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.state, &other.state)
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     pub(super) fn address(&self) -> usize {
-        ptr::from_ref(&*self.state).addr()
+        ptr::from_ref(&*self.shared).addr()
     }
 }

@@ -27,6 +27,10 @@ impl<T> Numbered<T> {
         self.len
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Adds a value at the end. Its number must be above all numbers before it.
     pub(super) fn push(&mut self, number: u64, value: T) {
         debug_assert!(self.entries.back().is_none_or(|(last, _)| *last < number), "the numbers ascend");

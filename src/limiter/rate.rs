@@ -13,11 +13,13 @@ const LONGEST_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 /// `period / count` after the one before it, and each start moves the time of the next. A start may come earlier than its time
 /// by as much as `burst - 1` starts take.
 ///
-/// Times are since the creation of the limiter. They are counted in `1 / count` nanoseconds, so that no rounding adds up.
+/// Times are since the creation of the limiter. They are counted in `1 / count` nanoseconds, so that no rounding adds up. In this
+/// unit, a start needs no division, unless it has waited for its time.
 #[derive(Debug, Clone)]
 pub(super) struct Rate {
     count: u32,
-    period: Duration,
+    /// The time from one start to the next, in this unit: as many as the period has nanoseconds.
+    interval: u64,
     burst: u32,
     /// The theoretical time of the next start.
     next: u128,
@@ -38,18 +40,27 @@ impl Rate {
         if burst == 0 {
             return Err(ConfigError::new("burst", burst, "at least 1"));
         }
-        Ok(Self { count, period, burst, next: 0 })
+        let interval = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
+        Ok(Self { count, interval, burst, next: 0 })
     }
 
     pub(super) fn burst(&self) -> u32 {
         self.burst
     }
 
+    /// Returns `true` if an attempt of this weight may start at this time.
+    pub(super) fn is_due(&self, weight: u32, now: Duration) -> bool {
+        self.scaled_due(weight) <= self.scaled(now)
+    }
+
     /// Returns the earliest time at which an attempt of this weight may start.
     pub(super) fn due(&self, weight: u32) -> Duration {
-        let ahead = u128::from(self.burst.saturating_sub(weight)) * self.interval();
-        let nanos = self.next.saturating_sub(ahead).div_ceil(u128::from(self.count));
+        let nanos = self.scaled_due(weight).div_ceil(u128::from(self.count));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    fn scaled_due(&self, weight: u32) -> u128 {
+        self.next.saturating_sub(self.intervals(self.burst.saturating_sub(weight)))
     }
 
     /// Returns the time from which a whole burst may start, as if none had been counted.
@@ -59,34 +70,34 @@ impl Rate {
 
     /// Counts the attempt that was counted last as one that starts at this time, which is later.
     pub(super) fn redate(&mut self, at: Duration) {
-        self.next = self.next.max(self.scaled(at) + self.interval());
+        self.next = self.next.max(self.scaled(at) + self.intervals(1));
     }
 
     /// Counts an attempt of this weight that starts at this time.
     pub(super) fn take(&mut self, weight: u32, at: Duration) {
-        self.next = self.next.max(self.scaled(at)) + u128::from(weight) * self.interval();
+        self.next = self.next.max(self.scaled(at)) + self.intervals(weight);
     }
 
     /// Takes back an attempt that was counted and has not started.
     pub(super) fn untake(&mut self, weight: u32) {
-        self.next = self.next.saturating_sub(u128::from(weight) * self.interval());
+        self.next = self.next.saturating_sub(self.intervals(weight));
     }
 
     /// Allows one start at this time, and the others after it at the pace of the rate.
     pub(super) fn forbid_burst(&mut self, at: Duration) {
-        self.next = self.next.max(self.scaled(at) + u128::from(self.burst - 1) * self.interval());
+        self.next = self.next.max(self.scaled(at) + self.intervals(self.burst - 1));
     }
 
     /// Returns another rate. Starts that were counted are still counted.
     pub(super) fn changed(&self, to: Self, now: Duration) -> Self {
         let counted = self.next.saturating_sub(self.scaled(now));
-        let next = to.scaled(now) + counted * to.interval() / self.interval();
+        let next = to.scaled(now) + counted * to.intervals(1) / self.intervals(1);
         Self { next, ..to }
     }
 
-    /// The time from one start to the next.
-    fn interval(&self) -> u128 {
-        self.period.as_nanos()
+    /// Returns the time that this many starts take.
+    fn intervals(&self, starts: u32) -> u128 {
+        u128::from(starts) * u128::from(self.interval)
     }
 
     fn scaled(&self, time: Duration) -> u128 {
@@ -134,7 +145,9 @@ mod tests {
             let mut reference = Reference { interval: (period.into(), count.into()), burst, next: 0 };
             let mut now = 0;
             for (weight, pause, leaves) in steps {
-                let due = rate.due(weight).as_nanos();
+                let (due, nano) = (rate.due(weight), Duration::from_nanos(1));
+                prop_assert!(rate.is_due(weight, due) && !due.checked_sub(nano).is_some_and(|early| rate.is_due(weight, early)));
+                let due = due.as_nanos();
                 if due > now {
                     prop_assert!(!reference.conforms(weight, due - 1));
                 }

@@ -31,7 +31,7 @@ pub(crate) struct Room {
 
 /// No code of the caller's runs while this is locked: a waker is cloned, woken and dropped after the lock is released.
 struct State {
-    /// The keys that were not used any more when they were added. Each is in here for each time that this happened.
+    /// The keys that were not used any more when they were added.
     unused: Vec<KeyId>,
     waiting: Numbered<Waiting>,
     /// The hashes of the keys that tasks wait for, with the numbers of the tasks.
@@ -122,6 +122,13 @@ impl Room {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+}
+
+#[cfg(test)]
+impl Room {
+    pub(crate) fn unused(&self) -> usize {
+        self.lock().unused.len()
     }
 }
 

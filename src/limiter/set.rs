@@ -7,7 +7,8 @@ use std::{fmt, slice};
 
 use super::Limiter;
 use super::joint::{Joint, Several};
-use super::state::{Request, State};
+use super::request::Request;
+use super::state::State;
 use super::ticket::{Acquired, Permit, Ticket};
 use crate::error::ConfigError;
 use crate::rt::{Instant, MutexGuard};
@@ -74,13 +75,34 @@ impl LimiterSet {
     }
 
     /// Takes one permit of each, if all could be granted now. It wakes no task.
-    pub(crate) fn try_acquire(&self) -> Option<Permit> {
+    ///
+    /// # Errors
+    ///
+    /// Returns the limiters otherwise.
+    pub(crate) fn try_acquire(self) -> Result<Permit, Self> {
+        if self.take_at_once(1) { Ok(Permit::new(self, 1)) } else { Err(self) }
+    }
+
+    pub(super) fn take_at_once(&self, weight: u32) -> bool {
         match self {
-            Self::One(limiter) => limiter.try_acquire(),
-            Self::Several(several) => {
-                let is_taken = several.take_at_once(&mut several.lock(), 1, Instant::now());
-                is_taken.then(|| Permit::new(self.clone(), 1))
+            Self::One(limiter) => limiter.take_at_once(weight),
+            Self::Several(several) => several.take_at_once(&mut several.lock(), weight, Instant::now()),
+        }
+    }
+
+    /// Exchanges permits of an attempt that has ended for those of a new one, if no request waits and they could be granted now.
+    pub(super) fn renew(&self, weight: u32) -> bool {
+        match self {
+            Self::One(limiter) => {
+                let mut state = limiter.lock();
+                let now = state.now();
+                let can_renew = state.can_renew(weight, now);
+                if can_renew {
+                    state.renew(weight, now);
+                }
+                can_renew
             }
+            Self::Several(several) => several.renew(&mut several.lock(), weight, Instant::now()),
         }
     }
 
@@ -107,8 +129,15 @@ impl LimiterSet {
 // Two sets are equal if they have the same limiters.
 impl PartialEq for LimiterSet {
     fn eq(&self, other: &Self) -> bool {
-        let (one, other) = (self.limiters(), other.limiters());
-        one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.is(other))
+        match (self, other) {
+            (Self::One(one), Self::One(other)) => one.is(other),
+            (Self::Several(one), Self::Several(other)) => {
+                let (one, other) = (&one.limiters, &other.limiters);
+                one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.is(other))
+            }
+            // Several are at least two.
+            (Self::One(_), Self::Several(_)) | (Self::Several(_), Self::One(_)) => false,
+        }
     }
 }
 

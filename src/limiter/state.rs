@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::Limiter;
 use super::hold::Hold;
 use super::numbered::Numbered;
 use super::rate::Rate;
+use super::request::{JointRequest, Request, Task};
 use crate::error::ConfigError;
 use crate::rt::Instant;
 
@@ -48,40 +48,6 @@ pub(super) struct State {
     last_waited: Option<Duration>,
     /// The number of the head of the queue, and the time at which it is due, if its task knows that time.
     told: Option<(u64, Duration)>,
-}
-
-/// A request for permits that has to wait.
-pub(super) struct Request {
-    pub(super) weight: u32,
-    pub(super) waker: Waker,
-    /// Only if it needs permits of other limiters as well.
-    pub(super) joint: Option<Arc<dyn JointRequest>>,
-    /// `true` if this limiter could grant it when it was last tried, and another could not. The requests behind it do not wait
-    /// for it then.
-    pub(super) waits_for_others: bool,
-}
-
-/// A request that waits in the queues of several limiters.
-pub(super) trait JointRequest: Send + Sync {
-    /// Returns its number, which is the same in all queues.
-    fn number(&self) -> u64;
-
-    /// Tries it on behalf of a limiter that has changed. Adds other limiters that have to serve their requests.
-    fn serve(&self, others: &mut Vec<Limiter>);
-}
-
-impl Request {
-    pub(super) fn new(weight: u32, waker: Waker) -> Self {
-        Self { weight, waker, joint: None, waits_for_others: false }
-    }
-}
-
-/// What has to be done after a limiter has changed, while it is not locked.
-pub(super) enum Task {
-    /// Wakes the task of a request that was granted, or must ask again.
-    Wake(Waker),
-    /// Tries to grant a request that needs other limiters as well.
-    Try(Arc<dyn JointRequest>),
 }
 
 impl State {
@@ -173,7 +139,7 @@ impl State {
     /// Returns the time, if a grant depends on it. All decisions under one lock use one reading: a request that was not due yet
     /// could otherwise count as due a moment later, and nobody would wait for its time.
     pub(super) fn now(&self) -> Duration {
-        if self.rate.is_none() && self.hold.is_none() { Duration::ZERO } else { self.read_clock() }
+        if self.is_timed() { self.read_clock() } else { Duration::ZERO }
     }
 
     /// Returns the time of one reading of the clock, for decisions under the locks of several limiters.
@@ -184,9 +150,12 @@ impl State {
     /// Returns the earliest time of a grant of this weight, apart from the permits.
     fn due(&self, weight: u32) -> Duration {
         let rate = self.rate.as_ref().map_or(Duration::ZERO, |rate| rate.due(weight));
+        rate.max(self.hold_due())
+    }
+
+    fn hold_due(&self) -> Duration {
         let starts = self.starts_after_hold.unwrap_or(self.permits);
-        let hold = self.hold.as_ref().map_or(Duration::ZERO, |hold| hold.due(starts));
-        rate.max(hold)
+        self.hold.as_ref().map_or(Duration::ZERO, |hold| hold.due(starts))
     }
 
     /// Returns the earliest time of a grant of one permit, if it is in the future.
@@ -197,13 +166,28 @@ impl State {
 
     /// Returns `true` if there are enough permits now. A weight above the limit needs all permits to be free.
     fn fits(&self, weight: u32) -> bool {
-        let is_free = self.in_use == 0 || self.in_use.saturating_add(weight as usize) <= self.permits;
+        self.fits_beside(self.in_use, weight)
+    }
+
+    fn fits_beside(&self, in_use: usize, weight: u32) -> bool {
+        let is_free = in_use == 0 || in_use.saturating_add(weight as usize) <= self.permits;
         self.permits > 0 && is_free
+    }
+
+    /// Returns `true` if the rate and a hold allow a start of this weight now.
+    fn is_due(&self, weight: u32, now: Duration) -> bool {
+        self.rate.as_ref().is_none_or(|rate| rate.is_due(weight, now))
+            && (self.hold.is_none() || self.hold_due() <= now)
+    }
+
+    /// Returns `true` if grants depend on the time.
+    fn is_timed(&self) -> bool {
+        self.rate.is_some() || self.hold.is_some()
     }
 
     /// Returns `true` if a request of this weight could be granted now, apart from the queue.
     fn is_free(&self, weight: u32, now: Duration) -> bool {
-        self.fits(weight) && self.due(weight) <= now
+        self.fits(weight) && self.is_due(weight, now)
     }
 
     /// Returns `true` if the requests behind this one do not wait for it: only other limiters keep it waiting.
@@ -218,14 +202,31 @@ impl State {
 
     /// Returns `true` if a new request could be granted at once.
     pub(super) fn can_take_at_once(&self, weight: u32, now: Duration) -> bool {
-        self.head(now).is_none() && self.is_free(weight, now)
+        (self.waiting.is_empty() || self.head(now).is_none()) && self.is_free(weight, now)
     }
 
     /// Takes permits that can be taken at once.
     pub(super) fn take_at_once(&mut self, weight: u32, now: Duration) {
+        if !self.is_timed() {
+            self.in_use += weight as usize;
+            return;
+        }
         // A limiter that was idle dates from now. One that has just granted what was due continues from there.
         let is_busy = self.last_waited.is_some_and(|last| now.saturating_sub(last) <= LATEST);
         self.count(weight, now, is_busy);
+    }
+
+    /// Returns `true` if permits of an attempt that has ended may be those of a new one: no request waits, and they could be
+    /// granted at once after they were returned.
+    pub(super) fn can_renew(&self, weight: u32, now: Duration) -> bool {
+        let others = self.in_use - weight as usize;
+        self.waiting.is_empty() && self.fits_beside(others, weight) && self.is_due(weight, now)
+    }
+
+    /// Returns permits of an attempt that has ended, and takes them for a new one.
+    pub(super) fn renew(&mut self, weight: u32, now: Duration) {
+        self.release(weight, false);
+        self.take_at_once(weight, now);
     }
 
     /// Returns `true` if a request that waits could be granted now: it is its turn, and there are enough permits.
@@ -258,9 +259,9 @@ impl State {
     /// Counts a grant at this time. One that was due before is dated then.
     fn count(&mut self, weight: u32, now: Duration, was_due: bool) {
         self.in_use += weight as usize;
-        let due = self.due(weight);
+        let at = if was_due { self.due(weight).max(now.saturating_sub(LATEST)) } else { now };
         if let Some(rate) = &mut self.rate {
-            rate.take(weight, if was_due { due.max(now.saturating_sub(LATEST)) } else { now });
+            rate.take(weight, at);
         }
         match &mut self.hold {
             Some(hold) if hold.is_over(now) => self.hold = None,

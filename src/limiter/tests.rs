@@ -154,6 +154,44 @@ fn rule_47_no_permits_hold_everything_back_until_there_are_some() {
 }
 
 #[test]
+fn permits_are_renewed_unless_a_request_waits() {
+    let (limiter, other) = (Limiter::new(2), Limiter::new(9));
+    let mut permit = at_once(&limiter, 2);
+    assert!(permit.renew());
+    let waiting = ask(&limiter, 1);
+    assert!(!permit.renew());
+    drop(permit);
+    let mut permit = granted(&waiting).unwrap();
+    limiter.set_permits(0);
+    assert!(!permit.renew());
+    limiter.set_permits(1);
+    assert!(permit.renew());
+    drop(permit);
+    let both = LimiterSet::from(other.clone()).and(&limiter);
+    let Ok(Acquired::Now(mut permit)) = both.request(2, Waker::noop()) else { panic!("both are free") };
+    assert!(permit.renew(), "it runs alone");
+    let waiting = ask(&limiter, 1);
+    assert!(!permit.renew());
+    drop(waiting);
+    limiter.hold_back(Duration::from_secs(100));
+    assert!(!permit.renew());
+    assert_eq!((limiter.in_use(), other.in_use()), (2, 2));
+    drop(permit);
+    assert_eq!((limiter.in_use(), other.in_use()), (0, 0));
+}
+
+#[test]
+fn rule_38_a_renewed_permit_is_another_start() {
+    let limiter = Limiter::builder().rate(1, Duration::from_secs(3_600)).burst(3).build().unwrap();
+    let mut permit = at_once(&limiter, 1);
+    assert!(permit.renew() && permit.renew() && !permit.renew());
+    // Nothing has begun with it.
+    drop(permit.unused());
+    let mut permit = at_once(&limiter, 1);
+    assert!(!permit.renew());
+}
+
+#[test]
 fn permits_are_taken_once() {
     let limiter = Limiter::new(1);
     let running = at_once(&limiter, 1);

@@ -183,6 +183,30 @@ impl Permit {
         self.weight
     }
 
+    pub(crate) fn limiters(&self) -> &LimiterSet {
+        &self.limiters
+    }
+
+    /// Makes this the permit of a new attempt, if no request waits for it and the limiter allows a start now. Returns `false` if
+    /// not. It wakes no task.
+    pub(crate) fn renew(&mut self) -> bool {
+        self.limiters.renew(self.weight)
+    }
+
+    /// Exchanges the permit for one of other limiters, if that could be granted now, and returns the former limiters. It may wake
+    /// tasks that wait for these.
+    pub(crate) fn exchange(&mut self, limiters: LimiterSet) -> Option<LimiterSet> {
+        if limiters == self.limiters {
+            return self.renew().then_some(limiters);
+        }
+        if !limiters.take_at_once(self.weight) {
+            return None;
+        }
+        let former = mem::replace(&mut self.limiters, limiters);
+        former.release(self.weight, false);
+        Some(former)
+    }
+
     /// Marks the permit as one with which nothing has begun.
     pub(crate) fn unused(mut self) -> Self {
         self.is_unused = true;
@@ -195,17 +219,24 @@ impl Permit {
 pub struct SharedPermits {
     pub(crate) of_limiters: Option<Permit>,
     pub(crate) of_key: Option<Permit>,
+    /// The limiters of the key, if a function has the permits.
+    key: Option<LimiterSet>,
 }
 
 impl SharedPermits {
     pub(crate) fn is_empty(&self) -> bool {
-        self.of_limiters.is_none() && self.of_key.is_none()
+        self.of_limiters.is_none() && self.of_key.is_none() && self.key.is_none()
     }
 
-    /// Takes all permits.
-    pub(crate) fn take(&mut self) -> impl Iterator<Item = Permit> + Send + use<> {
-        let Self { of_limiters, of_key } = mem::take(self);
-        of_limiters.into_iter().chain(of_key)
+    /// Returns the limiters of the key of the attempt.
+    pub(crate) fn key(&self) -> Option<&LimiterSet> {
+        self.of_key.as_ref().map(Permit::limiters).or(self.key.as_ref())
+    }
+
+    /// Takes all permits for a function that keeps them until it returns.
+    pub(crate) fn take(&mut self) -> Self {
+        let key = self.key().cloned();
+        mem::replace(self, Self { key, ..Self::default() })
     }
 }
 

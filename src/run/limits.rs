@@ -76,7 +76,7 @@ impl<R: Plan> MapRun<R> {
     /// above the number of items of the slowest key.
     ///
     /// A second call adds another key: an attempt needs a permit of each of them at the same time. The function is called
-    /// before each attempt, and more often for an item that waits for room in the keyed limiter. [`hold_back`](Self::hold_back) holds
+    /// before each attempt, and more often for an item that has to wait. [`hold_back`](Self::hold_back) holds
     /// the item's key, the first one if there are several.
     ///
     /// # Examples

@@ -190,6 +190,20 @@ async fn rule_41_the_rate_of_a_key_counts_from_the_start_of_an_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rule_41_an_item_that_waits_for_its_key_is_no_start() {
+    for end in End::all() {
+        let (hosts, rate) = (KeyedLimiter::new(1), Limiter::builder().rate(1, secs(1)).burst(3));
+        let rate = rate.build().unwrap();
+        // The worker that has run item 1 goes on with item 10, whose key is full, and with item 11.
+        let task = at_once(2).limiter(&rate).build().unwrap();
+        let (plan, log, _) = plan(&task, [0, 1, 10, 11], |n| if n == 0 { secs(10) } else { secs(0) });
+        in_time(plan.run_per(end, last_digit, &hosts)).await;
+        assert_eq!(log.timed(), [(0, 0), (0, 1), (0, 11), (10_000, 10)], "{end:?}");
+        check_idle(&hosts);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn rule_41_a_weight_counts_as_one_for_a_key() {
     for end in End::all() {
         let hosts = KeyedLimiter::new(2);

@@ -1,12 +1,12 @@
 //! A request of attempts that need a permit of their key.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 
 use crate::error::ConfigError;
-use crate::limiter::{Acquire, LimiterSet, Permit};
+use crate::limiter::{Acquire, Permit};
 
 /// Ready when a keyed limiter may have room for another key.
 pub(in super::super) type Room = BoxFuture<'static, ()>;
@@ -14,14 +14,14 @@ pub(in super::super) type Room = BoxFuture<'static, ()>;
 /// A request that the driver awaits.
 pub(in super::super) enum KeyRequest {
     /// For a permit for the first attempt of a line.
-    Permit(LimiterSet, Acquire),
+    Permit(Acquire),
     /// For room for a new key in a keyed limiter.
     Room(Room),
 }
 
 /// What a request was granted.
 pub(in super::super) enum KeyGrant {
-    Permit(LimiterSet, Result<Permit, ConfigError>),
+    Permit(Result<Permit, ConfigError>),
     Room,
 }
 
@@ -30,10 +30,7 @@ impl Future for KeyRequest {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<KeyGrant> {
         match self.get_mut() {
-            Self::Permit(limiters, acquire) => {
-                let permit = ready!(Pin::new(acquire).poll(cx));
-                Poll::Ready(KeyGrant::Permit(limiters.clone(), permit))
-            }
+            Self::Permit(acquire) => Pin::new(acquire).poll(cx).map(KeyGrant::Permit),
             Self::Room(room) => room.as_mut().poll(cx).map(|()| KeyGrant::Room),
         }
     }

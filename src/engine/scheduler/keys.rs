@@ -22,7 +22,7 @@ pub(in super::super) struct Keys {
     /// The attempts of each key that wait, without the one in `ready`. No line is empty.
     lines: HashMap<LimiterSet, VecDeque<Next>>,
     /// Permits that were granted to lines in this poll of the driver.
-    granted: VecDeque<(LimiterSet, Permit)>,
+    granted: VecDeque<Permit>,
     /// The lines without a request.
     idle: VecDeque<LimiterSet>,
     /// The attempt that starts next. It has the permit of its key.
@@ -42,7 +42,6 @@ pub(in super::super) struct Keys {
 /// An attempt with the permit of its key.
 struct Ready {
     next: Next,
-    limiters: LimiterSet,
     permit: Permit,
     /// `true` if it has waited for the permits of the run or of the limiters since.
     has_waited: bool,
@@ -61,7 +60,7 @@ impl Keys {
     /// Returns an error if the limiter of a key never grants a permit.
     pub(in super::super) fn grant(&mut self, grant: KeyGrant) -> Result<(), ConfigError> {
         match grant {
-            KeyGrant::Permit(limiters, permit) => self.granted.push_back((limiters, permit?)),
+            KeyGrant::Permit(permit) => self.granted.push_back(permit?),
             KeyGrant::Room => self.awaits_room = false,
         }
         Ok(())
@@ -75,6 +74,11 @@ impl Keys {
     /// Returns `true` if an attempt can become ready without a new item or a due retry.
     pub(in super::super) fn can_serve_lines(&self) -> bool {
         self.ready.is_some() || !self.granted.is_empty() || !self.idle.is_empty() || self.can_enter()
+    }
+
+    /// Returns `true` if no attempt waits.
+    fn is_empty(&self) -> bool {
+        self.ready.is_none() && self.lines.is_empty() && self.outside.is_empty() && self.granted.is_empty()
     }
 
     fn can_enter(&self) -> bool {
@@ -104,12 +108,15 @@ impl Keys {
     }
 
     /// Gives an attempt a permit, if nothing else waits for its key, or puts it into the line of its key.
-    pub(in super::super) fn join(&mut self, limiters: LimiterSet, next: Next) {
-        let is_first = self.ready.is_none() && !self.lines.contains_key(&limiters);
-        let permit = if is_first { limiters.try_acquire() } else { None };
-        if let Some(permit) = permit {
-            self.ready = Some(Ready { next, limiters, permit, has_waited: false });
-            return;
+    pub(in super::super) fn join(&mut self, mut limiters: LimiterSet, next: Next) {
+        if self.ready.is_none() && !self.lines.contains_key(&limiters) {
+            match limiters.try_acquire() {
+                Ok(permit) => {
+                    self.ready = Some(Ready { next, permit, has_waited: false });
+                    return;
+                }
+                Err(full) => limiters = full,
+            }
         }
         let line = self.lines.entry(limiters.clone()).or_default();
         if line.is_empty() {
@@ -128,13 +135,13 @@ impl Keys {
 
     /// Gives a permit to the first attempt of a line, so that it is ready. The rest is dropped later: that may wake other tasks.
     pub(in super::super) fn serve_lines(&mut self, later: &mut Later) {
-        if self.ready.as_ref().is_some_and(|ready| ready.limiters.is_held()) {
+        if self.ready.as_ref().is_some_and(|ready| ready.permit.limiters().is_held()) {
             // The hold has begun while the attempt waited for the permits of the run or of the limiters.
             self.return_unused(true, later);
         }
         while self.ready.is_none() {
-            if let Some((limiters, permit)) = self.granted.pop_front() {
-                self.use_permit(limiters, permit, later);
+            if let Some(permit) = self.granted.pop_front() {
+                self.use_permit(permit, later);
             } else if let Some(limiters) = self.idle.pop_front() {
                 self.serve_idle(limiters, later);
             } else {
@@ -147,28 +154,25 @@ impl Keys {
     fn serve_idle(&mut self, limiters: LimiterSet, later: &mut Later) {
         if !self.lines.contains_key(&limiters) {
             later.limiters([limiters]);
-        } else if let Some(permit) = limiters.try_acquire() {
-            self.use_permit(limiters, permit, later);
-        } else {
-            let request = limiters.clone().acquire(1);
-            self.new_requests.push(KeyRequest::Permit(limiters, request));
+            return;
+        }
+        match limiters.try_acquire() {
+            Ok(permit) => self.use_permit(permit, later),
+            Err(limiters) => self.new_requests.push(KeyRequest::Permit(limiters.acquire(1))),
         }
     }
 
     /// Makes the first attempt of a line ready.
-    fn use_permit(&mut self, limiters: LimiterSet, permit: Permit, later: &mut Later) {
-        let next = self.lines.get_mut(&limiters).and_then(VecDeque::pop_front);
-        let Some(next) = next else {
-            later.unused_permits([permit]);
-            later.limiters([limiters]);
-            return;
-        };
-        if self.lines.get(&limiters).is_some_and(VecDeque::is_empty) {
-            self.remove_line(&limiters, later);
+    fn use_permit(&mut self, permit: Permit, later: &mut Later) {
+        let limiters = permit.limiters();
+        let next = self.lines.get_mut(limiters).and_then(VecDeque::pop_front);
+        let Some(next) = next else { return later.unused_permits([permit]) };
+        if self.lines.get(limiters).is_some_and(VecDeque::is_empty) {
+            self.remove_line(limiters, later);
         } else {
             self.idle.push_back(limiters.clone());
         }
-        self.ready = Some(Ready { next, limiters, permit, has_waited: false });
+        self.ready = Some(Ready { next, permit, has_waited: false });
     }
 
     fn remove_line(&mut self, limiters: &LimiterSet, later: &mut Later) {
@@ -184,27 +188,25 @@ impl Keys {
         }
     }
 
-    /// Takes the attempt that starts, with its key's limiters and permit.
-    pub(in super::super) fn pop_ready(&mut self) -> Option<(Next, LimiterSet, Permit)> {
-        let Ready { next, limiters, permit, has_waited } = self.ready.take()?;
+    /// Takes the attempt that starts, with the permit of its key.
+    pub(in super::super) fn pop_ready(&mut self) -> Option<(Next, Permit)> {
+        let Ready { next, permit, has_waited } = self.ready.take()?;
         if has_waited {
-            limiters.date_start();
+            permit.limiters().date_start();
         }
-        Some((next, limiters, permit))
+        Some((next, permit))
     }
 
     /// Returns the permits of attempts that cannot start now. With `all`, also that of the attempt that starts next.
     fn return_unused(&mut self, all: bool, later: &mut Later) {
-        for (limiters, permit) in mem::take(&mut self.granted) {
-            self.idle.push_back(limiters);
+        for permit in mem::take(&mut self.granted) {
+            self.idle.push_back(permit.limiters().clone());
             later.unused_permits([permit]);
         }
-        if let Some(Ready { next, limiters, permit, .. }) = self.ready.take_if(|_| all) {
-            let line = self.lines.entry(limiters.clone()).or_default();
+        if let Some(Ready { next, permit, .. }) = self.ready.take_if(|_| all) {
+            let line = self.lines.entry(permit.limiters().clone()).or_default();
             if line.is_empty() {
-                self.idle.push_front(limiters);
-            } else {
-                later.limiters([limiters]);
+                self.idle.push_front(permit.limiters().clone());
             }
             line.push_front(next);
             later.unused_permits([permit]);
@@ -234,9 +236,8 @@ impl Keys {
             return None;
         }
         let is_late = |next: &Next| next.give_up().is_some_and(|give_up| give_up <= now);
-        if let Some(Ready { next, limiters, permit, .. }) = self.ready.take_if(|ready| is_late(&ready.next)) {
+        if let Some(Ready { next, permit, .. }) = self.ready.take_if(|ready| is_late(&ready.next)) {
             later.unused_permits([permit]);
-            later.limiters([limiters]);
             return Some(next);
         }
         if let Some(at) = self.outside.iter().position(is_late) {
@@ -287,6 +288,12 @@ impl Scheduler {
     pub(in super::super) fn uncount_keyed(&mut self, next: &Next) {
         let count = if next.is_new() { &mut self.keyed_new } else { &mut self.keyed_retries };
         *count -= 1;
+    }
+
+    /// Returns `true` if a worker may continue with its shared permits, once these are renewed: no attempt of this run waits for such
+    /// permits.
+    pub(in super::super) fn may_renew_shared(&self) -> bool {
+        self.permits.are_renewable() && self.keys.as_ref().is_none_or(|keys| keys.is_empty())
     }
 
     /// Returns the permits of keys for attempts that cannot start now. If the run's own permits are all in use, it is paused, or

@@ -9,6 +9,8 @@ use crate::limiter::{LimiterSet, Permit, Ticket, Turn, Wakers};
 #[derive(Default)]
 pub struct Later {
     all: Vec<Released>,
+    /// The last clone of the limiter of a key may let another key in.
+    limiters: Vec<LimiterSet>,
 }
 
 /// A part of a shared limit that is no longer needed, or a turn of others there.
@@ -17,20 +19,19 @@ enum Released {
     Permit(Permit),
     Ticket(Ticket),
     Turn(Turn),
-    Limiters(LimiterSet),
     Request(KeyRequest),
     Wakers(Wakers),
 }
 
 impl fmt::Debug for Later {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Later").field("len", &self.all.len()).finish()
+        f.debug_struct("Later").field("len", &(self.all.len() + self.limiters.len())).finish()
     }
 }
 
 impl Later {
     pub(in super::super) fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.all.is_empty() && self.limiters.is_empty()
     }
 
     pub(in super::super) fn permits(&mut self, permits: impl IntoIterator<Item = Permit>) {
@@ -50,9 +51,8 @@ impl Later {
         self.all.extend(turns.into_iter().map(Released::Turn));
     }
 
-    /// The last clone of the limiter of a key may let another key in.
     pub(in super::super) fn limiters(&mut self, sets: impl IntoIterator<Item = LimiterSet>) {
-        self.all.extend(sets.into_iter().map(Released::Limiters));
+        self.limiters.extend(sets);
     }
 
     pub(in super::super) fn requests(&mut self, requests: impl IntoIterator<Item = KeyRequest>) {

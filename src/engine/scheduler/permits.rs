@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::later::Later;
 use crate::config::Config;
 use crate::error::ConfigError;
-use crate::limiter::{Acquired, Limiter, LimiterSet, SharedPermits, Ticket};
+use crate::limiter::{Acquired, Limiter, LimiterSet, Permit, SharedPermits, Ticket};
 use crate::rt::{Instant, OwnedSemaphorePermit, Semaphore};
 
 /// The permits that an attempt holds while it runs.
@@ -15,8 +15,6 @@ use crate::rt::{Instant, OwnedSemaphorePermit, Semaphore};
 pub(in super::super) struct HeldPermits {
     own: Option<OwnedSemaphorePermit>,
     pub(in super::super) shared: SharedPermits,
-    /// The limiters of the key of the last attempt.
-    pub(in super::super) key: Option<LimiterSet>,
 }
 
 impl HeldPermits {
@@ -40,8 +38,10 @@ pub(in super::super) struct Permits {
     /// permits than that runs alone.
     debt: usize,
     limiters: Option<LimiterSet>,
-    /// `true` if a retry budget counts the first attempts, or items have keys, so that each start must be checked.
-    checks_starts: bool,
+    /// `true` if items have keys.
+    keyed: bool,
+    /// `true` if a retry budget counts the first attempts.
+    has_budget: bool,
     /// The position in the queue of the shared limit, while the next attempt waits only for that limit.
     ticket: Option<Ticket>,
     /// Parts of the shared limits that are no longer needed.
@@ -53,9 +53,9 @@ impl Permits {
     pub(in super::super) fn new(config: &Config, holds: bool, keyed: bool) -> Self {
         let &Config { concurrency, ref limiters, ref retry_budget, .. } = config;
         let limiters = limiters.clone().or_else(|| holds.then(|| Limiter::for_holds(concurrency).into()));
-        let checks_starts = keyed || retry_budget.is_some();
+        let has_budget = retry_budget.is_some();
         let capacity = concurrency.min(Semaphore::MAX_PERMITS);
-        let is_simple = limiters.is_none() && !checks_starts;
+        let is_simple = limiters.is_none() && !keyed && !has_budget;
         Self {
             is_simple,
             semaphore: Arc::new(Semaphore::new(capacity)),
@@ -63,7 +63,8 @@ impl Permits {
             most: capacity,
             debt: 0,
             limiters,
-            checks_starts,
+            keyed,
+            has_budget,
             ticket: None,
             later: Later::default(),
         }
@@ -104,7 +105,7 @@ impl Permits {
         weight: u32,
         waker: &Waker,
     ) -> Result<bool, ConfigError> {
-        self.is_simple = self.debt == 0 && self.limiters.is_none() && !self.checks_starts;
+        self.is_simple = self.debt == 0 && self.limiters.is_none() && !self.keyed && !self.has_budget;
         let taken = self.take_own(held, weight)? && self.take_shared(held, weight, waker)?;
         if !taken {
             // Permits that were lent to an attempt that has to wait are taken back, so that other attempts cannot use them
@@ -194,6 +195,38 @@ impl Permits {
         Ok(held.shared.of_limiters.is_some())
     }
 
+    /// Returns `true` if a worker may go on with the permits of an attempt that has ended, once the shared ones are
+    /// [renewed](Self::renew_shared).
+    pub(super) fn are_renewable(&self) -> bool {
+        self.debt == 0 && !self.has_budget && self.ticket.is_none()
+    }
+
+    /// Exchanges the permits of the limiters for those of a new attempt, if it has the same weight, could start now, and no request
+    /// waits for them. Returns `false` if not.
+    pub(in super::super) fn renew_shared(&self, held: &mut HeldPermits, weight: u32) -> bool {
+        held.own_permits() == weight as usize
+            && (self.limiters.is_none() || held.shared.of_limiters.as_mut().is_some_and(Permit::renew))
+    }
+
+    /// Exchanges the permit of a key for one of the key of a new attempt, if that is free. Returns `false` if not: nothing begins
+    /// with the permits of the limiters then, and they are returned.
+    pub(in super::super) fn renew_key(
+        &mut self,
+        held: &mut HeldPermits,
+        limiters: Option<LimiterSet>,
+    ) -> bool {
+        if let (Some(limiters), Some(permit)) = (limiters, &mut held.shared.of_key) {
+            if let Some(former) = permit.exchange(limiters) {
+                // The run keeps the key until it unlocks the state. Otherwise, a key that is idle between two items would be
+                // forgotten and added again for each.
+                self.later.limiters([former]);
+                return true;
+            }
+        }
+        drop(held.shared.of_limiters.take().map(Permit::unused));
+        false
+    }
+
     /// Takes back permits of an ended attempt while there is debt. The next attempt may reuse the rest.
     #[inline]
     pub(in super::super) fn give_back(&mut self, held: &mut HeldPermits) {
@@ -271,8 +304,8 @@ impl Permits {
     /// Takes back the permits of an attempt that does not start.
     pub(in super::super) fn abandon(&mut self, mut held: HeldPermits) {
         self.give_back(&mut held);
-        self.later.unused_permits(held.shared.take());
-        self.later.limiters(held.key);
+        let SharedPermits { of_limiters, of_key, .. } = held.shared;
+        self.later.unused_permits(of_limiters.into_iter().chain(of_key));
     }
 
     /// Returns what is dropped after the state is unlocked.

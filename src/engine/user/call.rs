@@ -1,6 +1,5 @@
 //! The forms of the map function.
 
-use std::mem;
 use std::sync::Arc;
 
 use tracing::Span;
@@ -263,7 +262,7 @@ fn begin_blocking<T: Send + 'static, E: Send + 'static>(
 ) -> BlockingAttempt<T, E> {
     let (span, dispatch) = (Span::current(), current_dispatch());
     // The limit counts functions that still run, so the permits stay with the function.
-    let permits = mem::take(permits);
+    let permits = permits.take();
     BlockingAttempt::begin(move || {
         let _permits = permits;
         in_context(dispatch.as_ref(), || span.in_scope(function))

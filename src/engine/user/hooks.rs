@@ -275,7 +275,10 @@ where
             later.limiters(below);
             return Err(Box::pin(limiter.room()));
         };
-        Ok(Some(below.map_or_else(|| own.clone().into(), |below| below.and(&own))))
+        Ok(Some(match below {
+            Some(below) => below.and(&own),
+            None => own.into(),
+        }))
     }
 }
 

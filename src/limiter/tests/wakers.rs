@@ -28,7 +28,7 @@ impl Reentrant {
 
     fn call(&self) {
         self.calls.all.fetch_add(1, SeqCst);
-        if self.limiter.state.try_lock().is_err() {
+        if self.limiter.shared.state.try_lock().is_err() {
             // The calls below, and dropping the ticket, would deadlock.
             self.calls.locked.fetch_add(1, SeqCst);
             mem::forget(self.ticket.lock().unwrap().take());
