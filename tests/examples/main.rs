@@ -20,6 +20,7 @@ mod clean_text;
 #[path = "../durable/cluster.rs"]
 #[allow(dead_code, reason = "the tests of the examples do not suspend the server")]
 mod cluster;
+mod embed;
 #[path = "../durable/folder.rs"]
 mod folder;
 mod harness;
