@@ -1,7 +1,8 @@
 //! The examples as their users see them: their output, their exit codes, and their reactions to signals. A module per
 //! example.
 //!
-//! `cargo test --all-features --test examples` runs these tests. They need Linux with `sha256sum`, and they wait in real time.
+//! `cargo test --all-features --test examples` runs these tests. They need Linux with `sha256sum` and a
+//! PostgreSQL server, and they wait in real time.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -13,7 +14,13 @@
 )]
 
 mod binary;
+mod bulk_insert;
+mod bulk_insert_killed;
 mod clean_text;
+#[path = "../durable/cluster.rs"]
+#[allow(dead_code, reason = "the tests of the examples do not suspend the server")]
+mod cluster;
+mod embed;
 #[path = "../durable/folder.rs"]
 mod folder;
 mod harness;
@@ -25,6 +32,8 @@ mod picture_hashes;
 mod pictures;
 mod pipeline;
 mod pipeline_stopped;
+#[path = "../it/support/random.rs"]
+mod random;
 mod resize_images;
 mod resume_batch;
 mod resume_batch_stopped;
