@@ -132,6 +132,7 @@ where
     ///
     /// A few milliseconds make fewer and larger calls under a light load, and each item up to so much slower. While all
     /// calls are in use, items gather anyway.
+    #[must_use = "it returns the batcher with this option"]
     pub fn batch_wait(mut self, wait: Duration) -> Self {
         self.options.wait = wait;
         self.alone()
@@ -139,6 +140,7 @@ where
 
     /// Sets how much an item weighs, and how much the items of one call may weigh together; see
     /// [`batch_weight`](crate::MapRun::batch_weight). The default is no such bound. A `most` of 0 counts as 1.
+    #[must_use = "it returns the batcher with this option"]
     pub fn batch_weight(mut self, function: impl Fn(&I) -> u32 + Send + Sync + 'static, most: u32) -> Self {
         self.options.weight = Some((Arc::new(function), most.max(1)));
         self.alone()

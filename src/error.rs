@@ -80,6 +80,7 @@ pub enum FailureReason {
     ///
     /// - retries with [`map_once`](crate::Over::map_once);
     /// - `recover` or `cache` in a task without a [`name`](crate::AsyncMapTaskBuilder::name);
+    /// - [`map_batches`](crate::Over::map_batches) with a size of 0, or with an option that counts single items;
     /// - an item whose [`weight`](crate::MapRun::weight) is above the largest value that a limit has had;
     /// - a [`Limiter`](crate::Limiter) that has never had a permit;
     /// - [`redo`](crate::MapRun::redo) with another number of items, or together with `recover`.

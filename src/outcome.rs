@@ -81,9 +81,12 @@ pub enum ItemError<E> {
         /// The number of attempts, the one that panicked included.
         attempts: u32,
     },
-    /// The map function could not be called: no thread could be started for
-    /// [`map_blocking`](crate::Over::map_blocking). Such an attempt is retried while
-    /// [`retries`](crate::AsyncMapTaskBuilder::retries) are left.
+    /// The attempt has no result of its own, as the message explains:
+    ///
+    /// - No thread could be started for [`map_blocking`](crate::Over::map_blocking). Such an attempt is retried while
+    ///   [`retries`](crate::AsyncMapTaskBuilder::retries) are left.
+    /// - The call for a [batch](crate::Over::map_batches) returned the wrong number of results, or failed as a whole and was not
+    ///   split. One of its items then has the error of the call, and the others this one.
     Faulted {
         /// The reason, as Tokio states it.
         message: String,
@@ -187,7 +190,7 @@ pub enum FailureKind {
     TimedOut,
     /// The map function panicked.
     Panicked,
-    /// The map function could not be called.
+    /// The attempt had no result of its own.
     Faulted,
 }
 

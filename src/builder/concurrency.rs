@@ -64,6 +64,8 @@ impl AsyncMapTaskBuilder {
     /// that an `ordered` run holds back keeps its output. With outputs of 10 MB and `concurrency(8)`, the default can
     /// hold 2.6 GB, and `look_ahead(16)` at most 230 MB. The guide has [tables](crate#how-many-items-are-held).
     ///
+    /// In a run of [batches](crate::Over::map_batches), the default is at least 2 x `concurrency` x the size of a batch.
+    ///
     /// 0 is an error of [`build`](Self::build).
     ///
     /// # Examples

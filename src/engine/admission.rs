@@ -219,7 +219,7 @@ impl State<dyn Items + '_> {
     /// Returns `true` if so few outcomes wait to be taken that an attempt may start. If not, the driver is woken when one is
     /// taken. In the order of the input it is always `true`, because the next outcome may need a retry.
     fn has_room_for_outcomes(&self) -> bool {
-        self.items.has_room(self.scheduler.permits.capacity(), &self.scheduler.driver)
+        self.items.has_room(self.scheduler.item_capacity(), &self.scheduler.driver)
     }
 
     /// Pulls the next item that is to run.

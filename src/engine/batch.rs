@@ -6,9 +6,10 @@ use std::mem;
 use super::Work;
 use super::caught_drop::drop_copy;
 use super::failure::Failure;
-use super::items::{ItemsOf, permits};
+use super::items::ItemsOf;
 use super::job::{Job, Other};
 use super::persist::durability::Persist;
+use super::scheduler::retries::Group;
 use super::scheduler::{AttemptEnd, Scheduler, Wait};
 use super::slots::Kept;
 use super::trace;
@@ -147,12 +148,12 @@ impl<W: Work> ItemsOf<W> {
         }
         let called = members.len();
         let mut end = failure.end(self.end_of_call(scheduler, &members, &error));
-        let mut error = CallError { original: error, is_taken: false };
+        let error = CallError { original: error, is_taken: false };
         if let AttemptEnd::TimedOut(TimeoutScope::Item) = end {
             members = self.fail_late_members(scheduler, members, &error);
             end = AttemptEnd::Faulted;
         }
-        let members = self.retry_call(scheduler, members, &mut error, end);
+        let members = self.retry_call(scheduler, members, &error, end);
         if scheduler.splits_batches() {
             self.split(scheduler, members, called, error);
         } else {
@@ -203,7 +204,7 @@ impl<W: Work> ItemsOf<W> {
         &mut self,
         scheduler: &mut Scheduler,
         members: Vec<Member<W::Item>>,
-        error: &mut CallError<W::Error>,
+        error: &CallError<W::Error>,
         end: AttemptEnd,
     ) -> Vec<Member<W::Item>> {
         let retry = scheduler.config.retry;
@@ -220,18 +221,13 @@ impl<W: Work> ItemsOf<W> {
             members.into_iter().partition(|member| has_retries(&member) && is_in_time(member));
         let name = &scheduler.name;
         trace::call_retry(name, retried.len(), attempt, error.original.kind(), wait.length);
-        for Member { job, item } in retried {
-            let Some(item) = item else { continue };
-            let failure = error.copy(job.attempt);
+        for member in &retried {
+            let failure = error.copy(member.job.attempt);
             let failure = Failure::from(&failure);
             scheduler.count_failed_attempt(&failure);
-            scheduler.emit_failed(self.hooks.observer(), &job, &failure, Some(wait.length));
-            let give_up = scheduler.give_up_at(job.started);
-            let permits = permits::<W>(job.weight);
-            let error = if left.is_empty() { error.take(job.attempt) } else { error.copy(job.attempt) };
-            let slot = self.waiting.keep(Kept { item, job, error: Some(error) });
-            scheduler.park(slot, permits, &Wait { give_up, ..wait });
+            scheduler.emit_failed(self.hooks.observer(), &member.job, &failure, Some(wait.length));
         }
+        self.park_call(scheduler, retried, false, &wait);
         left
     }
 
@@ -253,13 +249,16 @@ impl<W: Work> ItemsOf<W> {
         let second = if first.len() == called { first.split_off(called.div_ceil(2)) } else { Vec::new() };
         trace::split(&scheduler.name, called, first.len(), second.len(), error.original.kind());
         let parts = [first, second].map(|part| {
-            let is_granted = if part.is_empty() { Ok(false) } else { scheduler.grant_call() };
-            (part, is_granted)
+            let wait = if part.is_empty() { Err("it has no items") } else { scheduler.wait_of_part() };
+            (part, wait)
         });
         // The part that is parked last starts first.
-        for (part, is_granted) in parts.into_iter().rev() {
-            match is_granted {
-                Ok(is_granted) => self.park_part(scheduler, part, is_granted),
+        for (part, wait) in parts.into_iter().rev() {
+            match wait {
+                Ok(wait) => {
+                    scheduler.tally.failed_attempts += part.len();
+                    self.park_call(scheduler, part, true, &wait);
+                }
                 Err(why) => {
                     for member in part {
                         let error = error.take(member.job.attempt);
@@ -270,14 +269,20 @@ impl<W: Work> ItemsOf<W> {
         }
     }
 
-    /// Makes a call for a part of a batch that has failed as a whole. It continues the attempts of its items.
-    fn park_part(&mut self, scheduler: &mut Scheduler, part: Vec<Member<W::Item>>, is_granted: bool) {
-        scheduler.tally.failed_attempts += part.len();
-        let mut slots = part.into_iter().filter_map(|Member { job, item }| {
+    /// Makes a call again, for exactly these items. A part of a larger call continues the attempts of its items.
+    fn park_call(
+        &mut self,
+        scheduler: &mut Scheduler,
+        members: Vec<Member<W::Item>>,
+        is_part: bool,
+        wait: &Wait,
+    ) {
+        let mut slots = members.into_iter().filter_map(|Member { job, item }| {
             Some(self.waiting.keep(Kept { item: item?, job, error: None }))
         });
         if let Some(first) = slots.next() {
-            scheduler.park_part(first, slots.collect(), is_granted);
+            let others = slots.collect();
+            scheduler.park_group(first, Group { others, is_part }, wait);
         }
     }
 

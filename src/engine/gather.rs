@@ -10,7 +10,7 @@ impl State<dyn Items + '_> {
     pub(super) fn is_batch_ready(&mut self) -> bool {
         let Some(batches) = &self.scheduler.batches else { return true };
         let waits = !batches.options.wait.is_zero();
-        if self.scheduler.retries.part().is_some() || !(waits || self.scheduler.is_durable) {
+        if self.scheduler.retries.is_group_next() || !(waits || self.scheduler.is_durable) {
             return true;
         }
         let options = batches.options.clone();
@@ -76,7 +76,7 @@ impl State<dyn Items + '_> {
     pub(super) fn gather(&mut self, first: Next) -> Start {
         self.end_wait();
         let Some(batches) = &self.scheduler.batches else { return first.into() };
-        if first.part().is_some() {
+        if first.group().is_some() {
             return first.into();
         }
         let mut room = CallRoom::new(&batches.options);
@@ -100,7 +100,7 @@ impl State<dyn Items + '_> {
     /// Takes the next item that may join a call.
     fn next_to_join(&mut self) -> Option<Next> {
         let scheduler = &mut self.scheduler;
-        if let Some(ticket) = scheduler.retries.pop_due() {
+        if let Some(ticket) = scheduler.retries.pop_due_alone() {
             return Some(Next::Retry(ticket));
         }
         let admitted = scheduler.admitted();

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::account::{Tally, Verdict};
 pub(super) use self::backlog::{Assignment, Next, Pulled, Start};
-use self::batches::Batches;
+use self::batches::{BatchOptions, Batches};
 use self::clock::{Clock, deadline};
 use self::keys::Keys;
 pub(super) use self::later::Later;
@@ -205,7 +205,7 @@ impl Scheduler {
             name: config.name.as_deref().unwrap_or(function).to_owned(),
             run_deadline: config.run_timeout.map(|limit| deadline(now, limit)),
             permits: Permits::new(&config, holds, keyed),
-            look_ahead: config.look_ahead,
+            look_ahead: look_ahead(&config, batches.as_ref()),
             timed,
             observed,
             is_durable,
@@ -370,4 +370,13 @@ impl Scheduler {
     pub(super) fn total(&self) -> Option<usize> {
         self.promised.filter(|promised| *promised >= self.pulled)
     }
+}
+
+/// Returns how many items may be held. Unless it is set, there is room for two batches for each permit.
+fn look_ahead(config: &Config, batches: Option<&BatchOptions>) -> usize {
+    let least = match (batches, config.given.0.look_ahead) {
+        (Some(batches), None) => config.concurrency.saturating_mul(batches.size).saturating_mul(2),
+        _ => 0,
+    };
+    config.look_ahead.max(least)
 }

@@ -7,10 +7,14 @@ use async_map_task::{AsyncMapTask, ItemOutcome};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, Stream};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::every_end::{Given, Report, Terminal, finish, remember};
 use crate::support::{End, Gauge, Log};
+
+/// The error that is not retried.
+pub(crate) const REFUSED: &str = "refused";
 
 /// The results of a call, or its error.
 pub(crate) type Answer = Result<Vec<Result<u64, &'static str>>, &'static str>;
@@ -26,6 +30,7 @@ pub(crate) struct Batched {
     wait: Duration,
     most_weight: u32,
     splits: bool,
+    sink: Duration,
     token: CancellationToken,
     left: Log<u64>,
     /// The calls, with their starts.
@@ -52,6 +57,7 @@ impl Batched {
             wait: Duration::ZERO,
             most_weight: u32::MAX,
             splits: true,
+            sink: Duration::ZERO,
             token: CancellationToken::new(),
             left: Log::open(),
             calls: Log::open(),
@@ -80,6 +86,11 @@ impl Batched {
         Self { token: token.clone(), ..self }
     }
 
+    /// Makes the sink wait this long for each outcome.
+    pub(crate) fn slow_sink(self, sink: Duration) -> Self {
+        Self { sink, ..self }
+    }
+
     /// Returns the log of the items that are given back.
     pub(crate) fn left(&self) -> Log<u64> {
         self.left.clone()
@@ -87,7 +98,8 @@ impl Batched {
 
     /// Executes the run to its end. If this future is dropped, so is the run.
     pub(crate) async fn run(self, end: End) -> Report {
-        let Self { task, source, size, call, wait, most_weight, splits, token, left, calls, running } = self;
+        let Self { task, source, size, call, wait, most_weight, splits, sink, token, left, calls, running } =
+            self;
         let results = Gauge::default();
         let call = move |items: Vec<u64>| {
             calls.note(items.clone());
@@ -99,13 +111,19 @@ impl Batched {
                 Ok(answer.into_iter().map(|result| result.map(give)).collect::<Vec<_>>())
             }
         };
-        let sink = |_: usize| async { Ok::<(), &'static str>(()) };
+        let sink = move |_: usize| async move {
+            if !sink.is_zero() {
+                sleep(sink).await;
+            }
+            Ok::<(), &'static str>(())
+        };
         let run = task
             .over_stream(source)
             .map_batches(size, call)
             .batch_weight(|n| u32::try_from(*n).unwrap_or(u32::MAX), most_weight)
             .batch_wait(wait)
             .split_failed(splits)
+            .retry_if(|error: &&str| *error != REFUSED)
             .give_back(move |item| left.note(item.item))
             .cancellation_token(token);
         let run = if end.ordered { run.ordered() } else { run };

@@ -22,7 +22,7 @@ fn batcher(task: &AsyncMapTask, size: usize) -> (Words, Log<Vec<u64>>, Gauge) {
         async move {
             let _alive = alive;
             sleep(SECOND).await;
-            match items.iter().any(|n| *n == 666) {
+            match items.contains(&666) {
                 true => Err("poison"),
                 false => Ok(items.into_iter().map(|n| if n == 13 { Err("bad") } else { Ok(n) }).collect()),
             }

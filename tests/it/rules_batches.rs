@@ -1,6 +1,8 @@
 //! Rule 43: calls for batches of items.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_map_task::{
@@ -10,7 +12,7 @@ use futures::{StreamExt, stream};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::every_batch::{Answer, Batched};
+use crate::every_batch::{Answer, Batched, REFUSED};
 use crate::every_end::{End, Report, Terminal};
 use crate::support::{SECOND, at_once, in_time, lenient, millis, retrying, secs};
 
@@ -50,8 +52,8 @@ async fn rule_43_calls_take_items_in_their_order_and_are_full() {
 async fn rule_43_each_item_has_its_own_outcome_and_retries() {
     for end in End::all() {
         // Every third item fails in its first two calls, and every item of value 7 always.
-        let seen = std::sync::Arc::new(std::sync::Mutex::new(std::collections::BTreeMap::<u64, u32>::new()));
-        let calls_of = seen.clone();
+        let seen = Arc::new(Mutex::new(BTreeMap::<u64, u32>::new()));
+        let calls_of = Arc::clone(&seen);
         let plan = Batched::new(
             &lenient().concurrency(2).retries(2).retry_delay(secs(1)).build().unwrap(),
             20,
@@ -318,9 +320,9 @@ async fn rule_43_the_time_limit_of_an_item_ends_only_that_item() {
             .timeout_per_item(secs(10))
             .build()
             .unwrap();
-        let first = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let first = Arc::new(AtomicBool::new(true));
         let plan = Batched::new(&task, 0, 2, move |items| {
-            let is_first = first.swap(false, std::sync::atomic::Ordering::SeqCst);
+            let is_first = first.swap(false, SeqCst);
             async move {
                 if is_first {
                     return Ok(vec![Err("once"), Ok(1)]);
@@ -416,9 +418,9 @@ async fn rule_43_retries_lead_the_next_call() {
             continue;
         }
         let task = retrying(1).build().unwrap();
-        let first = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let first = Arc::new(AtomicBool::new(true));
         let plan = Batched::new(&task, 12, 4, move |items| {
-            let is_first = first.swap(false, std::sync::atomic::Ordering::SeqCst);
+            let is_first = first.swap(false, SeqCst);
             async move {
                 if is_first {
                     return Ok(items
@@ -435,5 +437,80 @@ async fn rule_43_retries_lead_the_next_call() {
         let expected: Vec<Vec<u64>> =
             vec![vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![1, 3, 8, 9], vec![10, 11]];
         assert_eq!(calls.lines(), expected, "{end:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_43_a_part_that_fails_for_a_passing_reason_is_called_again_as_it_is() {
+    for end in End::all() {
+        let task = retrying(1).build().unwrap();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let plan = Batched::new(&task, 16, 8, move |items| {
+            let number = calls.fetch_add(1, SeqCst);
+            async move {
+                match items.contains(&3) {
+                    _ if number == 1 => Err("busy"),
+                    true => Err(REFUSED),
+                    false => all_well(items),
+                }
+            }
+        });
+        let calls = plan.calls.clone();
+        let report = in_time(plan.run(end)).await;
+        let mut calls = calls.lines();
+        // The calls for other items go on while the part waits for its retry.
+        calls.sort_by_key(|items| items[0] >= 8);
+        let expected: Vec<Vec<u64>> = vec![
+            (0..8).collect(),
+            (0..4).collect(),
+            (4..8).collect(),
+            (0..4).collect(),
+            vec![0, 1],
+            vec![2, 3],
+            vec![2],
+            vec![3],
+            (8..16).collect(),
+        ];
+        assert_eq!(calls, expected, "{end:?}");
+        assert_eq!((report.summary.retries, failed(&report)), (4, vec![3]), "{end:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_43_a_batch_that_waits_for_its_retry_does_not_fill_the_window() {
+    for end in End::all() {
+        let task = lenient().concurrency(2).retries(1).retry_delay(secs(50)).build().unwrap();
+        let is_first = Arc::new(AtomicBool::new(true));
+        let plan = Batched::new(&task, 5_000, 500, move |items| {
+            let fails = is_first.swap(false, SeqCst);
+            async move {
+                sleep(SECOND).await;
+                if fails { Err("busy") } else { all_well(items) }
+            }
+        });
+        let calls = plan.calls.clone();
+        let report = in_time(plan.run(end)).await;
+        assert_eq!(report.summary.successes, 5_000, "{end:?}");
+        let times = calls.times();
+        assert_eq!(times[9], 4_000, "{end:?}: {times:?}");
+        assert_eq!(times[10], 51_000, "{end:?}: {times:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_43_the_outcomes_of_a_call_do_not_hold_up_the_next() {
+    for end in End::giving() {
+        let task = at_once(1).build().unwrap();
+        let plan = Batched::new(&task, 5_000, 500, async |items| {
+            sleep(millis(500)).await;
+            all_well(items)
+        })
+        .slow_sink(millis(1));
+        let report = in_time(plan.run(end)).await;
+        let elapsed = report.summary.elapsed;
+        assert!(
+            elapsed < millis(6_500),
+            "{end:?}: {elapsed:?} for 10 calls of 500 ms, beside 10 times 500 ms of the sink"
+        );
     }
 }

@@ -2,7 +2,7 @@
 //! slots in which they are kept. Also the stop of the run, which takes back the assigned attempts.
 
 use super::permits::HeldPermits;
-use super::retries::Ticket;
+use super::retries::{Group, Ticket};
 use super::{Scheduler, SourceState, Stop};
 use crate::error::FailureReason;
 use crate::result::Started;
@@ -54,11 +54,11 @@ impl Next {
         }
     }
 
-    /// If it is a part of a batch that has failed as a whole, returns the slots of its other items.
-    pub(in super::super) fn part(&self) -> Option<&[usize]> {
+    /// Returns the other items of a call that is made again.
+    pub(in super::super) fn group(&self) -> Option<&Group> {
         match self {
             Self::New(_) => None,
-            Self::Retry(ticket) => ticket.part(),
+            Self::Retry(ticket) => ticket.group(),
         }
     }
 
@@ -98,7 +98,8 @@ impl Start {
     /// Returns how many of its items have not started, and how many wait for a retry.
     fn counts(&self) -> (usize, usize) {
         let is_new = usize::from(self.first.is_new());
-        (self.new.len() + is_new, self.retries.len() + 1 - is_new)
+        let again = self.first.group().map_or(0, |group| group.others.len());
+        (self.new.len() + is_new, self.retries.len() + again + 1 - is_new)
     }
 }
 

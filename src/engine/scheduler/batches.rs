@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Scheduler;
 use super::clock::deadline;
+use super::retries::Group;
 use super::retry_wait::{AttemptEnd, Wait};
 use crate::rt::Instant;
 
@@ -118,15 +119,22 @@ impl Scheduler {
         Some(deadline(self.clock.latest_start(started?), limit))
     }
 
-    /// Adds a part of a call that has failed as a whole. Its call starts before any other, and the part that was added last
-    /// starts first. Without a grant of the retry budget, it waits for one.
-    pub(in super::super) fn park_part(&mut self, slot: usize, others: Vec<usize>, is_granted: bool) {
+    /// Adds a call that is made again: after a delay or, for a part of a larger one, before any other call. The part that was
+    /// added last starts first.
+    pub(in super::super) fn park_group(&mut self, slot: usize, group: Group, wait: &Wait) {
+        self.retries.park_group(slot, group, wait.until, wait.is_granted);
         let now = self.clock.read();
-        self.retries.park_part(slot, others, (!is_granted).then_some(now));
-        if !is_granted {
+        self.retries.release(now);
+        if !wait.is_granted {
             self.grant_retries(now);
         }
         self.notify_driver();
+    }
+
+    /// Returns the wait of a call for a part of a larger one, or the reason why it is not made.
+    pub(in super::super) fn wait_of_part(&mut self) -> Result<Wait, &'static str> {
+        let is_granted = self.grant_call()?;
+        Ok(Wait { length: Duration::ZERO, until: self.clock.last(), give_up: None, is_granted })
     }
 }
 

@@ -63,14 +63,32 @@ pub(in super::super) struct Ticket {
     before: usize,
     /// The position among the retries of its kind.
     order: u64,
-    /// If it is a part of a batch that has failed as a whole: the slots of its other items.
-    part: Option<Vec<usize>>,
+    /// If it is a call for several items: the others.
+    group: Option<Group>,
+}
+
+/// The other items of a call that has failed as a whole, and is made again for exactly these.
+#[derive(Debug, PartialEq, Eq)]
+pub(in super::super) struct Group {
+    /// The slots of the items.
+    pub(in super::super) others: Vec<usize>,
+    /// `true` if the call is for a part of a larger one, and continues the attempts of its items.
+    pub(in super::super) is_part: bool,
 }
 
 impl Ticket {
-    /// If it is a part of a batch that has failed as a whole, returns the slots of its other items.
-    pub(in super::super) fn part(&self) -> Option<&[usize]> {
-        self.part.as_deref()
+    /// Returns the other items of a call that is made again.
+    pub(in super::super) fn group(&self) -> Option<&Group> {
+        self.group.as_ref()
+    }
+
+    fn is_part(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.is_part)
+    }
+
+    /// Returns the number of its items.
+    fn items(&self) -> usize {
+        self.group.as_ref().map_or(0, |group| group.others.len()) + 1
     }
 }
 
@@ -85,6 +103,11 @@ impl RetrySchedule {
     #[inline]
     pub(in super::super) fn ready(&self) -> usize {
         self.due.len() | self.immediate.len() | self.parts.len()
+    }
+
+    /// Returns `true` if a call that is made again is the next to start.
+    pub(in super::super) fn is_group_next(&self) -> bool {
+        !self.parts.is_empty() || self.due.front().is_some_and(|ticket| ticket.group.is_some())
     }
 
     /// Returns how many retries may start, without the parts of batches.
@@ -131,7 +154,7 @@ impl RetrySchedule {
         let order = self.next_order();
         self.delayed.push(Delayed {
             until,
-            ticket: Ticket { slot, weight, give_up, immediate: None, before: 0, order, part: None },
+            ticket: Ticket { slot, weight, give_up, immediate: None, before: 0, order, group: None },
         });
     }
 
@@ -152,18 +175,28 @@ impl RetrySchedule {
             immediate: Some(admitted),
             before: 0,
             order,
-            part: None,
+            group: None,
         });
     }
 
-    /// Adds a part of a batch that has failed as a whole. If the retry budget has refused it, it waits from `refused` on.
-    pub(in super::super) fn park_part(&mut self, slot: usize, others: Vec<usize>, refused: Option<Instant>) {
+    /// Adds a call that is made again at `until`. Without a grant of the retry budget, it waits for one.
+    pub(in super::super) fn park_group(
+        &mut self,
+        slot: usize,
+        group: Group,
+        until: Instant,
+        is_granted: bool,
+    ) {
         let order = self.next_order();
+        self.held += group.others.len();
         let ticket =
-            Ticket { slot, weight: 1, give_up: None, immediate: None, before: 0, order, part: Some(others) };
-        match refused {
-            None => self.parts.push(ticket),
-            Some(until) => self.push_refused(Delayed { until, ticket }),
+            Ticket { slot, weight: 1, give_up: None, immediate: None, before: 0, order, group: Some(group) };
+        if !is_granted {
+            self.push_refused(Delayed { until, ticket });
+        } else if ticket.is_part() {
+            self.parts.push(ticket);
+        } else {
+            self.delayed.push(Delayed { until, ticket });
         }
     }
 
@@ -177,7 +210,7 @@ impl RetrySchedule {
     ) {
         let order = self.next_order();
         self.next_give_up = earliest(self.next_give_up, give_up);
-        let ticket = Ticket { slot, weight, give_up, immediate: None, before: 0, order, part: None };
+        let ticket = Ticket { slot, weight, give_up, immediate: None, before: 0, order, group: None };
         self.push_refused(Delayed { until, ticket });
     }
 
@@ -232,7 +265,7 @@ impl RetrySchedule {
     }
 
     fn push_due(&mut self, ticket: Ticket) {
-        if ticket.part.is_some() {
+        if ticket.is_part() {
             return self.parts.push(ticket);
         }
         self.next_give_up = earliest(self.next_give_up, ticket.give_up);
@@ -244,15 +277,21 @@ impl RetrySchedule {
     /// Takes the part of a batch that starts next.
     pub(in super::super) fn pop_part(&mut self) -> Option<Ticket> {
         let ticket = self.parts.pop()?;
-        self.held -= 1;
+        self.held -= ticket.items();
         Some(ticket)
     }
 
     /// Takes the retry that has been due for longest.
     pub(in super::super) fn pop_due(&mut self) -> Option<Ticket> {
         let ticket = self.due.pop_front()?;
-        self.held -= 1;
+        self.held -= ticket.items();
         Some(ticket)
+    }
+
+    /// As [`pop_due`](Self::pop_due), if it is a retry of one item.
+    pub(in super::super) fn pop_due_alone(&mut self) -> Option<Ticket> {
+        self.due.front().filter(|ticket| ticket.group.is_none())?;
+        self.pop_due()
     }
 
     /// Takes the first retry without a delay.
@@ -265,8 +304,8 @@ impl RetrySchedule {
 
     /// Puts back a retry that was taken and has not started.
     pub(in super::super) fn put_back(&mut self, ticket: Ticket) {
-        if ticket.part.is_some() {
-            self.held += 1;
+        self.held += ticket.items();
+        if ticket.is_part() {
             return self.parts.push(ticket);
         }
         let queue = if ticket.immediate.is_some() {
@@ -278,7 +317,6 @@ impl RetrySchedule {
         self.next_give_up = earliest(self.next_give_up, ticket.give_up);
         let at = queue.partition_point(|other| other.order < ticket.order);
         queue.insert(at, ticket);
-        self.held += 1;
     }
 
     /// Returns `true` if a retry that may start has a time after which it is not made.
@@ -330,7 +368,8 @@ impl RetrySchedule {
         let delayed = self.delayed.drain().chain(self.refused.drain(..)).map(|delayed| delayed.ticket);
         let tickets = delayed.chain(self.due.drain(..)).chain(self.immediate.drain(..));
         let tickets = tickets.chain(self.parts.drain(..));
-        let slots_of = |ticket: Ticket| ticket.part.into_iter().flatten().chain([ticket.slot]);
+        let slots_of =
+            |ticket: Ticket| ticket.group.into_iter().flat_map(|group| group.others).chain([ticket.slot]);
         let slots = tickets.flat_map(slots_of).collect();
         self.held = 0;
         self.next_give_up = None;

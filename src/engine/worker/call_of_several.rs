@@ -14,16 +14,14 @@ impl State<dyn Items + '_> {
     pub(in super::super) fn begin_call(&mut self, control: &mut AttemptControl, start: &Start) {
         let job = self.items.take_job(start.first.slot());
         let parallel = self.scheduler.is_parallel();
-        let part = start.first.part();
-        control.is_part = part.is_some();
+        let group = start.first.group();
+        control.is_part = group.is_some_and(|group| group.is_part);
         control.others.clear();
-        if let Some(others) = part {
+        if let (Some(group), true) = (group, control.is_part) {
             control.job.continue_attempt(job);
-            control.begin_part(&mut self.scheduler, others.len() + 1, parallel);
-            for slot in others {
-                let mut other = Other { slot: *slot, job: Job::none() };
-                other.job.continue_attempt(self.items.take_job(*slot));
-                control.others.push(other);
+            control.begin_part(&mut self.scheduler, group.others.len() + 1, parallel);
+            for slot in &group.others {
+                control.others.push(Other { slot: *slot, job: self.items.take_job(*slot) });
             }
             return control.work_out_limit(&self.scheduler.config);
         }
@@ -35,11 +33,12 @@ impl State<dyn Items + '_> {
         control.begin(&mut self.scheduler, observer, false, parallel);
         let started = control.started();
         control.others.reserve(start.retries.len() + start.new.len());
-        for ticket in &start.retries {
+        let again = group.into_iter().flat_map(|group| &group.others).copied();
+        for slot in again.chain(start.retries.iter().map(|ticket| ticket.slot)) {
             let mut job = Job::none();
-            job.resume(self.items.take_job(ticket.slot));
+            job.resume(self.items.take_job(slot));
             self.scheduler.tally.retries += 1;
-            control.others.push(Other { slot: ticket.slot, job: Job { attempt_started: started, ..job } });
+            control.others.push(Other { slot, job: Job { attempt_started: started, ..job } });
         }
         for &Pulled { index, slot, .. } in &start.new {
             control.others.push(Other { slot, job: Job::first(index, self.weight(slot), started) });
