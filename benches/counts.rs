@@ -59,7 +59,7 @@ const LIMITS: [Limit; 11] = [
     Limit { ours: "parallel", work: "W1", peer: BUFFER, measured: [1.96, 2.00], promised: None },
     Limit { ours: "limited", work: "W0", peer: "awaited", measured: [5.26, 5.26], promised: None },
     Limit { ours: "limited", work: "W1", peer: "awaited", measured: [2.66, 2.71], promised: None },
-    Limit { ours: "batched", work: "W0", peer: "awaited", measured: [2.92, 2.92], promised: None },
+    Limit { ours: "batched", work: "W0", peer: "awaited", measured: [2.50, 2.50], promised: None },
 ];
 const TOLERANCE: f64 = 1.1;
 

@@ -5,6 +5,9 @@ use super::scheduler::batches::{BatchOptions, CallRoom};
 use super::scheduler::{Next, SourceState, Start};
 use super::state::State;
 
+/// For how many items a call reserves memory in advance, at most.
+const MOST_RESERVED: usize = 512;
+
 impl State<dyn Items + '_> {
     /// Returns `true` if the next call may start: it is full, or nothing joins it soon. Pulls the items that it still lacks.
     pub(super) fn is_batch_ready(&mut self) -> bool {
@@ -82,6 +85,7 @@ impl State<dyn Items + '_> {
         let mut room = CallRoom::new(&batches.options);
         room.take(true, || self.items.weight(first.slot()));
         let mut start = Start::from(first);
+        start.new.reserve(batches.options.size.min(MOST_RESERVED));
         while !room.is_full() {
             let Some(next) = self.next_to_join() else { break };
             if !room.take(false, || self.items.weight(next.slot())) {

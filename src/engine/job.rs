@@ -73,6 +73,22 @@ impl Job {
         *self = waiting;
     }
 
+    /// Records the start of an attempt.
+    #[inline]
+    pub(super) fn begin_at(&mut self, start: Instant) {
+        self.started.get_or_insert(start);
+        self.attempt_started = Some(start);
+    }
+
+    /// Corrects the start of an attempt that has not waited yet, and that of the item, unless this is a part of a larger call.
+    #[inline]
+    pub(super) fn correct_start(&mut self, start: Instant, is_part: bool) {
+        if self.attempt == 1 && !is_part {
+            self.started = Some(start);
+        }
+        self.attempt_started = Some(start);
+    }
+
     /// Returns the outcome of the item, which has run for this long.
     #[inline(always)]
     pub(super) fn outcome<T, E>(

@@ -1,6 +1,5 @@
 //! The control of the attempts in one slot: their starts, limits, tokens and permits.
 
-use std::iter;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -74,10 +73,6 @@ impl AttemptControl {
         (&mut self.job, &mut self.others)
     }
 
-    fn jobs_mut(&mut self) -> impl Iterator<Item = &mut Job> {
-        iter::once(&mut self.job).chain(self.others.iter_mut().map(|other| &mut other.job))
-    }
-
     /// Returns the start of the item whose limit passes first.
     fn first_started(&self) -> Option<Instant> {
         let others = self.others.iter().filter_map(|other| other.job.started);
@@ -86,10 +81,8 @@ impl AttemptControl {
 
     /// Records when an attempt starts.
     pub(in super::super) fn record_start(&mut self, config: &Config, start: Instant) {
-        for job in self.jobs_mut() {
-            job.started.get_or_insert(start);
-            job.attempt_started = Some(start);
-        }
+        self.job.begin_at(start);
+        self.others.iter_mut().for_each(|other| other.job.begin_at(start));
         if config.first_limit.is_some() {
             self.deadline = AttemptDeadline::BegunSince(start);
         }
@@ -102,12 +95,8 @@ impl AttemptControl {
         attempt_deadline: impl FnOnce(Instant) -> AttemptDeadline,
     ) {
         let is_part = self.is_part;
-        for job in self.jobs_mut() {
-            if job.attempt == 1 && !is_part {
-                job.started = Some(start);
-            }
-            job.attempt_started = Some(start);
-        }
+        self.job.correct_start(start, is_part);
+        self.others.iter_mut().for_each(|other| other.job.correct_start(start, is_part));
         if let AttemptDeadline::BegunSince(_) = self.deadline {
             self.deadline = attempt_deadline(start);
         }

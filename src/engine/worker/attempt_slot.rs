@@ -98,7 +98,8 @@ impl<W: Work> SlotProjection<'_, W> {
                 };
                 let context = || context(job, deadline, signal, config, run_deadline);
                 if W::Call::BATCHES {
-                    let others: Vec<_> = self.others.drain(..).flatten().collect();
+                    let mut others = Vec::with_capacity(self.others.len());
+                    others.extend(self.others.drain(..).flatten());
                     // A call for several items may have to be split.
                     let may_retry = may_retry || !others.is_empty();
                     *kept = copy(may_retry, &item);
