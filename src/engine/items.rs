@@ -120,7 +120,8 @@ impl<W: Work> Items for ItemsOf<W> {
     }
 
     fn weight(&self, slot: usize) -> u32 {
-        self.waiting.get(slot).map_or(1, |waiting| waiting.job.weight)
+        let Some(waiting) = self.waiting.get(slot) else { return 1 };
+        waiting.job.weight
     }
 
     fn take_job(&mut self, slot: usize) -> Job {

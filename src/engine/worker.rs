@@ -270,7 +270,9 @@ fn begin_waiting<W: Work>(
     }
     guard.release(W::Mode::PARALLEL);
     *slot.kept = None;
-    slot.others.clear();
+    if W::Call::BATCHES {
+        slot.others.clear();
+    }
     Break(rest(&step, slot.control, cx))
 }
 

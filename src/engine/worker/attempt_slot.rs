@@ -93,20 +93,12 @@ impl<W: Work> SlotProjection<'_, W> {
         let (future, kept) = (&mut self.attempt, &mut *self.kept);
         let built = trace::in_span(&job.span, || {
             catch_unwind(AssertUnwindSafe(|| {
-                let copy = |may_retry, item: &W::Item| {
-                    if may_retry { call.clone_item(item) } else { W::Hooks::copy(item) }
-                };
                 let context = || context(job, deadline, signal, config, run_deadline);
                 if W::Call::BATCHES {
-                    let mut others = Vec::with_capacity(self.others.len());
-                    others.extend(self.others.drain(..).flatten());
-                    // A call for several items may have to be split.
-                    let may_retry = may_retry || !others.is_empty();
-                    *kept = copy(may_retry, &item);
-                    self.others.extend(others.iter().map(|item| copy(may_retry, item)));
+                    let others = take_others::<W>(self.others, kept, &item, call, may_retry);
                     future.set(Some(call.call_batch(context, item, others, &mut held.shared)));
                 } else {
-                    *kept = copy(may_retry, &item);
+                    *kept = if may_retry { call.clone_item(&item) } else { W::Hooks::copy(&item) };
                     future.set(Some(call.call(context, item, &mut held.shared)));
                 }
             }))
@@ -186,4 +178,23 @@ impl<W: Work> SlotProjection<'_, W> {
             self.control.stop();
         }
     }
+}
+
+/// Takes the other items of a call that begins. Leaves clones, if the call may have to be made again, or to be split.
+fn take_others<W: Work>(
+    others: &mut Vec<Option<W::Item>>,
+    kept: &mut Option<W::Item>,
+    first: &W::Item,
+    call: &W::Call,
+    may_retry: bool,
+) -> Vec<W::Item> {
+    let mut items = Vec::with_capacity(others.len());
+    items.extend(others.drain(..).flatten());
+    if may_retry || !items.is_empty() {
+        *kept = call.clone_item(first);
+        others.extend(items.iter().map(|item| call.clone_item(item)));
+    } else {
+        *kept = W::Hooks::copy(first);
+    }
+    items
 }

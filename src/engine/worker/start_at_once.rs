@@ -4,6 +4,7 @@ use super::super::items::ItemsOf;
 use super::super::output::outcomes::Outcomes;
 use super::super::persist::durability::Persist;
 use super::super::scheduler::Scheduler;
+use super::super::scheduler::permits::HeldPermits;
 use super::super::user::hooks::Hooks;
 use super::super::{Mode, Work};
 use super::attempt_slot::SlotProjection;
@@ -17,17 +18,22 @@ pub(in super::super) fn start_at_once<W: Work>(
     slot: &mut SlotProjection<'_, W>,
     slice_is_over: bool,
 ) -> Option<W::Item> {
-    if W::Store::KEEPS || (W::Mode::PARALLEL && (slice_is_over || scheduler.must_notify_or_yield())) {
-        return None;
-    }
-    if !scheduler.permits.is_simple() {
-        return if W::Mode::PARALLEL { None } else { start_with_shared_permits(scheduler, items, slot) };
-    }
-    if !can_start_directly(scheduler, items) {
+    let is_simple = scheduler.permits.is_simple();
+    if W::Store::KEEPS
+        || !(is_simple || (!W::Mode::PARALLEL && scheduler.may_renew_shared()))
+        || !can_start_directly(scheduler, items)
+        || (W::Mode::PARALLEL && (slice_is_over || scheduler.must_notify_or_yield()))
+    {
         return None;
     }
     let (index, item, weight) = items.pull_item(scheduler)?;
-    if slot.control.held.own_permits() != weight as usize {
+    let held = &mut slot.control.held;
+    let is_ready = if is_simple {
+        held.own_permits() == weight as usize
+    } else {
+        !W::Mode::PARALLEL && renew_shared(scheduler, items, held, &item, weight)
+    };
+    if !is_ready {
         let pulled = items.keep_waiting(index, item, weight);
         scheduler.backlog.push_back(pulled);
         return None;
@@ -39,33 +45,24 @@ pub(in super::super) fn start_at_once<W: Work>(
     Some(item)
 }
 
-/// As [`start_at_once`], in a run with limiters or keys, if nothing waits for their permits. If these are not free for the next item,
-/// it waits for them like any other.
+/// Makes the permits of limiters and keys that a worker holds fit for its next item. Returns `false` if they are not free: the item then
+/// waits for them like any other.
 #[inline(never)]
-fn start_with_shared_permits<W: Work>(
+fn renew_shared<W: Work>(
     scheduler: &mut Scheduler,
-    items: &mut ItemsOf<W>,
-    slot: &mut SlotProjection<'_, W>,
-) -> Option<W::Item> {
-    if !scheduler.may_renew_shared() || !can_start_directly(scheduler, items) {
-        return None;
+    items: &ItemsOf<W>,
+    held: &mut HeldPermits,
+    item: &W::Item,
+    weight: u32,
+) -> bool {
+    if !scheduler.permits.renew_shared(held, weight) {
+        return false;
     }
-    let (index, item, weight) = items.pull_item(scheduler)?;
-    let held = &mut slot.control.held;
-    let mut is_ready = scheduler.permits.renew_shared(held, weight);
-    if W::Hooks::KEYED && is_ready {
-        let limiters = items.hooks.key_limiters(&item, true, scheduler.permits.later());
-        is_ready = scheduler.permits.renew_key(held, limiters.ok().flatten());
+    if !W::Hooks::KEYED {
+        return true;
     }
-    if !is_ready {
-        let pulled = items.keep_waiting(index, item, weight);
-        scheduler.backlog.push_back(pulled);
-        return None;
-    }
-    slot.control.job.renew(index, weight);
-    slot.control.begin(scheduler, items.hooks.observer(), true, false);
-    items.set_label(&mut slot.control.job, &item);
-    Some(item)
+    let limiters = items.hooks.key_limiters(item, true, scheduler.permits.later());
+    scheduler.permits.renew_key(held, limiters.ok().flatten())
 }
 
 /// Returns `true` if free permits may go to a new item directly. Then there is no signal, no stop, no waiting attempt and no
