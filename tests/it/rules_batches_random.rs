@@ -201,10 +201,10 @@ fn rule_43_each_item_ends_as_it_would_alone_whatever_is_in_its_calls() {
 fn rule_43_a_run_of_batches_dropped_at_any_poll_leaves_nothing() {
     let (mut random, rounds) = draws();
     let mut dropped = 0;
-    for _ in 0..rounds / 3 {
+    for _ in 0..rounds / 6 {
         let case = Case::draw(&mut random, true);
         for end in End::all().filter(|end| end.terminal != Terminal::Spawn && !end.parallel) {
-            for polls in (0..).step_by(3) {
+            for polls in 0.. {
                 let has_ended = paused().block_on(async {
                     let woken = Arc::new(Woken::default());
                     let plan = case.batched(&case.task());
