@@ -152,6 +152,9 @@ impl<W: Work> ItemsOf<W> {
         if let AttemptEnd::TimedOut(TimeoutScope::Item) = end {
             members = self.fail_late_members(scheduler, members, &error);
             end = AttemptEnd::Faulted;
+            if scheduler.stop.is_some() {
+                return self.cancel_members(scheduler, members, &Failure::from(&error.original));
+            }
         }
         let members = self.retry_call(scheduler, members, &error, end);
         if scheduler.splits_batches() {
@@ -222,8 +225,7 @@ impl<W: Work> ItemsOf<W> {
         let name = &scheduler.name;
         trace::call_retry(name, retried.len(), attempt, error.original.kind(), wait.length);
         for member in &retried {
-            let failure = error.copy(member.job.attempt);
-            let failure = Failure::from(&failure);
+            let failure = Failure { attempts: member.job.attempt, ..Failure::from(&error.original) };
             scheduler.count_failed_attempt(&failure);
             scheduler.emit_failed(self.hooks.observer(), &member.job, &failure, Some(wait.length));
         }
@@ -242,10 +244,6 @@ impl<W: Work> ItemsOf<W> {
         // An item whose `clone` has panicked cannot be tried again.
         let (mut first, lost): (Vec<_>, Vec<_>) =
             members.into_iter().partition(|member| member.item.is_some());
-        for member in lost {
-            let error = error.take(member.job.attempt);
-            self.fail_member(scheduler, member, error, "there is no clone of it");
-        }
         let second = if first.len() == called { first.split_off(called.div_ceil(2)) } else { Vec::new() };
         trace::split(&scheduler.name, called, first.len(), second.len(), error.original.kind());
         let parts = [first, second].map(|part| {
@@ -253,19 +251,21 @@ impl<W: Work> ItemsOf<W> {
             (part, wait)
         });
         // The part that is parked last starts first.
+        let mut refused = Vec::new();
         for (part, wait) in parts.into_iter().rev() {
             match wait {
                 Ok(wait) => {
                     scheduler.tally.failed_attempts += part.len();
                     self.park_call(scheduler, part, true, &wait);
                 }
-                Err(why) => {
-                    for member in part {
-                        let error = error.take(member.job.attempt);
-                        self.fail_member(scheduler, member, error, why);
-                    }
-                }
+                Err(why) => refused.extend(part.into_iter().map(|member| (member, why))),
             }
+        }
+        // The first failure may stop the run, which then drops the parts.
+        for (member, why) in lost.into_iter().map(|member| (member, "there is no clone of it")).chain(refused)
+        {
+            let error = error.take(member.job.attempt);
+            self.fail_member(scheduler, member, error, why);
         }
     }
 
@@ -319,11 +319,11 @@ impl<W: Work> ItemsOf<W> {
     fn fail_member(
         &mut self,
         scheduler: &mut Scheduler,
-        Member { mut job, item }: Member<W::Item>,
+        Member { mut job, mut item }: Member<W::Item>,
         error: ItemError<W::Error>,
         why: &str,
     ) {
-        drop(item);
+        drop_copy(&mut item);
         let failure = Failure::from(&error);
         scheduler.count_failed_attempt(&failure);
         scheduler.emit_failed(self.hooks.observer(), &job, &failure, None);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_map_task::{
-    AsyncMapTask, FailureReason, ItemError, KeyedLimiter, Limiter, RetryBudget, TimeoutScope,
+    AsyncMapTask, Event, FailureReason, ItemError, KeyedLimiter, Limiter, RetryBudget, TimeoutScope,
 };
 use futures::{StreamExt, stream};
 use tokio::time::sleep;
@@ -514,5 +514,54 @@ async fn rule_43_the_outcomes_of_a_call_do_not_hold_up_the_next() {
             elapsed < millis(6_500),
             "{end:?}: {elapsed:?} for 10 calls of 500 ms, beside 10 times 500 ms of the sink"
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_43_an_observer_sees_the_attempts_of_each_item() {
+    let (seen, is_first) = (Arc::new(Mutex::new(Vec::new())), AtomicBool::new(true));
+    let notes = Arc::clone(&seen);
+    let observer = move |event: &Event<'_>| {
+        let line = match event {
+            Event::AttemptStarted { index, attempt, .. } => format!("{index}: attempt {attempt}"),
+            Event::AttemptFailed { index, kind, retry_in, .. } => {
+                format!("{index}: {} {}", kind.as_str(), retry_in.is_some())
+            }
+            Event::AttemptSucceeded { index, attempt, .. } => format!("{index}: ok {attempt}"),
+            _ => return,
+        };
+        notes.lock().unwrap().push(line);
+    };
+    let call = async |items: Vec<u64>| {
+        if is_first.swap(false, SeqCst) { Err("busy") } else { all_well(items) }
+    };
+    in_time(retrying(1).build().unwrap().over(0..2).map_batches(2, call).observe(observer)).await.unwrap();
+    let expected = [
+        "0: attempt 1",
+        "1: attempt 1",
+        "0: error true",
+        "1: error true",
+        "0: attempt 2",
+        "1: attempt 2",
+        "0: ok 2",
+        "1: ok 2",
+    ];
+    assert_eq!(*seen.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rule_43_items_that_a_service_did_not_process_are_sent_again() {
+    for end in End::all() {
+        // As the batch calls of a queue: it takes three items of each call, and returns the others.
+        let task = retrying(1).retries(9).build().unwrap();
+        let plan = Batched::new(&task, 10, 5, async |items| {
+            let taken = items.into_iter().enumerate();
+            Ok(taken.map(|(at, n)| if at < 3 { Ok(n) } else { Err("unprocessed") }).collect())
+        });
+        let calls = plan.calls.clone();
+        let report = in_time(plan.run(end)).await;
+        assert_eq!((report.summary.successes, report.summary.retries), (10, 4 + 1), "{end:?}");
+        let calls: Vec<Vec<u64>> = calls.lines();
+        assert_eq!(calls[2..], [vec![3, 4, 8, 9], vec![9]], "{end:?}");
     }
 }
