@@ -250,7 +250,7 @@ where
     }
 }
 
-/// Makes one call for the items whose callers still wait. Drops it if none of them waits any longer.
+/// Makes one call for the items with callers that still wait. Drops it if none of them waits any longer.
 async fn call_for<I, T, E, F, Fut>(
     function: Arc<F>,
     entries: Vec<Entry<I>>,

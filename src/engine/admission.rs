@@ -315,7 +315,7 @@ impl State<dyn Items + '_> {
         stopped
     }
 
-    /// Fails the items whose time limits have passed while they waited for the start of a retry.
+    /// Fails the items that have exceeded their time limits while they waited for the start of a retry.
     fn fail_given_up(&mut self, now: Instant) {
         while let Some(GivenUp { slot, is_refused }) = self.scheduler.retries.pop_given_up(now) {
             self.scheduler.tally.retries_refused += usize::from(is_refused);

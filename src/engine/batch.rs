@@ -123,7 +123,7 @@ impl<W: Work> ItemsOf<W> {
         copies.clear();
     }
 
-    /// Fails the items of a call that has returned the wrong number of results: it is not known which result is whose.
+    /// Fails the items of a call that has returned the wrong number of results: it is not known which result belongs to which item.
     #[cold]
     fn fail_unanswered(&mut self, scheduler: &mut Scheduler, members: Vec<Member<W::Item>>, found: usize) {
         let (found, expected) = (Count(found, "result"), Count(members.len(), "item"));
@@ -183,7 +183,7 @@ impl<W: Work> ItemsOf<W> {
         AttemptEnd::Refused
     }
 
-    /// Fails the items whose time limits have passed. Returns the others: their call was dropped only because of these.
+    /// Fails the items that have exceeded their time limits. Returns the others: their call was dropped only because of these.
     fn fail_late_members(
         &mut self,
         scheduler: &mut Scheduler,
@@ -233,7 +233,7 @@ impl<W: Work> ItemsOf<W> {
         left
     }
 
-    /// Makes smaller calls for items whose call of `called` items has failed as a whole, until those that fail alone are known.
+    /// Makes smaller calls after a call of `called` items has failed as a whole, until the items that fail alone are known.
     fn split(
         &mut self,
         scheduler: &mut Scheduler,
@@ -241,7 +241,7 @@ impl<W: Work> ItemsOf<W> {
         called: usize,
         mut error: CallError<W::Error>,
     ) {
-        // An item whose `clone` has panicked cannot be tried again.
+        // An item cannot be tried again if its `clone` has panicked.
         let (mut first, lost): (Vec<_>, Vec<_>) =
             members.into_iter().partition(|member| member.item.is_some());
         let second = if first.len() == called { first.split_off(called.div_ceil(2)) } else { Vec::new() };

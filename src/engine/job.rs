@@ -68,7 +68,7 @@ impl Job {
         }
     }
 
-    /// Replaces the job by one whose last attempt continues in a call for a part of its batch.
+    /// Replaces the job by one that continues its last attempt, in a call for a part of its batch.
     pub(super) fn continue_attempt(&mut self, waiting: Self) {
         *self = waiting;
     }

@@ -95,7 +95,7 @@ impl<K> Keys<K> {
         forgotten
     }
 
-    /// Takes a key whose time has come.
+    /// Takes a key that is due.
     fn take_due(&mut self, clock: &mut Clock) -> Option<KeyId> {
         if self.next_time()? > clock.now() {
             return None;

@@ -139,7 +139,7 @@ impl Scheduler {
         (self.assigned_new, self.assigned_retries) = (0, 0);
     }
 
-    /// Puts back an item whose attempt does not start now.
+    /// Puts back an item that does not start now.
     pub(in super::super) fn put_back(&mut self, next: Next) {
         match next {
             Next::New(pulled) => self.backlog.push_front(pulled),

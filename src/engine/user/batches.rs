@@ -13,7 +13,7 @@ pub struct Batches<F>(pub(crate) F);
 #[derive(Debug)]
 pub struct BatchesWithContext<F>(pub(crate) F);
 
-/// A map function for batches, whose run has the options of batches. Implemented for the functions of
+/// A map function for batches. Its run has the options of batches. Implemented for the functions of
 /// [`map_batches`](crate::Over::map_batches) and [`map_batches_with_context`](crate::Over::map_batches_with_context).
 pub trait MapsBatches {}
 

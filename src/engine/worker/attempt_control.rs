@@ -73,7 +73,7 @@ impl AttemptControl {
         (&mut self.job, &mut self.others)
     }
 
-    /// Returns the start of the item whose limit passes first.
+    /// Returns the earliest start of an item of the attempt: its limit passes first.
     fn first_started(&self) -> Option<Instant> {
         let others = self.others.iter().filter_map(|other| other.job.started);
         others.fold(self.job.started, |first, other| earliest(first, Some(other)))
