@@ -68,11 +68,6 @@ impl Job {
         }
     }
 
-    /// Replaces the job by one that continues its last attempt, in a call for a part of its batch.
-    pub(super) fn continue_attempt(&mut self, waiting: Self) {
-        *self = waiting;
-    }
-
     /// Records the start of an attempt.
     #[inline]
     pub(super) fn begin_at(&mut self, start: Instant) {

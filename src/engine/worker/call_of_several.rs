@@ -18,7 +18,8 @@ impl State<dyn Items + '_> {
         control.is_part = group.is_some_and(|group| group.is_part);
         control.others.clear();
         if let (Some(group), true) = (group, control.is_part) {
-            control.job.continue_attempt(job);
+            // The jobs continue their last attempts.
+            control.job = job;
             control.begin_part(&mut self.scheduler, group.others.len() + 1, parallel);
             for slot in &group.others {
                 control.others.push(Other { slot: *slot, job: self.items.take_job(*slot) });
