@@ -29,7 +29,8 @@ pub mod streaming {}
 )]
 pub mod durable_runs {}
 
-#[cfg_attr(feature = "restate", doc = include_str!("guide/past_one_machine.md"))]
+// `tests/pages` tests its code, which needs the SDK.
+#[cfg_attr(all(feature = "restate", not(doctest)), doc = include_str!("guide/past_one_machine.md"))]
 #[cfg_attr(
     not(feature = "restate"),
     doc = "Runs on more than one machine. Enable the feature `restate` to see this page."

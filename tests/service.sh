@@ -30,11 +30,11 @@ if [ "$installed" != "$playwright" ]; then
     npm install --prefix "$modules" --no-save --no-audit --no-fund --silent "playwright-core@$playwright"
 fi
 
-cargo build --release --all-features --quiet --example axum_service
-timeout 300 cargo test --release --all-features --quiet --test service -- --nocapture
+cargo build --release --quiet -p axum_service
+timeout 300 cargo test --release --quiet -p axum_service --test service -- --nocapture
 
 mkdir -p "$pictures"
-"$target/release/examples/axum_service" --listen 127.0.0.1:0 --log error >"$work/out" &
+"$target/release/axum_service" --listen 127.0.0.1:0 --log error >"$work/out" &
 started=$!
 for _ in $(seq 100); do
     service=$(sed -n 's/^listening on //p' "$work/out")

@@ -31,7 +31,7 @@ const FIXED: Size = Size { items: 1_000_000, concurrency: 64 };
 const ITEMS: [u64; 9] = [1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000];
 const CONCURRENCY: [usize; 8] = [1, 4, 16, 64, 256, 1_024, 4_096, 16_384];
 
-const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/results");
+const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results");
 
 const HEAD: &str = "\
 # How the cost of an item grows

@@ -130,7 +130,7 @@ fn hash_files_lists_what_it_may_not_read() {
     let program = if geteuid().is_root() {
         // Root may read everything, and no other user may reach the target folder.
         let copy = sandbox.path("hash_files");
-        fs::copy(crate::harness::example("hash_files"), &copy).unwrap();
+        fs::copy(crate::binary::path("hash_files"), &copy).unwrap();
         set_mode(&sandbox.path("."), 0o755);
         sandbox.program(copy).user(65_534)
     } else {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::harness::Sandbox;
 
 /// The shards that come with the examples.
-const SHARDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/shards");
+const SHARDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/data/shards");
 
 /// The values of all shards.
 pub(crate) fn values() -> Vec<u64> {

@@ -132,7 +132,7 @@ fn resize_images_names_a_picture_only_when_it_is_complete() {
     let torn = sandbox.path("torn");
     // A limit on the size of a file kills the program in the middle of a write.
     let limited = ["-c", "ulimit -c 0; ulimit -f 2; exec \"$0\" \"$@\""];
-    let run = sandbox.program("sh").args(limited).arg(crate::harness::example("resize_images"));
+    let run = sandbox.program("sh").args(limited).arg(crate::binary::path("resize_images"));
     run.args([samples.path(), torn.clone()]).args(["--width", "700"]).run().is_killed_by(Signal::XFSZ);
     let names = names(&torn);
     assert!(!names.is_empty(), "the half of a picture is there");

@@ -59,7 +59,7 @@ fn stream_rows_runs_without_proc() {
         eprintln!("skipped: this system does not allow user namespaces");
         return;
     }
-    let example = crate::harness::example("stream_rows");
+    let example = crate::binary::path("stream_rows");
     let run = unshare(example.to_str().unwrap()).args(["--rows", "1000", "--tell-every", "1000"]).run();
     run.exits(0).err_has("1000 rows, the resident memory is unknown");
 }

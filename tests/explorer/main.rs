@@ -6,10 +6,10 @@
 //! exchange without end.
 //!
 //! ```text
-//! cargo test --test explorer                                       a few thousand schedules, as in each `cargo test`
-//! EXPLORER_SCHEDULES=100000 cargo test --release --test explorer   100,000 schedules of each test
-//! cargo test --test explorer -- limiter                            only tests with a word in their names
-//! EXPLORER_REPLAY=file cargo test --test explorer -- limiter       replays a schedule that a failure has printed
+//! cargo test -p test-explorer                                       a few thousand schedules, as in `tests/all.sh`
+//! EXPLORER_SCHEDULES=100000 cargo test --release -p test-explorer   100,000 schedules of each test
+//! cargo test -p test-explorer -- limiter                            only tests with a word in their names
+//! EXPLORER_REPLAY=file cargo test -p test-explorer -- limiter       replays a schedule that a failure has printed
 //! ```
 //!
 //! Not explored: items in one task, `map_blocking`, durable runs, and calls to other machines.

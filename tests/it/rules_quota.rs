@@ -11,8 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use async_map_task::{Limiter, retry_after_header};
+use axum::body::{Body, to_bytes};
+use axum::http::StatusCode;
 use futures::future::join_all;
-use reqwest::{Client, StatusCode};
+use hyper_util::client::legacy::{self, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
 use tokio::runtime::Builder;
 
 use self::server::{Arrival, Quota, Server};
@@ -32,16 +35,19 @@ const RATE: u32 = 380;
 /// The items of each of the eight runs.
 const ITEMS: u32 = 190;
 
+type Client = legacy::Client<HttpConnector, Body>;
+
 /// The server has answered 429, and asks for this time.
 #[derive(Debug)]
 struct Refused(Option<Duration>);
 
 async fn fetch(client: Client, url: String) -> Result<(), Refused> {
-    let response = client.get(url).send().await.unwrap();
+    let response = client.get(url.parse().unwrap()).await.unwrap();
     if response.status() == StatusCode::TOO_MANY_REQUESTS {
         return Err(Refused(retry_after_header(response.headers())));
     }
-    response.error_for_status().unwrap().bytes().await.unwrap();
+    assert!(response.status().is_success());
+    to_bytes(Body::new(response.into_body()), usize::MAX).await.unwrap();
     Ok(())
 }
 
@@ -52,7 +58,7 @@ fn eight_runs(stalls: &Stalls, run: impl AsyncFn(Client, u32) + Sync) {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             tokio::spawn(stalls.clone().watch());
-            let client = Client::builder().no_proxy().build().unwrap();
+            let client = legacy::Client::builder(TokioExecutor::new()).build_http();
             join_all((0..4).map(|number| run(client.clone(), number))).await;
         });
     };

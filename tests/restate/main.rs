@@ -10,7 +10,6 @@
 
 mod bad_input;
 mod balancer;
-#[path = "../examples/binary.rs"]
 mod binary;
 mod checksums;
 mod descriptors;

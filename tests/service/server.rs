@@ -1,8 +1,6 @@
 //! The example as a separate process, and the requests of a client.
 
-use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use reqwest::{Client, Response, StatusCode};
@@ -11,14 +9,8 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, sleep};
 
-use crate::binary;
-
 /// The maximum time for anything that should happen soon.
 const SOON: Duration = Duration::from_secs(15);
-
-/// The binary, built as this test is.
-static BINARY: LazyLock<PathBuf> =
-    LazyLock::new(|| binary::build(&["--example", "axum_service"]).join("axum_service"));
 
 /// A running service, which is killed when this is dropped.
 pub(crate) struct Server {
@@ -39,7 +31,7 @@ pub(crate) struct Health {
 
 impl Server {
     pub(crate) async fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(&*BINARY)
+        let mut child = Command::new(env!("CARGO_BIN_EXE_axum_service"))
             .args(["--listen", "127.0.0.1:0", "--log", "error"])
             .args(arguments)
             .stdout(Stdio::piped())

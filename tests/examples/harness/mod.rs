@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub(crate) use self::pipes::{has_reader, hold_fifo, open_and_close, without_reader};
-pub(crate) use self::program::{Ended, Program, Running, example};
+pub(crate) use self::program::{Ended, Program, Running};
 use self::time_limit::TimeLimit;
 use crate::folder::Folder;
 
@@ -63,7 +63,7 @@ impl Sandbox {
 
     /// An example that has not started yet.
     pub(crate) fn example(&self, name: &str) -> Program<'_> {
-        Program::new(self, Command::new(program::example(name)))
+        Program::new(self, Command::new(crate::binary::path(name)))
     }
 
     /// Another program that has not started yet.

@@ -7,19 +7,11 @@ use std::fs::{self, File};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::Sandbox;
-use crate::binary;
-
-/// The binary of an example. All of them are built once.
-pub(crate) fn example(name: &str) -> PathBuf {
-    static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| binary::build(&["--examples"]));
-    FOLDER.join(name)
-}
 
 /// A program that has not started yet. Its output goes to files of the sandbox, and its input is empty.
 pub(crate) struct Program<'s> {
