@@ -5,7 +5,7 @@ use std::thread;
 
 use async_map_task::{AsyncMapTask, FailureReason};
 use futures::StreamExt;
-use futures::executor::block_on;
+use futures_executor::block_on;
 
 use crate::rigged::{Call, Rigged, Step};
 use crate::support::workers;

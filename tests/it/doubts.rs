@@ -55,7 +55,7 @@ fn a_setting_without_effect_is_warned_about_once() {
     let task = task.unwrap();
     let run = || {
         let work = task.run(0..3, |n| async move { Ok::<_, String>(n) });
-        assert_eq!(futures::executor::block_on(work).unwrap().successes(), 3);
+        assert_eq!(futures_executor::block_on(work).unwrap().successes(), 3);
     };
     let said = logged(run);
     assert!(!said.iter().any(|line| line.contains("no effect")), "{said:?}");

@@ -35,7 +35,7 @@ impl Blocker {
             let _alive = gauge.enter();
             tell.send(n).unwrap();
             let gate = opened[n as usize].acquire();
-            futures::executor::block_on(gate).unwrap().forget();
+            futures_executor::block_on(gate).unwrap().forget();
             Ok(n)
         });
         let handle = if parallel { run.parallel().spawn() } else { run.spawn() };

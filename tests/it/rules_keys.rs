@@ -343,7 +343,7 @@ fn rule_41_threads_share_the_keys() {
                         drop(limiter.acquire(key).now_or_never());
                         continue;
                     }
-                    let permit = futures::executor::block_on(limiter.acquire(key)).unwrap();
+                    let permit = futures_executor::block_on(limiter.acquire(key)).unwrap();
                     most = most.max(used[key].fetch_add(1, SeqCst) + 1);
                     used[key].fetch_sub(1, SeqCst);
                     drop(permit);

@@ -85,7 +85,7 @@ fn rule_37_a_shutdown_stays_an_error() {
     drop(entered);
     runtime.block_on(let_others_run());
     drop(runtime);
-    let error = futures::executor::block_on(handle).unwrap_err();
+    let error = futures_executor::block_on(handle).unwrap_err();
     assert!(error.is_cancelled());
     assert_eq!((error.summary().completion, error.partial().successes()), (Completion::Cancelled, 2));
 }

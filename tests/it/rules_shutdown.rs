@@ -10,7 +10,7 @@ use async_map_task::{
     AsyncMapTask, AsyncMapTaskBuilder, FailureReason, ItemOutcome, Limiter, MapTaskError, MapTaskResult,
     Progress, Summary,
 };
-use futures::executor::block_on;
+use futures_executor::block_on;
 use futures::{FutureExt, StreamExt};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;

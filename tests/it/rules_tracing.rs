@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Mutex;
 
 use async_map_task::AsyncMapTask;
-use futures::executor::block_on;
+use futures_executor::block_on;
 use futures::{StreamExt, poll};
 use tokio::task::yield_now;
 use tokio::time::sleep;

@@ -264,7 +264,7 @@ fn shut_down(mode: Mode, end: Terminal, dice: &mut Random) -> (Ended, usize, boo
     let awaiting = thread::Builder::new().name(THREAD.to_owned());
     let awaiting = awaiting.spawn(move || {
         let _entered = handle.enter();
-        let ended = futures::executor::block_on(AssertUnwindSafe(ended).catch_unwind());
+        let ended = futures_executor::block_on(AssertUnwindSafe(ended).catch_unwind());
         let ended = ended.unwrap_or(Ended::Panicked);
         let _ = tell.send(ended);
     });

@@ -7,24 +7,28 @@ use async_map_task::{AsyncMapTask, ConfigError};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-/// Prints the SHA-256 of every file in a tree, in the format of sha256sum.
+/// Prints the SHA-256 of every file below a folder.
+///
+/// The output is sorted by path and has the format of sha256sum.
+/// Files that cannot be read are listed on stderr, and all others are hashed.
+/// Press Ctrl-C to stop.
 #[derive(Debug, Parser)]
-#[command(name = "hash_files")]
+#[command(name = "hash_files", verbatim_doc_comment)]
 pub(crate) struct Arguments {
     /// The folder to search, with its subfolders
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
-    /// Maximum number of files that are hashed at once [default: one for each core]
-    #[arg(long)]
+    /// How many files are hashed at the same time [default: one for each core]
+    #[arg(long, value_name = "FILES")]
     concurrency: Option<usize>,
-    /// Maximum number of retries of a file
-    #[arg(long, default_value_t = 0)]
+    /// How often a file is tried again after an error
+    #[arg(long, value_name = "TIMES", default_value_t = 0)]
     retries: u32,
-    /// Time limit of one attempt at a file [default: no limit]
-    #[arg(long)]
+    /// The longest time for one attempt at a file, in milliseconds [default: no limit]
+    #[arg(long, value_name = "MS")]
     timeout_ms: Option<u64>,
-    /// Minimum ratio of the files that must succeed, between 0 and 1
-    #[arg(long, default_value_t = 1.0)]
+    /// The share of the files that must succeed, from 0 to 1: with 0.95, five of a hundred may fail
+    #[arg(long, value_name = "RATIO", default_value_t = 1.0)]
     min_success_ratio: f64,
     /// Stop at the first file that fails
     #[arg(long)]
@@ -32,12 +36,22 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// Returns the task. A value that the task refuses ends the program, like any other invalid argument.
-    pub(crate) fn task(&self) -> AsyncMapTask {
-        self.build().unwrap_or_else(|error| Self::command().error(ErrorKind::ValueValidation, error).exit())
+    /// Returns the arguments and the task. Invalid arguments end the program.
+    pub(crate) fn parse_with_task() -> (Self, AsyncMapTask) {
+        let arguments = Self::parse();
+        let fail = |why: String| -> ! { Self::command().error(ErrorKind::ValueValidation, why).exit() };
+        if let Err(error) = arguments.dir.symlink_metadata() {
+            let dir = arguments.dir.display();
+            match error.kind() {
+                std::io::ErrorKind::NotFound => fail(format!("no such directory: {dir}")),
+                _ => fail(format!("cannot search {dir}: {error}")),
+            }
+        }
+        let task = arguments.task().unwrap_or_else(|error| fail(in_words_of_flags(&error)));
+        (arguments, task)
     }
 
-    fn build(&self) -> Result<AsyncMapTask, ConfigError> {
+    fn task(&self) -> Result<AsyncMapTask, ConfigError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let builder = AsyncMapTask::builder()
             .name("hash_files")
@@ -50,4 +64,14 @@ impl Arguments {
             None => builder.build(),
         }
     }
+}
+
+/// The error of a setting, as that of its flag. Advice for programmers is in parentheses, and is left out.
+fn in_words_of_flags(error: &ConfigError) -> String {
+    let (flag, found) = match error.field() {
+        "timeout_per_attempt" => ("timeout-ms".to_owned(), "0"),
+        field => (field.replace('_', "-"), error.found()),
+    };
+    let allowed = error.allowed().split([',', '(']).next().unwrap_or_default().trim_end();
+    format!("--{flag} must be {allowed}, got {found}")
 }

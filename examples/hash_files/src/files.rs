@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use walkdir::{DirEntry, WalkDir};
 
+use crate::bar::Bar;
+
 pub(crate) type Sum = [u8; 32];
 
 const BUFFER_SIZE: usize = 256 * 1024;
@@ -49,7 +51,16 @@ fn is_listed(entry: &DirEntry) -> bool {
 
 /// Reads a file in pieces, so that its size does not matter. Stops between two pieces after the attempt was
 /// cancelled.
-pub(crate) fn hash(file: &Found, stop: &CancellationToken) -> io::Result<Sum> {
+pub(crate) fn hash(file: &Found, stop: &CancellationToken, bar: &Bar) -> io::Result<Sum> {
+    let mut bytes = 0;
+    let count = |length| {
+        bytes += length;
+        bar.add_bytes(length);
+    };
+    hash_pieces(file, stop, count).inspect_err(|_| bar.take_back(bytes))
+}
+
+fn hash_pieces(file: &Found, stop: &CancellationToken, mut count: impl FnMut(u64)) -> io::Result<Sum> {
     if let Some(error) = &file.unreadable {
         return Err(io::Error::new(error.kind(), error.to_string()));
     }
@@ -59,7 +70,10 @@ pub(crate) fn hash(file: &Found, stop: &CancellationToken) -> io::Result<Sum> {
     while !stop.is_cancelled() {
         match content.read(&mut buffer) {
             Ok(0) => return Ok(hasher.finalize().into()),
-            Ok(length) => hasher.update(buffer.get(..length).unwrap_or_default()),
+            Ok(length) => {
+                hasher.update(buffer.get(..length).unwrap_or_default());
+                count(length as u64);
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -1,97 +1,127 @@
 //! Hashes a tree of files, several at once: the SHA-256 of every regular file and of every link to one, in the format
-//! of `sha256sum`, sorted by path.
+//! of `sha256sum`, sorted by path. Each line is printed as soon as it and all lines before it are ready.
 //!
 //! ```text
 //! cargo run --release --example hash_files -- <dir> > sums
 //! sha256sum -c --quiet sums
 //! ```
 //!
-//! It shows a source that is pulled lazily, blocking work that stops when it is cancelled, and one account for every
-//! end: success, failure, and Ctrl-C. Exit codes: 0 if enough files were hashed, 1 if not, 2 for invalid arguments.
+//! It shows a source that is pulled lazily, blocking work that stops when it is cancelled, results in the order of the
+//! input, a bar, and one account for every end: success, failure, and Ctrl-C. Exit codes: 0 if enough files were hashed,
+//! 1 if not, 2 for invalid arguments, 130 after Ctrl-C.
 
 mod arguments;
+mod bar;
 mod files;
 
 use std::cell::RefCell;
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Write};
+use std::process::exit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
-use async_map_task::{Event, MapTaskResult};
-use clap::Parser;
+use async_map_task::{FailureReason, ItemError, ItemOutcome, RunError, Summary};
 use tokio_util::sync::CancellationToken;
 
 use crate::arguments::Arguments;
+use crate::bar::Bar;
 use crate::files::{Found, Sum, hash, walk, write_name, write_sum};
 
 #[tokio::main]
 async fn main() {
-    let arguments = Arguments::parse();
+    let (arguments, task) = Arguments::parse_with_task();
     let token = CancellationToken::new();
     tokio::spawn(cancel_on_ctrl_c(token.clone()));
-    let settled = Arc::new(AtomicUsize::new(0));
-    tokio::spawn(show_progress(Arc::clone(&settled)));
+    let bar = Bar::new();
+    bar.count(&arguments);
 
     // The files are listed while the run is in progress, so their number is known only at the end. The ratio is
     // judged then. Without --fail-fast every file is tried.
-    let found = RefCell::new(Vec::new());
-    let run = arguments
-        .task()
-        .over(walk(&arguments.dir).inspect(|file| found.borrow_mut().push(Arc::clone(file))))
-        .map_with_context(|cx, file| async move {
-            // The thread cannot be dropped with this future, so it gets the token.
-            let stop = cx.cancellation_token().clone();
-            tokio::task::spawn_blocking(move || hash(&file, &stop)).await?
-        })
-        .retry_if(|error| !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied))
-        .observe(|event: &Event<'_>| {
-            if let Event::ItemSettled { .. } = event {
-                settled.fetch_add(1, Relaxed);
+    let listed = RefCell::new(Listed::default());
+    let ended = task
+        .over(walk(&arguments.dir).inspect(|file| listed.borrow_mut().files.push_back(Arc::clone(file))))
+        .map_with_context(|cx, file| {
+            let bar = bar.clone();
+            async move {
+                // The thread cannot be dropped with this future, so it gets the token.
+                let stop = cx.cancellation_token().clone();
+                tokio::task::spawn_blocking(move || hash(&file, &stop, &bar)).await?
             }
         })
-        .cancellation_token(token);
-    let mut complaints = Vec::new();
-    let result = run.await.unwrap_or_else(|error| {
-        complaints.push(error.to_string());
-        error.into_partial()
-    });
-    let found = found.borrow();
-    if let Err(error) = print_sums(&found, &result) {
-        complaints.push(format!("cannot print the sums: {error}"));
-    }
-    // An error is ignored: stderr may be closed.
-    let _ = print_account(&found, &result, &complaints);
-    // A return would wait for all blocking threads, and one of them may hang in a read.
-    std::process::exit(i32::from(!complaints.is_empty()))
+        .retry_if(|error| !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied))
+        .cancellation_token(token)
+        .ordered()
+        .try_for_each(async |outcome| {
+            bar.add_file();
+            let file = listed.borrow_mut().take(outcome.index);
+            file.map_or(Ok(()), |file| print(&file, outcome, &bar))
+        })
+        .await;
+    bar.clear();
+    // An error is ignored: stderr may be closed. A return would wait for all blocking threads, and one of them may hang in
+    // a read.
+    let _ = print_account(&ended);
+    exit(exit_code(&ended))
 }
 
-fn print_sums(found: &[Arc<Found>], result: &MapTaskResult<Sum, io::Error>) -> io::Result<()> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    for (file, sum) in found.iter().zip(&result.results) {
-        if let Some(sum) = sum {
-            write_sum(&mut out, sum, &file.path)?;
+/// The files that were listed and not printed yet.
+#[derive(Default)]
+struct Listed {
+    /// The index of the first one.
+    first: usize,
+    files: VecDeque<Arc<Found>>,
+}
+
+impl Listed {
+    /// Takes the file with this index. The outcomes come in the order of the files. A file without an outcome was cancelled.
+    fn take(&mut self, index: usize) -> Option<Arc<Found>> {
+        let skipped = index - self.first;
+        self.first = index + 1;
+        self.files.drain(..skipped);
+        self.files.pop_front()
+    }
+}
+
+/// Prints the sum of a file, or why there is none.
+fn print(file: &Found, outcome: ItemOutcome<Sum, io::Error>, bar: &Bar) -> io::Result<()> {
+    match outcome.result {
+        Ok(sum) => bar.with_stdout(|| write_sum(&mut io::stdout().lock(), &sum, &file.path)),
+        Err(error) => {
+            // Stderr may be closed.
+            let _ = bar.with_stderr(|| print_failure(file, &error));
+            Ok(())
         }
     }
-    out.flush()
 }
 
-/// Prints the files that failed, the error of the run, and the account.
-fn print_account(
-    found: &[Arc<Found>],
-    result: &MapTaskResult<Sum, io::Error>,
-    complaints: &[String],
-) -> io::Result<()> {
-    let mut out = BufWriter::new(io::stderr().lock());
-    for (file, error) in result.errors.iter().filter_map(|(index, error)| Some((found.get(*index)?, error))) {
-        write_name(&mut out, &file.path)?;
-        writeln!(out, ": {error}")?;
+fn print_failure(file: &Found, error: &ItemError<io::Error>) -> io::Result<()> {
+    let mut err = io::stderr().lock();
+    write_name(&mut err, &file.path)?;
+    writeln!(err, ": {error}")
+}
+
+/// Prints the error of the run, and the account.
+fn print_account(ended: &Result<Summary, RunError>) -> io::Result<()> {
+    let mut err = io::stderr().lock();
+    let summary = match ended {
+        Ok(summary) => summary,
+        Err(error) => {
+            match error.reason() {
+                FailureReason::Sink(error) => writeln!(err, "hash_files: cannot print the sums: {error}")?,
+                _ => writeln!(err, "{error}")?,
+            }
+            error.summary()
+        }
+    };
+    writeln!(err, "{summary}")
+}
+
+fn exit_code(ended: &Result<Summary, RunError>) -> i32 {
+    match ended {
+        Ok(_) => 0,
+        Err(error) if error.is_cancelled() => 130,
+        Err(_) => 1,
     }
-    for complaint in complaints {
-        writeln!(out, "{complaint}")?;
-    }
-    writeln!(out, "{}", result.summary)?;
-    out.flush()
 }
 
 /// The first Ctrl-C stops the run, which still prints its account. A second one ends the program.
@@ -100,13 +130,6 @@ async fn cancel_on_ctrl_c(token: CancellationToken) {
         token.cancel();
     }
     if tokio::signal::ctrl_c().await.is_ok() {
-        std::process::exit(130);
-    }
-}
-
-async fn show_progress(settled: Arc<AtomicUsize>) {
-    loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let _ = writeln!(io::stderr(), "files so far: {}", settled.load(Relaxed));
+        exit(130);
     }
 }
