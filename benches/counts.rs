@@ -1,4 +1,4 @@
-//! The cost of a run in counts, which do not depend on the load of the machine. `cargo bench --bench counts`
+//! The cost of a run in counts, which do not depend on the load of the machine. `cargo bench -p benches --bench counts`
 //!
 //! Counts the instructions per item with callgrind, and compares them with a peer that does the same work without any
 //! protection. Also measures how far the memory of a long run grows. A figure above its limit fails the benchmark. It needs

@@ -1,4 +1,4 @@
-//! The cost of making a run durable. `cargo bench --bench durable --features sqlite`, about four minutes
+//! The cost of making a run durable. `cargo bench -p benches --bench durable --features sqlite`, about four minutes
 //!
 //! Items that do nothing go through a plain run, and through one with `recover`. The store in memory has every cost except
 //! the database. SQLite writes to a file on the disk of the build. `again` is a second run with the same id, which runs

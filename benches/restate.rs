@@ -1,4 +1,4 @@
-//! The cost of running the items over Restate. `cargo bench --bench restate --features restate`, a minute
+//! The cost of running the items over Restate. `cargo bench -p benches --bench restate --features restate`, a minute
 //!
 //! The same function is mapped in process, and by a handler behind the real server: one that does nothing, and one that
 //! takes 50 ms. `again` is a second run with the same id, which runs nothing: the engine returns all outcomes.

@@ -1,4 +1,4 @@
-//! The time that it takes to stop a run. `cargo bench --bench stopping`, less than a minute
+//! The time that it takes to stop a run. `cargo bench -p benches --bench stopping`, less than a minute
 //!
 //! The maximum number of items run, and all of them wait, for ever or in a long sleep. Then the run is stopped: its token
 //! is cancelled, an item fails, or the run is dropped. The figure is the time from there to the drop of the last running

@@ -1,5 +1,5 @@
 //! The growth of the cost per item: from a thousand items to ten million, and from a concurrency of one to 16,384.
-//! `cargo bench --bench growth`, about two minutes
+//! `cargo bench -p benches --bench growth`, about two minutes
 //!
 //! All contenders do the same work, interleaved in one process, each time on a fresh current-thread runtime. The figure is
 //! the median of the CPU time. The figures are printed and stored with their plots in `benches/results`.
@@ -36,7 +36,7 @@ const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results");
 const HEAD: &str = "\
 # How the cost of an item grows
 
-Written by `cargo bench --bench growth`: median CPU time per item in ns on a current-thread runtime (in brackets, the
+Written by `cargo bench -p benches --bench growth`: median CPU time per item in ns on a current-thread runtime (in brackets, the
 ratio to `buffer_unordered`). \"full\" is a run with retries, limits, cancellation and criteria all set.
 ";
 

@@ -1,8 +1,8 @@
-//! The cost of a run per item, compared with the common alternatives. `cargo bench --bench peers`
+//! The cost of a run per item, compared with the common alternatives. `cargo bench -p benches --bench peers`
 //!
 //! All contenders do the same work in turn in one process, and then in the next. The figures are medians: of the wall
 //! clock, and of the CPU time of the one thread or of the whole process. Only ratios within one run are meaningful, because
-//! the speed of the machine varies. Arguments select other cells than the usual ones, as in `cargo bench --bench peers --
+//! the speed of the machine varies. Arguments select other cells than the usual ones, as in `cargo bench -p benches --bench peers --
 //! w0 w4 --concurrency 64 --rounds 5 --contender full`.
 
 #![allow(

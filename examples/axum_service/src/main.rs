@@ -2,7 +2,7 @@
 //! connection. All of them share one limiter.
 //!
 //! ```text
-//! cargo run --release --example axum_service          # then open http://127.0.0.1:3000
+//! cargo run --release -p axum_service          # then open http://127.0.0.1:3000
 //!
 //! curl localhost:3000/jobs --json '["http://example.com/", "http://example.org/"]'
 //! curl localhost:3000/jobs --json '{"generate": 500, "delay_ms": 200, "busy": 0.1, "drop": 0.05, "gone": 0.02}'

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! seq 1000000 | awk 'BEGIN { print "email,name,age" } { print "user" $1 "@site.example,User " $1 "," $1 % 100 }' > people.csv
-//! cargo run --release --features postgres,signal,sqlite --example bulk_insert -- people.csv
-//! cargo run --release --features postgres,signal,sqlite --example bulk_insert -- people.csv --database postgres://localhost/people
+//! cargo run --release -p bulk_insert -- people.csv
+//! cargo run --release -p bulk_insert -- people.csv --database postgres://localhost/people
 //! ```
 //!
 //! It shows `map_batches`: one bad row makes the database refuse a whole statement, and the library then searches for the bad

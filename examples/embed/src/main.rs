@@ -2,8 +2,8 @@
 //! sometimes.
 //!
 //! ```text
-//! cargo run --release --features http,signal --example embed
-//! cargo run --release --features http,signal --example embed -- --texts lines.txt --out embeddings.jsonl
+//! cargo run --release -p embed
+//! cargo run --release -p embed -- --texts lines.txt --out embeddings.jsonl
 //! ```
 //!
 //! It shows `map_batches` with `batch_weight`, one rate for all requests, requests that wait when the server asks for it

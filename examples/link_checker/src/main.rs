@@ -1,8 +1,8 @@
 //! Checks the links of web sites: it follows them on the hosts that it is given, and reports those that are broken.
 //!
 //! ```text
-//! cargo run --release --features http,signal --example link_checker
-//! cargo run --release --features http,signal --example link_checker -- http://localhost:8000/
+//! cargo run --release -p link_checker
+//! cargo run --release -p link_checker -- http://localhost:8000/
 //! ```
 //!
 //! It shows a source that grows while it is processed, limits for each host and for all of them, requests that wait when

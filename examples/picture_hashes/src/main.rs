@@ -2,7 +2,7 @@
 //! next to nothing.
 //!
 //! ```text
-//! cargo run --release --features sqlite --example picture_hashes -- ~/Pictures --store hashes.db > hashes
+//! cargo run --release -p picture_hashes -- ~/Pictures --store hashes.db > hashes
 //! sort hashes | uniq --check-chars=16 --all-repeated=separate    # the pictures that look alike
 //! ```
 //!

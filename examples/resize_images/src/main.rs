@@ -1,7 +1,7 @@
 //! Resizes a folder of pictures on blocking threads, as many at once as there are cores.
 //!
 //! ```text
-//! cargo run --release --example resize_images -- <input> <output> --width 224 --height 224
+//! cargo run --release -p resize_images -- <input> <output> --width 224 --height 224
 //! ```
 //!
 //! It shows `map_blocking`, retries of transient errors only, and a `min_success_ratio` of 0.95: a few broken files

@@ -2,7 +2,7 @@
 //! any regular file in one folder. Start any number of workers with access to that folder.
 //!
 //! ```text
-//! cargo run --release --features restate --example restate_worker -- /srv/files --listen 127.0.0.1:9080
+//! cargo run --release -p restate-example --bin restate_worker -- /srv/files --listen 127.0.0.1:9080
 //! curl localhost:9070/deployments -H 'content-type: application/json' -d '{"uri": "http://127.0.0.1:9080"}'
 //! ```
 //!

@@ -3,7 +3,7 @@
 //! same tree.
 //!
 //! ```text
-//! cargo run --release --features restate --example restate_map -- /srv/files --admin http://localhost:9070 \
+//! cargo run --release -p restate-example --bin restate_map -- /srv/files --admin http://localhost:9070 \
 //!     --run-id "sums-$(date +%F)" > sums
 //! (cd /srv/files && sha256sum -c --quiet) < sums
 //! ```
