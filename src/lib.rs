@@ -32,6 +32,8 @@ mod over;
 mod panic_payload;
 pub mod plan;
 mod progress;
+#[cfg(feature = "indicatif")]
+mod progress_bar;
 #[cfg(any(feature = "store", feature = "restate"))]
 mod random;
 #[cfg(feature = "store")]

@@ -13,7 +13,15 @@ use crate::result::Summary;
 #[non_exhaustive]
 pub enum Event<'a> {
     /// The run was polled for the first time.
-    RunStarted,
+    #[non_exhaustive]
+    RunStarted {
+        /// The name of the task, or the type name of the map function.
+        name: &'a str,
+        /// The number of items, if the source knows it or [`with_total`](crate::Over::with_total) names it.
+        total: Option<usize>,
+        /// The maximum number of permits that running items have together.
+        concurrency: usize,
+    },
     /// The first attempt of an item starts.
     ItemStarted {
         /// The item's position in the input.

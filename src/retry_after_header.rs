@@ -47,6 +47,7 @@ fn time_from(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -79,5 +80,18 @@ mod tests {
         }
         let not_text = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_bytes(&[0xff]).unwrap())]);
         assert_eq!(time_from(&not_text, now), None);
+    }
+
+    proptest! {
+        #[test]
+        fn rule_39_any_bytes_are_a_time_or_none(bytes in prop::collection::vec(any::<u8>(), 0..40), seconds in any::<u128>()) {
+            let read = |bytes: &[u8]| {
+                let value = HeaderValue::from_bytes(bytes).ok()?;
+                time_from(&HeaderMap::from_iter([(RETRY_AFTER, value)]), SystemTime::UNIX_EPOCH)
+            };
+            prop_assert!(read(&bytes).is_none_or(|time| time <= LONGEST));
+            let bound = Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX)).min(LONGEST);
+            prop_assert_eq!(read(seconds.to_string().as_bytes()), Some(bound));
+        }
     }
 }

@@ -92,11 +92,12 @@ pub(super) trait Rounds {
 impl DriverCore {
     /// Creates the driver of a run, and starts it.
     pub(super) fn new(scheduler: &mut Scheduler, items: &mut dyn Items) -> Self {
-        scheduler.emit(items.observer(), &Event::RunStarted);
+        let (total, concurrency) = (scheduler.total(), scheduler.config.concurrency);
+        scheduler.emit(items.observer(), &Event::RunStarted { name: &scheduler.name, total, concurrency });
         let cancelled = scheduler.listen_to_tokens();
         let listen =
             scheduler.listen.map(|listen| listen(Arc::clone(&scheduler.signals), scheduler.name.clone()));
-        let span = trace::run_span(&scheduler.name, scheduler.total(), scheduler.config.concurrency);
+        let span = trace::run_span(&scheduler.name, total, concurrency);
         items.set_notice_span(&span);
         Self {
             span,

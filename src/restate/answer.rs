@@ -69,6 +69,7 @@ mod tests {
 
     use hyper::HeaderMap;
     use hyper::header::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
 
     use super::*;
     use crate::restate::server::ADMIN;
@@ -242,6 +243,53 @@ mod tests {
         for bad in ["a/b", "../x", "a?b", "a b", ""] {
             reply.headers.insert("x-restate-id", HeaderValue::from_str(bad).unwrap());
             assert_eq!(reply.invocation_id(), "", "{bad}");
+        }
+    }
+
+    /// Bodies, with many that are nearly the description of an error.
+    fn body() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..300),
+            (any::<i32>(), any::<String>())
+                .prop_map(|(code, message)| serde_json::json!({ "code": code, "message": message }))
+                .prop_map(|error| error.to_string().into_bytes()),
+            any::<u32>().prop_map(|number| number.to_string().into_bytes()),
+        ]
+    }
+
+    proptest! {
+        /// Only an answer that names the invocation is about the item. Its text fits into one line of a log.
+        #[test]
+        fn any_answer_has_a_meaning(
+            status in 100_u16..1000,
+            id in prop_oneof![Just("inv_1abc".to_owned()), any::<String>()],
+            source in prop::sample::select(vec!["", "ingress", "invocation", "else"]),
+            is_kept in any::<bool>(),
+            body in body(),
+        ) {
+            let mut reply = reply(status, source, "");
+            match HeaderValue::from_str(&id) {
+                Ok(id) => { reply.headers.insert("x-restate-id", id); }
+                Err(_) => reply = unnamed(reply),
+            }
+            if is_kept {
+                reply = kept(reply);
+            }
+            reply.body = body.into();
+            let is_named = !reply.invocation_id().is_empty();
+            match output::<u32>(&reply) {
+                Ok(number) => {
+                    prop_assert!(is_named && (200..300).contains(&status));
+                    prop_assert_eq!(number.to_string().into_bytes(), reply.body.to_vec());
+                }
+                Err(error) => {
+                    let is_about_item = matches!(error, RestateError::Handler { .. } | RestateError::Cancelled { .. } | RestateError::Output { .. });
+                    prop_assert!(is_named || !is_about_item, "{}", error);
+                    prop_assert!(!error.to_string().is_empty());
+                }
+            }
+            prop_assert!(!was_stopped_before(&reply) || was_stopped(&reply));
+            failure(&reply, ADMIN);
         }
     }
 }

@@ -122,3 +122,41 @@ fn shown(json: &str) -> String {
 fn failure(what: String, error: BoxError) -> StoreError {
     StoreError::Json { what, error }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    proptest! {
+        /// A stored text is damaged, or of another version of the program.
+        #[test]
+        fn any_text_is_an_output_or_an_error_that_names_the_item(text in any::<String>()) {
+            if let Err(error) = decode::<Vec<u32>>(7, &text) {
+                prop_assert!(error.to_string().starts_with("item 7: "), "{}", error);
+            }
+        }
+
+        #[test]
+        fn nested_text_of_any_depth_is_read_or_refused(levels in 1..2_000_usize, is_closed in any::<bool>()) {
+            let end = if is_closed { "]".repeat(levels) } else { String::new() };
+            let read = decode::<Value>(0, &("[".repeat(levels) + &end));
+            prop_assert_eq!(read.is_ok(), is_closed && levels <= MAX_LEVELS);
+        }
+
+        #[test]
+        fn what_was_encoded_is_decoded(text in any::<String>(), number in any::<f64>(), list in any::<Vec<i64>>()) {
+            let output = (text, number, list);
+            match encode(0, &output) {
+                Ok(json) => {
+                    let (text, number, list): (String, f64, Vec<i64>) = decode(0, &json).unwrap();
+                    prop_assert_eq!((&text, &list), (&output.0, &output.2));
+                    prop_assert_eq!(number.to_bits(), output.1.to_bits());
+                }
+                Err(_) => prop_assert!(!number.is_finite()),
+            }
+        }
+    }
+}

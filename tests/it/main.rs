@@ -20,6 +20,8 @@ mod every_end;
 mod inline_wakers;
 mod inputs;
 mod model;
+#[cfg(feature = "indicatif")]
+mod progress_bar;
 mod recorded_trace;
 mod rules_account;
 mod rules_admission;

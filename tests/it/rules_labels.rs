@@ -182,7 +182,7 @@ async fn rule_46_observers_of_the_task_see_every_run() {
         let seen = Arc::clone(&seen);
         move |event: &Event<'_>| {
             let what = match event {
-                Event::RunStarted => "run".to_owned(),
+                Event::RunStarted { .. } => "run".to_owned(),
                 Event::ItemStarted { index } => format!("item {index}"),
                 Event::AttemptStarted { index, attempt, .. } => format!("{index}.{attempt}"),
                 Event::AttemptFailed { elapsed, retry_in, .. } => format!("failed {elapsed:?} {retry_in:?}"),

@@ -123,7 +123,7 @@ enum Culprit {
 /// The kind of an event, as a word.
 fn word(event: &Event<'_>) -> &'static str {
     match event {
-        Event::RunStarted => "run started",
+        Event::RunStarted { .. } => "run started",
         Event::ItemStarted { .. } => "item started",
         Event::AttemptFailed { .. } => "attempt failed",
         Event::ItemSettled { .. } => "item settled",

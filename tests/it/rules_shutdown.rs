@@ -10,8 +10,8 @@ use async_map_task::{
     AsyncMapTask, AsyncMapTaskBuilder, FailureReason, ItemOutcome, Limiter, MapTaskError, MapTaskResult,
     Progress, Summary,
 };
-use futures_executor::block_on;
 use futures::{FutureExt, StreamExt};
+use futures_executor::block_on;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::{advance, sleep};

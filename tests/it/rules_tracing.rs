@@ -6,8 +6,8 @@ use std::pin::pin;
 use std::sync::Mutex;
 
 use async_map_task::AsyncMapTask;
-use futures_executor::block_on;
 use futures::{StreamExt, poll};
+use futures_executor::block_on;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 use tracing::Level;

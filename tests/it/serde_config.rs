@@ -1,5 +1,6 @@
 //! A task from a configuration: TOML, JSON and the environment have the same meaning as the builder.
 
+mod arbitrary;
 mod refusals;
 
 use std::collections::{BTreeSet, HashMap};

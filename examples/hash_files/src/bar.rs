@@ -14,7 +14,10 @@ use crate::files::{Found, walk};
 
 /// What is shown from a number of columns on, once the totals are known.
 const PARTS: [(u16, &str); 3] = [
-    (72, "[{wide_bar}] {files} files, {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left"),
+    (
+        72,
+        "[{wide_bar}] {files} files, {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
+    ),
     (48, "{percent}% {files} files, {eta} left"),
     (0, "{percent}% {eta} left"),
 ];
@@ -52,7 +55,8 @@ impl Bar {
         let (bar, dir) = (self.clone(), arguments.dir.clone());
         tokio::task::spawn_blocking(move || {
             let size = |file: &Found| fs::metadata(&file.path).map_or(0, |content| content.len());
-            let (files, bytes) = walk(&dir).fold((0, 0), |(files, bytes), file| (files + 1, bytes + size(&file)));
+            let (files, bytes) =
+                walk(&dir).fold((0, 0), |(files, bytes), file| (files + 1, bytes + size(&file)));
             bar.bytes.set_length(bytes);
             let width = Term::stderr().size_checked().map_or(0, |(_, columns)| columns);
             if let Some((_, parts)) = PARTS.iter().find(|(columns, _)| width >= *columns) {

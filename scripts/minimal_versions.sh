@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Builds the crate with the oldest version of each dependency that Cargo.toml allows, and with the oldest compiler. It needs
+# the toolchains `nightly`, which can select such versions, and `1.85`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+git ls-files -z | xargs -0 cp --parents -t "$work"
+cd "$work"
+cargo +nightly update -Z direct-minimal-versions
+cargo +1.85 check -p async-map-task --all-features

@@ -1,0 +1,96 @@
+//! A bar of `indicatif` that follows a run.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use indicatif::ProgressBar;
+
+use crate::count::Count;
+use crate::engine::Plan;
+use crate::observe::{Event, Observer};
+use crate::run::MapRun;
+
+impl<R: Plan> MapRun<R> {
+    /// Shows the progress of the run with a bar of [`indicatif`]. The default is no bar.
+    ///
+    /// The length is the number of items, if the source knows it or [`with_total`](crate::Over::with_total) names it. Otherwise
+    /// the bar keeps its length. The position is the number of items that have succeeded or failed, with those that were
+    /// recovered, cached or carried. The message has the failures and the retries, such as `2 failed, 5 retries`, and changes only
+    /// with them.
+    ///
+    /// When the run succeeds, the bar ends as its [finish style](ProgressBar::with_finish) says; by default it is removed. If the
+    /// run does not succeed, the bar is [abandoned](ProgressBar::abandon) at its position. The same applies to a run in the background
+    /// and to a stream. A run that is dropped leaves the bar as it is, until its last handle is dropped.
+    ///
+    /// The bar is drawn at most 20 times a second, on stderr, and only if that is a terminal. Bars of several runs go into a
+    /// [`MultiProgress`](indicatif::MultiProgress). Other lines on the terminal belong into [`suspend`](ProgressBar::suspend). If the run
+    /// has several bars, each of them follows it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    /// use indicatif::{ProgressBar, ProgressStyle};
+    ///
+    /// let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {per_sec} {eta} {msg}")?;
+    /// let bar = ProgressBar::no_length().with_style(style);
+    /// let result = AsyncMapTask::default()
+    ///     .over(0..1_000)
+    ///     .map(|n| async move { Ok::<_, String>(n) })
+    ///     .progress_with(bar.clone())
+    ///     .await?;
+    /// assert_eq!((bar.position(), bar.length()), (1_000, Some(1_000)));
+    /// assert!(bar.is_finished());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn progress_with(self, bar: ProgressBar) -> Self {
+        // An observer of this run only, beside those of its task and its own.
+        self.with_options(|options| Arc::make_mut(&mut options.config).observers.add(Follower::new(bar)))
+    }
+}
+
+/// Passes the events of a run to a bar.
+struct Follower {
+    bar: ProgressBar,
+    failures: AtomicUsize,
+    retries: AtomicUsize,
+}
+
+impl Follower {
+    fn new(bar: ProgressBar) -> Self {
+        Self { bar, failures: AtomicUsize::new(0), retries: AtomicUsize::new(0) }
+    }
+
+    /// Counts a failure or a retry, and shows both numbers.
+    fn count(&self, counter: &AtomicUsize) {
+        counter.fetch_add(1, Relaxed);
+        let failures = self.failures.load(Relaxed);
+        let retries = self.retries.load(Relaxed);
+        self.bar.set_message(match (failures, Count(retries, "retry")) {
+            (_, Count(0, _)) => format!("{failures} failed"),
+            (0, retries) => retries.to_string(),
+            (_, retries) => format!("{failures} failed, {retries}"),
+        });
+    }
+}
+
+impl Observer for Follower {
+    fn on_event(&self, event: &Event<'_>) {
+        match event {
+            Event::RunStarted { total: Some(total), .. } => self.bar.set_length(*total as u64),
+            Event::AttemptFailed { retry_in: Some(_), .. } => self.count(&self.retries),
+            Event::ItemSettled { failure, .. } => {
+                if failure.is_some() {
+                    self.count(&self.failures);
+                }
+                self.bar.inc(1);
+            }
+            Event::RunFinished { reason: None, .. } => self.bar.finish_using_style(),
+            Event::RunFinished { reason: Some(_), .. } => self.bar.abandon(),
+            _ => {}
+        }
+    }
+}
