@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_map_task::{AsyncMapTask, Event, MapRun, plan::StreamPlan};
+use async_map_task::{AsyncMapTask, Event};
 use futures::StreamExt;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressFinish};
 
@@ -13,14 +13,17 @@ fn bar() -> ProgressBar {
     ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_finish(ProgressFinish::AndLeave)
 }
 
-/// A run of ten items of a second each, one at a time. Items 3 and 6 fail, item 3 after a retry.
-fn run(bar: &ProgressBar) -> MapRun<impl StreamPlan<Output = u32, Error = u32> + use<>> {
-    let task = lenient().concurrency(1).retries(1).retry_delay(Duration::ZERO).build().unwrap();
-    let work = |n: u32| async move {
-        tokio::time::sleep(secs(1)).await;
-        if n == 3 || n == 6 { Err(n) } else { Ok(n) }
-    };
-    task.over(0..10).map(work).retry_if(|n| *n == 3).progress_with(bar.clone())
+/// A run of ten items of a second each, one at a time. Items 3 and 6 fail, item 3 after a retry. A macro, because each end needs
+/// the types of the run.
+macro_rules! run {
+    ($bar:expr) => {{
+        let task = lenient().concurrency(1).retries(1).retry_delay(Duration::ZERO).build().unwrap();
+        let work = |n: u32| async move {
+            tokio::time::sleep(secs(1)).await;
+            if n == 3 || n == 6 { Err(n) } else { Ok(n) }
+        };
+        task.over(0..10).map(work).retry_if(|n| *n == 3).progress_with($bar.clone())
+    }};
 }
 
 fn assert_complete(bar: &ProgressBar) {
@@ -31,19 +34,19 @@ fn assert_complete(bar: &ProgressBar) {
 #[tokio::test(start_paused = true)]
 async fn a_bar_follows_a_run_with_every_end() {
     let awaited = bar();
-    run(&awaited).await.unwrap();
+    run!(&awaited).await.unwrap();
     assert_complete(&awaited);
 
     let sunk = bar();
-    run(&sunk).for_each(async |_| ()).await.unwrap();
+    run!(&sunk).for_each(async |_| ()).await.unwrap();
     assert_complete(&sunk);
 
     let streamed = bar();
-    assert_eq!(run(&streamed).stream().count().await, 10);
+    assert_eq!(run!(&streamed).stream().count().await, 10);
     assert_complete(&streamed);
 
     let (first, second) = (bar(), bar());
-    let handles = [run(&first).spawn(), run(&second).spawn()];
+    let handles = [run!(&first).spawn(), run!(&second).spawn()];
     tokio::time::sleep(Duration::from_millis(6_500)).await;
     assert_eq!((first.position(), first.message().as_str()), (5, "1 failed, 1 retry"));
     assert!(!first.is_finished());
