@@ -215,8 +215,8 @@ async fn the_query_of_the_guide_reads_outputs_with_nul() {
     });
     run.recover(&store, "invoices-2026-11-22").await.unwrap();
 
-    let guide = include_str!("../../src/guide/durable_runs.md");
-    let (_, query) = guide.split_once("-- A field of the outputs.").unwrap();
+    let docs = include_str!("../../src/store/postgres.rs").replace("/// ", "");
+    let (_, query) = docs.split_once("-- A field of the outputs.").unwrap();
     let query = format!("-- {} ORDER BY 1", query.split_once(';').unwrap().0);
     let mut connection = PgConnection::connect(&url).await.unwrap();
     let read = async |connection: &mut PgConnection, query: String| -> Vec<(i64, String)> {
