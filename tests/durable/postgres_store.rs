@@ -200,7 +200,7 @@ async fn the_operators_query_of_the_documentation_runs() {
 
 /// PostgreSQL has no text with NUL, and one output with a NUL must not fail the query for all others.
 #[tokio::test]
-async fn the_query_of_the_guide_reads_outputs_with_nul() {
+async fn the_query_of_the_documentation_reads_outputs_with_nul() {
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Output {
         size: usize,
