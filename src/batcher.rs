@@ -50,6 +50,7 @@ use crate::task::AsyncMapTask;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("bulk", "micro-batch"))]
 #[doc(alias = "dataloader")]
 #[doc(alias = "coalesce")]
 pub struct Batcher<I, T, E> {

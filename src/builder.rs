@@ -136,6 +136,7 @@ impl AsyncMapTaskBuilder {
     /// let task = AsyncMapTask::builder().retries(3).timeout_per_attempt(Duration::from_secs(5)).build()?;
     /// # Ok::<_, async_map_task::ConfigError>(())
     /// ```
+    #[doc(alias("time limit"))]
     pub fn timeout_per_attempt(mut self, limit: Duration) -> Self {
         self.settings.timeout_per_attempt = Some(limit);
         self
@@ -150,7 +151,7 @@ impl AsyncMapTaskBuilder {
     ///
     /// Zero is an error of [`build`](Self::build). An item that exceeds this limit fails as
     /// [`TimedOut`](crate::ItemError::TimedOut) with the scope [`Item`](crate::TimeoutScope::Item). The guide has [a
-    /// timeline](crate#retries-and-timeouts-with-numbers).
+    /// timeline](crate::guide::retries#a-timeline).
     ///
     /// # Examples
     ///
@@ -160,6 +161,7 @@ impl AsyncMapTaskBuilder {
     /// let task = AsyncMapTask::builder().retries(9).timeout_per_item(Duration::from_secs(30)).build()?;
     /// # Ok::<_, async_map_task::ConfigError>(())
     /// ```
+    #[doc(alias("deadline", "time limit"))]
     pub fn timeout_per_item(mut self, limit: Duration) -> Self {
         self.settings.timeout_per_item = Some(limit);
         self
@@ -188,6 +190,7 @@ impl AsyncMapTaskBuilder {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("deadline", "time limit"))]
     pub fn run_timeout(mut self, limit: Duration) -> Self {
         self.settings.run_timeout = Some(limit);
         self
@@ -223,6 +226,7 @@ impl AsyncMapTaskBuilder {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("graceful", "graceful shutdown"))]
     pub fn cancel_grace(mut self, grace: Duration) -> Self {
         self.settings.cancel_grace = grace;
         self
@@ -254,6 +258,7 @@ impl AsyncMapTaskBuilder {
     /// // However many runs of both there are, at most 100 attempts run at once.
     /// # Ok::<_, async_map_task::ConfigError>(())
     /// ```
+    #[doc(alias("rate limit", "throttle", "semaphore", "shared limit"))]
     pub fn limiter(mut self, limiter: &Limiter) -> Self {
         let limiters = self.settings.limiters.take();
         self.settings.limiters =

@@ -82,6 +82,7 @@ impl<F> Cache<F> {
     ///
     /// If the computation fails finally, the next run computes at once. If its process dies, the next run computes when its
     /// [lease](Self::lease) has expired.
+    #[doc(alias("single flight", "singleflight", "lock"))]
     pub fn serialized(self) -> Self {
         self.with(|options| options.serialized = true)
     }
@@ -93,6 +94,7 @@ impl<F> Cache<F> {
     }
 
     /// Sets how long an output is stored. The default is for ever.
+    #[doc(alias("ttl"))]
     pub fn expires_after(self, time: Duration) -> Self {
         self.with(|options| options.expires_after = Some(time))
     }
@@ -140,7 +142,7 @@ impl<W: Plan> MapRun<W> {
     /// An output is found by the [name of the task](crate::AsyncMapTaskBuilder::name), the [version](Cache::version), and
     /// the hash of the item or of its [`key_by`](Cache::key_by) value. Its index and the settings of the task do not matter.
     /// The name is required. The guide describes [what counts for the
-    /// hash](crate::guide::durable_runs#how-items-are-identified). Only successes are stored.
+    /// hash](crate::store#how-items-are-identified). Only successes are stored.
     ///
     /// Items are looked up when they are due to start, at most as many at once as may run. A look-up takes no permit, and no
     /// time limit of an attempt or an item runs. Items that are found settle immediately, with
@@ -148,7 +150,7 @@ impl<W: Plan> MapRun<W> {
     /// With [`recover`](Self::recover), items that have succeeded in an earlier run are not looked up.
     ///
     /// Caching never fails an item. If an output cannot be read, it is computed. If it cannot be written, or [does not come
-    /// back](crate::guide::durable_runs#outputs-that-come-back) unchanged from JSON, it is not stored. In both cases the log
+    /// back](crate::store#outputs-that-come-back) unchanged from JSON, it is not stored. In both cases the log
     /// has a warning. Each call to the store has a [time limit](Store::time_limit). The run ends when all its outputs are
     /// written, or a second after its [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout).
     ///
@@ -192,6 +194,7 @@ impl<W: Plan> MapRun<W> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("memoize", "deduplicate"))]
     pub fn cache<S: Store, F: KeyOf<W::Item> + Send + 'static>(
         self,
         store: &S,

@@ -103,7 +103,7 @@ impl Checkpoint {
     /// a run without [`recover`](crate::MapRun::recover). Other errors if the store cannot be written.
     ///
     /// [`StoreError::Json`] if the state cannot be written as JSON or [does not come
-    /// back](crate::guide::durable_runs#outputs-that-come-back) from it unchanged. Like an output, it is read back once
+    /// back](crate::store#outputs-that-come-back) from it unchanged. Like an output, it is read back once
     /// before it is saved. JSON cannot express a NaN, an infinity, a `Some(None)` or a duplicate key of a map. At most 256
     /// levels of lists and maps can be read back. The error names the field, and the earlier state stays.
     pub async fn save<S: Serialize + DeserializeOwned>(&self, state: &S) -> Result<(), StoreError> {

@@ -57,6 +57,7 @@ impl ItemContext {
 
     /// Returns the time at which this attempt will be stopped: the earliest of the limits per attempt, per item and
     /// per run. `None` if none is set.
+    #[doc(alias("timeout"))]
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
@@ -74,6 +75,7 @@ impl ItemContext {
     /// Returns the checkpoint of this item: the state that an earlier attempt has saved, and the means to save a new
     /// one. Use it for long items that should resume instead of starting again. It needs
     /// [`recover`](crate::MapRun::recover).
+    #[doc(alias("save progress", "resume"))]
     #[cfg(feature = "store")]
     pub fn checkpoint(&self) -> Checkpoint {
         self.checkpoint.clone()

@@ -78,6 +78,7 @@ impl<W: Plan> MapRun<W> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("for_each_concurrent", "sink", "backpressure"))]
     pub fn for_each<G, Fut>(self, function: G) -> ForEach<W, G, Fut>
     where
         W: Work,
@@ -131,6 +132,7 @@ impl<W: Plan> MapRun<W> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("try_for_each_concurrent", "sink"))]
     pub fn try_for_each<G, Fut, X>(self, function: G) -> ForEach<W, G, Fut>
     where
         W: Work,

@@ -1,13 +1,38 @@
-//! The pages of the guide: services, limits, batches, batch jobs, CPU work, streaming, durable runs, runs on more than one machine, and
-//! the rules that every run keeps.
+//! The pages of the guide. The front page lists them by task.
 //!
 //! These modules contain only documentation. They exist while the documentation is built, and cannot be imported.
 
-#[doc = include_str!("guide/services.md")]
-pub mod services {}
+#[doc = include_str!("guide/start.md")]
+pub mod start {}
+
+#[doc = include_str!("guide/retries.md")]
+pub mod retries {}
 
 #[doc = include_str!("guide/limits.md")]
 pub mod limits {}
+
+#[doc = include_str!("guide/testing.md")]
+pub mod testing {}
+
+#[doc = include_str!("guide/troubleshooting.md")]
+pub mod troubleshooting {}
+
+#[doc = include_str!("guide/coming_from.md")]
+pub mod coming_from {}
+
+#[doc = include_str!("guide/production.md")]
+pub mod production {}
+
+#[doc = include_str!("guide/cookbook.md")]
+pub mod cookbook {}
+
+// Its code needs crates that this package does not depend on. The package `pages` tests it.
+#[cfg_attr(not(doctest), doc = include_str!("guide/cookbook_ecosystem.md"))]
+#[cfg_attr(doctest, doc = "")]
+pub mod cookbook_ecosystem {}
+
+#[doc = include_str!("guide/services.md")]
+pub mod services {}
 
 #[doc = include_str!("guide/batches.md")]
 pub mod batches {}

@@ -44,6 +44,7 @@ impl<W: Plan> MapRun<W> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("background", "JoinSet", "detach"))]
     pub fn spawn(self) -> MapHandle<W::Output, W::Error>
     where
         W: SpawnPlan, // Own all values, with `Arc` if they are shared; or await the run, which may borrow.
@@ -130,6 +131,7 @@ impl<T, E> MapHandle<T, E> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("progress bar"))]
     pub fn watch(&self) -> watch::Receiver<Progress> {
         self.control.watch()
     }
@@ -161,6 +163,7 @@ impl<T, E> MapHandle<T, E> {
     /// Starts nothing more, lets running attempts finish, and ends the run as
     /// [`Cancelled`](crate::FailureReason::Cancelled). Items that wait for their retry are not tried again. Running
     /// attempts keep their time limits. To stop them earlier, call [`cancel`](Self::cancel).
+    #[doc(alias("graceful shutdown", "shutdown", "stop"))]
     pub fn drain(&self) {
         self.control.signals().drain();
     }
@@ -168,6 +171,7 @@ impl<T, E> MapHandle<T, E> {
     /// Stops the run immediately. It cancels the tokens of the running attempts, waits up to
     /// [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace), drops them, and ends the run as
     /// [`Cancelled`](crate::FailureReason::Cancelled).
+    #[doc(alias("abort", "stop", "kill"))]
     pub fn cancel(&self) {
         self.control.signals().cancel();
     }

@@ -83,6 +83,7 @@ const MAX_KEYS: usize = 100_000;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("per host", "per key", "rate limit", "semaphore"))]
 pub struct KeyedLimiter<K> {
     shared: Arc<Shared<K>>,
 }

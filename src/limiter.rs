@@ -144,6 +144,7 @@ const MAX_HOLD: Duration = Duration::from_secs(300);
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("semaphore", "rate limit", "RateLimiter", "throttle", "concurrency limit", "pool"))]
 pub struct Limiter {
     shared: Arc<Shared>,
 }
@@ -189,6 +190,7 @@ impl Limiter {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("rate", "rate limit", "throttle"))]
     pub fn per_second(count: u32) -> Self {
         let rate = Rate::new(count, Duration::from_secs(1), 1);
         let permits = if rate.is_ok() { usize::MAX } else { 0 };

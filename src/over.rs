@@ -143,6 +143,7 @@ impl<S: Source> Over<S> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("not Clone"))]
     pub fn map_once<F, Fut, T, E>(self, f: F) -> MapRun<Mapped<S, Once<F>, S::Item, Fut, T, E>>
     where
         F: Fn(S::Item) -> Fut,
@@ -184,6 +185,7 @@ impl<S: Source> Over<S> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("spawn_blocking", "rayon", "par_iter", "parallel", "threads"))]
     pub fn map_blocking<F, T, E>(
         self,
         f: F,
@@ -293,6 +295,7 @@ impl<S: Source> Over<S> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("batch", "chunk"))]
     #[doc(alias = "chunks")]
     #[doc(alias = "bulk")]
     pub fn map_batches<F, Fut, T, E>(

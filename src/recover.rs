@@ -83,7 +83,7 @@ impl<W: Plan> MapRun<W> {
     /// store that outlives the process.
     ///
     /// - An item is identified by its index and the [hash of its
-    ///   content](crate::guide::durable_runs#how-items-are-identified). An item that has changed runs again, and is counted
+    ///   content](crate::store#how-items-are-identified). An item that has changed runs again, and is counted
     ///   in [`Summary::changed`](crate::Summary::changed). Items that failed, were cancelled or did not end run again, too.
     /// - An item counts as succeeded once its output is durable. Only then is it in the result, passed to
     ///   [`for_each`](Self::for_each) or reported to an observer. Outputs are written in groups, and the next items run in
@@ -96,7 +96,7 @@ impl<W: Plan> MapRun<W> {
     /// - The id belongs to the [name of the task](crate::AsyncMapTaskBuilder::name), which is required.
     ///
     /// Outputs are stored as JSON. Each output is read back once before it is written. One that [does not come
-    /// back](crate::guide::durable_runs#outputs-that-come-back) unchanged ends the run as a store failure. If an output of
+    /// back](crate::store#outputs-that-come-back) unchanged ends the run as a store failure. If an output of
     /// an earlier run cannot be read any more, because its type has changed, its item runs again, with a warning. `for_each`
     /// and `stream` also give the outcomes of earlier runs, with [`Origin::Recovered`](crate::Origin::Recovered).
     ///
@@ -150,6 +150,7 @@ impl<W: Plan> MapRun<W> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("resume", "restart", "crash", "idempotent", "durable", "journal"))]
     pub fn recover<S: Store>(
         self,
         store: &S,

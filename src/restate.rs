@@ -7,6 +7,7 @@
 //!
 //! This module is the caller's side. It speaks HTTP/1.1 with the engine's ingress and its admin API. It was tested with the
 //! versions 1.7.2 and 1.7.12. The workers are programs of your own that use the engine's SDK.
+#![doc = include_str!("restate/operation.md")]
 
 mod answer;
 mod builder;
@@ -66,6 +67,7 @@ pub use self::handler::Handler;
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("distributed", "cluster"))]
 #[derive(Debug, Clone)]
 pub struct Restate {
     engine: Arc<Engine>,

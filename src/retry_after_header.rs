@@ -28,6 +28,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// assert_eq!(retry_after_header(&headers), Some(Duration::from_secs(120)));
 /// assert_eq!(retry_after_header(&HeaderMap::new()), None);
 /// ```
+#[doc(alias("429", "Retry-After"))]
 pub fn retry_after_header(headers: &HeaderMap) -> Option<Duration> {
     time_from(headers, SystemTime::now())
 }

@@ -1,4 +1,55 @@
 //! The [`Store`] trait of durable runs, its data types, and the stores of this crate.
+//!
+//! # How items are identified
+//!
+//! A run and a cache know an item by the hash of the value that its `Serialize` gives. The hash does not depend on the
+//! features of `serde_json`.
+//!
+//! | counts | does not count |
+//! |---|---|
+//! | every field and its name, every element and its position | a field with `#[serde(skip)]` |
+//! | every bit of a float: `-0.0`, the infinities and NaN are four values | the bits of a NaN |
+//! | integers up to `u128` and `i128` | the width of an integer: `7_u8` and `7_u64` are equal |
+//! | `None`, `Some(None)` and `()` are three values | `Some` around anything else: `Some(7)` and `7` are equal |
+//! | a duplicate key, for example by `#[serde(flatten)]` | the order of keys |
+//! | the name of an enum's variant | the names of types |
+//!
+//! So a `HashMap` is suitable as an item. A `HashSet` is not: it is a list, in another order each time. Use a `BTreeSet`.
+//! An item with `SystemTime::now()` in it also differs each time.
+//!
+//! Hashes have a format, and begin with its number: `2-7f83..`. Version 2 of the tables introduced format 2. Earlier hashes
+//! had no number, and were equal for some items that differ. A store with such hashes is treated as follows:
+//!
+//! | recorded with hashes without a number | in this version |
+//! |---|---|
+//! | the file or the database | opens, and then has the newest version. Programs of the earlier version refuse it, because they would run every item again. Stop the programs that have it open before you update. |
+//! | a run with successes | is refused, with [`StoreError::OtherFormat`], and stays unchanged. So finish your runs before you update. With another run id, or after [`forget`](Store::forget), all of its items run. |
+//! | a run without successes | continues. All of its items run, each from its beginning, because the checkpoints are not found. |
+//! | a cached output | is not found. Each item is computed once more; [`evict`](Store::evict) deletes the old outputs. |
+//!
+//! # Outputs that come back
+//!
+//! An output must come back from JSON unchanged, and so must the state of a [`Checkpoint`](crate::Checkpoint). So each is
+//! read back once before it is written, and compared:
+//!
+//! | output | result |
+//! |---|---|
+//! | NaN and the infinities | refused: JSON writes `null` |
+//! | `Some(None)`, `Some(())` | refused: JSON writes `null`, as for `None` |
+//! | a duplicate key, or a key that is not text under `#[serde(flatten)]` | refused |
+//! | `u128` or `i128` in an internally tagged or untagged enum, or under `#[serde(flatten)]` | refused; elsewhere it comes back |
+//! | a value of an untagged enum that reads as an earlier variant | refused |
+//! | a field that is written and not read, for example by `#[serde(skip_deserializing)]` | refused unless it has its default |
+//! | more than 256 levels of lists and maps | refused |
+//! | a field with `#[serde(skip)]` | comes back as its default; this cannot be detected |
+//!
+//! With [`recover`](crate::MapRun::recover), an output that is refused ends the run with
+//! [`FailureReason::Store`](crate::FailureReason::Store). The error names the item's index and the problem. The output is in
+//! the partial result, and the item runs again. With [`cache`](crate::MapRun::cache), the output is not stored, and the log
+//! has a warning. A [`Checkpoint::save`](crate::Checkpoint::save) of such a state fails.
+//!
+//! Reading an output back takes about as long as running and recording its item without a database: less than 0.1 µs for a
+//! number, 1.3 µs for a record of six fields, 45 µs for 1,536 floats.
 
 mod canonical;
 pub(crate) mod checksum;
@@ -59,6 +110,13 @@ pub(crate) const MAX_BYTES: usize = 4 << 20;
 /// repeated after an error with the same arguments; the effect is that of one call. If the future of a call is dropped, the
 /// call has taken effect or not. A future that is not polled must not delay other calls for longer than they can tolerate.
 /// So do not open a transaction that only its caller drives.
+///
+/// A run uses [`open_run`](Self::open_run), [`renew_run`](Self::renew_run), [`close_run`](Self::close_run),
+/// [`commit`](Self::commit), [`successes`](Self::successes) and the two methods for checkpoints. A cache uses
+/// [`cached`](Self::cached), [`put_cached`](Self::put_cached) and the three for claims. The others are for operators.
+/// `commit` compares the holder and writes in one transaction. Any error that a store returns stops the run, so a store that
+/// can restore its connection retries internally, within its [`time_limit`](Self::time_limit). [`MemoryStore`] is the
+/// shortest example.
 pub trait Store: Clone + Send + Sync + 'static {
     /// Returns how long a run waits for one call. After this time the run drops the call's future, and the call fails with
     /// [`StoreError::NoAnswer`]. With zero, each call fails that is not ready when it is first polled. The default is

@@ -73,6 +73,7 @@ impl<W: Plan> MapRun<W> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("buffer_unordered", "async_stream", "backpressure"))]
     pub fn stream(self) -> MapStream<W::Output, W::Error>
     where
         W: StreamPlan, // Own all values, with `Arc` if they are shared; or use `for_each`, which may borrow.

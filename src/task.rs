@@ -42,6 +42,7 @@ use crate::verdict::Criteria;
 ///
 /// [`AsyncMapTask::default()`](Self::default) is a task with all the builder's defaults: 4 attempts at once, no
 /// retry, no time limit, and every item must succeed.
+#[doc(alias("task pool", "worker pool", "executor"))]
 #[derive(Debug, Clone, Default)]
 pub struct AsyncMapTask {
     config: Arc<Config>,
@@ -102,6 +103,17 @@ impl AsyncMapTask {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias(
+        "join_all",
+        "try_join_all",
+        "gather",
+        "fan-out",
+        "fan_out",
+        "pmap",
+        "parallel map",
+        "concurrent map",
+        "buffer_unordered"
+    ))]
     pub fn run<I, F, Fut, T, E>(
         &self,
         items: I,
@@ -223,6 +235,7 @@ impl AsyncMapTask {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("async source", "channel", "queue"))]
     pub fn over_stream<S: Stream>(&self, stream: S) -> Over<FromStream<S>> {
         Over::new(Arc::clone(&self.config), FromStream(Box::pin(stream)))
     }

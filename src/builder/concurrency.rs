@@ -11,7 +11,7 @@ impl AsyncMapTaskBuilder {
     /// items waiting, 8 others can run. [`look_ahead`](Self::look_ahead) bounds how many can wait.
     ///
     /// 0 is an error of [`build`](Self::build). The guide helps to [choose the
-    /// number](crate#choosing-the-concurrency).
+    /// number](crate::guide::limits#choosing-the-concurrency).
     ///
     /// # Examples
     ///
@@ -23,6 +23,16 @@ impl AsyncMapTaskBuilder {
     /// assert_eq!((error.field(), error.found()), ("concurrency", "0"));
     /// # Ok::<_, async_map_task::ConfigError>(())
     /// ```
+    #[doc(alias(
+        "concurrency limit",
+        "max_concurrency",
+        "bounded",
+        "pool",
+        "workers",
+        "worker",
+        "semaphore",
+        "limit"
+    ))]
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.settings.concurrency = concurrency;
         self
@@ -41,6 +51,7 @@ impl AsyncMapTaskBuilder {
     /// let ask_all_five_replicas = AsyncMapTask::builder().unbounded_concurrency().build()?;
     /// # Ok::<_, async_map_task::ConfigError>(())
     /// ```
+    #[doc(alias("unlimited"))]
     pub fn unbounded_concurrency(self) -> Self {
         self.concurrency(usize::MAX)
     }
@@ -62,7 +73,7 @@ impl AsyncMapTaskBuilder {
     ///
     /// Lower `look_ahead` if held items are large. An item that waits for a retry keeps its input, and an outcome
     /// that an `ordered` run holds back keeps its output. With outputs of 10 MB and `concurrency(8)`, the default can
-    /// hold 2.6 GB, and `look_ahead(16)` at most 230 MB. The guide has [tables](crate#how-many-items-are-held).
+    /// hold 2.6 GB, and `look_ahead(16)` at most 230 MB. The guide has [tables](crate::guide::retries#how-many-items-are-held).
     ///
     /// In a run of [batches](crate::Over::map_batches), the default is at least 2 x `concurrency` x the size of a batch.
     ///
@@ -81,6 +92,7 @@ impl AsyncMapTaskBuilder {
     /// assert_eq!(error.to_string(), "look_ahead must be at least 1, got 0");
     /// # Ok::<_, async_map_task::ConfigError>(())
     /// ```
+    #[doc(alias("window", "buffer", "prefetch", "backpressure"))]
     pub fn look_ahead(mut self, items: usize) -> Self {
         self.settings.look_ahead = Some(items);
         self

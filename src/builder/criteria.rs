@@ -42,6 +42,7 @@ impl AsyncMapTaskBuilder {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("failure rate", "error rate", "threshold"))]
     pub fn min_success_ratio(mut self, ratio: f64) -> Self {
         self.settings.min_success_ratio = Some(ratio);
         self
@@ -62,6 +63,7 @@ impl AsyncMapTaskBuilder {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("continue_on_error", "ignore errors", "all_settled"))]
     pub fn allow_failures(self) -> Self {
         self.min_success_ratio(0.0)
     }
@@ -86,6 +88,7 @@ impl AsyncMapTaskBuilder {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("quorum"))]
     pub fn min_successes(mut self, successes: usize) -> Self {
         self.settings.min_successes = Some(successes);
         self
@@ -104,6 +107,7 @@ impl AsyncMapTaskBuilder {
     /// let task = AsyncMapTask::builder().min_success_ratio(0.95).max_failures(100).build()?;
     /// # Ok::<_, async_map_task::ConfigError>(())
     /// ```
+    #[doc(alias("circuit breaker", "error threshold"))]
     pub fn max_failures(mut self, failures: usize) -> Self {
         self.settings.max_failures = Some(failures);
         self
@@ -131,6 +135,7 @@ impl AsyncMapTaskBuilder {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("race", "select_ok", "first"))]
     pub fn early_success(mut self, early_success: bool) -> Self {
         self.settings.early_success = early_success;
         self
@@ -168,6 +173,7 @@ impl AsyncMapTaskBuilder {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("best effort"))]
     pub fn accept_partial(mut self, accept_partial: bool) -> Self {
         self.settings.accept_partial = accept_partial;
         self
@@ -193,6 +199,7 @@ impl AsyncMapTaskBuilder {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("stop_on_error", "abort"))]
     pub fn fail_fast(mut self, fail_fast: bool) -> Self {
         self.settings.fail_fast = fail_fast;
         self

@@ -35,6 +35,7 @@ impl AsyncMapTaskBuilder {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("retry", "max_retries", "attempts", "max_attempts"))]
     pub fn retries(mut self, retries: u32) -> Self {
         self.settings.retry.retries = retries;
         self
@@ -60,6 +61,7 @@ impl AsyncMapTaskBuilder {
     /// let task = AsyncMapTask::builder().retries(3).retry_delay(Duration::from_millis(200)).build()?;
     /// # Ok::<_, async_map_task::ConfigError>(())
     /// ```
+    #[doc(alias("backoff", "exponential backoff", "wait"))]
     pub fn retry_delay(mut self, delay: Duration) -> Self {
         self.settings.retry.delay = delay;
         self
@@ -130,6 +132,7 @@ impl AsyncMapTaskBuilder {
     /// assert!(AsyncMapTask::builder().retry_multiplier(0.5).build().is_err());
     /// # Ok::<_, async_map_task::ConfigError>(())
     /// ```
+    #[doc(alias("backoff", "exponential"))]
     pub fn retry_multiplier(mut self, multiplier: f64) -> Self {
         self.settings.retry.multiplier = multiplier;
         self
@@ -153,6 +156,7 @@ impl AsyncMapTaskBuilder {
     /// let task = AsyncMapTask::builder().retries(3).retry_jitter(0.0).build()?;
     /// # Ok::<_, async_map_task::ConfigError>(())
     /// ```
+    #[doc(alias("backoff", "random"))]
     pub fn retry_jitter(mut self, jitter: f64) -> Self {
         self.settings.retry.jitter = jitter;
         self
@@ -180,6 +184,7 @@ impl AsyncMapTaskBuilder {
     /// # let _ = (read, write);
     /// # Ok::<_, async_map_task::ConfigError>(())
     /// ```
+    #[doc(alias("circuit breaker", "retry storm"))]
     pub fn retry_budget(mut self, budget: &RetryBudget) -> Self {
         self.settings.retry_budget = Some(budget.clone());
         self

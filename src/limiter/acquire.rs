@@ -42,6 +42,7 @@ impl Limiter {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("semaphore"))]
     pub async fn acquire(&self) -> Result<Permit, ConfigError> {
         self.acquire_many(1).await
     }

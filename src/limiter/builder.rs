@@ -63,6 +63,7 @@ impl LimiterBuilder {
     /// It is the rate of one process. Several processes divide a quota among them.
     ///
     /// A `count` of 0, and a `period` of 0 or above 24 hours, are errors of [`build`](Self::build).
+    #[doc(alias("rate limit", "throttle", "quota", "token bucket", "gcra"))]
     pub fn rate(mut self, count: u32, period: Duration) -> Self {
         self.rate = Some((count, period));
         self

@@ -97,7 +97,9 @@ impl RestateBuilder {
     /// The default is [`DEFAULT_KILL_AFTER`](Self::DEFAULT_KILL_AFTER), 5 s. A handler gets the cancellation when it next
     /// awaits an operation of the engine, such as `ctx.sleep`. There it can undo its work. While it awaits anything else,
     /// and inside `ctx.run`, it continues. A killed handler is dropped at its current `await`. With [`Duration::MAX`], no
-    /// invocation is killed.
+    /// invocation is killed. The next run with the same id calls the handler under the next key; an error with which a handler
+    /// answers the cancellation is not a failure of the item. Invocations that a dead coordinator has left are cancelled by a
+    /// run with its id, for the items that this run has running.
     ///
     /// A retry waits until the attempt before it has ended in the engine. So set a longer
     /// [`timeout_per_attempt`](crate::AsyncMapTaskBuilder::timeout_per_attempt) than this.

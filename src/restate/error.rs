@@ -10,6 +10,33 @@ use crate::error::{BoxError, ConfigError};
 ///
 /// Each message is one line. Text from elsewhere is escaped in it, and cut after 400 characters. The fields contain the
 /// whole text. The messages do not name the run and the index, because the error of the run does.
+///
+/// After any error, the engine keeps the outcomes that it has, and a run with the same id continues from there.
+///
+/// # Messages and remedies
+///
+/// | text | what to do |
+/// |---|---|
+/// | `the handler failed with code 404: ..` | this is the handler's own error, or its last error after `max_attempts`. 400 with `Cannot decode input payload` means that the item does not fit its input type |
+/// | `invocation inv_1.. was killed in the engine` | it was stopped by hand or by another program: start the run again |
+/// | `the ingress has been unavailable for 120.3s and 31 tries: ..` | is the server up, is it this URL? Then start the run again with the same id |
+/// | `the admin API has been unavailable for ..`, `the admin API refused the call with status 404: ..` | is it up, is it this URL, and does it belong to the engine of this ingress? |
+/// | `the certificate of the ingress is not trusted: ..` | `UnknownIssuer` or `BadSignature`: name its CA in `SSL_CERT_FILE`, a file of PEM; `not valid for name`: the URL has another host; `CaUsedAsEndEntity`: see [TLS](crate::restate#tls-and-a-token) |
+/// | from `build`: `no native root CA certificates found` | `SSL_CERT_FILE` does not name a file, or the file is not PEM |
+/// | `the answer of the ingress, with status 200, is not from Restate: ..` | another server is at this URL, or a proxy answers itself or drops headers |
+/// | `the item must have at most 33488896 bytes of JSON, got 40000000` | send a name, not the content; or raise the [limits](crate::restate#limits) of both |
+/// | `the item cannot be serialized as JSON: ..` | JSON cannot represent the item, such as a path that is not UTF-8 |
+/// | `the output of invocation inv_1.. does not have the type usize: .., in ..` | worker and coordinator do not agree on the type: deploy both |
+/// | `unknown service or handler: ..` | the worker is not registered, or its names are different: `curl localhost:9070/services` |
+/// | `the ingress refused the bearer token with status 401: ..` | check the token, and the proxy that checks it |
+/// | in `last_failure`: error 570 or `stream no longer needed` | see [a new version of a worker](crate::restate#a-new-version-of-a-worker), or the handler panics |
+/// | `the ingress refused the call with status 413: ..` | the server, or a proxy before it, does not accept a message of this size |
+/// | ``run_id must be .., got `a b` `` | use visible ASCII characters, without blanks |
+/// | the item timed out, and nothing else is said | no worker had time for it, or it is [backing off or paused](crate::restate#queries-for-an-operator) |
+/// | in the log: `failed to cancel an invocation, it may still run` | the error in the same line has the reason: kill the invocation by hand |
+/// | in the log: `the ingress is available again but does not know the handler` | it came back without its data: register the workers again |
+/// | in the log: `too few file descriptors for the calls` | raise `ulimit -n` above the concurrency, or lower the concurrency |
+/// | in the log: `a connection to the ingress was closed before the handler ended` | [a proxy](crate::restate#a-proxy-before-the-ingress) has a time limit |
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestateError {

@@ -48,6 +48,7 @@ impl<T> Handler<T> {
     /// The id needs at least one character, and allows visible ASCII characters without blanks. By default there is no id,
     /// and each call has a random key, so that no two calls share an outcome. Such a run cannot be continued, and the
     /// handler can be used for any number of runs.
+    #[doc(alias("idempotent", "idempotency key", "resume"))]
     #[must_use]
     pub fn run_id(mut self, run_id: impl Into<String>) -> Self {
         self.run_id = RunId::Chosen(run_id.into());
@@ -59,6 +60,9 @@ impl<T> Handler<T> {
     /// It fits [`map_with_context`](crate::Over::map_with_context), as `|cx, item| make.call(cx, item)`. The item is sent as
     /// JSON, and the output must be JSON, too. While the ingress cannot be reached, the call is sent again under its key,
     /// with growing waits.
+    ///
+    /// Only the call is kept. If the map function fails after this has returned, the next attempt gets the same output, and
+    /// the handler does not run. Without a run id, the handler runs again.
     ///
     /// # Cancel safety
     ///

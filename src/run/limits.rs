@@ -55,6 +55,7 @@ impl<R: Plan> MapRun<R> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("cost", "tokens"))]
     pub fn weight<F>(self, function: F) -> MapRun<Weight<R, F>>
     where
         F: Fn(&R::Item) -> u32,
@@ -105,6 +106,7 @@ impl<R: Plan> MapRun<R> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("per host", "per key", "partition", "group"))]
     pub fn limit_per<K, F>(self, key: F, limiter: &KeyedLimiter<K>) -> MapRun<LimitPer<R, PerKey<F, K>>>
     where
         F: Fn(&R::Item) -> K,
@@ -154,6 +156,7 @@ impl<R: Plan> MapRun<R> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("429", "cooldown", "circuit breaker", "too many requests", "throttle"))]
     pub fn hold_back<F>(self, function: F) -> MapRun<HoldBack<R, F>>
     where
         F: Fn(&R::Error) -> Option<Duration>,

@@ -57,6 +57,7 @@ impl<R: Plan> MapRun<R> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("transient", "retryable", "predicate"))]
     pub fn retry_if<F>(self, function: F) -> MapRun<RetryIf<R, F>>
     where
         F: Fn(&R::Error) -> bool,
@@ -97,6 +98,7 @@ impl<R: Plan> MapRun<R> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("backoff", "429"))]
     pub fn retry_after<F>(self, function: F) -> MapRun<RetryAfter<R, F>>
     where
         F: Fn(&R::Error) -> Option<Duration>,
@@ -131,6 +133,7 @@ impl<R: Plan> MapRun<R> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("metrics", "callback", "hook"))]
     pub fn observe<O>(self, observer: O) -> MapRun<Observe<R, O>>
     where
         O: Observer, // A closure needs the type of its parameter: `|event: &Event<'_>|`.
@@ -170,6 +173,7 @@ impl<R: Plan> MapRun<R> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("name", "key"))]
     pub fn label<F>(self, function: F) -> MapRun<Label<R, F>>
     where
         F: Fn(&R::Item) -> String,
@@ -213,6 +217,7 @@ impl<R: Plan> MapRun<R> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("buffered", "in order"))]
     pub fn ordered(self) -> Self {
         self.with_options(|options| options.ordered = true)
     }
@@ -260,6 +265,7 @@ impl<R: Plan> MapRun<R> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("multi-core", "cores", "rayon", "JoinSet", "worker"))]
     pub fn parallel(self) -> MapRun<Parallel<R>>
     where
         R: ParallelPlan, // Own all values, with `Arc` if they are shared; or stay on one core, without `parallel`.

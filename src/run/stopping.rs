@@ -47,6 +47,7 @@ impl<R: Plan> MapRun<R> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("abort", "stop", "shutdown"))]
     pub fn cancellation_token(self, token: CancellationToken) -> Self {
         self.with_options(|options| options.token = Some(token))
     }
@@ -90,6 +91,7 @@ impl<R: Plan> MapRun<R> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("graceful shutdown", "shutdown", "SIGTERM"))]
     pub fn drain_token(self, token: CancellationToken) -> Self {
         self.with_options(|options| options.drain_token = Some(token))
     }
@@ -131,6 +133,7 @@ impl<R: Plan> MapRun<R> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("SIGINT", "shutdown", "abort", "interrupt"))]
     #[cfg(feature = "signal")]
     pub fn cancel_on_ctrl_c(self) -> Self {
         self.with_options(|options| options.listen = Some(crate::ctrl_c::listen))
@@ -176,6 +179,7 @@ impl<R: Plan> MapRun<R> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("resume", "rerun", "retry failed"))]
     pub fn redo(self, previous: MapTaskResult<R::Output, R::Error>) -> MapRun<Redo<R>> {
         self.change(|Parts { call, hooks, sink, outcomes, store }, _| {
             let total = previous.total();
@@ -226,6 +230,7 @@ impl<R: Plan> MapRun<R> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("requeue", "nack", "dead letter"))]
     pub fn give_back<F>(self, function: F) -> MapRun<GiveBack<R, F>>
     where
         R::Item: Clone,

@@ -7,6 +7,37 @@ use std::time::{Duration, SystemTime};
 use crate::error::BoxError;
 
 /// The error of a call to a store.
+///
+/// A run that ends because of its store has an error of one line, `post_invoices: the store failed after 0 items`. Its
+/// [reason](crate::FailureReason::Store) and [`source()`](std::error::Error::source) contain one of these errors, and `{:#}`
+/// of an `anyhow::Error` shows both. In all cases, committed data stays. Finished items are in the [partial
+/// result](crate::MapTaskError::partial), including those that could not be written and will run again.
+///
+/// # Messages and remedies
+///
+/// | text | remedy |
+/// |---|---|
+/// | ``run `r` is held by web1/4711/9f.. from 2026-11-22T03:00:00Z until at least 2026-11-22T03:14:30Z`` | it is running elsewhere; or that process was killed: wait until then, or [let the new process wait](crate::guide::durable_runs#leases) |
+/// | ``run `r` belongs to the task `a`, not to `b`; choose another run id, or forget the run`` | give the task its `name`, or the run another id |
+/// | ``run `r` is no longer held by ..: its lease expired, and web2/17/3a.. acquired it`` | use a longer lease; find the cause of the stall of the process |
+/// | `..: its lease was not renewed in time, because the store did not answer for 20s` | the store hangs, or is slower than the lease allows: use a longer lease |
+/// | `..: the run has ended, or its lease was released` | `release` or `close_run` was called for a holder that was alive; or a checkpoint was used after the end of its run |
+/// | `..: the run was forgotten` | `forget` was called while the run was in progress |
+/// | `` `/srv/runs.db` was replaced or removed since the store was opened; open the store again`` | put the file back and restart the process; copy a store with `.backup`, never over an open one |
+/// | `name must be set with .name(..), .., got no name` | give the task a name of its own |
+/// | `item 7: the stored output does not have this type: missing field ..` | a warning in the log: the output's type has changed, and the item runs again |
+/// | `item 7: the item cannot be serialized: ..` | its `Serialize` refuses it, for example a path that is not UTF-8: change the type, or use `#[serde(with = "..")]` |
+/// | ``item 7: the output cannot be stored as JSON: the field `mean` contains NaN, which JSON writes as null`` | [change the type](crate::store#outputs-that-come-back), for example to an `Option` with `None` in this case, or return an error |
+/// | ``run `r` has item hashes of another version of this crate; ..`` | [finish runs before an update](crate::store#how-items-are-identified), or run all items again with another id |
+/// | `the run id must have at most 512 bytes, got 6000` | use a shorter run id, task name or version, for example a hash of the long one |
+/// | `committing outcomes: the store did not answer within 1m 30s` | the server hangs or cannot be reached; start the run again when it answers |
+/// | `connecting to PostgreSQL: .. transaction blocks not allowed in statement pooling mode` | set PgBouncer's `pool_mode` to `transaction` or `session` for this database |
+/// | `a checkpoint requires a run with recover()` | add `.recover(&store, run_id)` |
+/// | `the store is damaged: ..` | another program changed the file or a row: restore a backup, or `forget` the run |
+/// | `the schema version of the store must be at most 2, got 3; update this crate` | the program is older than the store: update it |
+/// | `committing outcomes: error returned from database: (code: 13) database or disk is full` | make room, and start the run again |
+/// | `opening the SQLite store: .. (code: 14) unable to open database file` | its folder must exist and be writable; or the process has no file descriptor left. A store that is open needs no more of them |
+/// | `committing outcomes: .. (code: 5) database is locked` | another process had the file for 30 seconds without a pause: it was suspended during a write, or `sqlite3` is in a transaction |
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {

@@ -70,6 +70,8 @@ use super::{
 /// | `map_task_cache` | a cached value | `task`, `version`, `item_hash`, `output` with its `checksum`, `written`, `expires` if it expires |
 /// | `map_task_claims` | a value that is being computed | `task`, `version`, `item_hash`, `holder`, `held_until` |
 ///
+/// # Queries
+///
 /// The runs in progress, their machines and their progress, in `psql`:
 ///
 /// ```sql
@@ -77,6 +79,27 @@ use super::{
 /// FROM map_task_runs LEFT JOIN map_task_items USING (run_id)
 /// WHERE held_until > now() GROUP BY run_id ORDER BY started DESC;
 /// ```
+///
+/// Others:
+///
+/// ```sql
+/// -- The interrupted runs: the process of the holder is gone.
+/// SELECT run_id, holder, updated FROM map_task_runs
+/// WHERE status = 'running' AND held_until <= now();
+///
+/// -- The most frequent errors.
+/// SELECT regexp_replace(error, '[0-9]+', 'N', 'g') AS error, count(*) FROM map_task_items
+/// WHERE run_id = 'invoices-2026-11-22' AND error IS NOT NULL
+/// GROUP BY 1 ORDER BY 2 DESC LIMIT 10;
+///
+/// -- A field of the outputs. Text in PostgreSQL cannot contain NUL: U+FFFD replaces it.
+/// SELECT item_index,
+///        regexp_replace(output, '(?<!\\)((\\\\)*)\\u0000', '\1\\ufffd', 'g')::json ->> 'size' AS size
+/// FROM map_task_items
+/// WHERE run_id = 'invoices-2026-11-22' AND output IS NOT NULL;
+/// ```
+///
+/// To run a single item again, delete its row from `map_task_items` while the run has no holder.
 ///
 /// # Examples
 ///

@@ -67,13 +67,44 @@ const BUSY_PAUSE: Duration = Duration::from_millis(1);
 /// | `map_task_cache` | a cached value | `task`, `version`, `item_hash`, `output` with its `checksum`, `written_ms`, `expires_ms` if it expires |
 /// | `map_task_claims` | a value that is being computed | `task`, `version`, `item_hash`, `holder`, `held_until_ms`, `lease_ms` |
 ///
-/// The failed items with the time of their run, in `sqlite3 runs.db`:
+/// # Queries
+///
+/// In `sqlite3 -box runs.db` (3.38 or later), also while the job is running. The failed items with the time of their run:
 ///
 /// ```sql
 /// SELECT datetime(started_ms / 1000, 'unixepoch', 'localtime') AS started, run_id, item_index, attempts, error
 /// FROM map_task_items JOIN map_task_runs USING (run_id)
 /// WHERE error IS NOT NULL ORDER BY started_ms DESC, item_index LIMIT 20;
 /// ```
+///
+/// Others:
+///
+/// ```sql
+/// -- The progress and the holder of each run.
+/// SELECT run_id, status, count(output) AS succeeded, count(error) AS failed,
+///        iif(held_until_ms > unixepoch() * 1000, holder, '') AS held_by
+/// FROM map_task_runs LEFT JOIN map_task_items USING (run_id)
+/// GROUP BY run_id ORDER BY started_ms DESC;
+///
+/// -- The slowest items.
+/// SELECT item_index, elapsed_ns / 1000000 AS ms FROM map_task_items
+/// WHERE run_id = 'invoices-2026-11-22' ORDER BY elapsed_ns DESC LIMIT 10;
+///
+/// -- The contents of the cache.
+/// SELECT task, version, count(*) AS outputs, sum(length(output)) AS bytes
+/// FROM map_task_cache GROUP BY task, version;
+/// ```
+///
+/// To run a single item again, delete its row while the run has no holder:
+///
+/// ```sql
+/// DELETE FROM map_task_items WHERE run_id = 'invoices-2026-11-22' AND item_index = 7;
+/// ```
+///
+/// Do not edit an output, because its checksum would no longer match. To copy a store, use `sqlite3 runs.db '.backup
+/// copy.db'`. The file alone, without its `-wal`, is not complete. `forget` makes room in the file for the next run, and
+/// `sqlite3 runs.db VACUUM` returns it to the disk. An item takes 120 bytes, its output as JSON or its error, and the run id
+/// twice. A cached output takes 180 bytes, its JSON, and the task's name and the version twice.
 ///
 /// # Examples
 ///

@@ -200,7 +200,7 @@ async fn the_operators_query_of_the_documentation_runs() {
 
 /// PostgreSQL has no text with NUL, and one output with a NUL must not fail the query for all others.
 #[tokio::test]
-async fn the_query_of_the_guide_reads_outputs_with_nul() {
+async fn the_query_of_the_documentation_reads_outputs_with_nul() {
     #[derive(serde::Serialize, serde::Deserialize)]
     struct Output {
         size: usize,
@@ -215,8 +215,8 @@ async fn the_query_of_the_guide_reads_outputs_with_nul() {
     });
     run.recover(&store, "invoices-2026-11-22").await.unwrap();
 
-    let guide = include_str!("../../src/guide/durable_runs.md");
-    let (_, query) = guide.split_once("-- A field of the outputs.").unwrap();
+    let docs = include_str!("../../src/store/postgres.rs").replace("/// ", "");
+    let (_, query) = docs.split_once("-- A field of the outputs.").unwrap();
     let query = format!("-- {} ORDER BY 1", query.split_once(';').unwrap().0);
     let mut connection = PgConnection::connect(&url).await.unwrap();
     let read = async |connection: &mut PgConnection, query: String| -> Vec<(i64, String)> {

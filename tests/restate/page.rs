@@ -1,9 +1,9 @@
-//! The commands and the configurations of the guide's page `past_one_machine`. The tests use those of the page itself.
+//! The commands and the configurations of the page of the module `restate`. The tests use those of the page itself.
 
 use crate::harness::{Program, Sandbox};
 use crate::server::{self, Server};
 
-const PAGE: &str = include_str!("../../src/guide/past_one_machine.md");
+const PAGE: &str = include_str!("../../src/restate/operation.md");
 
 /// Returns the code of one kind below a heading of the page.
 pub(crate) fn code(heading: &str, kind: &str) -> String {
