@@ -25,6 +25,8 @@ mod rules_account;
 mod rules_admission;
 mod rules_batcher;
 mod rules_batches;
+mod rules_batches_failed;
+mod rules_batches_filling;
 mod rules_batches_random;
 mod rules_blocking;
 mod rules_corners;
