@@ -28,6 +28,7 @@ mod rules_batches;
 mod rules_batches_failed;
 mod rules_batches_filling;
 mod rules_batches_random;
+mod rules_batches_service;
 mod rules_blocking;
 mod rules_corners;
 mod rules_corners_ends;
