@@ -1,4 +1,4 @@
-//! The errors of ten usual mistakes. Each names the cure, and each but one is a single error.
+//! The errors of eleven usual mistakes. Each names the cure, and each but one is a single error.
 //!
 //! The errors of a bound are repeated at `.await`, because a run that does not meet the bound is not a future. The repeated
 //! errors name the cure, too. A `map` after an `over` that got a stream is a second error, because it has no items. So the
@@ -20,7 +20,7 @@
 //!   of function", and does not show the bound.
 
 /// The number of cases in `tests/ui`, so that a missing file is detected.
-const CASES: usize = 11;
+const CASES: usize = 12;
 
 #[test]
 fn mistakes_are_explained() {

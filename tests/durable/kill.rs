@@ -1,6 +1,7 @@
 //! Processes that are killed at any instant: nothing that was committed is lost, and nothing of it runs again.
 
 mod account;
+mod batches;
 
 use std::fmt;
 use std::thread::sleep;
@@ -16,7 +17,9 @@ use crate::process::{Event, IfHeld, Job, Keeping, Line, Log, Place, Process};
 use crate::random::Random;
 
 pub(crate) const ITEMS: u64 = 5_000;
-const CONCURRENCY: usize = 64;
+
+/// The items in a call of a run of batches.
+const BATCH: usize = 50;
 
 /// The seed of the kills.
 const SEED: u64 = 20_261_122;
@@ -127,6 +130,24 @@ enum Kind {
     Recover,
     /// With the cache and checkpoints.
     Together,
+    /// With [`BATCH`] items in a call.
+    Batches,
+}
+
+impl Kind {
+    /// The calls at once.
+    fn concurrency(self) -> usize {
+        match self {
+            Self::Recover | Self::Together => 64,
+            Self::Batches => 4,
+        }
+    }
+
+    /// The items that run at once.
+    fn running(self) -> u64 {
+        let size = if self == Self::Batches { BATCH } else { 1 };
+        (self.concurrency() * size) as u64
+    }
 }
 
 /// A run with one id, by as many processes as it takes.
@@ -150,6 +171,7 @@ impl<'a> Scene<'a> {
         let keeping = match self.kind {
             Kind::Recover => Keeping::Recover { run_id, if_held: IfHeld::GiveBack },
             Kind::Together => Keeping::Together { run_id },
+            Kind::Batches => Keeping::Batches { run_id, size: BATCH },
         };
         Process::start(&Job {
             place: self.place.clone(),
@@ -157,7 +179,7 @@ impl<'a> Scene<'a> {
             lease: LEASE,
             items: ITEMS,
             first: 0,
-            concurrency: CONCURRENCY,
+            concurrency: self.kind.concurrency(),
             delays: 3,
             gate: None,
             log: self.folder.file(&self.name),
@@ -212,7 +234,7 @@ fn kill_and_resume(place: &Place, kind: Kind, kills: u32) -> Figures {
             scene.finish();
         }
         assert_eq!(scene.account.outputs(), expected, "lost, or wrong");
-        scene.account.check(kills_of_run, CONCURRENCY as u64);
+        scene.account.check(kills_of_run, kind.running());
         let executions = scene.account.executions();
         figures.runs += 1;
         figures.resumed += scene.account.resumed();

@@ -3,6 +3,7 @@
 mod child;
 mod job;
 mod log;
+mod rows;
 
 use std::env;
 use std::os::unix::process::ExitStatusExt;
@@ -13,6 +14,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 pub(crate) use self::job::{IfHeld, Job, Keeping, Output, Place, STEPS, output};
 pub(crate) use self::log::{Event, Line, Log};
+pub(crate) use self::rows::{Row, Rows};
 
 /// The environment variable with the job of a process.
 const JOB: &str = "ASYNC_MAP_TASK_JOB";

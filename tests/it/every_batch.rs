@@ -19,6 +19,21 @@ pub(crate) const REFUSED: &str = "refused";
 /// The results of a call, or its error.
 pub(crate) type Answer = Result<Vec<Result<u64, &'static str>>, &'static str>;
 
+/// Every item succeeds with its value.
+pub(crate) fn all_well(items: Vec<u64>) -> Answer {
+    Ok(items.into_iter().map(Ok).collect())
+}
+
+/// The call fails as a whole if it has an item that is bad.
+pub(crate) fn fails_with(bad: &[u64], items: Vec<u64>) -> Answer {
+    if items.iter().any(|n| bad.contains(n)) { Err("poison") } else { all_well(items) }
+}
+
+/// The items that have failed.
+pub(crate) fn failed(report: &Report) -> Vec<usize> {
+    report.outcomes.iter().filter(|(_, result)| result.is_err()).map(|(index, _)| *index).collect()
+}
+
 type Call = Arc<dyn Fn(Vec<u64>) -> BoxFuture<'static, Answer> + Send + Sync>;
 
 /// A run of batches, up to its end.

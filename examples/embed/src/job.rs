@@ -1,5 +1,6 @@
 //! The client: all texts, in as few requests as possible.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -25,14 +26,14 @@ pub(crate) async fn embed_all(url: &str, texts: &[String]) -> Result<Embedded> {
         .retry_delay(Duration::from_millis(100))
         .allow_failures()
         .build()?;
-    let run = task
+    Ok(task
         .over(texts)
         .map_batches(MAX_INPUTS, |texts| embed(&client, url, texts))
         .batch_weight(|text| tokens(text), MAX_TOKENS)
         .retry_if(ApiError::is_transient)
         .hold_back(ApiError::hold)
-        .cancel_on_ctrl_c();
-    Ok(run.await)
+        .cancel_on_ctrl_c()
+        .await)
 }
 
 async fn embed(
@@ -46,13 +47,9 @@ async fn embed(
         return Err(ApiError::Refused { status, retry_after, message: response.text().await? });
     }
     // The answer states which embedding belongs to which text. Their order is not promised.
-    let mut embeddings: Vec<_> = texts.iter().map(|_| Err(ApiError::Missing)).collect();
-    for Embedding { index, embedding } in response.json::<Answer>().await?.data {
-        if let Some(place) = embeddings.get_mut(index) {
-            *place = Ok(embedding);
-        }
-    }
-    Ok(embeddings)
+    let data = response.json::<Answer>().await?.data;
+    let mut embeddings: HashMap<_, _> = data.into_iter().map(|one| (one.index, one.embedding)).collect();
+    Ok((0..texts.len()).map(|index| embeddings.remove(&index).ok_or(ApiError::Missing)).collect())
 }
 
 #[derive(Debug, Deserialize)]

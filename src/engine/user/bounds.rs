@@ -7,7 +7,7 @@
 #[diagnostic::on_unimplemented(
     message = "`map` needs items that are `Clone`, and `{Self}` is not",
     label = "a retry needs a clone of this item",
-    note = "use `map_once` for items that are not `Clone`: each item then has one attempt",
+    note = "use `map_once` for items that are not `Clone`: each item then has one attempt; for `map_batches`, put them into an `Arc`",
     note = "if the items are `Result`s of their source, such as the lines of a reader, use `over_try` or `over_try_stream`"
 )]
 // The parameter is always `Self`. Without it, the compiler suggests to borrow the item, because a reference is `Clone`.
@@ -21,7 +21,8 @@ impl<I: Clone> CloneItem<I> for I {}
     message = "the map function does not return a `Result`",
     label = "the future of this function has another output",
     note = "return `Ok(value)` for an item that succeeds; if no item can fail, `Ok::<_, Infallible>(value)`",
-    note = "a block that ends with `;` returns `()`: end it with `Ok(())`"
+    note = "a block that ends with `;` returns `()`: end it with `Ok(())`",
+    note = "the function of `map_batches` returns a result for each item: `Result<Vec<Result<T, E>>, E>`"
 )]
 pub trait ResultFuture: Future<Output = Result<Self::Ok, Self::Error>> {
     /// The output of an attempt that succeeds.

@@ -105,12 +105,12 @@ impl Account {
         self.outputs.iter().map(|output| output.expect("every item has an output")).collect()
     }
 
-    /// Checks the rules for a run after this number of kills.
-    pub(super) fn check(&self, kills: u32, concurrency: u64) {
+    /// Checks the rules for a run after this number of kills, with at most this number of running items at each.
+    pub(super) fn check(&self, kills: u32, running: u64) {
         assert_eq!(self.again_after_report, [0; 0], "run again after their commit was reported");
         assert!(self.executions.iter().all(|executions| (1..=1 + kills).contains(executions)));
         let again = self.executions.iter().map(|executions| u64::from(executions - 1)).sum::<u64>();
-        let most = u64::from(kills) * (MOST_UNCOMMITTED + concurrency);
+        let most = u64::from(kills) * (MOST_UNCOMMITTED + running);
         assert!(again <= most, "{again} items ran again, {most} may after {kills} kills");
     }
 }

@@ -12,7 +12,7 @@ use async_map_task::{AsyncMapTask, Cache, ItemContext, ItemOutcome, Recovery, Ru
 use tokio::runtime::Runtime;
 use tokio::time::{sleep, timeout};
 
-use super::{Event, IfHeld, JOB, Job, Keeping, LONGEST, Log, Output, Place, STEPS, output};
+use super::{Event, IfHeld, JOB, Job, Keeping, LONGEST, Log, Output, Place, Row, Rows, STEPS, output};
 
 /// The name of the test that is the entry point.
 pub(super) const TEST: &str = "process::child::runs_the_job";
@@ -56,6 +56,14 @@ async fn work(job: &Job, store: &impl Store) {
             let recovery = Recovery::run(run_id).lease(job.lease).wait_for_holder(LONGEST);
             let run = run.cache(store, Cache::version(run_id)).recover(store, recovery);
             given_back(store, run_id, run.for_each(|outcome| report(job, &log, outcome))).await
+        }
+        Keeping::Batches { run_id, size } => {
+            let rows = Rows::open(&job.place).await;
+            let items = task.over((0..job.items as usize).map(|index| job.item(index)));
+            let run = items.map_batches(*size, |items| job.insert(items, run_id, &rows, &log));
+            let recovery = Recovery::run(run_id).lease(job.lease).wait_for_holder(LONGEST);
+            let run = run.recover(store, recovery).for_each(|outcome| report(job, &log, outcome));
+            given_back(store, run_id, run).await
         }
     };
     log.write(&Event::Ended(ended.err().map(|error| error.source().unwrap().to_string())));
@@ -108,6 +116,21 @@ impl Job {
             _ => sleep(Duration::from_millis(item % self.delays)).await,
         }
         Ok(output(item))
+    }
+
+    /// Makes one call for several items. It is repeatable: rows that the table has do not change.
+    async fn insert(
+        &self,
+        items: Vec<u64>,
+        run_id: &str,
+        rows: &Rows,
+        log: &Log,
+    ) -> Result<Vec<sqlx::Result<Output>>, sqlx::Error> {
+        items.iter().for_each(|item| log.write(&Event::Began(*item)));
+        sleep(Duration::from_millis(items[0] % self.delays)).await;
+        let inserted: Vec<Row> = items.into_iter().map(|item| (item, output(item))).collect();
+        rows.insert(run_id, &inserted).await?;
+        Ok(inserted.into_iter().map(|(_, output)| Ok(output)).collect())
     }
 
     /// Continues from the checkpoint.

@@ -44,6 +44,11 @@ pub(crate) enum Keeping {
     Together {
         run_id: String,
     },
+    /// As with `Recover` and a dead holder. One call for `size` items inserts a row for each of them.
+    Batches {
+        run_id: String,
+        size: usize,
+    },
 }
 
 /// The number of times that an item saves its checkpoint.
