@@ -103,15 +103,18 @@ fn run(arguments: &Arguments, function: &Function, types: Types) -> TokenStream 
         .collect();
     let turbofish = if names.is_empty() { TokenStream::new() } else { quote!(::<#(#names),*>) };
     let result = result(&krate, &output);
-    // Without retries, the items need not be `Clone`. An error about the items is at their type.
+    // Without retries, the items need not be `Clone`.
     let map = match (takes_context, arguments.has_retries()) {
         (true, _) => "map_with_context",
         (false, true) => "map",
         (false, false) => "map_once",
     };
-    let map = Ident::new(map, item.span());
-    // Not the name of the function: the names of parameters are hygienic.
+    let span = span_of_errors(&item, &output, map);
+    let map = Ident::new(map, span);
+    let future = quote_spanned!(span=> impl ::core::future::Future<Output = #result>);
+    // Hygienic, because the function may be named `items`.
     let items = Ident::new("items", Span::mixed_site());
+    let body = quote_spanned!(span=> Self::over(#items).#map(#ident #turbofish));
     quote! {
         /// Runs the function over the items of a list or any other iterator, with the settings of the task.
         ///
@@ -120,10 +123,10 @@ fn run(arguments: &Arguments, function: &Function, types: Types) -> TokenStream 
         /// Awaiting the run returns an error if the run did not succeed. It contains everything that was finished.
         #visibility fn run<#(#lifetimes,)* #(#parameters),*>(
             #items: impl ::core::iter::IntoIterator<Item = #item>,
-        ) -> impl ::core::future::Future<Output = #result>
+        ) -> #future
         #bounds
         {
-            Self::over(#items).#map(#ident #turbofish)
+            #body
         }
     }
 }
@@ -139,13 +142,18 @@ fn result(krate: &TokenStream, output: &Type) -> TokenStream {
             >
         };
     }
-    // All tokens are at the output, so that an error is.
-    let span = output.span();
-    let krate = krate.clone().into_iter().map(|mut token| {
-        token.set_span(span);
-        token
-    });
-    quote_spanned!(span=> <#output as #(#krate)*::__macros::MapOutput>::Result)
+    quote!(<#output as #krate::__macros::MapOutput>::Result)
+}
+
+/// Returns the place of errors about the types of the function. The compiler reports a bound that does not hold at the call of
+/// `map` and at the future that is returned. At one place, the two are one error.
+///
+/// The items may not be `Clone`, unless `map_once` takes them. The output may be no `Result`, unless its name says so.
+fn span_of_errors(item: &Type, output: &Type, map: &str) -> Span {
+    let is_result = matches!(output, Type::Path(output) if output.path.segments.last().is_some_and(|last| {
+        last.ident.to_string().ends_with("Result")
+    }));
+    if is_result && map != "map_once" { item.span() } else { output.span() }
 }
 
 fn arguments_of_result(output: &Type) -> Option<[&Type; 2]> {
