@@ -18,6 +18,10 @@ mod error;
 mod for_each;
 mod signals;
 // Pages of documentation, not an importable module.
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+#[path = "macros.rs"]
+pub mod __macros;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 mod handle;
@@ -54,6 +58,9 @@ mod task;
 mod verdict;
 mod zip;
 
+#[cfg(feature = "macros")]
+#[doc = include_str!("map_task.md")]
+pub use async_map_task_macros::map_task;
 pub use batcher::Batcher;
 pub use builder::AsyncMapTaskBuilder;
 #[cfg(feature = "store")]

@@ -19,14 +19,23 @@
 //!   second error suggests `move`. If a parameter of the function is borrowed, the error is "borrowed data escapes outside
 //!   of function", and does not show the bound.
 
-/// The number of cases in `tests/ui`, so that a missing file is detected.
-const CASES: usize = 12;
+/// Compiles all cases of a folder. Their number is given, so that a missing file is detected.
+fn check(folder: &str, expected: usize) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let files = std::fs::read_dir(path).expect("the folder is there");
+    let cases = files.flatten().filter(|file| file.path().extension().is_some_and(|end| end == "rs")).count();
+    assert_eq!(cases, expected, "cases in {folder}");
+    trybuild::TestCases::new().compile_fail(format!("{folder}/*.rs"));
+}
 
 #[test]
 fn mistakes_are_explained() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ui");
-    let files = std::fs::read_dir(folder).expect("the folder is there");
-    let cases = files.flatten().filter(|file| file.path().extension().is_some_and(|end| end == "rs")).count();
-    assert_eq!(cases, CASES, "cases in tests/ui");
-    trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
+    check("tests/ui", 12);
+}
+
+/// The mistakes in `#[map_task]`. Each is one error at its token, and a mistake in an argument is no further errors.
+#[cfg(feature = "macros")]
+#[test]
+fn mistakes_in_the_attribute_are_explained() {
+    check("tests/ui_macros", 13);
 }

@@ -19,6 +19,8 @@ mod every_batch;
 mod every_end;
 mod inline_wakers;
 mod inputs;
+#[cfg(feature = "macros")]
+mod macros;
 mod model;
 #[cfg(feature = "indicatif")]
 mod progress_bar;

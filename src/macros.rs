@@ -1,0 +1,35 @@
+//! What the code that `#[map_task]` generates needs, beside the public types.
+
+pub use crate::engine::user::source::FromIter;
+
+use crate::builder::AsyncMapTaskBuilder;
+use crate::error::MapTaskError;
+use crate::result::MapTaskResult;
+use crate::task::AsyncMapTask;
+
+/// Builds a task from settings that the macro has checked.
+///
+/// # Panics
+///
+/// Panics if a setting is invalid, which is a bug of the macro.
+pub fn built(builder: AsyncMapTaskBuilder) -> AsyncMapTask {
+    match builder.build() {
+        Ok(task) => task,
+        Err(error) => unreachable!("`#[map_task]` accepted an invalid setting: {error}"),
+    }
+}
+
+/// The return type of the function of a task. Implemented for every [`Result`].
+#[diagnostic::on_unimplemented(
+    message = "the function of a task must return a `Result`, not `{Self}`",
+    label = "this is not a `Result`",
+    note = "return `Ok(value)` for an item that succeeds; if no item can fail, the type is `Result<T, Infallible>`"
+)]
+pub trait MapOutput {
+    /// The result of a run of the function.
+    type Result;
+}
+
+impl<T, E> MapOutput for Result<T, E> {
+    type Result = Result<MapTaskResult<T, E>, MapTaskError<T, E>>;
+}
