@@ -33,3 +33,18 @@ pub trait MapOutput {
 impl<T, E> MapOutput for Result<T, E> {
     type Result = Result<MapTaskResult<T, E>, MapTaskError<T, E>>;
 }
+
+/// The generated code has the edition of the macro, also in a crate of an older one.
+///
+/// ```edition2021
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// #[async_map_task::map_task]
+/// async fn borrowed<T: Copy>(item: &T) -> Result<&T, std::convert::Infallible> {
+///     Ok(item)
+/// }
+/// assert_eq!(borrowed::run(&[1, 2]).await.unwrap().results, [Some(&1), Some(&2)]);
+/// # }
+/// ```
+#[cfg(doctest)]
+struct OlderEdition;

@@ -54,11 +54,18 @@ fn task(arguments: &Arguments, function: &Function, types: Types) -> TokenStream
             missing_copy_implementations,
             missing_debug_implementations,
             non_camel_case_types,
+            clippy::exhaustive_structs,
             reason = "it has the name of the function, and no value"
         )]
         #visibility struct #ident {}
 
-        #[allow(dead_code, deprecated, reason = "the function may be deprecated, and a part of this unused")]
+        #[allow(
+            dead_code,
+            deprecated,
+            clippy::impl_trait_in_params,
+            clippy::multiple_bound_locations,
+            reason = "the function may be deprecated, and a part of this unused; `run` has bounds beside the caller's"
+        )]
         impl #ident {
             /// Returns the task: the settings of the attribute.
             #visibility fn task() -> &'static #krate::AsyncMapTask {
@@ -153,7 +160,10 @@ fn span_of_errors(item: &Type, output: &Type, map: &str) -> Span {
     let is_result = matches!(output, Type::Path(output) if output.path.segments.last().is_some_and(|last| {
         last.ident.to_string().ends_with("Result")
     }));
-    if is_result && map != "map_once" { item.span() } else { output.span() }
+    let place = if is_result && map != "map_once" { item.span() } else { output.span() };
+    // Generated code has the edition of this package, 2024, in which a future captures the lifetimes of the items. Code with
+    // the span of the caller's token would have the edition of the caller.
+    Span::call_site().located_at(place)
 }
 
 fn arguments_of_result(output: &Type) -> Option<[&Type; 2]> {
