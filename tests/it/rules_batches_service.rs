@@ -11,12 +11,11 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use reqwest::Client;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::support::{at_once, check_summary, millis};
+use crate::support::{Client, at_once, check_summary, millis};
 
 const ITEMS: u64 = 2_500;
 const CONCURRENCY: usize = 4;
@@ -152,13 +151,13 @@ enum SendError {
 /// Sends entries with one request.
 async fn send(client: Client, url: String, ids: Vec<u64>) -> Result<Vec<Result<u64, SendError>>, SendError> {
     let entries: Vec<Entry> = ids.iter().map(|id| Entry { id: *id, failure: None }).collect();
-    let response = client.post(url).json(&entries).send().await.unwrap();
-    if !response.status().is_success() {
-        let text = response.text().await.unwrap();
+    let (status, _, answer) = client.post(&url, serde_json::to_vec(&entries).unwrap()).await;
+    if !status.is_success() {
+        let text = String::from_utf8_lossy(&answer);
         assert!(text.contains("ProvisionedThroughputExceeded"), "the request is invalid: {text}");
         return Err(SendError::Throttled);
     }
-    let failed = response.json::<Answer>().await.unwrap().failed.into_iter();
+    let failed = serde_json::from_slice::<Answer>(&answer).unwrap().failed.into_iter();
     let mut failed: BTreeMap<u64, Failure> = failed.map(|entry| (entry.id, entry.failure.unwrap())).collect();
     let result = |id| failed.remove(&id).map_or(Ok(id), |failure| Err(SendError::Entry(failure)));
     Ok(ids.into_iter().map(result).collect())
@@ -181,7 +180,7 @@ fn check_calls(calls: &[Vec<u64>]) {
 #[tokio::test]
 async fn rule_43_a_service_with_unprocessed_entries_gets_each_until_it_is_stored_or_refused() {
     let (service, calls) = (Arc::new(Mutex::new(Service::default())), Mutex::new(Vec::new()));
-    let (url, client) = (start(Arc::clone(&service)).await, Client::builder().no_proxy().build().unwrap());
+    let (url, client) = (start(Arc::clone(&service)).await, Client::new());
     let task = at_once(CONCURRENCY).retries(RETRIES).retry_delay(Duration::ZERO).allow_failures();
     let (mut outcomes, mut errors) = (BTreeMap::new(), BTreeMap::new());
     let summary = task

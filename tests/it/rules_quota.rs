@@ -11,16 +11,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use async_map_task::{Limiter, retry_after_header};
-use axum::body::{Body, to_bytes};
 use axum::http::StatusCode;
 use futures::future::join_all;
-use hyper_util::client::legacy::{self, connect::HttpConnector};
-use hyper_util::rt::TokioExecutor;
 use tokio::runtime::Builder;
 
 use self::server::{Arrival, Quota, Server};
 use self::stalls::Stalls;
-use crate::support::{lenient, millis, secs};
+use crate::support::{Client, lenient, millis, secs};
 
 /// The permits of the limiters. A request has its permit from its grant until its answer was read. So a stall of a thread or of
 /// the network holds up at most this many requests that were granted and have not arrived.
@@ -35,19 +32,16 @@ const RATE: u32 = 380;
 /// The items of each of the eight runs.
 const ITEMS: u32 = 190;
 
-type Client = legacy::Client<HttpConnector, Body>;
-
 /// The server has answered 429, and asks for this time.
 #[derive(Debug)]
 struct Refused(Option<Duration>);
 
 async fn fetch(client: Client, url: String) -> Result<(), Refused> {
-    let response = client.get(url.parse().unwrap()).await.unwrap();
-    if response.status() == StatusCode::TOO_MANY_REQUESTS {
-        return Err(Refused(retry_after_header(response.headers())));
+    let (status, headers, _) = client.get(&url).await;
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        return Err(Refused(retry_after_header(&headers)));
     }
-    assert!(response.status().is_success());
-    to_bytes(Body::new(response.into_body()), usize::MAX).await.unwrap();
+    assert!(status.is_success());
     Ok(())
 }
 
@@ -58,7 +52,7 @@ fn eight_runs(stalls: &Stalls, run: impl AsyncFn(Client, u32) + Sync) {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             tokio::spawn(stalls.clone().watch());
-            let client = legacy::Client::builder(TokioExecutor::new()).build_http();
+            let client = Client::new();
             join_all((0..4).map(|number| run(client.clone(), number))).await;
         });
     };

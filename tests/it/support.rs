@@ -1,6 +1,7 @@
 //! The parts that the tests share: their usual tasks, sources with any size hint, and short functions for the ends of items
 //! and runs.
 
+mod http;
 mod notes;
 mod random;
 mod shared;
@@ -15,6 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::http::Client;
 pub(crate) use self::notes::*;
 pub(crate) use self::random::Random;
 pub(crate) use self::shared::*;
