@@ -240,7 +240,8 @@ impl<S: Source> Over<S> {
     }
 
     /// Runs an async function over batches of up to `size` items, with an outcome for each item. Use it for calls that take
-    /// many items at once: an embeddings API, a bulk insert, the batch calls of a queue.
+    /// many items at once: an embeddings API, a bulk insert, the batch calls of a queue. The [guide](crate::guide::batches) has
+    /// such jobs.
     ///
     /// The function returns one result for each item, in their order, or an error if the call has failed as a whole. Everything
     /// else is about items, as with [`map`](Self::map): the account, the success criteria, retries,
@@ -248,6 +249,8 @@ impl<S: Source> Over<S> {
     /// [`concurrency`](crate::AsyncMapTaskBuilder::concurrency), a [`limiter`](crate::AsyncMapTaskBuilder::limiter) and
     /// [`timeout_per_attempt`](crate::AsyncMapTaskBuilder::timeout_per_attempt) are about calls. So `concurrency(4)` with
     /// batches of 96 has up to 384 items in flight.
+    ///
+    /// The items must be `Clone`, because those of a failed call are needed again. For large items, use references or `Arc`s.
     ///
     /// A batch is called as soon as nothing more can join it without waiting;
     /// [`batch_wait`](crate::MapRun::batch_wait) lets it wait for a slow stream.
