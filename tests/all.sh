@@ -21,6 +21,6 @@ if ! compgen -G "$restate/node_modules/@restatedev/restate-server-*/bin/restate-
         @restatedev/restate-server@1.7.12
 fi
 
-cargo test --all-features
+cargo test --workspace --all-features
 # What an item is known by does not depend on features of `serde_json` that another crate may switch on.
 cargo test --features sqlite,serde_json/arbitrary_precision,serde_json/preserve_order --lib store::
