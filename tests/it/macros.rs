@@ -161,7 +161,7 @@ async fn the_items_may_borrow() {
         Ok(text.len())
     }
 
-    let texts = vec!["a b".to_owned(), "c".to_owned()];
+    let texts = ["a b".to_owned(), "c".to_owned()];
     let words = first_word::run(texts.iter().map(String::as_str)).await.unwrap();
     assert_eq!(words.results, [Some("a"), Some("c")]);
     let bytes = [1, 2];
@@ -266,7 +266,7 @@ mod elsewhere {
 
     /// The documentation of the function.
     #[map_task(fail_fast)]
-    #[must_use]
+    #[must_use = "it is a future"]
     #[tracing::instrument]
     pub(super) async fn visible(number: u32) -> Result<u32> {
         Ok(number)
@@ -305,13 +305,13 @@ async fn names_of_the_function_do_not_clash() {
     }
 
     #[map_task]
-    async fn over<'item, I: Clone + Debug>(item: &'item I) -> Result<&'item I, Infallible> {
-        Ok(item)
+    async fn over<'item, I: Debug>(pair: (&'item I, &str)) -> Result<&'item I, Infallible> {
+        Ok(pair.0)
     }
 
     assert_eq!(items::run([1]).await.unwrap().results, [Some(1)]);
     assert_eq!(run::run([1]).await.unwrap().results, [Some(1)]);
-    assert_eq!(over::run([&1]).await.unwrap().results, [Some(&1)]);
+    assert_eq!(over::run([(&1, "")]).await.unwrap().results, [Some(&1)]);
 }
 
 mod reexport {
