@@ -18,6 +18,7 @@ const OF_A_RUN: &[&str] = &[
     "observe",
     "ordered",
     "parallel",
+    "progress_with",
     "recover",
     "redo",
     "retry_after",
