@@ -64,7 +64,7 @@ impl Verdict {
         let Self { name, summary, reason, shortfall, .. } = self;
         match (reason, shortfall) {
             (Some(FailureReason::TooManyFailures { .. }), Some(required)) => {
-                let text = format_args!("{} items succeeded, {required} required", summary.successes);
+                let text = format!("{} items succeeded, {required} required", summary.successes);
                 trace::verdict(name, summary, reason.as_ref(), &text);
             }
             (Some(text), _) => trace::verdict(name, summary, Some(text), text),

@@ -96,7 +96,7 @@ impl LimiterBuilder {
             return Err(ConfigError::new("permits", permits, "at least 1"));
         }
         if max_hold.is_zero() || max_hold > LONGEST_HOLD {
-            let found = format_args!("{max_hold:?}");
+            let found = format!("{max_hold:?}");
             return Err(ConfigError::new("max_hold", found, "above 0 and at most 24 hours"));
         }
         let mut state = State::new(permits, "");
