@@ -34,7 +34,7 @@ cargo build --release --all-features --quiet --example axum_service
 timeout 300 cargo test --release --all-features --quiet --test service -- --nocapture
 
 mkdir -p "$pictures"
-"$target/release/examples/axum_service" --listen 127.0.0.1:0 --log error >"$work/out" &
+"$target/release/examples/axum_service" --listen 127.0.0.1:0 --allow-internal --log error >"$work/out" &
 started=$!
 for _ in $(seq 100); do
     service=$(sed -n 's/^listening on //p' "$work/out")

@@ -17,6 +17,20 @@
 #[path = "../examples/binary.rs"]
 mod binary;
 mod endpoints;
+mod limits;
 mod lines;
 mod load;
+mod outbound;
+mod secrets;
 mod server;
+mod strangers;
+
+// The parts of the example that are tested without a process: a server of a test has no public address.
+#[path = "../../examples/axum_service/fetch.rs"]
+#[allow(dead_code, reason = "the tests use a part of it")]
+mod fetch;
+#[path = "../../examples/axum_service/internal.rs"]
+mod internal;
+#[path = "../../examples/axum_service/mask.rs"]
+#[allow(dead_code, reason = "the tests use a part of it")]
+mod mask;
