@@ -80,10 +80,14 @@ impl Connections {
 }
 
 impl Table {
+    /// Returns `false` if no connection waits.
     fn displace(&mut self) -> bool {
         let waiting = self.open.iter().filter_map(|(number, open)| Some((open.waiting_since?, *number)));
-        let longest = waiting.min().and_then(|(_, number)| self.open.remove(&number));
-        longest.map(|open| open.displaced.cancel()).is_some()
+        let Some((_, longest)) = waiting.min() else { return false };
+        if let Some(open) = self.open.remove(&longest) {
+            open.displaced.cancel();
+        }
+        true
     }
 }
 

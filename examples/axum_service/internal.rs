@@ -79,7 +79,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     const AZURE: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 
     let is_special = match address.octets() {
-        [0, ..] | [192, 0, 0, _] | [240.., ..] => true,
+        [0, ..] | [192, 0, 0, _] | [240..=255, ..] => true,
         // Addresses behind a provider's translation, and networks for benchmarks.
         [100, 64..=127, ..] | [198, 18..=19, ..] => true,
         _ => address == AZURE,

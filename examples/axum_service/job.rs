@@ -28,11 +28,11 @@ pub(crate) enum Asked {
 }
 
 /// The names of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Names {
     /// 128 random bits, in hexadecimal digits. The id is all that a client needs to read or stop a job, so that it must
     /// not be possible to guess it. It is not written to the log.
-    pub(crate) id: Arc<str>,
+    pub(crate) id: String,
     /// Counts the jobs, for people and for the log. No request accepts it.
     pub(crate) number: u64,
 }

@@ -28,13 +28,16 @@ pub(crate) struct Jobs {
 #[derive(Default)]
 struct Inner {
     last_number: u64,
-    by_id: HashMap<Arc<str>, Arc<Job>>,
+    by_id: HashMap<String, Arc<Job>>,
     is_closed: bool,
 }
 
 impl Jobs {
     /// Adds the job that `start` creates for its names, unless there are too many jobs or the service is shutting down.
-    pub(crate) fn add(&self, start: impl FnOnce(Names) -> Result<Job, ApiError>) -> Result<Arc<Job>, ApiError> {
+    pub(crate) fn add(
+        &self,
+        start: impl FnOnce(Names) -> Result<Job, ApiError>,
+    ) -> Result<Arc<Job>, ApiError> {
         let id = random_id()?;
         let mut inner = self.lock();
         if inner.is_closed {
@@ -44,7 +47,7 @@ impl Jobs {
             return Err(ApiError::busy(format!("at most {MAX_ALIVE} jobs can run at once")));
         }
         let number = inner.last_number + 1;
-        let job = Arc::new(start(Names { id: Arc::clone(&id), number })?);
+        let job = Arc::new(start(Names { id: id.clone(), number })?);
         inner.last_number = number;
         inner.by_id.insert(id, Arc::clone(&job));
         Ok(job)
@@ -103,22 +106,20 @@ impl Inner {
 
     /// Deletes the jobs that ended first, if there are too many.
     fn evict(&mut self) {
-        let ended = self.by_id.values().filter(|job| job.is_over());
-        let mut ended: Vec<_> =
-            ended.map(|job| (job.record().end().map(|end| end.at), job.names().clone())).collect();
+        let mut ended: Vec<_> = self.by_id.values().filter(|job| job.is_over()).cloned().collect();
         let surplus = ended.len().saturating_sub(MAX_ENDED);
         if surplus > 0 {
-            ended.sort_unstable_by_key(|(at, names)| (*at, names.number));
-            for (_, names) in ended.iter().take(surplus) {
-                self.by_id.remove(&names.id);
+            ended.sort_unstable_by_key(|job| (job.record().end().map(|end| end.at), job.names().number));
+            for job in ended.iter().take(surplus) {
+                self.by_id.remove(&job.names().id);
             }
         }
     }
 }
 
 /// Returns 128 bits from the random source of the operating system.
-fn random_id() -> Result<Arc<str>, ApiError> {
+fn random_id() -> Result<String, ApiError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
-    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)).into())
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }

@@ -65,6 +65,8 @@ fn reserve(places: &Arc<Semaphore>, items: usize) -> Result<impl Send + use<>, A
     }
     let permits = u32::try_from(items).unwrap_or(u32::MAX);
     Arc::clone(places).try_acquire_many_owned(permits).map_err(|_| {
-        ApiError::busy(format!("all maps together have at most {MAX_ALL_ITEMS} items, and {items} more are too many"))
+        ApiError::busy(format!(
+            "all maps together have at most {MAX_ALL_ITEMS} items, and {items} more are too many"
+        ))
     })
 }

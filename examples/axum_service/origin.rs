@@ -51,7 +51,9 @@ fn is_own(host: &str, names: &[String]) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let name = authority.host();
     let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-    is_address || name.eq_ignore_ascii_case("localhost") || names.iter().any(|own| own.eq_ignore_ascii_case(name))
+    is_address
+        || name.eq_ignore_ascii_case("localhost")
+        || names.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
 /// The ports count: another server on the same machine is another origin.

@@ -20,7 +20,8 @@ async fn passwords_in_urls_are_masked() {
     let server = Server::start_with_log(&["--allow-internal"], "trace", log.into()).await;
     let upstream = upstream().await;
     let at = |path: &str| format!("http://user:{PASSWORD}@{upstream}{path}");
-    let urls = [at("/"), at("/gone"), at("/redirect"), format!("http://{PASSWORD}@127.0.0.1:1/@/"), at("/plain@x")];
+    let urls =
+        [at("/"), at("/gone"), at("/redirect"), format!("http://{PASSWORD}@127.0.0.1:1/@/"), at("/plain@x")];
     let id = server.start_job(&json!({ "urls": urls, "retries": 0 })).await;
     let job = format!("/jobs/{id}");
     let end = until("it ends", async || server.get(&job).await, |job| job["state"] == "succeeded").await;
@@ -64,7 +65,8 @@ async fn passwords_in_urls_are_masked() {
 /// A server that expects the password.
 async fn upstream() -> String {
     let home = async |headers: HeaderMap| {
-        let is_known = headers.get("authorization").is_some_and(|value| value.as_bytes().starts_with(b"Basic "));
+        let is_known =
+            headers.get("authorization").is_some_and(|value| value.as_bytes().starts_with(b"Basic "));
         if is_known { StatusCode::OK } else { StatusCode::UNAUTHORIZED }
     };
     let elsewhere = async || Redirect::temporary(&format!("http://user:{PASSWORD}@127.0.0.1:1/"));
