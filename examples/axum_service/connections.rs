@@ -31,9 +31,16 @@ struct Table {
 }
 
 struct Open {
-    /// `None` while the connection works.
-    waiting_since: Option<Instant>,
+    phase: Phase,
     displaced: CancellationToken,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    WaitingSince(Instant),
+    Working,
+    /// It has been displaced, and its place is free soon.
+    Leaving,
 }
 
 /// An open connection. Dropping it frees its place.
@@ -47,7 +54,7 @@ pub(crate) struct Connection {
 pub(crate) struct Working(Arc<Connection>);
 
 impl Connections {
-    /// Makes a place for a connection. If every other connection works, this waits until one of them does not.
+    /// Waits for a place, and displaces a connection if there is none. If all of them work, this waits until one does not.
     pub(crate) async fn admit(self: &Arc<Self>) -> Connection {
         loop {
             if let Some(connection) = self.try_admit() {
@@ -59,12 +66,13 @@ impl Connections {
 
     fn try_admit(self: &Arc<Self>) -> Option<Connection> {
         let mut table = self.lock();
-        if table.open.len() >= MAX_CONNECTIONS && !table.displace() {
+        if table.open.len() >= MAX_CONNECTIONS {
+            table.displace();
             return None;
         }
         table.last_number += 1;
         let (number, displaced) = (table.last_number, CancellationToken::new());
-        let open = Open { waiting_since: Some(Instant::now()), displaced: displaced.clone() };
+        let open = Open { phase: Phase::WaitingSince(Instant::now()), displaced: displaced.clone() };
         table.open.insert(number, open);
         Some(Connection { number, displaced, all: Arc::clone(self) })
     }
@@ -80,14 +88,19 @@ impl Connections {
 }
 
 impl Table {
-    /// Returns `false` if no connection waits.
-    fn displace(&mut self) -> bool {
-        let waiting = self.open.iter().filter_map(|(number, open)| Some((open.waiting_since?, *number)));
-        let Some((_, longest)) = waiting.min() else { return false };
-        if let Some(open) = self.open.remove(&longest) {
-            open.displaced.cancel();
+    /// Displaces the connection that has waited longest, unless one is already leaving.
+    fn displace(&mut self) {
+        if self.open.values().any(|open| open.phase == Phase::Leaving) {
+            return;
         }
-        true
+        let waiting = self.open.values_mut().filter_map(|open| match open.phase {
+            Phase::WaitingSince(since) => Some((since, open)),
+            _ => None,
+        });
+        if let Some((_, longest)) = waiting.min_by_key(|(since, _)| *since) {
+            longest.phase = Phase::Leaving;
+            longest.displaced.cancel();
+        }
     }
 }
 
@@ -99,14 +112,14 @@ impl Connection {
 
     /// Protects the connection until the returned value is dropped.
     pub(crate) fn work(self: &Arc<Self>) -> Working {
-        self.wait_since(None);
+        self.set(Phase::Working);
         Working(Arc::clone(self))
     }
 
-    fn wait_since(&self, waiting_since: Option<Instant>) {
-        // A displaced connection is no longer in the table.
-        if let Some(open) = self.all.lock().open.get_mut(&self.number) {
-            open.waiting_since = waiting_since;
+    fn set(&self, phase: Phase) {
+        let mut table = self.all.lock();
+        if let Some(open) = table.open.get_mut(&self.number).filter(|open| open.phase != Phase::Leaving) {
+            open.phase = phase;
         }
     }
 }
@@ -120,7 +133,7 @@ impl Drop for Connection {
 
 impl Drop for Working {
     fn drop(&mut self) {
-        self.0.wait_since(Some(Instant::now()));
+        self.0.set(Phase::WaitingSince(Instant::now()));
         self.0.all.changed.notify_one();
     }
 }

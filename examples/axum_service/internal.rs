@@ -21,6 +21,8 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use tokio::net::lookup_host;
 
+use crate::mask;
+
 /// The maximum number of redirects of one request.
 const MAX_REDIRECTS: usize = 3;
 
@@ -54,10 +56,14 @@ pub(crate) fn check_literal(url: &Url) -> Result<(), InternalAddress> {
     }
 }
 
-/// Follows a few redirects, with [`check_literal`] or without.
+/// Follows a few redirects, with [`check_literal`] or without. A redirect with a password is refused, because the client
+/// would write it to the log.
 pub(crate) fn redirects(allows_internal: bool) -> Policy {
     Policy::custom(move |attempt| match check_literal(attempt.url()) {
         Err(error) if !allows_internal => attempt.error(error),
+        _ if mask::has_credentials(attempt.url()) => {
+            attempt.error("a redirect contains a name or a password")
+        }
         _ => Policy::limited(MAX_REDIRECTS).redirect(attempt),
     })
 }

@@ -32,6 +32,6 @@ pub(crate) fn text(text: &str) -> String {
     }
 }
 
-fn has_credentials(url: &Url) -> bool {
+pub(crate) fn has_credentials(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }

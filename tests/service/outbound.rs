@@ -110,7 +110,7 @@ async fn redirects_do_not_lead_inside() {
     let port = address.port();
     let redirector = redirector().await;
     // The name has the address of the redirector without being resolved, as if that were public.
-    let fetcher = |reach| {
+    let fetcher = move |reach| {
         let client = Client::builder().resolve("redirector.example", redirector);
         Fetcher::new(client, reach).unwrap()
     };
