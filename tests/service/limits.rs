@@ -47,10 +47,14 @@ async fn half_sent_requests(half: &str, limit: Duration) {
     let server = Server::start(&[]).await;
 
     let mut halves = Vec::new();
-    for _ in 0..1_500 {
+    for number in 0..1_500 {
         let mut connection = TcpStream::connect(server.address()).await.unwrap();
         connection.write_all(half.as_bytes()).await.unwrap();
         halves.push(connection);
+        // A service that makes new clients wait delays the next connections of this loop as well.
+        if number % 50 == 0 {
+            timeout(Duration::from_secs(1), server.health()).await.expect("an answer within a second");
+        }
     }
     let sent = Instant::now();
     for _ in 0..20 {
