@@ -34,7 +34,7 @@ cargo build --release --quiet -p axum_service
 timeout 300 cargo test --release --quiet -p axum_service --test service -- --nocapture
 
 mkdir -p "$pictures"
-"$target/release/axum_service" --listen 127.0.0.1:0 --log error >"$work/out" &
+"$target/release/axum_service" --listen 127.0.0.1:0 --allow-internal --log error >"$work/out" &
 started=$!
 for _ in $(seq 100); do
     service=$(sed -n 's/^listening on //p' "$work/out")

@@ -1,5 +1,6 @@
 // Tries the page of the example `axum_service` in a real browser: starts a job, sees the bar move, pauses,
-// resumes and cancels it, and compares what the page shows with what the service says.
+// resumes and cancels it, and compares what the page shows with what the service says. Then it starts jobs through
+// the API, and controls them from the list of all jobs.
 //
 //   node browser.mjs SERVICE CHROMIUM MODULES PICTURES
 //
@@ -72,6 +73,8 @@ try {
   const button = (name) => page.getByRole("button", { name, exact: true });
   const fits = () => page.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth);
   const ask = async (path) => (await fetch(service + path)).json();
+  // The job that the page shows in detail, as the service knows it.
+  const job = () => ask(`/jobs/${new URL(page.url()).hash.slice(1)}`);
 
   async function start(fields) {
     for (const [name, value] of Object.entries(fields)) await page.locator(`#order [name=${name}]`).fill(String(value));
@@ -83,6 +86,7 @@ try {
   await page.goto(service);
   check("the page has its title", (await page.title()) === "Fetch jobs", await page.title());
   check("no job is shown yet", await page.locator("#job").isHidden(), "a job");
+  check("the list is empty", await page.locator("#nothing").isVisible(), "a job");
   await until("the page shows the health", () => text("health"), (found) => /^\d+ of \d+ permits in use/.test(found));
   const unnamed = await page.locator("input, textarea, button").evaluateAll((all) =>
     all.filter((one) => !(one.labels?.length || one.textContent.trim())).map((one) => one.outerHTML),
@@ -108,7 +112,7 @@ try {
   const paused = await settled();
   await pause(1_500);
   check("the count stands still while paused", (await settled()) === paused, [paused, await settled()]);
-  const known = await ask("/jobs/1");
+  const known = await job();
   check("the service says the same", known.state === "paused" && known.successes + known.failures === paused, known);
   check("a paused job can be resumed only", (await button("Pause").isDisabled()) && (await button("Resume").isEnabled()), "");
   await picture("paused");
@@ -142,7 +146,7 @@ try {
   const sum = counts.successes + counts.failures + counts.cancelled + counts.not_started;
   check("every item is accounted for", sum === 600 && counts.running === 0, counts);
   check("some were not started", counts.not_started > 0, counts);
-  const last = await ask("/jobs/1");
+  const last = await job();
   const differs = Object.keys(counts).filter((name) => last[name] !== counts[name]);
   check("the final counts are those of the service", differs.length === 0, [counts, last]);
   for (const name of ["Pause", "Resume", "Drain", "Cancel", "Set"]) {
@@ -171,7 +175,7 @@ try {
   await until("it runs", settled, (found) => found >= 4);
   await button("Drain").click();
   await until("it ends when what runs has finished", state, (found) => found === "cancelled");
-  const drained = await ask("/jobs/4");
+  const drained = await job();
   check("draining cancels nothing that runs", drained.cancelled === 0 && drained.successes >= 8, drained);
 
   // --- what is refused ---------------------------------------------------------------------------
@@ -189,6 +193,73 @@ try {
   await until("it ends", state, (found) => found === "succeeded");
   const both = [await number("successes"), await number("failures")];
   check("one page is there and one is not", both[0] === 1 && both[1] === 1, both);
+
+  // --- jobs that were started elsewhere ----------------------------------------------------------
+
+  const row = (number) => page.locator("#jobs .row").filter({ has: button(`Job ${number}`) });
+  const rowState = (number) => row(number).locator(".state").textContent();
+  const rowSettled = async (number) => Number(await row(number).getByRole("progressbar").getAttribute("aria-valuenow"));
+  const titles = () => page.locator("#jobs .open").allTextContents();
+
+  check("the list has the jobs of this page", (await titles()).join() === "Job 5,Job 4,Job 3,Job 2,Job 1", await titles());
+  await page.goto("about:blank");
+  await page.goto(service);
+  await until("a new page lists all jobs", async () => (await titles()).length, (found) => found === 5);
+  check("the page does not say that there is none", await page.locator("#nothing").isHidden(), "no job yet");
+  check("no job is shown in detail", await page.locator("#job").isHidden(), "a job");
+
+  const loads = [];
+  page.on("load", () => loads.push(page.url()));
+  const started = [];
+  for (const generate of [400, 300, 200]) {
+    const body = JSON.stringify({ generate, delay_ms: 200, concurrency: 4, gone: 0.1 });
+    const answer = await fetch(`${service}/jobs`, { method: "POST", headers: { "content-type": "application/json" }, body });
+    started.push(await answer.json());
+  }
+  await until("jobs of the API appear", titles, (found) => found.slice(0, 3).join() === "Job 8,Job 7,Job 6");
+  for (const number of [6, 7, 8]) {
+    await until(`the bar of job ${number} moves`, () => rowSettled(number), (found) => found >= 8);
+    check(`job ${number} runs`, (await rowState(number)) === "running", await rowState(number));
+  }
+  await picture("list");
+
+  await button("Pause job 7").click();
+  await until("a job is paused from the list", () => rowState(7), (found) => found === "paused");
+  check("the service says the same", (await ask(`/jobs/${started[1].id}`)).state === "paused", started[1]);
+  await button("Cancel job 8").click();
+  await until("a job is cancelled from the list", () => rowState(8), (found) => found === "cancelled");
+  check("it has nothing more to do", await button("Cancel job 8").isDisabled(), "enabled");
+  await button("Resume job 7").click();
+  await until("a job is resumed from the list", () => rowState(7), (found) => found === "running");
+  await button("Drain job 6").click();
+  await until("a job is drained from the list", () => rowState(6), (found) => found === "cancelled");
+
+  await button("Job 7").click();
+  await until("a job of the list is shown in detail", () => text("job-title"), (found) => found === "Job 7");
+  check("the list marks it", (await row(7).getAttribute("aria-current")) === "true", await row(7).getAttribute("aria-current"));
+  const before = await settled();
+  await until("its bar moves", settled, (found) => found > before);
+  await picture("list-and-job");
+  await page.emulateMedia({ colorScheme: "dark" });
+  await picture("list-and-job-dark");
+  await page.setViewportSize({ width: 360, height: 640 });
+  check("the list fits a small window", await fits(), await page.evaluate(() => document.documentElement.scrollWidth));
+  await picture("list-small-dark");
+  await page.emulateMedia({ colorScheme: "light" });
+  await picture("list-small");
+  await page.setViewportSize({ width: 1100, height: 800 });
+  const overlaps = await page.evaluate(() => {
+    const boxes = [...document.querySelectorAll("#jobs .row > *, #jobs .foot > *, #jobs .title > *")]
+      .map((one) => [one, one.getBoundingClientRect()]);
+    const cross = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1;
+    return boxes.flatMap(([one, a], at) => boxes.slice(at + 1)
+      .filter(([other, b]) => !one.contains(other) && !other.contains(one) && cross(a, b))
+      .map(([other]) => `${one.className} and ${other.className}`));
+  });
+  check("nothing in the list overlaps", overlaps.length === 0, overlaps);
+  await button("Cancel").click();
+  await until("the list shows the end", () => rowState(7), (found) => found === "cancelled");
+  check("all of this was without a reload", loads.length === 0, loads);
 
   // The browser itself reports the answer 422 to the bad URL.
   const own = complaints.filter((complaint) => !complaint.includes("422"));

@@ -121,7 +121,7 @@ async fn a_job_pauses_resumes_narrows_and_is_cancelled() {
 
     let late = client().post(server.url(&format!("{path}/pause"))).send().await.unwrap();
     let late = json(late, StatusCode::CONFLICT).await;
-    assert_eq!(late["error"], format!("too late: the state of job {id} is cancelled"));
+    assert_eq!(late["error"], "too late: the state of job 1 is cancelled");
 }
 
 #[tokio::test]
@@ -195,14 +195,22 @@ async fn one_limit_holds_over_jobs_and_requests() {
 #[tokio::test]
 async fn old_jobs_are_forgotten() {
     let server = Server::start(&[]).await;
+    let mut ids = Vec::new();
     for _ in 0..270 {
-        server.start_job(&json!({ "generate": 1 })).await;
+        ids.push(server.start_job(&json!({ "generate": 1 })).await);
     }
     let health = until("all end", async || server.health().await, |health| health.alive == 0).await;
     assert_eq!(health.kept, 256);
-    let old = client().get(server.url("/jobs/1")).send().await.unwrap();
-    assert_eq!(json(old, StatusCode::NOT_FOUND).await["error"], "job 1 does not exist or has been deleted");
-    assert_eq!(server.get("/jobs/270").await["successes"], 1);
+    let old = client().get(server.url(&format!("/jobs/{}", ids[0]))).send().await.unwrap();
+    let error = json(old, StatusCode::NOT_FOUND).await["error"].clone();
+    assert_eq!(error, format!("job {} does not exist or has been deleted", ids[0]));
+    assert_eq!(server.get(&format!("/jobs/{}", ids[269])).await["successes"], 1);
+
+    let list = server.get("/jobs").await;
+    let numbers: Vec<_> = list["jobs"].as_array().unwrap().iter().map(|job| job["number"].clone()).collect();
+    let newest: Vec<_> = (15..=270).rev().map(Value::from).collect();
+    assert_eq!(numbers, newest, "the list has every job that is kept, the newest first");
+    assert_eq!(list["jobs"][0]["id"], ids[269]);
 }
 
 #[tokio::test]

@@ -155,7 +155,7 @@ impl Visit<'_> {
 
     async fn follow_the_results(&mut self) {
         let id = self.start(20, 20).await;
-        let account = self.results(id).await.all().await;
+        let account = self.results(&id).await.all().await;
         assert_eq!((account.items, account.end.as_str()), (20, "succeeded"));
         self.tally.items += 20;
     }
@@ -163,7 +163,7 @@ impl Visit<'_> {
     /// The job continues without its client, which has read half of it.
     async fn leave_the_results(&mut self) {
         let id = self.start(20, 40).await;
-        let mut results = self.results(id).await;
+        let mut results = self.results(&id).await;
         while results.lines.len() < 10 {
             assert!(results.more().await);
         }
@@ -178,13 +178,13 @@ impl Visit<'_> {
         let last: Value = serde_json::from_str(last.trim()).unwrap();
         assert_eq!((&last["state"], sum(&last)), (&json!("succeeded"), 20));
         // A client that comes late has missed nothing.
-        assert_eq!(self.results(id).await.all().await.items, 20);
+        assert_eq!(self.results(&id).await.all().await.items, 20);
         self.tally.items += 20;
     }
 
     async fn pause_and_cancel(&mut self) {
         let id = self.start(320, 100).await;
-        let mut results = self.results(id).await;
+        let mut results = self.results(&id).await;
         assert!(results.more().await);
         for path in ["pause", "resume"] {
             self.tally.requests += 1;
@@ -200,7 +200,7 @@ impl Visit<'_> {
         self.tally.items += account.items as u64;
     }
 
-    async fn start(&mut self, generate: u64, delay_ms: u64) -> u64 {
+    async fn start(&mut self, generate: u64, delay_ms: u64) -> String {
         let order = json!({
             "generate": generate, "delay_ms": delay_ms,
             "busy": 0.03, "hang": 0.002, "drop": 0.05, "gone": 0.05,
@@ -209,14 +209,14 @@ impl Visit<'_> {
             self.tally.requests += 1;
             let job = self.client.post(self.server.url("/jobs")).json(&order).send().await.unwrap();
             if job.status() != StatusCode::SERVICE_UNAVAILABLE {
-                return json(job, StatusCode::CREATED).await["id"].as_u64().unwrap();
+                return json(job, StatusCode::CREATED).await["id"].as_str().unwrap().to_owned();
             }
             // The maximum number of jobs runs, so the service accepts no other.
             sleep(Duration::from_millis(100)).await;
         }
     }
 
-    async fn results(&mut self, id: u64) -> Results {
+    async fn results(&mut self, id: &str) -> Results {
         Results::new(self.get(&format!("/jobs/{id}/results")).await)
     }
 

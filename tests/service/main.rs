@@ -14,6 +14,20 @@
 )]
 
 mod endpoints;
+mod limits;
 mod lines;
 mod load;
+mod outbound;
+mod secrets;
 mod server;
+mod strangers;
+
+// The parts of the example that are tested without a process: a server of a test has no public address.
+#[path = "../../examples/axum_service/src/fetch.rs"]
+#[allow(dead_code, reason = "the tests use a part of it")]
+mod fetch;
+#[path = "../../examples/axum_service/src/internal.rs"]
+mod internal;
+#[path = "../../examples/axum_service/src/mask.rs"]
+#[allow(dead_code, reason = "the tests use a part of it")]
+mod mask;

@@ -31,10 +31,15 @@ pub(crate) struct Health {
 
 impl Server {
     pub(crate) async fn start(arguments: &[&str]) -> Self {
+        Self::start_with_log(arguments, "error", Stdio::inherit()).await
+    }
+
+    pub(crate) async fn start_with_log(arguments: &[&str], level: &str, log: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_axum_service"))
-            .args(["--listen", "127.0.0.1:0", "--log", "error"])
+            .args(["--listen", "127.0.0.1:0", "--log", level])
             .args(arguments)
             .stdout(Stdio::piped())
+            .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -65,20 +70,40 @@ impl Server {
         json(client().post(self.url(path)).send().await.unwrap(), StatusCode::OK).await
     }
 
-    pub(crate) async fn start_job(&self, order: &Value) -> u64 {
+    /// Starts a job, and returns its id.
+    pub(crate) async fn start_job(&self, order: &Value) -> String {
         let job = client().post(self.url("/jobs")).json(order).send().await.unwrap();
-        json(job, StatusCode::CREATED).await["id"].as_u64().unwrap()
+        json(job, StatusCode::CREATED).await["id"].as_str().unwrap().to_owned()
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.origin)
     }
 
+    /// The address of the service, for connections that are not of a client.
+    pub(crate) fn address(&self) -> &str {
+        self.origin.strip_prefix("http://").unwrap()
+    }
+
     /// The resident memory in KiB, as the kernel counts it.
     pub(crate) fn resident_kib(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The maximum of the resident memory in KiB since the start.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// The number of open files, which includes the connections.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id().unwrap())).unwrap().count()
     }
 
     /// Sends SIGTERM, and waits for the end.

@@ -4,66 +4,85 @@ use std::sync::Arc;
 
 use async_map_task::Limiter;
 use axum::body::Body;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION};
+use axum::middleware::from_fn_with_state;
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{Html, IntoResponse};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use reqwest::Client;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
-use crate::fetch::fetch;
+use crate::fetch::Fetcher;
 use crate::flaky::flaky;
 use crate::job::{Asked, Job, Status};
 use crate::jobs::Jobs;
+use crate::map::map;
 use crate::order::{Order, check_concurrency};
 use crate::reply::ApiError;
+use crate::{long, origin};
 
-/// The maximum number of bytes of a request.
-pub(crate) const MAX_BODY: usize = 1 << 20;
-
-/// The page loads nothing except from this service.
-const PAGE_POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; \
+/// The page loads nothing except from this service. No other page may show it in a frame, and trick its user into
+/// clicks on its buttons.
+const PAGE_POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; frame-ancestors 'none'; \
                            style-src 'unsafe-inline'; script-src 'unsafe-inline'";
 
 /// The state that all requests share.
 pub(crate) struct Service {
-    pub(crate) client: Client,
+    /// Fetches the URLs of clients.
+    pub(crate) clients_fetcher: Fetcher,
+    /// Fetches the generated URLs. They are of the service itself, which usually has an internal address.
+    pub(crate) own_fetcher: Fetcher,
     /// The limiter of all jobs and requests, in addition to their own concurrency.
     pub(crate) limiter: Limiter,
     pub(crate) jobs: Jobs,
     /// The address of the service's own `/flaky` endpoint.
     pub(crate) origin: String,
+    /// The names of the service, in addition to its addresses and `localhost`.
+    pub(crate) hosts: Vec<String>,
+    /// A permit for each item of a map.
+    pub(crate) map_items: Arc<Semaphore>,
+    /// A permit for each long answer.
+    pub(crate) long: Arc<Semaphore>,
+}
+
+impl Service {
+    pub(crate) fn fetcher(&self, order: &Order) -> &Fetcher {
+        if order.is_generated() { &self.own_fetcher } else { &self.clients_fetcher }
+    }
 }
 
 type Shared = State<Arc<Service>>;
 type Answer<T> = Result<T, ApiError>;
 
 pub(crate) fn router(service: Arc<Service>) -> Router {
-    Router::new()
-        .route("/", get(page))
+    let long = Router::new()
         .route("/flaky", get(flaky))
         .route("/map", get(map))
-        .route("/health", get(health))
-        .route("/limiter", post(resize))
-        .route("/jobs", post(start))
-        .route("/jobs/{id}", get(status).delete(cancel))
         .route("/jobs/{id}/events", get(events))
         .route("/jobs/{id}/results", get(results))
+        .route_layer(from_fn_with_state(Arc::clone(&service), long::limit));
+    Router::new()
+        .route("/", get(page))
+        .route("/health", get(health))
+        .route("/limiter", post(resize))
+        .route("/jobs", get(list).post(start))
+        .route("/jobs/{id}", get(status).delete(cancel))
         .route("/jobs/{id}/pause", post(pause))
         .route("/jobs/{id}/resume", post(resume))
         .route("/jobs/{id}/drain", post(drain))
         .route("/jobs/{id}/concurrency", post(set_concurrency))
+        .merge(long)
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "this path does not exist"))
         .method_not_allowed_fallback(async || {
             ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not support this method")
         })
-        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(Arc::clone(&service), origin::check))
         .with_state(service)
 }
 
@@ -78,11 +97,11 @@ async fn start(
 ) -> Answer<impl IntoResponse> {
     let order = order(body?.0)?;
     let urls = order.urls(&service.origin)?;
-    let job = service.jobs.add(|id| {
-        let task = order.task(format!("job {id}"), &service.limiter)?;
-        Ok(Job::start(id, &task, urls, &service.client))
+    let job = service.jobs.add(|names| {
+        let task = order.task(format!("job {}", names.number), &service.limiter)?;
+        Ok(Job::start(names, &task, urls, service.fetcher(&order)))
     })?;
-    let location = format!("/jobs/{}", job.id());
+    let location = format!("/jobs/{}", job.names().id);
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(job.status())))
 }
 
@@ -90,6 +109,12 @@ async fn start(
 fn order(body: Value) -> Answer<Order> {
     let body = if body.is_array() { json!({ "urls": body }) } else { body };
     serde_json::from_value(body).map_err(ApiError::unprocessable)
+}
+
+/// Lists every job, with its id. So this is for those who may control all jobs. A service with several users puts a
+/// login before it.
+async fn list(State(service): Shared) -> impl IntoResponse {
+    ([(CACHE_CONTROL, "no-store")], Json(json!({ "jobs": service.jobs.list() })))
 }
 
 async fn status(State(service): Shared, Path(id): Path<String>) -> Answer<Json<Status>> {
@@ -151,38 +176,9 @@ fn told(job: &Job, heeded: bool) -> Answer<Json<Status>> {
     if heeded {
         Ok(Json(status))
     } else {
-        let message = format!("too late: the state of job {} is {}", job.id(), status.state);
+        let message = format!("too late: the state of job {} is {}", job.names().number, status.state);
         Err(ApiError::new(StatusCode::CONFLICT, message))
     }
-}
-
-/// Awaits a run within the request. When the client disconnects, axum drops this future, and with it the run. Its
-/// connections are closed, and its permits are returned.
-async fn map(
-    State(service): Shared,
-    query: Result<Query<Order>, QueryRejection>,
-) -> Answer<impl IntoResponse> {
-    let Query(order) = query?;
-    let urls = order.urls(&service.origin)?;
-    let task = order.task(String::from("map"), &service.limiter)?;
-    let client = &service.client;
-    let run = task
-        .over(urls)
-        .map(|url| async move { fetch(client, &url).await })
-        .retry_if(|error| error.is_transient())
-        .retry_after(|error| error.retry_after());
-    let (status, error, result) = match run.await {
-        Ok(result) => (StatusCode::OK, None, result),
-        Err(error) => (StatusCode::BAD_GATEWAY, Some(error.to_string()), error.into_partial()),
-    };
-    let errors: Vec<_> = result
-        .errors
-        .iter()
-        .map(|(index, error)| json!({ "index": index, "error": error.to_string() }))
-        .collect();
-    let account = result.summary.to_string();
-    let body = json!({ "error": error, "account": account, "results": result.results, "errors": errors });
-    Ok((status, Json(body)))
 }
 
 /// Returns the state of the service for operators.

@@ -16,6 +16,9 @@ use tokio::time::sleep;
 /// The time for which a request hangs if its client does not give up before.
 const HANG: Duration = Duration::from_secs(30);
 
+/// The maximum mean delay.
+const MAX_DELAY: Duration = Duration::from_secs(60);
+
 /// The probabilities of each kind of answer. All other answers are successes.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -34,7 +37,7 @@ pub(crate) struct Mood {
 }
 
 pub(crate) async fn flaky(Query(mood): Query<Mood>) -> Response {
-    sleep(Duration::from_millis(mood.delay_ms).mul_f64(0.5 + random())).await;
+    sleep(Duration::from_millis(mood.delay_ms).min(MAX_DELAY).mul_f64(0.5 + random())).await;
     let [busy, hang, drop, gone] = up_to([mood.busy, mood.hang, mood.drop, mood.gone]);
     match random() {
         draw if draw < busy => {

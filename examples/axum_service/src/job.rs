@@ -7,12 +7,12 @@ use async_map_task::{AsyncMapTask, MapHandle};
 use axum::response::sse::Event;
 use futures::Stream;
 use futures::stream::unfold;
-use reqwest::Client;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::fetch::{FetchError, fetch};
+use crate::fetch::{FetchError, Fetcher};
+use crate::mask;
 use crate::record::{Answers, End, Record, record};
 use crate::reply::milliseconds;
 
@@ -27,8 +27,18 @@ pub(crate) enum Asked {
     Cancel,
 }
 
+/// The names of a job.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Names {
+    /// 128 random bits, in hexadecimal digits. The id is all that a client needs to read or stop a job, so that it must
+    /// not be possible to guess it. It is not written to the log.
+    pub(crate) id: String,
+    /// Counts the jobs, for people and for the log. No request accepts it.
+    pub(crate) number: u64,
+}
+
 pub(crate) struct Job {
-    id: u64,
+    names: Names,
     total: usize,
     /// The results are in the record, so the run keeps none.
     handle: MapHandle<(), FetchError>,
@@ -39,7 +49,8 @@ pub(crate) struct Job {
 /// A job as a client sees it.
 #[derive(Debug, Serialize)]
 pub(crate) struct Status {
-    id: u64,
+    #[serde(flatten)]
+    names: Names,
     pub(crate) state: &'static str,
     reason: Option<String>,
     total: usize,
@@ -56,16 +67,16 @@ pub(crate) struct Status {
 
 impl Job {
     /// Must be called within the runtime of the run.
-    pub(crate) fn start(id: u64, task: &AsyncMapTask, urls: Vec<Arc<str>>, client: &Client) -> Self {
+    pub(crate) fn start(names: Names, task: &AsyncMapTask, urls: Vec<Arc<str>>, fetcher: &Fetcher) -> Self {
         let (total, answers) = (urls.len(), Answers::default());
-        let (recorder, record) = record(urls.clone(), answers.clone());
-        let client = client.clone();
+        let (recorder, record) = record(urls.iter().map(mask::url).collect(), answers.clone());
+        let fetcher = fetcher.clone();
         let handle = task
             .over(urls)
             .map_with_context(move |cx, url: Arc<str>| {
-                let (client, answers) = (client.clone(), answers.clone());
+                let (fetcher, answers) = (fetcher.clone(), answers.clone());
                 async move {
-                    let answer = fetch(&client, &url).await;
+                    let answer = fetcher.fetch(&url).await;
                     answers.note(cx.index(), &answer);
                     answer.map(|_| ())
                 }
@@ -74,11 +85,11 @@ impl Job {
             .retry_after(|error| error.retry_after())
             .observe(recorder)
             .spawn();
-        Self { id, total, handle, asked: watch::Sender::new(Asked::Run), record }
+        Self { names, total, handle, asked: watch::Sender::new(Asked::Run), record }
     }
 
-    pub(crate) fn id(&self) -> u64 {
-        self.id
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
     }
 
     pub(crate) fn record(&self) -> &Record {
@@ -127,7 +138,7 @@ impl Job {
         let is_over = self.is_over();
         let progress = self.handle.progress();
         let mut status = Status {
-            id: self.id,
+            names: self.names.clone(),
             state: match *self.asked.borrow() {
                 _ if is_over => "lost",
                 Asked::Run => "running",

@@ -1,15 +1,16 @@
 //! All jobs: those that run, and the most recent ones that have ended.
 //!
-//! A job keeps its URLs and at most one line for each. A request of at most [`MAX_BODY`](crate::api::MAX_BODY) and
+//! A job keeps its URLs and at most one line for each. A request of at most [`MAX_BODY`](crate::body::MAX_BODY) and
 //! [`MAX_ITEMS`](crate::order::MAX_ITEMS) keeps this below a few megabytes. With the two limits here, the memory of
 //! the service is bounded for any number of jobs.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::StatusCode;
 
-use crate::job::{Asked, Job};
+use crate::job::{Asked, Job, Names, Status};
 use crate::reply::ApiError;
 
 /// The maximum number of running jobs. Another job is refused.
@@ -26,33 +27,44 @@ pub(crate) struct Jobs {
 
 #[derive(Default)]
 struct Inner {
-    last_id: u64,
-    by_id: BTreeMap<u64, Arc<Job>>,
+    last_number: u64,
+    by_id: HashMap<String, Arc<Job>>,
     is_closed: bool,
 }
 
 impl Jobs {
-    /// Adds the job that `start` creates for its id, unless there are too many jobs or the service is shutting down.
-    pub(crate) fn add(&self, start: impl FnOnce(u64) -> Result<Job, ApiError>) -> Result<Arc<Job>, ApiError> {
+    /// Adds the job that `start` creates for its names, unless there are too many jobs or the service is shutting down.
+    pub(crate) fn add(
+        &self,
+        start: impl FnOnce(Names) -> Result<Job, ApiError>,
+    ) -> Result<Arc<Job>, ApiError> {
+        let id = random_id()?;
         let mut inner = self.lock();
         if inner.is_closed {
-            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the service is shutting down"));
+            return Err(ApiError::busy("the service is shutting down"));
         }
         if inner.alive().count() >= MAX_ALIVE {
-            let message = format!("at most {MAX_ALIVE} jobs can run at once");
-            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message));
+            return Err(ApiError::busy(format!("at most {MAX_ALIVE} jobs can run at once")));
         }
-        let job = Arc::new(start(inner.last_id + 1)?);
-        inner.last_id = job.id();
-        inner.by_id.insert(job.id(), Arc::clone(&job));
+        let number = inner.last_number + 1;
+        let job = Arc::new(start(Names { id: id.clone(), number })?);
+        inner.last_number = number;
+        inner.by_id.insert(id, Arc::clone(&job));
         Ok(job)
     }
 
     pub(crate) fn get(&self, id: &str) -> Result<Arc<Job>, ApiError> {
-        let job = id.parse().ok().and_then(|id: u64| self.lock().by_id.get(&id).cloned());
+        let job = self.lock().by_id.get(id).cloned();
         job.ok_or_else(|| {
             ApiError::new(StatusCode::NOT_FOUND, format!("job {id} does not exist or has been deleted"))
         })
+    }
+
+    /// Returns the status of every job, the newest first.
+    pub(crate) fn list(&self) -> Vec<Status> {
+        let mut jobs: Vec<_> = self.lock().by_id.values().cloned().collect();
+        jobs.sort_unstable_by_key(|job| Reverse(job.names().number));
+        jobs.iter().map(|job| job.status()).collect()
     }
 
     /// Returns the number of running jobs, and the number of ended jobs that are kept.
@@ -94,14 +106,20 @@ impl Inner {
 
     /// Deletes the jobs that ended first, if there are too many.
     fn evict(&mut self) {
-        let ended = self.by_id.values().filter(|job| job.is_over());
-        let mut ended: Vec<_> = ended.map(|job| (job.record().end().map(|end| end.at), job.id())).collect();
+        let mut ended: Vec<_> = self.by_id.values().filter(|job| job.is_over()).cloned().collect();
         let surplus = ended.len().saturating_sub(MAX_ENDED);
         if surplus > 0 {
-            ended.sort_unstable();
-            for (_, id) in ended.iter().take(surplus) {
-                self.by_id.remove(id);
+            ended.sort_unstable_by_key(|job| (job.record().end().map(|end| end.at), job.names().number));
+            for job in ended.iter().take(surplus) {
+                self.by_id.remove(&job.names().id);
             }
         }
     }
+}
+
+/// Returns 128 bits from the random source of the operating system.
+fn random_id() -> Result<String, ApiError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::reply::ApiError;
 
-/// The maximum number of URLs of one job. With [`MAX_BODY`](crate::api::MAX_BODY) this bounds the memory of a job.
+/// The maximum number of URLs of one job. With [`MAX_BODY`](crate::body::MAX_BODY) this bounds the memory of a job.
 pub(crate) const MAX_ITEMS: usize = 10_000;
 
 const MAX_URL_LENGTH: usize = 2_048;
@@ -53,6 +53,16 @@ fn default_retries() -> u32 {
 }
 
 impl Order {
+    /// Returns the number of URLs.
+    pub(crate) fn len(&self) -> usize {
+        self.generate.unwrap_or_else(|| self.urls.as_ref().map_or(0, Vec::len))
+    }
+
+    /// Returns `true` if all URLs are of the service itself.
+    pub(crate) fn is_generated(&self) -> bool {
+        self.urls.is_none()
+    }
+
     /// Returns the URLs. `/flaky` is at `origin`.
     pub(crate) fn urls(&self, origin: &str) -> Result<Vec<Arc<str>>, ApiError> {
         let urls = match (&self.urls, self.generate) {
