@@ -15,6 +15,9 @@ use std::{env, fs};
 
 const LIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/public_api.txt");
 
+/// Traits of the compiler that code cannot name, and modules that exist only in the documentation.
+const UNUSABLE: [&str; 3] = ["core::marker::Freeze", "core::marker::UnsafeUnpin", "async_map_task::guide"];
+
 /// Has rustdoc describe the crate as JSON, and returns the file. This output is not stable, and the compiler provides it only if it is
 /// asked to as one of its own tools, which `rustdoc.sh` does.
 fn describe() -> PathBuf {
@@ -44,7 +47,9 @@ fn the_public_api_is_the_one_that_is_listed() {
         .omit_auto_derived_impls(true)
         .build()
         .unwrap();
-    let items: Vec<String> = api.items().map(ToString::to_string).collect();
+    let items =
+        api.items().map(ToString::to_string).filter(|item| !UNUSABLE.iter().any(|part| item.contains(part)));
+    let items: Vec<String> = items.collect();
     assert!(items.len() > 500, "{} items", items.len());
     if env::var_os("UPDATE_API").is_some() {
         fs::write(LIST, items.join("\n") + "\n").unwrap();
