@@ -76,7 +76,11 @@ async fn a_bar_of_a_source_without_a_length_keeps_its_own() {
     let task = AsyncMapTask::default();
     let run = task.over((0..100).filter(odd)).map(work).progress_with(unknown.clone());
     let mut lengths = Vec::new();
-    run.for_each(|_| std::future::ready(lengths.push(unknown.length()))).await.unwrap();
+    let look = |_| {
+        lengths.push(unknown.length());
+        std::future::ready(())
+    };
+    run.for_each(look).await.unwrap();
     assert!(lengths.iter().all(|length| *length == Some(70)));
     task.over((0..100).filter(odd)).with_total(50).map(work).progress_with(named.clone()).await.unwrap();
     assert_eq!((named.position(), named.length()), (50, Some(50)));
