@@ -62,7 +62,11 @@ proptest! {
     #[test]
     fn any_text_is_a_configuration_or_an_error(text in any::<String>()) {
         for parsed in [from_toml(&text), from_json(&text)] {
-            prop_assert!(parsed.is_ok_and(|config| AsyncMapTask::try_from(config).is_ok()) || !text.trim().is_empty());
+            match parsed.map(AsyncMapTask::try_from) {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => prop_assert!(text.contains(error.field()), "{}", error),
+                Err(message) => prop_assert!(!message.is_empty()),
+            }
         }
     }
 }
