@@ -1,11 +1,14 @@
 //! What the code that `#[map_task]` generates needs, beside the public types.
 
-pub use crate::engine::user::source::FromIter;
-
 use crate::builder::AsyncMapTaskBuilder;
+use crate::engine::user::source::FromIter;
 use crate::error::MapTaskError;
+use crate::over::Over;
 use crate::result::MapTaskResult;
 use crate::task::AsyncMapTask;
+
+/// The return type of `over`. An alias, because the messages of the compiler would name a type that is exported here by this path.
+pub type OverItems<I> = Over<FromIter<I>>;
 
 /// Builds a task from settings that the macro has checked.
 ///

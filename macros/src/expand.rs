@@ -78,7 +78,7 @@ fn task(arguments: &Arguments, function: &Function, types: Types) -> TokenStream
             /// Takes the items of a list or any other iterator. Pass the function next, then the options of the run.
             #visibility fn over<I: #krate::plan::ItemList>(
                 items: I,
-            ) -> #krate::Over<#krate::__macros::FromIter<I::Iter>> {
+            ) -> #krate::__macros::OverItems<I::Iter> {
                 Self::task().over(items)
             }
 
