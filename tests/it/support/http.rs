@@ -14,6 +14,7 @@ impl Client {
         Self(legacy::Client::builder(TokioExecutor::new()).build_http())
     }
 
+    #[cfg(feature = "http")]
     pub(crate) async fn get(&self, url: &str) -> (StatusCode, HeaderMap, Bytes) {
         self.send(Request::get(url), Body::empty()).await
     }
