@@ -22,6 +22,7 @@ mod inputs;
 #[cfg(feature = "macros")]
 mod macros;
 mod model;
+mod observers;
 #[cfg(feature = "indicatif")]
 mod progress_bar;
 mod recorded_trace;
