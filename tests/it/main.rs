@@ -21,6 +21,8 @@ mod inline_wakers;
 mod inputs;
 #[cfg(feature = "macros")]
 mod macros;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod model;
 mod observers;
 #[cfg(feature = "indicatif")]
