@@ -57,16 +57,16 @@ use crate::result::Completion;
 /// [`map_blocking`](crate::Over::map_blocking) that runs over its time limit is not in flight any more, although it still
 /// occupies a thread. A run that was never polled does not count.
 ///
-/// If runs overlap that share one observer without `for_run`, the gauges may be too high while any of them is active. This concerns an
-/// `Arc` of the observer that several runs get through `observe`, and an observer of your own that calls
-/// [`on_event`](Observer::on_event) of this one and does not pass on `for_run`. Give each run a clone instead: a clone has
-/// the same metrics and gauges of its own, and is cheap.
+/// If runs share one observer without `for_run`, the gauges may be too high until the last of them has ended. After a dropped run,
+/// they stay too high until the observer is dropped. This concerns an `Arc` of the observer that several runs get through `observe`,
+/// and an observer of your own that calls [`on_event`](Observer::on_event) of this one and does not pass on `for_run`. Give each
+/// run a clone instead: a clone has the same metrics, takes back only what it has added itself, and is cheap.
 ///
 /// # Cost
 ///
 /// All metrics are registered and described when the observer is created, with the recorder that is installed then.
 /// Create it after the exporter; without one, its metrics go nowhere for good. An event looks nothing up and allocates
-/// nothing. It updates at most three metrics and as many numbers of the observer.
+/// nothing. It updates at most four metrics and two numbers of the observer.
 ///
 /// # Examples
 ///
