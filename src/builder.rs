@@ -268,8 +268,8 @@ impl AsyncMapTaskBuilder {
 
     /// Adds an observer of every run of this task; see [`Observer`]. Repeated calls add further ones. The default is none.
     ///
-    /// Runs of one task may overlap, and an event does not name its run: to tell them apart, give each run an observer of its
-    /// own. If the observer is a closure, write the type of its parameter, `|event: &Event<'_>| ..`.
+    /// Runs of one task may overlap, and an event does not name its run: to tell them apart, implement
+    /// [`for_run`](Observer::for_run). If the observer is a closure, write the type of its parameter, `|event: &Event<'_>| ..`.
     ///
     /// Each event goes to the observers in the order in which they were added, and then to that of the run, which
     /// [`observe`](crate::MapRun::observe) sets.

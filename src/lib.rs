@@ -30,6 +30,8 @@ mod limiter;
 mod lock;
 #[cfg(feature = "serde")]
 mod map_task_config;
+#[cfg(feature = "metrics")]
+mod metrics_observer;
 mod observe;
 mod outcome;
 mod over;
@@ -78,6 +80,8 @@ pub use keyed_limiter::{KeyedLimiter, KeyedLimiterBuilder};
 pub use limiter::{Limiter, LimiterBuilder, Permit};
 #[cfg(feature = "serde")]
 pub use map_task_config::MapTaskConfig;
+#[cfg(feature = "metrics")]
+pub use metrics_observer::MetricsObserver;
 pub use observe::{Event, Observer};
 pub use outcome::{FailureKind, ItemError, ItemOutcome, LeftOver, Origin, TimeoutScope};
 pub use over::Over;

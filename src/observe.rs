@@ -79,7 +79,7 @@ pub enum Event<'a> {
         failure: Option<FailureKind>,
     },
     /// The run has ended. This is the last event. It is not emitted if the run was dropped, by its owner or by its
-    /// runtime.
+    /// runtime; see [`Observer::for_run`].
     #[non_exhaustive]
     RunFinished {
         /// The account of the run.
@@ -154,6 +154,61 @@ pub enum Event<'a> {
 pub trait Observer {
     /// Handles an event.
     fn on_event(&self, event: &Event<'_>);
+
+    /// Returns an observer for one run of a task, which gets the events of this run instead of `self`. The default is `None`:
+    /// `self` gets the events of all runs.
+    ///
+    /// A task with this [`observer`](crate::AsyncMapTaskBuilder::observer) calls it once for each run, at its first poll. The
+    /// run drops the observer when it ends and when it is dropped. So an observer can tell runs apart that overlap, and its
+    /// `Drop` notices a run without [`RunFinished`](Event::RunFinished). An observer that contains another one must pass
+    /// this call on, too. [`observe`](crate::MapRun::observe) does not call it: that observer belongs to one run already.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::{AsyncMapTask, Event, Observer};
+    /// use futures::FutureExt;
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    ///
+    /// /// Counts the runs that are alive.
+    /// struct Alive(Arc<AtomicU64>);
+    /// struct OfRun(Arc<AtomicU64>);
+    ///
+    /// impl Observer for Alive {
+    ///     fn on_event(&self, _event: &Event<'_>) {}
+    ///
+    ///     fn for_run(&self) -> Option<Arc<dyn Observer + Send + Sync>> {
+    ///         self.0.fetch_add(1, Ordering::Relaxed);
+    ///         Some(Arc::new(OfRun(Arc::clone(&self.0))))
+    ///     }
+    /// }
+    ///
+    /// impl Observer for OfRun {
+    ///     fn on_event(&self, _event: &Event<'_>) {}
+    /// }
+    ///
+    /// impl Drop for OfRun {
+    ///     fn drop(&mut self) {
+    ///         self.0.fetch_sub(1, Ordering::Relaxed);
+    ///     }
+    /// }
+    ///
+    /// let alive = Arc::new(AtomicU64::new(0));
+    /// let task = AsyncMapTask::builder().observer(Alive(Arc::clone(&alive))).build()?;
+    /// let mut run = task.run(0..10, |_| std::future::pending::<Result<(), String>>());
+    /// assert!((&mut run).now_or_never().is_none());
+    /// assert_eq!(alive.load(Ordering::Relaxed), 1);
+    /// drop(run);
+    /// assert_eq!(alive.load(Ordering::Relaxed), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn for_run(&self) -> Option<Arc<dyn Observer + Send + Sync>> {
+        None
+    }
 }
 
 impl<F: Fn(&Event<'_>)> Observer for F {
@@ -165,6 +220,10 @@ impl<F: Fn(&Event<'_>)> Observer for F {
 impl<O: Observer + ?Sized> Observer for Arc<O> {
     fn on_event(&self, event: &Event<'_>) {
         (**self).on_event(event);
+    }
+
+    fn for_run(&self) -> Option<Arc<dyn Observer + Send + Sync>> {
+        (**self).for_run()
     }
 }
 
@@ -179,6 +238,16 @@ impl Observers {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Returns the observers for one run, if any of them has one of its own.
+    pub(crate) fn for_run(&self) -> Option<Self> {
+        let own: Vec<_> = self.0.iter().map(|observer| observer.for_run()).collect();
+        if own.iter().all(Option::is_none) {
+            return None;
+        }
+        let pairs = own.into_iter().zip(&self.0);
+        Some(Self(pairs.map(|(own, shared)| own.unwrap_or_else(|| Arc::clone(shared))).collect()))
     }
 
     /// Passes an event to every observer of the task, and to that of the run.

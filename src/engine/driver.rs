@@ -92,6 +92,7 @@ pub(super) trait Rounds {
 impl DriverCore {
     /// Creates the driver of a run, and starts it.
     pub(super) fn new(scheduler: &mut Scheduler, items: &mut dyn Items) -> Self {
+        scheduler.use_observers_of_run();
         let (total, concurrency) = (scheduler.total(), scheduler.config.concurrency);
         scheduler.emit(items.observer(), &Event::RunStarted { name: &scheduler.name, total, concurrency });
         let cancelled = scheduler.listen_to_tokens();

@@ -1,5 +1,6 @@
 //! The events of a run, for its observers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::failure::Failure;
@@ -21,6 +22,13 @@ pub(super) struct Settled<'a> {
 }
 
 impl Scheduler {
+    /// Replaces the observers of the task by those that they return for this run.
+    pub(super) fn use_observers_of_run(&mut self) {
+        if let Some(observers) = self.config.observers.for_run() {
+            Arc::make_mut(&mut self.config).observers = observers;
+        }
+    }
+
     /// Passes an event to the observers of the task, and to that of the run.
     pub(super) fn emit(&self, of_run: Option<&dyn Observer>, event: &Event<'_>) {
         self.config.observers.emit(of_run, event);

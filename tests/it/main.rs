@@ -21,7 +21,10 @@ mod inline_wakers;
 mod inputs;
 #[cfg(feature = "macros")]
 mod macros;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod model;
+mod observers;
 #[cfg(feature = "indicatif")]
 mod progress_bar;
 mod recorded_trace;
