@@ -50,9 +50,6 @@ use crate::task::AsyncMapTask;
 /// # Ok(())
 /// # }
 /// ```
-#[doc(alias("bulk", "micro-batch"))]
-#[doc(alias = "dataloader")]
-#[doc(alias = "coalesce")]
 pub struct Batcher<I, T, E> {
     run: Arc<dyn RunCalls<I, T, E>>,
     options: Options<I>,

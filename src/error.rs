@@ -279,7 +279,15 @@ impl<T, E: fmt::Debug + fmt::Display> Error for MapTaskError<T, E> {
 /// or [`stream`](crate::MapRun::stream). The outcomes of its items were delivered before it.
 ///
 /// The message names the first item that failed: `resize: 7 of 100 items failed, 5 allowed; item 3 failed first,
-/// after 4 attempts`. The error of that item is in its outcome.
+/// after 4 attempts`. The error of that item is in its outcome, with its [`report`](ItemError::report). An error of the source,
+/// the sink or the store is not in the message but in [`source()`](Error::source). The `{:#}` of `anyhow` prints both, and so does:
+///
+/// ```
+/// fn report(error: async_map_task::RunError) -> String {
+///     let chain = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+///     chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+/// }
+/// ```
 pub struct RunError {
     // Boxed, so that a `Result` with this error stays as small as its `Ok`.
     inner: Box<RunFailure>,

@@ -26,7 +26,9 @@ const MAX_KEYS: usize = 100_000;
 /// delay the requests to other hosts. A clone is the same limiter. Its users may live in different runtimes and threads, but
 /// only in one process.
 ///
-/// Within a key it is fair: first come, first served. [`acquire`](Self::acquire) takes one permit.
+/// A run uses it with [`limit_per`](crate::MapRun::limit_per): an item that waits for its key holds no permit of the run, and
+/// its wait counts in no time limit of an attempt. Code outside of runs takes one permit with [`acquire`](Self::acquire). Within
+/// a key it is fair: first come, first served.
 ///
 /// # Which keys are remembered
 ///
@@ -69,13 +71,13 @@ const MAX_KEYS: usize = 100_000;
 /// let task = AsyncMapTask::builder().concurrency(100).build()?;
 /// let pages = (0..100).map(|page| (if page < 90 { "slow.example" } else { "fast.example" }, page));
 /// let result = task
-///     .run(pages, async |(host, page): (&'static str, u32)| {
-///         let permit = hosts.acquire(host).await?;
+///     .over(pages)
+///     .map(async |(host, page): (&'static str, u32)| {
 ///         let wait = if host == "slow.example" { 1_000 } else { 1 };
 ///         tokio::time::sleep(Duration::from_millis(wait)).await; // a request to the host belongs here
-///         drop(permit);
-///         Ok::<_, Box<dyn std::error::Error>>(page)
+///         Ok::<_, String>(page)
 ///     })
+///     .limit_per(|(host, _)| *host, &hosts)
 ///     .await?;
 /// assert_eq!(result.successes(), 100);
 /// assert_eq!(result.summary.elapsed.as_secs(), 45);
@@ -83,7 +85,6 @@ const MAX_KEYS: usize = 100_000;
 /// # Ok(())
 /// # }
 /// ```
-#[doc(alias("per host", "per key", "rate limit", "semaphore"))]
 pub struct KeyedLimiter<K> {
     shared: Arc<Shared<K>>,
 }

@@ -63,6 +63,8 @@ mod zip;
 #[cfg(feature = "macros")]
 #[doc = include_str!("map_task.md")]
 pub use async_map_task_macros::map_task;
+// The names that a search finds an item by. On an item of a private module they would not be in the index.
+#[doc(alias("bulk", "micro-batch", "dataloader", "coalesce"))]
 pub use batcher::Batcher;
 pub use builder::AsyncMapTaskBuilder;
 #[cfg(feature = "store")]
@@ -76,24 +78,38 @@ pub use config::{
 pub use context::ItemContext;
 pub use error::{BoxError, ConfigError, FailureReason, MapTaskError, RunError};
 pub use handle::MapHandle;
-pub use keyed_limiter::{KeyedLimiter, KeyedLimiterBuilder};
-pub use limiter::{Limiter, LimiterBuilder, Permit};
+#[doc(alias("per host", "per key", "rate limit", "semaphore"))]
+pub use keyed_limiter::KeyedLimiter;
+pub use keyed_limiter::KeyedLimiterBuilder;
+#[doc(alias("semaphore", "rate limit", "RateLimiter", "throttle", "concurrency limit", "pool"))]
+pub use limiter::Limiter;
+pub use limiter::LimiterBuilder;
+#[doc(alias("SemaphorePermit"))]
+pub use limiter::Permit;
 #[cfg(feature = "serde")]
 pub use map_task_config::MapTaskConfig;
 #[cfg(feature = "metrics")]
 pub use metrics_observer::MetricsObserver;
-pub use observe::{Event, Observer};
+pub use observe::Event;
+#[doc(alias("metrics", "hook", "callback", "listener"))]
+pub use observe::Observer;
 pub use outcome::{FailureKind, ItemError, ItemOutcome, LeftOver, Origin, TimeoutScope};
 pub use over::Over;
+#[doc(alias("progress bar", "eta"))]
 pub use progress::Progress;
 #[cfg(feature = "store")]
 pub use recover::Recovery;
 pub use result::{Completion, ItemState, MapTaskResult, Summary};
 #[cfg(feature = "http")]
+#[doc(alias("429", "Retry-After"))]
 pub use retry_after_header::retry_after_header;
-pub use retry_budget::{RetryBudget, RetryBudgetBuilder, WhenSpent};
+#[doc(alias("circuit breaker", "retry storm", "TpsBudget"))]
+pub use retry_budget::RetryBudget;
+pub use retry_budget::{RetryBudgetBuilder, WhenSpent};
+#[doc(alias("join_all", "buffer_unordered"))]
 pub use run::MapRun;
 pub use stream::MapStream;
+#[doc(alias("task pool", "worker pool", "executor"))]
 pub use task::AsyncMapTask;
 pub use zip::{LengthMismatch, zip_exact, zip3_exact, zip4_exact};
 

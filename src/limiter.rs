@@ -144,7 +144,6 @@ const MAX_HOLD: Duration = Duration::from_secs(300);
 /// # Ok(())
 /// # }
 /// ```
-#[doc(alias("semaphore", "rate limit", "RateLimiter", "throttle", "concurrency limit", "pool"))]
 pub struct Limiter {
     shared: Arc<Shared>,
 }

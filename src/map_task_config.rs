@@ -44,7 +44,7 @@ macro_rules! fields {
 }
 
 fields! {
-    /// The settings of an [`AsyncMapTask`] from a file, a request or the environment.
+    /// The settings of an [`AsyncMapTask`] from a file, a request or the environment. Needs the feature `serde`.
     ///
     /// Deserialise it with any format of `serde`, and build the task with [`AsyncMapTask::try_from`]. The fields are
     /// the builder's setters, with the same names, meanings and defaults. All are optional.

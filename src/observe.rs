@@ -150,7 +150,6 @@ pub enum Event<'a> {
 ///
 /// A panic in an observer is a bug of the caller. It propagates through the run's poll, after every running item was
 /// dropped.
-#[doc(alias("metrics", "hook", "callback", "listener"))]
 pub trait Observer {
     /// Handles an event.
     fn on_event(&self, event: &Event<'_>);

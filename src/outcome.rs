@@ -7,6 +7,9 @@ use crate::count::Count;
 
 /// The outcome of one item. [`for_each`](crate::MapRun::for_each), [`try_for_each`](crate::MapRun::try_for_each) and
 /// [`stream`](crate::MapRun::stream) deliver one for each item that settled.
+///
+/// The item is not in its outcome. Put the data that you need into the error or the output, or look the item up by
+/// [`index`](Self::index). A [`label`](crate::MapRun::label) is in the outcome, and also in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ItemOutcome<T, E> {
@@ -59,6 +62,9 @@ pub enum Origin {
 #[non_exhaustive]
 pub enum ItemError<E> {
     /// The map function returned an error, and no further attempt was allowed or possible.
+    ///
+    /// If its run was [drained](crate::MapRun::drain_token) or stopped meanwhile, the item may have retries left: `attempts`
+    /// is then at most [`retries`](crate::AsyncMapTaskBuilder::retries), and the error is one that would be retried.
     Failed {
         /// The error of the last attempt.
         error: E,

@@ -16,7 +16,6 @@ use crate::signals::Signals;
 /// All its numbers are of one moment. The first report already has the total that the source promises. A run may be
 /// gone because it has ended, panicked, was dropped or lost its runtime. It then has nothing running or waiting, and
 /// its time stands still.
-#[doc(alias("progress bar", "eta"))]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {

@@ -11,20 +11,27 @@ use crate::observe::{Event, Observer};
 use crate::run::MapRun;
 
 impl<R: Plan> MapRun<R> {
-    /// Shows the progress of the run with a bar of [`indicatif`]. The default is no bar.
+    /// Shows the progress of the run with a bar of [`indicatif`]. The default is no bar. Needs the feature `indicatif`, and
+    /// version 0.18 of that crate.
     ///
     /// The length is the number of items, if the source knows it or [`with_total`](crate::Over::with_total) names it. Otherwise
     /// the bar keeps its length. The position is the number of items that have succeeded or failed, with those that were
     /// recovered, cached or carried. The message has the failures and the retries, such as `2 failed, 5 retries`, and changes only
     /// with them.
     ///
-    /// When the run succeeds, the bar ends as its [finish style](ProgressBar::with_finish) says; by default it is removed. If the
-    /// run does not succeed, the bar is [abandoned](ProgressBar::abandon) at its position. The same applies to a run in the background
+    /// When the run succeeds, the bar ends as its [finish style] says; by default it is removed. If the
+    /// run does not succeed, the bar is [abandoned] at its position. The same applies to a run in the background
     /// and to a stream. A run that is dropped leaves the bar as it is, until its last handle is dropped.
     ///
     /// The bar is drawn at most 20 times a second, on stderr, and only if that is a terminal. Bars of several runs go into a
-    /// [`MultiProgress`](indicatif::MultiProgress). Other lines on the terminal belong into [`suspend`](ProgressBar::suspend). If the run
-    /// has several bars, each of them follows it.
+    /// [`MultiProgress`]. Other lines on the terminal belong into [`suspend`]. If the run has several bars, each of them
+    /// follows it.
+    ///
+    /// [`indicatif`]: https://docs.rs/indicatif/0.18
+    /// [finish style]: https://docs.rs/indicatif/0.18/indicatif/struct.ProgressBar.html#method.with_finish
+    /// [abandoned]: https://docs.rs/indicatif/0.18/indicatif/struct.ProgressBar.html#method.abandon
+    /// [`MultiProgress`]: https://docs.rs/indicatif/0.18/indicatif/struct.MultiProgress.html
+    /// [`suspend`]: https://docs.rs/indicatif/0.18/indicatif/struct.ProgressBar.html#method.suspend
     ///
     /// # Examples
     ///
@@ -46,6 +53,7 @@ impl<R: Plan> MapRun<R> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("progress bar", "indicatif"))]
     pub fn progress_with(self, bar: ProgressBar) -> Self {
         // An observer of this run only, beside those of its task and its own.
         self.with_options(|options| Arc::make_mut(&mut options.config).observers.add(Follower::new(bar)))

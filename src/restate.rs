@@ -1,4 +1,4 @@
-//! Runs items on more than one machine: each item is a durable call to a handler in Restate.
+//! Runs items on more than one machine: each item is a durable call to a handler in Restate. Needs the feature `restate`.
 //!
 //! The task, its verdict, its order and its result stay as they are; only the map function changes. Instead of doing the
 //! work, it sends the item to [Restate](https://restate.dev), a durable execution engine. The engine runs the item on one of

@@ -8,7 +8,7 @@ use http::header::RETRY_AFTER;
 /// The longest time that is returned.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Returns the time that the header `Retry-After` names, from now on.
+/// Returns the time that the header `Retry-After` names, from now on. Needs the feature `http`.
 ///
 /// The header has a number of seconds or a date (RFC 9110, section 10.2.3). A date in the past is a time of 0. A date depends on
 /// the clock of this machine. A time above 24 hours counts as 24 hours. Returns `None` if there is no such header, or if it is
@@ -28,7 +28,6 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// assert_eq!(retry_after_header(&headers), Some(Duration::from_secs(120)));
 /// assert_eq!(retry_after_header(&HeaderMap::new()), None);
 /// ```
-#[doc(alias("429", "Retry-After"))]
 pub fn retry_after_header(headers: &HeaderMap) -> Option<Duration> {
     time_from(headers, SystemTime::now())
 }

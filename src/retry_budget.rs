@@ -51,7 +51,6 @@ use crate::rt::{Instant, Mutex};
 /// # Ok(())
 /// # }
 /// ```
-#[doc(alias("circuit breaker", "retry storm", "TpsBudget"))]
 #[derive(Clone)]
 pub struct RetryBudget {
     shared: Arc<Shared>,

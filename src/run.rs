@@ -70,7 +70,6 @@ use crate::result::MapTaskResult;
 /// # Ok(())
 /// # }
 /// ```
-#[doc(alias("join_all", "buffer_unordered"))]
 #[must_use = "a run does nothing until it is awaited"]
 pub struct MapRun<W: Plan> {
     running: Running<W, NoSink>,

@@ -1,4 +1,5 @@
-//! The [`Store`] trait of durable runs, its data types, and the stores of this crate.
+//! The [`Store`] trait of durable runs, its data types, and the stores of this crate. Needs the feature `store`. `SqliteStore`
+//! needs `sqlite`, `PostgresStore` needs `postgres`; both include `store`.
 //!
 //! # How items are identified
 //!

@@ -42,7 +42,6 @@ use crate::verdict::Criteria;
 ///
 /// [`AsyncMapTask::default()`](Self::default) is a task with all the builder's defaults: 4 attempts at once, no
 /// retry, no time limit, and every item must succeed.
-#[doc(alias("task pool", "worker pool", "executor"))]
 #[derive(Debug, Clone, Default)]
 pub struct AsyncMapTask {
     config: Arc<Config>,

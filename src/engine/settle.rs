@@ -192,7 +192,7 @@ impl Scheduler {
             None => self.permits.hold_back(time),
         };
         if let Some(hold) = hold {
-            trace::hold(&self.name, job.name(), hold);
+            trace::hold(&self.name, job.name(), hold, key.is_some());
         }
     }
 

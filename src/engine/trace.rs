@@ -73,9 +73,11 @@ pub(super) fn retry(
     );
 }
 
-/// Logs that nothing starts for some time, because the error of an item asks for it.
-pub(super) fn hold(task: &str, (index, label): ItemName<'_>, hold: Duration) {
-    info!(target: "async_map_task", task, index, label, ?hold, "an error holds back all items");
+/// Logs that nothing starts for some time, because the error of an item asks for it: nothing of the item's key, if it
+/// `has_key`.
+pub(super) fn hold(task: &str, (index, label): ItemName<'_>, hold: Duration, has_key: bool) {
+    let held = if has_key { "the items of its key" } else { "all items" };
+    info!(target: "async_map_task", task, index, label, ?hold, "an error holds back {held}");
 }
 
 /// How many failed items of a run are logged as warnings. The others are logged for debugging: a run over thousands of items

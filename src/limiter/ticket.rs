@@ -165,7 +165,6 @@ impl Drop for Turn {
 }
 
 /// Permits of a [`Limiter`] that are in use until this is dropped; see [`acquire`](Limiter::acquire).
-#[doc(alias("SemaphorePermit"))]
 #[derive(Debug)]
 #[must_use = "the permits are returned when this is dropped"]
 pub struct Permit {

@@ -116,12 +116,17 @@ impl<R: Plan> MapRun<R> {
         hook!(self, below => OnLimitPer { below, function })
     }
 
-    /// Holds everything back after an error that asks for it, such as a `429 Too Many Requests`: no attempt begins until the
-    /// time that this function returns has passed. Running attempts continue. `None` holds nothing back.
+    /// Holds attempts back after an error that asks for it, such as a `429 Too Many Requests`: none of them begins until the
+    /// time that this function returns has passed. Running attempts continue. `None` holds nothing back. The first of these
+    /// that the run has is held:
     ///
-    /// With a [`limiter`](crate::AsyncMapTaskBuilder::limiter), it is the limiter that holds, so all its runs wait; see
-    /// [`Limiter::hold_back`](crate::Limiter::hold_back) for the longest time, and for the starts after it. Without one, only
-    /// this run waits, and `concurrency` counts as its permits.
+    /// 1. **The item's key**, with [`limit_per`](Self::limit_per): all items with this key wait, in all runs of the
+    ///    [`KeyedLimiter`]. Items with other keys continue.
+    /// 2. **The first [`limiter`](crate::AsyncMapTaskBuilder::limiter)**: all its runs wait.
+    /// 3. **The run**: only this run waits, and `concurrency` counts as its permits.
+    ///
+    /// [`Limiter::hold_back`](crate::Limiter::hold_back) states the longest time, and the starts after it. To hold all keys of
+    /// a run that also has a limiter, call that method of the limiter in the map function.
     ///
     /// The function does not decide if the item is tried again; [`retry_if`](Self::retry_if) does. It is called for each error
     /// of the map function, also for one that is not retried, and not for timeouts and panics. A hold is a time at which no

@@ -59,8 +59,9 @@ impl<R: Plan> MapRun<R> {
     /// Use it for a shutdown in which started work is finished, and
     /// [`cancellation_token`](Self::cancellation_token) for the moment after which it is not. Items that wait for a retry
     /// are not tried again, and count as cancelled. An attempt that fails from then on is not tried again either, so its item
-    /// has failed, even if it has retries left. A run that has nothing left to start when it is drained still ends as
-    /// cancelled.
+    /// has failed, even if it has retries left. Such a failure has `attempts` of at most
+    /// [`retries`](crate::AsyncMapTaskBuilder::retries), an error that would be retried, and `why="the run is stopping"` in the
+    /// log. A run that has nothing left to start when it is drained still ends as cancelled.
     ///
     /// # Examples
     ///
@@ -99,8 +100,9 @@ impl<R: Plan> MapRun<R> {
     /// Drains the run at the first Ctrl-C, and cancels it at the second. Needs the feature `signal`.
     ///
     /// The first one acts as [`drain_token`](Self::drain_token): nothing more starts, and running attempts finish. The second
-    /// one acts as [`cancellation_token`](Self::cancellation_token). Both are logged at INFO. The run ends with
-    /// [`FailureReason::Cancelled`](crate::FailureReason::Cancelled), or with its partial result; see
+    /// one acts as [`cancellation_token`](Self::cancellation_token). Both are logged at INFO. An item that fails after the first
+    /// one counts as failed, even if it has retries left; [`drain_token`](Self::drain_token) states how to recognise it. The run
+    /// ends with [`FailureReason::Cancelled`](crate::FailureReason::Cancelled), or with its partial result; see
     /// [`accept_partial`](crate::AsyncMapTaskBuilder::accept_partial). By convention, a program that Ctrl-C has ended returns
     /// the exit code 130; that is up to the program. For SIGTERM, cancel a [`drain_token`](Self::drain_token) in a handler of your
     /// own; the guide has [the code](crate::guide::batch_jobs#a-machine-that-may-be-taken-away).
@@ -133,7 +135,7 @@ impl<R: Plan> MapRun<R> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("SIGINT", "shutdown", "abort", "interrupt"))]
+    #[doc(alias("SIGINT", "ctrl-c", "shutdown", "abort", "interrupt"))]
     #[cfg(feature = "signal")]
     pub fn cancel_on_ctrl_c(self) -> Self {
         self.with_options(|options| options.listen = Some(crate::ctrl_c::listen))

@@ -31,7 +31,8 @@ use super::{
     CacheKey, Checksummed, Claim, MAX_DURATION, Record, RunInfo, RunStatus, Store, StoreError, names, rows,
 };
 
-/// Stores everything in a PostgreSQL database, for many machines. Supports version 12 of the server and later.
+/// Stores everything in a PostgreSQL database, for many machines. Supports version 12 of the server and later. Needs the
+/// feature `postgres`.
 ///
 /// A clone is another handle to the same store, and shares its connections, at most eight. All leases and expiries use the
 /// server's clock, so the clocks of the machines may differ.

@@ -34,7 +34,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The mean pause between two attempts to lock a file that another process has locked.
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
-/// Stores everything in one file, for the processes of one machine. SQLite is built in; nothing needs to be installed.
+/// Stores everything in one file, for the processes of one machine. Needs the feature `sqlite`.
+///
+/// SQLite is compiled into the program. The build needs a C compiler, and the program needs nothing.
 ///
 /// A clone is another handle to the same store, and several processes may open one file. The file must be on a disk of this
 /// machine, because SQLite cannot lock files on a network share. Next to it, SQLite creates `-wal` and `-shm` files, which

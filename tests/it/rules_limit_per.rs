@@ -8,8 +8,10 @@ use std::time::Duration;
 use async_map_task::{AsyncMapTask, FailureReason, KeyedLimiter, Limiter};
 use futures::{StreamExt, stream};
 use tokio::time::sleep;
+use tracing::level_filters::LevelFilter;
 
 use crate::every_end::{End, Plan, Terminal};
+use crate::recorded_trace::listen;
 use crate::support::{Gauge, HOUR, Log, after, at_once, failed, in_time, lenient, millis, secs};
 
 /// The key of an item.
@@ -392,6 +394,7 @@ async fn rule_41_an_attempt_takes_two_keys_at_once() {
 async fn rule_39_a_refusal_holds_the_key_of_its_item() {
     for parallel in [false, true] {
         let (hosts, log) = (KeyedLimiter::new(4), Log::open());
+        let (memory, guard) = listen(LevelFilter::INFO);
         let notes = log.clone();
         let run = lenient()
             .concurrency(1)
@@ -409,6 +412,11 @@ async fn rule_39_a_refusal_holds_the_key_of_its_item() {
         let [first, other, rest @ ..] = &log.timed()[..] else { panic!("{:?}", log.timed()) };
         assert_eq!((first, other), (&(0, 0), &(0, 1)), "{parallel}: the other key goes on");
         assert!(matches!(rest, [(30_000, 10), (30_000.., 20)]), "{parallel}: {rest:?}");
+        drop(guard);
+        let holds = memory.events("an error holds back the items of its key");
+        assert_eq!(holds.len(), 1, "{parallel}");
+        assert_eq!(holds[0].fields.get("hold"), Some("30s"));
+        assert!(memory.events("an error holds back all items").is_empty());
     }
 }
 
