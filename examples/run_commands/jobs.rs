@@ -1,17 +1,4 @@
-//! Runs shell commands, several at once: one child process per item, as `xargs -P` or GNU parallel do.
-//!
-//! ```text
-//! cargo run --example run_commands -- --jobs 4 --timeout 60 --retries 1 'gzip -k {}' *.log
-//! cargo run --example run_commands < commands.txt
-//! ```
-//!
-//! It shows a function that owns something outside of the program. The processes of an item end with it: at its
-//! normal end, at its time limit, at the end of its run, and when the run is dropped. They get SIGTERM first and,
-//! after a grace, SIGKILL. It also shows `ordered` and `try_for_each`: the output of a command is printed when it and
-//! all commands before it have ended. If the output cannot be written any more, the run ends. It requires Unix.
-
-mod arguments;
-mod command;
+//! The run over the commands, and what it prints.
 
 use std::process::Output;
 
@@ -25,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::arguments::Arguments;
 use crate::command::{CommandError, ShellCommand};
 
-#[tokio::main]
-async fn main() -> io::Result<()> {
+/// Runs the commands of the arguments, and ends the program.
+pub(crate) async fn run_all() -> io::Result<()> {
     let mut arguments = Arguments::parse();
     let task = arguments.task();
     let commands = arguments.commands();
