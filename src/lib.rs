@@ -1,5 +1,19 @@
 #![doc = include_str!("guide.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    not(all(
+        feature = "http",
+        feature = "indicatif",
+        feature = "macros",
+        feature = "metrics",
+        feature = "postgres",
+        feature = "restate",
+        feature = "serde",
+        feature = "signal",
+        feature = "sqlite"
+    )),
+    allow(rustdoc::broken_intra_doc_links, reason = "pages link to what the other features add")
+)]
 
 mod batcher;
 mod builder;
