@@ -22,6 +22,13 @@ step "version $version"
 if git rev-parse --quiet --verify "refs/tags/$tag" >/dev/null; then fail "$tag exists"; fi
 macros=$(cargo pkgid -p async-map-task-macros | sed 's/.*[#@]//')
 [ "$macros" = "$version" ] || fail "async-map-task-macros has version $macros"
+# A wrong address could be taken by somebody else, so there is none before the repository is public.
+for file in Cargo.toml macros/Cargo.toml; do
+    if ! grep -q '^repository = "https://' "$file"; then
+        [ -n "$dry_run" ] || fail "$file has no repository; set it, and homepage"
+        echo "$file has no repository yet; a release needs it"
+    fi
+done
 if [ -z "$dry_run" ]; then
     grep -q "^## $version - [0-9]\{4\}-[0-9][0-9]-[0-9][0-9]$" CHANGELOG.md ||
         fail "CHANGELOG.md has no heading '## $version - <date>'"
