@@ -8,10 +8,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
 
+#[path = "../examples/cargo.rs"]
+mod cargo;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::{env, fs};
+
+use self::cargo::cargo;
 
 const LIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/public_api.txt");
 
@@ -22,13 +26,7 @@ const UNUSABLE: [&str; 3] = ["core::marker::Freeze", "core::marker::UnsafeUnpin"
 /// asked to as one of its own tools, which `rustdoc.sh` does.
 fn describe() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let describes_package =
-        |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(describes_package)) {
-        cargo.env_remove(name);
-    }
-    let described = cargo
+    let described = cargo()
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .args(["rustdoc", "--quiet", "-p", "async-map-task", "--lib", "--all-features", "--target-dir"])
         .arg(target)

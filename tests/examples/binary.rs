@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::LazyLock;
 
 use serde_json::Value;
+
+use crate::cargo::cargo;
 
 /// The binaries by the names of the examples. All of them are built once.
 static BINARIES: LazyLock<HashMap<String, PathBuf>> = LazyLock::new(build);
@@ -16,17 +18,10 @@ pub(crate) fn path(name: &str) -> PathBuf {
     BINARIES.get(name).unwrap_or_else(|| panic!("no example {name}")).clone()
 }
 
-/// Builds the examples of all packages, and returns their binaries. Cargo does not hold its lock while tests run, so this
-/// does not wait for the build that runs the test.
+/// Builds the examples of all packages, and returns their binaries.
 fn build() -> HashMap<String, PathBuf> {
     let target_folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // Cargo describes the package of a test to it. The build scripts of some crates would take that for a change.
-    let describes_package =
-        |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(describes_package)) {
-        cargo.env_remove(name);
-    }
+    let mut cargo = cargo();
     cargo.args(["build", "--quiet", "--message-format", "json"]);
     cargo.args(["--workspace", "--all-features", "--bins", "--examples"]);
     cargo.arg("--target-dir").arg(target_folder);

@@ -16,6 +16,7 @@
 mod binary;
 mod bulk_insert;
 mod bulk_insert_killed;
+mod cargo;
 mod clean_text;
 #[path = "../durable/cluster.rs"]
 #[allow(dead_code, reason = "the tests of the examples do not suspend the server")]
