@@ -6,6 +6,9 @@ use std::time::Duration;
 ///
 /// `humantime` panics at a sum that is a little above the longest duration, and some of its versions accept a 0 without a
 /// unit. So it gets one span at a time.
+///
+/// `sum_of_spans` in `src/map_task_config.rs` does the same. A macro can neither use the crate that exports it nor export a
+/// function to it; the test below compares the two.
 pub(crate) fn parse(mut text: &str) -> Option<Duration> {
     let mut sum = Duration::ZERO;
     loop {
