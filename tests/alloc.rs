@@ -19,12 +19,16 @@ use tokio::task::yield_now;
 use tokio::time::{pause, resume};
 use tokio_util::sync::CancellationToken;
 
-/// Enough for all workers to be opened, however slow the machine is: a poll opens only as many as its time allows.
+/// Enough for most workers to be opened, although a poll opens only as many as its time allows.
 const FEW: u64 = 20_000;
 const MANY: u64 = 100_000;
 
 /// The slots that are reserved ahead; beyond them the results grow by doubling.
 const RESERVED: u64 = 1 << 16;
+
+/// What the longer run may allocate more on a busy machine: workers that the shorter one had no time to open, and doublings
+/// of Tokio's list of deferred wakers. It is one for 1,250 of the items that are more.
+const LATE: u64 = 64;
 
 /// A task with every setting.
 fn everything() -> AsyncMapTaskBuilder {
@@ -62,8 +66,7 @@ fn assert_nothing_for_an_item<R>(what: &str, run: impl AsyncFn(u64) -> R) {
     let many = measure_run(MANY, &run);
     eprintln!("{what}: {} allocations for {FEW} items, {} for {MANY}", few.count_total, many.count_total);
     let doublings = u64::from(MANY.div_ceil(RESERVED).next_power_of_two().ilog2());
-    // Tokio's list of deferred wakers may double a few times more, if the machine is busy.
-    assert!(many.count_total <= few.count_total + doublings + 4, "{what}: {few:?} grew to {many:?}");
+    assert!(many.count_total <= few.count_total + doublings + LATE, "{what}: {few:?} grew to {many:?}");
     assert!(few.count_total < 64 * 3 + 32, "{what}: a few for a lane and a few for the run: {few:?}");
 }
 
