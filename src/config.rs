@@ -1,5 +1,6 @@
 //! The validated configuration of a task, and the defaults.
 
+mod described;
 mod doubts;
 
 use std::borrow::Cow;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::error::FailureReason;
 use crate::outcome::{FailureKind, Origin};
 use crate::result::Summary;
+use crate::rt::Instant;
 
 /// An event of a run.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub enum Event<'a> {
         total: Option<usize>,
         /// The maximum number of permits that running items have together.
         concurrency: usize,
+        /// The settings of the run.
+        settings: RunSettings<'a>,
     },
     /// The first attempt of an item starts.
     ItemStarted {
@@ -34,6 +37,9 @@ pub enum Event<'a> {
         index: usize,
         /// The number of the attempt. The first is 1.
         attempt: u32,
+        /// The time at which it starts. For an attempt that follows another one at once, this is the end of that attempt: the calls of
+        /// the observers are between the two.
+        at: Instant,
     },
     /// An attempt returned an output. In a durable run, the item settles later, once the output is stored.
     #[non_exhaustive]
@@ -58,6 +64,9 @@ pub enum Event<'a> {
         label: Option<&'a str>,
         /// The kind of the failure.
         kind: FailureKind,
+        /// The message of a panic, the reason why an attempt could not start, or the text of an error, if the run has
+        /// [`error_text`](crate::MapRun::error_text). Otherwise `None`.
+        message: Option<&'a str>,
         /// The delay before the next attempt. `None` if this failure is the item's last. The wait for a permit, or for a
         /// [`RetryBudget`](crate::RetryBudget) with [`WhenSpent::Wait`](crate::WhenSpent::Wait), is not included.
         retry_in: Option<Duration>,
@@ -223,6 +232,67 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
 
     fn for_run(&self) -> Option<Arc<dyn Observer + Send + Sync>> {
         (**self).for_run()
+    }
+}
+
+/// The settings of a run, for people: those that take effect and have been set or are always of interest.
+///
+/// Its `Display` form is one line, such as `concurrency = 64, retries = 3, timeout_per_attempt = 5s`.
+#[derive(Clone, Copy)]
+pub struct RunSettings<'a>(pub(crate) &'a dyn Describe);
+
+/// Lists settings by the names of their setters.
+pub(crate) trait Describe {
+    /// Calls a function for each setting, with its value.
+    fn describe(&self, setting: &mut dyn FnMut(&'static str, &dyn fmt::Display));
+}
+
+impl RunSettings<'_> {
+    /// Returns the names of the settings, which are those of the builder's functions, with their values.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::{AsyncMapTask, Event};
+    /// use std::cell::RefCell;
+    ///
+    /// let settings = RefCell::new(Vec::new());
+    /// let task = AsyncMapTask::builder().concurrency(64).max_failures(5).build()?;
+    /// task.over(0..10)
+    ///     .map(|n| async move { Ok::<_, String>(n) })
+    ///     .observe(|event: &Event<'_>| {
+    ///         if let Event::RunStarted { settings: of_run, .. } = event {
+    ///             *settings.borrow_mut() = of_run.entries();
+    ///         }
+    ///     })
+    ///     .await?;
+    /// let expected = [("concurrency", "64"), ("retries", "0"), ("max_failures", "5")];
+    /// assert_eq!(settings.into_inner(), expected.map(|(name, value)| (name, value.to_owned())));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn entries(&self) -> Vec<(&'static str, String)> {
+        let mut entries = Vec::new();
+        self.0.describe(&mut |name, value| entries.push((name, value.to_string())));
+        entries
+    }
+}
+
+impl fmt::Display for RunSettings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (name, value)) in self.entries().iter().enumerate() {
+            let comma = if n == 0 { "" } else { ", " };
+            write!(f, "{comma}{name} = {value}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for RunSettings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.entries()).finish()
     }
 }
 

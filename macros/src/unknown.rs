@@ -11,6 +11,7 @@ const OF_A_RUN: &[&str] = &[
     "cancel_on_ctrl_c",
     "cancellation_token",
     "drain_token",
+    "error_text",
     "give_back",
     "hold_back",
     "label",

@@ -225,7 +225,7 @@ impl<W: Work> ItemsOf<W> {
         let name = &scheduler.name;
         trace::call_retry(name, retried.len(), attempt, error.original.kind(), wait.length);
         for member in &retried {
-            let failure = Failure { attempts: member.job.attempt, ..Failure::from(&error.original) };
+            let failure = Failure { attempts: member.job.attempt, ..self.describe(&error.original) };
             scheduler.count_failed_attempt(&failure);
             scheduler.emit_failed(self.hooks.observer(), &member.job, &failure, Some(wait.length));
         }
@@ -324,7 +324,7 @@ impl<W: Work> ItemsOf<W> {
         why: &str,
     ) {
         drop_copy(&mut item);
-        let failure = Failure::from(&error);
+        let failure = self.describe(&error);
         scheduler.count_failed_attempt(&failure);
         scheduler.emit_failed(self.hooks.observer(), &job, &failure, None);
         self.fail(scheduler, &mut job, error, why);

@@ -24,7 +24,7 @@ use super::state_guard::DriverGuard;
 use super::trace;
 use crate::config::Config;
 use crate::error::BoxError;
-use crate::observe::Event;
+use crate::observe::{Event, RunSettings};
 use crate::panic_payload::{Payload, discard};
 use crate::rt::{AtomicBool, Instant, coop};
 use crate::signals::{SignalSource, Signals};
@@ -94,7 +94,8 @@ impl DriverCore {
     pub(super) fn new(scheduler: &mut Scheduler, items: &mut dyn Items) -> Self {
         scheduler.use_observers_of_run();
         let (total, concurrency) = (scheduler.total(), scheduler.config.concurrency);
-        scheduler.emit(items.observer(), &Event::RunStarted { name: &scheduler.name, total, concurrency });
+        let (name, settings) = (&*scheduler.name, RunSettings(&*scheduler.config));
+        scheduler.emit(items.observer(), &Event::RunStarted { name, total, concurrency, settings });
         let cancelled = scheduler.listen_to_tokens();
         let listen =
             scheduler.listen.map(|listen| listen(Arc::clone(&scheduler.signals), scheduler.name.clone()));

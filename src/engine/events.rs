@@ -34,7 +34,8 @@ impl Scheduler {
         self.config.observers.emit(of_run, event);
     }
 
-    /// Notifies the observers that an attempt starts. Returns the time after that.
+    /// Notifies the observers that an attempt starts. Returns the time after that. `is_at_once` is `true` if the clock was read at
+    /// the end of the attempt before.
     #[cold]
     #[inline(never)]
     pub(super) fn emit_started(
@@ -42,12 +43,32 @@ impl Scheduler {
         of_run: Option<&dyn Observer>,
         index: usize,
         attempt: u32,
+        is_at_once: bool,
     ) -> Instant {
+        let at = if is_at_once { self.clock.last() } else { self.clock.read() };
+        self.emit_started_at(of_run, index, attempt, at);
+        self.clock.read()
+    }
+
+    /// Notifies the observers that an attempt starts, if its worker reads the clock itself.
+    #[cold]
+    pub(super) fn emit_started_now(&mut self, of_run: Option<&dyn Observer>, index: usize, attempt: u32) {
+        let at = self.clock.read();
+        self.emit_started_at(of_run, index, attempt, at);
+    }
+
+    /// Notifies the observers that an attempt starts at this time.
+    pub(super) fn emit_started_at(
+        &self,
+        of_run: Option<&dyn Observer>,
+        index: usize,
+        attempt: u32,
+        at: Instant,
+    ) {
         if attempt == 1 {
             self.emit(of_run, &Event::ItemStarted { index });
         }
-        self.emit(of_run, &Event::AttemptStarted { index, attempt });
-        self.clock.read()
+        self.emit(of_run, &Event::AttemptStarted { index, attempt, at });
     }
 
     /// Notifies the observers that an attempt has returned an output.
@@ -57,7 +78,8 @@ impl Scheduler {
         self.emit(of_run, &Event::AttemptSucceeded { index: job.index, attempt: job.attempt, elapsed });
     }
 
-    /// Notifies the observers that an attempt has returned an output, with which its item has settled.
+    /// Notifies the observers that an attempt has returned an output, with which its item has settled. `elapsed` is the time of the
+    /// item, from which that of the attempt follows.
     #[cold]
     pub(super) fn emit_success(
         &mut self,
@@ -66,8 +88,14 @@ impl Scheduler {
         label: Option<&str>,
         elapsed: Duration,
     ) {
-        self.emit_succeeded(of_run, job);
-        let Job { index, attempt: attempts, .. } = *job;
+        let Job { index, attempt, started, attempt_started, .. } = *job;
+        let before =
+            attempt_started.zip(started).map_or(Duration::ZERO, |(of_attempt, of_item)| of_attempt - of_item);
+        self.emit(
+            of_run,
+            &Event::AttemptSucceeded { index, attempt, elapsed: elapsed.saturating_sub(before) },
+        );
+        let attempts = attempt;
         let origin = Origin::Ran;
         self.emit_settled(of_run, &Settled { index, attempts, elapsed, label, origin, failure: None });
     }
@@ -83,8 +111,11 @@ impl Scheduler {
         if self.observed {
             let elapsed = self.since(job.attempt_started);
             let Job { index, attempt, ref label, .. } = *job;
-            let (label, kind) = (label.as_deref(), failure.kind);
-            self.emit(of_run, &Event::AttemptFailed { index, attempt, elapsed, label, kind, retry_in });
+            let (label, kind, message) = (label.as_deref(), failure.kind, failure.message());
+            self.emit(
+                of_run,
+                &Event::AttemptFailed { index, attempt, elapsed, label, kind, message, retry_in },
+            );
         }
     }
 

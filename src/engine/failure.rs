@@ -13,6 +13,8 @@ pub(super) struct Failure<'a> {
     pub(super) limit: Option<(Duration, TimeoutScope)>,
     /// The message of a panic or a fault.
     pub(super) message: Option<&'a str>,
+    /// The text of the error of the map function, if the run asks for it.
+    pub(super) text: Option<String>,
 }
 
 impl<'a, E> From<&'a ItemError<E>> for Failure<'a> {
@@ -25,7 +27,7 @@ impl<'a, E> From<&'a ItemError<E>> for Failure<'a> {
                 (None, Some(message.as_str()))
             }
         };
-        Self { kind, attempts, limit, message }
+        Self { kind, attempts, limit, message, text: None }
     }
 }
 
@@ -34,6 +36,11 @@ impl Failure<'_> {
     /// least 1.
     pub(super) fn is_interruption(&self) -> bool {
         self.attempts == 0
+    }
+
+    /// Returns the message of a panic or a fault, or the text of an error.
+    pub(super) fn message(&self) -> Option<&str> {
+        self.message.or(self.text.as_deref())
     }
 
     /// Returns the end of the attempt. `of_error` is that of an attempt with an error of the map function.

@@ -65,7 +65,7 @@ impl<W: Work> ItemsOf<W> {
         error: ItemError<W::Error>,
     ) {
         let (mut job, mut item) = (job.take(), item.take());
-        let failure = Failure::from(&error);
+        let failure = self.describe(&error);
         if !scheduler.count_failed_attempt(&failure) {
             return self.leave(job, item);
         }
@@ -100,6 +100,16 @@ impl<W: Work> ItemsOf<W> {
         }
     }
 
+    /// Returns the facts of an error, with its text, if the run asks for it.
+    #[inline(always)]
+    pub(super) fn describe<'a>(&self, error: &'a ItemError<W::Error>) -> Failure<'a> {
+        let text = match error {
+            ItemError::Failed { error, .. } if W::Hooks::TEXTS => self.hooks.error_text(error),
+            _ => None,
+        };
+        Failure { text, ..Failure::from(error) }
+    }
+
     /// Emits the outcome of an item that has failed, or whose success comes from a store. It is compiled once for all of
     /// these.
     #[inline(never)]
@@ -120,7 +130,7 @@ impl<W: Work> ItemsOf<W> {
         error: ItemError<W::Error>,
         why: &str,
     ) {
-        let failure = Failure::from(&error);
+        let failure = self.describe(&error);
         let elapsed = scheduler.fail_item(job, &failure, why, self.hooks.observer());
         if W::Store::KEEPS {
             self.keep_failure(scheduler, job.index, elapsed, &error);
@@ -233,7 +243,7 @@ impl Scheduler {
         };
         let retry_in = wait.as_ref().ok().map(|wait| wait.length);
         if let Some(delay) = retry_in {
-            job.span.in_scope(|| trace::retry(&self.name, job.name(), job.attempt, failure.kind, delay));
+            job.span.in_scope(|| trace::retry(&self.name, job.name(), job.attempt, failure, delay));
         }
         self.emit_failed(observer, job, failure, retry_in);
         wait

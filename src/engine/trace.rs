@@ -58,7 +58,7 @@ pub(super) fn retry(
     task: &str,
     (index, label): ItemName<'_>,
     attempt: u32,
-    kind: FailureKind,
+    failure: &Failure<'_>,
     delay: Duration,
 ) {
     debug!(
@@ -67,7 +67,8 @@ pub(super) fn retry(
         index,
         label,
         attempt,
-        kind = kind.as_str(),
+        kind = failure.kind.as_str(),
+        error = failure.text,
         ?delay,
         "attempt failed, will retry"
     );
@@ -80,11 +81,6 @@ pub(super) fn hold(task: &str, (index, label): ItemName<'_>, hold: Duration, has
     info!(target: "async_map_task", task, index, label, ?hold, "an error holds back {held}");
 }
 
-/// How many failed items of a run are logged as warnings. The others are logged for debugging: a run over thousands of items
-/// does not fill the log with one fact.
-const WARNINGS: usize = 10;
-
-/// Logs the failure of an item, the run's failure number `failures`. `why` is the reason why it was not tried again.
 /// A call for several items that is made again.
 pub(super) fn call_retry(task: &str, items: usize, attempt: u32, kind: FailureKind, delay: Duration) {
     debug!(
@@ -104,6 +100,11 @@ pub(super) fn split(task: &str, items: usize, first: usize, second: usize, kind:
     debug!(target: "async_map_task", task, items, kind, first, second, "the call for a batch failed as a whole and is split");
 }
 
+/// How many failed items of a run are logged as warnings. The others are logged for debugging: a run over thousands of items
+/// does not fill the log with one fact.
+const WARNINGS: usize = 10;
+
+/// Logs the failure of an item, the run's failure number `failures`. `why` is the reason why it was not tried again.
 pub(super) fn failure(
     task: &str,
     failures: usize,
@@ -111,15 +112,15 @@ pub(super) fn failure(
     failure: &Failure<'_>,
     why: &str,
 ) {
-    let Failure { kind, attempts, limit, message } = failure;
+    let Failure { kind, attempts, limit, message, text } = failure;
     let limit = limit.as_ref().map(|(limit, _)| field::debug(limit));
     let panic = message.filter(|_| *kind == FailureKind::Panicked);
     let fault = message.filter(|_| *kind == FailureKind::Faulted);
     let kind = kind.as_str();
     if failures <= WARNINGS {
-        warn!(target: "async_map_task", task, index, label, attempts, kind, limit, panic, fault, why, "item failed");
+        warn!(target: "async_map_task", task, index, label, attempts, kind, limit, error = text, panic, fault, why, "item failed");
     } else {
-        debug!(target: "async_map_task", task, index, label, attempts, kind, limit, panic, fault, why, "item failed");
+        debug!(target: "async_map_task", task, index, label, attempts, kind, limit, error = text, panic, fault, why, "item failed");
     }
 }
 

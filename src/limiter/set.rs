@@ -39,6 +39,11 @@ impl LimiterSet {
         }
     }
 
+    /// Returns how many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.limiters().len()
+    }
+
     /// Returns the limiter that was named first.
     pub(crate) fn first(&self) -> &Limiter {
         match self {

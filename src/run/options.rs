@@ -10,7 +10,7 @@ use crate::engine::running::Parts;
 use crate::engine::user::bounds::Transferable;
 use crate::engine::user::call::Shared;
 use crate::engine::user::hooks::{
-    Label, Observe, OnLabel, OnObserve, OnRetryAfter, OnRetryIf, RetryAfter, RetryIf,
+    ErrorText, Label, Observe, OnErrorText, OnLabel, OnObserve, OnRetryAfter, OnRetryIf, RetryAfter, RetryIf,
 };
 use crate::engine::wraps::wraps;
 use crate::observe::Observer;
@@ -180,6 +180,48 @@ impl<R: Plan> MapRun<R> {
     {
         hook!(self, below => OnLabel { below, function })
     }
+
+    /// Gives each error a text for log lines and events. The default is no text: the error type need not be `Display`.
+    ///
+    /// The text is in the log lines about attempts and items that fail, as the field `error`, and in
+    /// [`Event::AttemptFailed`](crate::Event::AttemptFailed), as the `message`. Errors, outcomes and results contain the error
+    /// itself. The function is called for each attempt that fails with an error, and once more if the item then fails.
+    ///
+    /// # Panics
+    ///
+    /// A panic in this function propagates through the run's poll, after every running item was dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::{AsyncMapTask, Event};
+    /// use std::cell::RefCell;
+    ///
+    /// let messages = RefCell::new(Vec::new());
+    /// let task = AsyncMapTask::builder().allow_failures().build()?;
+    /// task.over(["7", "x"])
+    ///     .map(|text| async move { text.parse::<u32>() })
+    ///     .error_text(|error| error.to_string())
+    ///     .observe(|event: &Event<'_>| {
+    ///         if let Event::AttemptFailed { message: Some(message), .. } = event {
+    ///             messages.borrow_mut().push(message.to_string());
+    ///         }
+    ///     })
+    ///     .await?;
+    /// assert_eq!(messages.into_inner(), ["invalid digit found in string"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("describe", "message", "log"))]
+    pub fn error_text<F>(self, function: F) -> MapRun<ErrorText<R, F>>
+    where
+        F: Fn(&R::Error) -> String,
+    {
+        hook!(self, below => OnErrorText { below, function })
+    }
+
     /// Delivers the outcomes of [`for_each`](Self::for_each), [`try_for_each`](Self::try_for_each) or
     /// [`stream`](Self::stream) in input order. The default is the order of completion. The results of a run that is
     /// awaited or [spawned](Self::spawn) are in input order anyway.

@@ -24,6 +24,9 @@ pub trait Hooks<I, E>: Leftovers<I> {
     /// `true` if items have keys with limiters of their own.
     const KEYED: bool = Self::Below::KEYED;
 
+    /// `true` if errors have a text for logs and events.
+    const TEXTS: bool = Self::Below::TEXTS;
+
     /// Returns the hooks below these.
     fn below(&self) -> &Self::Below;
 
@@ -46,6 +49,12 @@ pub trait Hooks<I, E>: Leftovers<I> {
     #[inline]
     fn hold_back(&self, error: &E) -> Option<Duration> {
         self.below().hold_back(error)
+    }
+
+    /// Returns the text of an error, if errors have one.
+    #[inline]
+    fn error_text(&self, error: &E) -> Option<String> {
+        self.below().error_text(error)
     }
 
     /// Returns the limiters of the keys of an item, if it has keys. If a keyed limiter has no room for a key, or is not to add one,
@@ -107,8 +116,8 @@ macro_rules! below {
     };
 }
 
-/// No hooks: every error is retried, no error names a delay or a hold, every item takes one permit and has no label, and there is no
-/// observer.
+/// No hooks: every error is retried, no error has a text or names a delay or a hold, every item takes one permit and has no label,
+/// and there is no observer.
 #[derive(Debug)]
 pub struct NoHooks;
 
@@ -117,6 +126,7 @@ impl<I, E> Hooks<I, E> for NoHooks {
 
     const HOLDS: bool = false;
     const KEYED: bool = false;
+    const TEXTS: bool = false;
 
     fn below(&self) -> &Self {
         self
@@ -135,6 +145,10 @@ impl<I, E> Hooks<I, E> for NoHooks {
     }
 
     fn hold_back(&self, _error: &E) -> Option<Duration> {
+        None
+    }
+
+    fn error_text(&self, _error: &E) -> Option<String> {
         None
     }
 
@@ -239,6 +253,18 @@ impl<I, E, H: Hooks<I, E>, F: Fn(&E) -> Option<Duration>> Hooks<I, E> for OnHold
 
     fn hold_back(&self, error: &E) -> Option<Duration> {
         (self.function)(error)
+    }
+}
+
+hook!(ErrorText: "A run with [`error_text`](crate::MapRun::error_text).", OnErrorText);
+
+impl<I, E, H: Hooks<I, E>, F: Fn(&E) -> String> Hooks<I, E> for OnErrorText<H, F> {
+    below!(with observer);
+
+    const TEXTS: bool = true;
+
+    fn error_text(&self, error: &E) -> Option<String> {
+        Some((self.function)(error))
     }
 }
 

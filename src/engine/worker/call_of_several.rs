@@ -46,8 +46,9 @@ impl State<dyn Items + '_> {
         }
         if self.scheduler.observed {
             let observer = self.items.observer();
+            let at = started.unwrap_or_else(|| self.scheduler.clock.read());
             for Other { job, .. } in &control.others {
-                self.scheduler.emit_started(observer, job.index, job.attempt);
+                self.scheduler.emit_started_at(observer, job.index, job.attempt, at);
             }
         }
     }
