@@ -14,4 +14,4 @@ sed -i '/^members = \[/,/^\]/c members = ["macros"]' Cargo.toml
 sed -i '/^default-members/d' Cargo.toml
 cargo +nightly update -Z direct-minimal-versions
 # `sqlx`, behind the features `sqlite` and `postgres`, needs a later compiler.
-RUSTFLAGS="--cap-lints=warn" cargo +1.85 check -p async-map-task --features http,indicatif,macros,metrics,restate,serde,signal,store-conformance
+RUSTFLAGS="--cap-lints=warn" cargo +1.85 check -p async-map-task --features http,indicatif,macros,metrics,report,restate,serde,signal,store-conformance

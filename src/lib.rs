@@ -7,6 +7,7 @@
         feature = "macros",
         feature = "metrics",
         feature = "postgres",
+        feature = "report",
         feature = "restate",
         feature = "serde",
         feature = "signal",
@@ -67,6 +68,8 @@ mod retry_after_header;
 mod retry_budget;
 mod rt;
 mod run;
+#[cfg(feature = "report")]
+mod run_report;
 #[cfg(feature = "store")]
 pub mod store;
 mod stream;
@@ -104,9 +107,9 @@ pub use limiter::Permit;
 pub use map_task_config::MapTaskConfig;
 #[cfg(feature = "metrics")]
 pub use metrics_observer::MetricsObserver;
-pub use observe::Event;
 #[doc(alias("metrics", "hook", "callback", "listener"))]
 pub use observe::Observer;
+pub use observe::{Event, RunSettings};
 pub use outcome::{FailureKind, ItemError, ItemOutcome, LeftOver, Origin, TimeoutScope};
 pub use over::Over;
 #[doc(alias("progress bar", "eta"))]
@@ -122,6 +125,11 @@ pub use retry_budget::RetryBudget;
 pub use retry_budget::{RetryBudgetBuilder, WhenSpent};
 #[doc(alias("join_all", "buffer_unordered"))]
 pub use run::MapRun;
+#[cfg(feature = "report")]
+pub use run_report::RunRecorder;
+#[cfg(feature = "report")]
+#[doc(alias("html", "timeline", "gantt", "visualization"))]
+pub use run_report::RunReport;
 pub use stream::MapStream;
 #[doc(alias("task pool", "worker pool", "executor"))]
 pub use task::AsyncMapTask;

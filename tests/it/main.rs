@@ -14,6 +14,7 @@ mod config;
 mod ctrl_c;
 mod doubts;
 mod drop_anywhere;
+mod error_texts;
 mod errors;
 mod every_batch;
 mod every_end;
@@ -79,6 +80,8 @@ mod rules_turns;
 mod rules_verdict;
 mod rules_waiting;
 mod rules_weights;
+#[cfg(feature = "report")]
+mod run_report;
 #[cfg(feature = "serde")]
 mod serde_config;
 mod shutdown_table;

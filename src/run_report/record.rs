@@ -1,0 +1,420 @@
+//! The record of a run: its events as counts, and a sample of its attempts, in bounded memory.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::mem;
+use std::time::{Duration, SystemTime};
+
+use super::failures::{Failed, Failures, shorten};
+use super::grid::Grid;
+use super::histogram::Histogram;
+use super::rows::Rows;
+use super::slowest::Slowest;
+use crate::error::FailureReason;
+use crate::observe::Event;
+use crate::outcome::Origin;
+use crate::result::{Completion, Summary};
+use crate::rt::Instant;
+
+/// How many attempts are kept one by one. If there are more, half of the items are left out, again and again.
+pub(super) const ATTEMPTS: usize = 100_000;
+
+/// How many items have their label kept for the timeline. A timeline of more attempts shows no single ones.
+const LABELS: usize = 3_000;
+
+/// How the recorded run stands.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Phase {
+    #[default]
+    NotStarted,
+    Running,
+    /// The run was dropped before its end.
+    Dropped,
+    Ended {
+        summary: Summary,
+        /// The reason of a failed run, as text.
+        reason: Option<String>,
+        is_cancelled: bool,
+    },
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Succeeded,
+    /// It failed, and another attempt was to follow.
+    Retried,
+    Failed,
+    /// The run ended first.
+    CutOff,
+    /// It runs still.
+    Running,
+}
+
+/// An attempt. Times are nanoseconds since the start of the run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attempt {
+    pub(super) index: usize,
+    pub(super) attempt: u32,
+    pub(super) row: u32,
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) ended: End,
+}
+
+/// A running attempt.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    attempt: u32,
+    row: u32,
+    start: u64,
+}
+
+/// The counts of a run.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counts {
+    pub(super) attempts: u64,
+    pub(super) attempts_succeeded: u64,
+    pub(super) attempts_failed: u64,
+    pub(super) retries: u64,
+    pub(super) items_succeeded: u64,
+    pub(super) items_failed: u64,
+    /// The items that succeeded without an attempt in this run.
+    pub(super) items_without_attempt: u64,
+    pub(super) most_in_flight: usize,
+}
+
+/// Everything that is known of a run.
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    pub(super) phase: Phase,
+    pub(super) name: String,
+    pub(super) total: Option<usize>,
+    pub(super) concurrency: usize,
+    pub(super) settings: Vec<(&'static str, String)>,
+    pub(super) started_at: SystemTime,
+    started: Instant,
+    /// The time of the last event.
+    now: u64,
+    open: HashMap<usize, Open, BuildHasherDefault<IndexHasher>>,
+    rows: Rows,
+    waiting: HashMap<usize, u64>,
+    attempts: Vec<Attempt>,
+    /// An item is kept if these bits of its hash are zero.
+    left_out: u64,
+    pub(super) labels: HashMap<usize, String>,
+    pub(super) counts: Counts,
+    pub(super) grid: Grid,
+    pub(super) successes: Histogram,
+    pub(super) not_successes: Histogram,
+    pub(super) items: Histogram,
+    pub(super) failures: Failures,
+    pub(super) slowest: Slowest,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            phase: Phase::NotStarted,
+            name: String::new(),
+            total: None,
+            concurrency: 0,
+            settings: Vec::new(),
+            started_at: SystemTime::UNIX_EPOCH,
+            started: Instant::now(),
+            now: 0,
+            open: HashMap::default(),
+            rows: Rows::default(),
+            waiting: HashMap::new(),
+            attempts: Vec::new(),
+            left_out: 0,
+            labels: HashMap::new(),
+            counts: Counts::default(),
+            grid: Grid::default(),
+            successes: Histogram::default(),
+            not_successes: Histogram::default(),
+            items: Histogram::default(),
+            failures: Failures::default(),
+            slowest: Slowest::default(),
+        }
+    }
+}
+
+impl Record {
+    /// Records an event.
+    pub(super) fn record(&mut self, event: &Event<'_>) {
+        match *event {
+            Event::RunStarted { name, total, concurrency, settings } => {
+                self.phase = Phase::Running;
+                name.clone_into(&mut self.name);
+                (self.total, self.concurrency, self.settings) = (total, concurrency, settings.entries());
+                (self.started_at, self.started) = (SystemTime::now(), Instant::now());
+            }
+            Event::ItemStarted { .. } => {}
+            Event::AttemptStarted { index, attempt, at } => self.start_attempt(index, attempt, at),
+            Event::AttemptSucceeded { index, attempt, elapsed } => {
+                self.end_attempt(index, attempt, elapsed, End::Succeeded);
+            }
+            Event::AttemptFailed { index, attempt, elapsed, label, kind, message, retry_in } => {
+                let is_final = retry_in.is_none();
+                self.end_attempt(index, attempt, elapsed, if is_final { End::Failed } else { End::Retried });
+                self.failures.record(&Failed { index, kind, text: message, label, is_final });
+                if !is_final {
+                    self.waiting.insert(index, self.now);
+                    if let Some(column) = self.grid.column_at(self.now) {
+                        column.retried += 1;
+                    }
+                }
+            }
+            Event::ItemSettled { index, attempts, elapsed, label, origin, failure } => {
+                let has_failed = failure.is_some();
+                self.settle(index, attempts, elapsed, label, origin, has_failed);
+            }
+            Event::RunFinished { summary, reason } => {
+                self.end_run(Phase::Ended {
+                    summary: summary.clone(),
+                    reason: reason.map(ToString::to_string),
+                    is_cancelled: matches!(reason, Some(FailureReason::Cancelled)),
+                });
+            }
+        }
+    }
+
+    /// Ends the record of a run that was dropped.
+    pub(super) fn end_dropped(&mut self) {
+        if matches!(self.phase, Phase::Running) {
+            self.end_run(Phase::Dropped);
+        }
+    }
+
+    /// Returns the time since the start of the run: up to now while it runs, and up to its end after that.
+    pub(super) fn elapsed(&self) -> u64 {
+        match self.phase {
+            Phase::Running => nanos(self.started.elapsed()),
+            _ => self.now,
+        }
+    }
+
+    /// Returns how many of the items are kept: one in so many.
+    pub(super) fn sampled_one_in(&self) -> u64 {
+        self.left_out + 1
+    }
+
+    /// Returns the attempts that are kept, with those that run, by their start.
+    pub(super) fn attempts(&self) -> Vec<Attempt> {
+        let now = self.elapsed();
+        let open = self.open.iter().filter(|(index, _)| self.is_kept(**index));
+        let open = open.map(|(&index, &Open { attempt, row, start })| Attempt {
+            index,
+            attempt,
+            row,
+            start,
+            end: now,
+            ended: End::Running,
+        });
+        let mut attempts: Vec<_> = self.attempts.iter().copied().chain(open).collect();
+        attempts.sort_by_key(|attempt| (attempt.start, attempt.row));
+        attempts
+    }
+
+    /// Returns the grid, with the attempts and the waits that go on.
+    pub(super) fn grid(&self) -> Grid {
+        let mut grid = self.grid.clone();
+        let now = self.elapsed();
+        for open in self.open.values() {
+            grid.add_attempt(open.row, open.start, now, false);
+        }
+        self.waiting.values().for_each(|since| grid.add_wait(*since, now));
+        grid
+    }
+
+    /// Returns the durations of all attempts that have ended.
+    pub(super) fn attempt_durations(&self) -> Histogram {
+        self.successes.and(&self.not_successes)
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn read_clock(&mut self) -> u64 {
+        self.now = nanos(self.started.elapsed());
+        self.now
+    }
+
+    fn is_kept(&self, index: usize) -> bool {
+        hash(index) & self.left_out == 0
+    }
+
+    fn start_attempt(&mut self, index: usize, attempt: u32, at: Instant) {
+        let start = nanos(at - self.started);
+        self.counts.attempts += 1;
+        if attempt > 1 {
+            self.counts.retries += 1;
+            self.end_wait(index, start);
+        }
+        let row = self.rows.take();
+        // A part of a batch that is split starts again without an end.
+        if let Some(before) = self.open.insert(index, Open { attempt, row, start }) {
+            self.keep(index, before, start, End::CutOff);
+        }
+        self.counts.most_in_flight = self.counts.most_in_flight.max(self.open.len());
+    }
+
+    fn end_attempt(&mut self, index: usize, attempt: u32, elapsed: Duration, ended: End) {
+        let elapsed = nanos(elapsed);
+        let histogram = match ended {
+            End::Succeeded => &mut self.successes,
+            _ => &mut self.not_successes,
+        };
+        histogram.record(elapsed);
+        match ended {
+            End::Succeeded => self.counts.attempts_succeeded += 1,
+            _ => self.counts.attempts_failed += 1,
+        }
+        match self.open.remove(&index) {
+            Some(open) => {
+                self.now = open.start + elapsed;
+                self.keep(index, open, self.now, ended);
+            }
+            // It did not start: no thread was there for it.
+            None => {
+                let now = self.read_clock();
+                let row = self.rows.take();
+                self.keep(index, Open { attempt, row, start: now.saturating_sub(elapsed) }, now, ended);
+            }
+        }
+    }
+
+    /// Keeps an attempt that has ended.
+    fn keep(&mut self, index: usize, open: Open, end: u64, ended: End) {
+        let Open { attempt, row, start } = open;
+        self.rows.give_back(row);
+        self.grid.add_attempt(row, start, end, matches!(ended, End::Retried | End::Failed));
+        if !self.is_kept(index) {
+            return;
+        }
+        self.attempts.push(Attempt { index, attempt, row, start, end, ended });
+        if self.attempts.len() == ATTEMPTS {
+            self.leave_half_out();
+        }
+    }
+
+    #[cold]
+    fn leave_half_out(&mut self) {
+        let left_out = 2 * self.left_out + 1;
+        self.left_out = left_out;
+        self.attempts.retain(|attempt| hash(attempt.index) & left_out == 0);
+    }
+
+    fn end_wait(&mut self, index: usize, now: u64) {
+        if let Some(since) = self.waiting.remove(&index) {
+            self.grid.add_wait(since, now);
+        }
+    }
+
+    fn settle(
+        &mut self,
+        index: usize,
+        attempts: u32,
+        elapsed: Duration,
+        label: Option<&str>,
+        origin: Origin,
+        has_failed: bool,
+    ) {
+        if has_failed {
+            self.end_wait(index, self.now);
+        }
+        let count = if has_failed { &mut self.counts.items_failed } else { &mut self.counts.items_succeeded };
+        *count += 1;
+        if let Some(column) = self.grid.column_at(self.now) {
+            let count = if has_failed { &mut column.failed } else { &mut column.succeeded };
+            *count += 1;
+        }
+        if origin != Origin::Ran {
+            self.counts.items_without_attempt += 1;
+            return;
+        }
+        let elapsed = nanos(elapsed);
+        self.items.record(elapsed);
+        self.slowest.record(elapsed, index, attempts, has_failed, label);
+        if let (Some(label), true) = (label, self.labels.len() < LABELS) {
+            self.labels.insert(index, shorten(label));
+        }
+    }
+
+    fn end_run(&mut self, phase: Phase) {
+        let now = self.read_clock();
+        for (index, open) in mem::take(&mut self.open) {
+            self.keep(index, open, now, End::CutOff);
+        }
+        for (_, since) in mem::take(&mut self.waiting) {
+            self.grid.add_wait(since, now);
+        }
+        self.phase = phase;
+    }
+}
+
+impl Phase {
+    /// Returns `true` if the run has succeeded, also with an accepted partial result.
+    pub(super) fn is_success(&self) -> bool {
+        matches!(self, Self::Ended { reason: None, .. })
+    }
+
+    /// Describes the end of a run in a few words.
+    pub(super) fn verdict(&self) -> String {
+        match self {
+            Self::NotStarted => "no run has started".to_owned(),
+            Self::Running => "running".to_owned(),
+            Self::Dropped => "dropped before its end".to_owned(),
+            Self::Ended { reason: Some(reason), is_cancelled: false, .. } => format!("failed: {reason}"),
+            Self::Ended { reason: Some(reason), .. } => reason.clone(),
+            Self::Ended { summary, reason: None, .. } => match summary.completion {
+                Completion::All | Completion::Failed => "succeeded".to_owned(),
+                Completion::EarlySuccess => "succeeded early: enough items had succeeded".to_owned(),
+                Completion::Cancelled => "cancelled, with a partial result that is accepted".to_owned(),
+                Completion::TimedOut => {
+                    "ended at its run_timeout, with a partial result that is accepted".to_owned()
+                }
+            },
+        }
+    }
+}
+
+/// Spreads the indices of items.
+#[derive(Debug, Default)]
+struct IndexHasher(u64);
+
+impl Hasher for IndexHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 << 8) | u64::from(*byte);
+        }
+    }
+
+    #[inline]
+    fn write_usize(&mut self, index: usize) {
+        self.0 = hash(index);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Returns a hash of an index, whose low bits depend on all of its bits: it is multiplied with the golden ratio (Knuth, The
+/// Art of Computer Programming, volume 3, section 6.4), and the high bits are moved down.
+#[inline]
+fn hash(index: usize) -> u64 {
+    (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).swap_bytes()
+}
+
+/// Returns a time in nanoseconds. They are enough for 500 years.
+#[inline]
+fn nanos(time: Duration) -> u64 {
+    time.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(time.subsec_nanos()))
+}
