@@ -121,6 +121,24 @@ fn hash_files_lists_a_file_that_fails_and_hashes_the_others() {
 }
 
 #[test]
+fn hash_files_writes_a_page_about_its_run() {
+    let sandbox = Sandbox::new();
+    let (broken, good) = make_broken(&sandbox);
+    let page = sandbox.path("run.html");
+    let ended = sandbox.example("hash_files").arg(&broken).arg("--report").arg(&page).run();
+    ended.exits(1).out_is(&good).err_has(&format!("item 1 ({}/dangling) failed first", broken.display()));
+    let page = fs::read_to_string(page).unwrap();
+    let dangling = format!("{}/dangling", broken.display());
+    for text in
+        ["<h1>hash_files</h1>", "failed: 1 item failed, 0 allowed", "No such file or directory", &dangling]
+    {
+        assert!(page.contains(text), "the page has no {text}");
+    }
+    let ended = sandbox.example("hash_files").arg(&broken).args(["--report", "no/folder/run.html"]).run();
+    ended.exits(1).err_has("the report cannot be written to no/folder/run.html: No such file or directory");
+}
+
+#[test]
 fn hash_files_lists_what_it_may_not_read() {
     let sandbox = Sandbox::new();
     let locked = sandbox.folder("locked");

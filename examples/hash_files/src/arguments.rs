@@ -7,6 +7,8 @@ use async_map_task::{AsyncMapTask, ConfigError};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
+use crate::report::Report;
+
 /// Prints the SHA-256 of every file below a folder.
 ///
 /// The output is sorted by path and has the format of sha256sum.
@@ -33,11 +35,14 @@ pub(crate) struct Arguments {
     /// Stop at the first file that fails
     #[arg(long)]
     fail_fast: bool,
+    /// Write a page about the run to this file; needs a program that was built with `--features report`
+    #[arg(long, value_name = "HTML")]
+    report: Option<PathBuf>,
 }
 
 impl Arguments {
-    /// Returns the arguments and the task. Invalid arguments end the program.
-    pub(crate) fn parse_with_task() -> (Self, AsyncMapTask) {
+    /// Returns the arguments, the task, and its report, if one is to be written. Invalid arguments end the program.
+    pub(crate) fn parse_with_task() -> (Self, AsyncMapTask, Option<Report>) {
         let arguments = Self::parse();
         let fail = |why: String| -> ! { Self::command().error(ErrorKind::ValueValidation, why).exit() };
         if let Err(error) = arguments.dir.symlink_metadata() {
@@ -47,18 +52,25 @@ impl Arguments {
                 _ => fail(format!("cannot search {dir}: {error}")),
             }
         }
-        let task = arguments.task().unwrap_or_else(|error| fail(in_words_of_flags(&error)));
-        (arguments, task)
+        let report = arguments.report.clone().map(|file| {
+            Report::new(file)
+                .unwrap_or_else(|| fail("--report: build the program with `--features report`".to_owned()))
+        });
+        let task = arguments.task(report.as_ref()).unwrap_or_else(|error| fail(in_words_of_flags(&error)));
+        (arguments, task, report)
     }
 
-    fn task(&self) -> Result<AsyncMapTask, ConfigError> {
+    fn task(&self, report: Option<&Report>) -> Result<AsyncMapTask, ConfigError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let builder = AsyncMapTask::builder()
+        let mut builder = AsyncMapTask::builder()
             .name("hash_files")
             .concurrency(self.concurrency.unwrap_or(cores))
             .retries(self.retries)
             .min_success_ratio(self.min_success_ratio)
             .fail_fast(self.fail_fast);
+        if let Some(report) = report {
+            builder = report.observe(builder);
+        }
         match self.timeout_ms {
             Some(limit) => builder.timeout_per_attempt(Duration::from_millis(limit)).build(),
             None => builder.build(),

@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --release --example hash_files -- <dir> > sums
 //! sha256sum -c --quiet sums
+//! cargo run --release --example hash_files --features report -- --report run.html <dir> > sums
 //! ```
 //!
 //! It shows a source that is pulled lazily, blocking work that stops when it is cancelled, results in the order of the
@@ -13,6 +14,8 @@
 mod arguments;
 mod bar;
 mod files;
+#[cfg_attr(not(feature = "report"), path = "no_report.rs")]
+mod report;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -29,7 +32,7 @@ use crate::files::{Found, Sum, hash, walk, write_name, write_sum};
 
 #[tokio::main]
 async fn main() {
-    let (arguments, task) = Arguments::parse_with_task();
+    let (arguments, task, report) = Arguments::parse_with_task();
     let token = CancellationToken::new();
     tokio::spawn(cancel_on_ctrl_c(token.clone()));
     let bar = Bar::new();
@@ -49,6 +52,8 @@ async fn main() {
             }
         })
         .retry_if(|error| !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied))
+        .label(|file| file.path.display().to_string())
+        .error_text(|error| error.to_string())
         .cancellation_token(token)
         .ordered()
         .try_for_each(async |outcome| {
@@ -61,6 +66,10 @@ async fn main() {
     // An error is ignored: stderr may be closed. A return would wait for all blocking threads, and one of them may hang in
     // a read.
     let _ = print_account(&ended);
+    if let Some(Err(error)) = report.map(|report| report.write()) {
+        let _ = writeln!(io::stderr(), "hash_files: {error}");
+        exit(1);
+    }
     exit(exit_code(&ended))
 }
 

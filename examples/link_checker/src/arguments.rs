@@ -1,6 +1,7 @@
 //! The arguments, and the limits that are built from them.
 
 use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_map_task::{AsyncMapTask, ConfigError, KeyedLimiter, Limiter};
@@ -39,6 +40,9 @@ pub(crate) struct Arguments {
     /// Maximum number of retries of a page that could not be checked
     #[arg(long, value_name = "NUMBER", default_value_t = 2)]
     retries: u32,
+    /// Write a page about the run to this file
+    #[arg(long, value_name = "HTML")]
+    report: Option<PathBuf>,
 }
 
 const MORE: &str = "\
@@ -53,6 +57,11 @@ Exit codes:
 impl Arguments {
     pub(crate) fn urls(&self) -> &[Url] {
         &self.urls
+    }
+
+    /// Returns the file for the page about the run.
+    pub(crate) fn report(&self) -> Option<&Path> {
+        self.report.as_deref()
     }
 
     pub(crate) fn max_pages(&self) -> usize {

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! cargo run --release -p link_checker
-//! cargo run --release -p link_checker -- http://localhost:8000/
+//! cargo run --release -p link_checker -- --report run.html http://localhost:8000/
 //! ```
 //!
 //! It shows a source that grows while it is processed, limits for each host and for all of them, requests that wait when
-//! a server asks for it (`429 Too Many Requests`), retries of transient errors only, and a report of all failures.
+//! a server asks for it (`429 Too Many Requests`), retries of transient errors only, a report of all failures, and a page that
+//! shows the run.
 //! Without arguments, it checks a site of its own, with every kind of failure. Exit codes: 0 if no link is broken, 1 if
 //! some are, 2 for invalid arguments, 130 after Ctrl-C.
 
@@ -22,7 +23,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use async_map_task::Summary;
+use async_map_task::{RunReport, Summary};
 use clap::Parser;
 
 use crate::arguments::Arguments;
@@ -44,7 +45,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let client = client()?;
 
     let (mut frontier, links) = Frontier::new(starts, arguments.max_pages());
-    let (mut report, bar) = (Report::default(), Bar::default());
+    let (mut report, bar, recorded) = (Report::default(), Bar::default(), RunReport::new());
     let run = task
         .over_stream(links)
         .map(|link: Link| check(&client, link))
@@ -53,6 +54,8 @@ async fn main() -> anyhow::Result<ExitCode> {
         // A refusal holds the host that it came from, and no other.
         .hold_back(|error| error.hold())
         .label(|link| link.url.to_string())
+        .error_text(|error| error.to_string())
+        .observe(recorded.observer())
         .cancel_on_ctrl_c()
         // The function gets each page when it is checked, and adds the links of the page to the source of the run.
         .for_each(|mut page| {
@@ -69,6 +72,9 @@ async fn main() -> anyhow::Result<ExitCode> {
         Err(error) => (error.summary().clone(), Some(error)),
     };
     bar.clear();
+    if let Some(file) = arguments.report() {
+        recorded.write_html(file)?;
+    }
     print(&mut report, &summary, &frontier, site.as_ref()).context("cannot print the report")?;
     Ok(match failure {
         Some(failure) if failure.is_cancelled() => ExitCode::from(130),
