@@ -20,6 +20,12 @@ pub mod troubleshooting {}
 #[doc = include_str!("guide/coming_from.md")]
 pub mod coming_from {}
 
+#[doc = include_str!("guide/seeing_a_run.md")]
+#[doc = include_str!("guide/pictures/healthy.html")]
+#[doc = include_str!("guide/pictures/slow_tail.html")]
+#[doc = include_str!("guide/pictures/refuses.html")]
+pub mod seeing_a_run {}
+
 #[doc = include_str!("guide/production.md")]
 pub mod production {}
 
