@@ -36,7 +36,7 @@ use tokio::runtime::Builder;
 use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
-use async_map_task::{KeyedLimiter, Limiter};
+use async_map_task::{Event, KeyedLimiter, Limiter, RunReport};
 
 use self::frame::{Table, full, full_builder};
 
@@ -48,7 +48,7 @@ const CONCURRENCY: [usize; 2] = [64, 1024];
 
 /// The limits: a tenth above the measured figure, so that a fifth more instructions fail and the next compiler does not;
 /// and never above the promised figure.
-const LIMITS: [Limit; 11] = [
+const LIMITS: [Limit; 14] = [
     Limit { ours: "awaited", work: "W0", peer: BUFFER, measured: [0.54, 0.54], promised: Some(0.6) },
     Limit { ours: "awaited", work: "W1", peer: BUFFER, measured: [0.87, 0.84], promised: Some(0.9) },
     Limit { ours: "for_each", work: "W0", peer: FOR_EACH, measured: [1.12, 1.12], promised: None },
@@ -59,6 +59,9 @@ const LIMITS: [Limit; 11] = [
     Limit { ours: "parallel", work: "W1", peer: BUFFER, measured: [1.96, 2.00], promised: None },
     Limit { ours: "limited", work: "W0", peer: "awaited", measured: [5.26, 5.26], promised: None },
     Limit { ours: "limited", work: "W1", peer: "awaited", measured: [2.66, 2.71], promised: None },
+    Limit { ours: "observed", work: "W0", peer: "awaited", measured: [9.0, 9.0], promised: None },
+    Limit { ours: "observed", work: "W1", peer: "awaited", measured: [9.0, 9.0], promised: None },
+    Limit { ours: "recorded", work: "W0", peer: "observed", measured: [9.0, 9.0], promised: None },
     Limit { ours: "batched", work: "W0", peer: "awaited", measured: [2.50, 2.50], promised: None },
 ];
 const TOLERANCE: f64 = 1.1;
@@ -225,6 +228,8 @@ fn run(name: &str, work: &str, size: Size) {
         "stream" => sum!(stream),
         "parallel" => sum!(parallel),
         "limited" => sum!(limited),
+        "observed" => sum!(observed),
+        "recorded" => sum!(recorded),
         "batched" => sum!(batched),
         _ => panic!("there is no contender {name}"),
     };
@@ -297,6 +302,22 @@ async fn limited<Fut: Future<Output = ItemResult>>(size: Size, f: impl Fn(u64) -
         .cancellation_token(CancellationToken::new())
         .limit_per(|n| n % 16, &hosts);
     run.await.expect("no item fails").into_successful_results().into_iter().sum()
+}
+
+/// As `awaited`, with an observer that does nothing.
+async fn observed<Fut: Future<Output = ItemResult>>(size: Size, f: impl Fn(u64) -> Fut) -> u64 {
+    let observe = |event: &Event<'_>| {
+        black_box(event);
+    };
+    let result = full_run!(size, f).observe(observe).await.expect("no item fails");
+    result.into_successful_results().into_iter().sum()
+}
+
+/// As `awaited`, with a report.
+async fn recorded<Fut: Future<Output = ItemResult>>(size: Size, f: impl Fn(u64) -> Fut) -> u64 {
+    let report = RunReport::new();
+    let result = full_run!(size, f).observe(report.observer()).await.expect("no item fails");
+    result.into_successful_results().into_iter().sum()
 }
 
 /// As `awaited`, in batches of 96 items. A call awaits its items one after another.
