@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::LazyLock;
 use std::{env, process};
 
 use anyhow::{Context, Result, ensure};
@@ -16,6 +17,9 @@ use tokio::task::JoinHandle;
 use crate::table::Facts;
 
 const FILES: usize = 2_000;
+
+/// Long names fill the pipe soon.
+static PADDING: LazyLock<String> = LazyLock::new(|| "x".repeat(150));
 
 /// The lines of new files after which a process is killed. The pipe to it has room for some hundred lines, and so has the
 /// run. So a process is still running when its line is read: there are more files.
@@ -85,8 +89,7 @@ struct Batch {
 impl Batch {
     fn create(resume_batch: PathBuf) -> Result<Self> {
         let folder = env::temp_dir().join(format!("async-map-task-proof-{}", process::id()));
-        // Long names fill the pipe soon.
-        let file = |number: usize| folder.join(format!("{number:04}-{}", "x".repeat(150)));
+        let file = |number: usize| folder.join(format!("{number:04}-{}", *PADDING));
         let batch = Self { resume_batch, files: (0..FILES).map(file).collect(), folder: folder.clone() };
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let mut list = String::new();
@@ -156,7 +159,8 @@ impl Session<'_> {
         while self.read < to {
             let Some(line) = self.out.next_line().await? else { break };
             let file = self.batch.files.get(self.read).context("more lines than files")?;
-            ensure!(line == format!("{}: OK", file.display()), "line {}: {line}", self.read + 1);
+            let is_verified = line == format!("{}: OK", file.display());
+            ensure!(is_verified, "line {}: {}", self.read + 1, line.replace(&*PADDING, "..."));
             self.read += 1;
         }
         Ok(self.read)

@@ -79,7 +79,7 @@ pub(crate) async fn enough_successes() -> Result<Facts> {
         .equal("items that were started", calls, CONCURRENCY + 9))
 }
 
-/// As many items panic as there are permits. A permit that were lost would end the run before its last item.
+/// As many items panic as there are permits. Without a permit for each, the run would not come to its last item.
 pub(crate) async fn panics() -> Result<Facts> {
     const PERMITS: usize = 4;
     let server = Server::start(|_| Some(Answer::Ok)).await?;
