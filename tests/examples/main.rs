@@ -33,6 +33,7 @@ mod picture_hashes;
 mod pictures;
 mod pipeline;
 mod pipeline_stopped;
+mod proof;
 #[path = "../it/support/random.rs"]
 mod random;
 mod resize_images;

@@ -17,6 +17,7 @@ mod endpoints;
 mod limits;
 mod lines;
 mod load;
+mod metrics;
 mod outbound;
 mod secrets;
 mod server;
@@ -31,3 +32,6 @@ mod internal;
 #[path = "../../examples/axum_service/src/mask.rs"]
 #[allow(dead_code, reason = "the tests use a part of it")]
 mod mask;
+#[path = "../../examples/axum_service/src/metrics.rs"]
+#[allow(dead_code, reason = "the tests use a part of it")]
+mod service_metrics;

@@ -26,7 +26,13 @@ async fn foreign_names_are_refused() {
     ];
     for (host, is_own) in cases {
         // Reading is refused as well, because the browser would show the answers to the page.
-        for (method, path) in [(Method::GET, "/jobs"), (Method::POST, "/limiter"), (Method::GET, "/")] {
+        let requests = [
+            (Method::GET, "/jobs"),
+            (Method::POST, "/limiter"),
+            (Method::GET, "/"),
+            (Method::GET, "/metrics"),
+        ];
+        for (method, path) in requests {
             let request = client().request(method.clone(), server.url(path)).header("host", host);
             let answer = request.json(&json!({ "permits": 7 })).send().await.unwrap();
             let expected = if is_own { StatusCode::OK } else { StatusCode::MISDIRECTED_REQUEST };

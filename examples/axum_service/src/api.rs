@@ -23,6 +23,7 @@ use crate::flaky::flaky;
 use crate::job::{Asked, Job, Status};
 use crate::jobs::Jobs;
 use crate::map::map;
+use crate::metrics::{Metrics, TEXT_FORMAT};
 use crate::order::{Order, check_concurrency};
 use crate::reply::ApiError;
 use crate::{long, origin};
@@ -41,6 +42,7 @@ pub(crate) struct Service {
     /// The limiter of all jobs and requests, in addition to their own concurrency.
     pub(crate) limiter: Limiter,
     pub(crate) jobs: Jobs,
+    pub(crate) metrics: Metrics,
     /// The address of the service's own `/flaky` endpoint.
     pub(crate) origin: String,
     /// The names of the service, in addition to its addresses and `localhost`.
@@ -70,6 +72,7 @@ pub(crate) fn router(service: Arc<Service>) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/health", get(health))
+        .route("/metrics", get(metrics))
         .route("/limiter", post(resize))
         .route("/jobs", get(list).post(start))
         .route("/jobs/{id}", get(status).delete(cancel))
@@ -98,7 +101,7 @@ async fn start(
     let order = order(body?.0)?;
     let urls = order.urls(&service.origin)?;
     let job = service.jobs.add(|names| {
-        let task = order.task(format!("job {}", names.number), &service.limiter)?;
+        let task = order.task(format!("job {}", names.number), &service.limiter, &service.metrics.jobs)?;
         Ok(Job::start(names, &task, urls, service.fetcher(&order)))
     })?;
     let location = format!("/jobs/{}", job.names().id);
@@ -189,6 +192,11 @@ async fn health(State(service): Shared) -> Json<Value> {
         "jobs": { "alive": alive, "kept": kept },
         "tasks": Handle::current().metrics().num_alive_tasks(),
     }))
+}
+
+/// Returns the metrics of all runs for Prometheus. The answer is short: its size does not depend on the number of runs.
+async fn metrics(State(service): Shared) -> impl IntoResponse {
+    ([(CONTENT_TYPE, TEXT_FORMAT), (CACHE_CONTROL, "no-store")], service.metrics.text())
 }
 
 #[derive(Deserialize)]

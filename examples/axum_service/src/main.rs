@@ -16,6 +16,7 @@
 //! curl 'localhost:3000/map?generate=20&delay_ms=500'  # Ctrl-C here cancels the run there
 //! curl localhost:3000/limiter --json '{"permits": 8}' # for all jobs and requests together
 //! curl localhost:3000/health
+//! curl localhost:3000/metrics                         # for Prometheus
 //! ```
 //!
 //! On Ctrl-C or SIGTERM it accepts no more requests, lets running attempts finish, and ends.
@@ -25,6 +26,7 @@
 //! - A run in the background with commands, progress and a record of its outcomes: `job`, `jobs`, `record`.
 //! - A run within a request: `map`. Endpoints and their errors: `api`, `order`, `reply`.
 //! - Requests to servers that fail, with retries: `fetch`, and `flaky` to try it.
+//! - Metrics of all runs for Prometheus: `metrics`.
 //! - The limits of a service that strangers can reach: the other files.
 //!
 //! # Limits
@@ -58,6 +60,7 @@ mod jobs;
 mod long;
 mod map;
 mod mask;
+mod metrics;
 mod order;
 mod origin;
 mod record;
@@ -80,6 +83,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Service, router};
 use crate::fetch::{Fetcher, Reach};
 use crate::jobs::Jobs;
+use crate::metrics::{Metrics, UPKEEP_INTERVAL};
 
 /// The time that jobs and connections have to end after the signal. Then they are dropped.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
@@ -118,6 +122,7 @@ async fn main() -> anyhow::Result<()> {
         own_fetcher: Fetcher::new(Client::builder(), Reach::Anywhere)?,
         limiter: Limiter::new(arguments.permits.into()),
         jobs: Jobs::default(),
+        metrics: Metrics::install().context("cannot install the metrics")?,
         origin: origin.clone(),
         hosts: arguments.hosts,
         map_items: map::places(),
@@ -128,7 +133,11 @@ async fn main() -> anyhow::Result<()> {
     let server = tokio::spawn(serve::serve(listener, router(Arc::clone(&service)), stop.clone()));
     println!("listening on {origin}");
 
-    stop_signal().await?;
+    tokio::select! {
+        biased;
+        signal = stop_signal() => signal?,
+        () = service.metrics.upkeep(UPKEEP_INTERVAL) => {}
+    }
     stop.cancel();
     service.jobs.close();
     let everything = async {

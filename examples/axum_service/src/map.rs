@@ -37,7 +37,7 @@ pub(crate) async fn map(
     let Query(order) = query?;
     let places = reserve(&service.map_items, order.len())?;
     let urls = order.urls(&service.origin)?;
-    let task = order.task(String::from("map"), &service.limiter)?;
+    let task = order.task(String::from("map"), &service.limiter, &service.metrics.maps)?;
     let fetcher = service.fetcher(&order);
     let run = task
         .over(urls)

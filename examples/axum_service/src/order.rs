@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_map_task::{AsyncMapTask, Limiter};
+use async_map_task::{AsyncMapTask, Limiter, MetricsObserver};
 use reqwest::Url;
 use serde::Deserialize;
 
@@ -76,7 +76,12 @@ impl Order {
     }
 
     /// Every request and every job has its own task. All of them share one limiter.
-    pub(crate) fn task(&self, name: String, limiter: &Limiter) -> Result<AsyncMapTask, ApiError> {
+    pub(crate) fn task(
+        &self,
+        name: String,
+        limiter: &Limiter,
+        metrics: &MetricsObserver,
+    ) -> Result<AsyncMapTask, ApiError> {
         check_concurrency(self.concurrency)?;
         if self.retries > MAX_RETRIES {
             return Err(refused("retries", self.retries, format!("at most {MAX_RETRIES}")));
@@ -85,6 +90,7 @@ impl Order {
             .name(name)
             .concurrency(self.concurrency)
             .limiter(limiter)
+            .observer(metrics.clone())
             .retries(self.retries)
             .retry_delay(Duration::from_millis(100))
             .timeout_per_attempt(Duration::from_secs(2))
