@@ -8,6 +8,7 @@
     reason = "tests may"
 )]
 
+mod adaptive_simulation;
 mod awaiting;
 mod config;
 #[cfg(all(unix, feature = "signal"))]
