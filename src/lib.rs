@@ -105,6 +105,7 @@ pub use map_task_config::MapTaskConfig;
 #[cfg(feature = "metrics")]
 pub use metrics_observer::MetricsObserver;
 pub use observe::Event;
+pub use observe::LimitChange;
 #[doc(alias("metrics", "hook", "callback", "listener"))]
 pub use observe::Observer;
 pub use outcome::{FailureKind, ItemError, ItemOutcome, LeftOver, Origin, TimeoutScope};

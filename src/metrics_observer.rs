@@ -207,7 +207,7 @@ impl Observer for MetricsObserver {
                 }
             }
             Event::RunFinished { summary, .. } => self.finish_run(summary.completion),
-            Event::ItemStarted { .. } => {}
+            Event::ItemStarted { .. } | Event::LimitChanged { .. } => {}
         }
     }
 

@@ -30,6 +30,7 @@ mod observers;
 mod progress_bar;
 mod recorded_trace;
 mod rules_account;
+mod rules_adaptive;
 mod rules_admission;
 mod rules_batcher;
 mod rules_batches;

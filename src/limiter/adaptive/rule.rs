@@ -25,6 +25,9 @@ const BOUND_AFTER_OVERLOAD: f64 = 0.95;
 const OVERLOADS: f64 = 1.0 / 8.0;
 const OVERLOAD_WINDOW: f64 = 32.0;
 
+/// The shortest duration, in seconds.
+const SHORTEST: f64 = 1e-9;
+
 /// The reason for a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
@@ -147,7 +150,9 @@ impl Rule {
             Some(measurement) => measurement.limit,
             None => 2.0 * self.limit,
         };
-        let taken = self.round.add((end.now - end.began).as_secs_f64(), end.weight, end.is_full, permits)?;
+        // An attempt that is ready at once takes no time by a paused clock.
+        let duration = (end.now - end.began).as_secs_f64().max(SHORTEST);
+        let taken = self.round.add(duration, end.weight, end.is_full, permits)?;
         match self.measurement.take() {
             Some(measurement) => Some(self.end_measurement(&measurement, &taken, end.now)),
             None => self.end_round(&taken, end.now),
