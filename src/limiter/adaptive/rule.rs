@@ -182,8 +182,9 @@ impl Rule {
         };
         self.base = Some(base);
         // A rise within the noise is none.
-        let usable = self.limit * base / (duration - noise).max(base);
-        self.is_new &= usable >= self.limit;
+        let usable = self.limit * (base / (duration - noise).max(base));
+        // The mean of equal durations may differ from them in its last digits.
+        self.is_new &= usable * (1.0 + 1e-9) >= self.limit;
         let mut wanted = usable + headroom(self.limit);
         if self.is_new {
             wanted = wanted.max(self.limit * FIRST_GROWTH);
