@@ -21,7 +21,9 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 const WORKERS: u32 = 8;
-const SERVICE_MILLIS: u64 = 25;
+const SERVICE_MILLIS: u64 = 100;
+/// A refusal takes this long, so that the requests that follow do not use all the CPU time.
+const REFUSAL: Duration = Duration::from_millis(20);
 /// Requests that wait at a server which refuses.
 const DEPTH: usize = 16;
 const LENGTH: Duration = Duration::from_secs(60);
@@ -60,13 +62,14 @@ impl Pool {
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.depth && self.workers.available_permits() == 0
         {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
+            sleep(REFUSAL).await;
             return StatusCode::SERVICE_UNAVAILABLE;
         }
         let _worker = self.workers.acquire().await.expect("it is never closed");
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         // From half the usual time to one and a half times, in a fixed order.
         let number = self.number.fetch_add(1, Ordering::Relaxed) as u64;
-        sleep(Duration::from_millis(SERVICE_MILLIS / 2 + number * 7 % (SERVICE_MILLIS + 1))).await;
+        sleep(Duration::from_millis(SERVICE_MILLIS / 2 + number * 37 % (SERVICE_MILLIS + 1))).await;
         StatusCode::OK
     }
 }

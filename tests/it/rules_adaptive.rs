@@ -8,6 +8,9 @@ use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder, Event, LimitChange, Limi
 use futures::FutureExt;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
+use tracing::level_filters::LevelFilter;
+
+use crate::recorded_trace::listen;
 
 const MILLIS: Duration = Duration::from_millis(1);
 
@@ -256,6 +259,36 @@ async fn every_run_reports_the_changes() {
         assert!(log.windows(2).all(|pair| pair[0].1 == pair[1].0), "{log:?}");
         assert!(log.iter().any(|(_, _, why)| *why == LimitChange::Measurement), "{log:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_are_logged_in_the_span_of_the_run() {
+    for parallel in [false, true] {
+        let (server, limiter) = (Server::new(16), seeking(100, 4));
+        let task = sharing(&limiter).name("fetch").build().unwrap();
+        let (memory, guard) = listen(LevelFilter::DEBUG);
+        let run = task.over(0..500).map(move |_| {
+            let server = server.clone();
+            async move { server.serve().await }
+        });
+        let result = if parallel { run.parallel().await } else { run.await };
+        drop(guard);
+        assert_eq!(result.unwrap().successes(), 500);
+        let events = memory.events("the limit has changed");
+        let first = &events[0];
+        let fields = ["task", "from", "to", "why"].map(|name| first.fields.get(name).unwrap());
+        assert_eq!(fields, ["fetch", "4", "6", "growth"], "{parallel}");
+        assert_eq!(memory.place_of(first), ("map_task", None), "{parallel}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blocking_function_counts_when_it_returns() {
+    let limiter = seeking(100, 2);
+    let task = sharing(&limiter).build().unwrap();
+    let result = task.over(0..200).map_blocking(|_| Ok::<_, String>(())).await.unwrap();
+    assert_eq!((result.successes(), limiter.in_use()), (200, 0));
+    assert!(limiter.permits() > 2, "{}", limiter.permits());
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::round::Round;
 use super::rule::{Cause, End, Rule};
 
 const MILLIS: Duration = Duration::from_millis(1);
@@ -151,4 +152,31 @@ fn a_slower_server_keeps_its_permits() {
         }
     }
     assert!((25..=40).contains(&server.rule.limit()), "{}", server.rule.limit());
+}
+
+#[test]
+fn a_round_has_the_mean_of_its_middle_half() {
+    let mut round = Round::default();
+    for n in 0..23 {
+        assert!(round.add(f64::from(n % 4), 1, n % 2 == 0, 10.0).is_none());
+    }
+    let taken = round.add(1_000.0, 1, true, 10.0).unwrap();
+    // 0 to 3 six times each, but for one 3, which is 1,000: six 1 and six 2 are in the middle.
+    assert!((taken.duration - 1.5).abs() < 1e-9, "{}", taken.duration);
+    assert!((taken.noise - 1.0 / 24_f64.sqrt()).abs() < 1e-9, "{}", taken.noise);
+    assert!(taken.was_full);
+    assert!(round.add(1.0, 1, false, 10.0).is_none(), "the next round is empty");
+}
+
+#[test]
+fn a_long_round_keeps_its_last_durations() {
+    let mut round = Round::default();
+    let add = |round: &mut Round, n: u32| round.add(f64::from(n), 1, false, 10_000.0);
+    for n in 1..10_000 {
+        assert!(add(&mut round, n).is_none());
+    }
+    let taken = add(&mut round, 10_000).unwrap();
+    // The mean of the last 4,096 numbers up to 10,000.
+    assert!((taken.duration - 7_952.5).abs() < 1e-9, "{}", taken.duration);
+    assert!(!taken.was_full);
 }
