@@ -109,7 +109,7 @@ pub use map_task_config::MapTaskConfig;
 pub use metrics_observer::MetricsObserver;
 #[doc(alias("metrics", "hook", "callback", "listener"))]
 pub use observe::Observer;
-pub use observe::{Event, RunSettings};
+pub use observe::{Event, LimitChange, RunSettings};
 pub use outcome::{FailureKind, ItemError, ItemOutcome, LeftOver, Origin, TimeoutScope};
 pub use over::Over;
 #[doc(alias("progress bar", "eta"))]

@@ -1,6 +1,7 @@
 //! A limit that several tasks and requests share.
 
 mod acquire;
+mod adaptive;
 mod builder;
 mod hold;
 mod joint;
@@ -9,6 +10,7 @@ mod numbered;
 mod rate;
 mod request;
 mod room;
+mod seeking;
 mod set;
 mod state;
 mod ticket;
@@ -19,6 +21,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 pub(crate) use self::acquire::Acquire;
+pub(crate) use self::adaptive::Change;
 pub use self::builder::LimiterBuilder;
 pub(crate) use self::key::KeyLimiter;
 use self::key::KeyUses;
@@ -27,6 +30,7 @@ use self::request::{Request, Task};
 pub(crate) use self::room::{KeyId, Room, Wakers};
 pub(crate) use self::set::LimiterSet;
 use self::state::State;
+use self::ticket::Ended;
 pub use self::ticket::Permit;
 pub(crate) use self::ticket::{Acquired, SharedPermits, Ticket, Turn};
 use crate::error::ConfigError;
@@ -153,6 +157,8 @@ struct Shared {
     state: Mutex<State>,
     /// Set for the limiter of a key of a keyed limiter. Such a key is not forgotten before all clones are dropped.
     uses: Option<KeyUses>,
+    /// `true` if the limiter finds its own number of permits.
+    is_adaptive: bool,
 }
 
 impl Shared {
@@ -211,7 +217,8 @@ impl Limiter {
     }
 
     fn with_state(state: State) -> Self {
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), uses: None }) }
+        let is_adaptive = state.is_adaptive();
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), uses: None, is_adaptive }) }
     }
 
     /// Changes the number of permits immediately.
@@ -226,10 +233,12 @@ impl Limiter {
     ///
     /// `set_permits(0)` holds everything back: nothing starts until the limit is raised again. Time limits continue
     /// meanwhile, such as [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout).
+    ///
+    /// An [adaptive](LimiterBuilder::adaptive) limiter goes on from the new number, which is brought into its range. After
+    /// `set_permits(0)`, it holds everything back until another call gives it permits.
     pub fn set_permits(&self, permits: usize) {
         let mut state = self.lock();
-        state.permits = permits;
-        state.most = state.most.max(permits);
+        state.set_permits(permits);
         self.serve(state);
     }
 
@@ -291,7 +300,7 @@ impl Limiter {
         self.lock().is_held()
     }
 
-    /// Returns the number of permits; `usize::MAX` if there is no bound.
+    /// Returns the present number of permits; `usize::MAX` if there is no bound.
     pub fn permits(&self) -> usize {
         self.lock().permits
     }
@@ -351,8 +360,11 @@ impl Limiter {
         can_take
     }
 
-    fn release(&self, weight: u32, is_unused: bool) {
+    fn release(&self, weight: u32, is_unused: bool, ended: Option<&Ended>) {
         let mut state = self.lock();
+        if let Some(ended) = ended {
+            state.note_end(weight, ended);
+        }
         state.release(weight, is_unused);
         if !state.waiting.is_empty() {
             self.serve(state);

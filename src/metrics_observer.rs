@@ -26,6 +26,7 @@ use crate::result::Completion;
 /// | `async_map_task_attempts_in_flight` | gauge | | attempts that have started and not ended |
 /// | `async_map_task_items_waiting_for_retry` | gauge | | items between a failed attempt and their next one |
 /// | `async_map_task_runs_active` | gauge | | runs that were polled and have not ended |
+/// | `async_map_task_limit` | gauge | | the number of permits of an [adaptive](crate::LimiterBuilder::adaptive) limiter, from its first change on |
 /// | `async_map_task_attempt_duration_seconds` | histogram | `outcome` | the time of an attempt |
 /// | `async_map_task_item_duration_seconds` | histogram | `outcome` | the time from the start of an item's first attempt until it settled, delays included; only items of origin `ran` |
 ///
@@ -39,7 +40,7 @@ use crate::result::Completion;
 /// | `outcome` of runs | `all`, `early_success`, `cancelled`, `timed_out`, `failed`: the [`Completion`] of the run; `dropped` |
 /// | `origin` | `ran`, `cached`, `recovered`, `carried`: the [`Origin`] of the result |
 ///
-/// So the number of series is bounded: at most 24 for each text of `for_task`. No label contains an item, its label or an
+/// So the number of series is bounded: at most 25 for each text of `for_task`. No label contains an item, its label or an
 /// error.
 ///
 /// The name of the task is not read. A task without a name has the type name of its map function, such as
@@ -207,6 +208,7 @@ impl Observer for MetricsObserver {
                 }
             }
             Event::RunFinished { summary, .. } => self.finish_run(summary.completion),
+            Event::LimitChanged { to, .. } => series.limit.set(to as f64),
             Event::ItemStarted { .. } => {}
         }
     }

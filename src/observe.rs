@@ -87,6 +87,18 @@ pub enum Event<'a> {
         /// `None` if the item succeeded.
         failure: Option<FailureKind>,
     },
+    /// A [limiter](crate::AsyncMapTaskBuilder::limiter) of the run has changed its number of permits, because it is
+    /// [adaptive](crate::LimiterBuilder::adaptive), or was set. Every run that shares the limiter emits it when it is polled next.
+    /// A run that is not polled for long emits the last 64 changes.
+    #[non_exhaustive]
+    LimitChanged {
+        /// The number of permits before.
+        from: usize,
+        /// The number of permits since then.
+        to: usize,
+        /// The reason.
+        why: LimitChange,
+    },
     /// The run has ended. This is the last event. It is not emitted if the run was dropped, by its owner or by its
     /// runtime; see [`Observer::for_run`].
     #[non_exhaustive]
@@ -96,6 +108,35 @@ pub enum Event<'a> {
         /// `None` if the run succeeded, also with an accepted partial result.
         reason: Option<&'a FailureReason>,
     },
+}
+
+/// The reason why an [adaptive](crate::LimiterBuilder::adaptive) limiter has changed its number of permits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LimitChange {
+    /// Attempts do not take longer than without a queue at the server.
+    Growth,
+    /// Attempts take longer, because they wait at the server.
+    Queue,
+    /// The limiter measures how long attempts take without a queue. It halves its limit for that, for a short time.
+    Measurement,
+    /// Attempts ended as overloads; see [`overload`](crate::MapRun::overload).
+    Overload,
+    /// [`set_permits`](crate::Limiter::set_permits) was called.
+    Set,
+}
+
+impl LimitChange {
+    /// Returns the reason as a word: `growth`, `queue`, `measurement`, `overload` or `set`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Growth => "growth",
+            Self::Queue => "queue",
+            Self::Measurement => "measurement",
+            Self::Overload => "overload",
+            Self::Set => "set",
+        }
+    }
 }
 
 /// Receives every event of a run, and cannot influence it; see [`observe`](crate::MapRun::observe) for one run and

@@ -85,7 +85,7 @@ pub use crate::engine::plan::{Mapped, Plan};
 pub use crate::engine::user::batches::MapsBatches;
 pub use crate::engine::user::bounds::{CloneItem, ItemList, ResultFuture, Transferable};
 pub use crate::engine::user::hooks::{
-    ErrorText, HoldBack, Label, LimitPer, Observe, PerKey, RetryAfter, RetryIf, Weight,
+    ErrorText, HoldBack, Label, LimitPer, Observe, Overload, PerKey, RetryAfter, RetryIf, Weight,
 };
 pub use crate::engine::user::leftovers::GiveBack;
 pub use crate::for_each::Delivering;

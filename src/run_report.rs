@@ -3,7 +3,10 @@
 mod failures;
 mod grid;
 mod histogram;
+mod index_hash;
+mod limits;
 mod page;
+mod phase;
 mod record;
 mod rows;
 mod slowest;

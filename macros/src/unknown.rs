@@ -18,6 +18,7 @@ const OF_A_RUN: &[&str] = &[
     "limit_per",
     "observe",
     "ordered",
+    "overload",
     "parallel",
     "progress_with",
     "recover",

@@ -297,6 +297,9 @@ impl State<dyn Items + '_> {
     pub(super) fn begin_poll(&mut self) -> bool {
         self.scheduler.begin_poll();
         self.scheduler.apply_signals();
+        if self.scheduler.permits.is_adaptive() {
+            self.scheduler.emit_limit_changes(self.items.observer());
+        }
         if self.scheduler.run_deadline.is_none() && !self.scheduler.has_retries() {
             return self.scheduler.stop.is_some();
         }

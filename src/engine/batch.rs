@@ -146,6 +146,7 @@ impl<W: Work> ItemsOf<W> {
         if failure.is_interruption() {
             return self.cancel_members(scheduler, members, &failure);
         }
+        scheduler.note_timeout(&failure);
         let called = members.len();
         let mut end = failure.end(self.end_of_call(scheduler, &members, &error));
         let error = CallError { original: error, is_taken: false };
@@ -176,6 +177,9 @@ impl<W: Work> ItemsOf<W> {
             if let (Some(time), Some(first)) = (self.hooks.hold_back(error), members.first()) {
                 scheduler.hold_back(&first.job, None, time);
             }
+        }
+        if W::Hooks::KNOWS_OVERLOADS {
+            scheduler.permits.set_overload(self.hooks.is_overload(error));
         }
         if scheduler.stop.is_none() && self.hooks.is_retryable(error) {
             return AttemptEnd::Failed { retry_after: self.hooks.retry_after(error) };

@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::failure::Failure;
 use super::job::Job;
 use super::scheduler::Scheduler;
+use super::trace;
+use crate::limiter::Change;
 use crate::observe::{Event, Observer};
 use crate::outcome::{FailureKind, Origin};
 use crate::rt::Instant;
@@ -116,6 +118,17 @@ impl Scheduler {
                 of_run,
                 &Event::AttemptFailed { index, attempt, elapsed, label, kind, message, retry_in },
             );
+        }
+    }
+
+    /// Reports the changes of limiters that find their own numbers of permits.
+    #[cold]
+    pub(super) fn emit_limit_changes(&mut self, of_run: Option<&dyn Observer>) {
+        for Change { from, to, why } in self.permits.limit_changes() {
+            trace::limit(&self.name, from, to, why);
+            if self.observed {
+                self.emit(of_run, &Event::LimitChanged { from, to, why });
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use super::{Mode, Work, trace};
 use crate::error::{BoxError, FailureReason};
 use crate::limiter::LimiterSet;
 use crate::observe::Observer;
-use crate::outcome::{FailureKind, ItemError, ItemOutcome, LeftOver, Origin};
+use crate::outcome::{FailureKind, ItemError, ItemOutcome, LeftOver, Origin, TimeoutScope};
 use crate::rt::Instant;
 
 impl<W: Work> ItemsOf<W> {
@@ -77,6 +77,9 @@ impl<W: Work> ItemsOf<W> {
             if let Some(time) = self.hooks.hold_back(error) {
                 scheduler.hold_back(&job, key, time);
             }
+        }
+        if let (ItemError::Failed { error, .. }, true) = (&error, W::Hooks::KNOWS_OVERLOADS) {
+            scheduler.permits.set_overload(self.hooks.is_overload(error));
         }
         let mut end = AttemptEnd::Refused;
         if let (ItemError::Failed { error, .. }, true) = (&error, item.is_some() && scheduler.stop.is_none())
@@ -197,12 +200,20 @@ impl<W: Work> ItemsOf<W> {
 impl Scheduler {
     /// Lets nothing start until the time has passed: nothing of the item's key, if it has one.
     pub(super) fn hold_back(&mut self, job: &Job, key: Option<&LimiterSet>, time: Duration) {
+        self.permits.note_overload();
         let hold = match key {
             Some(key) => key.first().begin_hold(time),
             None => self.permits.hold_back(time),
         };
         if let Some(hold) = hold {
             trace::hold(&self.name, job.name(), hold, key.is_some());
+        }
+    }
+
+    /// Notes an attempt that has exceeded its own time limit as an overload of the server.
+    pub(super) fn note_timeout(&mut self, failure: &Failure<'_>) {
+        if let Some((_, TimeoutScope::Attempt)) = failure.limit {
+            self.permits.note_overload();
         }
     }
 
@@ -222,7 +233,10 @@ impl Scheduler {
         }
         match failure.kind {
             FailureKind::Failed | FailureKind::Faulted => {}
-            FailureKind::TimedOut => self.tally.timeouts += 1,
+            FailureKind::TimedOut => {
+                self.tally.timeouts += 1;
+                self.note_timeout(failure);
+            }
             FailureKind::Panicked => self.tally.panics += 1,
         }
         true

@@ -10,6 +10,7 @@ use tracing::{Span, debug, debug_span, info, info_span, warn};
 
 use super::failure::Failure;
 use crate::error::{BoxError, FailureReason};
+use crate::observe::LimitChange;
 use crate::outcome::FailureKind;
 use crate::result::{Completion, Summary};
 
@@ -79,6 +80,11 @@ pub(super) fn retry(
 pub(super) fn hold(task: &str, (index, label): ItemName<'_>, hold: Duration, has_key: bool) {
     let held = if has_key { "the items of its key" } else { "all items" };
     info!(target: "async_map_task", task, index, label, ?hold, "an error holds back {held}");
+}
+
+/// Logs that a limiter has found another number of permits.
+pub(super) fn limit(task: &str, from: usize, to: usize, why: LimitChange) {
+    debug!(target: "async_map_task", task, from, to, why = why.as_str(), "the limit has changed");
 }
 
 /// A call for several items that is made again.

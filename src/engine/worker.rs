@@ -331,8 +331,9 @@ fn end_attempt<W: Work>(slice: &mut Option<TimeSlice>, guard: &mut StateGuard<'_
 #[inline]
 fn release_shared_permit<W: Work>(guard: &mut StateGuard<'_, ItemsOf<W>>, slot: &mut SlotProjection<'_, W>) {
     if W::Mode::PARALLEL && !slot.control.held.shared.is_empty() {
+        let was_overload = guard.get().scheduler.permits.take_overload();
         guard.unlock();
-        slot.control.release_shared();
+        slot.control.release_shared(was_overload);
         guard.get().scheduler.has_notified = true;
     }
 }

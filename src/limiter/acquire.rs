@@ -10,7 +10,8 @@ use crate::rt::{Instant, Sleep, sleep_until};
 /// # Your own code under the same limit
 impl Limiter {
     /// Waits for one permit, in the same queue as the runs. It counts like that of an attempt, toward the permits and the rate,
-    /// and is returned when it is dropped.
+    /// and is returned when it is dropped. For an [adaptive](super::LimiterBuilder::adaptive) limiter, that is the end of an attempt
+    /// that was no overload.
     ///
     /// # Errors
     ///
@@ -58,13 +59,13 @@ impl Limiter {
     ///
     /// Panics if it has to wait for a rate or a hold outside a Tokio runtime that has its time enabled.
     pub async fn acquire_many(&self, permits: u32) -> Result<Permit, ConfigError> {
-        LimiterSet::from(self.clone()).acquire(permits.max(1)).await
+        LimiterSet::from(self.clone()).acquire(permits.max(1)).await.map(Permit::ended)
     }
 
     /// Takes one permit if an attempt could begin now: a permit is free, the rate and a hold allow it, and no request waits.
     /// Returns `None` otherwise. A permit counts as a start of the rate, also if it is dropped at once.
     pub fn try_acquire(&self) -> Option<Permit> {
-        self.take_at_once(1).then(|| Permit::new(self.clone().into(), 1))
+        self.take_at_once(1).then(|| Permit::new(self.clone().into(), 1).ended())
     }
 }
 

@@ -1,11 +1,16 @@
 //! The builder of a limiter.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::adaptive::Adaptive;
 use super::rate::Rate;
 use super::state::State;
 use super::{Limiter, MAX_HOLD};
 use crate::error::ConfigError;
+
+/// The first number of permits of an adaptive limiter, unless `start_at` sets another.
+const START: usize = 4;
 
 /// The longest value of `max_hold`.
 const LONGEST_HOLD: Duration = Duration::from_secs(24 * 60 * 60);
@@ -30,7 +35,9 @@ const LONGEST_HOLD: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct LimiterBuilder {
-    permits: usize,
+    permits: Option<usize>,
+    adaptive: Option<RangeInclusive<usize>>,
+    start: Option<usize>,
     rate: Option<(u32, Duration)>,
     burst: Option<u32>,
     max_hold: Duration,
@@ -38,7 +45,7 @@ pub struct LimiterBuilder {
 
 impl Default for LimiterBuilder {
     fn default() -> Self {
-        Self { permits: usize::MAX, rate: None, burst: None, max_hold: MAX_HOLD }
+        Self { permits: None, adaptive: None, start: None, rate: None, burst: None, max_hold: MAX_HOLD }
     }
 }
 
@@ -46,7 +53,50 @@ impl LimiterBuilder {
     /// Sets how many permits may be in use at the same time. The default is no bound. 0 is an error of
     /// [`build`](Self::build).
     pub fn permits(mut self, permits: usize) -> Self {
-        self.permits = permits;
+        self.permits = Some(permits);
+        self
+    }
+
+    /// Lets the limiter find its own number of permits, within this range: that of a server whose capacity is not known, or changes.
+    /// The default is a fixed number, or no bound.
+    ///
+    /// The limiter observes how long attempts take. If they take longer than without a queue at the server, it lowers the number;
+    /// if they do not, it raises it, as long as requests wait for permits. Attempts that end as an
+    /// [overload](crate::MapRun::overload) lower it at once, if they are more than one in eight. About every 10 s, it halves the number
+    /// for a short time, to measure how long an attempt takes without a queue.
+    ///
+    /// A run needs a [`concurrency`](crate::AsyncMapTaskBuilder::concurrency) of at least the upper end of the range to use all
+    /// permits. A weight above the upper end is refused. Attempts that are cancelled do not count. An attempt of
+    /// [`map_blocking`](crate::Over::map_blocking) counts when its function returns, and is no overload.
+    ///
+    /// [`Event::LimitChanged`](crate::Event::LimitChanged) reports each change. The guide says [when to use
+    /// it](crate::guide::limits#a-limit-that-finds-itself), and when not.
+    ///
+    /// A range that is empty or begins at 0, and [`permits`](Self::permits) beside it, are errors of [`build`](Self::build).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_map_task::Limiter;
+    ///
+    /// let server = Limiter::builder().adaptive(1..=500).start_at(4).build()?;
+    /// assert_eq!(server.permits(), 4);
+    /// # Ok::<_, async_map_task::ConfigError>(())
+    /// ```
+    #[doc(alias("auto", "aimd", "vegas", "gradient", "congestion control", "concurrency limit"))]
+    pub fn adaptive(mut self, range: RangeInclusive<usize>) -> Self {
+        self.adaptive = Some(range);
+        self
+    }
+
+    /// Sets the number of permits with which an [`adaptive`](Self::adaptive) limiter begins. The default is 4, or the nearest number in
+    /// the range.
+    ///
+    /// Too low a number costs a few seconds. Too high a number fills the queue of the server, and the first measurement is wrong then.
+    ///
+    /// A number outside the range, and one without `adaptive`, are errors of [`build`](Self::build).
+    pub fn start_at(mut self, permits: usize) -> Self {
+        self.start = Some(permits);
         self
     }
 
@@ -91,15 +141,12 @@ impl LimiterBuilder {
     ///
     /// Returns an error if a value is not allowed. It names the setting, the value and the allowed values.
     pub fn build(self) -> Result<Limiter, ConfigError> {
-        let Self { permits, rate, burst, max_hold } = self;
-        if permits == 0 {
-            return Err(ConfigError::new("permits", permits, "at least 1"));
-        }
+        let Self { rate, burst, max_hold, .. } = self;
         if max_hold.is_zero() || max_hold > LONGEST_HOLD {
             let found = format!("{max_hold:?}");
             return Err(ConfigError::new("max_hold", found, "above 0 and at most 24 hours"));
         }
-        let mut state = State::new(permits, "");
+        let mut state = self.state()?;
         state.max_hold = max_hold;
         match (rate, burst) {
             (Some((count, period)), burst) => {
@@ -111,5 +158,28 @@ impl LimiterBuilder {
             (None, None) => {}
         }
         Ok(Limiter::with_state(state))
+    }
+
+    /// Returns the state of a limiter with these permits.
+    fn state(&self) -> Result<State, ConfigError> {
+        match (&self.adaptive, self.permits, self.start) {
+            (None, Some(0), _) => Err(ConfigError::new("permits", 0, "at least 1")),
+            (None, _, Some(start)) => Err(ConfigError::new("start_at", start, "set together with adaptive")),
+            (None, permits, None) => Ok(State::new(permits.unwrap_or(usize::MAX), "")),
+            (Some(_), Some(permits), _) => {
+                Err(ConfigError::new("permits", permits, "left out, because adaptive finds their number"))
+            }
+            (Some(range), None, _) if range.is_empty() || range.contains(&0) => {
+                let found = format!("{range:?}");
+                Err(ConfigError::new("adaptive", found, "a range that begins at 1 or more and is not empty"))
+            }
+            (Some(range), None, Some(start)) if !range.contains(&start) => {
+                Err(ConfigError::new("start_at", start, format!("within {range:?}")))
+            }
+            (Some(range), None, start) => {
+                let start = start.unwrap_or(START).clamp(*range.start(), *range.end());
+                Ok(State::seeking(Adaptive::new(range.clone(), start)))
+            }
+        }
     }
 }

@@ -35,7 +35,7 @@ impl KeyLimiter {
         let state = Mutex::new(model.lock().new_like_this());
         let (count, is_reported, room) = (AtomicUsize::new(0), AtomicBool::new(false), Arc::clone(room));
         let uses = Some(KeyUses { count, is_reported, id, room });
-        Self { shared: Arc::new(Shared { state, uses }), id }
+        Self { shared: Arc::new(Shared { state, uses, is_adaptive: false }), id }
     }
 
     pub(crate) fn id(&self) -> KeyId {

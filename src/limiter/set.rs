@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::{fmt, slice};
 
-use super::Limiter;
 use super::joint::{Joint, Several};
 use super::request::Request;
 use super::state::State;
-use super::ticket::{Acquired, Permit, Ticket};
+use super::ticket::{Acquired, Ended, Permit, Ticket};
+use super::{Change, Limiter};
 use crate::error::ConfigError;
 use crate::rt::{Instant, MutexGuard};
 
@@ -112,14 +112,40 @@ impl LimiterSet {
     }
 
     /// Returns permits. All are returned before the first request gets them.
-    pub(super) fn release(&self, weight: u32, is_unused: bool) {
+    pub(super) fn release(&self, weight: u32, is_unused: bool, ended: Option<&Ended>) {
         match self {
-            Self::One(limiter) => limiter.release(weight, is_unused),
+            Self::One(limiter) => limiter.release(weight, is_unused, ended),
             Self::Several(several) => {
-                several.lock().iter_mut().for_each(|state| state.release(weight, is_unused));
+                for state in &mut several.lock() {
+                    if let Some(ended) = ended {
+                        state.note_end(weight, ended);
+                    }
+                    state.release(weight, is_unused);
+                }
                 self.serve();
             }
         }
+    }
+
+    /// Returns `true` if one of the limiters finds its own number of permits.
+    pub(crate) fn is_adaptive(&self) -> bool {
+        self.limiters().iter().any(|limiter| limiter.shared.is_adaptive)
+    }
+
+    /// Returns the number of changes so far of each limiter that finds its own number of permits.
+    pub(crate) fn limit_changes(&self) -> Vec<u64> {
+        self.limiters().iter().map(|limiter| limiter.lock().limit_changes()).collect()
+    }
+
+    /// Returns the changes that were not `seen`, and notes that they are.
+    pub(crate) fn new_limit_changes(&self, seen: &mut [u64]) -> Vec<Change> {
+        let mut all = Vec::new();
+        for (limiter, seen) in self.limiters().iter().zip(seen) {
+            let (changes, count) = limiter.lock().limit_changes_after(*seen);
+            all.extend(changes);
+            *seen = count;
+        }
+        all
     }
 
     /// Grants permits to the requests that wait.

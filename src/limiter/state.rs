@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+use super::adaptive::Adaptive;
 use super::hold::Hold;
 use super::numbered::Numbered;
 use super::rate::Rate;
@@ -42,6 +43,8 @@ pub(super) struct State {
     rate: Option<Rate>,
     hold: Option<Hold>,
     pub(super) max_hold: Duration,
+    /// The rule that sets `permits`, if there is one.
+    pub(super) adaptive: Option<Box<Adaptive>>,
     /// How many attempts may start in the tenth of its length after a hold, if that is not the number of permits.
     pub(super) starts_after_hold: Option<usize>,
     /// The time of the last grant that was waited for.
@@ -66,6 +69,7 @@ impl State {
             rate: None,
             hold: None,
             max_hold: super::MAX_HOLD,
+            adaptive: None,
             starts_after_hold: None,
             last_waited: None,
             told: None,
@@ -132,7 +136,7 @@ impl State {
         self.hold.as_ref().is_some_and(|hold| hold.end() > self.read_clock())
     }
 
-    fn read_clock(&self) -> Duration {
+    pub(super) fn read_clock(&self) -> Duration {
         Instant::now().saturating_duration_since(self.origin)
     }
 
@@ -165,7 +169,7 @@ impl State {
     }
 
     /// Returns `true` if there are enough permits now. A weight above the limit needs all permits to be free.
-    fn fits(&self, weight: u32) -> bool {
+    pub(super) fn fits(&self, weight: u32) -> bool {
         self.fits_beside(self.in_use, weight)
     }
 
@@ -175,7 +179,7 @@ impl State {
     }
 
     /// Returns `true` if the rate and a hold allow a start of this weight now.
-    fn is_due(&self, weight: u32, now: Duration) -> bool {
+    pub(super) fn is_due(&self, weight: u32, now: Duration) -> bool {
         self.rate.as_ref().is_none_or(|rate| rate.is_due(weight, now))
             && (self.hold.is_none() || self.hold_due() <= now)
     }
@@ -196,7 +200,7 @@ impl State {
     }
 
     /// Returns the first request that those behind it wait for.
-    fn head(&self, now: Duration) -> Option<(u64, &Request)> {
+    pub(super) fn head(&self, now: Duration) -> Option<(u64, &Request)> {
         self.waiting.iter().find(|(_, request)| !self.is_passed(request, now))
     }
 

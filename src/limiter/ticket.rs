@@ -170,13 +170,34 @@ impl Drop for Turn {
 pub struct Permit {
     limiters: LimiterSet,
     weight: u32,
-    /// `true` if nothing has begun with it, so that it does not count as a start.
-    is_unused: bool,
+    use_of_it: Use,
+    /// When it was granted, if an adaptive limiter has to know.
+    began: Option<Instant>,
+}
+
+/// What has become of the attempt that a permit was granted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// It has not begun, so that it does not count as a start.
+    None,
+    /// It has not ended. If the permit is dropped, it was cancelled.
+    Begun,
+    /// It has ended, or is code that ends when the permit is dropped.
+    Ended,
+    /// It has ended as an overload of the server.
+    Overload,
+}
+
+/// The end of an attempt, for adaptive limiters.
+pub(super) struct Ended {
+    pub(super) began: Instant,
+    pub(super) is_overload: bool,
 }
 
 impl Permit {
     pub(super) fn new(limiters: LimiterSet, weight: u32) -> Self {
-        Self { limiters, weight, is_unused: false }
+        let began = if limiters.is_adaptive() { Some(Instant::now()) } else { None };
+        Self { limiters, weight, use_of_it: Use::Begun, began }
     }
 
     pub(crate) fn weight(&self) -> u32 {
@@ -203,14 +224,24 @@ impl Permit {
             return None;
         }
         let former = mem::replace(&mut self.limiters, limiters);
-        former.release(self.weight, false);
+        former.release(self.weight, false, None);
         Some(former)
     }
 
     /// Marks the permit as one with which nothing has begun.
     pub(crate) fn unused(mut self) -> Self {
-        self.is_unused = true;
+        self.use_of_it = Use::None;
         self
+    }
+
+    /// Marks the permit as one of an attempt that has ended, or of code that ends when the permit is dropped.
+    pub(crate) fn ended(mut self) -> Self {
+        self.end(false);
+        self
+    }
+
+    fn end(&mut self, is_overload: bool) {
+        self.use_of_it = if is_overload { Use::Overload } else { Use::Ended };
     }
 }
 
@@ -233,6 +264,13 @@ impl SharedPermits {
         self.of_key.as_ref().map(Permit::limiters).or(self.key.as_ref())
     }
 
+    /// Notes that the attempt has ended, for adaptive limiters.
+    pub(crate) fn end(&mut self, is_overload: bool) {
+        if let Some(permit) = &mut self.of_limiters {
+            permit.end(is_overload);
+        }
+    }
+
     /// Takes all permits for a function that keeps them until it returns.
     pub(crate) fn take(&mut self) -> Self {
         let key = self.key().cloned();
@@ -242,6 +280,11 @@ impl SharedPermits {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.limiters.release(self.weight, self.is_unused);
+        let is_overload = self.use_of_it == Use::Overload;
+        let ended = match self.began {
+            Some(began) if is_overload || self.use_of_it == Use::Ended => Some(Ended { began, is_overload }),
+            _ => None,
+        };
+        self.limiters.release(self.weight, self.use_of_it == Use::None, ended.as_ref());
     }
 }

@@ -16,6 +16,7 @@ const RUNS: &str = "async_map_task_runs_total";
 const ATTEMPTS_IN_FLIGHT: &str = "async_map_task_attempts_in_flight";
 const ITEMS_WAITING: &str = "async_map_task_items_waiting_for_retry";
 const RUNS_ACTIVE: &str = "async_map_task_runs_active";
+const LIMIT: &str = "async_map_task_limit";
 const ATTEMPT_DURATION: &str = "async_map_task_attempt_duration_seconds";
 const ITEM_DURATION: &str = "async_map_task_item_duration_seconds";
 
@@ -31,6 +32,7 @@ pub(super) struct Series {
     pub(super) attempts_in_flight: Gauge,
     pub(super) items_waiting: Gauge,
     pub(super) runs_active: Gauge,
+    pub(super) limit: Gauge,
     pub(super) attempt_durations: ByOutcome,
     pub(super) item_durations: ByOutcome,
 }
@@ -123,6 +125,7 @@ impl Series {
             attempts_in_flight: gauge!(ATTEMPTS_IN_FLIGHT, labels(&[])),
             items_waiting: gauge!(ITEMS_WAITING, labels(&[])),
             runs_active: gauge!(RUNS_ACTIVE, labels(&[])),
+            limit: gauge!(LIMIT, labels(&[])),
             attempt_durations: durations(ATTEMPT_DURATION),
             item_durations: durations(ITEM_DURATION),
             task,
@@ -159,6 +162,11 @@ fn describe() {
     describe_gauge!(ATTEMPTS_IN_FLIGHT, Unit::Count, "Attempts that have started and not ended.");
     describe_gauge!(ITEMS_WAITING, Unit::Count, "Items between a failed attempt and their next one.");
     describe_gauge!(RUNS_ACTIVE, Unit::Count, "Runs that were polled and have not ended.");
+    describe_gauge!(
+        LIMIT,
+        Unit::Count,
+        "The number of permits of an adaptive limiter, from its first change on."
+    );
     describe_histogram!(ATTEMPT_DURATION, Unit::Seconds, "The time of an attempt.");
     describe_histogram!(
         ITEM_DURATION,

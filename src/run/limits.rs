@@ -7,7 +7,9 @@ use super::MapRun;
 use super::options::hook;
 use crate::engine::Plan;
 use crate::engine::running::{Options, Parts};
-use crate::engine::user::hooks::{HoldBack, LimitPer, OnHoldBack, OnLimitPer, OnWeight, PerKey, Weight};
+use crate::engine::user::hooks::{
+    HoldBack, LimitPer, OnHoldBack, OnLimitPer, OnOverload, OnWeight, Overload, PerKey, Weight,
+};
 use crate::keyed_limiter::KeyedLimiter;
 
 /// # Limits
@@ -167,5 +169,41 @@ impl<R: Plan> MapRun<R> {
         F: Fn(&R::Error) -> Option<Duration>,
     {
         hook!(self, below => OnHoldBack { below, function })
+    }
+
+    /// Sets which errors are overloads of the server, for the [adaptive](crate::LimiterBuilder::adaptive) limiters of this run. They
+    /// lower the limit. Without such a limiter, it has no effect.
+    ///
+    /// The default is every error that [holds back](Self::hold_back) other items. With this function, its answer counts instead.
+    /// An attempt that exceeds [`timeout_per_attempt`](crate::AsyncMapTaskBuilder::timeout_per_attempt) is an overload in any case.
+    /// All other ends of attempts tell the limiter how long the server takes. So name errors that a server returns because it is busy,
+    /// such as `503 Service Unavailable`: they come faster than an answer.
+    ///
+    /// The function is called for each error of the map function, also for one that is not retried.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::{AsyncMapTask, Limiter};
+    ///
+    /// let server = Limiter::builder().adaptive(1..=100).start_at(10).build()?;
+    /// let task = AsyncMapTask::builder().concurrency(100).limiter(&server).allow_failures().build()?;
+    /// task.over(0..100)
+    ///     .map(async |_| Err::<(), _>(503))
+    ///     .overload(|status| *status == 503)
+    ///     .await
+    ///     .unwrap();
+    /// assert!(server.permits() < 10);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("503", "load shedding", "congestion"))]
+    pub fn overload<F>(self, function: F) -> MapRun<Overload<R, F>>
+    where
+        F: Fn(&R::Error) -> bool,
+    {
+        hook!(self, below => OnOverload { below, function })
     }
 }

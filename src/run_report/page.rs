@@ -11,7 +11,7 @@ mod timeline;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use self::chart::{Chart, HEIGHT, WIDTH, area, bars, line, time_ticks};
+use self::chart::{Chart, HEIGHT, WIDTH, area, bars, line, staircase, time_ticks};
 use self::durations::durations;
 use self::findings::findings;
 use self::text::{compact, duration, number, percent, short, top as top_of};
@@ -138,6 +138,8 @@ fn sections(run: &Snapshot) -> Markup {
 fn in_flight(run: &Snapshot) -> Markup {
     let over_time = &run.over_time;
     let most = most_of(&over_time.in_flight).max(1.0);
+    let steps = run.limit_changes.iter().map(|step| step.from.max(step.to) as f64);
+    let most = steps.fold(most, f64::max);
     // A limit far above what was reached would flatten the curve.
     let limit = Some(run.concurrency as f64).filter(|limit| *limit <= 4.0 * most);
     let top = top_of(limit.unwrap_or(most).max(most));
@@ -145,6 +147,9 @@ fn in_flight(run: &Snapshot) -> Markup {
         (area("ok", over_time.period, run.elapsed, top, &over_time.in_flight))
         @if let Some(limit) = limit {
             (line("limit", limit, top, &format!("concurrency: {limit}")))
+        }
+        @if !run.limit_changes.is_empty() {
+            (staircase("adaptive", run.elapsed, top, &limit_steps(run)))
         }
     };
     let waiting = &over_time.waiting_for_retry;
@@ -154,6 +159,7 @@ fn in_flight(run: &Snapshot) -> Markup {
         p.note {
             "The average number of attempts that ran."
             @if limit.is_some() { " The dashed line is the concurrency of the run." }
+            @if !run.limit_changes.is_empty() { " The solid line is the limit that an adaptive limiter has found." }
         }
         @if most_waiting > 0.0 {
             @let top = top_of(most_waiting);
@@ -162,6 +168,13 @@ fn in_flight(run: &Snapshot) -> Markup {
                 &area("re", over_time.period, run.elapsed, top, waiting)))
         }
     }
+}
+
+/// Returns the limit of an adaptive limiter from each time on.
+fn limit_steps(run: &Snapshot) -> Vec<(f64, f64)> {
+    let first = run.limit_changes.first().map(|step| (0.0, step.from as f64));
+    let others = run.limit_changes.iter().map(|step| (step.at, step.to as f64));
+    first.into_iter().chain(others).collect()
 }
 
 fn throughput(run: &Snapshot) -> Markup {

@@ -1,19 +1,21 @@
 //! The record of a run: its events as counts, and a sample of its attempts, in bounded memory.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::mem;
 use std::time::{Duration, SystemTime};
 
 use super::failures::{Failed, Failures, shorten};
 use super::grid::Grid;
 use super::histogram::Histogram;
+use super::index_hash::{IndexHasher, hash};
+use super::limits::{Change, Limits};
+use super::phase::Phase;
 use super::rows::Rows;
 use super::slowest::Slowest;
 use crate::error::FailureReason;
 use crate::observe::Event;
 use crate::outcome::Origin;
-use crate::result::{Completion, Summary};
 use crate::rt::Instant;
 
 /// How many attempts are kept one by one. If there are more, half of the items are left out, again and again.
@@ -21,22 +23,6 @@ pub(super) const ATTEMPTS: usize = 100_000;
 
 /// How many items have their label kept for the timeline. A timeline of more attempts shows no single ones.
 const LABELS: usize = 3_000;
-
-/// How the recorded run stands.
-#[derive(Debug, Clone, Default)]
-pub(super) enum Phase {
-    #[default]
-    NotStarted,
-    Running,
-    /// The run was dropped before its end.
-    Dropped,
-    Ended {
-        summary: Summary,
-        /// The reason of a failed run, as text.
-        reason: Option<String>,
-        is_cancelled: bool,
-    },
-}
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +96,7 @@ pub(super) struct Record {
     pub(super) items: Histogram,
     pub(super) failures: Failures,
     pub(super) slowest: Slowest,
+    pub(super) limits: Limits,
 }
 
 impl Default for Record {
@@ -136,6 +123,7 @@ impl Default for Record {
             items: Histogram::default(),
             failures: Failures::default(),
             slowest: Slowest::default(),
+            limits: Limits::default(),
         }
     }
 }
@@ -169,6 +157,10 @@ impl Record {
             Event::ItemSettled { index, attempts, elapsed, label, origin, failure } => {
                 let has_failed = failure.is_some();
                 self.settle(index, attempts, elapsed, label, origin, has_failed);
+            }
+            Event::LimitChanged { from, to, why } => {
+                let at = self.read_clock();
+                self.limits.record(Change { at, from, to, why });
             }
             Event::RunFinished { summary, reason } => {
                 self.end_run(Phase::Ended {
@@ -357,60 +349,6 @@ impl Record {
         }
         self.phase = phase;
     }
-}
-
-impl Phase {
-    /// Returns `true` if the run has succeeded, also with an accepted partial result.
-    pub(super) fn is_success(&self) -> bool {
-        matches!(self, Self::Ended { reason: None, .. })
-    }
-
-    /// Describes the end of a run in a few words.
-    pub(super) fn verdict(&self) -> String {
-        match self {
-            Self::NotStarted => "no run has started".to_owned(),
-            Self::Running => "running".to_owned(),
-            Self::Dropped => "dropped before its end".to_owned(),
-            Self::Ended { reason: Some(reason), is_cancelled: false, .. } => format!("failed: {reason}"),
-            Self::Ended { reason: Some(reason), .. } => reason.clone(),
-            Self::Ended { summary, reason: None, .. } => match summary.completion {
-                Completion::All | Completion::Failed => "succeeded".to_owned(),
-                Completion::EarlySuccess => "succeeded early: enough items had succeeded".to_owned(),
-                Completion::Cancelled => "cancelled, with a partial result that is accepted".to_owned(),
-                Completion::TimedOut => {
-                    "ended at its run_timeout, with a partial result that is accepted".to_owned()
-                }
-            },
-        }
-    }
-}
-
-/// Spreads the indices of items.
-#[derive(Debug, Default)]
-struct IndexHasher(u64);
-
-impl Hasher for IndexHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 << 8) | u64::from(*byte);
-        }
-    }
-
-    #[inline]
-    fn write_usize(&mut self, index: usize) {
-        self.0 = hash(index);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-/// Returns a hash of an index, whose low bits depend on all of its bits: it is multiplied with the golden ratio (Knuth, The
-/// Art of Computer Programming, volume 3, section 6.4), and the high bits are moved down.
-#[inline]
-fn hash(index: usize) -> u64 {
-    (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).swap_bytes()
 }
 
 /// Returns a time in nanoseconds. They are enough for 500 years.

@@ -8,7 +8,9 @@ use serde::Serialize;
 use super::failures::Group;
 use super::grid::{COLUMNS, Grid};
 use super::histogram::Histogram;
-use super::record::{End, Phase, Record};
+use super::limits::Change;
+use super::phase::Phase;
+use super::record::{End, Record};
 use super::slowest::Slow;
 use crate::result::Summary;
 
@@ -38,6 +40,8 @@ pub(super) struct Snapshot {
     /// The fraction of the permits that was in use, on average. `None` without a limit.
     pub(super) permits_in_use: Option<f64>,
     pub(super) over_time: OverTime,
+    /// Those of adaptive limiters.
+    pub(super) limit_changes: Vec<LimitStep>,
     pub(super) failures: Vec<FailureGroup>,
     pub(super) slowest: Vec<SlowItem>,
     pub(super) timeline: Vec<Attempt>,
@@ -107,6 +111,15 @@ pub(super) struct OverTime {
     /// Averages over the period.
     pub(super) in_flight: Vec<f64>,
     pub(super) waiting_for_retry: Vec<f64>,
+}
+
+/// A change of the number of permits of an adaptive limiter.
+#[derive(Debug, Serialize)]
+pub(super) struct LimitStep {
+    pub(super) at: f64,
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) why: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -180,6 +193,7 @@ impl Snapshot {
             duration_buckets: buckets(&record.successes, &record.not_successes),
             permits_in_use: is_bounded.then(|| (busy as f64 / permits).min(1.0)),
             over_time: OverTime::of(&grid, elapsed),
+            limit_changes: record.limits.changes().iter().map(LimitStep::from).collect(),
             failures: record.failures.groups().into_iter().map(FailureGroup::from).collect(),
             slowest: record.slowest.items().into_iter().map(SlowItem::from).collect(),
             timeline: record.attempts().iter().map(Attempt::from).collect(),
@@ -296,6 +310,12 @@ impl From<Group> for FailureGroup {
             items,
             examples: examples.collect(),
         }
+    }
+}
+
+impl From<&Change> for LimitStep {
+    fn from(&Change { at, from, to, why }: &Change) -> Self {
+        Self { at: seconds(at), from, to, why: why.as_str() }
     }
 }
 

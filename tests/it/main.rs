@@ -8,6 +8,7 @@
     reason = "tests may"
 )]
 
+mod adaptive_simulation;
 mod awaiting;
 mod config;
 #[cfg(all(unix, feature = "signal"))]
@@ -30,6 +31,7 @@ mod observers;
 mod progress_bar;
 mod recorded_trace;
 mod rules_account;
+mod rules_adaptive;
 mod rules_admission;
 mod rules_batcher;
 mod rules_batches;

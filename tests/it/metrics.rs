@@ -342,11 +342,11 @@ fn metrics_have_bounded_labels_and_units() {
     let values = Values::default();
     let plain = values.register(MetricsObserver::default);
     let names = values.names();
-    assert_eq!(names.len(), 24, "{names:?}");
+    assert_eq!(names.len(), 25, "{names:?}");
     assert!(names.iter().all(|name| !name.contains("task=")), "{names:?}");
     let resize = values.register(|| MetricsObserver::for_task("resize"));
     let with_task: Vec<_> = values.names().difference(&names).cloned().collect();
-    assert_eq!(with_task.len(), 24, "{with_task:?}");
+    assert_eq!(with_task.len(), 25, "{with_task:?}");
     assert!(with_task.iter().all(|name| name.contains("{task=resize")), "{with_task:?}");
     assert!(with_task.contains(&"attempts_total{task=resize}".to_owned()));
     assert!(with_task.contains(&"items_total{task=resize,outcome=success,origin=ran}".to_owned()));

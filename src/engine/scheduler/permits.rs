@@ -1,5 +1,6 @@
 //! The limits on running attempts: the limit of the run, and one that it may share with other runs.
 
+use std::mem;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use super::later::Later;
 use crate::config::Config;
 use crate::error::ConfigError;
-use crate::limiter::{Acquired, Limiter, LimiterSet, Permit, SharedPermits, Ticket};
+use crate::limiter::{Acquired, Change, Limiter, LimiterSet, Permit, SharedPermits, Ticket};
 use crate::rt::{Instant, OwnedSemaphorePermit, Semaphore};
 
 /// The permits that an attempt holds while it runs.
@@ -38,6 +39,12 @@ pub(in super::super) struct Permits {
     /// permits than that runs alone.
     debt: usize,
     limiters: Option<LimiterSet>,
+    /// `true` if one of these finds its own number of permits. It has to see the end of each attempt, and a new start.
+    is_adaptive: bool,
+    /// How many changes of each limiter were reported.
+    seen_changes: Vec<u64>,
+    /// `true` if the attempt that has just ended was an overload of the server.
+    was_overload: bool,
     /// `true` if items have keys.
     keyed: bool,
     /// `true` if a retry budget counts the first attempts.
@@ -56,13 +63,18 @@ impl Permits {
         let has_budget = retry_budget.is_some();
         let capacity = concurrency.min(Semaphore::MAX_PERMITS);
         let is_simple = limiters.is_none() && !keyed && !has_budget;
+        let is_adaptive = limiters.as_ref().is_some_and(LimiterSet::is_adaptive);
+        let adaptive = limiters.as_ref().filter(|_| is_adaptive);
         Self {
             is_simple,
             semaphore: Arc::new(Semaphore::new(capacity)),
             capacity,
             most: capacity,
             debt: 0,
+            seen_changes: adaptive.map(LimiterSet::limit_changes).unwrap_or_default(),
             limiters,
+            is_adaptive,
+            was_overload: false,
             keyed,
             has_budget,
             ticket: None,
@@ -198,7 +210,7 @@ impl Permits {
     /// Returns `true` if a worker may go on with the permits of an attempt that has ended, once the shared ones are
     /// [renewed](Self::renew_shared).
     pub(super) fn are_renewable(&self) -> bool {
-        self.debt == 0 && !self.has_budget && self.ticket.is_none()
+        self.debt == 0 && !self.has_budget && self.ticket.is_none() && !self.is_adaptive
     }
 
     /// Exchanges the permits of the limiters for those of a new attempt, if it has the same weight, could start now, and no request
@@ -289,6 +301,35 @@ impl Permits {
     /// Lets nothing start until the time has passed. Returns the length of the hold if nothing was held back before.
     pub(in super::super) fn hold_back(&self, time: Duration) -> Option<Duration> {
         self.limiters.as_ref()?.first().begin_hold(time)
+    }
+
+    /// Notes that the attempt that has just ended was an overload of the server.
+    pub(in super::super) fn note_overload(&mut self) {
+        self.was_overload = true;
+    }
+
+    /// Sets if it was one, whether or not it holds other items back.
+    pub(in super::super) fn set_overload(&mut self, was_overload: bool) {
+        self.was_overload = was_overload;
+    }
+
+    /// Returns `true` if the attempt that has just ended was an overload of the server.
+    pub(in super::super) fn take_overload(&mut self) -> bool {
+        mem::take(&mut self.was_overload)
+    }
+
+    /// Returns the changes of limiters that find their own numbers of permits, since the last call.
+    pub(in super::super) fn limit_changes(&mut self) -> Vec<Change> {
+        match &self.limiters {
+            Some(limiters) if self.is_adaptive => limiters.new_limit_changes(&mut self.seen_changes),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns `true` if a limiter finds its own number of permits.
+    #[inline]
+    pub(in super::super) fn is_adaptive(&self) -> bool {
+        self.is_adaptive
     }
 
     /// Returns the earliest time at which the shared limit lets an attempt start, if that is in the future.

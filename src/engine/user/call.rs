@@ -262,8 +262,10 @@ fn begin_blocking<T: Send + 'static, E: Send + 'static>(
 ) -> BlockingAttempt<T, E> {
     let (span, dispatch) = (Span::current(), current_dispatch());
     // The limit counts functions that still run, so the permits stay with the function.
-    let permits = permits.take();
+    let mut permits = permits.take();
     BlockingAttempt::begin(move || {
+        // They are returned when the function returns or panics, which ends the attempt.
+        permits.end(false);
         let _permits = permits;
         in_context(dispatch.as_ref(), || span.in_scope(function))
     })

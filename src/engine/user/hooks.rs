@@ -21,6 +21,9 @@ pub trait Hooks<I, E>: Leftovers<I> {
     /// `true` if errors can hold back other items. The compiler removes code that other runs do not need.
     const HOLDS: bool = Self::Below::HOLDS;
 
+    /// `true` if the caller says which errors are overloads of the server.
+    const KNOWS_OVERLOADS: bool = Self::Below::KNOWS_OVERLOADS;
+
     /// `true` if items have keys with limiters of their own.
     const KEYED: bool = Self::Below::KEYED;
 
@@ -55,6 +58,12 @@ pub trait Hooks<I, E>: Leftovers<I> {
     #[inline]
     fn error_text(&self, error: &E) -> Option<String> {
         self.below().error_text(error)
+    }
+
+    /// Returns `true` if an error is an overload of the server.
+    #[inline]
+    fn is_overload(&self, error: &E) -> bool {
+        self.below().is_overload(error)
     }
 
     /// Returns the limiters of the keys of an item, if it has keys. If a keyed limiter has no room for a key, or is not to add one,
@@ -125,6 +134,7 @@ impl<I, E> Hooks<I, E> for NoHooks {
     type Below = Self;
 
     const HOLDS: bool = false;
+    const KNOWS_OVERLOADS: bool = false;
     const KEYED: bool = false;
     const TEXTS: bool = false;
 
@@ -150,6 +160,10 @@ impl<I, E> Hooks<I, E> for NoHooks {
 
     fn error_text(&self, _error: &E) -> Option<String> {
         None
+    }
+
+    fn is_overload(&self, _error: &E) -> bool {
+        false
     }
 
     fn key_limiters(
@@ -265,6 +279,18 @@ impl<I, E, H: Hooks<I, E>, F: Fn(&E) -> String> Hooks<I, E> for OnErrorText<H, F
 
     fn error_text(&self, error: &E) -> Option<String> {
         Some((self.function)(error))
+    }
+}
+
+hook!(Overload: "A run with [`overload`](crate::MapRun::overload).", OnOverload);
+
+impl<I, E, H: Hooks<I, E>, F: Fn(&E) -> bool> Hooks<I, E> for OnOverload<H, F> {
+    below!(with observer);
+
+    const KNOWS_OVERLOADS: bool = true;
+
+    fn is_overload(&self, error: &E) -> bool {
+        (self.function)(error)
     }
 }
 

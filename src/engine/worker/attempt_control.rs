@@ -60,9 +60,10 @@ impl AttemptControl {
     /// Releases the permits of the shared limit that the ended attempt held. Returns `true` if it held any. This wakes other
     /// tasks, so a parallel worker calls it while the state is not locked.
     #[inline]
-    pub(in super::super) fn release_shared(&mut self) -> bool {
+    pub(in super::super) fn release_shared(&mut self, was_overload: bool) -> bool {
         let holds = !self.held.shared.is_empty();
         if holds {
+            self.held.shared.end(was_overload);
             self.held.shared = SharedPermits::default();
         }
         holds

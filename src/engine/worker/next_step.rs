@@ -138,7 +138,7 @@ impl Scheduler {
     fn give_back(&mut self, control: &mut AttemptControl) {
         if !control.lingers {
             self.permits.give_back(&mut control.held);
-            self.has_notified |= control.release_shared();
+            self.has_notified |= control.release_shared(self.permits.take_overload());
         }
     }
 

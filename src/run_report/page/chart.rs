@@ -129,6 +129,19 @@ pub(super) fn line(class: &str, value: f64, top: f64, title: &str) -> Markup {
     }
 }
 
+/// Draws a value that changes at some times.
+pub(super) fn staircase(class: &str, elapsed: f64, top: f64, steps: &[(f64, f64)]) -> Markup {
+    let mut path = String::new();
+    for (at, value) in steps {
+        let (x, y) = (WIDTH * at / elapsed, HEIGHT * (1.0 - value / top));
+        let start = if path.is_empty() { "M0 " } else { "V" };
+        // The value before holds up to here.
+        let before = if path.is_empty() { String::new() } else { format!("H{x:.2}") };
+        let _ = write!(path, "{before}{start}{y:.2}");
+    }
+    html! { path class=(class) d=(format!("{path}H{WIDTH}")) {} }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

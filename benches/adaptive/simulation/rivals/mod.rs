@@ -1,0 +1,12 @@
+//! The rules that the table compares, written anew from the facts of their sources.
+
+mod aimd;
+mod correlation;
+mod failsafe;
+mod gradient2;
+mod vegas;
+
+pub(crate) use aimd::Aimd;
+pub(crate) use failsafe::Failsafe;
+pub(crate) use gradient2::Gradient2;
+pub(crate) use vegas::Vegas;
