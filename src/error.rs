@@ -279,15 +279,12 @@ impl<T, E: fmt::Debug + fmt::Display> Error for MapTaskError<T, E> {
 /// or [`stream`](crate::MapRun::stream). The outcomes of its items were delivered before it.
 ///
 /// The message names the first item that failed: `resize: 7 of 100 items failed, 5 allowed; item 3 failed first,
-/// after 4 attempts`. The error of that item is in its outcome, with its [`report`](ItemError::report). An error of the source,
-/// the sink or the store is not in the message but in [`source()`](Error::source). The `{:#}` of `anyhow` prints both, and so does:
+/// after 4 attempts: connection refused`. The error type need not have a text, so the error is in the message only if the run has
+/// [`error_text`](crate::MapRun::error_text). A time limit or a panic is always in it. The error itself is in the outcome of the
+/// item.
 ///
-/// ```
-/// fn report(error: async_map_task::RunError) -> String {
-///     let chain = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
-///     chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-/// }
-/// ```
+/// An error of the source, the sink or the store is not in the message but in [`source()`](Error::source). The `{:#}` of
+/// `anyhow` prints both, and so does [`report`](Self::report).
 pub struct RunError {
     // Boxed, so that a `Result` with this error stays as small as its `Ok`.
     inner: Box<RunFailure>,
@@ -307,11 +304,13 @@ pub(crate) struct FirstFailure {
     pub(crate) index: usize,
     pub(crate) attempts: u32,
     pub(crate) label: Option<String>,
+    /// Its last failure, if that has a text without the type of its error.
+    pub(crate) cause: Option<String>,
 }
 
 impl fmt::Display for FirstFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { index, attempts, label } = self;
+        let Self { index, attempts, label, .. } = self;
         write!(f, "item {index} ")?;
         if let Some(label) = label {
             write!(f, "({label}) ")?;
@@ -345,6 +344,26 @@ impl RunError {
     pub fn summary(&self) -> &Summary {
         &self.inner.summary
     }
+
+    /// Returns the message with all its causes, joined by `: `, for a log or a terminal.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// let task = AsyncMapTask::builder().name("copy").build()?;
+    /// let run = task.run([1], |n| async move { Ok::<_, String>(n) });
+    /// let error = run.try_for_each(|_| async { Err("the disk is full") }).await.unwrap_err();
+    /// assert!(error.report().to_string().ends_with(": the disk is full"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn report(&self) -> impl fmt::Display + '_ {
+        with_sources(self.to_string(), self.source())
+    }
 }
 
 impl fmt::Debug for RunError {
@@ -363,7 +382,10 @@ impl fmt::Display for RunError {
         let RunFailure { name, reason, first_failure, shortfall, summary } = &*self.inner;
         Headline { name, reason, shortfall: *shortfall, summary }.fmt(f)?;
         match first_failure {
-            Some(first) if reason.is_about_items() => write!(f, "; {first}"),
+            Some(first) if reason.is_about_items() => {
+                write!(f, "; {first}")?;
+                first.cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
+            }
             _ => Ok(()),
         }
     }

@@ -40,6 +40,9 @@ pub enum Event<'a> {
         /// The time at which it starts. For an attempt that follows another one at once, this is the end of that attempt: the calls of
         /// the observers are between the two.
         at: Instant,
+        /// `true` if the item joins the call of the item whose attempt has started just before, in a run of
+        /// [batches](crate::Over::map_batches). A call has one permit, and each of its items has an attempt.
+        shares_call: bool,
     },
     /// An attempt returned an output. In a durable run, the item settles later, once the output is stored.
     #[non_exhaustive]

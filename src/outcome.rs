@@ -219,15 +219,24 @@ impl<E: fmt::Display> fmt::Display for Cause<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             ItemError::Failed { error, .. } => error.fmt(f),
-            ItemError::TimedOut { limit, scope: TimeoutScope::Attempt, .. } => {
-                write!(f, "timed out at the timeout_per_attempt of {limit:?}")
-            }
-            ItemError::TimedOut { limit, scope: TimeoutScope::Item, .. } => {
-                write!(f, "timed out at the timeout_per_item of {limit:?}")
-            }
+            ItemError::TimedOut { limit, scope, .. } => TimedOutAt(*limit, *scope).fmt(f),
             ItemError::Panicked { message, .. } => write!(f, "panicked: {message}"),
             ItemError::Faulted { message, .. } => f.write_str(message),
         }
+    }
+}
+
+/// A time limit that has passed.
+pub(crate) struct TimedOutAt(pub(crate) Duration, pub(crate) TimeoutScope);
+
+impl fmt::Display for TimedOutAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(limit, scope) = self;
+        let setting = match scope {
+            TimeoutScope::Attempt => "timeout_per_attempt",
+            TimeoutScope::Item => "timeout_per_item",
+        };
+        write!(f, "timed out at the {setting} of {limit:?}")
     }
 }
 

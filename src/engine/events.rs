@@ -48,7 +48,7 @@ impl Scheduler {
         is_at_once: bool,
     ) -> Instant {
         let at = if is_at_once { self.clock.last() } else { self.clock.read() };
-        self.emit_started_at(of_run, index, attempt, at);
+        self.emit_started_at(of_run, (index, attempt), at, false);
         self.clock.read()
     }
 
@@ -56,21 +56,21 @@ impl Scheduler {
     #[cold]
     pub(super) fn emit_started_now(&mut self, of_run: Option<&dyn Observer>, index: usize, attempt: u32) {
         let at = self.clock.read();
-        self.emit_started_at(of_run, index, attempt, at);
+        self.emit_started_at(of_run, (index, attempt), at, false);
     }
 
-    /// Notifies the observers that an attempt starts at this time.
+    /// Notifies the observers that an attempt starts at this time, in a call of its own or in that of the attempt before.
     pub(super) fn emit_started_at(
         &self,
         of_run: Option<&dyn Observer>,
-        index: usize,
-        attempt: u32,
+        (index, attempt): (usize, u32),
         at: Instant,
+        shares_call: bool,
     ) {
         if attempt == 1 {
             self.emit(of_run, &Event::ItemStarted { index });
         }
-        self.emit(of_run, &Event::AttemptStarted { index, attempt, at });
+        self.emit(of_run, &Event::AttemptStarted { index, attempt, at, shares_call });
     }
 
     /// Notifies the observers that an attempt has returned an output.

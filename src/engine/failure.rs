@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::scheduler::AttemptEnd;
-use crate::outcome::{FailureKind, ItemError, TimeoutScope};
+use crate::outcome::{FailureKind, ItemError, TimedOutAt, TimeoutScope};
 
 /// The facts of an [`ItemError`].
 pub(super) struct Failure<'a> {
@@ -41,6 +41,15 @@ impl Failure<'_> {
     /// Returns the message of a panic or a fault, or the text of an error.
     pub(super) fn message(&self) -> Option<&str> {
         self.message.or(self.text.as_deref())
+    }
+
+    /// Describes the failure as the message of an [`ItemError`] does. Returns `None` for an error without a text.
+    pub(super) fn cause(&self) -> Option<String> {
+        match (self.kind, self.limit, self.message) {
+            (FailureKind::TimedOut, Some((limit, scope)), _) => Some(TimedOutAt(limit, scope).to_string()),
+            (FailureKind::Panicked, _, Some(message)) => Some(format!("panicked: {message}")),
+            _ => self.message().map(str::to_owned),
+        }
     }
 
     /// Returns the end of the attempt. `of_error` is that of an attempt with an error of the map function.

@@ -15,7 +15,7 @@ use super::slots::Kept;
 use super::user::hooks::Hooks;
 use super::user::leftovers::Leftovers;
 use super::{Mode, Work, trace};
-use crate::error::{BoxError, FailureReason};
+use crate::error::{BoxError, FailureReason, FirstFailure};
 use crate::limiter::LimiterSet;
 use crate::observe::Observer;
 use crate::outcome::{FailureKind, ItemError, ItemOutcome, LeftOver, Origin, TimeoutScope};
@@ -295,7 +295,12 @@ impl Scheduler {
         why: &str,
         observer: Option<&dyn Observer>,
     ) -> Duration {
-        let stop = self.count_failure(job.name(), failure.attempts);
+        let stop = self.count_failure(job.index, || FirstFailure {
+            index: job.index,
+            attempts: failure.attempts,
+            label: job.label.clone(),
+            cause: failure.cause(),
+        });
         let failures = self.tally.failures;
         job.span.in_scope(|| trace::failure(&self.name, failures, job.name(), failure, why));
         if let Some(stop) = stop {

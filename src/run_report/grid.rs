@@ -80,9 +80,30 @@ impl Grid {
         (0..COLUMNS).map(sum).collect()
     }
 
-    /// Adds an attempt.
-    pub(super) fn add_attempt(&mut self, row: u32, start: u64, end: u64, has_failed: bool) {
+    /// Adds the time in which a permit was in use.
+    pub(super) fn add_time(&mut self, row: u32, start: u64, end: u64) {
         self.reach(end);
+        let bits = self.width_bits;
+        let cells = self.cells(row);
+        spread(bits, start, end, |column, part| {
+            if let Some(cell) = cells.get_mut(column) {
+                cell.busy += part;
+            }
+        });
+    }
+
+    /// Adds the end of an attempt.
+    pub(super) fn add_end(&mut self, row: u32, end: u64, has_failed: bool) {
+        self.reach(end);
+        let column = (end >> self.width_bits) as usize;
+        if let Some(cell) = self.cells(row).get_mut(column) {
+            cell.ended = cell.ended.saturating_add(1);
+            cell.failed = cell.failed.saturating_add(u32::from(has_failed));
+        }
+    }
+
+    /// Returns the cells of a row.
+    fn cells(&mut self, row: u32) -> &mut [Cell] {
         while row >> self.shift >= ROWS as u32 {
             self.merge_rows();
         }
@@ -90,18 +111,7 @@ impl Grid {
         if at >= self.rows.len() {
             self.rows.resize_with(at + 1, || vec![Cell::default(); COLUMNS]);
         }
-        let bits = self.width_bits;
-        if let Some(row) = self.rows.get_mut(at) {
-            spread(bits, start, end, |column, part| {
-                if let Some(cell) = row.get_mut(column) {
-                    cell.busy += part;
-                }
-            });
-            if let Some(cell) = row.get_mut((end >> bits) as usize) {
-                cell.ended = cell.ended.saturating_add(1);
-                cell.failed = cell.failed.saturating_add(u32::from(has_failed));
-            }
-        }
+        self.rows.get_mut(at).map_or(&mut [], Vec::as_mut_slice)
     }
 
     /// Adds a wait for a retry.
@@ -122,7 +132,7 @@ impl Grid {
     }
 
     /// Makes the columns as wide as a time needs.
-    fn reach(&mut self, at: u64) {
+    pub(super) fn reach(&mut self, at: u64) {
         while at >> self.width_bits >= COLUMNS as u64 {
             self.width_bits += 1;
             merge_pairs(&mut self.columns, |one, other| Column {
@@ -199,7 +209,8 @@ mod tests {
         let (mut busy, mut waiting) = (0, 0);
         for n in 0..5_000_u64 {
             let (start, length) = (n * 3_000, n * 7 % 90_000);
-            grid.add_attempt((n % 1_000) as u32, start, start + length, n % 10 == 0);
+            grid.add_time((n % 1_000) as u32, start, start + length);
+            grid.add_end((n % 1_000) as u32, start + length, n % 10 == 0);
             grid.add_wait(start, start + n);
             if let Some(column) = grid.column_at(start) {
                 column.succeeded += 1;
@@ -218,11 +229,12 @@ mod tests {
     #[test]
     fn an_attempt_is_in_the_columns_in_which_it_ran() {
         let mut grid = Grid::default();
-        grid.add_attempt(0, 1_536, 3_328, true);
+        grid.add_time(0, 1_536, 3_328);
+        grid.add_end(0, 3_328, true);
         let busy: Vec<_> = grid.rows()[0].iter().take(5).map(|cell| (cell.busy, cell.failed)).collect();
         assert_eq!(busy, [(0, 0), (512, 0), (1_024, 0), (256, 1), (0, 0)]);
         // One column more than there are: each becomes twice as wide.
-        grid.add_attempt(1, COLUMNS as u64 * 1_024, COLUMNS as u64 * 1_024 + 1, false);
+        grid.add_time(1, COLUMNS as u64 * 1_024, COLUMNS as u64 * 1_024 + 1);
         let busy: Vec<_> = grid.rows()[0].iter().take(3).map(|cell| (cell.busy, cell.failed)).collect();
         assert_eq!((grid.width(), busy), (2_048, vec![(512, 0), (1_280, 1), (0, 0)]));
     }

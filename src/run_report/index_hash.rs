@@ -1,8 +1,8 @@
-//! A hash of the indices of items.
+//! A hash of the indices of items, and of rows.
 
 use std::hash::Hasher;
 
-/// Spreads the indices of items.
+/// Spreads indices.
 #[derive(Debug, Default)]
 pub(super) struct IndexHasher(u64);
 
@@ -16,6 +16,11 @@ impl Hasher for IndexHasher {
     #[inline]
     fn write_usize(&mut self, index: usize) {
         self.0 = hash(index);
+    }
+
+    #[inline]
+    fn write_u32(&mut self, row: u32) {
+        self.0 = hash(row as usize);
     }
 
     fn finish(&self) -> u64 {

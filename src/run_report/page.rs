@@ -76,6 +76,9 @@ fn tiles(run: &Snapshot) -> Markup {
         ("items/s", short(rate), ""),
         ("median attempt", duration(run.attempt_durations.p50), ""),
     ];
+    if run.attempts.calls < run.attempts.started {
+        tiles.push(("calls", number(run.attempts.calls), ""));
+    }
     if let Some(in_use) = run.permits_in_use {
         tiles.push(("permits in use", percent(in_use), ""));
     }

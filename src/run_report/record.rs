@@ -46,6 +46,8 @@ pub(super) struct Attempt {
     pub(super) start: u64,
     pub(super) end: u64,
     pub(super) ended: End,
+    /// `true` if the attempt shares the call, and the row, of another item.
+    pub(super) shares_call: bool,
 }
 
 /// A running attempt.
@@ -54,12 +56,15 @@ struct Open {
     attempt: u32,
     row: u32,
     start: u64,
+    shares_call: bool,
 }
 
 /// The counts of a run.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counts {
     pub(super) attempts: u64,
+    /// The calls: fewer than the attempts in a run of batches.
+    pub(super) calls: u64,
     pub(super) attempts_succeeded: u64,
     pub(super) attempts_failed: u64,
     pub(super) retries: u64,
@@ -84,6 +89,12 @@ pub(super) struct Record {
     now: u64,
     open: HashMap<usize, Open, BuildHasherDefault<IndexHasher>>,
     rows: Rows,
+    /// How many items of a call have not ended, for the rows whose call has several.
+    calls: HashMap<u32, usize, BuildHasherDefault<IndexHasher>>,
+    /// The row of the last attempt that has started.
+    last_row: u32,
+    /// The item whose attempt has ended with the last event.
+    last_ended: Option<usize>,
     waiting: HashMap<usize, u64>,
     attempts: Vec<Attempt>,
     /// An item is kept if these bits of its hash are zero.
@@ -112,6 +123,9 @@ impl Default for Record {
             now: 0,
             open: HashMap::default(),
             rows: Rows::default(),
+            calls: HashMap::default(),
+            last_row: 0,
+            last_ended: None,
             waiting: HashMap::new(),
             attempts: Vec::new(),
             left_out: 0,
@@ -139,7 +153,9 @@ impl Record {
                 (self.started_at, self.started) = (SystemTime::now(), Instant::now());
             }
             Event::ItemStarted { .. } => {}
-            Event::AttemptStarted { index, attempt, at } => self.start_attempt(index, attempt, at),
+            Event::AttemptStarted { index, attempt, at, shares_call } => {
+                self.start_attempt(index, attempt, at, shares_call);
+            }
             Event::AttemptSucceeded { index, attempt, elapsed } => {
                 self.end_attempt(index, attempt, elapsed, End::Succeeded);
             }
@@ -196,13 +212,14 @@ impl Record {
     pub(super) fn attempts(&self) -> Vec<Attempt> {
         let now = self.elapsed();
         let open = self.open.iter().filter(|(index, _)| self.is_kept(**index));
-        let open = open.map(|(&index, &Open { attempt, row, start })| Attempt {
+        let open = open.map(|(&index, &Open { attempt, row, start, shares_call })| Attempt {
             index,
             attempt,
             row,
             start,
             end: now,
             ended: End::Running,
+            shares_call,
         });
         let mut attempts: Vec<_> = self.attempts.iter().copied().chain(open).collect();
         attempts.sort_by_key(|attempt| (attempt.start, attempt.row));
@@ -213,9 +230,9 @@ impl Record {
     pub(super) fn grid(&self) -> Grid {
         let mut grid = self.grid.clone();
         let now = self.elapsed();
-        for open in self.open.values() {
-            grid.add_attempt(open.row, open.start, now, false);
-        }
+        grid.reach(now);
+        let calls: HashMap<u32, u64> = self.open.values().map(|open| (open.row, open.start)).collect();
+        calls.into_iter().for_each(|(row, start)| grid.add_time(row, start, now));
         self.waiting.values().for_each(|since| grid.add_wait(*since, now));
         grid
     }
@@ -242,19 +259,24 @@ impl Record {
         hash(index) & self.left_out == 0
     }
 
-    fn start_attempt(&mut self, index: usize, attempt: u32, at: Instant) {
+    fn start_attempt(&mut self, index: usize, attempt: u32, at: Instant, shares_call: bool) {
         let start = nanos(at - self.started);
         self.counts.attempts += 1;
         if attempt > 1 {
             self.counts.retries += 1;
             self.end_wait(index, start);
         }
-        let row = self.rows.take();
-        // A part of a batch that is split starts again without an end.
-        if let Some(before) = self.open.insert(index, Open { attempt, row, start }) {
+        if shares_call {
+            *self.calls.entry(self.last_row).or_insert(1) += 1;
+        } else {
+            self.counts.calls += 1;
+            self.last_row = self.rows.take();
+        }
+        let row = self.last_row;
+        if let Some(before) = self.open.insert(index, Open { attempt, row, start, shares_call }) {
             self.keep(index, before, start, End::CutOff);
         }
-        self.counts.most_in_flight = self.counts.most_in_flight.max(self.open.len());
+        self.counts.most_in_flight = self.counts.most_in_flight.max(self.rows.taken());
     }
 
     fn end_attempt(&mut self, index: usize, attempt: u32, elapsed: Duration, ended: End) {
@@ -268,32 +290,50 @@ impl Record {
             End::Succeeded => self.counts.attempts_succeeded += 1,
             _ => self.counts.attempts_failed += 1,
         }
-        match self.open.remove(&index) {
+        let open = match self.open.remove(&index) {
             Some(open) => {
                 self.now = open.start + elapsed;
-                self.keep(index, open, self.now, ended);
+                open
             }
             // It did not start: no thread was there for it.
             None => {
-                let now = self.read_clock();
-                let row = self.rows.take();
-                self.keep(index, Open { attempt, row, start: now.saturating_sub(elapsed) }, now, ended);
+                let start = self.read_clock().saturating_sub(elapsed);
+                Open { attempt, row: self.rows.take(), start, shares_call: false }
             }
-        }
+        };
+        self.keep(index, open, self.now, ended);
+        self.last_ended = Some(index);
     }
 
     /// Keeps an attempt that has ended.
     fn keep(&mut self, index: usize, open: Open, end: u64, ended: End) {
-        let Open { attempt, row, start } = open;
-        self.rows.give_back(row);
-        self.grid.add_attempt(row, start, end, matches!(ended, End::Retried | End::Failed));
+        let Open { attempt, row, start, shares_call } = open;
+        if self.end_in_call(row) {
+            self.rows.give_back(row);
+            self.grid.add_time(row, start, end);
+        }
+        self.grid.add_end(row, end, matches!(ended, End::Retried | End::Failed));
         if !self.is_kept(index) {
             return;
         }
-        self.attempts.push(Attempt { index, attempt, row, start, end, ended });
+        self.attempts.push(Attempt { index, attempt, row, start, end, ended, shares_call });
         if self.attempts.len() == ATTEMPTS {
             self.leave_half_out();
         }
+    }
+
+    /// Ends an item of the call in this row. Returns `true` if it was the last one, and the permit of the call is free.
+    fn end_in_call(&mut self, row: u32) -> bool {
+        if self.calls.is_empty() {
+            return true;
+        }
+        let Some(left) = self.calls.get_mut(&row) else { return true };
+        *left -= 1;
+        let is_last = *left == 0;
+        if is_last {
+            self.calls.remove(&row);
+        }
+        is_last
     }
 
     #[cold]
@@ -318,6 +358,10 @@ impl Record {
         origin: Origin,
         has_failed: bool,
     ) {
+        // Only the item whose attempt has just ended settles at that time. Another one was stored, recovered or found first.
+        if self.last_ended.take() != Some(index) {
+            self.read_clock();
+        }
         if has_failed {
             self.end_wait(index, self.now);
         }

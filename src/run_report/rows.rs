@@ -10,6 +10,8 @@ pub(super) struct Rows {
     taken: Vec<u64>,
     /// All words before this one have no free row.
     first: usize,
+    /// The number of rows that are taken.
+    count: usize,
 }
 
 impl Rows {
@@ -20,6 +22,7 @@ impl Rows {
                 Some(word) => {
                     let bit = word.trailing_ones();
                     *word |= 1 << bit;
+                    self.count += 1;
                     return self.first as u32 * BITS + bit;
                 }
                 None => self.taken.push(0),
@@ -27,10 +30,16 @@ impl Rows {
         }
     }
 
+    /// Returns how many rows are taken.
+    pub(super) fn taken(&self) -> usize {
+        self.count
+    }
+
     pub(super) fn give_back(&mut self, row: u32) {
         let at = (row / BITS) as usize;
         if let Some(word) = self.taken.get_mut(at) {
             *word &= !(1 << (row % BITS));
+            self.count -= 1;
             self.first = self.first.min(at);
         }
     }
@@ -53,6 +62,7 @@ mod tests {
                 let row = rows.take();
                 assert_eq!(Some(row), free.pop_first());
                 taken.push(row);
+                assert_eq!(rows.taken(), taken.len());
             } else {
                 let row = taken.swap_remove(n * 31 % taken.len());
                 rows.give_back(row);

@@ -70,6 +70,8 @@ pub(super) struct ItemCounts {
 #[derive(Debug, Serialize)]
 pub(super) struct AttemptCounts {
     pub(super) started: u64,
+    /// The calls of the map function: fewer than the attempts in a run of batches.
+    pub(super) calls: u64,
     pub(super) succeeded: u64,
     pub(super) failed: u64,
     pub(super) retries: u64,
@@ -153,8 +155,10 @@ pub(super) struct SlowItem {
 pub(super) struct Attempt {
     pub(super) item: usize,
     pub(super) attempt: u32,
-    /// Attempts that run at the same time have different permits.
+    /// Calls that run at the same time have different permits.
     pub(super) permit: u32,
+    /// `true` if the item is not the first one of its call, in a run of batches.
+    pub(super) shares_call: bool,
     pub(super) start: f64,
     pub(super) end: f64,
     /// `succeeded`, `retried`, `failed`, `cut_off` or `running`.
@@ -233,6 +237,7 @@ fn attempt_counts(record: &Record, summary: Option<&Summary>) -> AttemptCounts {
     let counts = &record.counts;
     AttemptCounts {
         started: counts.attempts,
+        calls: counts.calls,
         succeeded: counts.attempts_succeeded,
         failed: counts.attempts_failed,
         retries: counts.retries,
@@ -331,6 +336,7 @@ impl From<&super::record::Attempt> for Attempt {
             item: attempt.index,
             attempt: attempt.attempt,
             permit: attempt.row,
+            shares_call: attempt.shares_call,
             start: seconds(attempt.start),
             end: seconds(attempt.end),
             outcome: match attempt.ended {

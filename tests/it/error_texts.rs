@@ -86,6 +86,31 @@ async fn rule_32_log_lines_have_the_text_of_an_error() {
     assert_eq!(errors_of("item failed"), [text(), None, None]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_message_of_a_run_error_has_the_cause_of_the_first_failure() {
+    let task = AsyncMapTask::builder().name("sums").timeout_per_attempt(secs(1)).build().unwrap();
+    let causes = [
+        (0, "status 404"),
+        (1, "timed out at the timeout_per_attempt of 1s"),
+        (2, "panicked: as it happens"),
+    ];
+    for (n, cause) in causes {
+        let run = || task.over([n]).map(fail);
+        let expected = "sums: 1 of 1 item failed, 0 allowed; item 0 failed first, after 1 attempt";
+        let with_text = run().error_text(|error| format!("status {error}"));
+        let error = with_text.for_each(|_| async {}).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("{expected}: {cause}"));
+        let error = run().for_each(|_| async {}).await.unwrap_err();
+        // An error without a text is not known here.
+        let cause = if n == 0 { String::new() } else { format!(": {cause}") };
+        assert_eq!(error.to_string(), format!("{expected}{cause}"));
+    }
+    let run = task.over([7]).map(fail);
+    let error =
+        run.try_for_each(|_| async { Err(std::io::Error::other("the disk is full")) }).await.unwrap_err();
+    assert_eq!(error.report().to_string(), "sums: the sink failed after 1 item: the disk is full");
+}
+
 #[tokio::test]
 async fn a_parallel_run_has_the_texts_too() {
     let task = AsyncMapTask::builder().concurrency(2).allow_failures().build().unwrap();

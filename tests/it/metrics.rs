@@ -337,6 +337,18 @@ async fn a_run_that_panics_counts_as_dropped() {
     assert_eq!((values.gauges(), values.count("runs_total{outcome=dropped}")), (NONE, 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_limit_is_that_of_an_adaptive_limiter() {
+    let (values, observer) = Values::observed();
+    let server = Limiter::builder().adaptive(1..=100).start_at(40).build().unwrap();
+    let task = at_once(100).limiter(&server).observer(observer).allow_failures().build().unwrap();
+    assert_eq!(values.gauge("limit"), 0, "it has not changed");
+    let busy = |_| after(millis(10), Err::<(), _>(503));
+    task.over(0..200).map(busy).overload(|status| *status == 503).await.unwrap();
+    assert!((1..40).contains(&values.gauge("limit")));
+    assert_eq!(values.gauge("limit"), i64::try_from(server.permits()).unwrap());
+}
+
 #[test]
 fn metrics_have_bounded_labels_and_units() {
     let values = Values::default();
@@ -352,7 +364,7 @@ fn metrics_have_bounded_labels_and_units() {
     assert!(with_task.contains(&"items_total{task=resize,outcome=success,origin=ran}".to_owned()));
 
     let units = values.units();
-    assert_eq!(units.len(), 10);
+    assert_eq!(units.len(), 11);
     for (name, unit) in units {
         let expected = if name.ends_with("_seconds") { Unit::Seconds } else { Unit::Count };
         assert_eq!(unit, Some(expected), "{name}");

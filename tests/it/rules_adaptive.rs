@@ -1,6 +1,8 @@
 //! An adaptive limiter through the whole crate, with rule 47: lowering a limit never ends a run.
 
 use std::pin::pin;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -286,7 +288,16 @@ async fn changes_are_logged_in_the_span_of_the_run() {
 async fn a_blocking_function_counts_when_it_returns() {
     let limiter = seeking(100, 2);
     let task = sharing(&limiter).build().unwrap();
-    let result = task.over(0..200).map_blocking(|_| Ok::<_, String>(())).await.unwrap();
+    let (waits_for, started) = (limiter.clone(), AtomicUsize::new(0));
+    let run = task.over(0..200).map_blocking(move |_| {
+        started.fetch_add(1, SeqCst);
+        // Each returns while the run waits for another permit, so that more could begin under a higher limit.
+        while waits_for.waiting() == 0 && started.load(SeqCst) < 200 {
+            std::thread::yield_now();
+        }
+        Ok::<_, String>(())
+    });
+    let result = run.await.unwrap();
     assert_eq!((result.successes(), limiter.in_use()), (200, 0));
     assert!(limiter.permits() > 2, "{}", limiter.permits());
 }

@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::panic::resume_unwind;
+use std::sync::Mutex;
 
-use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder, ItemOutcome, RunReport, Summary};
-use futures::FutureExt;
+use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder, Event, ItemOutcome, Limiter, RunReport, Summary};
 use futures::future::join;
+use futures::{FutureExt, StreamExt};
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -360,6 +361,72 @@ async fn a_report_has_the_first_of_several_runs() {
     assert!(report.to_html().contains("2 later runs are not in this report"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_call_for_several_items_has_one_permit() {
+    let report = RunReport::new();
+    let task = at_once(4).retries(1).retry_delay(secs(3)).retry_jitter(0.0).build().unwrap();
+    let calls = Mutex::new(0);
+    let call = |items: Vec<usize>| {
+        let first = std::mem::replace(&mut *calls.lock().unwrap(), 1) == 0;
+        async move {
+            sleep(secs(1)).await;
+            // The first call fails as a whole and is made again.
+            if first { Err("busy") } else { Ok(items.into_iter().map(Ok).collect()) }
+        }
+    };
+    task.over(0..200).map_batches(100, call).observe(report.observer()).await.unwrap();
+    let found = json(&report);
+    let attempts =
+        ["started", "calls", "retries", "most_in_flight"].map(|field| count(&found["attempts"][field]));
+    assert_eq!(attempts, [300, 3, 100, 2]);
+    // Two calls of a second, a wait of three, and one more call, in 4 x 5 s.
+    assert_close(found["permits_in_use"].as_f64().unwrap(), 3.0 / 20.0, 0.01, "permits in use");
+    let timeline = timeline(&found);
+    assert_eq!(timeline.iter().map(|attempt| attempt.permit).max(), Some(1));
+    assert_eq!(
+        found["timeline"].as_array().unwrap().iter().filter(|one| one["shares_call"] == false).count(),
+        3
+    );
+    let page = report.to_html();
+    assert_eq!(page.matches("<rect ").count(), 3);
+    assert!(page.contains("<dt>calls</dt><dd>3</dd>"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_changes_of_an_adaptive_limiter_are_those_of_its_events() {
+    let server = Limiter::builder().adaptive(1..=100).start_at(40).build().unwrap();
+    let report = RunReport::new();
+    let told = Mutex::new(Vec::new());
+    let task = at_once(100).limiter(&server).observer(report.observer()).allow_failures().build().unwrap();
+    task.over(0..400)
+        .map(|n| async move {
+            sleep(millis(10)).await;
+            if n < 200 { Err(503) } else { Ok(n) }
+        })
+        .overload(|status| *status == 503)
+        .observe(|event: &Event<'_>| {
+            if let Event::LimitChanged { from, to, why, .. } = event {
+                told.lock().unwrap().push((*from, *to, why.as_str().to_owned()));
+            }
+        })
+        .await
+        .unwrap();
+    let found = json(&report);
+    let changes = found["limit_changes"].as_array().unwrap();
+    let fields = |change: &Value| {
+        (count(&change["from"]), count(&change["to"]), change["why"].as_str().unwrap().to_owned())
+    };
+    let told = told.into_inner().unwrap();
+    assert_eq!(changes.iter().map(fields).collect::<Vec<_>>(), told);
+    assert_eq!((told[0].0, told[0].2.as_str()), (40, "overload"));
+    assert!(told.last().unwrap().1 == server.permits() && server.permits() < 40);
+    let times: Vec<_> = changes.iter().map(|change| change["at"].as_f64().unwrap()).collect();
+    assert!(
+        times.is_sorted() && times[0] >= 0.01 && *times.last().unwrap() <= found["elapsed"].as_f64().unwrap()
+    );
+    assert!(report.to_html().contains("<path class=\"adaptive\" d=\"M0 "));
+}
+
 #[tokio::test]
 async fn beyond_100_000_attempts_the_timeline_is_a_sample_of_whole_items() {
     let report = RunReport::new();
@@ -388,6 +455,31 @@ async fn beyond_100_000_attempts_the_timeline_is_a_sample_of_whole_items() {
     let page = report.to_html();
     assert!(page.contains(&format!("has one in {one_in} items")));
     assert!(page.len() < 400_000, "{} bytes", page.len());
+}
+
+/// A run that waits before anything happens, and items that settle without an attempt.
+#[tokio::test(start_paused = true)]
+async fn what_happens_late_is_shown_late() {
+    let first = at_once(4).build().unwrap().run(0..50, |n| async move { Ok::<_, String>(n) }).await.unwrap();
+    let report = RunReport::new();
+    let source = futures::stream::once(sleep(secs(10))).flat_map(|()| futures::stream::iter(0..60));
+    let task = at_once(4).build().unwrap();
+    let run = task.over_stream(source).map(|n| async move {
+        sleep(secs(10)).await;
+        Ok::<_, String>(n)
+    });
+    run.redo(first).observe(report.observer()).await.unwrap();
+    let found = json(&report);
+    assert_eq!(count(&found["items"]["without_attempt"]), 50);
+    assert_close(found["elapsed"].as_f64().unwrap(), 40.0, 0.001, "elapsed");
+    let (period, settled) =
+        (found["over_time"]["period"].as_f64().unwrap(), counts(&found["over_time"]["succeeded"]));
+    let times = settled.iter().enumerate().filter(|(_, settled)| **settled > 0);
+    let times: Vec<_> = times.map(|(n, settled)| ((n as f64 + 0.5) * period, *settled)).collect();
+    assert_eq!(times.iter().map(|(_, settled)| *settled).collect::<Vec<_>>(), [50, 4, 4, 2], "{times:?}");
+    for ((at, _), exact) in times.iter().zip([10.0, 20.0, 30.0, 40.0]) {
+        assert!((at - exact).abs() <= period, "{times:?}");
+    }
 }
 
 #[tokio::test]

@@ -47,11 +47,10 @@ impl Scheduler {
     /// Counts an item that has failed. Returns the cause to stop, if this failure stops the run.
     pub(in super::super) fn count_failure(
         &mut self,
-        (index, label): (usize, Option<&str>),
-        attempts: u32,
+        index: usize,
+        first: impl FnOnce() -> FirstFailure,
     ) -> Option<Stop> {
         self.tally.failures += 1;
-        let first = || FirstFailure { index, attempts, label: label.map(str::to_owned) };
         self.tally.first_failure.get_or_insert_with(first);
         let criteria = &self.config.criteria;
         if criteria.fail_fast {

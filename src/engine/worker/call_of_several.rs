@@ -48,7 +48,7 @@ impl State<dyn Items + '_> {
             let observer = self.items.observer();
             let at = started.unwrap_or_else(|| self.scheduler.clock.read());
             for Other { job, .. } in &control.others {
-                self.scheduler.emit_started_at(observer, job.index, job.attempt, at);
+                self.scheduler.emit_started_at(observer, (job.index, job.attempt), at, true);
             }
         }
     }

@@ -23,7 +23,8 @@ const FILLED: f64 = 0.84;
 const LEAST_WIDTH: f64 = 0.8;
 
 pub(super) fn timeline(run: &Snapshot) -> Markup {
-    let is_sample = run.timeline_has_one_item_in > 1 || run.timeline.len() > SINGLE_ATTEMPTS;
+    let calls = run.timeline.iter().filter(|attempt| !attempt.shares_call).count();
+    let is_sample = run.timeline_has_one_item_in > 1 || calls > SINGLE_ATTEMPTS;
     let (rows, width, plot) = if is_sample { busy_cells(run) } else { single_attempts(run) };
     let height = (HEIGHT / rows as f64).clamp(5.0, 18.0) * rows as f64;
     let chart = Chart {
@@ -85,7 +86,9 @@ fn single_attempts(run: &Snapshot) -> (usize, f64, Markup) {
     // The attempts of an item follow each other.
     let mut before: HashMap<usize, &Attempt> = HashMap::new();
     let mut waits = String::new();
-    for attempt in &run.timeline {
+    // The first item of a call stands for the others.
+    let attempts = || run.timeline.iter().filter(|attempt| !attempt.shares_call);
+    for attempt in attempts() {
         let middle = |attempt: &Attempt| rows as f64 - f64::from(attempt.permit) - 0.5;
         if let Some(failed) =
             before.insert(attempt.item, attempt).filter(|before| before.outcome == "retried")
@@ -97,7 +100,7 @@ fn single_attempts(run: &Snapshot) -> (usize, f64, Markup) {
     }
     let plot = html! {
         path.wait d=(waits) {}
-        @for attempt in &run.timeline {
+        @for attempt in attempts() {
             @let x = attempt.start * scale;
             @let width = ((attempt.end - attempt.start) * scale).max(LEAST_WIDTH);
             @let y = rows as f64 - f64::from(attempt.permit) - (1.0 + FILLED) / 2.0;
