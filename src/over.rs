@@ -387,8 +387,8 @@ macro_rules! after_the_function {
 }
 
 after_the_function! {
-    retry_if<A> retry_after<A> hold_back<A> overload<A> weight<A> limit_per<A, B> label<A> observe<A> cancellation_token<A> drain_token<A>
-    cancel_on_ctrl_c redo<A> give_back<A> ordered parallel for_each<A> try_for_each<A> stream spawn
+    retry_if<A> retry_after<A> hold_back<A> weight<A> limit_per<A, B> label<A> observe<A> cancellation_token<A> drain_token<A>
+    overload<A> cancel_on_ctrl_c redo<A> give_back<A> ordered parallel for_each<A> try_for_each<A> stream spawn
     batch_weight<A, B> batch_wait<A> split_failed<A> progress_with<A> error_text<A>
 }
 

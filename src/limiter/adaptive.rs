@@ -26,6 +26,8 @@ pub(crate) struct Change {
 pub(super) struct Adaptive {
     rule: Rule,
     range: RangeInclusive<usize>,
+    /// The last time at which an attempt ended while all permits were in use.
+    full_at: Option<Duration>,
     changes: VecDeque<Change>,
     /// The number of all changes so far.
     changed: u64,
@@ -34,7 +36,7 @@ pub(super) struct Adaptive {
 impl Adaptive {
     pub(super) fn new(range: RangeInclusive<usize>, start: usize) -> Self {
         let rule = Rule::new(*range.start(), *range.end(), start);
-        Self { rule, range, changes: VecDeque::new(), changed: 0 }
+        Self { rule, range, full_at: None, changes: VecDeque::new(), changed: 0 }
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -43,6 +45,14 @@ impl Adaptive {
 
     pub(super) fn most(&self) -> usize {
         *self.range.end()
+    }
+
+    /// Returns `true` if all permits were in use at some time since an attempt began, as far as ends of attempts show.
+    pub(super) fn was_full_since(&mut self, began: Duration, now: Duration, is_full: bool) -> bool {
+        if is_full {
+            self.full_at = Some(now);
+        }
+        self.full_at.is_some_and(|full_at| full_at >= began)
     }
 
     /// Notes the end of an attempt, which may change the limit.

@@ -61,7 +61,7 @@ impl LimiterBuilder {
     /// The default is a fixed number, or no bound.
     ///
     /// The limiter observes how long attempts take. If they take longer than without a queue at the server, it lowers the number;
-    /// if they do not, it raises it, as long as requests wait for permits. Attempts that end as an
+    /// if they do not, it raises it, as long as all permits are in use. Attempts that end as an
     /// [overload](crate::MapRun::overload) lower it at once, if they are more than one in eight. About every 10 s, it halves the number
     /// for a short time, to measure how long an attempt takes without a queue.
     ///

@@ -34,19 +34,22 @@ impl State {
     /// Notes the end of an attempt, which still counts as in use. The rule may change the number of permits.
     #[cold]
     pub(super) fn note_end(&mut self, weight: u32, ended: &Ended) {
-        let (now, is_full) = (self.read_clock(), self.lacks_permits());
+        let (now, lacks_permits) = (self.read_clock(), self.lacks_permits(weight));
         let began = self.time_at(ended.began);
         // After `set_permits(0)`, it is not for the rule to let attempts start.
         let Some(adaptive) = self.adaptive.as_mut().filter(|_| self.permits > 0) else { return };
+        // When several attempts end at the same instant, only the first of them ends while all permits are in use.
+        let is_full = adaptive.was_full_since(began, now, lacks_permits);
         adaptive.note(&End { now, began, weight, is_full, is_overload: ended.is_overload });
         self.permits = adaptive.limit();
     }
 
-    /// Returns `true` if a request waits only for permits.
-    fn lacks_permits(&self) -> bool {
+    /// Returns `true` if an attempt could not begin for want of permits alone: one that waits, or another of this weight. A run that
+    /// has just taken permits has no request in the queue until it asks for more.
+    fn lacks_permits(&self, weight: u32) -> bool {
         let now = self.now();
-        self.head(now)
-            .is_some_and(|(_, request)| !self.fits(request.weight) && self.is_due(request.weight, now))
+        let weight = self.head(now).map_or(weight, |(_, request)| request.weight);
+        !self.fits(weight) && self.is_due(weight, now)
     }
 
     /// Returns the number of all changes by the rule so far.

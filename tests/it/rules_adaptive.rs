@@ -68,6 +68,21 @@ async fn a_run_finds_the_limit_of_its_server() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn attempts_that_end_at_the_same_instant_let_it_grow() {
+    for parallel in [false, true] {
+        let limiter = seeking(500, 4);
+        let run = sharing(&limiter).build().unwrap();
+        let run = run.over(0..20_000).map(|_| async {
+            sleep(50 * MILLIS).await;
+            Ok::<_, String>(())
+        });
+        let result = if parallel { run.parallel().await } else { run.await };
+        assert_eq!(result.unwrap().successes(), 20_000);
+        assert!(limiter.permits() > 100, "{parallel}: {}", limiter.permits());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn several_runs_share_what_they_find() {
     let (server, limiter) = (Server::new(16), seeking(500, 4));
     let task = sharing(&limiter).build().unwrap();
@@ -93,7 +108,7 @@ async fn permits_taken_by_hand_count() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_that_nothing_waits_for_does_not_grow() {
+async fn a_limit_that_is_not_used_does_not_grow() {
     let limiter = seeking(500, 8);
     let server = Server::new(100);
     let task = AsyncMapTask::builder().concurrency(4).limiter(&limiter).build().unwrap();

@@ -151,7 +151,7 @@ impl Rule {
             None => 2.0 * self.limit,
         };
         // An attempt that is ready at once takes no time by a paused clock.
-        let duration = (end.now - end.began).as_secs_f64().max(SHORTEST);
+        let duration = end.now.saturating_sub(end.began).as_secs_f64().max(SHORTEST);
         let taken = self.round.add(duration, end.weight, end.is_full, permits)?;
         match self.measurement.take() {
             Some(measurement) => Some(self.end_measurement(&measurement, &taken, end.now)),
@@ -163,7 +163,7 @@ impl Rule {
         self.base = Some(taken.duration);
         self.base_at = now;
         self.measured_at = now;
-        self.measuring_took = now - measurement.began;
+        self.measuring_took = now.saturating_sub(measurement.began);
         let Measurement { limit, before, .. } = *measurement;
         self.restart(limit * (taken.duration / before).min(1.0) + headroom(limit), now);
         self.highest = self.limit;
@@ -190,8 +190,8 @@ impl Rule {
             wanted = wanted.max(self.limit * FIRST_GROWTH);
         }
         let has_fallen = wanted < self.highest - headroom(self.highest);
-        let is_old = now - self.base_at >= MEMORY.max(self.measuring_took * MEASURED_SHARE);
-        let may_measure = now - self.measured_at >= self.measuring_took * (MEASURED_SHARE / 2);
+        let is_old = now.saturating_sub(self.base_at) >= MEMORY.max(self.measuring_took * MEASURED_SHARE);
+        let may_measure = now.saturating_sub(self.measured_at) >= self.measuring_took * (MEASURED_SHARE / 2);
         if self.limit >= 2.0 && ((is_old && was_full) || (has_fallen && may_measure)) {
             let limit = self.limit;
             self.measurement = Some(Measurement { limit, before: duration, began: now });
