@@ -71,7 +71,8 @@ pub enum ItemError<E> {
         /// The number of attempts, the first included.
         attempts: u32,
     },
-    /// The item exceeded a time limit.
+    /// The item exceeded a time limit. As with [`Failed`](Self::Failed), it may have retries left if its run was drained or stopped
+    /// meanwhile.
     TimedOut {
         /// The limit that was exceeded.
         limit: Duration,

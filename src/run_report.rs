@@ -33,7 +33,8 @@ use std::sync::atomic::Ordering::Relaxed;
 /// text, the slowest items, the settings, and the end of the run in words.
 ///
 /// Failures are grouped by the text of their error if the run has [`error_text`](crate::MapRun::error_text), and items are named
-/// if it has [`label`](crate::MapRun::label). Labels and texts are in the page as they are: it is as confidential as they are.
+/// if it has [`label`](crate::MapRun::label). In a run of [batches](crate::Over::map_batches), a permit is that of a call, and an
+/// attempt is that of an item. A call that is split keeps its row until its last part has ended. Labels and texts are in the page as they are: it is as confidential as they are.
 ///
 /// # One run
 ///
