@@ -354,7 +354,9 @@ async fn a_report_has_the_first_of_several_runs() {
     };
     // Two runs of the task at the same time, and a third one later.
     let (one, other) = join(run(3), run(5)).await;
-    (one.unwrap(), other.unwrap(), run(7).await.unwrap());
+    for ended in [one, other, run(7).await] {
+        ended.unwrap();
+    }
     let found = json(&report);
     assert_eq!((count(&found["total"]), count(&found["attempts"]["started"])), (3, 3));
     assert_eq!(count(&found["other_runs"]), 2);
