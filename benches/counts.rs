@@ -59,9 +59,9 @@ const LIMITS: [Limit; 14] = [
     Limit { ours: "parallel", work: "W1", peer: BUFFER, measured: [1.96, 2.00], promised: None },
     Limit { ours: "limited", work: "W0", peer: "awaited", measured: [5.26, 5.26], promised: None },
     Limit { ours: "limited", work: "W1", peer: "awaited", measured: [2.66, 2.71], promised: None },
-    Limit { ours: "observed", work: "W0", peer: "awaited", measured: [9.0, 9.0], promised: None },
-    Limit { ours: "observed", work: "W1", peer: "awaited", measured: [9.0, 9.0], promised: None },
-    Limit { ours: "recorded", work: "W0", peer: "observed", measured: [9.0, 9.0], promised: None },
+    Limit { ours: "observed", work: "W0", peer: "awaited", measured: [3.43, 3.43], promised: None },
+    Limit { ours: "observed", work: "W1", peer: "awaited", measured: [1.90, 1.95], promised: None },
+    Limit { ours: "recorded", work: "W0", peer: "observed", measured: [2.04, 2.04], promised: None },
     Limit { ours: "batched", work: "W0", peer: "awaited", measured: [2.50, 2.50], promised: None },
 ];
 const TOLERANCE: f64 = 1.1;

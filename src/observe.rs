@@ -37,8 +37,8 @@ pub enum Event<'a> {
         index: usize,
         /// The number of the attempt. The first is 1.
         attempt: u32,
-        /// The time at which it starts. For an attempt that follows another one at once, this is the end of that attempt: the calls of
-        /// the observers are between the two.
+        /// The time at which it starts. It may be the end of another attempt of the run shortly before, so that the clock is not
+        /// read twice. `elapsed` counts from the time after the calls of the observers.
         at: Instant,
         /// `true` if the item joins the call of the item whose attempt has started just before, in a run of
         /// [batches](crate::Over::map_batches). A call has one permit, and each of its items has an attempt.

@@ -36,8 +36,7 @@ impl Scheduler {
         self.config.observers.emit(of_run, event);
     }
 
-    /// Notifies the observers that an attempt starts. Returns the time after that. `is_at_once` is `true` if the clock was read at
-    /// the end of the attempt before.
+    /// Notifies the observers that an attempt starts. Returns the time after that.
     #[cold]
     #[inline(never)]
     pub(super) fn emit_started(
@@ -45,9 +44,9 @@ impl Scheduler {
         of_run: Option<&dyn Observer>,
         index: usize,
         attempt: u32,
-        is_at_once: bool,
     ) -> Instant {
-        let at = if is_at_once { self.clock.last() } else { self.clock.read() };
+        // In most cases, the clock was read when the attempt before has ended.
+        let at = self.clock.coarse();
         self.emit_started_at(of_run, (index, attempt), at, false);
         self.clock.read()
     }

@@ -214,7 +214,7 @@ impl AttemptControl {
         let is_limited = scheduler.config.first_limit.is_some();
         let now = match (scheduler.timed, is_limited) {
             // Read after the observers, which may take time.
-            (true, _) if scheduler.observed => scheduler.emit_started(observer, index, attempt, is_at_once),
+            (true, _) if scheduler.observed => scheduler.emit_started(observer, index, attempt),
             // The last reading is the time at which the previous item settled.
             (true, _) if is_at_once => scheduler.clock.last(),
             (true, _) => scheduler.clock.read(),
