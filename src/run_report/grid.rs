@@ -97,9 +97,25 @@ impl Grid {
         self.reach(end);
         let column = (end >> self.width_bits) as usize;
         if let Some(cell) = self.cells(row).get_mut(column) {
-            cell.ended = cell.ended.saturating_add(1);
-            cell.failed = cell.failed.saturating_add(u32::from(has_failed));
+            cell.add_end(has_failed);
         }
+    }
+
+    /// Adds an attempt with a permit of its own: the time and the end.
+    #[inline]
+    pub(super) fn add_attempt(&mut self, row: u32, start: u64, end: u64, has_failed: bool) {
+        let bits = self.width_bits;
+        let (from, to) = ((start >> bits) as usize, (end >> bits) as usize);
+        if from == to && row >> self.shift < ROWS as u32 {
+            // Most attempts are shorter than a column.
+            let cells = self.rows.get_mut((row >> self.shift) as usize);
+            if let Some(cell) = cells.and_then(|cells| cells.get_mut(to)) {
+                cell.busy += end - start;
+                return cell.add_end(has_failed);
+            }
+        }
+        self.add_time(row, start, end);
+        self.add_end(row, end, has_failed);
     }
 
     /// Returns the cells of a row.
@@ -165,6 +181,12 @@ impl Grid {
 }
 
 impl Cell {
+    #[inline]
+    fn add_end(&mut self, has_failed: bool) {
+        self.ended = self.ended.saturating_add(1);
+        self.failed = self.failed.saturating_add(u32::from(has_failed));
+    }
+
     fn and(self, other: Self) -> Self {
         Self {
             busy: self.busy + other.busy,

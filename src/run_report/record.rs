@@ -152,16 +152,19 @@ impl Record {
                 (self.total, self.concurrency, self.settings) = (total, concurrency, settings.entries());
                 (self.started_at, self.started) = (SystemTime::now(), Instant::now());
             }
-            Event::ItemStarted { .. } => {}
+            // The recorder calls `succeed`.
+            Event::ItemStarted { .. } | Event::AttemptSucceeded { .. } => {}
             Event::AttemptStarted { index, attempt, at, shares_call } => {
                 self.start_attempt(index, attempt, at, shares_call);
             }
-            Event::AttemptSucceeded { index, attempt, elapsed } => {
-                self.end_attempt(index, attempt, elapsed, End::Succeeded);
-            }
             Event::AttemptFailed { index, attempt, elapsed, label, kind, message, retry_in } => {
                 let is_final = retry_in.is_none();
-                self.end_attempt(index, attempt, elapsed, if is_final { End::Failed } else { End::Retried });
+                self.end_attempt(
+                    index,
+                    attempt,
+                    nanos(elapsed),
+                    if is_final { End::Failed } else { End::Retried },
+                );
                 self.failures.record(&Failed { index, kind, text: message, label, is_final });
                 if !is_final {
                     self.waiting.insert(index, self.now);
@@ -186,6 +189,11 @@ impl Record {
                 });
             }
         }
+    }
+
+    /// Records an attempt that has succeeded after these nanoseconds.
+    pub(super) fn succeed(&mut self, index: usize, attempt: u32, elapsed: u64) {
+        self.end_attempt(index, attempt, elapsed, End::Succeeded);
     }
 
     /// Ends the record of a run that was dropped.
@@ -279,8 +287,7 @@ impl Record {
         self.counts.most_in_flight = self.counts.most_in_flight.max(self.rows.taken());
     }
 
-    fn end_attempt(&mut self, index: usize, attempt: u32, elapsed: Duration, ended: End) {
-        let elapsed = nanos(elapsed);
+    fn end_attempt(&mut self, index: usize, attempt: u32, elapsed: u64, ended: End) {
         let histogram = match ended {
             End::Succeeded => &mut self.successes,
             _ => &mut self.not_successes,
@@ -308,11 +315,13 @@ impl Record {
     /// Keeps an attempt that has ended.
     fn keep(&mut self, index: usize, open: Open, end: u64, ended: End) {
         let Open { attempt, row, start, shares_call } = open;
+        let has_failed = matches!(ended, End::Retried | End::Failed);
         if self.end_in_call(row) {
             self.rows.give_back(row);
-            self.grid.add_time(row, start, end);
+            self.grid.add_attempt(row, start, end, has_failed);
+        } else {
+            self.grid.add_end(row, end, has_failed);
         }
-        self.grid.add_end(row, end, matches!(ended, End::Retried | End::Failed));
         if !self.is_kept(index) {
             return;
         }
@@ -397,6 +406,6 @@ impl Record {
 
 /// Returns a time in nanoseconds. They are enough for 500 years.
 #[inline]
-fn nanos(time: Duration) -> u64 {
+pub(super) fn nanos(time: Duration) -> u64 {
     time.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(time.subsec_nanos()))
 }
