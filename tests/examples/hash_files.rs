@@ -126,7 +126,10 @@ fn hash_files_writes_a_page_about_its_run() {
     let (broken, good) = make_broken(&sandbox);
     let page = sandbox.path("run.html");
     let ended = sandbox.example("hash_files").arg(&broken).arg("--report").arg(&page).run();
-    ended.exits(1).out_is(&good).err_has(&format!("item 1 ({}/dangling) failed first", broken.display()));
+    ended.exits(1).out_is(&good).err_has(&format!(
+        "item 0 ({}/dangling) failed first, after 1 attempt: No such file",
+        broken.display()
+    ));
     let page = fs::read_to_string(page).unwrap();
     let dangling = format!("{}/dangling", broken.display());
     for text in
