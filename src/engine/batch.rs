@@ -224,12 +224,13 @@ impl<W: Work> ItemsOf<W> {
         let is_in_time = |member: &Member<W::Item>| {
             scheduler.give_up_at(member.job.started).is_none_or(|give_up| wait.until < give_up)
         };
-        let (retried, left): (Vec<_>, Vec<_>) =
+        let (mut retried, left): (Vec<_>, Vec<_>) =
             members.into_iter().partition(|member| has_retries(&member) && is_in_time(member));
         let name = &scheduler.name;
         trace::call_retry(name, retried.len(), attempt, error.original.kind(), wait.length);
-        for member in &retried {
-            let failure = Failure { attempts: member.job.attempt, ..self.describe(&error.original) };
+        for member in &mut retried {
+            self.set_error_text(&mut member.job, &error.original);
+            let failure = Failure { attempts: member.job.attempt, ..Failure::from(&error.original) };
             scheduler.count_failed_attempt(&failure);
             scheduler.emit_failed(self.hooks.observer(), &member.job, &failure, Some(wait.length));
         }
@@ -328,7 +329,8 @@ impl<W: Work> ItemsOf<W> {
         why: &str,
     ) {
         drop_copy(&mut item);
-        let failure = self.describe(&error);
+        self.set_error_text(&mut job, &error);
+        let failure = Failure::from(&error);
         scheduler.count_failed_attempt(&failure);
         scheduler.emit_failed(self.hooks.observer(), &job, &failure, None);
         self.fail(scheduler, &mut job, error, why);

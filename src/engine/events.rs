@@ -111,8 +111,9 @@ impl Scheduler {
     ) {
         if self.observed {
             let elapsed = self.since(job.attempt_started);
-            let Job { index, attempt, ref label, .. } = *job;
-            let (label, kind, message) = (label.as_deref(), failure.kind, failure.message());
+            let Job { index, attempt, ref label, ref error_text, .. } = *job;
+            let (label, kind, message) =
+                (label.as_deref(), failure.kind, failure.message.or(error_text.as_deref()));
             self.emit(
                 of_run,
                 &Event::AttemptFailed { index, attempt, elapsed, label, kind, message, retry_in },

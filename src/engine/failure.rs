@@ -13,8 +13,6 @@ pub(super) struct Failure<'a> {
     pub(super) limit: Option<(Duration, TimeoutScope)>,
     /// The message of a panic or a fault.
     pub(super) message: Option<&'a str>,
-    /// The text of the error of the map function, if the run asks for it.
-    pub(super) text: Option<String>,
 }
 
 impl<'a, E> From<&'a ItemError<E>> for Failure<'a> {
@@ -27,7 +25,7 @@ impl<'a, E> From<&'a ItemError<E>> for Failure<'a> {
                 (None, Some(message.as_str()))
             }
         };
-        Self { kind, attempts, limit, message, text: None }
+        Self { kind, attempts, limit, message }
     }
 }
 
@@ -38,17 +36,12 @@ impl Failure<'_> {
         self.attempts == 0
     }
 
-    /// Returns the message of a panic or a fault, or the text of an error.
-    pub(super) fn message(&self) -> Option<&str> {
-        self.message.or(self.text.as_deref())
-    }
-
-    /// Describes the failure as the message of an [`ItemError`] does. Returns `None` for an error without a text.
-    pub(super) fn cause(&self) -> Option<String> {
+    /// Describes the failure as the message of an [`ItemError`] does. Returns `None` for an error without a `text`.
+    pub(super) fn cause(&self, text: Option<&str>) -> Option<String> {
         match (self.kind, self.limit, self.message) {
             (FailureKind::TimedOut, Some((limit, scope)), _) => Some(TimedOutAt(limit, scope).to_string()),
             (FailureKind::Panicked, _, Some(message)) => Some(format!("panicked: {message}")),
-            _ => self.message().map(str::to_owned),
+            _ => self.message.or(text).map(str::to_owned),
         }
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Job {
     pub(super) attempt_started: Option<Instant>,
     /// The label of the item, once it is needed.
     pub(super) label: Option<String>,
+    /// The text of the error of its last attempt, if errors have texts.
+    pub(super) error_text: Option<String>,
     pub(super) span: Span,
 }
 
@@ -40,8 +42,8 @@ impl Job {
 
     /// Returns the job of an item that was pulled.
     pub(super) fn new(index: usize, weight: u32) -> Self {
-        let (started, attempt_started, label) = Default::default();
-        Self { index, attempt: 0, weight, started, attempt_started, label, span: Span::none() }
+        let (started, attempt_started, label, error_text) = Default::default();
+        Self { index, attempt: 0, weight, started, attempt_started, label, error_text, span: Span::none() }
     }
 
     /// Returns the job of the first attempt at an item, which has `started`.

@@ -65,7 +65,8 @@ impl<W: Work> ItemsOf<W> {
         error: ItemError<W::Error>,
     ) {
         let (mut job, mut item) = (job.take(), item.take());
-        let failure = self.describe(&error);
+        self.set_error_text(&mut job, &error);
+        let failure = Failure::from(&error);
         if !scheduler.count_failed_attempt(&failure) {
             return self.leave(job, item);
         }
@@ -103,14 +104,15 @@ impl<W: Work> ItemsOf<W> {
         }
     }
 
-    /// Returns the facts of an error, with its text, if the run asks for it.
+    /// Sets the text of the error with which an attempt has ended, if errors have texts.
     #[inline(always)]
-    pub(super) fn describe<'a>(&self, error: &'a ItemError<W::Error>) -> Failure<'a> {
-        let text = match error {
-            ItemError::Failed { error, .. } if W::Hooks::TEXTS => self.hooks.error_text(error),
-            _ => None,
-        };
-        Failure { text, ..Failure::from(error) }
+    pub(super) fn set_error_text(&self, job: &mut Job, error: &ItemError<W::Error>) {
+        if W::Hooks::TEXTS {
+            job.error_text = match error {
+                ItemError::Failed { error, .. } => self.hooks.error_text(error),
+                _ => None,
+            };
+        }
     }
 
     /// Emits the outcome of an item that has failed, or whose success comes from a store. It is compiled once for all of
@@ -133,7 +135,7 @@ impl<W: Work> ItemsOf<W> {
         error: ItemError<W::Error>,
         why: &str,
     ) {
-        let failure = self.describe(&error);
+        let failure = Failure::from(&error);
         let elapsed = scheduler.fail_item(job, &failure, why, self.hooks.observer());
         if W::Store::KEEPS {
             self.keep_failure(scheduler, job.index, elapsed, &error);
@@ -257,7 +259,16 @@ impl Scheduler {
         };
         let retry_in = wait.as_ref().ok().map(|wait| wait.length);
         if let Some(delay) = retry_in {
-            job.span.in_scope(|| trace::retry(&self.name, job.name(), job.attempt, failure, delay));
+            job.span.in_scope(|| {
+                trace::retry(
+                    &self.name,
+                    job.name(),
+                    job.attempt,
+                    failure.kind,
+                    job.error_text.as_deref(),
+                    delay,
+                )
+            });
         }
         self.emit_failed(observer, job, failure, retry_in);
         wait
@@ -299,10 +310,12 @@ impl Scheduler {
             index: job.index,
             attempts: failure.attempts,
             label: job.label.clone(),
-            cause: failure.cause(),
+            cause: failure.cause(job.error_text.as_deref()),
         });
         let failures = self.tally.failures;
-        job.span.in_scope(|| trace::failure(&self.name, failures, job.name(), failure, why));
+        job.span.in_scope(|| {
+            trace::failure(&self.name, failures, job.name(), failure, job.error_text.as_deref(), why)
+        });
         if let Some(stop) = stop {
             self.stop(stop);
         }

@@ -59,7 +59,8 @@ pub(super) fn retry(
     task: &str,
     (index, label): ItemName<'_>,
     attempt: u32,
-    failure: &Failure<'_>,
+    kind: FailureKind,
+    error: Option<&str>,
     delay: Duration,
 ) {
     debug!(
@@ -68,8 +69,8 @@ pub(super) fn retry(
         index,
         label,
         attempt,
-        kind = failure.kind.as_str(),
-        error = failure.text,
+        kind = kind.as_str(),
+        error,
         ?delay,
         "attempt failed, will retry"
     );
@@ -116,17 +117,18 @@ pub(super) fn failure(
     failures: usize,
     (index, label): ItemName<'_>,
     failure: &Failure<'_>,
+    error: Option<&str>,
     why: &str,
 ) {
-    let Failure { kind, attempts, limit, message, text } = failure;
+    let Failure { kind, attempts, limit, message } = failure;
     let limit = limit.as_ref().map(|(limit, _)| field::debug(limit));
     let panic = message.filter(|_| *kind == FailureKind::Panicked);
     let fault = message.filter(|_| *kind == FailureKind::Faulted);
     let kind = kind.as_str();
     if failures <= WARNINGS {
-        warn!(target: "async_map_task", task, index, label, attempts, kind, limit, error = text, panic, fault, why, "item failed");
+        warn!(target: "async_map_task", task, index, label, attempts, kind, limit, error, panic, fault, why, "item failed");
     } else {
-        debug!(target: "async_map_task", task, index, label, attempts, kind, limit, error = text, panic, fault, why, "item failed");
+        debug!(target: "async_map_task", task, index, label, attempts, kind, limit, error, panic, fault, why, "item failed");
     }
 }
 

@@ -185,7 +185,7 @@ impl<R: Plan> MapRun<R> {
     ///
     /// The text is in the log lines about attempts and items that fail, as the field `error`, and in
     /// [`Event::AttemptFailed`](crate::Event::AttemptFailed), as the `message`. Errors, outcomes and results contain the error
-    /// itself. The function is called for each attempt that fails with an error, and once more if the item then fails.
+    /// itself. The function is called once for each attempt that fails with an error.
     ///
     /// # Panics
     ///
