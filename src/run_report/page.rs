@@ -14,7 +14,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use self::chart::{Chart, HEIGHT, WIDTH, area, bars, line, staircase, time_ticks};
 use self::durations::durations;
 use self::findings::findings;
-use self::text::{compact, duration, number, percent, short, top as top_of};
+use self::text::{compact, duration, most_of, name_of, number, percent, short, top as top_of};
 use self::timeline::timeline;
 use super::snapshot::{FailureGroup, SlowItem, Snapshot};
 
@@ -207,10 +207,6 @@ fn over_time_chart(run: &Snapshot, description: &str, height: f64, top: String, 
     Chart { description, height, size: (WIDTH, HEIGHT), top, ticks }.render(plot)
 }
 
-fn most_of(values: &[f64]) -> f64 {
-    values.iter().copied().fold(0.0, f64::max)
-}
-
 fn failures(groups: &[FailureGroup]) -> Markup {
     html! {
         table {
@@ -269,11 +265,6 @@ fn slowest(items: &[SlowItem]) -> Markup {
             }
         p.note { "From the start of the first attempt until the item settled, with all waits between." }
     }
-}
-
-/// Returns the label of an item, or its index.
-fn name_of(label: Option<&str>, index: usize) -> String {
-    label.map_or_else(|| format!("item {index}"), str::to_owned)
 }
 
 fn settings(run: &Snapshot) -> Markup {

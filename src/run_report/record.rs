@@ -65,8 +65,6 @@ pub(super) struct Counts {
     pub(super) attempts: u64,
     /// The calls: fewer than the attempts in a run of batches.
     pub(super) calls: u64,
-    pub(super) attempts_succeeded: u64,
-    pub(super) attempts_failed: u64,
     pub(super) retries: u64,
     pub(super) items_succeeded: u64,
     pub(super) items_failed: u64,
@@ -293,10 +291,6 @@ impl Record {
             _ => &mut self.not_successes,
         };
         histogram.record(elapsed);
-        match ended {
-            End::Succeeded => self.counts.attempts_succeeded += 1,
-            _ => self.counts.attempts_failed += 1,
-        }
         let open = match self.open.remove(&index) {
             Some(open) => {
                 self.now = open.start + elapsed;

@@ -238,8 +238,8 @@ fn attempt_counts(record: &Record, summary: Option<&Summary>) -> AttemptCounts {
     AttemptCounts {
         started: counts.attempts,
         calls: counts.calls,
-        succeeded: counts.attempts_succeeded,
-        failed: counts.attempts_failed,
+        succeeded: record.successes.count(),
+        failed: record.not_successes.count(),
         retries: counts.retries,
         timeouts: summary.map_or(0, |summary| summary.timeouts),
         panics: summary.map_or(0, |summary| summary.panics),

@@ -1,7 +1,7 @@
 //! What stands out in a run, in sentences.
 
 use super::super::snapshot::Snapshot;
-use super::text::{duration, number, percent};
+use super::text::{duration, most_of, name_of, number, percent};
 use crate::count::Count;
 
 /// Permits that are in use for less than this fraction of the time are worth a sentence.
@@ -41,7 +41,7 @@ fn retries(run: &Snapshot) -> Option<String> {
 /// The time at the end in which at most half of the permits were in use, because no items were left.
 fn tail(run: &Snapshot) -> Option<String> {
     let over_time = &run.over_time;
-    let most = over_time.in_flight.iter().copied().fold(0.0, f64::max);
+    let most = most_of(&over_time.in_flight);
     let busy = over_time.in_flight.iter().rposition(|in_flight| *in_flight > most / 2.0)?;
     let length = run.elapsed - (busy + 1) as f64 * over_time.period;
     let slowest = run.slowest.first()?;
@@ -49,7 +49,7 @@ fn tail(run: &Snapshot) -> Option<String> {
         return None;
     }
     let (length, share) = (duration(length), percent(length / run.elapsed));
-    let item = slowest.label.clone().unwrap_or_else(|| format!("item {}", slowest.item));
+    let item = name_of(slowest.label.as_deref(), slowest.item);
     Some(format!(
         "a tail of {length}, which is {share} of the run, had less than half of the attempts in flight; the slowest item, \
          {item}, took {}",

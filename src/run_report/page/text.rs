@@ -73,6 +73,16 @@ pub(super) fn top(value: f64) -> f64 {
     round_up(value, &[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0])
 }
 
+/// Returns the largest of these values, and at least zero.
+pub(super) fn most_of(values: &[f64]) -> f64 {
+    values.iter().copied().fold(0.0, f64::max)
+}
+
+/// Returns the label of an item, or its index.
+pub(super) fn name_of(label: Option<&str>, index: usize) -> String {
+    label.map_or_else(|| format!("item {index}"), str::to_owned)
+}
+
 fn round_up(value: f64, steps: &[f64]) -> f64 {
     if value <= 0.0 {
         return 1.0;
