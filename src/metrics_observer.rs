@@ -5,6 +5,7 @@ mod series;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use self::series::Series;
 use crate::observe::{Event, Observer};
@@ -29,6 +30,7 @@ use crate::result::Completion;
 /// | `async_map_task_limit` | gauge | | the number of permits of an [adaptive](crate::LimiterBuilder::adaptive) limiter, from its first change on |
 /// | `async_map_task_attempt_duration_seconds` | histogram | `outcome` | the time of an attempt |
 /// | `async_map_task_item_duration_seconds` | histogram | `outcome` | the time from the start of an item's first attempt until it settled, delays included; only items of origin `ran` |
+/// | `async_map_task_permit_wait_seconds` | histogram | | how long an attempt was ready and could not start, in most cases for want of a permit; 0 for those that started at once. See `waited` of [`AttemptStarted`](Event::AttemptStarted) |
 ///
 /// Durations are in seconds. An item that waits for a permit or a retry budget before its retry counts as waiting.
 ///
@@ -40,7 +42,7 @@ use crate::result::Completion;
 /// | `outcome` of runs | `all`, `early_success`, `cancelled`, `timed_out`, `failed`: the [`Completion`] of the run; `dropped` |
 /// | `origin` | `ran`, `cached`, `recovered`, `carried`: the [`Origin`] of the result |
 ///
-/// So the number of series is bounded: at most 25 for each text of `for_task`. No label contains an item, its label or an
+/// So the number of series is bounded: at most 26 for each text of `for_task`. No label contains an item, its label or an
 /// error.
 ///
 /// The name of the task is not read. A task without a name has the type name of its map function, such as
@@ -67,7 +69,7 @@ use crate::result::Completion;
 ///
 /// All metrics are registered and described when the observer is created, with the recorder that is installed then.
 /// Create it after the exporter; without one, its metrics go nowhere for good. An event looks nothing up and allocates
-/// nothing. It updates at most four metrics and two numbers of the observer.
+/// nothing. It updates at most five metrics and two numbers of the observer.
 ///
 /// # Examples
 ///
@@ -144,8 +146,9 @@ impl MetricsObserver {
         Self { series, open: Open::default() }
     }
 
-    fn start_attempt(&self, attempt: u32) {
+    fn start_attempt(&self, attempt: u32, waited: Duration) {
         self.series.attempts.increment(1);
+        self.series.permit_waits.record(waited);
         add_one(&self.open.attempts, &self.series.attempts_in_flight);
         if attempt > 1 {
             self.series.retries.increment(1);
@@ -182,7 +185,7 @@ impl Observer for MetricsObserver {
         let series = &*self.series;
         match *event {
             Event::RunStarted { .. } => add_one(&self.open.runs, &series.runs_active),
-            Event::AttemptStarted { attempt, .. } => self.start_attempt(attempt),
+            Event::AttemptStarted { attempt, waited, .. } => self.start_attempt(attempt, waited),
             Event::AttemptSucceeded { elapsed, .. } => {
                 series.attempt_durations.success.record(elapsed);
                 take_one(&self.open.attempts, &series.attempts_in_flight);
@@ -209,7 +212,7 @@ impl Observer for MetricsObserver {
             }
             Event::RunFinished { summary, .. } => self.finish_run(summary.completion),
             Event::LimitChanged { to, .. } => series.limit.set(to as f64),
-            Event::ItemStarted { .. } => {}
+            Event::ItemStarted { .. } | Event::RunStopping { .. } => {}
         }
     }
 

@@ -40,6 +40,11 @@ pub enum Event<'a> {
         /// The time at which it starts. It may be the end of another attempt of the run shortly before, so that the clock is not
         /// read twice. `elapsed` counts from the time after the calls of the observers.
         at: Instant,
+        /// How long the attempt was ready and could not start: for want of a permit of the run, of a limiter or of its key, also
+        /// because of a rate or a hold, or of a grant of the retry budget, or because the run was paused. It counts from the end of
+        /// the delay before a retry and, for a first attempt, from the time at which the run tried to start it. An item that
+        /// the run has not pulled does not wait.
+        waited: Duration,
         /// `true` if the item joins the call of the item whose attempt has started just before, in a run of
         /// [batches](crate::Over::map_batches). A call has one permit, and each of its items has an attempt.
         shares_call: bool,
@@ -101,6 +106,18 @@ pub enum Event<'a> {
         to: usize,
         /// The reason.
         why: LimitChange,
+    },
+    /// The run stops before its end: no further attempt starts, and some are still running. It is emitted a second time if a
+    /// run that was drained is cancelled.
+    #[non_exhaustive]
+    RunStopping {
+        /// The number of attempts that are running.
+        running: usize,
+        /// `true` if they may finish, because the run was [drained](crate::MapHandle::drain). Otherwise they are told to end within
+        /// [`cancel_grace`](crate::AsyncMapTaskBuilder::cancel_grace).
+        draining: bool,
+        /// The reason. `None` if enough items have succeeded; see [`early_success`](crate::AsyncMapTaskBuilder::early_success).
+        reason: Option<&'a FailureReason>,
     },
     /// The run has ended. This is the last event. It is not emitted if the run was dropped, by its owner or by its
     /// runtime; see [`Observer::for_run`].

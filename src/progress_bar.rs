@@ -1,7 +1,7 @@
 //! A bar of `indicatif` that follows a run.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use indicatif::ProgressBar;
 
@@ -17,7 +17,7 @@ impl<R: Plan> MapRun<R> {
     /// The length is the number of items, if the source knows it or [`with_total`](crate::Over::with_total) names it. Otherwise
     /// the bar keeps its length. The position is the number of items that have succeeded or failed, with those that were
     /// recovered, cached or carried. The message has the failures and the retries, such as `2 failed, 5 retries`, and changes only
-    /// with them.
+    /// with them. It begins with `stopping` while a run that stops before its end waits for its running items.
     ///
     /// When the run succeeds, the bar ends as its [finish style] says; by default it is removed. If the
     /// run does not succeed, the bar is [abandoned] at its position. The same applies to a run in the background
@@ -63,25 +63,33 @@ impl<R: Plan> MapRun<R> {
 /// Passes the events of a run to a bar.
 struct Follower {
     bar: ProgressBar,
+    is_stopping: AtomicBool,
     failures: AtomicUsize,
     retries: AtomicUsize,
 }
 
 impl Follower {
     fn new(bar: ProgressBar) -> Self {
-        Self { bar, failures: AtomicUsize::new(0), retries: AtomicUsize::new(0) }
+        let (failures, retries) = Default::default();
+        Self { bar, is_stopping: AtomicBool::new(false), failures, retries }
     }
 
     /// Counts a failure or a retry, and shows both numbers.
     fn count(&self, counter: &AtomicUsize) {
         counter.fetch_add(1, Relaxed);
+        self.show();
+    }
+
+    /// Shows the message.
+    fn show(&self) {
         let failures = self.failures.load(Relaxed);
-        let retries = self.retries.load(Relaxed);
-        self.bar.set_message(match (failures, Count(retries, "retry")) {
-            (_, Count(0, _)) => format!("{failures} failed"),
-            (0, retries) => retries.to_string(),
-            (_, retries) => format!("{failures} failed, {retries}"),
-        });
+        let retries = Count(self.retries.load(Relaxed), "retry");
+        let parts = [
+            self.is_stopping.load(Relaxed).then(|| "stopping".to_owned()),
+            (failures > 0).then(|| format!("{failures} failed")),
+            (retries.0 > 0).then(|| retries.to_string()),
+        ];
+        self.bar.set_message(parts.into_iter().flatten().collect::<Vec<_>>().join(", "));
     }
 }
 
@@ -95,6 +103,10 @@ impl Observer for Follower {
                     self.count(&self.failures);
                 }
                 self.bar.inc(1);
+            }
+            Event::RunStopping { .. } => {
+                self.is_stopping.store(true, Relaxed);
+                self.show();
             }
             Event::RunFinished { reason: None, .. } => self.bar.finish_using_style(),
             Event::RunFinished { reason: Some(_), .. } => self.bar.abandon(),

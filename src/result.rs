@@ -210,6 +210,8 @@ pub struct Summary {
     /// The number of items that ran again because their content differs from that of their success in an earlier run
     /// of the same id.
     pub changed: usize,
+    /// The number of calls in a run of [batches](crate::Over::map_batches), each for several items. It is 0 in all other runs.
+    pub calls: usize,
     /// The time from the run's first poll to its end.
     pub elapsed: Duration,
     /// The reason for the end of the run.
@@ -277,6 +279,9 @@ impl fmt::Display for Summary {
             Count(*timeouts, "timeout"),
             Count(*panics, "panic"),
         )?;
+        if self.calls > 0 {
+            write!(f, ", {}", Count(self.calls, "call"))?;
+        }
         for (count, what) in [
             (self.retries_refused, "refused a retry"),
             (self.recovered, "recovered"),
@@ -315,6 +320,8 @@ mod tests {
         assert_eq!(summary.to_string(), text);
         let refused = Summary { retries_refused: 2, recovered: 1, ..summary.clone() };
         assert_eq!(refused.to_string(), format!("{text}, 2 refused a retry, 1 recovered"));
+        let batches = Summary { calls: 3, recovered: 1, ..summary.clone() };
+        assert_eq!(batches.to_string(), format!("{text}, 3 calls, 1 recovered"));
         let durable = Summary { recovered: 1, carried: 4, cached: 2, changed: 3, ..summary.clone() };
         let more = format!("{text}, 1 recovered, 4 carried over, 2 cached, 3 changed since an earlier run");
         assert_eq!(durable.to_string(), more);

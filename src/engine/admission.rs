@@ -77,6 +77,10 @@ impl State<dyn Items + '_> {
             if self.take(held, weight) {
                 break queue;
             }
+            if queue == Queue::New {
+                let slot = self.scheduler.backlog.front().map(|pulled| pulled.slot);
+                self.note_wait(slot);
+            }
             // The limit of the run was lowered and has no room for this attempt, so it has left the queue of the shared
             // limit. Its position there had put it before other attempts, so another attempt may be next now.
             if !was_in_queue || self.scheduler.permits.is_in_queue() {
@@ -95,7 +99,10 @@ impl State<dyn Items + '_> {
             return None;
         };
         if !self.take(held, weight) {
-            self.scheduler.keys.as_mut()?.note_wait();
+            let keys = self.scheduler.keys.as_mut()?;
+            keys.note_wait();
+            let slot = keys.ready().map(Next::slot);
+            self.note_wait(slot);
             return None;
         }
         let (next, permit) = self.scheduler.keys.as_mut()?.pop_ready()?;
@@ -129,11 +136,24 @@ impl State<dyn Items + '_> {
                 }
             };
             let limiters = self.items.key_limiters(next.slot(), may_add, self.scheduler.permits.later())?;
+            let slot = next.slot();
             let keys = self.scheduler.keys.as_mut()?;
             match limiters {
                 Ok(limiters) => keys.join(limiters, next),
                 Err(room) => keys.wait_outside(next, room),
             }
+            if keys.ready().is_none() {
+                self.note_wait(Some(slot));
+            }
+        }
+    }
+
+    /// Notes that an attempt at a waiting item waits for permits, if the run has observers. A retry waits since the end of its
+    /// delay.
+    #[cold]
+    fn note_wait(&mut self, slot: Option<usize>) {
+        if let (Some(slot), true) = (slot, self.scheduler.observed) {
+            self.scheduler.date_wait(self.items.job(slot));
         }
     }
 

@@ -232,7 +232,7 @@ impl<W: Work> ItemsOf<W> {
             self.set_error_text(&mut member.job, &error.original);
             let failure = Failure { attempts: member.job.attempt, ..Failure::from(&error.original) };
             scheduler.count_failed_attempt(&failure);
-            scheduler.emit_failed(self.hooks.observer(), &member.job, &failure, Some(wait.length));
+            scheduler.emit_failed(self.hooks.observer(), &mut member.job, &failure, Some(wait.length));
         }
         self.park_call(scheduler, retried, false, &wait);
         left
@@ -332,7 +332,7 @@ impl<W: Work> ItemsOf<W> {
         self.set_error_text(&mut job, &error);
         let failure = Failure::from(&error);
         scheduler.count_failed_attempt(&failure);
-        scheduler.emit_failed(self.hooks.observer(), &job, &failure, None);
+        scheduler.emit_failed(self.hooks.observer(), &mut job, &failure, None);
         self.fail(scheduler, &mut job, error, why);
     }
 }

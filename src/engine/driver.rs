@@ -47,6 +47,8 @@ pub(super) struct DriverCore {
     key_requests: Option<KeyRequests>,
     /// The time until which the run waits for its store. Set once nothing runs any more, if the run has a time limit.
     store_until: Option<Instant>,
+    /// If the observers know that the run is stopping: `true` if its attempts may finish.
+    told_stopping: Option<bool>,
     /// `true` once nothing runs any more, or may run.
     is_over: bool,
     /// The verdict of the run. It is returned only after the store is released.
@@ -112,6 +114,7 @@ impl DriverCore {
             timers: Timers::default(),
             key_requests: scheduler.keys.is_some().then(KeyRequests::default),
             store_until: None,
+            told_stopping: None,
             is_over: false,
             verdict: None,
             panic: None,

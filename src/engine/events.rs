@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::failure::Failure;
 use super::job::Job;
-use super::scheduler::Scheduler;
+use super::scheduler::clock::deadline;
+use super::scheduler::{Scheduler, Stop};
 use super::trace;
 use crate::limiter::Change;
 use crate::observe::{Event, Observer};
@@ -39,37 +40,42 @@ impl Scheduler {
     /// Notifies the observers that an attempt starts. Returns the time after that.
     #[cold]
     #[inline(never)]
-    pub(super) fn emit_started(
-        &mut self,
-        of_run: Option<&dyn Observer>,
-        index: usize,
-        attempt: u32,
-    ) -> Instant {
+    pub(super) fn emit_started(&mut self, of_run: Option<&dyn Observer>, job: &mut Job) -> Instant {
         // In most cases, the clock was read when the attempt before has ended.
         let at = self.clock.coarse();
-        self.emit_started_at(of_run, (index, attempt), at, false);
+        self.emit_started_at(of_run, job, at, false);
         self.clock.read()
     }
 
     /// Notifies the observers that an attempt starts, if its worker reads the clock itself.
     #[cold]
-    pub(super) fn emit_started_now(&mut self, of_run: Option<&dyn Observer>, index: usize, attempt: u32) {
+    pub(super) fn emit_started_now(&mut self, of_run: Option<&dyn Observer>, job: &mut Job) {
         let at = self.clock.read();
-        self.emit_started_at(of_run, (index, attempt), at, false);
+        self.emit_started_at(of_run, job, at, false);
     }
 
     /// Notifies the observers that an attempt starts at this time, in a call of its own or in that of the attempt before.
     pub(super) fn emit_started_at(
         &self,
         of_run: Option<&dyn Observer>,
-        (index, attempt): (usize, u32),
+        job: &mut Job,
         at: Instant,
         shares_call: bool,
     ) {
+        let (index, attempt) = (job.index, job.attempt);
+        let waits_since = job.waits_since.take();
+        let waited = waits_since.map_or(Duration::ZERO, |since| at.saturating_duration_since(since));
         if attempt == 1 {
             self.emit(of_run, &Event::ItemStarted { index });
         }
-        self.emit(of_run, &Event::AttemptStarted { index, attempt, at, shares_call });
+        self.emit(of_run, &Event::AttemptStarted { index, attempt, at, waited, shares_call });
+    }
+
+    /// Notes that an attempt at an item waits for permits from now on, if it did not wait before.
+    pub(super) fn date_wait(&mut self, job: Option<&mut Job>) {
+        if let Some(job) = job {
+            job.waits_since.get_or_insert_with(|| self.clock.read());
+        }
     }
 
     /// Notifies the observers that an attempt has returned an output.
@@ -105,12 +111,14 @@ impl Scheduler {
     pub(super) fn emit_failed(
         &mut self,
         of_run: Option<&dyn Observer>,
-        job: &Job,
+        job: &mut Job,
         failure: &Failure<'_>,
         retry_in: Option<Duration>,
     ) {
         if self.observed {
-            let elapsed = self.since(job.attempt_started);
+            let now = self.clock.read();
+            let elapsed = job.attempt_started.map_or(Duration::ZERO, |started| now - started);
+            job.waits_since = retry_in.map(|delay| deadline(now, delay));
             let Job { index, attempt, ref label, ref error_text, .. } = *job;
             let (label, kind, message) =
                 (label.as_deref(), failure.kind, failure.message.or(error_text.as_deref()));
@@ -118,6 +126,18 @@ impl Scheduler {
                 of_run,
                 &Event::AttemptFailed { index, attempt, elapsed, label, kind, message, retry_in },
             );
+        }
+    }
+
+    /// Notifies the observers that the run stops while attempts are running.
+    pub(super) fn emit_stopping(&self, of_run: Option<&dyn Observer>) {
+        if self.observed {
+            let reason = match &self.stop {
+                Some(Stop::Failed(reason)) => Some(reason),
+                Some(Stop::EarlySuccess) | None => None,
+            };
+            let (running, draining) = (self.running(), self.draining);
+            self.emit(of_run, &Event::RunStopping { running, draining, reason });
         }
     }
 

@@ -64,15 +64,15 @@ impl State<dyn Items + '_> {
     }
 
     /// Returns `true` if the items that may start fill a call.
-    fn has_full_call(&self, options: &BatchOptions) -> bool {
-        let scheduler = &self.scheduler;
+    fn has_full_call(&mut self, options: &BatchOptions) -> bool {
+        let Self { scheduler, items } = self;
         if options.most_weight.is_none() {
             return scheduler.retries.due_and_immediate() + scheduler.backlog.len() >= options.size;
         }
         let mut room = CallRoom::new(options);
         let new = scheduler.backlog.iter().map(|pulled| pulled.slot);
         let mut slots = scheduler.retries.due_and_immediate_slots().chain(new).enumerate();
-        slots.any(|(at, slot)| !room.take(at == 0, || self.items.weight(slot)) || room.is_full())
+        slots.any(|(at, slot)| !room.take(at == 0, || items.weight(slot)) || room.is_full())
     }
 
     /// Adds the items that can join a call without waiting. Retries come first in the call.

@@ -60,11 +60,8 @@ pub(super) trait Items: Release {
         later: &mut Later,
     ) -> Option<Result<LimiterSet, Room>>;
 
-    /// Returns the weight of a waiting item.
-    fn weight(&self, slot: usize) -> u32;
-
-    /// Takes the job of a waiting item, whose attempt starts now.
-    fn take_job(&mut self, slot: usize) -> Job;
+    /// Returns the job of a waiting item.
+    fn job(&mut self, slot: usize) -> Option<&mut Job>;
 
     /// Drops a waiting item that will not be tried again, unless it is to be given back. Keeps its label.
     fn discard(&mut self, slot: usize);
@@ -100,6 +97,18 @@ pub(super) trait Items: Release {
     fn set_notice_span(&mut self, span: &Span);
 }
 
+impl dyn Items + '_ {
+    /// Returns the weight of a waiting item.
+    pub(super) fn weight(&mut self, slot: usize) -> u32 {
+        self.job(slot).map_or(1, |job| job.weight)
+    }
+
+    /// Takes the job of a waiting item, whose attempt starts now.
+    pub(super) fn take_job(&mut self, slot: usize) -> Job {
+        self.job(slot).map_or_else(Job::none, Job::take)
+    }
+}
+
 impl<W: Work> Items for ItemsOf<W> {
     fn observer(&self) -> Option<&dyn Observer> {
         self.hooks.observer()
@@ -119,13 +128,9 @@ impl<W: Work> Items for ItemsOf<W> {
         self.hooks.key_limiters(&waiting.item, may_add, later).transpose()
     }
 
-    fn weight(&self, slot: usize) -> u32 {
-        let Some(waiting) = self.waiting.get(slot) else { return 1 };
-        waiting.job.weight
-    }
-
-    fn take_job(&mut self, slot: usize) -> Job {
-        self.waiting.get_mut(slot).map_or_else(Job::none, |waiting| waiting.job.take())
+    fn job(&mut self, slot: usize) -> Option<&mut Job> {
+        let waiting = self.waiting.get_mut(slot)?;
+        Some(&mut waiting.job)
     }
 
     fn discard(&mut self, slot: usize) {

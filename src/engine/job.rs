@@ -20,6 +20,8 @@ pub(super) struct Job {
     pub(super) started: Option<Instant>,
     /// The start of the current attempt, if the run has observers.
     pub(super) attempt_started: Option<Instant>,
+    /// Since when its next attempt waits for permits, if the run has observers.
+    pub(super) waits_since: Option<Instant>,
     /// The label of the item, once it is needed.
     pub(super) label: Option<String>,
     /// The text of the error of its last attempt, if errors have texts.
@@ -42,8 +44,9 @@ impl Job {
 
     /// Returns the job of an item that was pulled.
     pub(super) fn new(index: usize, weight: u32) -> Self {
-        let (started, attempt_started, label, error_text) = Default::default();
-        Self { index, attempt: 0, weight, started, attempt_started, label, error_text, span: Span::none() }
+        let (started, attempt_started, waits_since, label, error_text) = Default::default();
+        let span = Span::none();
+        Self { index, attempt: 0, weight, started, attempt_started, waits_since, label, error_text, span }
     }
 
     /// Returns the job of the first attempt at an item, which has `started`.
@@ -64,6 +67,7 @@ impl Job {
     pub(super) fn resume(&mut self, waiting: Self) {
         if waiting.attempt == 0 {
             self.renew(waiting.index, waiting.weight);
+            self.waits_since = waiting.waits_since;
         } else {
             *self = waiting;
             self.attempt = self.attempt.saturating_add(1);

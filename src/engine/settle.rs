@@ -91,10 +91,10 @@ impl<W: Work> ItemsOf<W> {
         }
         let observer = self.hooks.observer();
         let Some(item) = item else {
-            scheduler.emit_failed(observer, &job, &failure, None);
+            scheduler.emit_failed(observer, &mut job, &failure, None);
             return self.fail(scheduler, &mut job, error, "no retries left");
         };
-        match scheduler.end_attempt(&job, &failure, failure.end(end), key, observer) {
+        match scheduler.end_attempt(&mut job, &failure, failure.end(end), key, observer) {
             Ok(wait) => {
                 let weight = permits::<W>(job.weight);
                 let slot = self.waiting.keep(Kept { item, job, error: Some(error) });
@@ -247,7 +247,7 @@ impl Scheduler {
     /// Returns the wait before the next attempt, or the reason why there is none.
     fn end_attempt(
         &mut self,
-        job: &Job,
+        job: &mut Job,
         failure: &Failure<'_>,
         end: AttemptEnd,
         key: Option<&LimiterSet>,

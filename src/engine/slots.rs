@@ -44,11 +44,6 @@ impl<K> Slots<K> {
         self.slots.len()
     }
 
-    /// Returns the value in a slot.
-    pub(super) fn get(&self, slot: usize) -> Option<&K> {
-        self.slots.get(slot)?.as_ref()
-    }
-
     /// Returns the value in a slot, to be changed.
     pub(super) fn get_mut(&mut self, slot: usize) -> Option<&mut K> {
         self.slots.get_mut(slot)?.as_mut()

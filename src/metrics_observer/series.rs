@@ -18,6 +18,7 @@ const ITEMS_WAITING: &str = "async_map_task_items_waiting_for_retry";
 const RUNS_ACTIVE: &str = "async_map_task_runs_active";
 const LIMIT: &str = "async_map_task_limit";
 const ATTEMPT_DURATION: &str = "async_map_task_attempt_duration_seconds";
+const PERMIT_WAIT: &str = "async_map_task_permit_wait_seconds";
 const ITEM_DURATION: &str = "async_map_task_item_duration_seconds";
 
 /// The metrics of one value of the label `task`, or without it.
@@ -35,6 +36,7 @@ pub(super) struct Series {
     pub(super) limit: Gauge,
     pub(super) attempt_durations: ByOutcome,
     pub(super) item_durations: ByOutcome,
+    pub(super) permit_waits: Histogram,
 }
 
 pub(super) struct ByKind {
@@ -128,6 +130,7 @@ impl Series {
             limit: gauge!(LIMIT, labels(&[])),
             attempt_durations: durations(ATTEMPT_DURATION),
             item_durations: durations(ITEM_DURATION),
+            permit_waits: histogram!(PERMIT_WAIT, labels(&[])),
             task,
         }
     }
@@ -173,4 +176,5 @@ fn describe() {
         Unit::Seconds,
         "The time from the start of an item's first attempt until it settled."
     );
+    describe_histogram!(PERMIT_WAIT, Unit::Seconds, "How long an attempt was ready and could not start.");
 }

@@ -103,6 +103,8 @@ pub(super) struct Record {
     pub(super) successes: Histogram,
     pub(super) not_successes: Histogram,
     pub(super) items: Histogram,
+    /// How long attempts were ready and could not start.
+    pub(super) permit_waits: Histogram,
     pub(super) failures: Failures,
     pub(super) slowest: Slowest,
     pub(super) limits: Limits,
@@ -133,6 +135,7 @@ impl Default for Record {
             successes: Histogram::default(),
             not_successes: Histogram::default(),
             items: Histogram::default(),
+            permit_waits: Histogram::default(),
             failures: Failures::default(),
             slowest: Slowest::default(),
             limits: Limits::default(),
@@ -151,8 +154,9 @@ impl Record {
                 (self.started_at, self.started) = (SystemTime::now(), Instant::now());
             }
             // The recorder calls `succeed`.
-            Event::ItemStarted { .. } | Event::AttemptSucceeded { .. } => {}
-            Event::AttemptStarted { index, attempt, at, shares_call } => {
+            Event::ItemStarted { .. } | Event::AttemptSucceeded { .. } | Event::RunStopping { .. } => {}
+            Event::AttemptStarted { index, attempt, at, waited, shares_call } => {
+                self.permit_waits.record(nanos(waited));
                 self.start_attempt(index, attempt, at, shares_call);
             }
             Event::AttemptFailed { index, attempt, elapsed, label, kind, message, retry_in } => {

@@ -36,6 +36,8 @@ pub(super) struct Snapshot {
     pub(super) attempts: AttemptCounts,
     pub(super) item_durations: Durations,
     pub(super) attempt_durations: Durations,
+    /// How long attempts were ready and could not start, in most cases for want of a permit.
+    pub(super) permit_waits: Durations,
     pub(super) duration_buckets: Vec<Bucket>,
     /// The fraction of the permits that was in use, on average. `None` without a limit.
     pub(super) permits_in_use: Option<f64>,
@@ -194,6 +196,7 @@ impl Snapshot {
             attempts: attempt_counts(record, summary),
             item_durations: Durations::of(&record.items),
             attempt_durations: Durations::of(&record.attempt_durations()),
+            permit_waits: Durations::of(&record.permit_waits),
             duration_buckets: buckets(&record.successes, &record.not_successes),
             permits_in_use: is_bounded.then(|| (busy as f64 / permits).min(1.0)),
             over_time: OverTime::of(&grid, elapsed),

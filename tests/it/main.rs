@@ -27,6 +27,7 @@ mod macros;
 mod metrics;
 mod model;
 mod observers;
+mod permit_waits;
 #[cfg(feature = "indicatif")]
 mod progress_bar;
 mod recorded_trace;

@@ -59,6 +59,7 @@ fn assert_counted(values: &Values, summary: &Summary) {
     assert!(cut_off <= summary.cancelled, "{cut_off} attempts were cut off: {summary}");
     assert_eq!(samples("item_duration_seconds", "success").len(), succeeded, "{summary}");
     assert_eq!(samples("item_duration_seconds", "failure").len(), summary.failures, "{summary}");
+    assert_eq!(values.samples("permit_wait_seconds").len(), values.count("attempts_total"), "{summary}");
     assert_eq!((values.sum("runs_total"), values.gauges()), (1, NONE), "{summary}");
 }
 
@@ -349,22 +350,34 @@ async fn the_limit_is_that_of_an_adaptive_limiter() {
     assert_eq!(values.gauge("limit"), i64::try_from(server.permits()).unwrap());
 }
 
+#[tokio::test(start_paused = true)]
+async fn waits_for_permits_are_measured() {
+    let (values, observer) = Values::observed();
+    let every_second = Limiter::builder().rate(1, secs(1)).build().unwrap();
+    let task = retrying(8).limiter(&every_second).observer(observer).build().unwrap();
+    let once = |cx: ItemContext, n| ready(if n == 0 && cx.attempt() == 1 { Err("once") } else { Ok(n) });
+    task.over(0..3).map_with_context(once).await.unwrap();
+    // The retry of item 0 is due at 1 s, and takes the start for which item 1 waits. Item 2 is the next one from 2 s on.
+    let waits: Vec<_> = values.samples("permit_wait_seconds").iter().map(|seconds| seconds.round()).collect();
+    assert_eq!(waits, [0.0, 0.0, 2.0, 1.0]);
+}
+
 #[test]
 fn metrics_have_bounded_labels_and_units() {
     let values = Values::default();
     let plain = values.register(MetricsObserver::default);
     let names = values.names();
-    assert_eq!(names.len(), 25, "{names:?}");
+    assert_eq!(names.len(), 26, "{names:?}");
     assert!(names.iter().all(|name| !name.contains("task=")), "{names:?}");
     let resize = values.register(|| MetricsObserver::for_task("resize"));
     let with_task: Vec<_> = values.names().difference(&names).cloned().collect();
-    assert_eq!(with_task.len(), 25, "{with_task:?}");
+    assert_eq!(with_task.len(), 26, "{with_task:?}");
     assert!(with_task.iter().all(|name| name.contains("{task=resize")), "{with_task:?}");
     assert!(with_task.contains(&"attempts_total{task=resize}".to_owned()));
     assert!(with_task.contains(&"items_total{task=resize,outcome=success,origin=ran}".to_owned()));
 
     let units = values.units();
-    assert_eq!(units.len(), 11);
+    assert_eq!(units.len(), 12);
     for (name, unit) in units {
         let expected = if name.ends_with("_seconds") { Unit::Seconds } else { Unit::Count };
         assert_eq!(unit, Some(expected), "{name}");

@@ -3,11 +3,13 @@
 use std::future::{pending, ready};
 use std::sync::{Arc, Mutex};
 
-use async_map_task::{AsyncMapTask, Event, Observer};
+use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder, Event, Observer};
 use futures::FutureExt;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 use crate::every_end::{End, Plan};
-use crate::support::{in_time, secs};
+use crate::support::{Log, after, at_once, in_time, secs};
 
 type Notes = Arc<Mutex<Vec<String>>>;
 
@@ -115,4 +117,52 @@ async fn parts_and_other_observers_keep_their_order() {
     let mut expected: Vec<_> = ["started", "settled", "finished"].into_iter().flat_map(of_all).collect();
     expected.push("1: dropped".to_owned());
     assert_eq!(take(&notes), expected);
+}
+
+/// Notes when a run is stopping, and when it ends.
+fn noting_stops(builder: AsyncMapTaskBuilder) -> (AsyncMapTask, Log<String>) {
+    let log = Log::open();
+    let notes = log.clone();
+    let note = move |event: &Event<'_>| match event {
+        Event::RunStopping { running, draining, reason, .. } => {
+            let reason = reason.map_or("enough".to_owned(), ToString::to_string);
+            notes.note(format!("{running} running, draining: {draining}, {reason}"));
+        }
+        Event::RunFinished { .. } => notes.note("finished".to_owned()),
+        _ => {}
+    };
+    (builder.observer(note).build().unwrap(), log)
+}
+
+#[tokio::test(start_paused = true)]
+async fn observers_know_that_a_run_is_stopping() {
+    let slow = |n: u64| after(secs(10), Ok::<_, &str>(n));
+    for parallel in [false, true] {
+        let (task, log) = noting_stops(at_once(3).cancel_grace(secs(5)));
+        let run = task.over(0..9).map(slow);
+        let handle = if parallel { run.parallel().spawn() } else { run.spawn() };
+        sleep(secs(1)).await;
+        handle.drain();
+        sleep(secs(2)).await;
+        handle.cancel();
+        handle.await.unwrap_err();
+        let expected =
+            ["3 running, draining: true, cancelled", "3 running, draining: false, cancelled", "finished"];
+        assert_eq!(log.lines(), expected, "parallel: {parallel}");
+    }
+    // Nothing runs any more, or every item settles.
+    let (task, log) = noting_stops(at_once(3));
+    let token = CancellationToken::new();
+    token.cancel();
+    task.over(0..9).map(slow).cancellation_token(token).await.unwrap_err();
+    task.over(0..9).map(slow).await.unwrap();
+    assert_eq!(log.lines(), ["finished", "finished"]);
+
+    let (task, log) = noting_stops(at_once(3).fail_fast(true).cancel_grace(secs(5)));
+    let work = |n: u64| async move { after(secs(1 + n), if n == 0 { Err("no") } else { Ok(n) }).await };
+    task.over(0..9).map(work).await.unwrap_err();
+    assert!(log.lines()[0].starts_with("2 running, draining: false, "));
+    let (task, log) = noting_stops(at_once(3).min_successes(1).early_success(true));
+    task.over(0..9).map(|n: u64| after(secs(1 + n), Ok::<_, &str>(n))).await.unwrap();
+    assert_eq!(log.lines(), ["2 running, draining: false, enough", "finished"]);
 }

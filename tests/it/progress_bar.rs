@@ -68,6 +68,19 @@ async fn a_bar_stays_where_a_failed_run_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bar_says_that_its_run_is_stopping() {
+    let bar = bar();
+    let handle = run!(&bar).spawn();
+    tokio::time::sleep(Duration::from_millis(5_500)).await;
+    assert_eq!(bar.message(), "1 retry");
+    handle.drain();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(bar.message(), "stopping, 1 retry");
+    handle.await.unwrap_err();
+    assert_eq!((bar.position(), bar.message().as_str()), (5, "stopping, 1 failed, 1 retry"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bar_of_a_source_without_a_length_keeps_its_own() {
     let odd = |n: &i32| n % 2 == 1;
     let work = |n| async move { Ok::<_, String>(n) };

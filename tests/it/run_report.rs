@@ -223,6 +223,22 @@ async fn durations_failures_and_the_slowest_items_are_those_of_the_outcomes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn waits_for_permits_are_those_of_a_rate() {
+    let report = RunReport::new();
+    let every_second = Limiter::builder().rate(1, secs(1)).build().unwrap();
+    let task = at_once(4).limiter(&every_second).observer(report.observer()).build().unwrap();
+    task.run(0..11, |n| async move { Ok::<_, &str>(n) }).await.unwrap();
+    let waits = &json(&report)["permit_waits"];
+    assert_eq!(count(&waits["count"]), 11);
+    for (quantile, exact) in [("p50", 1.0), ("max", 1.0), ("mean", 10.0 / 11.0)] {
+        assert_close(waits[quantile].as_f64().unwrap(), exact, 0.02, quantile);
+    }
+    assert!(report.to_html().contains("waits for permits"));
+    let (unlimited, _, _) = record(1).await;
+    assert!(!unlimited.to_html().contains("waits for permits"), "a column of zeros says nothing");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_page_shows_the_numbers_and_is_complete_without_other_files() {
     let (report, summary, _) = record(500).await;
     let page = report.to_html();

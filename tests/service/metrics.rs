@@ -189,6 +189,11 @@ async fn metrics_agree_with_what_was_sent() {
     assert_eq!((of_attempts[BUCKETS.len()], of_items[BUCKETS.len()]), (22, 17));
     assert!(of_attempts[up_to(1.0)] <= 20 && of_items[up_to(0.5)] <= 10, "{of_attempts:?}, {of_items:?}");
     let labels = [("task", "map"), ("outcome", "failure")];
+    let waits = [("map", 42), ("job", 7)].map(|(task, attempts)| {
+        let labels = [("task", task), ("le", "+Inf")];
+        (all.count("permit_wait_seconds_bucket", &labels), attempts)
+    });
+    assert!(waits.iter().all(|(counted, attempts)| counted == attempts), "{waits:?}");
     let sum = all.value("attempt_duration_seconds_sum", &labels);
     assert!(sum >= 2.0 * 2.0, "in seconds: {sum}");
 }

@@ -33,7 +33,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Installs the recorder of this process, and then registers the metrics.
     pub(crate) fn install() -> Result<Self, BuildError> {
-        let durations = Matcher::Suffix(String::from("_duration_seconds"));
+        let durations = Matcher::Suffix(String::from("_seconds"));
         let handle =
             PrometheusBuilder::new().set_buckets_for_metric(durations, &BUCKETS)?.install_recorder()?;
         Ok(Self { handle, maps: MetricsObserver::for_task("map"), jobs: MetricsObserver::for_task("job") })

@@ -38,7 +38,11 @@ impl DriverCore {
             }
             return Stopping::Over;
         }
-        if state.scheduler.draining {
+        let draining = state.scheduler.draining;
+        if self.told_stopping.replace(draining) != Some(draining) {
+            state.scheduler.emit_stopping(state.items.observer());
+        }
+        if draining {
             return Stopping::Waiting;
         }
         match self.timers.stop_at {

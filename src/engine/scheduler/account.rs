@@ -18,6 +18,8 @@ pub(in super::super) struct Tally {
     pub(in super::super) retries: usize,
     /// How many items were in the calls for parts of batches: such a call continues attempts that count as failed.
     pub(in super::super) parts: usize,
+    /// The calls for batches.
+    pub(in super::super) calls: usize,
     pub(in super::super) retries_refused: usize,
     pub(in super::super) timeouts: usize,
     pub(in super::super) panics: usize,
@@ -136,6 +138,7 @@ impl Scheduler {
             carried,
             cached,
             changed,
+            calls,
             ..
         } = self.tally;
         let total = self.final_total();
@@ -154,6 +157,7 @@ impl Scheduler {
             carried,
             cached,
             changed,
+            calls,
             elapsed: Instant::now().saturating_duration_since(self.started),
             completion: Completion::All,
         }

@@ -12,6 +12,7 @@ impl State<dyn Items + '_> {
     /// Begins a call for the items of `start`. They share its permits and its limits.
     #[cold]
     pub(in super::super) fn begin_call(&mut self, control: &mut AttemptControl, start: &Start) {
+        self.scheduler.tally.calls += 1;
         let job = self.items.take_job(start.first.slot());
         let parallel = self.scheduler.is_parallel();
         let group = start.first.group();
@@ -47,14 +48,14 @@ impl State<dyn Items + '_> {
         if self.scheduler.observed {
             let observer = self.items.observer();
             let at = started.unwrap_or_else(|| self.scheduler.clock.read());
-            for Other { job, .. } in &control.others {
-                self.scheduler.emit_started_at(observer, (job.index, job.attempt), at, true);
+            for Other { job, .. } in &mut control.others {
+                self.scheduler.emit_started_at(observer, job, at, true);
             }
         }
     }
 
     /// Returns the weight of a waiting item, if the items of the run have weights.
-    fn weight(&self, slot: usize) -> u32 {
+    fn weight(&mut self, slot: usize) -> u32 {
         let options = self.scheduler.batches.as_ref().map(|batches| &batches.options);
         options.and_then(|options| options.most_weight).map_or(1, |_| self.items.weight(slot))
     }

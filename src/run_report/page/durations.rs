@@ -78,12 +78,19 @@ pub(super) fn durations(run: &Snapshot) -> Markup {
         p.note {
             "The axis is logarithmic. The lines are the median, the 90th and the 99th percentile of the attempts. The time of an \
              item includes its retries and the waits between them."
+            @if run.permit_waits.max > 0.0 {
+                " An attempt waits for permits while it is ready and cannot start: because of a limiter, a rate, a hold, its key, or, \
+                 after a retry's delay, because all permits are in use."
+            }
         }
     }
 }
 
 fn table(run: &Snapshot) -> Markup {
-    let (attempts, items) = (&run.attempt_durations, &run.item_durations);
+    let mut columns = vec![("attempts", &run.attempt_durations), ("items", &run.item_durations)];
+    if run.permit_waits.max > 0.0 {
+        columns.push(("waits for permits", &run.permit_waits));
+    }
     let rows: [(&str, fn(&Durations) -> f64); 6] = [
         ("mean", |of| of.mean),
         ("median", |of| of.p50),
@@ -94,11 +101,11 @@ fn table(run: &Snapshot) -> Markup {
     ];
     html! {
         table.durations {
-            thead { tr { th {} th.n { "attempts" } th.n { "items" } } }
+            thead { tr { th {} @for (title, _) in &columns { th.n { (title) } } } }
             tbody {
-                tr { td { "number" } td.n { (number(attempts.count)) } td.n { (number(items.count)) } }
+                tr { td { "number" } @for (_, of) in &columns { td.n { (number(of.count)) } } }
                 @for (name, value) in rows {
-                    tr { td { (name) } td.n { (duration(value(attempts))) } td.n { (duration(value(items))) } }
+                    tr { td { (name) } @for (_, of) in &columns { td.n { (duration(value(of))) } } }
                 }
             }
         }
