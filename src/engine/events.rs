@@ -63,7 +63,7 @@ impl Scheduler {
         shares_call: bool,
     ) {
         let (index, attempt) = (job.index, job.attempt);
-        let waits_since = job.waits_since.take();
+        let waits_since = job.attempt_since.take();
         let waited = waits_since.map_or(Duration::ZERO, |since| at.saturating_duration_since(since));
         if attempt == 1 {
             self.emit(of_run, &Event::ItemStarted { index });
@@ -74,14 +74,14 @@ impl Scheduler {
     /// Notes that an attempt at an item waits for permits from now on, if it did not wait before.
     pub(super) fn date_wait(&mut self, job: Option<&mut Job>) {
         if let Some(job) = job {
-            job.waits_since.get_or_insert_with(|| self.clock.read());
+            job.attempt_since.get_or_insert_with(|| self.clock.read());
         }
     }
 
     /// Notifies the observers that an attempt has returned an output.
     #[cold]
     pub(super) fn emit_succeeded(&mut self, of_run: Option<&dyn Observer>, job: &Job) {
-        let elapsed = self.since(job.attempt_started);
+        let elapsed = self.since(job.attempt_since);
         self.emit(of_run, &Event::AttemptSucceeded { index: job.index, attempt: job.attempt, elapsed });
     }
 
@@ -95,9 +95,9 @@ impl Scheduler {
         label: Option<&str>,
         elapsed: Duration,
     ) {
-        let Job { index, attempt, started, attempt_started, .. } = *job;
+        let Job { index, attempt, started, attempt_since, .. } = *job;
         let before =
-            attempt_started.zip(started).map_or(Duration::ZERO, |(of_attempt, of_item)| of_attempt - of_item);
+            attempt_since.zip(started).map_or(Duration::ZERO, |(of_attempt, of_item)| of_attempt - of_item);
         self.emit(
             of_run,
             &Event::AttemptSucceeded { index, attempt, elapsed: elapsed.saturating_sub(before) },
@@ -117,8 +117,8 @@ impl Scheduler {
     ) {
         if self.observed {
             let now = self.clock.read();
-            let elapsed = job.attempt_started.map_or(Duration::ZERO, |started| now - started);
-            job.waits_since = retry_in.map(|delay| deadline(now, delay));
+            let elapsed = job.attempt_since.map_or(Duration::ZERO, |started| now - started);
+            job.attempt_since = retry_in.map(|delay| deadline(now, delay));
             let Job { index, attempt, ref label, ref error_text, .. } = *job;
             let (label, kind, message) =
                 (label.as_deref(), failure.kind, failure.message.or(error_text.as_deref()));

@@ -18,10 +18,8 @@ pub(super) struct Job {
     pub(super) weight: u32,
     /// The start of the first attempt, if it is needed.
     pub(super) started: Option<Instant>,
-    /// The start of the current attempt, if the run has observers.
-    pub(super) attempt_started: Option<Instant>,
-    /// Since when its next attempt waits for permits, if the run has observers.
-    pub(super) waits_since: Option<Instant>,
+    /// If the run has observers: since when the current attempt runs, or the next one waits for permits.
+    pub(super) attempt_since: Option<Instant>,
     /// The label of the item, once it is needed.
     pub(super) label: Option<String>,
     /// The text of the error of its last attempt, if errors have texts.
@@ -44,14 +42,13 @@ impl Job {
 
     /// Returns the job of an item that was pulled.
     pub(super) fn new(index: usize, weight: u32) -> Self {
-        let (started, attempt_started, waits_since, label, error_text) = Default::default();
-        let span = Span::none();
-        Self { index, attempt: 0, weight, started, attempt_started, waits_since, label, error_text, span }
+        let (started, attempt_since, label, error_text) = Default::default();
+        Self { index, attempt: 0, weight, started, attempt_since, label, error_text, span: Span::none() }
     }
 
     /// Returns the job of the first attempt at an item, which has `started`.
     pub(super) fn first(index: usize, weight: u32, started: Option<Instant>) -> Self {
-        let mut job = Self { started, attempt: 1, attempt_started: started, ..Self::new(index, weight) };
+        let mut job = Self { started, attempt: 1, ..Self::new(index, weight) };
         renew_item_span(&mut job.span, index);
         job
     }
@@ -59,7 +56,8 @@ impl Job {
     /// Replaces the job by one of a new item, with its first attempt.
     #[inline]
     pub(super) fn renew(&mut self, index: usize, weight: u32) {
-        (self.index, self.weight, self.attempt, self.started) = (index, weight, 1, None);
+        (self.index, self.weight, self.attempt) = (index, weight, 1);
+        (self.started, self.attempt_since) = (None, None);
         renew_item_span(&mut self.span, index);
     }
 
@@ -67,7 +65,7 @@ impl Job {
     pub(super) fn resume(&mut self, waiting: Self) {
         if waiting.attempt == 0 {
             self.renew(waiting.index, waiting.weight);
-            self.waits_since = waiting.waits_since;
+            self.attempt_since = waiting.attempt_since;
         } else {
             *self = waiting;
             self.attempt = self.attempt.saturating_add(1);
@@ -78,7 +76,7 @@ impl Job {
     #[inline]
     pub(super) fn begin_at(&mut self, start: Instant) {
         self.started.get_or_insert(start);
-        self.attempt_started = Some(start);
+        self.attempt_since = Some(start);
     }
 
     /// Corrects the start of an attempt that has not waited yet, and that of the item, unless this is a part of a larger call.
@@ -87,7 +85,7 @@ impl Job {
         if self.attempt == 1 && !is_part {
             self.started = Some(start);
         }
-        self.attempt_started = Some(start);
+        self.attempt_since = Some(start);
     }
 
     /// Returns the outcome of the item, which has run for this long.

@@ -1,5 +1,6 @@
 //! The start of an attempt says how long it was ready and could not start.
 
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -128,6 +129,17 @@ async fn a_call_waits_and_what_joins_it_does_not() {
     let call = |batch: Vec<u64>| async move { Ok(batch.into_iter().map(Ok::<_, &str>).collect()) };
     task.over([1; 4]).map_batches(2, call).await.unwrap();
     assert_eq!(sorted(&waits), [(0, 1, 0), (1, 1, 0), (2, 1, 3), (3, 1, 0)]);
+
+    // The retries of both items are due a second after the first call, and share the next one.
+    let every_third_second = Limiter::builder().rate(1, secs(3)).build().unwrap();
+    let (task, waits) = noting(retrying(2).limiter(&every_third_second));
+    let calls = AtomicUsize::new(0);
+    let run = task.over([1, 2]).map_batches(2, |batch: Vec<u64>| {
+        let is_first = calls.fetch_add(1, Relaxed) == 0;
+        async move { Ok(batch.into_iter().map(|n| if is_first { Err("once") } else { Ok(n) }).collect()) }
+    });
+    run.await.unwrap();
+    assert_eq!(sorted(&waits), [(0, 1, 0), (0, 2, 2), (1, 1, 0), (1, 2, 2)]);
 }
 
 /// An attempt that was taken back keeps the time since when it waits.

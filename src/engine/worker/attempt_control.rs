@@ -224,7 +224,7 @@ impl AttemptControl {
             self.job.started = Some(now);
         }
         if scheduler.timed {
-            self.job.attempt_started = Some(now);
+            self.job.attempt_since = Some(now);
         }
         if is_limited {
             self.deadline = AttemptDeadline::Begun(now);

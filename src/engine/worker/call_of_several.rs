@@ -40,7 +40,7 @@ impl State<dyn Items + '_> {
             let mut job = Job::none();
             job.resume(self.items.take_job(slot));
             self.scheduler.tally.retries += 1;
-            control.others.push(Other { slot, job: Job { attempt_started: started, ..job } });
+            control.others.push(Other { slot, job });
         }
         for &Pulled { index, slot, .. } in &start.new {
             control.others.push(Other { slot, job: Job::first(index, self.weight(slot), started) });
@@ -50,6 +50,7 @@ impl State<dyn Items + '_> {
             let at = started.unwrap_or_else(|| self.scheduler.clock.read());
             for Other { job, .. } in &mut control.others {
                 self.scheduler.emit_started_at(observer, job, at, true);
+                job.attempt_since = started;
             }
         }
     }
@@ -66,7 +67,7 @@ impl AttemptControl {
     fn started(&self) -> Option<Instant> {
         match self.deadline {
             AttemptDeadline::Begun(now) => Some(now),
-            _ => self.job.attempt_started,
+            _ => self.job.attempt_since,
         }
     }
 

@@ -79,7 +79,7 @@ pub(super) fn durations(run: &Snapshot) -> Markup {
             "The axis is logarithmic. The lines are the median, the 90th and the 99th percentile of the attempts. The time of an \
              item includes its retries and the waits between them."
             @if run.permit_waits.max > 0.0 {
-                " An attempt waits for permits while it is ready and cannot start: because of a limiter, a rate, a hold, its key, or, \
+                " An attempt waits for permits (the column “waits”) while it is ready and cannot start: because of a limiter, a rate, a hold, its key, or, \
                  after a retry's delay, because all permits are in use."
             }
         }
@@ -89,7 +89,7 @@ pub(super) fn durations(run: &Snapshot) -> Markup {
 fn table(run: &Snapshot) -> Markup {
     let mut columns = vec![("attempts", &run.attempt_durations), ("items", &run.item_durations)];
     if run.permit_waits.max > 0.0 {
-        columns.push(("waits for permits", &run.permit_waits));
+        columns.push(("waits", &run.permit_waits));
     }
     let rows: [(&str, fn(&Durations) -> f64); 6] = [
         ("mean", |of| of.mean),
