@@ -23,7 +23,7 @@ pub(super) struct Job {
     /// The label of the item, once it is needed.
     pub(super) label: Option<String>,
     /// The text of the error of its last attempt, if errors have texts.
-    pub(super) error_text: Option<String>,
+    pub(super) error_text: Option<Box<str>>,
     pub(super) span: Span,
 }
 

@@ -109,7 +109,7 @@ impl<W: Work> ItemsOf<W> {
     pub(super) fn set_error_text(&self, job: &mut Job, error: &ItemError<W::Error>) {
         if W::Hooks::TEXTS {
             job.error_text = match error {
-                ItemError::Failed { error, .. } => self.hooks.error_text(error),
+                ItemError::Failed { error, .. } => self.hooks.error_text(error).map(String::into_boxed_str),
                 _ => None,
             };
         }
