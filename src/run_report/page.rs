@@ -85,7 +85,9 @@ fn tiles(run: &Snapshot) -> Markup {
     let others = [
         ("cancelled", items.cancelled),
         ("not started", items.not_started),
-        ("without an attempt", items.without_attempt),
+        ("recovered", items.recovered),
+        ("cached", items.cached),
+        ("carried over", items.carried),
         ("running", items.running as u64),
         ("waiting for a retry", items.waiting_for_retry as u64),
         ("timeouts", run.attempts.timeouts as u64),

@@ -68,8 +68,10 @@ pub(super) struct Counts {
     pub(super) retries: u64,
     pub(super) items_succeeded: u64,
     pub(super) items_failed: u64,
-    /// The items that succeeded without an attempt in this run.
-    pub(super) items_without_attempt: u64,
+    /// The items that succeeded without an attempt in this run, by their origins.
+    pub(super) recovered: u64,
+    pub(super) cached: u64,
+    pub(super) carried: u64,
     pub(super) most_in_flight: usize,
 }
 
@@ -175,7 +177,7 @@ impl Record {
                     }
                 }
             }
-            Event::ItemSettled { index, attempts, elapsed, label, origin, failure } => {
+            Event::ItemSettled { index, attempts, elapsed, label, origin, failure, .. } => {
                 let has_failed = failure.is_some();
                 self.settle(index, attempts, elapsed, label, origin, has_failed);
             }
@@ -378,8 +380,14 @@ impl Record {
             let count = if has_failed { &mut column.failed } else { &mut column.succeeded };
             *count += 1;
         }
-        if origin != Origin::Ran {
-            self.counts.items_without_attempt += 1;
+        let without_attempt = match origin {
+            Origin::Ran => None,
+            Origin::Recovered => Some(&mut self.counts.recovered),
+            Origin::Cached => Some(&mut self.counts.cached),
+            Origin::Carried => Some(&mut self.counts.carried),
+        };
+        if let Some(count) = without_attempt {
+            *count += 1;
             return;
         }
         let elapsed = nanos(elapsed);

@@ -63,8 +63,10 @@ pub(super) struct ItemCounts {
     pub(super) failed: u64,
     pub(super) cancelled: u64,
     pub(super) not_started: u64,
-    /// Those that succeeded without an attempt: cached, recovered or carried over.
-    pub(super) without_attempt: u64,
+    /// Those that succeeded without an attempt.
+    pub(super) recovered: u64,
+    pub(super) cached: u64,
+    pub(super) carried: u64,
     pub(super) running: usize,
     pub(super) waiting_for_retry: usize,
 }
@@ -72,7 +74,8 @@ pub(super) struct ItemCounts {
 #[derive(Debug, Serialize)]
 pub(super) struct AttemptCounts {
     pub(super) started: u64,
-    /// The calls of the map function: fewer than the attempts in a run of batches.
+    /// The calls of the map function: fewer than the attempts in a run of batches. Until the run has ended, a call that was split
+    /// counts as one.
     pub(super) calls: u64,
     pub(super) succeeded: u64,
     pub(super) failed: u64,
@@ -216,9 +219,10 @@ impl Snapshot {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Returns how many items have settled.
+    /// Returns how many items have settled after an attempt in this run.
     pub(super) fn settled(&self) -> u64 {
-        self.items.succeeded + self.items.failed
+        let ItemCounts { succeeded, failed, recovered, cached, carried, .. } = self.items;
+        (succeeded + failed).saturating_sub(recovered + cached + carried)
     }
 }
 
@@ -230,7 +234,9 @@ fn item_counts(record: &Record, summary: Option<&Summary>) -> ItemCounts {
         failed: summary.map_or(counts.items_failed, |summary| summary.failures as u64),
         cancelled: count(|summary| summary.cancelled),
         not_started: count(|summary| summary.not_started),
-        without_attempt: counts.items_without_attempt,
+        recovered: counts.recovered,
+        cached: counts.cached,
+        carried: counts.carried,
         running: record.in_flight(),
         waiting_for_retry: record.waiting(),
     }
@@ -240,7 +246,7 @@ fn attempt_counts(record: &Record, summary: Option<&Summary>) -> AttemptCounts {
     let counts = &record.counts;
     AttemptCounts {
         started: counts.attempts,
-        calls: counts.calls,
+        calls: summary.map_or(counts.calls, |summary| counts.calls.max(summary.calls as u64)),
         succeeded: record.successes.count(),
         failed: record.not_successes.count(),
         retries: counts.retries,

@@ -109,8 +109,8 @@ async fn a_report_has_the_account_of_its_run() {
     assert_eq!((report["verdict"].as_str(), report["succeeded"].as_bool()), (Some("succeeded"), Some(true)));
     assert_close(report["elapsed"].as_f64().unwrap(), summary.elapsed.as_secs_f64(), 0.001, "elapsed");
     let items = &report["items"];
-    let fields = ["succeeded", "failed", "cancelled", "not_started", "without_attempt"];
-    let expected = [summary.successes, summary.failures, 0, 0, 0];
+    let fields = ["succeeded", "failed", "cancelled", "not_started", "recovered", "cached", "carried"];
+    let expected = [summary.successes, summary.failures, 0, 0, 0, 0, 0];
     assert_eq!(fields.map(|field| count(&items[field])), expected);
     assert_eq!(count(&report["total"]), 500);
 
@@ -488,7 +488,13 @@ async fn what_happens_late_is_shown_late() {
     });
     run.redo(first).observe(report.observer()).await.unwrap();
     let found = json(&report);
-    assert_eq!(count(&found["items"]["without_attempt"]), 50);
+    let items = &found["items"];
+    let without_attempt = ["recovered", "cached", "carried"].map(|origin| count(&items[origin]));
+    assert_eq!(without_attempt, [0, 0, 50]);
+    // Ten items in 40 s.
+    let page = report.to_html();
+    assert!(page.contains("<dt>carried over</dt><dd>50</dd>") && !page.contains("<dt>cached</dt>"));
+    assert!(page.contains("<dt>items/s</dt><dd>0.25</dd>"));
     assert_close(found["elapsed"].as_f64().unwrap(), 40.0, 0.001, "elapsed");
     let (period, settled) =
         (found["over_time"]["period"].as_f64().unwrap(), counts(&found["over_time"]["succeeded"]));

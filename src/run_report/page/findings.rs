@@ -17,12 +17,16 @@ pub(super) fn findings(run: &Snapshot) -> Vec<String> {
 
 fn failures(run: &Snapshot) -> Option<String> {
     let first = run.failures.iter().find(|group| group.items > 0)?;
-    let text = first.text.as_ref().map_or(String::new(), |text| format!(": {text}"));
     let share = match first.items == run.items.failed {
         true => "all".to_owned(),
         false => format!("{} of them", number(first.items)),
     };
-    Some(format!("{} failed, {share} with the kind “{}”{text}", items(run.items.failed), first.kind))
+    // The group may have several texts that differ only in numbers.
+    let how = match &first.text {
+        Some(text) => format!("like “{text}” ({})", first.kind),
+        None => format!("with the kind “{}”", first.kind),
+    };
+    Some(format!("{} failed, {share} {how}", items(run.items.failed)))
 }
 
 fn items(count: u64) -> String {
