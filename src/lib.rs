@@ -110,7 +110,7 @@ pub use metrics_observer::MetricsObserver;
 #[doc(alias("metrics", "hook", "callback", "listener"))]
 pub use observe::Observer;
 pub use observe::{Event, LimitChange, RunSettings};
-pub use outcome::{FailureKind, ItemError, ItemOutcome, LeftOver, Origin, TimeoutScope};
+pub use outcome::{FailureKind, ItemError, ItemOutcome, LeftOver, NotRetried, Origin, TimeoutScope};
 pub use over::Over;
 #[doc(alias("progress bar", "eta"))]
 pub use progress::Progress;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::FailureReason;
-use crate::outcome::{FailureKind, Origin};
+use crate::outcome::{FailureKind, NotRetried, Origin};
 use crate::result::Summary;
 use crate::rt::Instant;
 
@@ -94,6 +94,8 @@ pub enum Event<'a> {
         origin: Origin,
         /// `None` if the item succeeded.
         failure: Option<FailureKind>,
+        /// The reason why the item was not tried again. `None` if it succeeded.
+        not_retried: Option<NotRetried>,
     },
     /// A [limiter](crate::AsyncMapTaskBuilder::limiter) of the run has changed its number of permits, because it is
     /// [adaptive](crate::LimiterBuilder::adaptive), or was set. Every run that shares the limiter emits it when it is polled next.

@@ -22,6 +22,8 @@ pub struct ItemOutcome<T, E> {
     pub elapsed: Duration,
     /// The origin of the result.
     pub origin: Origin,
+    /// The reason why the item was not tried again. `None` if it succeeded.
+    pub not_retried: Option<NotRetried>,
     /// The label of the item, if the run has [`label`](crate::MapRun::label).
     pub label: Option<String>,
     /// The value that the function returned, or the failure of the item.
@@ -63,16 +65,15 @@ pub enum Origin {
 pub enum ItemError<E> {
     /// The map function returned an error, and no further attempt was allowed or possible.
     ///
-    /// If its run was [drained](crate::MapRun::drain_token) or stopped meanwhile, the item may have retries left: `attempts`
-    /// is then at most [`retries`](crate::AsyncMapTaskBuilder::retries), and the error is one that would be retried.
+    /// The outcome and the result of the run say why: [`NotRetried`]. If the run was [drained](crate::MapRun::drain_token) or
+    /// stopped meanwhile, the item may have retries left.
     Failed {
         /// The error of the last attempt.
         error: E,
         /// The number of attempts, the first included.
         attempts: u32,
     },
-    /// The item exceeded a time limit. As with [`Failed`](Self::Failed), it may have retries left if its run was drained or stopped
-    /// meanwhile.
+    /// The item exceeded a time limit. As with [`Failed`](Self::Failed), [`NotRetried`] is the reason why it was not tried again.
     TimedOut {
         /// The limit that was exceeded.
         limit: Duration,
@@ -185,6 +186,69 @@ pub enum TimeoutScope {
     /// The limit of the item over all its attempts and delays,
     /// [`timeout_per_item`](crate::AsyncMapTaskBuilder::timeout_per_item).
     Item,
+}
+
+/// The reason why an item that has failed was not tried again. With it, a caller can tell a final failure from one that another run
+/// may not have.
+///
+/// # Examples
+///
+/// The failures of a run that was stopped, without those that were only interrupted:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use async_map_task::{AsyncMapTask, NotRetried};
+/// use std::time::Duration;
+///
+/// # async fn check(url: &str) -> Result<(), String> {
+/// #     tokio::time::sleep(Duration::from_secs(1)).await;
+/// #     Err(if url == "/old" { "gone" } else { "busy" }.to_owned())
+/// # }
+/// # let shutdown = tokio_util::sync::CancellationToken::new();
+/// # let token = shutdown.clone();
+/// # tokio::spawn(async move {
+/// #     tokio::time::sleep(Duration::from_millis(500)).await;
+/// #     token.cancel();
+/// # });
+/// let task = AsyncMapTask::builder().retries(3).allow_failures().accept_partial(true).build()?;
+/// let urls = ["/old", "/shop"];
+/// let run = task.over(urls).map(check).retry_if(|error| error == "busy");
+/// let result = run.drain_token(shutdown).await?;
+/// let is_final = |index: &&usize| result.not_retried(**index) != Some(NotRetried::Stopping);
+/// let broken: Vec<_> = result.errors.keys().filter(is_final).map(|index| urls[*index]).collect();
+/// assert_eq!(broken, ["/old"]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NotRetried {
+    /// It had no [`retries`](crate::AsyncMapTaskBuilder::retries) left.
+    NoRetriesLeft,
+    /// Its failure is not one that is retried: [`retry_if`](crate::MapRun::retry_if) has returned `false`, or
+    /// [`retry_timeouts`](crate::AsyncMapTaskBuilder::retry_timeouts) is; it is a panic, or a batch without a result for the item.
+    NotRetryable,
+    /// The retry could not start before its [`timeout_per_item`](crate::AsyncMapTaskBuilder::timeout_per_item) or the
+    /// [`run_timeout`](crate::AsyncMapTaskBuilder::run_timeout), or had not.
+    TimeLimit,
+    /// The [`RetryBudget`](crate::RetryBudget) has refused it.
+    RetryBudget,
+    /// The run was stopping, or being drained. The item has retries left, and its failure is one that is retried.
+    Stopping,
+}
+
+impl NotRetried {
+    /// Returns the word for log lines and labels: `no_retries_left`, `not_retryable`, `time_limit`, `retry_budget` or `stopping`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRetriesLeft => "no_retries_left",
+            Self::NotRetryable => "not_retryable",
+            Self::TimeLimit => "time_limit",
+            Self::RetryBudget => "retry_budget",
+            Self::Stopping => "stopping",
+        }
+    }
 }
 
 /// The variants of [`ItemError`] without their data, as an [`Event`](crate::Event) reports them.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::count::Count;
-use crate::outcome::ItemError;
+use crate::outcome::{ItemError, NotRetried};
 
 /// The results of a run by input index, the errors, and the account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,11 +22,15 @@ pub struct MapTaskResult<T, E> {
     /// The account of the run.
     pub summary: Summary,
     pub(crate) started: Started,
-    pub(crate) labels: Labels,
+    pub(crate) notes: Notes,
 }
 
-/// The labels of the items without a result, by input index.
-pub(crate) type Labels = BTreeMap<usize, String>;
+/// What is known of the items without a result, by input index.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Notes {
+    pub(crate) labels: BTreeMap<usize, String>,
+    pub(crate) not_retried: BTreeMap<usize, NotRetried>,
+}
 
 /// Which items of a run have started: all that were pulled, except these.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -129,7 +133,12 @@ impl<T, E> MapTaskResult<T, E> {
     /// # }
     /// ```
     pub fn label(&self, index: usize) -> Option<&str> {
-        self.labels.get(&index).map(String::as_str)
+        self.notes.labels.get(&index).map(String::as_str)
+    }
+
+    /// Returns the reason why a failed item was not tried again. `None` for an item that has not failed.
+    pub fn not_retried(&self, index: usize) -> Option<NotRetried> {
+        self.notes.not_retried.get(&index).copied()
     }
 
     /// Returns the number of items that succeeded.
@@ -210,7 +219,8 @@ pub struct Summary {
     /// The number of items that ran again because their content differs from that of their success in an earlier run
     /// of the same id.
     pub changed: usize,
-    /// The number of calls in a run of [batches](crate::Over::map_batches), each for several items. It is 0 in all other runs.
+    /// The number of calls in a run of [batches](crate::Over::map_batches), with the calls for parts of batches that were split. It
+    /// is 0 in all other runs.
     pub calls: usize,
     /// The time from the run's first poll to its end.
     pub elapsed: Duration,
@@ -327,13 +337,13 @@ mod tests {
         assert_eq!(durable.to_string(), more);
         let errors = BTreeMap::from([(1, ItemError::Failed { error: "no", attempts: 1 })]);
         let started = Started { may_be_more: false, pulled: 3, except: Vec::new() };
-        let labels = Labels::from([(1, "b".to_owned())]);
+        let notes = Notes { labels: BTreeMap::from([(1, "b".to_owned())]), ..Notes::default() };
         let result = MapTaskResult {
             results: vec![Some(None), None, Some(Some('c'))],
             errors,
             summary,
             started,
-            labels,
+            notes,
         };
         let counts = [result.successes(), result.failures(), result.cancelled(), result.not_started()];
         assert_eq!((counts, result.total()), ([5, 8, 3, 4], 20));

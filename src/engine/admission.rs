@@ -6,10 +6,13 @@ use std::task::{Poll, Waker};
 use super::items::Items;
 use super::scheduler::permits::HeldPermits;
 use super::scheduler::retries::GivenUp;
-use super::scheduler::{Admission, Assignment, Next, Pulled, Queue, Scheduler, SourceState, Start, Stop};
+use super::scheduler::{
+    Admission, Assignment, Next, Pulled, Queue, Refusal, Scheduler, SourceState, Start, Stop,
+};
 use super::state::State;
 use super::worker::attempt_control::AttemptControl;
 use crate::error::{BoxError, FailureReason};
+use crate::outcome::NotRetried;
 use crate::rt::Instant;
 
 impl State<dyn Items + '_> {
@@ -342,16 +345,16 @@ impl State<dyn Items + '_> {
     fn fail_given_up(&mut self, now: Instant) {
         while let Some(GivenUp { slot, is_refused }) = self.scheduler.retries.pop_given_up(now) {
             self.scheduler.tally.retries_refused += usize::from(is_refused);
-            let why = if is_refused {
-                "the retry budget was spent until the item's time limit had passed"
+            let (kind, why) = if is_refused {
+                (NotRetried::RetryBudget, "the retry budget was spent until the item's time limit had passed")
             } else {
-                "no permit was free before the item's time limit had passed"
+                (NotRetried::TimeLimit, "no permit was free before the item's time limit had passed")
             };
-            self.items.fail_late(&mut self.scheduler, slot, why);
+            self.items.fail_late(&mut self.scheduler, slot, Refusal::new(kind, why));
         }
         while let Some(slot) = self.scheduler.pop_keyed_given_up(now) {
             let why = "no permit of its key was free before the item's time limit had passed";
-            self.items.fail_late(&mut self.scheduler, slot, why);
+            self.items.fail_late(&mut self.scheduler, slot, Refusal::new(NotRetried::TimeLimit, why));
         }
     }
 }

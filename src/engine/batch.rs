@@ -10,13 +10,13 @@ use super::items::ItemsOf;
 use super::job::{Job, Other};
 use super::persist::durability::Persist;
 use super::scheduler::retries::Group;
-use super::scheduler::{AttemptEnd, Scheduler, Wait};
+use super::scheduler::{AttemptEnd, Refusal, Scheduler, Wait};
 use super::slots::Kept;
 use super::trace;
 use super::user::hooks::Hooks;
 use super::user::leftovers::Leftovers;
 use crate::count::Count;
-use crate::outcome::{ItemError, TimeoutScope};
+use crate::outcome::{ItemError, NotRetried, TimeoutScope};
 
 /// An item of a call.
 pub(super) struct Member<I> {
@@ -130,7 +130,8 @@ impl<W: Work> ItemsOf<W> {
         let message = format!("the call for a batch of {expected} returned {found}");
         for member in members {
             let error = ItemError::Faulted { message: message.clone(), attempts: member.job.attempt };
-            self.fail_member(scheduler, member, error, "its call has answered");
+            let refusal = Refusal::new(NotRetried::NotRetryable, "its call has answered");
+            self.fail_member(scheduler, member, error, refusal);
         }
     }
 
@@ -157,11 +158,11 @@ impl<W: Work> ItemsOf<W> {
                 return self.cancel_members(scheduler, members, &Failure::from(&error.original));
             }
         }
-        let members = self.retry_call(scheduler, members, &error, end);
+        let (members, kind) = self.retry_call(scheduler, members, &error, end);
         if scheduler.splits_batches() {
             self.split(scheduler, members, called, error);
         } else {
-            self.fail_members(scheduler, members, error, "its call failed as a whole");
+            self.fail_members(scheduler, members, error, kind);
         }
     }
 
@@ -181,7 +182,7 @@ impl<W: Work> ItemsOf<W> {
         if W::Hooks::KNOWS_OVERLOADS {
             scheduler.permits.set_overload(self.hooks.is_overload(error));
         }
-        if scheduler.stop.is_none() && self.hooks.is_retryable(error) {
+        if self.hooks.is_retryable(error) {
             return AttemptEnd::Failed { retry_after: self.hooks.retry_after(error) };
         }
         AttemptEnd::Refused
@@ -201,26 +202,30 @@ impl<W: Work> ItemsOf<W> {
         let (late, others): (Vec<_>, Vec<_>) = members.into_iter().partition(is_late);
         for member in late {
             let error = error.copy(member.job.attempt);
-            self.fail_member(scheduler, member, error, "the item's time limit has passed");
+            self.fail_member(scheduler, member, error, Refusal::ITEM_LIMIT);
         }
         others
     }
 
-    /// Makes the call again later, for all items that have retries left. Returns the others.
+    /// Makes the call again later, for all items that have retries left. Returns the others, and why those with retries left are not
+    /// retried.
     fn retry_call(
         &mut self,
         scheduler: &mut Scheduler,
         members: Vec<Member<W::Item>>,
         error: &CallError<W::Error>,
         end: AttemptEnd,
-    ) -> Vec<Member<W::Item>> {
+    ) -> (Vec<Member<W::Item>>, NotRetried) {
         let retry = scheduler.config.retry;
         let has_retries =
             |member: &&Member<W::Item>| member.item.is_some() && retry.allows_after(member.job.attempt);
         let Some(attempt) = members.iter().filter(has_retries).map(|member| member.job.attempt).max() else {
-            return members;
+            return (members, NotRetried::NoRetriesLeft);
         };
-        let Ok(wait) = scheduler.wait_before_call(attempt, end) else { return members };
+        let wait = match scheduler.wait_before_call(attempt, end) {
+            Ok(wait) => wait,
+            Err(refusal) => return (members, refusal.kind),
+        };
         let is_in_time = |member: &Member<W::Item>| {
             scheduler.give_up_at(member.job.started).is_none_or(|give_up| wait.until < give_up)
         };
@@ -235,7 +240,7 @@ impl<W: Work> ItemsOf<W> {
             scheduler.emit_failed(self.hooks.observer(), &mut member.job, &failure, Some(wait.length));
         }
         self.park_call(scheduler, retried, false, &wait);
-        left
+        (left, NotRetried::TimeLimit)
     }
 
     /// Makes smaller calls after a call of `called` items has failed as a whole, until the items that fail alone are known.
@@ -252,25 +257,26 @@ impl<W: Work> ItemsOf<W> {
         let second = if first.len() == called { first.split_off(called.div_ceil(2)) } else { Vec::new() };
         trace::split(&scheduler.name, called, first.len(), second.len(), error.original.kind());
         let parts = [first, second].map(|part| {
-            let wait = if part.is_empty() { Err("it has no items") } else { scheduler.wait_of_part() };
+            let wait = if part.is_empty() { None } else { Some(scheduler.wait_of_part()) };
             (part, wait)
         });
         // The part that is parked last starts first.
         let mut refused = Vec::new();
         for (part, wait) in parts.into_iter().rev() {
             match wait {
-                Ok(wait) => {
+                None => {}
+                Some(Ok(wait)) => {
                     scheduler.tally.failed_attempts += part.len();
                     self.park_call(scheduler, part, true, &wait);
                 }
-                Err(why) => refused.extend(part.into_iter().map(|member| (member, why))),
+                Some(Err(refusal)) => refused.extend(part.into_iter().map(|member| (member, refusal))),
             }
         }
         // The first failure may stop the run, which then drops the parts.
-        for (member, why) in lost.into_iter().map(|member| (member, "there is no clone of it")).chain(refused)
-        {
+        let no_clone = Refusal::new(NotRetried::NotRetryable, "there is no clone of it");
+        for (member, refusal) in lost.into_iter().map(|member| (member, no_clone)).chain(refused) {
             let error = error.take(member.job.attempt);
-            self.fail_member(scheduler, member, error, why);
+            self.fail_member(scheduler, member, error, refusal);
         }
     }
 
@@ -298,14 +304,16 @@ impl<W: Work> ItemsOf<W> {
         scheduler: &mut Scheduler,
         members: Vec<Member<W::Item>>,
         mut error: CallError<W::Error>,
-        why: &str,
+        kind: NotRetried,
     ) {
         if let (ItemError::Failed { .. }, true) = (&error.original, scheduler.stop.is_some()) {
             return self.cancel_members(scheduler, members, &Failure::from(&error.original));
         }
         for member in members {
+            let has_retries = scheduler.config.retry.allows_after(member.job.attempt);
+            let kind = if has_retries { kind } else { NotRetried::NoRetriesLeft };
             let error = error.take(member.job.attempt);
-            self.fail_member(scheduler, member, error, why);
+            self.fail_member(scheduler, member, error, Refusal::new(kind, "its call failed as a whole"));
         }
     }
 
@@ -326,13 +334,13 @@ impl<W: Work> ItemsOf<W> {
         scheduler: &mut Scheduler,
         Member { mut job, mut item }: Member<W::Item>,
         error: ItemError<W::Error>,
-        why: &str,
+        refusal: Refusal,
     ) {
         drop_copy(&mut item);
         self.set_error_text(&mut job, &error);
         let failure = Failure::from(&error);
         scheduler.count_failed_attempt(&failure);
         scheduler.emit_failed(self.hooks.observer(), &mut job, &failure, None);
-        self.fail(scheduler, &mut job, error, why);
+        self.fail(scheduler, &mut job, error, refusal);
     }
 }

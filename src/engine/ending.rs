@@ -33,8 +33,8 @@ impl<T, E> Ending<Results<T, E>> {
     pub(crate) fn into_result(self) -> Outcome<T, E> {
         let Self { verdict: Verdict { name, summary, reason, first_failure, shortfall, started }, rest } =
             self;
-        let (results, errors, labels) = rest.into_parts(summary.total - summary.not_started, summary.total);
-        let result = MapTaskResult { results, errors, summary, started, labels };
+        let (results, errors, notes) = rest.into_parts(summary.total - summary.not_started, summary.total);
+        let result = MapTaskResult { results, errors, summary, started, notes };
         match reason {
             None => Ok(result),
             Some(reason) => Err(MapTaskError::new(name, reason, first_failure, shortfall, result)),

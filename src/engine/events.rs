@@ -10,7 +10,7 @@ use super::scheduler::{Scheduler, Stop};
 use super::trace;
 use crate::limiter::Change;
 use crate::observe::{Event, Observer};
-use crate::outcome::{FailureKind, Origin};
+use crate::outcome::{FailureKind, NotRetried, Origin};
 use crate::rt::Instant;
 
 /// The end of an item, without the types of its result.
@@ -20,8 +20,8 @@ pub(super) struct Settled<'a> {
     pub(super) elapsed: Duration,
     pub(super) label: Option<&'a str>,
     pub(super) origin: Origin,
-    /// `None` if the item succeeded.
-    pub(super) failure: Option<FailureKind>,
+    /// With the reason why the item was not tried again. `None` if it succeeded.
+    pub(super) failure: Option<(FailureKind, NotRetried)>,
 }
 
 impl Scheduler {
@@ -156,7 +156,11 @@ impl Scheduler {
     pub(super) fn emit_settled(&self, of_run: Option<&dyn Observer>, settled: &Settled<'_>) {
         if self.observed {
             let Settled { index, attempts, elapsed, label, origin, failure } = *settled;
-            self.emit(of_run, &Event::ItemSettled { index, attempts, elapsed, label, origin, failure });
+            let (failure, not_retried) = failure.unzip();
+            self.emit(
+                of_run,
+                &Event::ItemSettled { index, attempts, elapsed, label, origin, failure, not_retried },
+            );
         }
     }
 }

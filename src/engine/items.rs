@@ -14,7 +14,7 @@ use super::persist::durability::Persist;
 use super::persist::durable::DurableItems;
 use super::scheduler::key_request::Room;
 use super::scheduler::later::Later;
-use super::scheduler::{Pulled, Scheduler, SourceState};
+use super::scheduler::{Pulled, Refusal, Scheduler, SourceState};
 use super::slots::{Kept, Slots};
 use super::user::call::Call;
 use super::user::hooks::Hooks;
@@ -87,8 +87,8 @@ pub(super) trait Items: Release {
     /// Delivers outcomes to a sink that the workers can reach. Pending while the sink is busy.
     fn deliver(&mut self, scheduler: &mut Scheduler) -> Poll<()>;
 
-    /// Fails an item that did not start its retry before its time was up. `why` is the reason.
-    fn fail_late(&mut self, scheduler: &mut Scheduler, slot: usize, why: &str);
+    /// Fails an item that did not start its retry before its time was up.
+    fn fail_late(&mut self, scheduler: &mut Scheduler, slot: usize, refusal: Refusal);
 
     /// Returns the operations of a run with a store, if it has one.
     fn durable(&mut self) -> Option<&mut dyn DurableItems>;
@@ -176,9 +176,9 @@ impl<W: Work> Items for ItemsOf<W> {
         self.poll_sink(scheduler, &mut W::Outcomes::take)
     }
 
-    fn fail_late(&mut self, scheduler: &mut Scheduler, slot: usize, why: &str) {
+    fn fail_late(&mut self, scheduler: &mut Scheduler, slot: usize, refusal: Refusal) {
         if let Some(Kept { mut job, error: Some(error), .. }) = self.waiting.take(slot) {
-            self.fail(scheduler, &mut job, error, why);
+            self.fail(scheduler, &mut job, error, refusal);
         }
     }
 

@@ -97,7 +97,7 @@ impl Job {
         result: Result<T, ItemError<E>>,
     ) -> ItemOutcome<T, E> {
         let Self { index, attempt: attempts, .. } = *self;
-        ItemOutcome { index, attempts, elapsed, origin: Origin::Ran, label, result }
+        ItemOutcome { index, attempts, elapsed, origin: Origin::Ran, not_retried: None, label, result }
     }
 
     /// Returns the index and the label of the item.

@@ -38,7 +38,7 @@ use self::permits::Permits;
 use self::poll_budget::PollBudget;
 pub(super) use self::poll_budget::STARTS_PER_POLL;
 use self::retries::RetrySchedule;
-pub(super) use self::retry_wait::{AttemptEnd, Wait};
+pub(super) use self::retry_wait::{AttemptEnd, Refusal, Wait};
 pub(super) use self::timers::Timers;
 use self::workers::Workers;
 use crate::config::Config;

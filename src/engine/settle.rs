@@ -10,7 +10,7 @@ use super::job::Job;
 use super::output::outcomes::Outcomes;
 use super::output::sink::Deliver;
 use super::persist::durability::Persist;
-use super::scheduler::{AttemptEnd, Scheduler, Stop, Wait};
+use super::scheduler::{AttemptEnd, Refusal, Scheduler, Stop, Wait};
 use super::slots::Kept;
 use super::user::hooks::Hooks;
 use super::user::leftovers::Leftovers;
@@ -83,8 +83,7 @@ impl<W: Work> ItemsOf<W> {
             scheduler.permits.set_overload(self.hooks.is_overload(error));
         }
         let mut end = AttemptEnd::Refused;
-        if let (ItemError::Failed { error, .. }, true) = (&error, item.is_some() && scheduler.stop.is_none())
-        {
+        if let (ItemError::Failed { error, .. }, true) = (&error, item.is_some()) {
             if self.hooks.is_retryable(error) {
                 end = AttemptEnd::Failed { retry_after: self.hooks.retry_after(error) };
             }
@@ -92,7 +91,7 @@ impl<W: Work> ItemsOf<W> {
         let observer = self.hooks.observer();
         let Some(item) = item else {
             scheduler.emit_failed(observer, &mut job, &failure, None);
-            return self.fail(scheduler, &mut job, error, "no retries left");
+            return self.fail(scheduler, &mut job, error, Refusal::NO_RETRIES_LEFT);
         };
         match scheduler.end_attempt(&mut job, &failure, failure.end(end), key, observer) {
             Ok(wait) => {
@@ -100,7 +99,7 @@ impl<W: Work> ItemsOf<W> {
                 let slot = self.waiting.keep(Kept { item, job, error: Some(error) });
                 scheduler.park(slot, weight, &wait);
             }
-            Err(why) => self.fail(scheduler, &mut job, error, why),
+            Err(refusal) => self.fail(scheduler, &mut job, error, refusal),
         }
     }
 
@@ -126,17 +125,17 @@ impl<W: Work> ItemsOf<W> {
         self.emit_outcome(scheduler, outcome);
     }
 
-    /// Settles an item as failed. `why` is the reason why it is not tried again.
+    /// Settles an item as failed.
     #[inline(never)]
     pub(super) fn fail(
         &mut self,
         scheduler: &mut Scheduler,
         job: &mut Job,
         error: ItemError<W::Error>,
-        why: &str,
+        refusal: Refusal,
     ) {
         let failure = Failure::from(&error);
-        let elapsed = scheduler.fail_item(job, &failure, why, self.hooks.observer());
+        let elapsed = scheduler.fail_item(job, &failure, refusal, self.hooks.observer());
         if W::Store::KEEPS {
             self.keep_failure(scheduler, job.index, elapsed, &error);
         }
@@ -144,7 +143,8 @@ impl<W: Work> ItemsOf<W> {
         if W::Hooks::LABELS {
             self.outcomes.keep_label(job.index, label.as_deref());
         }
-        self.emit_rare_outcome(scheduler, job.outcome(elapsed, label, Err(error)));
+        let outcome = job.outcome(elapsed, label, Err(error));
+        self.emit_rare_outcome(scheduler, ItemOutcome { not_retried: Some(refusal.kind), ..outcome });
     }
 
     /// Keeps the label of an item that was pulled and does not settle, and the item, if it is to be given back.
@@ -252,11 +252,8 @@ impl Scheduler {
         end: AttemptEnd,
         key: Option<&LimiterSet>,
         observer: Option<&dyn Observer>,
-    ) -> Result<Wait, &'static str> {
-        let wait = match self.stop {
-            Some(_) => Err("the run is stopping"),
-            None => self.wait_before_retry(job.attempt, job.started, end, key),
-        };
+    ) -> Result<Wait, Refusal> {
+        let wait = self.wait_before_retry(job.attempt, job.started, end, key);
         let retry_in = wait.as_ref().ok().map(|wait| wait.length);
         if let Some(delay) = retry_in {
             job.span.in_scope(|| {
@@ -303,7 +300,7 @@ impl Scheduler {
         &mut self,
         job: &Job,
         failure: &Failure<'_>,
-        why: &str,
+        refusal: Refusal,
         observer: Option<&dyn Observer>,
     ) -> Duration {
         let stop = self.count_failure(job.index, || FirstFailure {
@@ -314,7 +311,7 @@ impl Scheduler {
         });
         let failures = self.tally.failures;
         job.span.in_scope(|| {
-            trace::failure(&self.name, failures, job.name(), failure, job.error_text.as_deref(), why)
+            trace::failure(&self.name, failures, job.name(), failure, job.error_text.as_deref(), refusal.why)
         });
         if let Some(stop) = stop {
             self.stop(stop);
@@ -324,7 +321,7 @@ impl Scheduler {
         }
         let Job { index, attempt: attempts, ref label, started, .. } = *job;
         let (elapsed, label) = (self.since(started), label.as_deref());
-        let (origin, failure) = (Origin::Ran, Some(failure.kind));
+        let (origin, failure) = (Origin::Ran, Some((failure.kind, refusal.kind)));
         self.emit_settled(observer, &Settled { index, attempts, elapsed, label, origin, failure });
         elapsed
     }

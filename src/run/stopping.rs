@@ -59,9 +59,8 @@ impl<R: Plan> MapRun<R> {
     /// Use it for a shutdown in which started work is finished, and
     /// [`cancellation_token`](Self::cancellation_token) for the moment after which it is not. Items that wait for a retry
     /// are not tried again, and count as cancelled. An attempt that fails from then on is not tried again either, so its item
-    /// has failed, even if it has retries left. Such a failure has `attempts` of at most
-    /// [`retries`](crate::AsyncMapTaskBuilder::retries), an error that would be retried, and `why="the run is stopping"` in the
-    /// log. A run that has nothing left to start when it is drained still ends as cancelled.
+    /// has failed, even if it has retries left: with [`NotRetried::Stopping`](crate::NotRetried::Stopping). A [batch](crate::Over::map_batches)
+    /// that fails as a whole is not split, and its items count as cancelled. A run that has nothing left to start when it is drained still ends as cancelled.
     ///
     /// # Examples
     ///

@@ -26,6 +26,7 @@ mod macros;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod model;
+mod not_retried;
 mod observers;
 mod permit_waits;
 #[cfg(feature = "indicatif")]

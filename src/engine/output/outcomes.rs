@@ -8,7 +8,7 @@ use super::super::outlined::Outlined;
 use super::outcome_channel::Inlet;
 use super::outcome_queue::OutcomeQueue;
 use crate::outcome::{ItemError, ItemOutcome};
-use crate::result::Labels;
+use crate::result::Notes;
 
 /// The most bytes of result slots that are reserved ahead, however many slots the source promises.
 const RESERVED_BYTES: usize = 1 << 20;
@@ -93,7 +93,7 @@ pub trait Outcomes<T, E> {
 pub struct Results<T, E> {
     results: Outlined<Vec<Option<T>>>,
     errors: Outlined<BTreeMap<usize, ItemError<E>>>,
-    labels: Labels,
+    notes: Notes,
     /// The first index after those of all errors.
     errors_end: usize,
 }
@@ -103,7 +103,7 @@ impl<T, E> Default for Results<T, E> {
         Self {
             results: Outlined::default(),
             errors: Outlined::default(),
-            labels: Labels::new(),
+            notes: Notes::default(),
             errors_end: 0,
         }
     }
@@ -122,19 +122,20 @@ impl<T, E> Outcomes<T, E> for Results<T, E> {
     }
 
     #[inline(always)]
-    fn settle(&mut self, ItemOutcome { index, result, .. }: ItemOutcome<T, E>) {
+    fn settle(&mut self, ItemOutcome { index, result, not_retried, .. }: ItemOutcome<T, E>) {
         match result {
             Ok(output) if self.results.len() == index => self.results.push(Some(output)),
             Ok(output) => self.insert(index, output),
             Err(error) => {
                 self.errors_end = self.errors_end.max(index + 1);
                 self.errors.insert(index, error);
+                self.notes.not_retried.extend(not_retried.map(|why| (index, why)));
             }
         }
     }
 
     fn keep_label(&mut self, index: usize, label: Option<&str>) {
-        self.labels.extend(label.map(|label| (index, label.to_owned())));
+        self.notes.labels.extend(label.map(|label| (index, label.to_owned())));
     }
 
     fn take_rest(&mut self) -> Self {
@@ -142,8 +143,8 @@ impl<T, E> Outcomes<T, E> for Results<T, E> {
     }
 }
 
-/// The outcomes of a run by input index, and the labels of the items without a result.
-type Parts<T, E> = (Vec<Option<T>>, BTreeMap<usize, ItemError<E>>, Labels);
+/// The outcomes of a run by input index, and what is known of the items without a result.
+type Parts<T, E> = (Vec<Option<T>>, BTreeMap<usize, ItemError<E>>, Notes);
 
 impl<T, E> Results<T, E> {
     /// Inserts a result at its index, in any order.
@@ -163,7 +164,7 @@ impl<T, E> Results<T, E> {
         self.results.resize_with(slots, || None);
     }
 
-    /// Returns the results, the errors and the labels. There is a slot for each of the `total` items or, if these take too many bytes,
+    /// Returns the results, the errors and the notes. There is a slot for each of the `total` items or, if these take too many bytes,
     /// for each item that has `started` or settled. An item with a known output settles without a start, possibly before
     /// earlier items have started.
     pub(in super::super) fn into_parts(mut self, started: usize, total: usize) -> Parts<T, E> {
@@ -171,7 +172,7 @@ impl<T, E> Results<T, E> {
         let missing = (total - started).saturating_mul(size_of::<Option<T>>().max(1));
         let slots = if missing <= UNSTARTED_BYTES { total } else { started.max(settled) };
         self.extend_to(slots);
-        (Outlined::take(&mut self.results), Outlined::take(&mut self.errors), self.labels)
+        (Outlined::take(&mut self.results), Outlined::take(&mut self.errors), self.notes)
     }
 }
 

@@ -71,7 +71,7 @@ impl<I, T> Success<I, T> {
 
     pub(in super::super) fn into_outcome<E>(self) -> ItemOutcome<T, E> {
         let Self { label, index, attempts, elapsed, origin, output, .. } = self;
-        ItemOutcome { index, attempts, elapsed, origin, label, result: Ok(output) }
+        ItemOutcome { index, attempts, elapsed, origin, not_retried: None, label, result: Ok(output) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Scheduler;
 use super::clock::deadline;
 use super::retries::Group;
-use super::retry_wait::{AttemptEnd, Wait};
+use super::retry_wait::{AttemptEnd, Refusal, Wait};
 use crate::rt::Instant;
 
 /// The options of a run of batches.
@@ -106,11 +106,8 @@ impl Scheduler {
         &mut self,
         attempt: u32,
         ended: AttemptEnd,
-    ) -> Result<Wait, &'static str> {
-        match self.stop {
-            Some(_) => Err("the run is stopping"),
-            None => self.wait_before_retry(attempt, None, ended, None),
-        }
+    ) -> Result<Wait, Refusal> {
+        self.wait_before_retry(attempt, None, ended, None)
     }
 
     /// Returns the time after which an item that started at `started` is not tried any more.
@@ -132,7 +129,7 @@ impl Scheduler {
     }
 
     /// Returns the wait of a call for a part of a larger one, or the reason why it is not made.
-    pub(in super::super) fn wait_of_part(&mut self) -> Result<Wait, &'static str> {
+    pub(in super::super) fn wait_of_part(&mut self) -> Result<Wait, Refusal> {
         let is_granted = self.grant_call()?;
         Ok(Wait { length: Duration::ZERO, until: self.clock.last(), give_up: None, is_granted })
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Scheduler;
 use super::clock::deadline;
 use crate::limiter::LimiterSet;
-use crate::outcome::TimeoutScope;
+use crate::outcome::{NotRetried, TimeoutScope};
 use crate::retry_budget::WhenSpent;
 use crate::rt::Instant;
 
@@ -20,6 +20,26 @@ pub(in super::super) enum AttemptEnd {
     TimedOut(TimeoutScope),
     Faulted,
     Panicked,
+}
+
+/// The reason why an item is not tried again.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Refusal {
+    pub(in super::super) kind: NotRetried,
+    /// For the log.
+    pub(in super::super) why: &'static str,
+}
+
+impl Refusal {
+    pub(in super::super) const NO_RETRIES_LEFT: Self =
+        Self::new(NotRetried::NoRetriesLeft, "no retries left");
+
+    pub(in super::super) const ITEM_LIMIT: Self =
+        Self::new(NotRetried::TimeLimit, "the item's time limit has passed");
+
+    pub(in super::super) const fn new(kind: NotRetried, why: &'static str) -> Self {
+        Self { kind, why }
+    }
 }
 
 /// The wait of an item before its next attempt.
@@ -41,19 +61,23 @@ impl Scheduler {
         started: Option<Instant>,
         ended: AttemptEnd,
         key: Option<&LimiterSet>,
-    ) -> Result<Wait, &'static str> {
+    ) -> Result<Wait, Refusal> {
         let policy = &self.config.retry;
+        let refuse = |why| Err(Refusal::new(NotRetried::NotRetryable, why));
         let length = match ended {
-            AttemptEnd::Refused => return Err("retry_if returned false"),
+            AttemptEnd::Refused => return refuse("retry_if returned false"),
             AttemptEnd::Failed { retry_after: Some(delay) } => delay.min(policy.max_delay),
             AttemptEnd::Failed { retry_after: None } => policy.wait_before(attempt),
             AttemptEnd::TimedOut(TimeoutScope::Attempt) if !policy.timeouts => {
-                return Err("retry_timeouts is false");
+                return refuse("retry_timeouts is false");
             }
             AttemptEnd::TimedOut(TimeoutScope::Attempt) | AttemptEnd::Faulted => policy.wait_before(attempt),
-            AttemptEnd::TimedOut(TimeoutScope::Item) => return Err("the item's time limit has passed"),
-            AttemptEnd::Panicked => return Err("a panic is not retried"),
+            AttemptEnd::TimedOut(TimeoutScope::Item) => return Err(Refusal::ITEM_LIMIT),
+            AttemptEnd::Panicked => return refuse("a panic is not retried"),
         };
+        if self.stop.is_some() {
+            return Err(Refusal::new(NotRetried::Stopping, "the run is stopping"));
+        }
         let now = self.clock.read();
         let until = deadline(now, length);
         let give_up = match (self.config.timeout_per_item, started) {
@@ -64,7 +88,7 @@ impl Scheduler {
         let start = grants.into_iter().flatten().fold(until, Instant::max);
         let too_late = |limit: Option<Instant>| limit.is_some_and(|limit| start >= limit);
         if too_late(give_up) || too_late(self.run_deadline) {
-            return Err("a retry could not start before a time limit");
+            return Err(Refusal::new(NotRetried::TimeLimit, "a retry could not start before a time limit"));
         }
         let is_granted = self.ask_budget(now)?;
         Ok(Wait { length, until, give_up, is_granted })
@@ -73,7 +97,7 @@ impl Scheduler {
     /// Asks the retry budget, if there is one, for a retry. Returns `false` if the retry has to wait until it is granted, or the
     /// reason why there is none.
     #[inline(never)]
-    fn ask_budget(&mut self, now: Instant) -> Result<bool, &'static str> {
+    fn ask_budget(&mut self, now: Instant) -> Result<bool, Refusal> {
         if self.config.retry_budget.is_none() {
             return Ok(true);
         }
@@ -87,13 +111,13 @@ impl Scheduler {
             WhenSpent::Wait => Ok(false),
             WhenSpent::Fail => {
                 self.tally.retries_refused += 1;
-                Err("the retry budget is spent")
+                Err(Refusal::new(NotRetried::RetryBudget, "the retry budget is spent"))
             }
         }
     }
 
     /// As [`ask_budget`](Self::ask_budget), for a call that continues the attempts of a part of a batch.
-    pub(in super::super) fn grant_call(&mut self) -> Result<bool, &'static str> {
+    pub(in super::super) fn grant_call(&mut self) -> Result<bool, Refusal> {
         let now = self.clock.read();
         self.ask_budget(now)
     }
