@@ -11,7 +11,7 @@ use async_map_task::{
 use futures::StreamExt;
 use tokio::time::sleep;
 
-use crate::support::{after, at_once, cancelled_after, lenient, millis, retrying, secs};
+use crate::support::{after, cancelled_after, lenient, retrying, secs};
 
 type Reasons = BTreeMap<usize, NotRetried>;
 

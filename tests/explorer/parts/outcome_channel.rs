@@ -89,6 +89,7 @@ fn outcome(index: usize) -> ItemOutcome<usize, ()> {
         attempts: 1,
         elapsed: Duration::ZERO,
         origin: Origin::Ran,
+        not_retried: None,
         label: None,
         result: Ok(index),
     }
