@@ -152,7 +152,7 @@ fn rule_43_the_account_is_that_of_the_items_without_batches() {
             let alone = paused().block_on(in_time(case.alone(&case.task()).run(end)));
             assert_eq!(by_index(&batched), by_index(&alone), "{round}: {end:?} {case:?}");
             let mut summary = batched.summary;
-            summary.elapsed = alone.summary.elapsed;
+            (summary.elapsed, summary.calls) = (alone.summary.elapsed, 0);
             assert_eq!(summary, alone.summary, "{round}: {end:?} {case:?}");
         }
     }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::time::Duration;
 
-use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder, Event, FailureReason, TimeoutScope};
+use async_map_task::{AsyncMapTask, AsyncMapTaskBuilder, Event, FailureReason, NotRetried, TimeoutScope};
 use futures::FutureExt;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -130,7 +130,7 @@ async fn rule_10_a_stopping_run_retries_nothing() {
                 Err::<(), _>("stopped")
             }
         })
-        .retry_if(|_| panic!("it makes no difference now"))
+        .retry_if(|_| true)
         .cancellation_token(token.clone());
     let (error, ()) = tokio::join!(run, async { sleep(secs(1)).map(|()| token.cancel()).await });
     let error = error.unwrap_err();
@@ -139,6 +139,7 @@ async fn rule_10_a_stopping_run_retries_nothing() {
     let result = error.into_partial();
     assert_eq!((result.failures(), result.cancelled(), result.summary.retries), (3, 0, 0));
     assert_eq!(result.errors[&2], failed("stopped", 1));
+    assert_eq!([0, 1, 2].map(|index| result.not_retried(index)), [Some(NotRetried::Stopping); 3]);
 }
 
 /// Returns the times at which the attempts of an item that always fails begin, in milliseconds.
