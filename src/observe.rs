@@ -140,7 +140,8 @@ pub enum LimitChange {
     Growth,
     /// Attempts take longer, because they wait at the server.
     Queue,
-    /// The limiter measures how long attempts take without a queue. It halves its limit for that, for a short time.
+    /// The limiter measures how long attempts take without a queue. It halves its limit for that, for a short time, and again if the
+    /// server is still full.
     Measurement,
     /// Attempts ended as overloads; see [`overload`](crate::MapRun::overload).
     Overload,

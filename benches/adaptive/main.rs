@@ -3,19 +3,20 @@
 
 mod simulation;
 
-use simulation::rivals::{Aimd, Failsafe, Gradient2, Vegas};
+use simulation::rivals::{Aimd, Failsafe, Gradient2, Steps, Vegas};
 use simulation::{Fixed, Limits, Ours, Scenario, Score, run, scenario};
 
 const SEEDS: u64 = 6;
 
 type MakeRule = fn(&Scenario, u64) -> Box<dyn Limits>;
 
-const RULES: [(&str, MakeRule); 8] = [
+const RULES: [(&str, MakeRule); 9] = [
     ("**adaptive**", |scenario, _| Box::new(Ours::new(scenario.start, scenario.most))),
     ("AIMD", |scenario, _| Box::new(Aimd::new(scenario.start, scenario.most))),
     ("Vegas", |scenario, seed| Box::new(Vegas::new(scenario.start, scenario.most, seed))),
     ("Gradient2", |scenario, _| Box::new(Gradient2::new(scenario.start, scenario.most))),
     ("failsafe-go", |scenario, _| Box::new(Failsafe::new(scenario.start, scenario.most))),
+    ("steps", |scenario, _| Box::new(Steps::new(scenario.start, scenario.most))),
     ("fixed 8", |_, _| Box::new(Fixed(8))),
     ("fixed 32", |_, _| Box::new(Fixed(32))),
     ("fixed 128", |_, _| Box::new(Fixed(128))),

@@ -92,7 +92,8 @@ impl LimiterBuilder {
     /// Sets the number of permits with which an [`adaptive`](Self::adaptive) limiter begins. The default is 4, or the nearest number in
     /// the range.
     ///
-    /// Too low a number costs a few seconds. Too high a number fills the queue of the server, and the first measurement is wrong then.
+    /// Too low a number costs a few seconds. Too high a number fills the queue of the server until the first measurement, after about
+    /// 10 s.
     ///
     /// A number outside the range, and one without `adaptive`, are errors of [`build`](Self::build).
     pub fn start_at(mut self, permits: usize) -> Self {

@@ -6,7 +6,7 @@
 //! root is in the staffing rule of Halfin and Whitt (1981) and in Netflix's gradient limit.
 //!
 //! The base is measured, because nobody knows it: for one round in many, the limit is halved, and the durations of that round are
-//! the new base.
+//! the new base. If half of the limit halves the durations, the server is still full, and half of the half is measured, too.
 
 use std::time::Duration;
 
@@ -18,9 +18,11 @@ const MEMORY: Duration = Duration::from_secs(10);
 const MEASURED_SHARE: u32 = 32;
 /// The limit grows by this factor until durations rise for the first time.
 const FIRST_GROWTH: f64 = 1.5;
+/// A server is still full during a measurement if the durations have fallen by the factor of the limit, or by up to this factor less.
+const STILL_FULL: f64 = 1.2;
 /// The factor of the limit after an overload, and of the bound for some time after it.
 const AFTER_OVERLOAD: f64 = 0.8;
-const BOUND_AFTER_OVERLOAD: f64 = 0.95;
+const BOUND_AFTER_OVERLOAD: f64 = 0.97;
 /// More overloads than one in eight, over about 32 ends, are one overload of the server. Fewer are faults of items.
 const OVERLOADS: f64 = 1.0 / 8.0;
 const OVERLOAD_WINDOW: f64 = 32.0;
@@ -154,17 +156,23 @@ impl Rule {
         let duration = end.now.saturating_sub(end.began).as_secs_f64().max(SHORTEST);
         let taken = self.round.add(duration, end.weight, end.is_full, permits)?;
         match self.measurement.take() {
-            Some(measurement) => Some(self.end_measurement(&measurement, &taken, end.now)),
+            Some(measurement) => Some(self.end_measurement(measurement, &taken, end.now)),
             None => self.end_round(&taken, end.now),
         }
     }
 
-    fn end_measurement(&mut self, measurement: &Measurement, taken: &Taken, now: Duration) -> Cause {
+    fn end_measurement(&mut self, measurement: Measurement, taken: &Taken, now: Duration) -> Cause {
+        let if_full = measurement.before * self.limit / measurement.limit;
+        if self.limit >= 2.0 && self.limit > self.least && taken.duration < if_full * STILL_FULL {
+            self.restart((self.limit / 2.0).floor(), now);
+            self.measurement = Some(measurement);
+            return Cause::Measurement;
+        }
         self.base = Some(taken.duration);
         self.base_at = now;
         self.measured_at = now;
         self.measuring_took = now.saturating_sub(measurement.began);
-        let Measurement { limit, before, .. } = *measurement;
+        let Measurement { limit, before, .. } = measurement;
         self.restart(limit * (taken.duration / before).min(1.0) + headroom(limit), now);
         self.highest = self.limit;
         if self.limit < limit { Cause::Queue } else { Cause::Growth }

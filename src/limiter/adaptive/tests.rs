@@ -117,6 +117,41 @@ fn an_overload_counts_once_for_all_that_began_before_it() {
 }
 
 #[test]
+fn a_limit_that_was_refused_is_not_tried_again_at_once() {
+    let mut server = Server::new(Rule::new(1, 500, 100), 1_000);
+    server.serve(5, true, true);
+    assert_eq!(server.rule.limit(), 80);
+    let mut highest = 0;
+    while server.now < 9_000 * MILLIS {
+        server.serve(100, true, false);
+        highest = highest.max(server.rule.limit());
+    }
+    assert_eq!(highest, 97);
+    while server.now < 15_000 * MILLIS {
+        server.serve(100, true, false);
+    }
+    assert!(server.rule.limit() > 200, "{}", server.rule.limit());
+}
+
+#[test]
+fn a_measurement_goes_on_while_the_server_is_full() {
+    let mut server = Server::new(Rule::new(1, 500, 200), 16);
+    while !server.causes.contains(&Cause::Measurement) {
+        server.serve(100, true, false);
+    }
+    let before = server.causes.len();
+    server.serve(20_000, true, false);
+    // It begins with 100 or more permits. 16 are the first ones with another duration than the queue's.
+    assert_eq!(server.causes[before..before + 2], [Cause::Measurement; 2]);
+    assert!((14..=25).contains(&server.rule.limit()), "{}", server.rule.limit());
+    // With 8 of 16 permits, durations are those without a queue: one measurement is enough.
+    server.causes.clear();
+    server.serve(50_000, true, false);
+    assert!(server.causes.contains(&Cause::Measurement));
+    assert!(!server.causes.windows(2).any(|two| two == [Cause::Measurement; 2]));
+}
+
+#[test]
 fn a_round_counts_permits() {
     let mut rule = Rule::new(1, 500, 100);
     // 2 x 100 permits are 40 attempts of weight 5, and 200 of weight 1.
