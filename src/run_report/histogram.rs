@@ -15,15 +15,21 @@ pub(super) struct Histogram {
 
 impl Histogram {
     pub(super) fn record(&mut self, value: u64) {
+        self.record_several(value, 1);
+    }
+
+    /// Records a value as often as this.
+    #[inline]
+    pub(super) fn record_several(&mut self, value: u64, times: u64) {
         let bucket = bucket_of(value);
         if bucket >= self.buckets.len() {
             self.buckets.resize(bucket + 1, 0);
         }
         if let Some(count) = self.buckets.get_mut(bucket) {
-            *count += 1;
+            *count += times;
         }
-        self.count += 1;
-        self.sum += u128::from(value);
+        self.count += times;
+        self.sum += u128::from(value) * u128::from(times);
         self.max = self.max.max(value);
     }
 

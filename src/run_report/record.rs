@@ -105,8 +105,8 @@ pub(super) struct Record {
     pub(super) successes: Histogram,
     pub(super) not_successes: Histogram,
     pub(super) items: Histogram,
-    /// How long attempts were ready and could not start.
-    pub(super) permit_waits: Histogram,
+    /// How long attempts were ready and could not start, without those that started at once.
+    pub(super) waits: Histogram,
     pub(super) failures: Failures,
     pub(super) slowest: Slowest,
     pub(super) limits: Limits,
@@ -137,7 +137,7 @@ impl Default for Record {
             successes: Histogram::default(),
             not_successes: Histogram::default(),
             items: Histogram::default(),
-            permit_waits: Histogram::default(),
+            waits: Histogram::default(),
             failures: Failures::default(),
             slowest: Slowest::default(),
             limits: Limits::default(),
@@ -158,7 +158,9 @@ impl Record {
             // The recorder calls `succeed`.
             Event::ItemStarted { .. } | Event::AttemptSucceeded { .. } | Event::RunStopping { .. } => {}
             Event::AttemptStarted { index, attempt, at, waited, shares_call } => {
-                self.permit_waits.record(nanos(waited));
+                if !waited.is_zero() {
+                    self.waits.record(nanos(waited));
+                }
                 self.start_attempt(index, attempt, at, shares_call);
             }
             Event::AttemptFailed { index, attempt, elapsed, label, kind, message, retry_in } => {

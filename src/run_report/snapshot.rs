@@ -199,7 +199,7 @@ impl Snapshot {
             attempts: attempt_counts(record, summary),
             item_durations: Durations::of(&record.items),
             attempt_durations: Durations::of(&record.attempt_durations()),
-            permit_waits: Durations::of(&record.permit_waits),
+            permit_waits: permit_waits(record),
             duration_buckets: buckets(&record.successes, &record.not_successes),
             permits_in_use: is_bounded.then(|| (busy as f64 / permits).min(1.0)),
             over_time: OverTime::of(&grid, elapsed),
@@ -254,6 +254,13 @@ fn attempt_counts(record: &Record, summary: Option<&Summary>) -> AttemptCounts {
         panics: summary.map_or(0, |summary| summary.panics),
         most_in_flight: counts.most_in_flight,
     }
+}
+
+/// Returns how long all attempts were ready and could not start.
+fn permit_waits(record: &Record) -> Durations {
+    let mut waits = record.waits.clone();
+    waits.record_several(0, record.counts.attempts - waits.count());
+    Durations::of(&waits)
 }
 
 impl Durations {
