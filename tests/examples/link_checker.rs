@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::response::Html;
+use rustix::process::Signal;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 use crate::harness::{Ended, Sandbox};
 
@@ -120,6 +123,31 @@ fn link_checker_reports_what_it_has_checked_at_ctrl_c() {
         .exits(130)
         .out_has("pages checked: 1 in ")
         .out_has("not checked, because the check was stopped: 1\n");
+}
+
+/// A page that fails once while the check is being stopped may be found by the next try, so it is not broken.
+#[test]
+fn link_checker_does_not_call_a_page_broken_that_it_could_not_try_again() {
+    let (sandbox, runtime) = (Sandbox::new(), Runtime::new().unwrap());
+    let (sender, arrived) = mpsc::channel();
+    let (release, released) = watch::channel(false);
+    let busy = move || async move {
+        let mut released = released;
+        sender.send(()).unwrap();
+        drop(released.wait_for(|released| *released).await);
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let first = async || Html("<a href='/busy'>");
+    let routes = Router::new().route("/", axum::routing::get(first)).fallback(busy);
+    let url = serve(&runtime, routes);
+    let mut run = sandbox.example("link_checker").args([&url, "--timeout", "600"]).start();
+    sandbox.until("the second page is requested", || arrived.try_recv().is_ok());
+    run.signal(Signal::INT);
+    run.until_err_has("stopping, 1 still being checked");
+    release.send(true).unwrap();
+    let ended = run.end();
+    ended.exits(130).out_has("broken links: 0\n").out_has("not checked, because the check was stopped: 1\n");
+    assert!(arrived.try_recv().is_err(), "it was not requested again");
 }
 
 #[test]

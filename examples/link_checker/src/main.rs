@@ -23,7 +23,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use async_map_task::{RunReport, Summary};
+use async_map_task::{Event, Observer, RunReport, Summary};
 use clap::Parser;
 
 use crate::arguments::Arguments;
@@ -46,6 +46,7 @@ async fn main() -> anyhow::Result<ExitCode> {
 
     let (mut frontier, links) = Frontier::new(starts, arguments.max_pages());
     let (mut report, bar, recorded) = (Report::default(), Bar::default(), RunReport::new());
+    let recorder = recorded.observer();
     let run = task
         .over_stream(links)
         .map(|link: Link| check(&client, link))
@@ -55,7 +56,10 @@ async fn main() -> anyhow::Result<ExitCode> {
         .hold_back(|error| error.hold())
         .label(|link| link.url.to_string())
         .error_text(|error| error.to_string())
-        .observe(recorded.observer())
+        .observe(|event: &Event<'_>| {
+            tell_stop(event, &bar);
+            recorder.on_event(event);
+        })
         .cancel_on_ctrl_c()
         // The function gets each page when it is checked, and adds the links of the page to the source of the run.
         .for_each(|mut page| {
@@ -81,6 +85,14 @@ async fn main() -> anyhow::Result<ExitCode> {
         Some(failure) => return Err(failure.into()),
         None => ExitCode::from(u8::from(report.broken() > 0)),
     })
+}
+
+/// Shows what the first Ctrl-C has done.
+fn tell_stop(event: &Event<'_>, bar: &Bar) {
+    if let Event::RunStopping { running, draining: true, .. } = event {
+        bar.clear();
+        eprintln!("stopping, {running} still being checked; Ctrl-C again stops now");
+    }
 }
 
 fn print(report: &mut Report, summary: &Summary, frontier: &Frontier, site: Option<&Site>) -> io::Result<()> {

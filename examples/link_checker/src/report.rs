@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use async_map_task::{ItemError, ItemOutcome, Summary};
+use async_map_task::{ItemError, ItemOutcome, NotRetried, Summary};
 use reqwest::Url;
 
 use crate::frontier::Frontier;
@@ -27,6 +27,8 @@ impl Report {
         self.requests += page.attempts;
         match &page.result {
             Ok(found) => *self.found.entry(found.status.to_string()).or_default() += 1,
+            // It has retries left, and may be found by the next one. It was not checked.
+            Err(_) if page.not_retried == Some(NotRetried::Stopping) => {}
             Err(error) => {
                 let mut link = page.label.clone().unwrap_or_default();
                 if let Some(origin) = origin {
