@@ -40,7 +40,16 @@ impl Scheduler {
     /// Notifies the observers that an attempt starts. Returns the time after that.
     #[cold]
     #[inline(never)]
-    pub(super) fn emit_started(&mut self, of_run: Option<&dyn Observer>, job: &mut Job) -> Instant {
+    pub(super) fn emit_started(
+        &mut self,
+        of_run: Option<&dyn Observer>,
+        job: &mut Job,
+        is_at_once: bool,
+    ) -> Instant {
+        if is_at_once {
+            // Since when the attempt before has run.
+            job.attempt_since = None;
+        }
         // In most cases, the clock was read when the attempt before has ended.
         let at = self.clock.coarse();
         self.emit_started_at(of_run, job, at, false);
@@ -49,7 +58,15 @@ impl Scheduler {
 
     /// Notifies the observers that an attempt starts, if its worker reads the clock itself.
     #[cold]
-    pub(super) fn emit_started_now(&mut self, of_run: Option<&dyn Observer>, job: &mut Job) {
+    pub(super) fn emit_started_now(
+        &mut self,
+        of_run: Option<&dyn Observer>,
+        job: &mut Job,
+        is_at_once: bool,
+    ) {
+        if is_at_once {
+            job.attempt_since = None;
+        }
         let at = self.clock.read();
         self.emit_started_at(of_run, job, at, false);
     }

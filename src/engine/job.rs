@@ -56,8 +56,7 @@ impl Job {
     /// Replaces the job by one of a new item, with its first attempt.
     #[inline]
     pub(super) fn renew(&mut self, index: usize, weight: u32) {
-        (self.index, self.weight, self.attempt) = (index, weight, 1);
-        (self.started, self.attempt_since) = (None, None);
+        (self.index, self.weight, self.attempt, self.started) = (index, weight, 1, None);
         renew_item_span(&mut self.span, index);
     }
 

@@ -205,7 +205,7 @@ impl AttemptControl {
         // A parallel worker reads the clock itself.
         if parallel {
             if scheduler.observed {
-                scheduler.emit_started_now(observer, &mut self.job);
+                scheduler.emit_started_now(observer, &mut self.job, is_at_once);
             }
             return;
         }
@@ -213,7 +213,7 @@ impl AttemptControl {
         let is_limited = scheduler.config.first_limit.is_some();
         let now = match (scheduler.timed, is_limited) {
             // Read after the observers, which may take time.
-            (true, _) if scheduler.observed => scheduler.emit_started(observer, &mut self.job),
+            (true, _) if scheduler.observed => scheduler.emit_started(observer, &mut self.job, is_at_once),
             // The last reading is the time at which the previous item settled.
             (true, _) if is_at_once => scheduler.clock.last(),
             (true, _) => scheduler.clock.read(),
