@@ -114,6 +114,37 @@ impl<E> ItemError<E> {
         }
     }
 
+    /// Returns the error that the map function returned last. `None` if the item timed out, panicked or had no result of its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use async_map_task::AsyncMapTask;
+    ///
+    /// let task = AsyncMapTask::builder().allow_failures().build()?;
+    /// let result = task.run(["12", "1x"], |text| async move { text.parse::<u32>() }).await?;
+    /// let reasons: Vec<_> = result.errors.values().filter_map(|error| error.error()).collect();
+    /// assert_eq!(reasons, [&"1x".parse::<u32>().unwrap_err()]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn error(&self) -> Option<&E> {
+        match self {
+            Self::Failed { error, .. } => Some(error),
+            Self::TimedOut { .. } | Self::Panicked { .. } | Self::Faulted { .. } => None,
+        }
+    }
+
+    /// As [`error`](Self::error), by value.
+    pub fn into_error(self) -> Option<E> {
+        match self {
+            Self::Failed { error, .. } => Some(error),
+            Self::TimedOut { .. } | Self::Panicked { .. } | Self::Faulted { .. } => None,
+        }
+    }
+
     /// Returns the kind of the failure, without its data, for example as a label of a metric.
     pub fn kind(&self) -> FailureKind {
         match self {
@@ -251,6 +282,19 @@ impl NotRetried {
     }
 }
 
+/// The reason in words, such as `no retries left`.
+impl fmt::Display for NotRetried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoRetriesLeft => "no retries left",
+            Self::NotRetryable => "not to be retried",
+            Self::TimeLimit => "no time left for a retry",
+            Self::RetryBudget => "the retry budget was spent",
+            Self::Stopping => "the run was stopping",
+        })
+    }
+}
+
 /// The variants of [`ItemError`] without their data, as an [`Event`](crate::Event) reports them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -350,6 +394,8 @@ mod tests {
             ),
         ] {
             assert_eq!((error.attempts(), error.kind()), (attempts, kind));
+            let own = (kind == FailureKind::Failed).then_some("refused");
+            assert_eq!((error.error().copied(), error.clone().into_error()), (own, own));
             assert_eq!((kind.as_str(), error.to_string().as_str()), (word, text));
         }
     }

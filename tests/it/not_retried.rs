@@ -192,12 +192,13 @@ async fn outcomes_have_the_reason() {
     assert_eq!(found, expected);
     let streamed: Vec<_> = run().stream().map(|outcome| outcome.unwrap().not_retried).collect().await;
     assert_eq!(streamed, expected);
-    let words = [
-        (NoRetriesLeft, "no_retries_left"),
-        (NotRetryable, "not_retryable"),
-        (NotRetried::TimeLimit, "time_limit"),
-        (NotRetried::RetryBudget, "retry_budget"),
-        (NotRetried::Stopping, "stopping"),
-    ];
-    assert!(words.iter().all(|(why, word)| why.as_str() == *word));
+    for (why, word, text) in [
+        (NoRetriesLeft, "no_retries_left", "no retries left"),
+        (NotRetryable, "not_retryable", "not to be retried"),
+        (NotRetried::TimeLimit, "time_limit", "no time left for a retry"),
+        (NotRetried::RetryBudget, "retry_budget", "the retry budget was spent"),
+        (NotRetried::Stopping, "stopping", "the run was stopping"),
+    ] {
+        assert_eq!((why.as_str(), why.to_string().as_str()), (word, text));
+    }
 }

@@ -71,7 +71,7 @@ fn permits(run: &Snapshot) -> Option<String> {
         format!("{share} of the time of {concurrency} was in use")
     } else {
         format!(
-            "only {share} of the time of {concurrency} was in use: items, limits or retries were waited for"
+            "only {share} of the time of {concurrency} was in use: the run waited for items, limits, retries, its sink or its store"
         )
     })
 }
