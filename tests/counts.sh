@@ -6,4 +6,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . tests/package.sh
 
 package valgrind valgrind
-cargo bench --quiet -p benches --bench counts
+cargo bench --quiet -p benches --features paused --bench counts

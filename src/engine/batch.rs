@@ -79,7 +79,7 @@ impl<W: Work> ItemsOf<W> {
     pub(super) fn take_others(&mut self, others: &mut [Other], items: &mut Vec<Option<W::Item>>) {
         items.clear();
         items.extend(others.iter_mut().map(|other| {
-            let Kept { item, .. } = self.waiting.take(other.slot)?;
+            let item = self.waiting.take_item(other.slot)?;
             self.set_label(&mut other.job, &item);
             Some(item)
         }));
@@ -289,7 +289,7 @@ impl<W: Work> ItemsOf<W> {
         wait: &Wait,
     ) {
         let mut slots = members.into_iter().filter_map(|Member { job, item }| {
-            Some(self.waiting.keep(Kept { item: item?, job, error: None }))
+            item.is_some().then(|| self.waiting.keep(Kept { item, job, error: None }))
         });
         if let Some(first) = slots.next() {
             let others = slots.collect();

@@ -113,12 +113,13 @@ impl Scheduler {
         elapsed: Duration,
     ) {
         let Job { index, attempt, started, attempt_since, .. } = *job;
-        let before =
-            attempt_since.zip(started).map_or(Duration::ZERO, |(of_attempt, of_item)| of_attempt - of_item);
-        self.emit(
-            of_run,
-            &Event::AttemptSucceeded { index, attempt, elapsed: elapsed.saturating_sub(before) },
-        );
+        let of_attempt = match (attempt_since, started) {
+            (Some(of_attempt), Some(of_item)) if of_attempt != of_item => {
+                elapsed.saturating_sub(of_attempt - of_item)
+            }
+            _ => elapsed,
+        };
+        self.emit(of_run, &Event::AttemptSucceeded { index, attempt, elapsed: of_attempt });
         let attempts = attempt;
         let origin = Origin::Ran;
         self.emit_settled(of_run, &Settled { index, attempts, elapsed, label, origin, failure: None });

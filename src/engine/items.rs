@@ -124,8 +124,8 @@ impl<W: Work> Items for ItemsOf<W> {
         may_add: bool,
         later: &mut Later,
     ) -> Option<Result<LimiterSet, Room>> {
-        let waiting = self.waiting.get_mut(slot)?;
-        self.hooks.key_limiters(&waiting.item, may_add, later).transpose()
+        let item = self.waiting.get_mut(slot)?.item.as_ref()?;
+        self.hooks.key_limiters(item, may_add, later).transpose()
     }
 
     fn job(&mut self, slot: usize) -> Option<&mut Job> {
@@ -137,7 +137,7 @@ impl<W: Work> Items for ItemsOf<W> {
         let waiting = self.waiting.take(slot);
         if W::Hooks::GIVES_BACK || W::Hooks::LABELS {
             if let Some(Kept { item, job, .. }) = waiting {
-                self.leave(job, Some(item));
+                self.leave(job, item);
             }
         }
     }
@@ -216,7 +216,7 @@ impl<W: Work> ItemsOf<W> {
 
     /// Keeps a pulled item until its attempt starts.
     pub(super) fn keep_waiting(&mut self, index: usize, item: W::Item, weight: u32) -> Pulled {
-        let slot = self.waiting.keep(Kept { item, job: Job::new(index, weight), error: None });
+        let slot = self.waiting.keep(Kept { item: Some(item), job: Job::new(index, weight), error: None });
         Pulled { index, slot, weight: permits::<W>(weight) }
     }
 }

@@ -89,10 +89,10 @@ impl<W: Work> ItemsOf<W> {
             }
         }
         let observer = self.hooks.observer();
-        let Some(item) = item else {
+        if item.is_none() {
             scheduler.emit_failed(observer, &mut job, &failure, None);
             return self.fail(scheduler, &mut job, error, Refusal::NO_RETRIES_LEFT);
-        };
+        }
         match scheduler.end_attempt(&mut job, &failure, failure.end(end), key, observer) {
             Ok(wait) => {
                 let weight = permits::<W>(job.weight);

@@ -6,7 +6,8 @@ use super::job::Job;
 
 /// An item that was pulled and waits for its first attempt, or for the next one.
 pub(super) struct Kept<I, E> {
-    pub(super) item: I,
+    /// It is always there while this is in a slot.
+    pub(super) item: Option<I>,
     pub(super) job: Job,
     /// The error of its last attempt.
     pub(super) error: Option<ItemError<E>>,
@@ -54,6 +55,17 @@ impl<K> Slots<K> {
         let value = self.slots.get_mut(slot)?.take()?;
         self.free.push(slot);
         Some(value)
+    }
+}
+
+impl<I, E> Slots<Kept<I, E>> {
+    /// Takes the item out of a slot. The rest, which is large, is dropped without a copy.
+    pub(super) fn take_item(&mut self, slot: usize) -> Option<I> {
+        let place = self.slots.get_mut(slot)?;
+        let item = place.as_mut()?.item.take();
+        *place = None;
+        self.free.push(slot);
+        item
     }
 }
 

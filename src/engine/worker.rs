@@ -26,7 +26,6 @@ use super::batch::{Member, take_members};
 use super::items::{Items, ItemsOf};
 use super::job::Job;
 use super::output::outcomes::Outcomes;
-use super::slots::Kept;
 use super::state::State;
 use super::state_guard::StateGuard;
 use super::user::call::Call;
@@ -250,7 +249,7 @@ fn begin_waiting<W: Work>(
 ) -> ControlFlow<Poll<()>> {
     while let Step::Begin { slot: from, after_yield } = step {
         let items = &mut guard.get().items;
-        let Some(Kept { item, .. }) = items.waiting.take(from) else { break };
+        let Some(item) = items.waiting.take_item(from) else { break };
         items.set_label(&mut slot.control.job, &item);
         if W::Call::BATCHES {
             items.take_others(&mut slot.control.others, slot.others);

@@ -221,7 +221,7 @@ impl<W: Work> ItemsOf<W> {
             match found.and_then(|text| cache.decode(index, &text)) {
                 None => scheduler.backlog.push_back(pulled),
                 Some(output) => {
-                    let item = self.waiting.take(pulled.slot).map(|waiting| waiting.item);
+                    let item = self.waiting.take_item(pulled.slot);
                     let label = item.as_ref().and_then(|item| self.hooks.label(item));
                     let success = Success::without_run(index, Origin::Cached, output);
                     let item = item.filter(|_| W::Hooks::GIVES_BACK);
