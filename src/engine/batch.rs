@@ -222,7 +222,7 @@ impl<W: Work> ItemsOf<W> {
         let Some(attempt) = members.iter().filter(has_retries).map(|member| member.job.attempt).max() else {
             return (members, NotRetried::NoRetriesLeft);
         };
-        let wait = match scheduler.wait_before_call(attempt, end) {
+        let wait = match scheduler.wait_before_retry(attempt, None, end, None) {
             Ok(wait) => wait,
             Err(refusal) => return (members, refusal.kind),
         };

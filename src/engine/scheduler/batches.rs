@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Scheduler;
 use super::clock::deadline;
 use super::retries::Group;
-use super::retry_wait::{AttemptEnd, Refusal, Wait};
+use super::retry_wait::{Refusal, Wait};
 use crate::rt::Instant;
 
 /// The options of a run of batches.
@@ -99,15 +99,6 @@ impl Scheduler {
     /// Returns `true` if calls that have failed as a whole are split.
     pub(in super::super) fn splits_batches(&self) -> bool {
         self.stop.is_none() && self.batches.as_ref().is_some_and(|batches| batches.options.splits)
-    }
-
-    /// Returns the wait before a call is made again for the same items, or the reason why it is not.
-    pub(in super::super) fn wait_before_call(
-        &mut self,
-        attempt: u32,
-        ended: AttemptEnd,
-    ) -> Result<Wait, Refusal> {
-        self.wait_before_retry(attempt, None, ended, None)
     }
 
     /// Returns the time after which an item that started at `started` is not tried any more.
