@@ -175,11 +175,7 @@ impl<E: std::error::Error> ItemError<E> {
     /// # }
     /// ```
     pub fn report(&self) -> impl fmt::Display + '_ {
-        let source = match self {
-            Self::Failed { error, .. } => error.source(),
-            _ => None,
-        };
-        with_sources(self.to_string(), source)
+        with_sources(self.to_string(), self.error().and_then(std::error::Error::source))
     }
 }
 

@@ -149,7 +149,10 @@ impl<W: Work> ItemsOf<W> {
         }
         scheduler.note_timeout(&failure);
         let called = members.len();
-        let mut end = failure.end(self.end_of_call(scheduler, &members, &error));
+        if let Some(first) = members.first() {
+            self.heed(scheduler, &first.job, None, &error);
+        }
+        let mut end = failure.end(self.end_of(&error));
         let error = CallError { original: error, is_taken: false };
         if let AttemptEnd::TimedOut(TimeoutScope::Item) = end {
             members = self.fail_late_members(scheduler, members, &error);
@@ -164,28 +167,6 @@ impl<W: Work> ItemsOf<W> {
         } else {
             self.fail_members(scheduler, members, error, kind);
         }
-    }
-
-    /// Returns how a call has ended, as `retry_if` and `retry_after` say. Holds the run back, if the error asks for it.
-    fn end_of_call(
-        &mut self,
-        scheduler: &mut Scheduler,
-        members: &[Member<W::Item>],
-        error: &ItemError<W::Error>,
-    ) -> AttemptEnd {
-        let ItemError::Failed { error, .. } = error else { return AttemptEnd::Refused };
-        if W::Hooks::HOLDS {
-            if let (Some(time), Some(first)) = (self.hooks.hold_back(error), members.first()) {
-                scheduler.hold_back(&first.job, None, time);
-            }
-        }
-        if W::Hooks::KNOWS_OVERLOADS {
-            scheduler.permits.set_overload(self.hooks.is_overload(error));
-        }
-        if self.hooks.is_retryable(error) {
-            return AttemptEnd::Failed { retry_after: self.hooks.retry_after(error) };
-        }
-        AttemptEnd::Refused
     }
 
     /// Fails the items that have exceeded their time limits. Returns the others: their call was dropped only because of these.

@@ -46,13 +46,7 @@ impl Scheduler {
         job: &mut Job,
         is_at_once: bool,
     ) -> Instant {
-        if is_at_once {
-            // Since when the attempt before has run.
-            job.attempt_since = None;
-        }
-        // In most cases, the clock was read when the attempt before has ended.
-        let at = self.clock.coarse();
-        self.emit_started_at(of_run, job, at, false);
+        self.emit_started_now(of_run, job, is_at_once);
         self.clock.read()
     }
 
@@ -65,9 +59,11 @@ impl Scheduler {
         is_at_once: bool,
     ) {
         if is_at_once {
+            // Since when the attempt before has run.
             job.attempt_since = None;
         }
-        let at = self.clock.read();
+        // In most cases, the clock was read when the attempt before has ended. A parallel worker reads it.
+        let at = self.clock.coarse();
         self.emit_started_at(of_run, job, at, false);
     }
 

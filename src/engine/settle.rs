@@ -74,32 +74,48 @@ impl<W: Work> ItemsOf<W> {
             // The item was kept only to be given back.
             item = None;
         }
-        if let (ItemError::Failed { error, .. }, true) = (&error, W::Hooks::HOLDS) {
-            if let Some(time) = self.hooks.hold_back(error) {
-                scheduler.hold_back(&job, key, time);
-            }
-        }
-        if let (ItemError::Failed { error, .. }, true) = (&error, W::Hooks::KNOWS_OVERLOADS) {
-            scheduler.permits.set_overload(self.hooks.is_overload(error));
-        }
-        let mut end = AttemptEnd::Refused;
-        if let (ItemError::Failed { error, .. }, true) = (&error, item.is_some()) {
-            if self.hooks.is_retryable(error) {
-                end = AttemptEnd::Failed { retry_after: self.hooks.retry_after(error) };
-            }
-        }
-        let observer = self.hooks.observer();
+        self.heed(scheduler, &job, key, &error);
         if item.is_none() {
-            scheduler.emit_failed(observer, &mut job, &failure, None);
+            scheduler.emit_failed(self.hooks.observer(), &mut job, &failure, None);
             return self.fail(scheduler, &mut job, error, Refusal::NO_RETRIES_LEFT);
         }
-        match scheduler.end_attempt(&mut job, &failure, failure.end(end), key, observer) {
+        let end = failure.end(self.end_of(&error));
+        match scheduler.end_attempt(&mut job, &failure, end, key, self.hooks.observer()) {
             Ok(wait) => {
                 let weight = permits::<W>(job.weight);
                 let slot = self.waiting.keep(Kept { item, job, error: Some(error) });
                 scheduler.park(slot, weight, &wait);
             }
             Err(refusal) => self.fail(scheduler, &mut job, error, refusal),
+        }
+    }
+
+    /// Holds the run or the key back if an error asks for it, and notes if it is an overload of the server.
+    pub(super) fn heed(
+        &self,
+        scheduler: &mut Scheduler,
+        job: &Job,
+        key: Option<&LimiterSet>,
+        error: &ItemError<W::Error>,
+    ) {
+        let ItemError::Failed { error, .. } = error else { return };
+        if W::Hooks::HOLDS {
+            if let Some(time) = self.hooks.hold_back(error) {
+                scheduler.hold_back(job, key, time);
+            }
+        }
+        if W::Hooks::KNOWS_OVERLOADS {
+            scheduler.permits.set_overload(self.hooks.is_overload(error));
+        }
+    }
+
+    /// Returns how an attempt with an error has ended, as `retry_if` and `retry_after` say.
+    pub(super) fn end_of(&self, error: &ItemError<W::Error>) -> AttemptEnd {
+        match error {
+            ItemError::Failed { error, .. } if self.hooks.is_retryable(error) => {
+                AttemptEnd::Failed { retry_after: self.hooks.retry_after(error) }
+            }
+            _ => AttemptEnd::Refused,
         }
     }
 

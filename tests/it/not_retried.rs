@@ -112,23 +112,16 @@ async fn a_run_that_stops_interrupts_and_final_failures_stay_final() {
     let expected = [(0, Stopping), (1, NotRetryable), (2, NotRetryable), (4, Stopping)];
     let partial = || retrying(8).accept_partial(true).cancel_grace(secs(60));
     let is_retryable = |error: &&str| *error != "refused";
+    let stopped = || cancelled_after(secs(1));
     assert_reasons!(
         partial(),
-        |task| task
-            .over(items)
-            .map_with_context(slow)
-            .retry_if(is_retryable)
-            .drain_token(cancelled_after(secs(1))),
+        |task| task.over(items).map_with_context(slow).retry_if(is_retryable).drain_token(stopped()),
         expected
     );
+    let parallel = |task: &AsyncMapTask| task.over(items).map_with_context(slow).parallel();
     assert_reasons!(
         partial(),
-        |task| task
-            .over(items)
-            .map_with_context(slow)
-            .retry_if(is_retryable)
-            .cancellation_token(cancelled_after(secs(1)))
-            .parallel(),
+        |task| parallel(&task).retry_if(is_retryable).cancellation_token(stopped()),
         expected
     );
     // Both attempts of the first item are made before the run is drained.
